@@ -1,0 +1,57 @@
+// mxfp4/reference.hpp -- floor 5: matrix products in double, the plainest way: the oracle of every kernel.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reads: floors 0-4.  Read by: tests, benchmarks, the tools' self-checks.
+#pragma once
+
+#include <cstdint>
+
+#include "mxfp4/dialect.hpp"
+#include "mxfp4/float_types.hpp"
+#include "mxfp4/view.hpp"
+
+namespace mxfp4 {
+
+/// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], in double, k ascending. A weight is its float decode (infinity where
+/// that overflows) as `Dialect` reads it.
+///
+/// @param w  N x K weights in any layout.
+/// @param x  M x K activations in data units: float, bf16, f16 or e4m3, widened exactly.
+/// @param y  M x N, overwritten; must not overlap w or x.
+/// Accuracy: each product is exact (24 + 24 bits), so |Y - exact| <= gamma(K) * sum |w*x| with
+///           gamma(K) = K*u / (1 - K*u), u = 2^-53, while every partial sum is finite.
+/// Special:  NaN and infinity in W or X follow IEEE; a block with scale byte 0xFF makes its outputs NaN (dialect ocp).
+/// Source:   OCP MX v1.0, dot product of MX vectors.
+template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, class T>
+status reference_gemm(basic_mx_view<Byte, Layout> w, dense_view<T> x, dense_view<double> y) noexcept {
+  static_assert(element_type<std::remove_const_t<T>>);
+  if (const status s = check(w); !s.ok()) return s;
+  if (const status s = check(x); !s.ok()) return s;
+  if (const status s = check(y); !s.ok()) return s;
+  if (x.cols != w.cols) return {errc::shape_mismatch, "x.cols", x.cols, w.cols};
+  if (y.rows != x.rows) return {errc::shape_mismatch, "y.rows", y.rows, x.rows};
+  if (y.cols != w.rows) return {errc::shape_mismatch, "y.cols", y.cols, w.rows};
+  if (detail::overlap(w, y) || detail::overlap(detail::data_of(x), detail::data_of(y))) return {errc::overlap, "y"};
+  for (std::int64_t m = 0; m < x.rows; ++m)
+    for (std::int64_t n = 0; n < w.rows; ++n) {
+      double sum = 0.0;
+      for (std::int64_t b = 0; b < w.blocks(); ++b) {
+        const std::uint8_t* codes = w.block_codes(n, b);
+        const auto scale = static_cast<e8m0>(*w.block_scale(n, b));
+        for (int i = 0; i < block_size; ++i) {
+          const float weight = decode_weight<float, Dialect>(get_code<typename Layout::order>(codes, i), scale);
+          sum += static_cast<double>(weight) * static_cast<double>(decode(x.row(m)[b * block_size + i]));
+        }
+      }
+      y.row(m)[n] = sum;
+    }
+  return {};
+}
+
+/// y[n] = sum over k of x[k] * decode(W)[n][k]: reference_gemm for one token. x has w.cols, y has w.rows elements.
+template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, element_type T>
+status reference_gemv(basic_mx_view<Byte, Layout> w, const T* x, double* y) noexcept {
+  return reference_gemm<Dialect>(w, dense_view<const T>{x, 1, w.cols, w.cols}, dense_view<double>{y, 1, w.rows, w.rows});
+}
+
+}  // namespace mxfp4

@@ -1,0 +1,111 @@
+// mxfp4/status.hpp -- floor 0: how a function says what is wrong with its arguments.
+// SPDX-License-Identifier: Apache-2.0
+//
+// No exceptions, no allocation: a status names the thing, its value and what was expected; message() makes the sentence.
+// Reads: nothing.  Read by: view.hpp and every whole-matrix function.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace mxfp4 {
+
+enum class errc : std::uint8_t {
+  ok,
+  null_pointer,      ///< `what` is null although its size is not zero
+  negative_size,     ///< `what` is below zero
+  not_blocks,        ///< `what` is not a multiple of 32
+  size_overflow,     ///< `what` does not fit a signed 64-bit integer
+  buffer_too_small,  ///< `what` holds `value` elements or bytes, `expected` are needed
+  stride_too_small,  ///< `what` is shorter than a row
+  shape_mismatch,    ///< `what` differs from what the other arguments ask for
+  overlap,           ///< `what` shares memory with an input
+  nonfinite,         ///< the element with row-major index `value` is NaN or infinity
+  unknown_recipe,    ///< `value` is not a recipe_id
+};
+
+/// What a call came to. `what` is a string literal that names the argument.
+struct [[nodiscard]] status {
+  errc code = errc::ok;
+  const char* what = "";
+  std::int64_t value = 0;
+  std::int64_t expected = 0;
+
+  [[nodiscard]] constexpr bool ok() const noexcept { return code == errc::ok; }
+};
+
+/// A value, or why there is none. T is default-constructible; the value is T{} when the status is not ok.
+template <class T>
+class [[nodiscard]] result {
+ public:
+  constexpr result(const T& value) noexcept : value_(value) {}               // NOLINT(google-explicit-constructor)
+  constexpr result(const status& why) noexcept : value_{}, status_(why) {}  // NOLINT(google-explicit-constructor)
+
+  [[nodiscard]] constexpr explicit operator bool() const noexcept { return status_.ok(); }
+  [[nodiscard]] constexpr const T& operator*() const noexcept { return value_; }
+  [[nodiscard]] constexpr const T* operator->() const noexcept { return &value_; }
+  [[nodiscard]] constexpr mxfp4::status error() const noexcept { return status_; }
+
+ private:
+  T value_;
+  mxfp4::status status_{};
+};
+
+/// The text of a status, in a buffer of its own: message(s).view() lives as long as the object.
+class status_text {
+ public:
+  [[nodiscard]] constexpr std::string_view view() const noexcept { return {text_, size_}; }
+
+  constexpr status_text& operator<<(std::string_view part) noexcept {
+    for (const char c : part)
+      if (size_ < sizeof text_) text_[size_++] = c;
+    return *this;
+  }
+  constexpr status_text& operator<<(std::int64_t number) noexcept {
+    char digits[20]{};
+    int count = 0;
+    auto rest = number < 0 ? ~static_cast<std::uint64_t>(number) + 1 : static_cast<std::uint64_t>(number);
+    do {
+      digits[count++] = static_cast<char>('0' + rest % 10);
+      rest /= 10;
+    } while (rest != 0);
+    if (number < 0) *this << std::string_view("-");
+    while (count > 0) *this << std::string_view(&digits[--count], 1);
+    return *this;
+  }
+
+ private:
+  char text_[240]{};
+  std::size_t size_ = 0;
+};
+
+/// One sentence: the argument, its value, what was expected, what to do.
+[[nodiscard]] constexpr status_text message(const status& s) noexcept {
+  status_text text;
+  if (s.ok()) return text << "ok";
+  text << s.what;
+  switch (s.code) {
+    case errc::ok: break;
+    case errc::null_pointer: return text << " is null, expected memory for " << s.expected << " elements";
+    case errc::negative_size: return text << " is " << s.value << ", expected 0 or more";
+    case errc::not_blocks:
+      return text << " is " << s.value << ", expected a multiple of 32: pad the rows, or leave this tensor as it is";
+    case errc::size_overflow: return text << " does not fit 63 bits: split the matrix";
+    case errc::buffer_too_small:
+      return text << " holds " << s.value << ", expected at least " << s.expected << ": pass a larger buffer";
+    case errc::stride_too_small:
+      return text << " is " << s.value << ", expected at least " << s.expected << ", the length of a row";
+    case errc::shape_mismatch: return text << " is " << s.value << ", expected " << s.expected;
+    case errc::overlap: return text << " overlaps an input: pass separate memory";
+    case errc::nonfinite:
+      return text << " has a NaN or an infinity at element " << s.value
+                  << " (row-major): repair it, or allow non-finite blocks";
+    case errc::unknown_recipe: return text << " is " << s.value << ", expected one of the recipe_id enumerators";
+  }
+  return text;
+}
+
+static_assert(message({errc::shape_mismatch, "out.rows", -3, 4}).view() == "out.rows is -3, expected 4");
+
+}  // namespace mxfp4
