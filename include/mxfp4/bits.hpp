@@ -66,12 +66,13 @@ template <class To, class From>
   return width;
 }
 
-/// a * b rounded once, to nearest even, whatever the machine's rounding mode and flush-to-zero say. NaN if either is NaN or
-/// for 0 * infinity.
+/// a * b rounded once, to nearest even, whatever the machine's rounding mode and flush-to-zero say. NaN if either is
+/// NaN or for 0 * infinity.
 [[nodiscard]] MXFP4_HD constexpr float multiply(float a, float b) noexcept {
   const std::uint32_t x = float_bits(a) & f32_abs_mask, y = float_bits(b) & f32_abs_mask;
   const std::uint32_t sign = (float_bits(a) ^ float_bits(b)) & ~f32_abs_mask;
-  if (x > f32_inf || y > f32_inf || (x == f32_inf && y == 0) || (y == f32_inf && x == 0)) return float_from_bits(f32_nan);
+  if (x > f32_inf || y > f32_inf || (x == f32_inf && y == 0) || (y == f32_inf && x == 0))
+    return float_from_bits(f32_nan);
   if (x == f32_inf || y == f32_inf) return float_from_bits(sign | f32_inf);
   if (x == 0 || y == 0) return float_from_bits(sign);
   const int x_exponent = x >> f32_mantissa_bits == 0 ? 1 : static_cast<int>(x >> f32_mantissa_bits);
@@ -90,11 +91,13 @@ template <class To, class From>
   const std::uint64_t rest = product & ((std::uint64_t{1} << shift) - 1), half = std::uint64_t{1} << (shift - 1);
   rounded += rest > half || (rest == half && (rounded & 1u) != 0) ? 1u : 0u;
   // the hidden bit adds one to the exponent field below it; so does a carry out of the rounding
-  const std::uint64_t bits = (static_cast<std::uint64_t>(exponent >= 1 ? exponent - 1 : 0) << f32_mantissa_bits) + rounded;
+  const std::uint64_t bits =
+      (static_cast<std::uint64_t>(exponent >= 1 ? exponent - 1 : 0) << f32_mantissa_bits) + rounded;
   return float_from_bits(sign | (bits >= f32_inf ? f32_inf : static_cast<std::uint32_t>(bits)));
 }
 
-static_assert(multiply(3.0f, -0.5f) == -1.5f && multiply(0x1p-149f, 0.5f) == 0.0f && multiply(0x1p-149f, 1.5f) == 0x1p-148f);
+static_assert(multiply(3.0f, -0.5f) == -1.5f && multiply(0x1p-149f, 0.5f) == 0.0f &&
+              multiply(0x1p-149f, 1.5f) == 0x1p-148f);
 static_assert(float_bits(multiply(0x1p127f, 2.0f)) == f32_inf);
 static_assert(ldexp_bits(float_bits(6.0f), 2) == float_bits(24.0f) && ldexp_bits(0, 5) == 0);
 static_assert(ldexp_bits(float_bits(0.5f), -127) == float_bits(0x1p-128f));

@@ -29,8 +29,9 @@ struct block {
 };
 static_assert(sizeof(block) == block_bytes && alignof(block) == 1);
 
-/// 32 numbers in data units -> scale and codes, unpacked, as `Recipe` has it for tensors of T. NaN, infinity, subnormals
-/// and overflow: the recipe's docstring. constexpr, and the same bytes under any floating-point flags or rounding mode.
+/// 32 numbers in data units -> scale and codes, unpacked, as `Recipe` has it for tensors of T. NaN, infinity,
+/// subnormals and overflow: the recipe's docstring. constexpr, and the same bytes under any floating-point flags or
+/// rounding mode.
 template <block_recipe Recipe = recipe::ocp, element_type T>
 [[nodiscard]] MXFP4_HD constexpr block_codes encode_block_codes(const T (&x)[block_size]) noexcept {
   std::uint32_t bits[block_size]{};

@@ -12,8 +12,8 @@
 namespace mxfp4 {
 
 /// Moves every code and every scale byte to its place in another layout; the padding of swizzled scales is written as
-/// byte 0. No byte is interpreted, so converting back gives the same bytes; what byte 255 and code 8 mean is the reader's
-/// dialect (dialect.hpp).
+/// byte 0. No byte is interpreted, so converting back gives the same bytes; what byte 255 and code 8 mean is the
+/// reader's dialect (dialect.hpp).
 /// @param in   rows x cols.  @param out  the same shape; must not overlap `in`.
 template <class Byte, block_layout From, block_layout To>
 status convert(basic_mx_view<Byte, From> in, mx_view<To> out) noexcept {

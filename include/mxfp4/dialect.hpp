@@ -1,4 +1,4 @@
-// mxfp4/dialect.hpp -- floor 2: a code under a scale byte -> a number. What byte 255 and code 8 mean depends on the reader.
+// mxfp4/dialect.hpp -- floor 2: a code under a scale byte -> a number, as the different readers see it.
 // SPDX-License-Identifier: Apache-2.0
 //
 //                  byte 255, code c            code 8 (-0)   readers
@@ -62,8 +62,8 @@ struct ggml {
 
 }  // namespace dialect
 
-/// The value of `code` under `scale` as float, bf16 or f16. bf16 holds every weight exactly; f16 rounds to nearest even,
-/// which gives infinity from 65520 on and zero up to 2^-25.
+/// The value of `code` under `scale` as float, bf16 or f16. bf16 holds every weight exactly; f16 rounds to nearest
+/// even, which gives infinity from 65520 on and zero up to 2^-25.
 template <element_type T = float, decode_dialect Dialect = dialect::ocp>
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr T decode_weight(e2m1 code, e8m0 scale) noexcept {
   static_assert(!std::same_as<T, e4m3>, "an MXFP4 weight does not fit e4m3 in general: decode to f32, bf16 or f16");

@@ -25,7 +25,8 @@ inline constexpr int e2m1_emax = 2;  ///< 6 = 1.5 * 2^2
 
 namespace detail {
 
-/// f32 bits of the magnitude with the three-bit code `magnitude`. Codes 2..7 are the top bits of a float, code 1 is 0.5.
+/// f32 bits of the magnitude with the three-bit code `magnitude`. Codes 2..7 are the top bits of a float, code 1 is
+/// 0.5.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint32_t e2m1_magnitude_bits(unsigned magnitude) noexcept {
   if (magnitude < 2) return magnitude * 0x3F000000u;
   return 0x3F000000u + (magnitude << 22);
@@ -41,8 +42,8 @@ namespace detail {
 /// The value of a code straight from the field formula above: the second road to the same sixteen numbers.
 [[nodiscard]] MXFP4_HD constexpr float e2m1_from_fields(unsigned code) noexcept {
   const unsigned e = (code >> 1) & 3u, m = code & 1u;
-  const float magnitude = e == 0 ? 0.5f * static_cast<float>(m)
-                                 : static_cast<float>(1u << (e - 1)) * (1.0f + 0.5f * static_cast<float>(m));
+  const float magnitude =
+      e == 0 ? 0.5f * static_cast<float>(m) : static_cast<float>(1u << (e - 1)) * (1.0f + 0.5f * static_cast<float>(m));
   return (code & 8u) != 0 ? -magnitude : magnitude;
 }
 

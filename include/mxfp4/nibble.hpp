@@ -15,7 +15,7 @@
 
 namespace mxfp4 {
 
-inline constexpr int block_size = 32;       ///< elements that share a scale
+inline constexpr int block_size = 32;        ///< elements that share a scale
 inline constexpr int block_code_bytes = 16;  ///< their codes
 inline constexpr int block_bytes = 17;       ///< their codes and the scale
 
@@ -74,7 +74,8 @@ MXFP4_HD constexpr void pack_codes(const e2m1* codes, std::int64_t n, std::uint8
 
 /// The inverse of pack_codes: reads (n + 1) / 2 bytes, writes n codes.
 MXFP4_HD constexpr void unpack_codes(const std::uint8_t* bytes, std::int64_t n, e2m1* codes) noexcept {
-  for (std::int64_t i = 0; i < n; ++i) codes[i] = static_cast<e2m1>(i % 2 != 0 ? bytes[i / 2] >> 4 : bytes[i / 2] & 0x0F);
+  for (std::int64_t i = 0; i < n; ++i)
+    codes[i] = static_cast<e2m1>(i % 2 != 0 ? bytes[i / 2] >> 4 : bytes[i / 2] & 0x0F);
 }
 
 }  // namespace mxfp4

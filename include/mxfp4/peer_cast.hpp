@@ -45,8 +45,8 @@ template <rounding_rule Round = nearest_even>
   return detail::is_nan_bits(bits) || bits == 0x80000000u ? e2m1{0} : encode_e2m1(x);
 }
 
-/// oneDNN's float2e2m1 takes the code with the least float distance, the even one of equals. NaN and infinity become 0; and
-/// from 2^25 on the distances to 4 and to 6 may be one float, for all x above 2^27, and then the answer is 4.
+/// oneDNN's float2e2m1 takes the code with the least float distance, the even one of equals. NaN and infinity become 0;
+/// and from 2^25 on the distances to 4 and to 6 may be one float, for all x above 2^27, and then the answer is 4.
 [[nodiscard]] MXFP4_HD constexpr e2m1 onednn_e2m1(float x) noexcept {
   const std::uint32_t bits = detail::float_bits(x), magnitude = bits & detail::f32_abs_mask;
   if (magnitude >= detail::f32_inf) return e2m1{0};
@@ -98,8 +98,8 @@ template <bool satfinite>
   return magnitude >= detail::f32_inf ? e8m0::nan : casts::at_most_max(casts::round_up(magnitude));
 }
 
-/// float8_e8m0fnu: nearest, ties up; everything above 2^-127 goes up in the subnormal range. Zero and negative numbers are
-/// 255, or 0 under `saturate`, which also keeps finite numbers at 254.
+/// float8_e8m0fnu: nearest, ties up; everything above 2^-127 goes up in the subnormal range. Zero and negative numbers
+/// are 255, or 0 under `saturate`, which also keeps finite numbers at 254.
 template <bool saturate>
 [[nodiscard]] MXFP4_HD constexpr e8m0 ml_dtypes_e8m0(float x) noexcept {
   const std::uint32_t bits = detail::float_bits(x);

@@ -156,8 +156,8 @@ status dequantize(basic_mx_view<Byte, Layout> w, dense_view<T> out) noexcept {
   return {};
 }
 
-/// n numbers -> ceil(n / 32) blocks, low_first: the one function that takes any length. What is missing in the last block
-/// counts as zero and has code 0.
+/// n numbers -> ceil(n / 32) blocks, low_first: the one function that takes any length. What is missing in the last
+/// block counts as zero and has code 0.
 /// @param codes   16 * ceil(n / 32) bytes.  @param scales  ceil(n / 32) bytes.
 template <block_recipe Recipe = recipe::ocp, element_type T>
 constexpr status encode_row(const T* x, std::int64_t n, std::uint8_t* codes, std::uint8_t* scales) noexcept {

@@ -1,9 +1,9 @@
 // mxfp4/recipe.hpp -- floor 3: a recipe = scale rule + ties + sign of zero + non-finite blocks, under its peer's name.
 // SPDX-License-Identifier: Apache-2.0
 //
-// For finite blocks a recipe equals its peer bit for bit, the peer's losses included (each alias says which). Where a peer
-// is undefined the result here is defined and said so. The byte-exact proof is tests/recipe.golden.test.cpp, on vectors
-// made by running the peers.
+// For finite blocks a recipe equals its peer bit for bit, the peer's losses included (each alias says which). Where a
+// peer is undefined the result here is defined and said so. The byte-exact proof is tests/recipe.golden.test.cpp, on
+// vectors made by running the peers.
 // Reads: floors 0-2.  Read by: block.hpp, quantize.hpp, kernel/, cuda/.
 #pragma once
 
@@ -44,13 +44,14 @@ namespace detail {
 /// Byte 0xFF and codes 0: the whole block decodes to NaN. The defined answer wherever a peer has none.
 struct nonfinite_is_nan_block {
   template <class Recipe>
-  [[nodiscard]] MXFP4_HD static constexpr block_codes encode(const std::uint32_t (&)[block_size], std::uint32_t) noexcept {
+  [[nodiscard]] MXFP4_HD static constexpr block_codes encode(const std::uint32_t (&)[block_size],
+                                                             std::uint32_t) noexcept {
     return detail::nan_block();
   }
 };
 
-/// ggml: a NaN is not greater than anything and nearest to nothing, so it is code 0 and the rest of the block is encoded as
-/// if it were not there. Infinity makes byte 0 and codes 0.
+/// ggml: a NaN is not greater than anything and nearest to nothing, so it is code 0 and the rest of the block is
+/// encoded as if it were not there. Infinity makes byte 0 and codes 0.
 struct nonfinite_ggml {
   template <class Recipe>
   [[nodiscard]] MXFP4_HD static constexpr block_codes encode(const std::uint32_t (&bits)[block_size],
@@ -87,8 +88,8 @@ struct nonfinite_mlx {
   }
 };
 
-/// triton_kernels: the reciprocal of the scale is 0, so a NaN stays a NaN (code 7 with its sign), inf * 0 is a NaN with the
-/// sign that x86 gives it (code 15), and the rest becomes +-0. With a NaN in it the block has byte `NanByte`, else 255.
+/// triton_kernels: the reciprocal of the scale is 0, so a NaN stays a NaN (code 7 with its sign), inf * 0 is a NaN with
+/// the sign that x86 gives it (code 15), the rest becomes +-0. With a NaN the block has byte `NanByte`, else 255.
 template <std::uint8_t NanByte>
 struct nonfinite_triton {
   template <class Recipe>
@@ -120,8 +121,8 @@ struct nonfinite_cuda {
 
 // ---- a recipe -------------------------------------------------------------------------------------------------------
 
-/// Four policies make a recipe. `for_input<T>` is the recipe for a tensor of T: it differs for a peer that computes in the
-/// type of its input, and so is part of the interface of every recipe.
+/// Four policies make a recipe. `for_input<T>` is the recipe for a tensor of T: it differs for a peer that computes in
+/// the type of its input, and so is part of the interface of every recipe.
 template <scale_rule Scale, rounding_rule Round, zero_rule Zero, class Nonfinite>
 struct basic_recipe {
   template <element_type T>
@@ -245,7 +246,7 @@ struct compressed_tensors {
   using for_input = in<std::conditional_t<std::same_as<T, e4m3>, bf16, T>>;
 };
 
-/// torchao ScaleCalculationMode.FLOOR; blocks with NaN or infinity are byte 0xFF there and here (its codes are garbage).
+/// torchao ScaleCalculationMode.FLOOR. Blocks with NaN or infinity are byte 0xFF there and here; its codes are garbage.
 struct torchao_floor : basic_recipe<scale_floor, nearest_even, keep_sign, nonfinite_is_nan_block> {
   static constexpr const char* name = "torchao_floor";
 };
@@ -271,13 +272,13 @@ struct microxcaling_even : basic_recipe<scale_floor, nearest_even, no_negative_z
   static constexpr const char* name = "microxcaling_even";
 };
 /// microxcaling's Python with round="nearest". Loss: v = 0.25 - 2^-26 becomes 0.5.
-struct microxcaling_py_nearest
-    : basic_recipe<scale_floor_log2, with_quarter_defect<nearest_away>, sign_of_quotient<float>, nonfinite_is_nan_block> {
+struct microxcaling_py_nearest : basic_recipe<scale_floor_log2, with_quarter_defect<nearest_away>,
+                                              sign_of_quotient<float>, nonfinite_is_nan_block> {
   static constexpr const char* name = "microxcaling_py_nearest";
 };
 /// microxcaling's Python with round="even". Loss: as above, while v = 0.25 itself becomes 0.
-struct microxcaling_py_even
-    : basic_recipe<scale_floor_log2, with_quarter_defect<nearest_even>, sign_of_quotient<float>, nonfinite_is_nan_block> {
+struct microxcaling_py_even : basic_recipe<scale_floor_log2, with_quarter_defect<nearest_even>, sign_of_quotient<float>,
+                                           nonfinite_is_nan_block> {
   static constexpr const char* name = "microxcaling_py_even";
 };
 
@@ -286,14 +287,14 @@ struct modelopt : basic_recipe<scale_modelopt, nearest_toward_zero, zero_is_code
   static constexpr const char* name = "modelopt";
 };
 
-/// ggml's and ik_llama's reference quantiser. Losses: a block with amax < 2^-125 becomes zeros (its byte is undefined there,
-/// 0 here); NaN becomes 0; a block with an infinity becomes zeros; within 44 ulps of 2^128 the codes 6 and 7 would overflow
-/// the float and 5 is taken.
+/// ggml's and ik_llama's reference quantiser. Losses: a block with amax < 2^-125 becomes zeros (its byte is undefined
+/// there, 0 here); NaN becomes 0; a block with an infinity becomes zeros; within 44 ulps of 2^128 the codes 6 and 7
+/// would overflow the float and 5 is taken.
 struct ggml : basic_recipe<scale_ggml, nearest_finite, no_negative_zero, nonfinite_ggml> {
   static constexpr const char* name = "ggml";
 };
 
-/// MLX's Metal kernels. Losses: values up to 8.49s saturate to 6s; NaN becomes 6s; a block with an infinity is byte 255.
+/// MLX's Metal kernels. Losses: values up to 8.49s saturate to 6s; NaN becomes 6s, a block with infinity byte 255.
 /// Defined here, unstable there: the maximum of a block with several NaN, which depends on the order of the reduction.
 struct mlx : basic_recipe<scale_mlx, nearest_even, keep_sign, nonfinite_mlx> {
   static constexpr const char* name = "mlx";
@@ -313,8 +314,8 @@ struct triton_legacy : basic_recipe<scale_triton_up, nearest_away, keep_sign, no
   static constexpr const char* name = "triton_legacy";
 };
 
-/// CUDA's conversions put together: scale = cvt.rp(amax * fl(1/6)) without saturation, codes = cvt.rn(x / scale). A block
-/// with NaN or infinity is byte 255, codes 7.
+/// CUDA's conversions put together: scale = cvt.rp(amax * fl(1/6)) without saturation, codes = cvt.rn(x / scale). A
+/// block with NaN or infinity is byte 255, codes 7.
 struct cuda_rceil : basic_recipe<scale_rceil, nearest_even, keep_sign, nonfinite_cuda<false>> {
   static constexpr const char* name = "cuda_rceil";
 };
@@ -323,8 +324,8 @@ struct cuda_rceil_satfinite : basic_recipe<scale_rceil, nearest_even, keep_sign,
   static constexpr const char* name = "cuda_rceil_satfinite";
 };
 
-/// The scale with the least squared error among floor - 1, floor and floor + 1, compared exactly; ties to the larger one.
-/// Never worse than any fixed rule above on any block. About three times the work. NaN and infinity as in `ocp`.
+/// The scale with the least squared error among floor - 1, floor and floor + 1, compared exactly; ties to the larger
+/// one. Never worse than any fixed rule above on any block. About three times the work. NaN and infinity as in `ocp`.
 struct min_mse : detail::min_mse_recipe {
   static constexpr const char* name = "min_mse";
 };

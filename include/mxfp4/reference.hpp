@@ -12,8 +12,8 @@
 
 namespace mxfp4 {
 
-/// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], in double, k ascending. A weight is its float decode (infinity where
-/// that overflows) as `Dialect` reads it.
+/// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], in double, k ascending. A weight is its float decode (infinity
+/// where that overflows) as `Dialect` reads it.
 ///
 /// @param w  N x K weights in any layout.
 /// @param x  M x K activations in data units: float, bf16, f16 or e4m3, widened exactly.
@@ -51,7 +51,8 @@ status reference_gemm(basic_mx_view<Byte, Layout> w, dense_view<T> x, dense_view
 /// y[n] = sum over k of x[k] * decode(W)[n][k]: reference_gemm for one token. x has w.cols, y has w.rows elements.
 template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, element_type T>
 status reference_gemv(basic_mx_view<Byte, Layout> w, const T* x, double* y) noexcept {
-  return reference_gemm<Dialect>(w, dense_view<const T>{x, 1, w.cols, w.cols}, dense_view<double>{y, 1, w.rows, w.rows});
+  return reference_gemm<Dialect>(w, dense_view<const T>{x, 1, w.cols, w.cols},
+                                 dense_view<double>{y, 1, w.rows, w.rows});
 }
 
 }  // namespace mxfp4

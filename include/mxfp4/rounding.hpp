@@ -1,12 +1,12 @@
-// mxfp4/rounding.hpp -- floor 2: a number -> the nearest FP4 code. Which way ties go and what sign a zero gets are policies.
+// mxfp4/rounding.hpp -- floor 2: a number -> the nearest FP4 code; ties and the sign of zero are policies.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   magnitude     0     0.5    1     1.5    2      3      4      6
 //   code          0      1     2      3     4      5      6      7
 //   cut              0.25  0.75  1.25   1.75   2.5    3.5    5          code = number of cuts that |x| reaches
 //
-// A rounding is nothing but seven cuts. They are compared as integers (bits.hpp), and a block scale moves them all by the
-// same power of two, so x itself is never divided. Ties decide whether the midpoint itself reaches its cut.
+// A rounding is nothing but seven cuts. They are compared as integers (bits.hpp), and a block scale moves them all by
+// the same power of two, so x itself is never divided. Ties decide whether the midpoint itself reaches its cut.
 // Source: OCP MX v1.0, section 6.3 (nearest even is required, others are allowed); the peers named at each policy.
 // Reads: floors 0-1.  Read by: recipe.hpp, peer_cast.hpp, cuda/.
 #pragma once
@@ -22,7 +22,7 @@ namespace mxfp4 {
 
 namespace detail {
 
-inline constexpr std::uint32_t never = 0xFFFFFFFFu;  ///< a cut that nothing reaches: above every magnitude, NaN included
+inline constexpr std::uint32_t never = 0xFFFFFFFFu;  ///< a cut that nothing reaches, NaN included
 
 /// The bits of `base` * 2^k moved by `ulps` units in the last place; an overflowed cut is reached by infinity alone.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint32_t cut_bits(std::uint32_t base, int ulps, int k) noexcept {
@@ -35,8 +35,8 @@ inline constexpr std::uint32_t never = 0xFFFFFFFFu;  ///< a cut that nothing rea
 // ---- roundings ------------------------------------------------------------------------------------------------------
 
 /// A rounding gives, for each of the seven cuts, a base value (f32 bits at scale 1) and how many ulps above it a
-/// magnitude must lie to reach the cut. Two oddities of peers, under a scale of 2^k: how many of the cuts can be reached,
-/// and a stray magnitude that is code 1 although it lies below the first cut.
+/// magnitude must lie to reach the cut. Two oddities of peers, under a scale of 2^k: how many of the cuts can be
+/// reached, and a stray magnitude that is code 1 although it lies below the first cut.
 template <class R>
 concept rounding_rule = requires(unsigned cut, int k) {
   { R::name } -> std::convertible_to<const char*>;
@@ -98,8 +98,8 @@ struct toward_zero : detail::seven_cuts {
   [[nodiscard]] MXFP4_HD static constexpr int ulps(unsigned) noexcept { return 0; }
 };
 
-/// microxcaling's Python: it rounds floor(2v + 0.5) in float, where the sum for v = 0.25 - 2^-26 is already 1. So this one
-/// value becomes 0.5. Source: microxcaling 7bc41952, mx/elemwise_ops.py, _round_mantissa.
+/// microxcaling's Python: it rounds floor(2v + 0.5) in float, where the sum for v = 0.25 - 2^-26 is already 1. So this
+/// one value becomes 0.5. Source: microxcaling 7bc41952, mx/elemwise_ops.py, _round_mantissa.
 template <class Ties>
 struct with_quarter_defect : Ties {
   [[nodiscard]] MXFP4_HD static constexpr std::uint32_t stray(int k) noexcept { return detail::just_below_quarter(k); }
@@ -107,8 +107,8 @@ struct with_quarter_defect : Ties {
 
 // ---- the sign of zero -----------------------------------------------------------------------------------------------
 
-/// A zero rule gives the magnitude from which on a value that rounds to zero keeps its sign; `first_cut` is the magnitude
-/// from which on it does not round to zero, `never` in a block that its recipe flushes.
+/// A zero rule gives the magnitude from which on a value that rounds to zero keeps its sign; `first_cut` is the
+/// magnitude from which on it does not round to zero, `never` in a block that its recipe flushes.
 /// `zero_is_negative`: an exact zero becomes code 8 whatever its sign.
 template <class Z>
 concept zero_rule = requires(e8m0 scale, std::uint32_t first_cut) {
@@ -143,7 +143,7 @@ struct no_negative_zero {
   }
 };
 
-/// The sign bit is set unless x / scale > 0, so a plain zero is code 8. Peer: ModelOpt, whose sign is (2 - sign(x)) // 2.
+/// The sign bit is set unless x / scale > 0, so a plain zero is code 8. Peer: ModelOpt: sign bit (2 - sign(x)) // 2.
 struct zero_is_code_8 {
   static constexpr bool zero_is_negative = true;
   [[nodiscard]] MXFP4_HD static constexpr std::uint32_t sign_cut(e8m0 scale, std::uint32_t first_cut) noexcept {
@@ -209,7 +209,8 @@ template <rounding_rule Round = nearest_even>
 
 namespace detail {
 /// Stochastic code of `magnitude` (finite f32 bits) in a block with scale 2^k.
-[[nodiscard]] MXFP4_HD constexpr unsigned stochastic_code(std::uint32_t magnitude, int k, std::uint32_t random) noexcept {
+[[nodiscard]] MXFP4_HD constexpr unsigned stochastic_code(std::uint32_t magnitude, int k,
+                                                          std::uint32_t random) noexcept {
   unsigned code = 0;
   for (unsigned i = 1; i < 8; ++i) code += magnitude >= ldexp_bits(e2m1_magnitude_bits(i), k) ? 1u : 0u;
   if (code == 7) return 7;
@@ -231,9 +232,9 @@ namespace detail {
 }
 }  // namespace detail
 
-/// Stochastic rounding: up, away from zero, iff frac * 2^32 > random, where frac in [0, 1) is the place of |x| between its
-/// two neighbouring codes. Exact for every x: with `random` uniform the expected value is x to within 2^-32 of the gap.
-/// Saturates at +-6; the sign is kept. `x` is already divided by the block scale.
+/// Stochastic rounding: up, away from zero, iff frac * 2^32 > random, where frac in [0, 1) is the place of |x| between
+/// its two neighbouring codes. Exact for every x: with `random` uniform the expected value is x to within 2^-32 of the
+/// gap. Saturates at +-6; the sign is kept. `x` is already divided by the block scale.
 template <element_type T>
 [[nodiscard]] MXFP4_HD constexpr e2m1 encode_e2m1_stochastic(T x, std::uint32_t random) noexcept {
   const std::uint32_t bits = detail::float_bits(decode(x));
@@ -246,7 +247,8 @@ template <rounding_rule R>
 [[nodiscard]] consteval bool ties_give(const int (&codes)[7]) {
   for (unsigned i = 0; i < 7; ++i) {
     const float tie = float_from_bits(e2m1_midpoint_bits(i));
-    if (encode_e2m1<R>(tie) != static_cast<e2m1>(codes[i]) || encode_e2m1<R>(static_cast<double>(tie)) != encode_e2m1<R>(tie))
+    if (encode_e2m1<R>(tie) != static_cast<e2m1>(codes[i]) ||
+        encode_e2m1<R>(static_cast<double>(tie)) != encode_e2m1<R>(tie))
       return false;
   }
   return true;
@@ -258,6 +260,7 @@ static_assert(detail::ties_give<nearest_toward_zero>({0, 1, 2, 3, 4, 5, 6}));
 static_assert(detail::ties_give<toward_zero>({0, 1, 2, 3, 4, 5, 6}));
 static_assert(encode_e2m1(0x1.000002p-2f) == e2m1{1} && encode_e2m1(0.25 + 0x1p-54) == e2m1{1});
 static_assert(encode_e2m1(-0.0f) == e2m1{8} && encode_e2m1(-1e30f) == e2m1{15});
-static_assert(encode_e2m1_stochastic(1.25f, 0x7FFFFFFFu) == e2m1{3} && encode_e2m1_stochastic(1.25f, 0x80000000u) == e2m1{2});
+static_assert(encode_e2m1_stochastic(1.25f, 0x7FFFFFFFu) == e2m1{3} &&
+              encode_e2m1_stochastic(1.25f, 0x80000000u) == e2m1{2});
 
 }  // namespace mxfp4

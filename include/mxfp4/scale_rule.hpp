@@ -45,7 +45,8 @@ namespace detail {
 inline constexpr std::uint32_t no_mantissa = 0x00800000u;  ///< a threshold above every mantissa
 
 /// E - 2 below `threshold`, E - 1 from it on, clamped at byte 0.
-[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr scale_step regular_step(unsigned exponent, std::uint32_t threshold) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr scale_step regular_step(unsigned exponent,
+                                                                      std::uint32_t threshold) noexcept {
   if (exponent < 2) return {no_mantissa, {0}, {0}};
   return {threshold, {static_cast<std::uint8_t>(exponent - 2)}, {static_cast<std::uint8_t>(exponent - 1)}};
 }
@@ -75,8 +76,8 @@ struct scale_ceil {
   }
 };
 
-/// amax is rounded to a power of two that goes up from 1.75 on, then floor. From 1.75 * 2^127 on the power is infinite and
-/// the block becomes NaN (byte 0xFF). Peer: torchao EVEN.
+/// amax is rounded to a power of two that goes up from 1.75 on, then floor. From 1.75 * 2^127 on the power is infinite
+/// and the block becomes NaN (byte 0xFF). Peer: torchao EVEN.
 struct scale_even {
   static constexpr const char* name = "even";
   [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
@@ -94,8 +95,9 @@ struct scale_rceil {
   }
 };
 
-/// scale_even in the type of the tensor: from 1.75 * 2^emax on the scale is infinite and the block is lost: byte 127, codes
-/// 0. In f16 a block with amax < 1.5 * 2^-15 is lost too, because its scale underflows to 0 and 1 is taken instead.
+/// scale_even in the type of the tensor: from 1.75 * 2^emax on the scale is infinite and the block is lost: byte 127,
+/// codes 0. In f16 a block with amax < 1.5 * 2^-15 is lost too, because its scale underflows to 0 and 1 is taken
+/// instead.
 /// Peer: compressed-tensors ac8e2ba8, generate_mx_scales and calculate_qparams.
 template <element_type T>
 struct scale_compressed_tensors {
@@ -121,8 +123,8 @@ struct scale_floor_log2 {
   }
 };
 
-/// scale_floor_log2 without a clamp: where the byte would be negative (amax < 2^-125) the peer's conversion to an unsigned
-/// char is undefined and all codes come out 0. Here the byte is 0 and the block is flushed: the same values.
+/// scale_floor_log2 without a clamp: where the byte would be negative (amax < 2^-125) the peer's conversion to an
+/// unsigned char is undefined and all codes come out 0. Here the byte is 0 and the block is flushed: the same values.
 /// Peers: ggml d99724f2 quantize_row_mxfp4_ref, ik_llama.cpp 8337e4cd.
 struct scale_ggml {
   static constexpr const char* name = "ggml";

@@ -1,7 +1,8 @@
 // mxfp4/status.hpp -- floor 0: how a function says what is wrong with its arguments.
 // SPDX-License-Identifier: Apache-2.0
 //
-// No exceptions, no allocation: a status names the thing, its value and what was expected; message() makes the sentence.
+// No exceptions, no allocation: a status names the thing, its value and what was expected; message() makes the
+// sentence.
 // Reads: nothing.  Read by: view.hpp and every whole-matrix function.
 #pragma once
 
@@ -39,7 +40,7 @@ struct [[nodiscard]] status {
 template <class T>
 class [[nodiscard]] result {
  public:
-  constexpr result(const T& value) noexcept : value_(value) {}               // NOLINT(google-explicit-constructor)
+  constexpr result(const T& value) noexcept : value_(value) {}              // NOLINT(google-explicit-constructor)
   constexpr result(const status& why) noexcept : value_{}, status_(why) {}  // NOLINT(google-explicit-constructor)
 
   [[nodiscard]] constexpr explicit operator bool() const noexcept { return status_.ok(); }
@@ -86,22 +87,29 @@ class status_text {
   if (s.ok()) return text << "ok";
   text << s.what;
   switch (s.code) {
-    case errc::ok: break;
-    case errc::null_pointer: return text << " is null, expected memory for " << s.expected << " elements";
-    case errc::negative_size: return text << " is " << s.value << ", expected 0 or more";
+    case errc::ok:
+      break;
+    case errc::null_pointer:
+      return text << " is null, expected memory for " << s.expected << " elements";
+    case errc::negative_size:
+      return text << " is " << s.value << ", expected 0 or more";
     case errc::not_blocks:
       return text << " is " << s.value << ", expected a multiple of 32: pad the rows, or leave this tensor as it is";
-    case errc::size_overflow: return text << " does not fit 63 bits: split the matrix";
+    case errc::size_overflow:
+      return text << " does not fit 63 bits: split the matrix";
     case errc::buffer_too_small:
       return text << " holds " << s.value << ", expected at least " << s.expected << ": pass a larger buffer";
     case errc::stride_too_small:
       return text << " is " << s.value << ", expected at least " << s.expected << ", the length of a row";
-    case errc::shape_mismatch: return text << " is " << s.value << ", expected " << s.expected;
-    case errc::overlap: return text << " overlaps an input: pass separate memory";
+    case errc::shape_mismatch:
+      return text << " is " << s.value << ", expected " << s.expected;
+    case errc::overlap:
+      return text << " overlaps an input: pass separate memory";
     case errc::nonfinite:
       return text << " has a NaN or an infinity at element " << s.value
                   << " (row-major): repair it, or allow non-finite blocks";
-    case errc::unknown_recipe: return text << " is " << s.value << ", expected one of the recipe_id enumerators";
+    case errc::unknown_recipe:
+      return text << " is " << s.value << ", expected one of the recipe_id enumerators";
   }
   return text;
 }

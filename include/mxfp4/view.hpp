@@ -126,8 +126,8 @@ constexpr status check(const dense_view<T>& v) noexcept {
 
 // ---- sizes and factories --------------------------------------------------------------------------------------------
 
-/// Bytes of codes and of scales that `rows` x `cols` elements take without gaps; the padding of swizzled scales included.
-/// For ggml, whose blocks hold both, `codes` is the whole buffer and `scales` 0.
+/// Bytes of codes and of scales that `rows` x `cols` elements take without gaps; the padding of swizzled scales
+/// included. For ggml, whose blocks hold both, `codes` is the whole buffer and `scales` 0.
 struct mx_bytes {
   std::int64_t codes = 0;
   std::int64_t scales = 0;
@@ -149,14 +149,18 @@ constexpr result<mx_bytes> bytes_needed(std::int64_t rows, std::int64_t cols) no
 /// A view without gaps over two buffers, each at least as large as bytes_needed says.
 template <block_layout Layout = layout::compressed_tensors, class Byte>
   requires(!Layout::interleaved)
-constexpr result<basic_mx_view<Byte, Layout>> make_view(std::span<Byte> codes, std::span<Byte> scales, std::int64_t rows,
-                                                        std::int64_t cols) noexcept {
+constexpr result<basic_mx_view<Byte, Layout>> make_view(std::span<Byte> codes, std::span<Byte> scales,
+                                                        std::int64_t rows, std::int64_t cols) noexcept {
   const result<mx_bytes> need = bytes_needed<Layout>(rows, cols);
   if (!need) return need.error();
-  const auto code_bytes = static_cast<std::int64_t>(codes.size()), scale_bytes = static_cast<std::int64_t>(scales.size());
+  const auto code_bytes = static_cast<std::int64_t>(codes.size()),
+             scale_bytes = static_cast<std::int64_t>(scales.size());
   if (code_bytes < need->codes) return status{errc::buffer_too_small, "codes", code_bytes, need->codes};
   if (scale_bytes < need->scales) return status{errc::buffer_too_small, "scales", scale_bytes, need->scales};
-  const basic_mx_view<Byte, Layout> view{codes.data(), scales.data(), rows, cols,
+  const basic_mx_view<Byte, Layout> view{codes.data(),
+                                         scales.data(),
+                                         rows,
+                                         cols,
                                          Layout::code_row_bytes(cols / block_size),
                                          Layout::scale_band_bytes(cols / block_size)};
   if (const status s = check(view); !s.ok()) return s;
