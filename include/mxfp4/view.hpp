@@ -5,6 +5,7 @@
 // Reads: floors 0-3, layout.hpp.  Read by: quantize.hpp, convert.hpp, reference.hpp, kernel/, cuda/.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -33,9 +34,9 @@ struct basic_mx_view {
   [[nodiscard]] MXFP4_HD constexpr Byte* block_scale(std::int64_t row, std::int64_t b) const noexcept {
     return scales + Layout::scale_offset(row, b, scale_stride);
   }
-  [[nodiscard]] MXFP4_HD constexpr operator basic_mx_view<const Byte, Layout>() const noexcept
-    requires(!std::is_const_v<Byte>)
-  {
+  template <class B>
+    requires(!std::is_const_v<Byte> && std::same_as<B, const Byte>)
+  [[nodiscard]] MXFP4_HD constexpr operator basic_mx_view<B, Layout>() const noexcept {
     return {codes, scales, rows, cols, code_stride, scale_stride};
   }
 };
@@ -54,9 +55,9 @@ struct dense_view {
   std::int64_t stride = 0;  ///< elements from one row to the next
 
   [[nodiscard]] MXFP4_HD constexpr T* row(std::int64_t r) const noexcept { return data + r * stride; }
-  [[nodiscard]] MXFP4_HD constexpr operator dense_view<const T>() const noexcept
-    requires(!std::is_const_v<T>)
-  {
+  template <class U>
+    requires(!std::is_const_v<T> && std::same_as<U, const T>)
+  [[nodiscard]] MXFP4_HD constexpr operator dense_view<U>() const noexcept {
     return {data, rows, cols, stride};
   }
 };
