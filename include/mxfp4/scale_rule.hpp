@@ -52,7 +52,7 @@ inline constexpr std::uint32_t no_mantissa = 0x00800000u;  ///< a threshold abov
 }
 
 /// How many ulps off a power of two 2^n a float may lie and still have log2 == n after rounding to float: `at_64` where
-/// |n| is 64..127, half as many for each binade of n below, since the spacing of the logarithm halves there.
+/// |n| is 64..127, half as many for each binade of n below, since the spacing of the logarithm halves there. n <= 127.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint32_t log2_ulps(std::uint32_t at_64, unsigned n) noexcept {
   return at_64 >> (7 - bit_width(n));
 }
@@ -140,6 +140,7 @@ struct scale_ggml {
 struct scale_modelopt {
   static constexpr const char* name = "modelopt";
   [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+    if (exponent < 2) return {detail::no_mantissa, {0}, {0}};
     const unsigned n = exponent >= 129 ? exponent - 129 : 128 - exponent;
     const std::uint32_t quotient_ulps = detail::log2_ulps(22, n);
     // an ulp of amax / 6 just above 2^k is 1.5 ulps of amax; at E = 2 the quotient is subnormal, as in scale_rceil
