@@ -20,3 +20,25 @@
 #else
 #define MXFP4_INLINE inline
 #endif
+
+/// Name of the inline namespace round everything whose machine code depends on -m flags (floors 6 to 8): one name per set
+/// of flags that changes it, so that two translation units with different flags never define the same symbol.
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)
+#define MXFP4_ISA_NS isa_avx512vnni
+#elif defined(__AVX512BW__)
+#define MXFP4_ISA_NS isa_avx512bw
+#elif defined(__AVXVNNI__) && defined(__AVX2__) && defined(__FMA__)
+#define MXFP4_ISA_NS isa_avxvnni
+#elif defined(__AVX2__) && defined(__FMA__)
+#define MXFP4_ISA_NS isa_avx2
+#elif defined(__SSE2__)
+#define MXFP4_ISA_NS isa_sse2
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_MATMUL_INT8)
+#define MXFP4_ISA_NS isa_neon_i8mm
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#define MXFP4_ISA_NS isa_neon_dotprod
+#elif defined(__aarch64__)
+#define MXFP4_ISA_NS isa_neon
+#else
+#define MXFP4_ISA_NS isa_scalar
+#endif

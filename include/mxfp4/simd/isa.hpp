@@ -1,0 +1,47 @@
+// mxfp4/simd/isa.hpp -- floor 6: which instructions a kernel may use.
+// SPDX-License-Identifier: Apache-2.0
+//
+// A kernel is a template on an xsimd architecture and lives in `inline namespace MXFP4_ISA_NS` (config.hpp says why both).
+// A primitive asks here what its architecture has. Asking for more than the compiler's flags allow is a compile error in
+// the primitive; asking for less runs the path of a lower ISA, bit for bit the same, which is how the tests reach them all.
+// Reads: config.hpp, xsimd.  Read by: simd/, kernel/.
+#pragma once
+
+#include <type_traits>
+#include <xsimd/xsimd.hpp>
+
+#include "mxfp4/config.hpp"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace mxfp4::simd {
+inline namespace MXFP4_ISA_NS {
+
+/// What the translation unit is compiled for.
+using native_arch = xsimd::default_arch;
+
+/// The plain C++ path of every primitive.
+struct scalar_arch {};
+
+template <class Arch>
+inline constexpr bool has_avx512bw = std::is_base_of_v<xsimd::avx512bw, Arch>;
+template <class Arch>
+inline constexpr bool has_avx2 = std::is_base_of_v<xsimd::avx2, Arch> || has_avx512bw<Arch>;
+template <class Arch>
+inline constexpr bool has_neon64 = std::is_base_of_v<xsimd::neon64, Arch>;
+
+/// vpermb and vpmultishiftqb: implied by no xsimd tag of 13.2 and 14 alike, so the flags decide for the native one.
+template <class Arch>
+inline constexpr bool has_avx512vbmi =
+#if defined(__AVX512VBMI__)
+    has_avx512bw<Arch> && std::is_same_v<Arch, native_arch>;
+#else
+    false;
+#endif
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4::simd
