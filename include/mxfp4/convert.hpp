@@ -17,10 +17,7 @@ namespace mxfp4 {
 /// @param in   rows x cols.  @param out  the same shape; must not overlap `in`.
 template <class Byte, block_layout From, block_layout To>
 status convert(basic_mx_view<Byte, From> in, mx_view<To> out) noexcept {
-  if (const status s = check(in); !s.ok()) return s;
-  if (const status s = check(out); !s.ok()) return s;
-  if (out.rows != in.rows) return {errc::shape_mismatch, "out.rows", out.rows, in.rows};
-  if (out.cols != in.cols) return {errc::shape_mismatch, "out.cols", out.cols, in.cols};
+  if (const status s = detail::check_same_shape(in, out); !s.ok()) return s;
   if (detail::overlap(in, out)) return {errc::overlap, "out"};
   for (std::int64_t r = 0; r < in.rows; ++r)
     for (std::int64_t b = 0; b < in.blocks(); ++b) {

@@ -73,10 +73,7 @@ template <block_recipe Recipe = recipe::ocp, class T, block_layout Layout>
 status quantize(dense_view<T> w, mx_view<Layout> out, on_nonfinite policy = on_nonfinite::encode) noexcept {
   using value = std::remove_const_t<T>;
   static_assert(element_type<value>);
-  if (const status s = check(w); !s.ok()) return s;
-  if (const status s = check(out); !s.ok()) return s;
-  if (out.rows != w.rows) return {errc::shape_mismatch, "out.rows", out.rows, w.rows};
-  if (out.cols != w.cols) return {errc::shape_mismatch, "out.cols", out.cols, w.cols};
+  if (const status s = detail::check_same_shape(w, out); !s.ok()) return s;
   if (detail::overlap(out, w)) return {errc::overlap, "out"};
   const auto load = [w](std::int64_t r, std::int64_t c, value(&x)[block_size]) noexcept {
     for (int i = 0; i < block_size; ++i) x[i] = w.row(r)[c + i];
@@ -107,11 +104,8 @@ inline constexpr std::int64_t fp8_block = 128;  ///< rows and columns of an FP8 
 template <block_recipe Recipe = recipe::ocp, block_layout Layout>
 status quantize_fp8(dense_view<const e4m3> w, dense_view<const float> scales, mx_view<Layout> out,
                     on_nonfinite policy = on_nonfinite::encode) noexcept {
-  if (const status s = check(w); !s.ok()) return s;
+  if (const status s = detail::check_same_shape(w, out); !s.ok()) return s;
   if (const status s = check(scales); !s.ok()) return s;
-  if (const status s = check(out); !s.ok()) return s;
-  if (out.rows != w.rows) return {errc::shape_mismatch, "out.rows", out.rows, w.rows};
-  if (out.cols != w.cols) return {errc::shape_mismatch, "out.cols", out.cols, w.cols};
   if (const auto n = detail::bands(w.rows, fp8_block); scales.rows != n)
     return {errc::shape_mismatch, "scales.rows", scales.rows, n};
   if (const auto n = detail::bands(w.cols, fp8_block); scales.cols != n)
@@ -141,10 +135,7 @@ status quantize_fp8(recipe_id recipe, dense_view<const e4m3> w, dense_view<const
 /// @param w    rows x cols.  @param out  the same shape, overwritten; no overlap with w.
 template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, element_type T>
 status dequantize(basic_mx_view<Byte, Layout> w, dense_view<T> out) noexcept {
-  if (const status s = check(w); !s.ok()) return s;
-  if (const status s = check(out); !s.ok()) return s;
-  if (out.rows != w.rows) return {errc::shape_mismatch, "out.rows", out.rows, w.rows};
-  if (out.cols != w.cols) return {errc::shape_mismatch, "out.cols", out.cols, w.cols};
+  if (const status s = detail::check_same_shape(w, out); !s.ok()) return s;
   if (detail::overlap(w, out)) return {errc::overlap, "out"};
   for (std::int64_t r = 0; r < w.rows; ++r)
     for (std::int64_t b = 0; b < w.blocks(); ++b) {

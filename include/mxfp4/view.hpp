@@ -125,6 +125,18 @@ constexpr status check(const dense_view<T>& v) noexcept {
   return {};
 }
 
+namespace detail {
+/// The checks of a function from one matrix to another of the same shape, named `out`; overlap is asked separately.
+template <class In, class Out>
+constexpr status check_same_shape(const In& in, const Out& out) noexcept {
+  if (const status s = check(in); !s.ok()) return s;
+  if (const status s = check(out); !s.ok()) return s;
+  if (out.rows != in.rows) return {errc::shape_mismatch, "out.rows", out.rows, in.rows};
+  if (out.cols != in.cols) return {errc::shape_mismatch, "out.cols", out.cols, in.cols};
+  return {};
+}
+}  // namespace detail
+
 // ---- sizes and factories --------------------------------------------------------------------------------------------
 
 /// Bytes of codes and of scales that `rows` x `cols` elements take without gaps; the padding of swizzled scales
