@@ -17,8 +17,9 @@ namespace mxfp4 {
 /// @param in   rows x cols.  @param out  the same shape; must not overlap `in`.
 template <class Byte, block_layout From, block_layout To>
 status convert(basic_mx_view<Byte, From> in, mx_view<To> out) noexcept {
-  if (const status s = detail::check_same_shape(in, out); !s.ok()) return s;
-  if (detail::overlap(in, out)) return {errc::overlap, "out"};
+  if (const status s = detail::check_same_shape(in, "in", out); !s.ok()) return s;
+  if (detail::overlap(in, out) || detail::overlap_itself(out)) return {errc::overlap, "out"};
+  if (in.rows == 0 || in.cols == 0) return {};
   for (std::int64_t r = 0; r < in.rows; ++r)
     for (std::int64_t b = 0; b < in.blocks(); ++b) {
       e2m1 codes[block_size]{};

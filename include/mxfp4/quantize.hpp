@@ -73,8 +73,9 @@ template <block_recipe Recipe = recipe::ocp, class T, block_layout Layout>
 status quantize(dense_view<T> w, mx_view<Layout> out, on_nonfinite policy = on_nonfinite::encode) noexcept {
   using value = std::remove_const_t<T>;
   static_assert(element_type<value>);
-  if (const status s = detail::check_same_shape(w, out); !s.ok()) return s;
-  if (detail::overlap(out, w)) return {errc::overlap, "out"};
+  if (const status s = detail::check_same_shape(w, "w", out); !s.ok()) return s;
+  if (detail::overlap(out, w) || detail::overlap_itself(out)) return {errc::overlap, "out"};
+  if (w.rows == 0 || w.cols == 0) return {};
   const auto load = [w](std::int64_t r, std::int64_t c, value(&x)[block_size]) noexcept {
     for (int i = 0; i < block_size; ++i) x[i] = w.row(r)[c + i];
   };
@@ -104,13 +105,15 @@ inline constexpr std::int64_t fp8_block = 128;  ///< rows and columns of an FP8 
 template <block_recipe Recipe = recipe::ocp, block_layout Layout>
 status quantize_fp8(dense_view<const e4m3> w, dense_view<const float> scales, mx_view<Layout> out,
                     on_nonfinite policy = on_nonfinite::encode) noexcept {
-  if (const status s = detail::check_same_shape(w, out); !s.ok()) return s;
-  if (const status s = check(scales); !s.ok()) return s;
+  if (const status s = detail::check_same_shape(w, "w", out); !s.ok()) return s;
+  if (const status s = check(scales, "scales"); !s.ok()) return s;
   if (const auto n = detail::bands(w.rows, fp8_block); scales.rows != n)
     return {errc::shape_mismatch, "scales.rows", scales.rows, n};
   if (const auto n = detail::bands(w.cols, fp8_block); scales.cols != n)
     return {errc::shape_mismatch, "scales.cols", scales.cols, n};
-  if (detail::overlap(out, w) || detail::overlap(out, scales)) return {errc::overlap, "out"};
+  if (detail::overlap(out, w) || detail::overlap(out, scales) || detail::overlap_itself(out))
+    return {errc::overlap, "out"};
+  if (w.rows == 0 || w.cols == 0) return {};
   const auto load = [w, scales](std::int64_t r, std::int64_t c, bf16(&x)[block_size]) noexcept {
     const float scale = scales.row(r / fp8_block)[c / fp8_block];  // 32 divides 128: one scale a block
     for (int i = 0; i < block_size; ++i) x[i] = detail::scale_e4m3(w.row(r)[c + i], scale);
@@ -135,8 +138,9 @@ status quantize_fp8(recipe_id recipe, dense_view<const e4m3> w, dense_view<const
 /// @param w    rows x cols.  @param out  the same shape, overwritten; no overlap with w.
 template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, element_type T>
 status dequantize(basic_mx_view<Byte, Layout> w, dense_view<T> out) noexcept {
-  if (const status s = detail::check_same_shape(w, out); !s.ok()) return s;
+  if (const status s = detail::check_same_shape(w, "w", out); !s.ok()) return s;
   if (detail::overlap(w, out)) return {errc::overlap, "out"};
+  if (w.rows == 0 || w.cols == 0) return {};
   for (std::int64_t r = 0; r < w.rows; ++r)
     for (std::int64_t b = 0; b < w.blocks(); ++b) {
       const std::uint8_t* codes = w.block_codes(r, b);

@@ -25,13 +25,14 @@ namespace mxfp4 {
 template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, class T>
 status reference_gemm(basic_mx_view<Byte, Layout> w, dense_view<T> x, dense_view<double> y) noexcept {
   static_assert(element_type<std::remove_const_t<T>>);
-  if (const status s = check(w); !s.ok()) return s;
-  if (const status s = check(x); !s.ok()) return s;
-  if (const status s = check(y); !s.ok()) return s;
+  if (const status s = check(w, "w"); !s.ok()) return s;
+  if (const status s = check(x, "x"); !s.ok()) return s;
+  if (const status s = check(y, "y"); !s.ok()) return s;
   if (x.cols != w.cols) return {errc::shape_mismatch, "x.cols", x.cols, w.cols};
   if (y.rows != x.rows) return {errc::shape_mismatch, "y.rows", y.rows, x.rows};
   if (y.cols != w.rows) return {errc::shape_mismatch, "y.cols", y.cols, w.rows};
   if (detail::overlap(w, y) || detail::overlap(detail::data_of(x), detail::data_of(y))) return {errc::overlap, "y"};
+  if (y.rows == 0 || y.cols == 0) return {};
   for (std::int64_t m = 0; m < x.rows; ++m)
     for (std::int64_t n = 0; n < w.rows; ++n) {
       double sum = 0.0;
@@ -39,8 +40,8 @@ status reference_gemm(basic_mx_view<Byte, Layout> w, dense_view<T> x, dense_view
         const std::uint8_t* codes = w.block_codes(n, b);
         const auto scale = static_cast<e8m0>(*w.block_scale(n, b));
         for (int i = 0; i < block_size; ++i) {
-          const float weight = decode_weight<float, Dialect>(get_code<typename Layout::order>(codes, i), scale);
-          sum += static_cast<double>(weight) * static_cast<double>(decode(x.row(m)[b * block_size + i]));
+          const double weight = decode_weight<float, Dialect>(get_code<typename Layout::order>(codes, i), scale);
+          sum += weight * static_cast<double>(decode(x.row(m)[b * block_size + i]));
         }
       }
       y.row(m)[n] = sum;

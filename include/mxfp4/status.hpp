@@ -26,17 +26,18 @@ enum class errc : std::uint8_t {
   unknown_recipe,    ///< `value` is not a recipe_id
 };
 
-/// What a call came to. `what` is a string literal that names the argument.
+/// What a call came to. `what` and `argument` are string literals: "cols" of "out", or `what` alone.
 struct [[nodiscard]] status {
   errc code = errc::ok;
   const char* what = "";
   std::int64_t value = 0;
   std::int64_t expected = 0;
+  const char* argument = "";
 
   [[nodiscard]] constexpr bool ok() const noexcept { return code == errc::ok; }
 };
 
-/// A value, or why there is none. T is default-constructible; the value is T{} when the status is not ok.
+/// A value, or a status that is not ok: why there is none. T is default-constructible; the value is T{} then.
 template <class T>
 class [[nodiscard]] result {
  public:
@@ -85,6 +86,7 @@ class status_text {
 [[nodiscard]] constexpr status_text message(const status& s) noexcept {
   status_text text;
   if (s.ok()) return text << "ok";
+  if (s.argument[0] != '\0') text << s.argument << ".";
   text << s.what;
   switch (s.code) {
     case errc::ok:
@@ -96,7 +98,7 @@ class status_text {
     case errc::not_blocks:
       return text << " is " << s.value << ", expected a multiple of 32: pad the rows, or leave this tensor as it is";
     case errc::size_overflow:
-      return text << " does not fit 63 bits: split the matrix";
+      return text << " does not fit 63 bits, with " << s.value << " as the first factor: split the matrix";
     case errc::buffer_too_small:
       return text << " holds " << s.value << ", expected at least " << s.expected << ": pass a larger buffer";
     case errc::stride_too_small:

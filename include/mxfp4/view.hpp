@@ -88,49 +88,62 @@ template <block_layout Layout>
   return extent(bands(rows, Layout::rows_per_band), Layout::scale_band_bytes(cols / block_size), stride);
 }
 
-[[nodiscard]] constexpr status check_shape(std::int64_t rows, std::int64_t cols) noexcept {
-  if (rows < 0) return {errc::negative_size, "rows", rows};
-  if (cols < 0) return {errc::negative_size, "cols", cols};
+[[nodiscard]] constexpr status check_shape(std::int64_t rows, std::int64_t cols, const char* argument) noexcept {
+  if (rows < 0) return {errc::negative_size, "rows", rows, 0, argument};
+  if (cols < 0) return {errc::negative_size, "cols", cols, 0, argument};
+  return {};
+}
+
+/// The same for a matrix of blocks, with room for the sizes that a layout makes of `cols`.
+[[nodiscard]] constexpr status check_blocks(std::int64_t rows, std::int64_t cols, const char* argument) noexcept {
+  if (const status s = check_shape(rows, cols, argument); !s.ok()) return s;
+  if (cols % block_size != 0) return {errc::not_blocks, "cols", cols, 0, argument};
+  if (cols > int64_max / 8) return {errc::size_overflow, "cols", cols, 0, argument};
   return {};
 }
 
 }  // namespace detail
 
 /// Is this view one that may be read and written? Every whole-matrix function asks this of its arguments first.
+/// @param argument  the view's name, for the message.
 template <class Byte, block_layout Layout>
-constexpr status check(const basic_mx_view<Byte, Layout>& v) noexcept {
-  if (const status s = detail::check_shape(v.rows, v.cols); !s.ok()) return s;
-  if (v.cols % block_size != 0) return {errc::not_blocks, "cols", v.cols};
-  if (v.cols > detail::int64_max / 2) return {errc::size_overflow, "cols", v.cols};
+constexpr status check(const basic_mx_view<Byte, Layout>& v, const char* argument = "") noexcept {
+  if (const status s = detail::check_blocks(v.rows, v.cols, argument); !s.ok()) return s;
   const std::int64_t code_row = Layout::code_row_bytes(v.blocks()), scale_row = Layout::scale_band_bytes(v.blocks());
-  if (v.code_stride < code_row) return {errc::stride_too_small, "code_stride", v.code_stride, code_row};
-  if (v.scale_stride < scale_row) return {errc::stride_too_small, "scale_stride", v.scale_stride, scale_row};
+  if (v.code_stride < code_row) return {errc::stride_too_small, "code_stride", v.code_stride, code_row, argument};
+  if (v.scale_stride < scale_row) return {errc::stride_too_small, "scale_stride", v.scale_stride, scale_row, argument};
   const std::int64_t code_bytes = detail::code_extent<Layout>(v.rows, v.cols, v.code_stride);
   const std::int64_t scale_bytes = detail::scale_extent<Layout>(v.rows, v.cols, v.scale_stride);
-  if (code_bytes < 0) return {errc::size_overflow, "rows * code_stride", v.rows};
-  if (scale_bytes < 0) return {errc::size_overflow, "rows * scale_stride", v.rows};
-  if (code_bytes > 0 && v.codes == nullptr) return {errc::null_pointer, "codes", 0, code_bytes};
-  if (scale_bytes > 0 && v.scales == nullptr) return {errc::null_pointer, "scales", 0, scale_bytes};
+  if (code_bytes < 0) return {errc::size_overflow, "rows * code_stride", v.rows, 0, argument};
+  if (scale_bytes < 0) return {errc::size_overflow, "rows * scale_stride", v.rows, 0, argument};
+  if (code_bytes > 0 && v.codes == nullptr) return {errc::null_pointer, "codes", 0, code_bytes, argument};
+  if (scale_bytes > 0 && v.scales == nullptr) return {errc::null_pointer, "scales", 0, scale_bytes, argument};
+  if constexpr (Layout::interleaved) {  // one buffer: a block's codes follow its scale
+    if (v.scale_stride != v.code_stride)
+      return {errc::shape_mismatch, "scale_stride", v.scale_stride, v.code_stride, argument};
+    if (code_bytes > 0 && v.codes != v.scales + 1)
+      return {errc::shape_mismatch, "codes - scales", v.codes - v.scales, 1, argument};
+  }
   return {};
 }
 
 template <class T>
-constexpr status check(const dense_view<T>& v) noexcept {
-  if (const status s = detail::check_shape(v.rows, v.cols); !s.ok()) return s;
-  if (v.stride < v.cols) return {errc::stride_too_small, "stride", v.stride, v.cols};
+constexpr status check(const dense_view<T>& v, const char* argument = "") noexcept {
+  if (const status s = detail::check_shape(v.rows, v.cols, argument); !s.ok()) return s;
+  if (v.stride < v.cols) return {errc::stride_too_small, "stride", v.stride, v.cols, argument};
   const std::int64_t elements = detail::extent(v.rows, v.cols, v.stride);
   if (elements < 0 || elements > detail::int64_max / static_cast<std::int64_t>(sizeof(T)))
-    return {errc::size_overflow, "rows * stride", v.rows};
-  if (elements > 0 && v.data == nullptr) return {errc::null_pointer, "data", 0, elements};
+    return {errc::size_overflow, "rows * stride", v.rows, 0, argument};
+  if (elements > 0 && v.data == nullptr) return {errc::null_pointer, "data", 0, elements, argument};
   return {};
 }
 
 namespace detail {
-/// The checks of a function from one matrix to another of the same shape, named `out`; overlap is asked separately.
+/// The checks of a function from one matrix to another of the same shape, `out`; overlap is asked separately.
 template <class In, class Out>
-constexpr status check_same_shape(const In& in, const Out& out) noexcept {
-  if (const status s = check(in); !s.ok()) return s;
-  if (const status s = check(out); !s.ok()) return s;
+constexpr status check_same_shape(const In& in, const char* in_name, const Out& out) noexcept {
+  if (const status s = check(in, in_name); !s.ok()) return s;
+  if (const status s = check(out, "out"); !s.ok()) return s;
   if (out.rows != in.rows) return {errc::shape_mismatch, "out.rows", out.rows, in.rows};
   if (out.cols != in.cols) return {errc::shape_mismatch, "out.cols", out.cols, in.cols};
   return {};
@@ -148,9 +161,7 @@ struct mx_bytes {
 
 template <block_layout Layout = layout::compressed_tensors>
 constexpr result<mx_bytes> bytes_needed(std::int64_t rows, std::int64_t cols) noexcept {
-  if (const status s = detail::check_shape(rows, cols); !s.ok()) return s;
-  if (cols % block_size != 0) return status{errc::not_blocks, "cols", cols};
-  if (cols > detail::int64_max / 2) return status{errc::size_overflow, "cols", cols};
+  if (const status s = detail::check_blocks(rows, cols, ""); !s.ok()) return s;
   const std::int64_t code_row = Layout::code_row_bytes(cols / block_size);
   const std::int64_t scale_row = Layout::scale_band_bytes(cols / block_size);
   const std::int64_t codes = detail::extent(rows, code_row, code_row);
@@ -228,6 +239,12 @@ template <class Byte, block_layout Layout>
 template <class T>
 [[nodiscard]] byte_range data_of(const dense_view<T>& v) noexcept {
   return {v.data, extent(v.rows, v.cols, v.stride) * static_cast<std::int64_t>(sizeof(T))};
+}
+
+/// Do the codes and the scales of one view share bytes? In an interleaved layout they may.
+template <class Byte, block_layout Layout>
+[[nodiscard]] bool overlap_itself(const basic_mx_view<Byte, Layout>& v) noexcept {
+  return !Layout::interleaved && overlap(codes_of(v), scales_of(v));
 }
 
 /// Do a source and a destination of any kind share bytes?
