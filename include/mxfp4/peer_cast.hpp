@@ -51,7 +51,7 @@ template <rounding_rule Round = nearest_even>
   const std::uint32_t bits = detail::float_bits(x), magnitude = bits & detail::f32_abs_mask;
   if (magnitude >= detail::f32_inf) return e2m1{0};
   const bool odd_significand = (magnitude & 1u) != 0;  // then x - 6 is a tie that is rounded up to x - 4
-  const bool merged = magnitude > detail::pow2_bits(27) || (magnitude >= detail::pow2_bits(25) && odd_significand);
+  const bool merged = magnitude > detail::pow2_bits(27) || (magnitude > detail::pow2_bits(25) + 1u && odd_significand);
   return merged ? static_cast<e2m1>((bits >> 31) << 3 | 6u) : encode_e2m1(x);
 }
 

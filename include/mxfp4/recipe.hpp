@@ -212,7 +212,7 @@ struct min_mse_recipe {
       const std::int64_t significand = (magnitude & f32_mantissa_mask) | (stored == 0 ? 0u : 1u << f32_mantissa_bits);
       // |x| = significand * 2^(stored - 150), the unit is 2^(floor_byte - 129 - 24)
       const int shift = (stored == 0 ? 1 : stored) - 150 - (floor_byte - 129 - 24);
-      const std::int64_t x = shift >= 0 ? significand << shift : significand >> -shift;
+      const std::int64_t x = significand << shift;  // shift >= 0: |x| is at least an eighth of the floor scale
       sum += (qa - qb) * (((qa + qb) << 24) - 2 * x);
     }
     return sum;

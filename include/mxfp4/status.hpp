@@ -58,10 +58,11 @@ class [[nodiscard]] result {
 class status_text {
  public:
   [[nodiscard]] constexpr std::string_view view() const noexcept { return {text_, size_}; }
+  [[nodiscard]] constexpr const char* c_str() const noexcept { return text_; }
 
   constexpr status_text& operator<<(std::string_view part) noexcept {
     for (const char c : part)
-      if (size_ < sizeof text_) text_[size_++] = c;
+      if (size_ < sizeof text_ - 1) text_[size_++] = c;
     return *this;
   }
   constexpr status_text& operator<<(std::int64_t number) noexcept {
@@ -78,7 +79,7 @@ class status_text {
   }
 
  private:
-  char text_[240]{};
+  char text_[241]{};  // the last one stays 0
   std::size_t size_ = 0;
 };
 

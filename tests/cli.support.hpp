@@ -1,0 +1,115 @@
+// tests/cli.support.hpp -- folders, files and processes for the tests of the programs.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace mxfp4::test {
+
+/// A folder of its own, gone with the object.
+class scratch_folder {
+ public:
+  scratch_folder() {
+    std::string name = (std::filesystem::temp_directory_path() / "mxfp4-test-XXXXXX").string();
+    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot create " + name);
+    path_ = name;
+  }
+  ~scratch_folder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  scratch_folder(const scratch_folder&) = delete;
+  scratch_folder& operator=(const scratch_folder&) = delete;
+
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+
+  /// Names of what is in it, sorted.
+  std::vector<std::string> names() const {
+    std::vector<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(path_))
+      found.push_back(entry.path().filename().string());
+    std::sort(found.begin(), found.end());
+    return found;
+  }
+
+ private:
+  std::string path_;
+};
+
+inline std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw std::runtime_error("cannot open " + path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+inline std::string write_text(const std::string& path, const std::string& bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  if (!file.flush()) throw std::runtime_error("cannot write " + path);
+  return path;
+}
+
+template <class T>
+std::string bytes_of(const std::vector<T>& values) {
+  std::string bytes(values.size() * sizeof(T), '\0');
+  if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+/// A safetensors file by hand: length, header, data, whatever they say.
+inline std::string safetensors_text(const std::string& header, const std::string& data) {
+  std::string text;
+  for (unsigned i = 0; i < 8; ++i) text += static_cast<char>(header.size() >> (8 * i) & 0xFF);
+  return text + header + data;
+}
+
+struct outcome {
+  int code = -1;  ///< exit code, or 128 + the signal that ended it
+  std::string out, err;
+};
+
+struct limits {
+  std::uint64_t file_bytes = RLIM_INFINITY;  ///< RLIMIT_FSIZE
+};
+
+/// Runs a program to its end. The first argument is its path.
+inline outcome run(std::vector<std::string> arguments, const limits& limit = {}) {
+  const scratch_folder folder;
+  const std::string out = folder / "out", err = folder / "err";
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    const int out_fd = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    const int err_fd = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    dup2(out_fd, STDOUT_FILENO);
+    dup2(err_fd, STDERR_FILENO);
+    if (limit.file_bytes != RLIM_INFINITY) {
+      const rlimit file_limit{limit.file_bytes, limit.file_bytes};
+      setrlimit(RLIMIT_FSIZE, &file_limit);
+    }
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  int state = 0;
+  if (child < 0 || waitpid(child, &state, 0) != child) throw std::runtime_error("cannot run " + arguments[0]);
+  return {WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state), read_text(out), read_text(err)};
+}
+
+}  // namespace mxfp4::test

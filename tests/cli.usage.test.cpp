@@ -1,0 +1,177 @@
+// tests/cli.usage.test.cpp -- exit codes, help, and what goes to which stream.
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cli.support.hpp"
+#include "cli/recipe_notes.hpp"
+#include "mxfp4/block.hpp"
+#include "mxfp4/version.hpp"
+
+namespace {
+
+using namespace mxfp4;
+using namespace mxfp4::test;
+using Catch::Matchers::ContainsSubstring;
+using arguments = std::vector<std::string>;
+
+outcome mxfp4_run(arguments rest) {
+  rest.insert(rest.begin(), MXFP4_PROGRAM);
+  return run(rest);
+}
+
+const char* const commands[] = {"quantize", "dequantize", "inspect", "recipes", "encode", "decode"};
+
+}  // namespace
+
+TEST_CASE("cli: help and version are no errors", "[cli]") {
+  const outcome version = mxfp4_run({"--version"});
+  CHECK(version.code == 0);
+  CHECK(version.out == "mxfp4 " + std::to_string(version_major) + "." + std::to_string(version_minor) + "." +
+                           std::to_string(version_patch) + "\n");
+  const outcome help = mxfp4_run({"--help"});
+  CHECK(help.code == 0);
+  for (const char* command : commands) {
+    CAPTURE(command);
+    CHECK_THAT(help.out, ContainsSubstring(command));
+    const outcome own = mxfp4_run({command, "--help"});
+    CHECK(own.code == 0);
+    CHECK(own.err == "");
+    CHECK_THAT(own.out, ContainsSubstring("--json"));
+    for (std::size_t at = 0, end = 0; at < own.out.size(); at = end + 1) {  // fits a page
+      end = own.out.find('\n', at);
+      CHECK(end - at <= 120);
+    }
+  }
+}
+
+TEST_CASE("cli: bad usage is exit code 2, with a word of why and nothing on standard output", "[cli]") {
+  const scratch_folder folder;
+  const std::string x = write_text(folder / "x", "x"), y = folder / "y", z = folder / "z";
+  struct row {
+    arguments line;
+    const char* message;
+  };
+  const row rows[] = {
+      {{}, "subcommand is required"},
+      {{"quantise"}, "subcommand is required"},
+      {{"--frobnicate"}, "subcommand is required"},
+      {{"inspect"}, "FILE is required"},
+      {{"inspect", x, y}, "not expected: "},
+      {{"inspect", "--frobnicate", x}, "not expected: --frobnicate"},
+      {{"quantize", x}, "OUT is required"},
+      {{"quantize", x, y, "--recipe", "OCP"}, "'OCP' is not a recipe, expected one of ocp compressed_tensors"},
+      {{"quantize", x, y, "--recipe"}, "--recipe"},
+      {{"quantize", x, y, "--include", "("}, "'(' is not a regular expression"},
+      {{"quantize", x, y, "--exclude", "["}, "'[' is not a regular expression"},
+      {{"quantize", x, y, "--nonfinite", "ignore"}, "ignore not in {refuse,encode}"},
+      {{"quantize", x, x}, "are one file"},
+      {{"quantize", x, (folder / ".") + "/x"}, "are one file"},
+      {{"dequantize", x, x}, "are one file"},
+      {{"dequantize", x, y, "--to", "f16"}, "f16 not in {bf16,f32}"},
+      {{"encode", x, "--packed", y, "--scale", z}, "--recipe is required"},
+      {{"encode", x, "--recipe", "ocp", "--packed", y}, "--scale is required"},
+      {{"encode", x, "--recipe", "ocp", "--packed", y, "--scale", y}, "are one file"},
+      {{"encode", x, "--recipe", "ocp", "--packed", x, "--scale", y}, "are one file"},
+      {{"encode", x, "--recipe", "ocp", "--packed", y, "--scale", z, "--type", "f64"}, "f64 not in {f32,bf16,f16}"},
+      {{"decode", z, "--packed", x, "--scale", y, "--dialect", "IEEE"}, "IEEE not in {ocp,inf_at_255,ggml}"},
+      {{"decode", x, "--packed", x, "--scale", y}, "are one file"},
+      {{"recipes", "ocp"}, "not expected: ocp"},
+  };
+  for (const auto& [line, message] : rows) {
+    CAPTURE(line);
+    const outcome o = mxfp4_run(line);
+    CHECK(o.code == 2);
+    CHECK(o.out == "");
+    CHECK_THAT(o.err, ContainsSubstring(message));
+  }
+  CHECK(folder.names() == arguments{"x"});
+}
+
+TEST_CASE("cli: bad input is exit code 1, with a message and nothing on standard output", "[cli]") {
+  const scratch_folder folder;
+  const std::string none = folder / "none", bad = write_text(folder / "bad", "x"), y = folder / "y", z = folder / "z";
+  const std::string odd = write_text(folder / "odd", std::string(127, 'x'));
+  const arguments lines[] = {
+      {"inspect", none},
+      {"inspect", bad},
+      {"inspect", folder / ""},
+      {"inspect", "/dev/null"},
+      {"quantize", none, y},
+      {"quantize", bad, y},
+      {"dequantize", none, y},
+      {"dequantize", bad, y},
+      {"encode", none, "--recipe", "ocp", "--packed", y, "--scale", z},
+      {"encode", odd, "--recipe", "ocp", "--packed", y, "--scale", z},
+      {"decode", z, "--packed", none, "--scale", bad},
+      {"decode", z, "--packed", odd, "--scale", bad},
+  };
+  for (arguments line : lines)
+    for (const bool json : {false, true}) {
+      if (json) line.emplace_back("--json");
+      CAPTURE(line);
+      const outcome o = mxfp4_run(line);
+      CHECK(o.code == 1);
+      CHECK(o.out == "");
+      CHECK_THAT(o.err, ContainsSubstring("mxfp4: " + std::string(folder / "")) || ContainsSubstring("/dev/null"));
+    }
+  CHECK(folder.names() == arguments{"bad", "odd"});
+}
+
+TEST_CASE("cli: a report that cannot be written is an error", "[cli]") {
+  const outcome o = run({"/bin/sh", "-c", std::string("'") + MXFP4_PROGRAM + "' recipes > /dev/full"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, ContainsSubstring("standard output: cannot write the report"));
+}
+
+TEST_CASE("cli: every recipe is described", "[cli]") {
+  std::set<recipe_id> described;
+  for (const tools::recipe_note& note : tools::recipe_notes) {
+    CAPTURE(recipe_name(note.id));
+    CHECK(described.insert(note.id).second);
+    for (const char* text : {note.peer, note.scale, note.ties, note.zero, note.nonfinite, note.losses})
+      CHECK((text != nullptr && *text != '\0'));
+  }
+  CHECK(described.size() == recipe_count);
+
+  const auto report = nlohmann::json::parse(mxfp4_run({"recipes", "--json"}).out);
+  REQUIRE(report["recipes"].size() == recipe_count);
+  const std::string text = mxfp4_run({"recipes"}).out;
+  for (int i = 0; i < recipe_count; ++i) {
+    const std::string name = recipe_name(static_cast<recipe_id>(i));
+    CHECK(report["recipes"][static_cast<std::size_t>(i)]["name"] == name);
+    CHECK_THAT(text, ContainsSubstring("\n\n" + name + "\n"));
+  }
+}
+
+TEST_CASE("cli: what the notes say of ties and zeros is what the recipes do", "[cli]") {
+  for (const tools::recipe_note& note : tools::recipe_notes) {
+    const std::string ties = note.ties, zero = note.zero;
+    CAPTURE(recipe_name(note.id), ties, zero);
+    float x[block_size] = {6.0f, 0.0f, 0.0f, 0.0f, 0.0f, -0.0f};
+    block_codes out{};
+    const auto encode = [&] { visit_recipe(note.id, [&]<class R>() { out = encode_block_codes<R>(x); }); };
+    encode();
+    const float s = decode(out.scale);  // depends on the largest magnitude alone, but for min_mse
+    x[1] = 0.25f * s;
+    x[2] = 0.75f * s;
+    x[6] = -0.1f * s;
+    encode();
+    if (note.id != recipe_id::min_mse) {
+      REQUIRE(decode(out.scale) == s);
+      const std::string seen = out.code[1] == e2m1{1}   ? "away from zero"
+                               : out.code[2] == e2m1{2} ? "to even"
+                                                        : "toward zero";
+      CHECK(seen == ties);
+    }
+    const bool plus_is_minus = out.code[4] == e2m1{8}, minus = out.code[5] == e2m1{8}, rounded = out.code[6] == e2m1{8};
+    CHECK(plus_is_minus == (zero == "+0 and -0 are -0"));
+    if (zero == "kept") CHECK((minus && rounded));
+    if (zero == "always +0") CHECK((!minus && !rounded));
+    if (zero.starts_with("-0 is +0; what rounds to zero keeps")) CHECK((!minus && rounded));
+  }
+}

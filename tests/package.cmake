@@ -1,0 +1,52 @@
+# The package seen from outside: ctest configures, builds and runs consumer projects as a user would.
+# SPDX-License-Identifier: Apache-2.0
+set(package_dir ${CMAKE_CURRENT_BINARY_DIR}/package)
+set(prefix ${package_dir}/moved)
+set(release ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+
+# What each consumer inherits; a file, because CMAKE_PREFIX_PATH may be a list.
+set(cache "")
+foreach(name CMAKE_CXX_COMPILER CMAKE_MAKE_PROGRAM CMAKE_BUILD_TYPE CMAKE_PREFIX_PATH xsimd_DIR)
+  string(APPEND cache "set(${name} [[${${name}}]] CACHE STRING \"\")\n")
+endforeach()
+file(WRITE ${package_dir}/cache.cmake "${cache}")
+
+# package_test(<name> <project folder> [<option>...]): configured, built, run.
+function(package_test name project)
+  add_test(NAME package.${name} COMMAND ${CMAKE_CTEST_COMMAND}
+    --build-and-test ${CMAKE_CURRENT_SOURCE_DIR}/package.${project} ${package_dir}/${name}
+    --build-generator ${CMAKE_GENERATOR}
+    --build-options -C ${package_dir}/cache.cmake -DMXFP4_SOURCE=${PROJECT_SOURCE_DIR} -DMXFP4_VERSION=${release} ${ARGN}
+    --test-command consumer)
+  set_tests_properties(package.${name} PROPERTIES LABELS package)
+endfunction()
+
+add_test(NAME package.headers COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_DIR} --target all_verify_interface_header_sets)
+set_tests_properties(package.headers PROPERTIES LABELS package)
+
+package_test(fetch fetch)
+package_test(subdirectory subdirectory)
+package_test(subdirectory_format_only subdirectory -DMXFP4_FORMAT_ONLY=ON -DCMAKE_DISABLE_FIND_PACKAGE_xsimd=ON)
+
+if(MXFP4_INSTALL)
+  add_test(NAME package.install COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DBUILD=${PROJECT_BINARY_DIR}
+    -DPREFIX=${prefix} -P ${CMAKE_CURRENT_SOURCE_DIR}/package.installed/install.cmake)
+  package_test(installed installed -Dmxfp4_ROOT=${prefix})
+  package_test(two_tus two_tus -Dmxfp4_ROOT=${prefix})
+  package_test(format_only format_only -Dmxfp4_ROOT=${prefix})
+  set(users package.installed package.two_tus package.format_only)
+
+  math(EXPR next_minor "${PROJECT_VERSION_MINOR} + 1")
+  math(EXPR next_major "${PROJECT_VERSION_MAJOR} + 1")
+  foreach(refused ${PROJECT_VERSION_MAJOR}.${next_minor} ${next_major}.0)
+    add_test(NAME package.version_refused.${refused} COMMAND ${CMAKE_COMMAND} -G ${CMAKE_GENERATOR}
+      -S ${CMAKE_CURRENT_SOURCE_DIR}/package.version_refused -B ${package_dir}/version_refused.${refused}
+      -C ${package_dir}/cache.cmake -Dmxfp4_ROOT=${prefix} -DMXFP4_VERSION=${refused})
+    set_tests_properties(package.version_refused.${refused} PROPERTIES
+      PASS_REGULAR_EXPRESSION "mxfp4Config.cmake, version: ${PROJECT_VERSION}")
+    list(APPEND users package.version_refused.${refused})
+  endforeach()
+
+  set_tests_properties(package.install PROPERTIES LABELS package FIXTURES_SETUP mxfp4_prefix)
+  set_tests_properties(${users} PROPERTIES LABELS package FIXTURES_REQUIRED mxfp4_prefix)
+endif()

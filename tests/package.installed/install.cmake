@@ -1,0 +1,24 @@
+# cmake -DSOURCE=<dir> -DBUILD=<dir> -DPREFIX=<dir> -P install.cmake
+# Installs mxfp4, moves the prefix, and checks that it holds every header and names no folder of the build machine.
+set(first ${PREFIX}.first)
+file(REMOVE_RECURSE ${PREFIX} ${first})
+execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${first} OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+file(RENAME ${first} ${PREFIX})
+
+file(GLOB_RECURSE written RELATIVE ${SOURCE}/include ${SOURCE}/include/*)
+file(GLOB_RECURSE installed RELATIVE ${PREFIX}/include ${PREFIX}/include/mxfp4/*)
+if(NOT "${written}" STREQUAL "${installed}")
+  message(FATAL_ERROR "the installed headers are '${installed}', expected those under include/, '${written}': \
+list each header in CMakeLists.txt, with its floor")
+endif()
+
+file(GLOB_RECURSE files ${PREFIX}/*)
+foreach(file IN LISTS files)
+  file(READ ${file} text)
+  foreach(folder ${first} ${SOURCE} ${BUILD})
+    string(FIND "${text}" "${folder}" at)
+    if(NOT at EQUAL -1)
+      message(FATAL_ERROR "installed file ${file} names the folder ${folder}, expected relative paths only")
+    endif()
+  endforeach()
+endforeach()
