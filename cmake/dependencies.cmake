@@ -1,0 +1,59 @@
+# Where each dependency comes from: what find_package finds, else FetchContent, pinned.
+# SPDX-License-Identifier: Apache-2.0
+#
+# Archives are the tag archives of each project. Their SHA256 are those that Debian's source index records for its
+# unchanged upstream tarballs, and equal `git archive --prefix=<name>-<version>/ <tag> | gzip -cn | sha256sum`.
+# Where Debian repacks the archive, the full commit id of the tag is the pin.
+include(FetchContent)
+
+set(mxfp4_pin_xsimd URL https://github.com/xtensor-stack/xsimd/archive/refs/tags/13.2.0.tar.gz
+  URL_HASH SHA256=edd8cd3d548c185adc70321c53c36df41abe64c1fe2c67bc6d93c3ecda82447a)
+set(mxfp4_pin_Catch2 URL https://github.com/catchorg/Catch2/archive/refs/tags/v3.7.1.tar.gz
+  URL_HASH SHA256=c991b247a1a0d7bb9c39aa35faf0fe9e19764213f28ffba3109388e62ee0269c)
+set(mxfp4_pin_benchmark URL https://github.com/google/benchmark/archive/refs/tags/v1.9.1.tar.gz
+  URL_HASH SHA256=32131c08ee31eeff2c8968d7e874f3cb648034377dfc32a4c377fa8796d84981)
+set(mxfp4_pin_nlohmann_json URL https://github.com/nlohmann/json/archive/refs/tags/v3.11.3.tar.gz
+  URL_HASH SHA256=0d8ef5af7f9794e3263480193c491549b2ba6cc74bb018906202ada498a79406)
+set(mxfp4_pin_CLI11 GIT_REPOSITORY https://github.com/CLIUtils/CLI11.git
+  GIT_TAG 6c7b07a878ad834957b98d0f9ce1dbe0cb204fc9)   # v2.4.2
+set(mxfp4_pin_TBB GIT_REPOSITORY https://github.com/uxlfoundation/oneTBB.git
+  GIT_TAG 45587e94dfb6dfe00220c5f520020a5bc745e92f)   # v2022.1.0
+
+# mxfp4_fetch(<package> [<option>=<value>...]): adds the pinned sources to this build; the options are the package's own.
+function(mxfp4_fetch package)
+  set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)   # options are plain variables here and end with this function
+  foreach(setting IN LISTS ARGN)
+    string(REGEX MATCH "^([^=]+)=(.*)$" setting "${setting}")
+    set(${CMAKE_MATCH_1} ${CMAKE_MATCH_2})
+  endforeach()
+  list(GET mxfp4_pin_${package} 1 url)
+  message(STATUS "mxfp4: ${package} was not found, fetching ${url}")
+  FetchContent_Declare(${package} SYSTEM ${mxfp4_pin_${package}})   # in front: CMake 3.25 takes it for a second URL_HASH
+  FetchContent_MakeAvailable(${package})
+endfunction()
+
+# mxfp4_can_fetch(<package> <result>): false without a network, for what may be left out then.
+function(mxfp4_can_fetch package result)
+  list(GET mxfp4_pin_${package} 1 url)
+  file(DOWNLOAD ${url} STATUS status INACTIVITY_TIMEOUT 10)
+  list(GET status 0 code)
+  string(COMPARE EQUAL ${code} 0 reachable)
+  set(${result} ${reachable} PARENT_SCOPE)
+endfunction()
+
+# mxfp4_provide(<package> <least version> <target> [<option>=<value>...]): leaves <target>, found or fetched.
+function(mxfp4_provide package least target)
+  if(NOT TARGET ${target})
+    find_package(${package} ${least} CONFIG QUIET GLOBAL)
+  endif()
+  if(NOT TARGET ${target})
+    mxfp4_fetch(${package} ${ARGN})
+  endif()
+endfunction()
+
+function(mxfp4_provide_xsimd)
+  mxfp4_find_xsimd(error GLOBAL)
+  if(error)
+    mxfp4_fetch(xsimd)
+  endif()
+endfunction()
