@@ -1,0 +1,52 @@
+// examples/cli/command.hpp -- the commands of the program mxfp4, one file each.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/file.hpp"
+
+namespace mxfp4::tools {
+
+void add_encode(CLI::App& app);
+void add_decode(CLI::App& app);
+void add_recipes(CLI::App& app);
+void add_quantize(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_dequantize(CLI::App& app);
+
+/// A command with --json and options of type Options, which live as long as the command; run(options) when it is chosen.
+template <class Options>
+Options& add_command(CLI::App& app, const std::string& name, const std::string& description,
+                     void (*run)(const Options&)) {
+  CLI::App* command = app.add_subcommand(name, description);
+  const auto options = std::make_shared<Options>();
+  command->footer("");  // not the program's own
+  options->describe(*command);
+  command->add_flag("--json", options->json, "Print the report as JSON, and nothing else, on standard output");
+  command->callback([options, run] { run(*options); });
+  return *options;
+}
+
+/// The option takes one of these words, and its help says so.
+inline CLI::Option* takes_one_of(CLI::Option* option, const std::vector<std::string>& words) {
+  std::string names;
+  for (const std::string& word : words) names += (names.empty() ? "" : "|") + word;
+  return option->check(CLI::IsMember(words).description(""))->type_name(names)->capture_default_str();
+}
+
+/// The option takes a recipe's name.
+CLI::Option* takes_recipe(CLI::Option* option);
+
+/// Files that a command reads or writes must all differ: anything else is a usage error.
+inline void require_different_files(const std::vector<std::string>& paths) {
+  for (std::size_t i = 0; i < paths.size(); ++i)
+    for (std::size_t j = i + 1; j < paths.size(); ++j)
+      if (same_file(paths[i], paths[j]))
+        throw CLI::ValidationError("'" + paths[i] + "' and '" + paths[j] + "' are one file: name different ones");
+}
+
+}  // namespace mxfp4::tools

@@ -1,0 +1,129 @@
+// examples/cli/quantize.cpp -- mxfp4 quantize: the weights of a safetensors file to MXFP4.
+// SPDX-License-Identifier: Apache-2.0
+#include <regex>
+
+#include "cli/command.hpp"
+#include "cli/report.hpp"
+
+namespace mxfp4::tools {
+
+namespace {
+
+struct quantize_command {
+  std::string input, output, recipe = "ocp", include = "(^|\\.)weight$", exclude, nonfinite = "refuse";
+  bool json = false;
+
+  void describe(CLI::App& command) {
+    const CLI::Validator is_regex(
+        [](const std::string& text) {
+          try {
+            std::regex{text};
+            return std::string{};
+          } catch (const std::regex_error& error) {
+            return "'" + text + "' is not a regular expression (ECMAScript): " + error.what();
+          }
+        },
+        "", "regex");
+    command.add_option("IN", input, "A .safetensors file")->required()->type_name("FILE");
+    command.add_option("OUT", output, "Output: a .safetensors file with X_packed and X_scale for each weight X")
+        ->required()
+        ->type_name("FILE");
+    takes_recipe(command.add_option("--recipe", recipe, "Whose bytes: see mxfp4 recipes"))->capture_default_str();
+    command.add_option("--include", include, "Quantise the matrices in whose name this is found")
+        ->check(is_regex)
+        ->type_name("REGEX")
+        ->capture_default_str();
+    command.add_option("--exclude", exclude, "... but not those in whose name this is found")
+        ->check(is_regex)
+        ->type_name("REGEX");
+    takes_one_of(
+        command.add_option("--nonfinite", nonfinite, "A file with NaN or infinity: refuse it, or encode by the recipe"),
+        {"refuse", "encode"});
+    command.footer(
+        "Matrices of F32, F16, BF16, and of F8_E4M3 with block scales X_scale_inv, whose columns are a multiple\n"
+        "of 32 are quantised; everything else is copied byte for byte, and listed with the reason.");
+  }
+};
+
+[[nodiscard]] ordered_json json_of(const quantize_command& options, const quantize_report& r) {
+  ordered_json quantized = ordered_json::array();
+  for (const quantized_tensor& q : r.quantized) {
+    ordered_json entry = to_json(q.source);
+    entry["bytes"] = q.source_bytes;
+    entry["mxfp4_bytes"] = q.mxfp4_bytes;
+    entry["bits_per_weight"] = bits_per_weight(q.mxfp4_bytes, q.statistics.weights);
+    entry.update(to_json(q.statistics));
+    quantized.push_back(std::move(entry));
+  }
+  ordered_json total = {{"tensors", r.quantized.size()},
+                        {"weight_bytes_before", r.weight_bytes_before},
+                        {"weight_bytes_after", r.weight_bytes_after},
+                        {"bits_per_weight", bits_per_weight(r.weight_bytes_after, r.total.weights)},
+                        {"file_bytes_before", r.file_bytes_before},
+                        {"file_bytes_after", r.file_bytes_after}};
+  total.update(to_json(r.total));
+  return {{"command", "quantize"},
+          {"input", options.input},
+          {"output", options.output},
+          {"recipe", options.recipe},
+          {"quantized", quantized},
+          {"copied", to_json(r.copied)},
+          {"total", total}};
+}
+
+[[nodiscard]] std::string text_of(const quantize_command& options, const quantize_report& r) {
+  table t({{"quantized"},
+           {"dtype"},
+           {"shape"},
+           {"rel error", align::right},
+           {"max error", align::right},
+           {"saturated", align::right},
+           {"zeroed", align::right},
+           {"lost", align::right},
+           {"not finite", align::right},
+           {"bits/weight", align::right}});
+  const auto add = [&t](const std::string& name, const std::string& type, const std::string& shape,
+                        const error_statistics& s, std::uint64_t bytes) {
+    t.add({name, type, shape, error_text(s.relative_error()), error_text(s.max_error), std::to_string(s.saturated),
+           std::to_string(s.zeroed), std::to_string(s.lost), std::to_string(s.nonfinite),
+           bits_text(bits_per_weight(bytes, s.weights))});
+  };
+  for (const quantized_tensor& q : r.quantized)
+    add(printable(q.source.name), dtype_name(q.source.type), shape_text(q.source.shape), q.statistics, q.mxfp4_bytes);
+  if (!r.quantized.empty()) add("total", "", count_text(r.total.weights, "weight"), r.total, r.weight_bytes_after);
+
+  std::string text = r.quantized.empty() ? "" : t.text() + '\n';
+  text += copied_table(r.copied);
+  if (r.quantized.empty()) text += "nothing was quantised: no matrix fits --include '" + options.include + "'\n";
+  else
+    text += count_text(static_cast<std::int64_t>(r.quantized.size()), "tensor") + " quantised by " + options.recipe +
+            ", " + std::to_string(r.copied.size()) + " copied; relative error " + error_text(r.total.relative_error()) +
+            "; weights " + size_text(r.weight_bytes_before) + " -> " + size_text(r.weight_bytes_after) + "\n";
+  return text + options.output + ": " + size_text(r.file_bytes_before) + " -> " + size_text(r.file_bytes_after) + "\n";
+}
+
+void run(const quantize_command& command) {
+  require_different_files({command.input, command.output});
+  quantize_options options;
+  if (!find_recipe(command.recipe, options.recipe))
+    throw CLI::ValidationError("--recipe", "unknown recipe " + command.recipe);
+  options.include = std::regex(command.include);
+  if (!command.exclude.empty()) options.exclude = std::regex(command.exclude);
+  options.nonfinite = command.nonfinite == "encode" ? on_nonfinite::encode : on_nonfinite::refuse;
+  quantize_report report;
+  {
+    progress_line line;
+    options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
+    report = quantize_file(command.input, command.output, options);
+  }
+  if (command.json) print(json_of(command, report));
+  else print(text_of(command, report));
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app) {
+  add_command<quantize_command>(app, "quantize", "Turn the weights of a safetensors file into MXFP4", run);
+}
+
+}  // namespace mxfp4::tools
