@@ -1,9 +1,9 @@
-// mxfp4/executor.hpp -- floor 8: who runs the tasks of a whole-matrix function.
+// mxfp4/executor.hpp -- floor 7: who runs the tasks of a whole-matrix function.
 // SPDX-License-Identifier: Apache-2.0
 //
 // The library has no threads of its own. A function splits its work into tasks, by the shape alone, and hands them to an
 // executor: serial by default, the caller's thread pool through an adapter (executor/tbb.hpp, executor/openmp.hpp).
-// Reads: nothing.  Read by: every whole-matrix function of floor 8.
+// Reads: nothing.  Read by: kernel/, every whole-matrix function above it.
 #pragma once
 
 #include <concepts>

@@ -47,6 +47,15 @@ template <class T, class Load>
   return -1;
 }
 
+/// The values of a matrix as they are.
+template <element_type T>
+struct plain_loader {
+  dense_view<const T> w;
+  constexpr void operator()(std::int64_t r, std::int64_t c, T (&x)[block_size]) const noexcept {
+    for (int i = 0; i < block_size; ++i) x[i] = w.row(r)[c + i];
+  }
+};
+
 /// Swizzled scales: the bytes of a whole tile of rows and blocks that do not exist.
 template <block_layout Layout>
 constexpr void fill_padding(mx_view<Layout> out) noexcept {
@@ -76,9 +85,7 @@ status quantize(dense_view<T> w, mx_view<Layout> out, on_nonfinite policy = on_n
   if (const status s = detail::check_same_shape(w, "w", out); !s.ok()) return s;
   if (detail::overlap(out, w) || detail::overlap_itself(out)) return {errc::overlap, "out"};
   if (w.rows == 0 || w.cols == 0) return {};
-  const auto load = [w](std::int64_t r, std::int64_t c, value(&x)[block_size]) noexcept {
-    for (int i = 0; i < block_size; ++i) x[i] = w.row(r)[c + i];
-  };
+  const detail::plain_loader<value> load{w};
   if (policy == on_nonfinite::refuse)
     if (const std::int64_t at = detail::find_nonfinite<value>(w.rows, w.cols, load); at >= 0)
       return {errc::nonfinite, "w", at};

@@ -1,0 +1,56 @@
+// mxfp4/kernel/dequantize.hpp -- floor 7: MXFP4 -> numbers at the speed of the stores.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reads: floors 0-6, executor.hpp.  Read by: tools, dispatch.
+#pragma once
+
+#include <cstdint>
+
+#include "mxfp4/executor.hpp"
+#include "mxfp4/simd/lut.hpp"
+#include "mxfp4/tasks.hpp"
+#include "mxfp4/view.hpp"
+
+namespace mxfp4::kernel {
+
+/// Output from this size on is stored past the cache: a line that nobody is going to read soon is then not read before it
+/// is written. Smaller output stays in the cache, where streaming would cost half the rate (bench/README.md).
+inline constexpr std::int64_t stream_from_bytes = std::int64_t{16} << 20;
+
+inline namespace MXFP4_ISA_NS {
+
+template <class Arch, decode_dialect Dialect, simd::store Store, class Byte, block_layout Layout, element_type T>
+void dequantize_row(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::int64_t first, std::int64_t last,
+                    T* out) noexcept {
+  for (std::int64_t b = first; b < last; ++b)
+    simd::decode_codes<Arch, typename Layout::order, Store>(
+        w.block_codes(row, b), simd::decode_rows<T, Dialect>[*w.block_scale(row, b)], out + b * block_size);
+}
+/// W -> numbers, as `Dialect` reads them: the bits of mxfp4::dequantize, on every architecture and for any number of tasks.
+///
+/// @param w     rows x cols, any layout and stride.
+/// @param out   the same shape, overwritten: float, bf16 or f16; must not overlap w.
+/// @param with  runs the tasks, which are cut by the shape alone.
+/// @return      ok, or what is wrong with the arguments; nothing is written then.
+template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte, block_layout Layout,
+          element_type T>
+status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out, executor_ref with = {}) {
+  if (const status s = mxfp4::detail::check_same_shape(w, "w", out); !s.ok()) return s;
+  if (mxfp4::detail::overlap(w, out)) return {errc::overlap, "out"};
+  const bool aligned = reinterpret_cast<std::uintptr_t>(out.data) % 64 == 0 &&
+                       out.stride % (64 / static_cast<std::int64_t>(sizeof(T))) == 0;
+  const bool stream = simd::has_stream<Arch, T> && aligned &&
+                      w.rows * w.cols >= stream_from_bytes / static_cast<std::int64_t>(sizeof(T));
+  const block_tasks tasks(w.rows, w.blocks());
+  with.run(tasks.count(), [&](std::size_t index) noexcept {
+    tasks.for_each_row(index, [&](std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
+      if (stream) dequantize_row<Arch, Dialect, simd::store::stream>(w, r, first, last, out.row(r));
+      else dequantize_row<Arch, Dialect, simd::store::cached>(w, r, first, last, out.row(r));
+    });
+    if (stream) simd::finish_stores<Arch, simd::store::stream>();
+  });
+  return {};
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4::kernel
