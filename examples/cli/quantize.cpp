@@ -9,8 +9,11 @@ namespace mxfp4::tools {
 
 namespace {
 
+/// The weights of linear layers, and of recurrent ones: weight_ih, weight_hh_l0, ...
+constexpr const char* weight_names = "(^|\\.)weight(_[ih]h(_l[0-9]+(_reverse)?)?)?$";
+
 struct quantize_command {
-  std::string input, output, recipe = "ocp", include = "(^|\\.)weight$", exclude, nonfinite = "refuse";
+  std::string input, output, recipe = "ocp", include = weight_names, exclude, nonfinite = "refuse";
   bool json = false;
 
   void describe(CLI::App& command) {
