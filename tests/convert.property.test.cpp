@@ -12,8 +12,8 @@
 namespace {
 
 using namespace mxfp4;
-using mxfp4::testing::mx_memory;
-using mxfp4::testing::random_source;
+using mxfp4::test::mx_memory;
+using mxfp4::test::splitmix;
 using layouts =
     std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 
@@ -36,7 +36,7 @@ struct shape {
 TEMPLATE_LIST_TEST_CASE("convert: there and back for every pair", "[convert][property]", layouts) {
   using from = TestType;
   const auto check_pair = []<class To>(To) {
-    random_source random(2);
+    splitmix random(2);
     for (const auto& [rows, cols, gap, shift] : {shape{1, 32, 0, 0}, shape{33, 96, 0, 0}, shape{129, 160, 3, 1},
                                                  shape{130, 288, 64, 3}, shape{3, 4096, 1, 0}}) {
       CAPTURE(from::name, To::name, rows, cols, gap, shift);

@@ -102,9 +102,9 @@ TEST_CASE("kernel::dequantize: gaps between rows are not written", "[kernel][deq
 }
 
 TEST_CASE("kernel::dequantize: no read past the last byte, no write past the last number", "[kernel][dequantize]") {
-  const testing::page_end<std::uint8_t> codes(16), scales(1), blocks(17);
-  const testing::page_end<float> out(32);
-  const testing::page_end<bf16> words(32);
+  const test::page_end<std::uint8_t> codes(16), scales(1), blocks(17);
+  const test::page_end<float> out(32);
+  const test::page_end<bf16> words(32);
   CHECK(kernel::dequantize<>(const_mx_view<>{codes.data(), scales.data(), 1, 32, 16, 1},
                              dense_view<float>{out.data(), 1, 32, 32})
             .ok());

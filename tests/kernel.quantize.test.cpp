@@ -119,8 +119,8 @@ TEST_CASE("kernel::quantize: strides, tasks in any order, unaligned memory", "[k
 
 TEST_CASE("kernel::quantize: no read past the last element, no write past the last byte", "[kernel][quantize]") {
   if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
-  const testing::page_end<float> x(64);
-  const testing::page_end<std::uint8_t> codes(32), scales(2);
+  const test::page_end<float> x(64);
+  const test::page_end<std::uint8_t> codes(32), scales(2);
   const dense_view<const float> w{x.data(), 2, 32, 32};
   const mx_view<> out{codes.data(), scales.data(), 2, 32, 16, 1};
   CHECK(kernel::quantize<>(w, out).ok());

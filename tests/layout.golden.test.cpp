@@ -19,8 +19,8 @@
 namespace {
 
 using namespace mxfp4;
-using mxfp4::testing::mx_memory;
-using mxfp4::testing::random_source;
+using mxfp4::test::mx_memory;
+using mxfp4::test::splitmix;
 
 std::vector<std::uint32_t> read_u32(const std::string& name) {
   std::ifstream file(std::string(MXFP4_TEST_VECTORS) + "/swizzle/" + name, std::ios::binary);
@@ -119,7 +119,7 @@ TEST_CASE("layout: mlx words hold element i at bits 4 (i % 8)", "[layout][golden
 }
 
 TEST_CASE("layout: swizzled padding is byte 0 and nothing outside is written", "[layout][property]") {
-  random_source random(1);
+  splitmix random(1);
   for (const std::int64_t rows : {1, 31, 32, 33, 127, 128, 129, 200, 257})
     for (std::int64_t blocks = 1; blocks <= 9; ++blocks)
       for (const std::int64_t gap : {0, 5}) {

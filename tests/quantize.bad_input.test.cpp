@@ -18,8 +18,8 @@
 namespace {
 
 using namespace mxfp4;
-using mxfp4::testing::guarded_bytes;
-using mxfp4::testing::mx_memory;
+using mxfp4::test::guarded_bytes;
+using mxfp4::test::mx_memory;
 constexpr std::int64_t highest = std::numeric_limits<std::int64_t>::max();
 constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
 

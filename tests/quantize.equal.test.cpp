@@ -19,19 +19,19 @@
 namespace {
 
 using namespace mxfp4;
-using mxfp4::testing::guarded_bytes;
-using mxfp4::testing::mx_memory;
-using mxfp4::testing::random_source;
+using mxfp4::test::guarded_bytes;
+using mxfp4::test::mx_memory;
+using mxfp4::test::splitmix;
 using layouts =
     std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 
 /// rows x stride elements: ordinary numbers, and now and then any bit pattern at all.
 template <class T>
-std::vector<T> random_matrix(std::int64_t rows, std::int64_t stride, random_source& random) {
+std::vector<T> random_matrix(std::int64_t rows, std::int64_t stride, splitmix& random) {
   std::vector<T> w(static_cast<std::size_t>(rows * stride));
   for (T& x : w) {
     const bool any = random.between(0, 99) == 0;
-    x = any ? mxfp4::testing::from_bits<T>(random())
+    x = any ? mxfp4::test::from_bits<T>(random.next())
             : encode<T>(std::ldexp(static_cast<float>(random.between(-1000, 1000)),
                                    static_cast<int>(random.between(-16, -6))));
   }
@@ -50,7 +50,7 @@ std::int64_t differences(mx_memory<Layout>& m, std::int64_t row, std::int64_t b,
 template <class T, class Layout>
 void check_all_recipes() {
   constexpr std::int64_t rows = 5, cols = 160, stride = cols + 7;
-  random_source random(3);
+  splitmix random(3);
   const std::vector<T> w = random_matrix<T>(rows, stride, random);
   const dense_view<const T> view{w.data(), rows, cols, stride};
   for (int id = 0; id < recipe_count; ++id) {
@@ -130,7 +130,7 @@ void check_dequantize() {
       for (int k = 0; k < 32; ++k) w.set_code(row, 32 * b + k, static_cast<unsigned>(7 * k + b) % 16);
     }
   constexpr std::int64_t stride = 71;
-  const T untouched = mxfp4::testing::from_bits<T>(0xA5A5A5A5u);
+  const T untouched = mxfp4::test::from_bits<T>(0xA5A5A5A5u);
   std::vector<T> out(257 * stride, untouched);
   REQUIRE(dequantize<Dialect>(w.view(), dense_view<T>{out.data(), 257, 64, stride}).ok());
   std::int64_t wrong = 0;
@@ -205,7 +205,7 @@ TEST_CASE("quantize_fp8: each 128 x 128 block has its own scale", "[quantize][go
 
 TEMPLATE_LIST_TEST_CASE("quantize_fp8: equals FP8 -> BF16 -> MXFP4", "[quantize][property]", layouts) {
   constexpr std::int64_t rows = 130, cols = 160, stride = 165;
-  random_source random(4);
+  splitmix random(4);
   std::vector<e4m3> w(rows * stride);
   for (e4m3& x : w) {
     x = static_cast<e4m3>(random.byte());
@@ -214,7 +214,7 @@ TEMPLATE_LIST_TEST_CASE("quantize_fp8: equals FP8 -> BF16 -> MXFP4", "[quantize]
   }
   for (const int exponent : {-9, -120, 118}) {  // subnormal and infinite products too
     float scales[4];
-    for (float& s : scales) s = std::ldexp(1.0f + std::ldexp(static_cast<float>(random() >> 41), -23), exponent);
+    for (float& s : scales) s = std::ldexp(1.0f + std::ldexp(static_cast<float>(random.next() >> 41), -23), exponent);
     std::vector<bf16> wide(rows * cols);
     for (std::int64_t r = 0; r < rows; ++r)
       for (std::int64_t k = 0; k < cols; ++k) {
@@ -265,7 +265,7 @@ TEST_CASE("dequantize: the default dialect is ocp", "[quantize][golden]") {
 }
 
 TEST_CASE("encode_row: any length, code 0 behind the end, not a byte more", "[quantize][property]") {
-  random_source random(5);
+  splitmix random(5);
   const std::vector<float> x = random_matrix<float>(1, 100, random);
   for (int id = 0; id < recipe_count; ++id)
     REQUIRE(visit_recipe(static_cast<recipe_id>(id), [&]<class R>() {

@@ -15,8 +15,8 @@
 namespace {
 
 using namespace mxfp4;
-using mxfp4::testing::page_end;
-using mxfp4::testing::place;
+using mxfp4::test::page_end;
+using mxfp4::test::place;
 using layouts =
     std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 

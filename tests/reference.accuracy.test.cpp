@@ -17,8 +17,8 @@
 namespace {
 
 using namespace mxfp4;
-using mxfp4::testing::mx_memory;
-using mxfp4::testing::random_source;
+using mxfp4::test::mx_memory;
+using mxfp4::test::splitmix;
 using layouts =
     std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 __extension__ using int128 = __int128;
@@ -30,7 +30,7 @@ std::int64_t twice(unsigned code) { return code >= 8 ? -doubled[code & 7u] : dou
 
 /// N x K weights whose scale bytes lie in lowest .. highest.
 template <class Layout>
-mx_memory<Layout> random_weights(std::int64_t rows, std::int64_t cols, int lowest, int highest, random_source& random,
+mx_memory<Layout> random_weights(std::int64_t rows, std::int64_t cols, int lowest, int highest, splitmix& random,
                                  std::int64_t gap = 0) {
   mx_memory<Layout> w(rows, cols, gap, 1);
   w.fill_randomly(random);
@@ -59,7 +59,7 @@ struct one_row {
 }  // namespace
 
 TEMPLATE_LIST_TEST_CASE("reference_gemm: small integers come out exactly", "[reference][property]", layouts) {
-  random_source random(6);
+  splitmix random(6);
   struct shape {
     std::int64_t m, n, k, gap;
   };
@@ -111,7 +111,7 @@ TEST_CASE("reference_gemm: error within gamma(K) sum |w x|", "[reference][proper
   // X = integer * 2^-10 .. 2^10 and bytes 100 .. 154: every product is an integer number of units 2^-38, and
   // the exact sum fits 128 bits (24 + 20 bits of x, 4 + 54 of w, 12 for K).
   constexpr std::int64_t n_count = 40, k_count = 4096;
-  random_source random(7);
+  splitmix random(7);
   auto w = random_weights<layout::compressed_tensors>(n_count, k_count, 100, 154, random);
   std::vector<float> x(k_count);
   std::vector<int128> x_units(k_count);
@@ -244,7 +244,7 @@ TEST_CASE("reference_gemm: empty sums and empty outputs", "[reference]") {
 }
 
 TEMPLATE_LIST_TEST_CASE("reference_gemm: the same bits from every layout", "[reference][property]", layouts) {
-  random_source random(8);
+  splitmix random(8);
   auto w = random_weights<layout::compressed_tensors>(131, 160, 100, 150, random);
   mx_memory<TestType> other(131, 160, 5, 2);
   REQUIRE(convert(w.view(), other.view()).ok());

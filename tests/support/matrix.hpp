@@ -18,28 +18,9 @@
 #include "mxfp4/float_types.hpp"
 #include "mxfp4/layout.hpp"
 #include "mxfp4/view.hpp"
+#include "support/random.hpp"
 
-namespace mxfp4::testing {
-
-/// splitmix64: the same numbers on every machine.
-class random_source {
- public:
-  explicit random_source(std::uint64_t seed) : state_(seed) {}
-  std::uint64_t operator()() {
-    std::uint64_t z = state_ += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-  }
-  std::uint8_t byte() { return static_cast<std::uint8_t>((*this)() >> 56); }
-  /// lowest .. highest, both included
-  std::int64_t between(std::int64_t lowest, std::int64_t highest) {
-    return lowest + static_cast<std::int64_t>((*this)() % static_cast<std::uint64_t>(highest - lowest + 1));
-  }
-
- private:
-  std::uint64_t state_;
-};
+namespace mxfp4::test {
 
 template <class T>
 T from_bits(std::uint64_t bits) {
@@ -64,7 +45,7 @@ class guarded_bytes {
   std::uint8_t operator[](std::int64_t i) const { return bytes_[begin_ + static_cast<std::size_t>(i)]; }
   std::uint8_t& operator[](std::int64_t i) { return bytes_[begin_ + static_cast<std::size_t>(i)]; }
 
-  void fill_randomly(random_source& random) {
+  void fill_randomly(splitmix& random) {
     for (std::size_t i = 0; i < size_; ++i) bytes_[begin_ + i] = random.byte();
   }
   bool margins_are_intact() const {
@@ -169,7 +150,7 @@ class mx_memory {
   }
 
   /// Every code and scale byte that exists; gaps, padding and margins stay poisoned.
-  void fill_randomly(random_source& random) {
+  void fill_randomly(splitmix& random) {
     for (std::int64_t r = 0; r < rows_; ++r) {
       for (std::int64_t k = 0; k < cols_; ++k) set_code(r, k, static_cast<unsigned>(random.byte() & 15u));
       for (std::int64_t b = 0; b < cols_ / 32; ++b) scale(r, b) = random.byte();
@@ -223,4 +204,4 @@ class mx_memory {
   guarded_bytes codes_, scales_;
 };
 
-}  // namespace mxfp4::testing
+}  // namespace mxfp4::test

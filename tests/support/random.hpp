@@ -21,9 +21,12 @@ class splitmix {
   }
   std::uint32_t bits() { return static_cast<std::uint32_t>(next() >> 32); }
 
+  std::uint8_t byte() { return static_cast<std::uint8_t>(next() >> 56); }
+
   /// An integer in [low, high].
-  int in(int low, int high) {
-    return low + static_cast<int>(next() % static_cast<std::uint64_t>(static_cast<std::int64_t>(high) - low + 1));
+  int in(int low, int high) { return static_cast<int>(between(low, high)); }
+  std::int64_t between(std::int64_t low, std::int64_t high) {
+    return low + static_cast<std::int64_t>(next() % static_cast<std::uint64_t>(high - low + 1));
   }
 
   /// A finite float with a uniform mantissa, either sign and its exponent field in [low, high].
