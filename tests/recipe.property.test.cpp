@@ -317,3 +317,55 @@ TEST_CASE("recipes by number and by name", "[recipe][golden]") {
     CHECK(untouched == recipe_id{77});
   }
 }
+
+TEST_CASE("relative error on normal weights: the README's column", "[recipe][golden]") {
+  struct row {
+    const char* recipe;
+    double error;
+  };
+  constexpr row rows[] = {{"ocp", 0.1141},
+                          {"compressed_tensors", 0.1121},
+                          {"torchao_floor", 0.1141},
+                          {"torchao_ceil", 0.1369},
+                          {"torchao_even", 0.1121},
+                          {"torchao_rceil", 0.1184},
+                          {"ggml", 0.1141},
+                          {"microxcaling_nearest", 0.1141},
+                          {"microxcaling_even", 0.1141},
+                          {"modelopt", 0.1184},
+                          {"microxcaling_py_nearest", 0.1141},
+                          {"microxcaling_py_even", 0.1141},
+                          {"mlx", 0.1173},
+                          {"triton_up", 0.1184},
+                          {"triton_down", 0.1141},
+                          {"min_mse", 0.1114},
+                          {"triton_legacy", 0.1184},
+                          {"cuda_rceil", 0.1184},
+                          {"cuda_rceil_satfinite", 0.1184}};
+  static_assert(std::size(rows) == recipe_count);
+  constexpr int blocks = 8192;
+  splitmix random(2026);
+  std::vector<numbers> weights(blocks);
+  for (numbers& block : weights)
+    for (float& w : block) {  // Box and Muller
+      const double u = (static_cast<double>(random.bits()) + 1) / 0x1p32,
+                   v = static_cast<double>(random.bits()) / 0x1p32;
+      w = static_cast<float>(0.02 * std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586 * v));
+    }
+  for (const auto& [name, expected] : rows) {
+    CAPTURE(name);
+    recipe_id id{};
+    REQUIRE(find_recipe(name, id));
+    double error = 0, norm = 0;
+    visit_recipe(id, [&]<class R>() {
+      for (const numbers& w : weights) {
+        const auto q = decode_block(encode_block<R>(w));
+        for (std::size_t i = 0; i < w.size(); ++i) {
+          error += (double{w[i]} - double{q[i]}) * (double{w[i]} - double{q[i]});
+          norm += double{w[i]} * double{w[i]};
+        }
+      }
+    });
+    CHECK(std::abs(std::sqrt(error / norm) - expected) < 0.0005);
+  }
+}
