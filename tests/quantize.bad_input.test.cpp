@@ -170,6 +170,12 @@ TEST_CASE("quantize: bad arguments", "[quantize][bad_input]") {
          c.policy = on_nonfinite::refuse;
        },
        errc::nonfinite, "w", 33, 0},
+      {"refuse: the very first",
+       [](call& c) {
+         c.numbers[0] = nan;
+         c.policy = on_nonfinite::refuse;
+       },
+       errc::nonfinite, "w", 0, 0},
       {"refuse: the very last",
        [](call& c) {
          c.numbers[127] = inf;
@@ -240,6 +246,12 @@ TEST_CASE("quantize_fp8: bad arguments", "[quantize][bad_input]") {
          c.policy = on_nonfinite::refuse;
        },
        errc::nonfinite, "w", 300, 0},
+      {"refuse: the very first",
+       [](call& c) {
+         c.numbers[0] = e4m3{0xFF};
+         c.policy = on_nonfinite::refuse;
+       },
+       errc::nonfinite, "w", 0, 0},
       {"refuse: a NaN scale",
        [](call& c) {
          c.scale_numbers[1] = nan;

@@ -5,7 +5,7 @@
 
 A mutant is noticed if a header no longer compiles (the headers carry static_asserts) or a test fails; the tests named
 first for its header run first, then all the others. Survivors must be listed in survivors.txt with the reason why they
-are equivalent: `header | line text | old -> new | reason`. Exit code 0: at least --least percent are noticed or listed
+are equivalent: `header | line text | old -> new at column | reason`. Exit code 0: at least --least percent are noticed or listed
 equivalents, and every survivor is listed.
 """
 import argparse
@@ -84,10 +84,13 @@ def candidates(header):
 
 
 def describe(mutant):
+    """Line number, and what identifies a mutant in survivors.txt; the column tells equal tokens of a line apart."""
     header, position, old, new = mutant
     text = (HEADERS / f"{header}.hpp").read_text()
-    number = text.count("\n", 0, position) + 1
-    return number, f"{header}.hpp | {text.splitlines()[number - 1].strip()} | {old} -> {new}"
+    number, start = text.count("\n", 0, position) + 1, text.rfind("\n", 0, position) + 1
+    line = text[start:].split("\n", 1)[0]
+    column = position - start - (len(line) - len(line.lstrip())) + 1
+    return number, f"{header}.hpp | {line.strip()} | {old} -> {new} at {column}"
 
 
 class Runner:
