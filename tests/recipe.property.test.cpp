@@ -265,32 +265,39 @@ TEST_CASE("e4m3 input of compressed_tensors is bf16 input", "[recipe][property]"
 }
 
 TEST_CASE("recipes by number and by name", "[recipe][golden]") {
-  const char* const names[] = {"ocp",
-                               "compressed_tensors",
-                               "torchao_floor",
-                               "torchao_ceil",
-                               "torchao_even",
-                               "torchao_rceil",
-                               "microxcaling_nearest",
-                               "microxcaling_even",
-                               "microxcaling_py_nearest",
-                               "microxcaling_py_even",
-                               "modelopt",
-                               "ggml",
-                               "mlx",
-                               "triton_up",
-                               "triton_down",
-                               "triton_legacy",
-                               "cuda_rceil",
-                               "cuda_rceil_satfinite",
-                               "min_mse"};
-  REQUIRE(std::size(names) == recipe_count);
+  struct row {
+    recipe_id id;
+    const char* name;
+  };
+  using enum recipe_id;
+  constexpr row rows[] = {{ocp, "ocp"},
+                          {compressed_tensors, "compressed_tensors"},
+                          {torchao_floor, "torchao_floor"},
+                          {torchao_ceil, "torchao_ceil"},
+                          {torchao_even, "torchao_even"},
+                          {torchao_rceil, "torchao_rceil"},
+                          {microxcaling_nearest, "microxcaling_nearest"},
+                          {microxcaling_even, "microxcaling_even"},
+                          {microxcaling_py_nearest, "microxcaling_py_nearest"},
+                          {microxcaling_py_even, "microxcaling_py_even"},
+                          {modelopt, "modelopt"},
+                          {ggml, "ggml"},
+                          {mlx, "mlx"},
+                          {triton_up, "triton_up"},
+                          {triton_down, "triton_down"},
+                          {triton_legacy, "triton_legacy"},
+                          {cuda_rceil, "cuda_rceil"},
+                          {cuda_rceil_satfinite, "cuda_rceil_satfinite"},
+                          {min_mse, "min_mse"}};
+  REQUIRE(std::size(rows) == recipe_count);
   for (int i = 0; i < recipe_count; ++i) {
     const auto id = static_cast<recipe_id>(i);
+    const auto& [named, name] = rows[i];
     CAPTURE(i);
-    CHECK(std::string(recipe_name(id)) == names[i]);
+    CHECK(named == id);  // the numbers are stable
+    CHECK(std::string(recipe_name(id)) == name);
     recipe_id found{255};
-    CHECK(find_recipe(names[i], found));
+    CHECK(find_recipe(name, found));
     CHECK(found == id);
     std::string visited;
     int calls = 0;
@@ -298,12 +305,9 @@ TEST_CASE("recipes by number and by name", "[recipe][golden]") {
       visited = R::name;
       ++calls;
     }));
-    CHECK(visited == names[i]);
+    CHECK(visited == name);
     CHECK(calls == 1);
   }
-  CHECK(recipe_id::ocp == recipe_id{0});
-  CHECK(recipe_id::modelopt == recipe_id{10});
-  CHECK(recipe_id::min_mse == recipe_id{18});
   STATIC_CHECK(recipe_name(recipe_id{19}) == nullptr);  // at compile time, where reading past the table is an error
   for (const int unknown : {19, 100, 255}) {
     CAPTURE(unknown);
