@@ -21,6 +21,15 @@
 #define MXFP4_INLINE inline
 #endif
 
+/// Before a loop over registers: unrolled in full, so that an array of them never becomes memory.
+#if defined(__clang__)
+#define MXFP4_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define MXFP4_UNROLL _Pragma("GCC unroll 64")
+#else
+#define MXFP4_UNROLL
+#endif
+
 /// Name of the inline namespace round everything whose machine code depends on -m flags (floors 6 to 8): one name per set
 /// of flags that changes it, so that two translation units with different flags never define the same symbol.
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)

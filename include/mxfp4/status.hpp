@@ -6,9 +6,11 @@
 // Reads: nothing.  Read by: view.hpp and every whole-matrix function.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <utility>
 
 namespace mxfp4 {
 
@@ -24,6 +26,7 @@ enum class errc : std::uint8_t {
   overlap,           ///< `what` shares memory with an input
   nonfinite,         ///< the element with row-major index `value` is NaN or infinity
   unknown_recipe,    ///< `value` is not a recipe_id
+  out_of_memory,     ///< `what` asked for `value` bytes and did not get them
 };
 
 /// What a call came to. `what` and `argument` are string literals: "cols" of "out", or `what` alone.
@@ -41,11 +44,15 @@ struct [[nodiscard]] status {
 template <class T>
 class [[nodiscard]] result {
  public:
-  constexpr result(const T& value) noexcept : value_(value) {}              // NOLINT(google-explicit-constructor)
+  constexpr result(const T& value) noexcept  // NOLINT(google-explicit-constructor)
+    requires std::copy_constructible<T>
+      : value_(value) {}
+  constexpr result(T&& value) noexcept : value_(std::move(value)) {}        // NOLINT(google-explicit-constructor)
   constexpr result(const status& why) noexcept : value_{}, status_(why) {}  // NOLINT(google-explicit-constructor)
 
   [[nodiscard]] constexpr explicit operator bool() const noexcept { return status_.ok(); }
-  [[nodiscard]] constexpr const T& operator*() const noexcept { return value_; }
+  [[nodiscard]] constexpr const T& operator*() const& noexcept { return value_; }
+  [[nodiscard]] constexpr T&& operator*() && noexcept { return std::move(value_); }
   [[nodiscard]] constexpr const T* operator->() const noexcept { return &value_; }
   [[nodiscard]] constexpr mxfp4::status error() const noexcept { return status_; }
 
@@ -113,6 +120,8 @@ class status_text {
                   << " (row-major): repair it, or allow non-finite blocks";
     case errc::unknown_recipe:
       return text << " is " << s.value << ", expected one of the recipe_id enumerators";
+    case errc::out_of_memory:
+      return text << " asked for " << s.value << " bytes and did not get them: free memory, or split the matrix";
   }
   return text;
 }

@@ -1,22 +1,36 @@
 // tests/support/arches.hpp -- every architecture that this translation unit's flags allow, for kernels to be tried on.
 // SPDX-License-Identifier: Apache-2.0
+//
+// A unit compiled for AVX-512 runs the AVX2 and SSE2 texts too.
 #pragma once
+
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
 
 #include "mxfp4/simd/isa.hpp"
 
 namespace mxfp4::test {
 
-/// Calls f.operator()<Arch>(name) for each: the scalar path, the lower ones of x86, and the native one.
+#if defined(__AVX512BW__)
+using arches = std::tuple<xsimd::sse2, xsimd::fma3<xsimd::avx2>, xsimd::avx512bw, simd::native_arch>;
+#elif defined(__AVX2__) && defined(__FMA__)
+using arches = std::tuple<xsimd::sse2, simd::native_arch>;
+#else
+using arches = std::tuple<simd::native_arch>;
+#endif
+
+/// Does xsimd::fma round once there?
+template <class Arch>
+inline constexpr bool fuses = !std::is_same_v<Arch, xsimd::sse2>;
+
+/// Calls f.operator()<Arch>(name) for the plain C++ path and for each of `arches`.
 template <class F>
 void for_each_arch(F&& f) {
   f.template operator()<simd::scalar_arch>("scalar");
-#if defined(__AVX2__)
-  f.template operator()<xsimd::fma3<xsimd::avx2>>("avx2");
-#endif
-#if defined(__AVX512BW__)
-  f.template operator()<xsimd::avx512bw>("avx512bw");
-#endif
-  f.template operator()<simd::native_arch>(simd::native_arch::name());
+  [&]<class... Arch>(std::tuple<Arch...>*) {
+    (f.template operator()<Arch>(Arch::name()), ...);
+  }(static_cast<arches*>(nullptr));
 }
 
 /// Has this CPU what the translation unit was compiled for? If not, the test has nothing to run on.

@@ -1,0 +1,182 @@
+// mxfp4/kernel/activation.hpp -- floor 7: f32, bf16 and f16 activations to int8.
+// SPDX-License-Identifier: Apache-2.0
+//
+// The definition is activation.hpp's encode_mxint8 and encode_int8; these loops give the same bits under the default
+// rounding mode (nearest even).
+// Reads: activation.hpp, executor.hpp, simd/isa.hpp.  Read by: linalg_int8.hpp.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "mxfp4/activation.hpp"
+#include "mxfp4/executor.hpp"
+#include "mxfp4/float_types.hpp"
+#include "mxfp4/simd/isa.hpp"
+
+namespace mxfp4 {
+inline namespace MXFP4_ISA_NS {
+namespace kernel {
+
+/// The largest magnitude of a block as f32 bits; NaN and infinity are larger than any number.
+template <class Arch>
+[[nodiscard]] MXFP4_INLINE std::uint32_t amax_bits(const float (&x)[block_size]) noexcept {
+  using ints = xsimd::batch<std::int32_t, Arch>;
+  using floats = xsimd::batch<float, Arch>;
+  const ints magnitude(static_cast<std::int32_t>(mxfp4::detail::f32_abs_mask));
+  ints largest(0);
+  for (int i = 0; i < block_size; i += static_cast<int>(ints::size))
+    largest = xsimd::max(largest, xsimd::bitwise_cast<std::int32_t>(floats::load_aligned(x + i)) & magnitude);
+  return static_cast<std::uint32_t>(xsimd::reduce_max(largest));
+}
+
+/// Nearest integers of x * factor, clamped to +-127, and their sum.
+template <class Arch>
+[[nodiscard]] MXFP4_INLINE mxfp4::detail::int8_block round_block(const float (&x)[block_size], float factor) noexcept {
+  using ints = xsimd::batch<std::int32_t, Arch>;
+  using floats = xsimd::batch<float, Arch>;
+  alignas(64) std::int32_t wide[block_size];
+  const ints limit(mxfp4::detail::int8_max);
+  ints sum(0);
+  for (int i = 0; i < block_size; i += static_cast<int>(ints::size)) {
+    const ints nearest = xsimd::nearbyint_as_int(floats::load_aligned(x + i) * floats(factor));
+    const ints code = xsimd::max(xsimd::min(nearest, limit), -limit);
+    code.store_aligned(wide + i);
+    sum += code;
+  }
+  mxfp4::detail::int8_block b;
+  for (int i = 0; i < block_size; ++i) b.code[i] = static_cast<std::int8_t>(wide[i]);
+  b.sum = xsimd::reduce_add(sum);
+  return b;
+}
+
+/// encode_mxint8. Below byte 6 the factor 2^(133 - byte) is no float, and the definition itself does the work.
+template <class Arch>
+[[nodiscard]] MXFP4_INLINE mxfp4::detail::int8_block round_mxint8(const float (&x)[block_size],
+                                                                  std::uint8_t byte) noexcept {
+  using namespace mxfp4::detail;
+  if (byte < 6 || byte == 255) return encode_mxint8(x, byte);
+  return round_block<Arch>(x, float_from_bits(pow2_bits(f32_bias + mxint8_fraction_bits - int{byte})));
+}
+
+/// encode_int8; inverse 0 means that all codes are 0, whatever x is.
+template <class Arch>
+[[nodiscard]] MXFP4_INLINE mxfp4::detail::int8_block round_int8(const float (&x)[block_size], float inverse) noexcept {
+  if (inverse == 0.0f) return {};
+  return round_block<Arch>(x, inverse);
+}
+
+template <class T>
+MXFP4_INLINE void widen_block(const T* in, float (&x)[block_size]) noexcept {
+  for (int i = 0; i < block_size; ++i) x[i] = decode(in[i]);
+}
+
+/// Where one token of a group keeps its blocks, and the gains seen so far.
+struct token_writer {
+  int8_activations& out;
+  std::int64_t group;
+  int token, width;
+  mxfp4::detail::gain_range gains{32767, -32768};
+
+  void put(std::int64_t b, const mxfp4::detail::int8_block& block, std::uint32_t scale_word) const noexcept {
+    std::uint8_t* const at = out.block(group, b) + 4 * token;
+    for (int q = 0; q < block_quads; ++q) std::memcpy(at + 4 * q * width, block.code + 4 * q, 4);
+    const std::int32_t seed = -mxfp4::detail::weight_offset * block.sum;
+    std::memcpy(at + 4 * block_quads * width, &seed, sizeof seed);
+    std::memcpy(at + 4 * (block_quads + 1) * width, &scale_word, sizeof scale_word);
+  }
+  void saw(int gain) noexcept {
+    if (gain < gains.low) gains.low = static_cast<std::int16_t>(gain);
+    if (gain > gains.high) gains.high = static_cast<std::int16_t>(gain);
+  }
+};
+
+[[nodiscard]] constexpr std::uint32_t exponent_word(int gain) noexcept {
+  return static_cast<std::uint32_t>(gain) << mxfp4::detail::f32_mantissa_bits;
+}
+
+/// One token. Returns what its sums are to be multiplied with in the end.
+template <class Arch, class T>
+float quantize_token(const T* x, std::int64_t blocks, token_writer& writer) noexcept {
+  using namespace mxfp4::detail;
+  const int8_scaling scaling = writer.out.scaling();
+  alignas(64) float block[block_size];
+  float row_scale = 1.0f, row_inverse = 0.0f;
+  if (scaling == int8_scaling::row) {
+    std::uint32_t amax = 0;
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      widen_block(x + b * block_size, block);
+      const std::uint32_t here = amax_bits<Arch>(block);
+      amax = here > amax ? here : amax;
+    }
+    row_scale = int8_scale(float_from_bits(amax));
+    row_inverse = int8_inverse_scale(float_from_bits(amax));
+    writer.saw(-1);
+  }
+  float finish = row_scale;
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    widen_block(x + b * block_size, block);
+    if (scaling == int8_scaling::row) {
+      writer.put(b, round_int8<Arch>(block, row_inverse), exponent_word(-1));
+      continue;
+    }
+    const std::uint32_t amax = amax_bits<Arch>(block);
+    if (amax >= f32_inf) finish = float_from_bits(f32_nan);
+    if (scaling == int8_scaling::e8m0) {
+      const std::uint8_t byte = mxint8_scale(amax);
+      const int gain = exponent_gain(byte);
+      writer.put(b, round_mxint8<Arch>(block, byte), exponent_word(gain));
+      if (amax < f32_inf) writer.saw(gain);
+    } else {
+      const float scale = int8_scale(float_from_bits(amax));
+      writer.put(b, round_int8<Arch>(block, int8_inverse_scale(float_from_bits(amax))), float_bits(0.5f * scale));
+      if (amax < f32_inf) writer.saw(exponent_gain(scale));
+    }
+  }
+  return finish;
+}
+
+}  // namespace kernel
+
+/// X -> int8, in the scaling that `out` was created with (activation.hpp's table); nothing is allocated.
+/// @param x    M x K activations in data units: float, bf16 or f16, any row stride.
+/// @param out  the same shape, overwritten.
+/// Error:    e8m0: at most half a step of amax * 2^-6, a whole one where a code is clamped; f32, row: half a step of
+///           amax / 127 and a few ulps, and what is below 2^-118 as a whole becomes 0.
+/// Special:  NaN or infinity in a block (row: anywhere in the row) makes the token's outputs NaN.
+/// Same bits on every ISA, for any executor; a task is a group of 16 tokens. Rounding mode: nearest.
+template <class Arch = simd::native_arch, class T>
+status quantize_activations(dense_view<T> x, int8_activations& out, executor_ref executor = {}) {
+  static_assert(element_type<std::remove_const_t<T>> && !std::same_as<std::remove_const_t<T>, e4m3>);
+  if (const status s = check(x, "x"); !s.ok()) return s;
+  if (x.rows != out.rows()) return {errc::shape_mismatch, "rows", x.rows, out.rows(), "x"};
+  if (x.cols != out.cols()) return {errc::shape_mismatch, "cols", x.cols, out.cols(), "x"};
+  if (mxfp4::detail::overlap(out.bytes(), mxfp4::detail::data_of(x))) return {errc::overlap, "out"};
+  const auto task = [&](std::size_t i) {
+    const auto group = static_cast<std::int64_t>(i);
+    mxfp4::detail::gain_range gains{32767, -32768};
+    for (int t = 0; t < out.rows_in(group); ++t) {
+      kernel::token_writer writer{out, group, t, out.width(group), gains};
+      out.finish(group)[t] = kernel::quantize_token<Arch>(x.row(group * token_group + t), out.blocks(), writer);
+      gains = writer.gains;
+    }
+    out.set_gains(group, gains.low <= gains.high ? gains : mxfp4::detail::gain_range{});
+  };
+  executor.run(static_cast<std::size_t>(out.groups()), task);
+  return {};
+}
+
+/// The same into memory of its own. errc::out_of_memory, errc::not_blocks where K is no multiple of 32.
+template <class Arch = simd::native_arch, class T>
+[[nodiscard]] result<int8_activations> quantize_activations(dense_view<T> x, int8_scaling scaling,
+                                                            executor_ref executor = {}) {
+  if (const status s = check(x, "x"); !s.ok()) return s;
+  result<int8_activations> made = int8_activations::create(x.rows, x.cols, scaling);
+  if (!made) return made;
+  int8_activations out = *std::move(made);
+  if (const status s = quantize_activations<Arch>(x, out, executor); !s.ok()) return s;
+  return result<int8_activations>(std::move(out));
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4

@@ -1,0 +1,224 @@
+// mxfp4/kernel/int8.hpp -- floor 7: a tile of 16 rows of weights times a group of up to 16 tokens, in int8.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   sums[token][row] = fma(float(seed + sum over quads of w * x), 2^(byte - 127) * scale, sums[token][row])   by block
+//
+// Lanes are rows, tokens are registers: a quad of activations is broadcast from memory, a quad of weights is decoded once
+// for all tokens of the group. Blocks ascend, so a group's sums may be put down and taken up again between any two.
+// Reads: packed_matrix.hpp, activation.hpp, int8_reference.hpp, simd/dot.hpp.  Read by: linalg_int8.hpp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "mxfp4/activation.hpp"
+#include "mxfp4/int8_reference.hpp"
+#include "mxfp4/packed_matrix.hpp"
+#include "mxfp4/simd/dot.hpp"
+
+namespace mxfp4 {
+inline namespace MXFP4_ISA_NS {
+namespace kernel {
+
+/// Some blocks of a tile in tile order, and the range of their scale bytes.
+struct tile_ref {
+  const std::uint8_t* codes;
+  const std::uint8_t* scales;
+  scale_range range;
+};
+
+/// The same blocks of a group of tokens.
+struct group_ref {
+  const std::uint8_t* blocks;
+  int width;
+  bool multiply_scales;  ///< scales are floats (f32), else exponents to add (e8m0, row)
+  mxfp4::detail::gain_range gains;
+};
+
+/// The sums of a group: [token][row].
+struct alignas(64) group_sums {
+  float at[token_group][tile_rows];
+};
+
+/// The smallest byte of a nonzero weight with which a group's factors are normal floats; as a factor of its own, in f32
+/// scaling, the byte must be one too.
+[[nodiscard]] MXFP4_INLINE int smallest_byte(mxfp4::detail::gain_range gains) noexcept {
+  const int byte = mxfp4::detail::factor_field_min - gains.low;
+  return byte < 1 ? 1 : byte;
+}
+
+/// May every product be formed by an exact fma? Else the tile goes through int8_step, with the same result where both
+/// are defined.
+[[nodiscard]] MXFP4_INLINE bool is_regular(scale_range weights, mxfp4::detail::gain_range gains) noexcept {
+  using namespace mxfp4::detail;
+  return weights.high <= finite_scale_max && weights.high + gains.high <= factor_field_max &&
+         gains.high - gains.low <= factor_field_max - factor_field_min && weights.low >= smallest_byte(gains);
+}
+
+/// A block of a register of rows: byte quad q of each, as biased weights.
+template <class Arch>
+struct block_weights {
+  simd::byte_lanes<Arch> quad[block_quads];
+};
+
+/// `codes` points at the first of the rows in line 0.
+template <class Arch>
+[[nodiscard]] MXFP4_INLINE block_weights<Arch> decode_block(const std::uint8_t* codes) noexcept {
+  block_weights<Arch> weights;
+  MXFP4_UNROLL
+  for (int g = 0; g < tile_lines; ++g)
+    simd::decode_quads<Arch>(codes + g * tile_line_bytes, weights.quad[g], weights.quad[g + tile_lines]);
+  return weights;
+}
+
+/// A lone token's weights are read once, from memory: this far ahead of where they are used, in bytes.
+inline constexpr int prefetch_distance = 4096;
+
+MXFP4_INLINE void prefetch_block(const std::uint8_t* codes) noexcept {
+  MXFP4_UNROLL
+  for (int g = 0; g < tile_lines; ++g) __builtin_prefetch(codes + g * tile_line_bytes + prefetch_distance);
+}
+
+/// Tokens of a group that are computed together, each in a register of sums.
+template <class Arch, int Width>
+inline constexpr int tokens_at_once = simd::has_avx512bw<Arch> || Width < 4 ? Width : 4;
+
+/// Of these, how many have their dot products interleaved, to hide the latency of one chain.
+inline constexpr int interleaved_tokens = 4;
+
+/// 2^(byte - 127) * scale: exponents added, or floats multiplied.
+template <class Arch, bool MultiplyScales>
+[[nodiscard]] MXFP4_INLINE simd::float_lanes<Arch> factor(const simd::int_lanes<Arch>& weight_scale,
+                                                          std::int32_t word) noexcept {
+  if constexpr (MultiplyScales)
+    return xsimd::bitwise_cast<float>(weight_scale) * simd::float_lanes<Arch>(mxfp4::detail::bit_cast<float>(word));
+  else return xsimd::bitwise_cast<float>(weight_scale + simd::int_lanes<Arch>(word));
+}
+
+/// One block of one register of rows into the sums of `Tokens` tokens; x points at the first of them in quad 0.
+template <class Arch, bool MultiplyScales, int Width, int Tokens>
+MXFP4_INLINE void add_block(const block_weights<Arch>& weights, const simd::int_lanes<Arch>& weight_scale,
+                            const std::uint8_t* x,
+                            simd::float_lanes<Arch> (&sums)[static_cast<std::size_t>(Tokens)]) noexcept {
+  constexpr int step = Tokens < interleaved_tokens ? Tokens : interleaved_tokens;
+  constexpr int seeds = block_quads * Width, scales = seeds + Width;
+  const auto word = [x](int index) { return simd::load_quad(x + 4 * index); };
+  MXFP4_UNROLL
+  for (int t = 0; t < Tokens; t += step) {
+    simd::block_sum<Arch> dot[static_cast<std::size_t>(step)];
+    MXFP4_UNROLL
+    for (int i = 0; i < step; ++i) dot[i].start(word(seeds + t + i));
+    MXFP4_UNROLL
+    for (int q = 0; q < block_quads; ++q) {
+      MXFP4_UNROLL
+      for (int i = 0; i < step; ++i) dot[i].add(q / tile_lines, weights.quad[q], word(q * Width + t + i));
+    }
+    MXFP4_UNROLL
+    for (int i = 0; i < step; ++i)
+      sums[t + i] = xsimd::fma(xsimd::to_float(dot[i].sum()),
+                               factor<Arch, MultiplyScales>(weight_scale, word(scales + t + i)), sums[t + i]);
+  }
+}
+
+/// All blocks, for `Registers` registers of rows and `Tokens` tokens, to the first of which the pointers point.
+template <class Arch, bool MultiplyScales, int Width, int Tokens, int Registers>
+void multiply_part(const std::uint8_t* codes, const std::uint8_t* scales, int smallest, const std::uint8_t* x,
+                   std::int64_t blocks, float* sums) noexcept {
+  constexpr int lanes = simd::rows_per_register<Arch>;
+  simd::float_lanes<Arch> acc[static_cast<std::size_t>(Registers)][static_cast<std::size_t>(Tokens)];
+  MXFP4_UNROLL
+  for (int v = 0; v < Registers; ++v) {
+    MXFP4_UNROLL
+    for (int t = 0; t < Tokens; ++t)
+      acc[v][t] = simd::float_lanes<Arch>::load_aligned(sums + t * tile_rows + v * lanes);
+  }
+  const simd::int_lanes<Arch> floor(smallest);
+  for (; blocks > 0; --blocks) {
+    if constexpr (Width == 1) prefetch_block(codes);
+    MXFP4_UNROLL
+    for (int v = 0; v < Registers; ++v) {
+      const auto weights = decode_block<Arch>(codes + 4 * v * lanes);
+      const simd::int_lanes<Arch> byte = xsimd::max(simd::widen_bytes<Arch>(scales + v * lanes), floor);
+      add_block<Arch, MultiplyScales, Width, Tokens>(weights, byte << mxfp4::detail::f32_mantissa_bits, x, acc[v]);
+    }
+    codes += tile_block_bytes;
+    scales += tile_rows;
+    x += int8_activations::block_bytes_at(Width);
+  }
+  MXFP4_UNROLL
+  for (int v = 0; v < Registers; ++v) {
+    MXFP4_UNROLL
+    for (int t = 0; t < Tokens; ++t) acc[v][t].store_aligned(sums + t * tile_rows + v * lanes);
+  }
+}
+
+/// A lone token takes all rows at once, so that memory is read in order; more tokens take a register of rows at a time.
+template <class Arch, bool MultiplyScales, int Width>
+void multiply_group(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
+  constexpr int lanes = simd::rows_per_register<Arch>, registers = Width == 1 ? tile_rows / lanes : 1;
+  constexpr int tokens = tokens_at_once<Arch, Width>;
+  for (int row = 0; row < tile_rows; row += registers * lanes)
+    for (int token = 0; token < Width; token += tokens)
+      multiply_part<Arch, MultiplyScales, Width, tokens, registers>(w.codes + 4 * row, w.scales + row,
+                                                                    smallest_byte(x.gains), x.blocks + 4 * token,
+                                                                    blocks, &sums.at[token][row]);
+}
+
+/// The regular case. Zero weights may have any small scale byte: it is raised to where the factor is a normal float.
+template <class Arch>
+void multiply_regular(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
+  const auto run = [&]<int Width>() {
+    if (x.multiply_scales) multiply_group<Arch, true, Width>(w, x, blocks, sums);
+    else multiply_group<Arch, false, Width>(w, x, blocks, sums);
+  };
+  switch (x.width) {
+    case 1:
+      return run.template operator()<1>();
+    case 2:
+      return run.template operator()<2>();
+    case 4:
+      return run.template operator()<4>();
+    case 8:
+      return run.template operator()<8>();
+    case 12:
+      return run.template operator()<12>();
+    default:
+      return run.template operator()<16>();
+  }
+}
+
+/// Any scale bytes, by the definition: int8_step for each row, token and block.
+inline void multiply_irregular(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
+  using namespace mxfp4::detail;
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const std::uint8_t* const codes = w.codes + b * tile_block_bytes;
+    const std::uint8_t* const group = x.blocks + b * int8_activations::block_bytes_at(x.width);
+    for (int t = 0; t < x.width; ++t) {
+      const std::int32_t word = simd::load_quad(group + 4 * (block_quads * x.width + x.width + t));
+      const auto scale_field = static_cast<int>(word >> f32_mantissa_bits);
+      const double scale =
+          x.multiply_scales ? 2.0 * static_cast<double>(bit_cast<float>(word)) : std::ldexp(1.0, scale_field + 1);
+      for (int r = 0; r < tile_rows; ++r)
+        sums.at[t][r] = int8_step(
+            sums.at[t][r],
+            [codes, r](int i) {
+              const unsigned byte = codes[tile_offset(r, i % block_code_bytes / 4) + i % 4];
+              return static_cast<e2m1>(i < block_code_bytes ? byte & 15u : byte >> 4);
+            },
+            w.scales[b * tile_rows + r],
+            [group, &x, t](int i) { return int{static_cast<std::int8_t>(group[4 * (i / 4 * x.width + t) + i % 4])}; },
+            x.multiply_scales ? scale_field - f32_bias : scale_field, scale);
+    }
+  }
+}
+
+/// Some blocks of a tile times those of a group.
+template <class Arch>
+void multiply(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
+  if (is_regular(w.range, x.gains)) multiply_regular<Arch>(w, x, blocks, sums);
+  else multiply_irregular(w, x, blocks, sums);
+}
+
+}  // namespace kernel
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4

@@ -1,0 +1,100 @@
+// tests/int8.bad_input.test.cpp -- the documented status for each wrong argument; no byte past the end of any buffer.
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch_template_test_macros.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <cstdint>
+#include <stdexcept>
+#include <string_view>
+#include <vector>
+
+#include "mxfp4/linalg_int8.hpp"
+#include "support/arches.hpp"
+#include "support/matrix.hpp"
+
+namespace {
+
+using namespace mxfp4;
+using mxfp4::test::mx_memory;
+using mxfp4::test::page_end;
+
+int8_activations ones(std::int64_t rows, std::int64_t cols) {
+  const std::vector<float> x(static_cast<std::size_t>(rows * cols), 1.0f);
+  return *quantize_activations(dense_view<const float>{x.data(), rows, cols, cols}, int8_scaling::e8m0);
+}
+
+}  // namespace
+
+TEST_CASE("int8 gemm: bad input", "[int8][bad_input]") {
+  mx_memory<layout::compressed_tensors> w(20, 64);
+  for (std::int64_t n = 0; n < 20; ++n)
+    for (std::int64_t b = 0; b < 2; ++b) w.scale(n, b) = 127;
+  const result<packed_matrix> p = pack(w.view());
+  const int8_activations x = ones(3, 64), narrow = ones(3, 32);
+  std::vector<float> y(60, 7.0f);
+  const auto expect = [&](const status& s, errc code, std::string_view what) {
+    CHECK(s.code == code);
+    CHECK(std::string_view(s.what) == what);
+  };
+  const auto all = [&](const int8_activations& a, dense_view<float> out, errc code, std::string_view what) {
+    expect(gemm(*p, a, out), code, what);
+    expect(gemm(w.view(), a, out), code, what);
+    expect(reference_gemm(w.view(), a, out), code, what);
+  };
+  all(narrow, {y.data(), 3, 20, 20}, errc::shape_mismatch, "cols");
+  all(x, {y.data(), 2, 20, 20}, errc::shape_mismatch, "rows");
+  all(x, {y.data(), 3, 19, 20}, errc::shape_mismatch, "cols");
+  all(x, {y.data(), 3, 20, 19}, errc::stride_too_small, "stride");
+  all(x, {nullptr, 3, 20, 20}, errc::null_pointer, "data");
+  all(x, {y.data(), -3, 20, 20}, errc::negative_size, "rows");
+  auto broken = w.view();
+  broken.scales = nullptr;
+  expect(gemm(broken, x, {y.data(), 3, 20, 20}), errc::null_pointer, "scales");
+  auto* const in_p = reinterpret_cast<float*>(const_cast<std::uint8_t*>(p->bytes().data()));
+  expect(gemm(*p, x, {in_p, 3, 20, 20}), errc::overlap, "y");
+  auto* const in_x = reinterpret_cast<float*>(const_cast<void*>(x.bytes().begin));
+  all(x, {in_x, 3, 20, 20}, errc::overlap, "y");
+  auto* const in_w = reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(w.view().codes) + 3) / 4 * 4);
+  expect(gemm(w.view(), x, {in_w, 3, 20, 20}), errc::overlap, "y");
+  expect(gemv(*p, x, y.data()), errc::shape_mismatch, "rows");
+  for (const float v : y) REQUIRE(v == 7.0f);
+}
+
+TEST_CASE("int8 gemm: empty shapes", "[int8][bad_input]") {
+  std::vector<float> y(3, 7.0f);
+  const int8_activations none = ones(0, 64), no_columns = ones(3, 0);
+  CHECK(gemm(*pack(const_mx_view<>{nullptr, nullptr, 0, 64, 32, 2}), ones(3, 64), {nullptr, 3, 0, 0}).ok());
+  CHECK(gemm(*pack(const_mx_view<>{nullptr, nullptr, 1, 0, 0, 0}), no_columns, {y.data(), 3, 1, 1}).ok());
+  CHECK(y == std::vector<float>(3, 0.0f));
+  mx_memory<layout::compressed_tensors> w(1, 64);
+  CHECK(gemm(w.view(), none, {nullptr, 0, 1, 1}).ok());
+}
+
+TEST_CASE("int8 gemm: what an executor throws comes through", "[int8][bad_input]") {
+  struct broken {
+    void run(std::size_t, task_ref) const { throw std::runtime_error("no threads"); }
+  } executor;
+  mx_memory<layout::compressed_tensors> w(20, 64);
+  std::vector<float> y(20);
+  const result<packed_matrix> p = pack(w.view());
+  const int8_activations x = ones(1, 64);
+  CHECK_THROWS_AS(static_cast<void>(gemv(*p, x, y.data(), {false, executor}).ok()), std::runtime_error);
+}
+
+TEMPLATE_LIST_TEST_CASE("int8 gemm: no byte past the end", "[int8][guard_page]", mxfp4::test::arches) {
+  for (const std::int64_t n : {1, 16, 17, 31})
+    for (const std::int64_t k : {32, 96})
+      for (const std::int64_t m : {1, 2, 3, 16, 17}) {
+        const page_end<std::uint8_t> codes(n * k / 2), scales(n * k / 32);
+        for (std::int64_t i = 0; i < n * k / 2; ++i) codes.data()[i] = 0x22;
+        for (std::int64_t i = 0; i < n * k / 32; ++i) scales.data()[i] = 127;
+        const page_end<float> x(m * k), y(m * n);
+        for (std::int64_t i = 0; i < m * k; ++i) x.data()[i] = 1.0f;
+        const const_mx_view<> w{codes.data(), scales.data(), n, k, k / 2, k / 32};
+        const result<int8_activations> a =
+            quantize_activations<TestType>(dense_view<const float>{x.data(), m, k, k}, int8_scaling::e8m0);
+        REQUIRE(gemm<TestType>(w, *a, {y.data(), m, n, n}).ok());
+        REQUIRE(y.data()[m * n - 1] == static_cast<float>(k));
+        REQUIRE(gemm<TestType>(*pack(w), *a, {y.data(), m, n, n}, {true, {}}).ok());
+        REQUIRE(y.data()[m * n - 1] == static_cast<float>(2 * k));
+      }
+}

@@ -1,0 +1,216 @@
+// tests/int8.equal.test.cpp -- the W4A8 kernels: bit-equal to the scalar reference on every ISA, for every shape, source,
+// executor and scale byte.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Without FMA (sse2) the float scales of int8_scaling::f32 are multiplied and added: there the bound is checked.
+#include <algorithm>
+#include <bit>
+#include <catch2/catch_template_test_macros.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <thread>
+#include <vector>
+
+#include "mxfp4/linalg_int8.hpp"
+#include "support/arches.hpp"
+#include "support/matrix.hpp"
+#include "support/random.hpp"
+
+namespace {
+
+using namespace mxfp4;
+using mxfp4::test::mx_memory;
+using mxfp4::test::splitmix;
+constexpr int8_scaling scalings[] = {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row};
+
+struct threads {
+  std::size_t count;
+  void run(std::size_t tasks, task_ref body) const {
+    std::vector<std::thread> team;
+    for (std::size_t t = 0; t < count; ++t)
+      team.emplace_back([=, this] {
+        for (std::size_t i = t; i < tasks; i += count) body(i);
+      });
+    for (std::thread& t : team) t.join();
+  }
+};
+
+std::vector<float> random_floats(std::int64_t count, int low, int high, std::uint64_t seed) {
+  test::splitmix random(seed);
+  std::vector<float> x(static_cast<std::size_t>(count));
+  for (float& v : x) v = random.with_exponent(low, high);
+  return x;
+}
+
+int8_activations activations(const std::vector<float>& x, std::int64_t rows, int8_scaling scaling) {
+  const auto cols = static_cast<std::int64_t>(x.size()) / rows;
+  return *quantize_activations(dense_view<const float>{x.data(), rows, cols, cols}, scaling);
+}
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::ranges::equal(
+      a, b, [](float x, float y) { return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(y); });
+}
+bool is_close(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::ranges::equal(a, b, [](float x, float y) {
+    return (std::isnan(x) && std::isnan(y)) || x == y || std::fabs(x - y) <= 1e-3f * std::max(std::fabs(x), 1.0f);
+  });
+}
+
+/// Y of the reference and of gemm from packed and from view, each with a gap of 3 floats between rows.
+template <class Arch, class Layout>
+void check_product(mx_memory<Layout>& w, const int8_activations& x, bool accumulate, bool exact = true) {
+  const std::int64_t m = x.rows(), n = w.view().rows, stride = n + 3;
+  const std::vector<float> start = random_floats(m * stride, 120, 130, 9);
+  std::vector<float> reference = start, packed = start, view = start, split = start;
+  const auto y = [&](std::vector<float>& v) { return dense_view<float>{v.data(), m, n, stride}; };
+  const result<packed_matrix> p = pack(w.view());
+  REQUIRE(reference_gemm(w.view(), x, y(reference), accumulate).ok());
+  REQUIRE(gemm<Arch>(*p, x, y(packed), {accumulate, {}}).ok());
+  REQUIRE(gemm<Arch>(w.view(), x, y(view), {accumulate, {}}).ok());
+  const threads team{3};
+  REQUIRE(gemm<Arch>(*p, x, y(split), {accumulate, team}).ok());
+  REQUIRE(same_bits(packed, view));
+  REQUIRE(same_bits(packed, split));
+  const bool fused = x.scaling() == int8_scaling::e8m0 || (x.scaling() == int8_scaling::row && !accumulate);
+  if (exact && (fused || mxfp4::test::fuses<Arch>)) REQUIRE(same_bits(packed, reference));
+  else REQUIRE(is_close(packed, reference));
+}
+
+}  // namespace
+
+TEMPLATE_LIST_TEST_CASE("int8 gemm: every M and odd N, view and packed, accumulate", "[int8][equal]",
+                        mxfp4::test::arches) {
+  splitmix random(11);
+  for (const std::int64_t n : {1, 15, 16, 37})
+    for (const std::int64_t k : {32, 1120}) {
+      mx_memory<layout::compressed_tensors> w(n, k, 3, 1);
+      w.fill_randomly(random);
+      for (std::int64_t r = 0; r < n; ++r)
+        for (std::int64_t b = 0; b < k / 32; ++b) w.scale(r, b) = static_cast<std::uint8_t>(random.between(110, 130));
+      for (const std::int64_t m : {1, 2, 3, 4, 5, 8, 9, 12, 13, 16, 17, 18, 35, 128, 131})
+        for (const int8_scaling scaling : scalings) {
+          if (m > 20 && n != 37) continue;
+          CAPTURE(m, n, k, static_cast<int>(scaling));
+          const int8_activations x =
+              activations(random_floats(m * k, 115, 128, static_cast<std::uint64_t>(m)), m, scaling);
+          check_product<TestType>(w, x, false);
+          check_product<TestType>(w, x, true);
+        }
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("int8 gemm: other layouts", "[int8][equal]", mxfp4::test::arches) {
+  splitmix random(12);
+  const int8_activations x = activations(random_floats(5 * 160, 115, 128, 1), 5, int8_scaling::e8m0);
+  mx_memory<layout::ggml> g(21, 160, 17);
+  g.fill_randomly(random);
+  mx_memory<layout::swizzled_128x4> s(21, 160);
+  s.fill_randomly(random);
+  check_product<TestType>(g, x, false);
+  check_product<TestType>(s, x, true);
+}
+
+TEMPLATE_LIST_TEST_CASE("int8 gemm: all scale bytes with all activation exponents", "[int8][equal]",
+                        mxfp4::test::arches) {
+  splitmix random(13);
+  // row n of W has only byte n: 253, 254 with overflowing weights and 255 among them; x runs through all magnitudes
+  mx_memory<layout::compressed_tensors> w(256, 64);
+  w.fill_randomly(random);
+  for (std::int64_t n = 0; n < 256; ++n) w.scale(n, 0) = w.scale(n, 1) = static_cast<std::uint8_t>(n);
+  for (const int8_scaling scaling : scalings)
+    for (int exponent = 1; exponent <= 251; exponent += 25) {
+      CAPTURE(static_cast<int>(scaling), exponent);
+      const int8_activations x = activations(random_floats(3 * 64, exponent, exponent + 3, 2), 3, scaling);
+      check_product<TestType>(w, x, false, scaling == int8_scaling::e8m0 || mxfp4::test::fuses<TestType>);
+    }
+  // one odd block in an ordinary matrix: the rest of the tile must not change, nor must zero weights under byte 0
+  for (const int odd : {0, 1, 2, 250, 252, 253, 254, 255})
+    for (const bool zeros : {false, true}) {
+      mx_memory<layout::compressed_tensors> o(20, 96);
+      o.fill_randomly(random);
+      for (std::int64_t n = 0; n < 20; ++n)
+        for (std::int64_t b = 0; b < 3; ++b) o.scale(n, b) = static_cast<std::uint8_t>(120 + n % 4);
+      o.scale(7, 1) = static_cast<std::uint8_t>(odd);
+      for (std::int64_t i = 0; zeros && i < 32; ++i) o.set_code(7, 32 + i, i % 2 == 0 ? 0 : 8);
+      for (const int8_scaling scaling : scalings) {
+        CAPTURE(odd, zeros, static_cast<int>(scaling));
+        check_product<TestType>(o, activations(random_floats(18 * 96, 110, 140, 3), 18, scaling), false);
+      }
+    }
+}
+
+TEMPLATE_LIST_TEST_CASE("int8 gemm: special values by name", "[int8][golden]", mxfp4::test::arches) {
+  mx_memory<layout::compressed_tensors> w(6, 64);
+  for (std::int64_t n = 0; n < 6; ++n)
+    for (std::int64_t k = 0; k < 64; ++k) {
+      w.set_code(n, k, 2);  // 1.0
+      w.scale(n, k / 32) = 127;
+    }
+  w.scale(1, 1) = 255;  // NaN
+  w.scale(2, 0) = 254;  // 1 * 2^127
+  w.set_code(3, 3, 4);  // 2 * 2^127: infinity
+  w.scale(3, 0) = 254;
+  w.set_code(4, 3, 4);   // infinity and
+  w.set_code(4, 4, 12);  // -infinity
+  w.scale(4, 0) = 254;
+  w.set_code(5, 3, 6);  // 4 * 2^126: infinity, though byte 253 alone is a number
+  w.scale(5, 0) = 253;
+  std::vector<float> x(4 * 64, 0.5f);
+  x[64 + 40] = std::numeric_limits<float>::infinity();
+  x[128 + 3] = 0.0f;
+  for (std::size_t k = 192; k < 256; ++k) x[k] = 0.0f;
+  for (const int8_scaling scaling : {int8_scaling::e8m0, int8_scaling::row}) {
+    std::vector<float> y(24);
+    REQUIRE(gemm<TestType>(*pack(w.view()), activations(x, 4, scaling), {y.data(), 4, 6, 6}).ok());
+    const auto bits = [&](std::size_t m, std::size_t n) { return std::bit_cast<std::uint32_t>(y[6 * m + n]); };
+    if (scaling == int8_scaling::e8m0) CHECK(y[0] == 32.0f);
+    else CHECK(std::fabs(y[0] - 32.0f) < 1e-5f);
+    CHECK(bits(0, 1) == 0x7FC00000u);
+    CHECK(std::isinf(y[2]));  // 16 * 2^127
+    CHECK(y[3] == std::numeric_limits<float>::infinity());
+    CHECK(bits(0, 4) == 0x7FC00000u);
+    CHECK(y[5] == std::numeric_limits<float>::infinity());
+    for (std::size_t n = 0; n < 6; ++n) CHECK(bits(1, n) == 0x7FC00000u);
+    CHECK(bits(2, 3) == 0x7FC00000u);  // infinity * 0
+    CHECK(bits(2, 5) == 0x7FC00000u);
+    CHECK(y[18] == 0.0f);
+    CHECK(bits(3, 1) == 0x7FC00000u);
+    CHECK(y[20] == 0.0f);
+    CHECK(bits(3, 3) == 0x7FC00000u);
+  }
+}
+
+TEMPLATE_LIST_TEST_CASE("int8: the same bits whatever M, and in two halves of K", "[int8][equal]",
+                        mxfp4::test::arches) {
+  splitmix random(14);
+  mx_memory<layout::compressed_tensors> w(33, 256);
+  w.fill_randomly(random);
+  for (std::int64_t n = 0; n < 33; ++n)
+    for (std::int64_t b = 0; b < 8; ++b) w.scale(n, b) = static_cast<std::uint8_t>(random.between(115, 129));
+  const std::int64_t m = 21;
+  const std::vector<float> x = random_floats(m * 256, 118, 129, 4);
+  const result<packed_matrix> p = pack(w.view());
+  for (const int8_scaling scaling : scalings) {
+    std::vector<float> all(static_cast<std::size_t>(m * 33)), one(all.size()), halves(all.size());
+    REQUIRE(gemm<TestType>(*p, activations(x, m, scaling), {all.data(), m, 33, 33}).ok());
+    for (std::int64_t t = 0; t < m; ++t) {
+      const std::vector<float> token(x.begin() + t * 256, x.begin() + (t + 1) * 256);
+      REQUIRE(gemv<TestType>(*p, activations(token, 1, scaling), one.data() + t * 33).ok());
+    }
+    REQUIRE(same_bits(all, one));
+    if (scaling == int8_scaling::row) continue;  // its scale is the row's
+    auto left = w.view(), right = w.view();
+    left.cols = right.cols = 128;
+    right.codes += 64;
+    right.scales += 4;
+    const auto half = [&](std::int64_t first) {
+      return *quantize_activations(dense_view<const float>{x.data() + first, m, 128, 256}, scaling);
+    };
+    REQUIRE(gemm<TestType>(left, half(0), {halves.data(), m, 33, 33}).ok());
+    REQUIRE(gemm<TestType>(right, half(128), {halves.data(), m, 33, 33}, {true, {}}).ok());
+    REQUIRE(same_bits(all, halves));
+  }
+}

@@ -1,0 +1,143 @@
+// tests/packed_matrix.property.test.cpp -- tile16x32_v1: where each code is, pack and unpack as inverses, saved bytes.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <catch2/catch_template_test_macros.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <cstdint>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "mxfp4/kernel/pack.hpp"
+#include "support/matrix.hpp"
+
+namespace {
+
+using namespace mxfp4;
+using mxfp4::test::mx_memory;
+using mxfp4::test::page_end;
+using mxfp4::test::splitmix;
+using layouts =
+    std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
+
+/// The order written down a second time, from its description.
+struct place_in_tile {
+  std::int64_t byte;
+  bool high;
+};
+place_in_tile code_place(std::int64_t n, std::int64_t k, std::int64_t blocks) {
+  const std::int64_t block = n / 16 * blocks + k / 32, element = k % 32;
+  return {block * 256 + element % 16 / 4 * 64 + n % 16 * 4 + element % 4, element >= 16};
+}
+
+}  // namespace
+
+TEMPLATE_LIST_TEST_CASE("pack: every code in its place, unpack gives back every byte", "[packed][property]", layouts) {
+  splitmix random(7);
+  for (const std::int64_t rows : {1, 15, 16, 17, 130, 259})
+    for (const std::int64_t cols : {32, 96, 1056}) {
+      CAPTURE(rows, cols);
+      mx_memory<TestType> w(rows, cols, 5, 1), back(rows, cols, 3, 2);
+      w.fill_randomly(random);
+      result<packed_matrix> packed = pack(w.view());
+      REQUIRE(packed);
+      const std::int64_t tiles = (rows + 15) / 16, blocks = cols / 32;
+      const auto bytes = packed->bytes();
+      REQUIRE(static_cast<std::int64_t>(bytes.size()) == tiles * blocks * 272);
+      REQUIRE(reinterpret_cast<std::uintptr_t>(bytes.data()) % 64 == 0);
+      bool codes = true, scales = true;
+      for (std::int64_t n = 0; n < tiles * 16; ++n)
+        for (std::int64_t k = 0; k < cols; ++k) {
+          const auto [at, high] = code_place(n, k, blocks);
+          const unsigned byte = bytes[static_cast<std::size_t>(at)], code = high ? byte >> 4 : byte & 15u;
+          codes = codes && code == (n < rows ? w.code(n, k) : 0u);
+          const std::int64_t scale_at = tiles * blocks * 256 + (n / 16 * blocks + k / 32) * 16 + n % 16;
+          scales = scales && bytes[static_cast<std::size_t>(scale_at)] == (n < rows ? w.scale(n, k / 32) : 127);
+        }
+      REQUIRE(codes);
+      REQUIRE(scales);
+      REQUIRE(unpack(*packed, back.view()).ok());
+      bool same = true;
+      for (std::int64_t n = 0; n < rows; ++n)
+        for (std::int64_t k = 0; k < cols; ++k)
+          same = same && back.code(n, k) == w.code(n, k) && back.scale(n, k / 32) == w.scale(n, k / 32);
+      REQUIRE(same);
+      REQUIRE(back.only_its_own_bytes_were_written());
+    }
+}
+
+TEST_CASE("packed_matrix: the range of a tile's scale bytes", "[packed][golden]") {
+  mx_memory<layout::compressed_tensors> w(18, 64);
+  for (std::int64_t n = 0; n < 18; ++n)
+    for (std::int64_t k = 0; k < 64; ++k) {
+      w.set_code(n, k, 1);
+      w.scale(n, k / 32) = 120;
+    }
+  w.scale(3, 1) = 90;
+  w.scale(15, 0) = 131;
+  for (std::int64_t k = 0; k < 32; ++k)
+    w.set_code(5, k, k % 2 == 0 ? 8 : 0);  // zeros of either sign: byte 0 is harmless
+  w.scale(5, 0) = 0;
+  for (std::int64_t k = 0; k < 64; ++k) {
+    w.set_code(16, k, 0);
+    w.set_code(17, k, 0);
+  }
+  w.scale(17, 1) = 255;
+  const result<packed_matrix> packed = pack(w.view());
+  REQUIRE(packed->range(0) == scale_range{90, 131});
+  REQUIRE(packed->range(1) == scale_range{255, 255});  // no nonzero weight; a NaN scale
+}
+
+TEST_CASE("packed_matrix: saved bytes, moves, executors", "[packed][property]") {
+  splitmix random(8);
+  mx_memory<layout::compressed_tensors> w(300, 96);
+  w.fill_randomly(random);
+  result<packed_matrix> made = pack(w.view());
+  const std::vector<std::uint8_t> saved(made->bytes().begin(), made->bytes().end());
+  const result<packed_matrix> loaded = packed_matrix::from_bytes(300, 96, saved);
+  REQUIRE(loaded);
+  REQUIRE(std::ranges::equal(loaded->bytes(), saved));
+  for (std::int64_t t = 0; t < made->tiles(); ++t) REQUIRE(loaded->range(t) == made->range(t));
+  packed_matrix moved = *std::move(made);
+  REQUIRE(std::ranges::equal(moved.bytes(), saved));
+  REQUIRE(made->rows() == 0);
+  REQUIRE(made->bytes().empty());
+  struct backwards {
+    void run(std::size_t tasks, task_ref body) const {
+      while (tasks > 0) body(--tasks);
+    }
+  } executor;
+  REQUIRE(std::ranges::equal(pack(w.view(), executor)->bytes(), saved));
+}
+
+TEST_CASE("packed_matrix: bad input", "[packed][bad_input]") {
+  mx_memory<layout::compressed_tensors> w(4, 64);
+  const std::vector<std::uint8_t> saved(100);
+  const status short_file = packed_matrix::from_bytes(4, 64, saved).error();
+  CHECK(short_file.code == errc::shape_mismatch);
+  CHECK(short_file.expected == 544);
+  CHECK(packed_matrix::uninitialized(-1, 32).error().code == errc::negative_size);
+  CHECK(packed_matrix::uninitialized(1, 33).error().code == errc::not_blocks);
+  CHECK(packed_matrix::uninitialized(std::int64_t{1} << 61, 1024).error().code == errc::size_overflow);
+  CHECK(packed_matrix::uninitialized(std::int64_t{1} << 40, 1 << 16).error().code == errc::out_of_memory);
+  auto view = w.view();
+  view.codes = nullptr;
+  CHECK(pack(view).error().code == errc::null_pointer);
+  const result<packed_matrix> packed = pack(w.view());
+  mx_memory<layout::compressed_tensors> other(5, 64);
+  CHECK(unpack(*packed, other.view()).code == errc::shape_mismatch);
+  CHECK(other.is_untouched());
+  auto own = w.view();
+  own.codes = const_cast<std::uint8_t*>(packed->bytes().data());
+  CHECK(unpack(*packed, own).code == errc::overlap);
+  CHECK(pack(const_mx_view<>{})->tiles() == 0);
+  CHECK(pack(const_mx_view<>{nullptr, nullptr, 3, 0, 0, 0})->tiles() == 1);
+}
+
+TEST_CASE("pack: no byte past the end", "[packed][guard_page]") {
+  for (const std::int64_t rows : {1, 17})
+    for (const std::int64_t cols : {32, 96}) {
+      const page_end<std::uint8_t> codes(rows * cols / 2), scales(rows * cols / 32);
+      REQUIRE(pack(const_mx_view<>{codes.data(), scales.data(), rows, cols, cols / 2, cols / 32}));
+    }
+}
