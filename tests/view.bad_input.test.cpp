@@ -230,3 +230,13 @@ TEST_CASE("checks and factories are constant expressions", "[view]") {
   STATIC_CHECK(check(const_mx_view<>{nullptr, nullptr, highest, highest_blocks, highest, highest}).code ==
                errc::size_overflow);
 }
+
+TEST_CASE("a view by default is an empty matrix", "[view]") {
+  constexpr mx_view<> w;
+  STATIC_CHECK((w.codes == nullptr && w.scales == nullptr && w.rows == 0 && w.cols == 0));
+  STATIC_CHECK((w.code_stride == 0 && w.scale_stride == 0));
+  constexpr dense_view<float> x;
+  STATIC_CHECK((x.data == nullptr && x.rows == 0 && x.cols == 0 && x.stride == 0));
+  constexpr mx_bytes bytes;
+  STATIC_CHECK((bytes.codes == 0 && bytes.scales == 0));
+}
