@@ -12,6 +12,7 @@
 
 #include "mxfp4/activation.hpp"
 #include "mxfp4/executor.hpp"
+#include "mxfp4/gemm_options.hpp"
 #include "mxfp4/kernel/activation.hpp"
 #include "mxfp4/kernel/int8.hpp"
 #include "mxfp4/kernel/pack.hpp"
@@ -19,13 +20,10 @@
 
 namespace mxfp4 {
 
-struct gemm_options {
-  bool accumulate = false;  ///< add to Y instead of overwriting it: a bias is a Y filled before
-  executor_ref executor{};
-};
+;
 
-inline namespace MXFP4_ISA_NS {
 namespace kernel {
+inline namespace MXFP4_ISA_NS {
 
 inline constexpr std::int64_t blocks_at_once = 32;  ///< of a view's tile: 8.5 KiB gathered
 inline constexpr std::int64_t groups_at_once = 8;   ///< 128 tokens
@@ -145,7 +143,10 @@ void gemm_int8(const Source& source, const int8_activations& x, dense_view<float
   return {};
 }
 
+}  // namespace MXFP4_ISA_NS
 }  // namespace kernel
+
+inline namespace MXFP4_ISA_NS {
 
 /// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], W4A8: see int8_reference.hpp for every rounding.
 ///

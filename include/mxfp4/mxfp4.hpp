@@ -1,4 +1,4 @@
-// mxfp4/mxfp4.hpp -- the umbrella: everything but run-time dispatch and CUDA.
+// mxfp4/mxfp4.hpp -- the umbrella of the format; the kernels are linalg.hpp and kernel/, and want xsimd.
 // SPDX-License-Identifier: Apache-2.0
 //
 // MXFP4 (OCP Microscaling): 32 E2M1 codes share one E8M0 scale; 17 bytes hold 32 weights. Start at block.hpp for one

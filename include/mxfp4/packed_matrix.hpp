@@ -20,14 +20,13 @@
 #include <utility>
 
 #include "mxfp4/aligned_buffer.hpp"
+#include "mxfp4/packed_tiles.hpp"
 #include "mxfp4/quantize.hpp"
 
 namespace mxfp4 {
 
-inline constexpr int tile_rows = 16;
-inline constexpr int tile_lines = 4;          ///< of 64 bytes, in a block of a tile
-inline constexpr int tile_line_bytes = 64;    ///< 16 rows x 4 bytes
-inline constexpr int tile_block_bytes = 256;  ///< codes of 16 rows x 32 columns
+inline constexpr int tile_lines = 4;        ///< of 64 bytes, in a block of a tile
+inline constexpr int tile_line_bytes = 64;  ///< 16 rows x 4 bytes
 inline constexpr std::uint8_t tile_padding_scale = 127;
 
 /// The scale bytes of a tile, as far as they decide how it may be computed.
@@ -119,6 +118,12 @@ class packed_matrix {
   [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
   [[nodiscard]] std::int64_t blocks() const noexcept { return cols_ / block_size; }  ///< in a row
   [[nodiscard]] std::int64_t tiles() const noexcept { return detail::bands(rows_, tile_rows); }
+
+  /// As pointers, for the products with f32 activations.
+  [[nodiscard]] packed_tiles view() const noexcept {
+    if (tiles() == 0 || blocks() == 0) return {nullptr, nullptr, tiles(), blocks(), rows_};
+    return {codes(0), scales(0), tiles(), blocks(), rows_};
+  }
 
   /// Codes, then scales: what to save. The same bytes on every machine.
   [[nodiscard]] std::span<const std::uint8_t> bytes() const noexcept {

@@ -15,8 +15,8 @@
 #include "mxfp4/simd/isa.hpp"
 
 namespace mxfp4 {
-inline namespace MXFP4_ISA_NS {
 namespace kernel {
+inline namespace MXFP4_ISA_NS {
 
 /// The largest magnitude of a block as f32 bits; NaN and infinity are larger than any number.
 template <class Arch>
@@ -136,7 +136,10 @@ float quantize_token(const T* x, std::int64_t blocks, token_writer& writer) noex
   return finish;
 }
 
+}  // namespace MXFP4_ISA_NS
 }  // namespace kernel
+
+inline namespace MXFP4_ISA_NS {
 
 /// X -> int8, in the scaling that `out` was created with (activation.hpp's table); nothing is allocated.
 /// @param x    M x K activations in data units: float, bf16 or f16, any row stride.

@@ -17,8 +17,8 @@
 #include "mxfp4/simd/dot.hpp"
 
 namespace mxfp4 {
-inline namespace MXFP4_ISA_NS {
 namespace kernel {
+inline namespace MXFP4_ISA_NS {
 
 /// Some blocks of a tile in tile order, and the range of their scale bytes.
 struct tile_ref {
@@ -219,6 +219,6 @@ void multiply(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_
   else multiply_irregular(w, x, blocks, sums);
 }
 
-}  // namespace kernel
 }  // namespace MXFP4_ISA_NS
+}  // namespace kernel
 }  // namespace mxfp4

@@ -14,8 +14,8 @@
 #include "mxfp4/simd/isa.hpp"
 
 namespace mxfp4 {
-inline namespace MXFP4_ISA_NS {
 namespace kernel {
+inline namespace MXFP4_ISA_NS {
 
 /// The 16 bytes of a block in half_split order.
 template <nibble_order Order>
@@ -53,7 +53,10 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
     }
 }
 
+}  // namespace MXFP4_ISA_NS
 }  // namespace kernel
+
+inline namespace MXFP4_ISA_NS {
 
 /// Weights of any layout -> tile16x32_v1, without loss: unpack() gives back every byte.
 /// @param w   N x K, any N.

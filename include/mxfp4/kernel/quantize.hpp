@@ -15,9 +15,7 @@
 #include "mxfp4/tasks.hpp"
 #include "mxfp4/view.hpp"
 
-namespace mxfp4::kernel {
-
-namespace detail {
+namespace mxfp4::detail {
 template <scale_rule Rule>
 [[nodiscard]] consteval std::array<scale_step, 255> make_scale_steps() noexcept {
   std::array<scale_step, 255> steps{};
@@ -30,7 +28,9 @@ inline constexpr std::array<scale_step, 255> scale_steps = make_scale_steps<Rule
 
 template <class R>
 concept fixed_rule = requires { typename R::scale_rule_type; };
-}  // namespace detail
+}  // namespace mxfp4::detail
+
+namespace mxfp4::kernel {
 
 inline namespace MXFP4_ISA_NS {
 
@@ -39,11 +39,11 @@ template <class Resolved, class Arch, nibble_order Order, element_type T>
 MXFP4_INLINE std::uint8_t quantize_block(const T* x, std::uint8_t* codes) noexcept {
   simd::block_bits<Arch, T> bits;
   bits.load(x);
-  if constexpr (detail::fixed_rule<Resolved>) {
+  if constexpr (mxfp4::detail::fixed_rule<Resolved>) {
     const std::uint32_t amax = bits.amax();
     if (amax < mxfp4::detail::f32_inf) [[likely]] {
       const scale_step& step =
-          detail::scale_steps<typename Resolved::scale_rule_type>[amax >> mxfp4::detail::f32_mantissa_bits];
+          mxfp4::detail::scale_steps<typename Resolved::scale_rule_type>[amax >> mxfp4::detail::f32_mantissa_bits];
       const scale_outcome outcome =
           (amax & mxfp4::detail::f32_mantissa_mask) < step.threshold ? step.below : step.above;
       if (outcome.byte >= simd::vector_scale_min && outcome.byte <= simd::vector_scale_max && !outcome.flush)

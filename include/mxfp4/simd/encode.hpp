@@ -24,7 +24,9 @@ namespace mxfp4::simd {
 /// float, and none overflows. Blocks outside are left to the scalar floor.
 inline constexpr unsigned vector_scale_min = 4, vector_scale_max = 252;
 
-namespace detail {
+}  // namespace mxfp4::simd
+
+namespace mxfp4::detail {
 
 /// Entry for the half binade with number (bits >> 22), at its last four bits: 0xF9 is just below 0.25, 0x103 is [6, 8).
 template <rounding_rule Round>
@@ -46,7 +48,9 @@ template <rounding_rule Round>
 template <rounding_rule Round>
 inline constexpr std::array<std::uint32_t, 16> half_binades = make_half_binades<Round>();
 
-}  // namespace detail
+}  // namespace mxfp4::detail
+
+namespace mxfp4::simd {
 
 inline namespace MXFP4_ISA_NS {
 
@@ -140,7 +144,7 @@ struct block_bits<Arch, T> {
     __m512i scaled = _mm512_sub_epi32(magnitude, _mm512_set1_epi32(k * (1 << 23)));  // below 0: far below the first cut
     scaled = _mm512_max_epi32(scaled, _mm512_set1_epi32(0x3E7FFFFF));                // just below 0.25
     scaled = _mm512_min_epi32(scaled, _mm512_set1_epi32(0x40FFFFFF));                // just below 8
-    const __m512i entries = _mm512_loadu_si512(detail::half_binades<Round>.data());
+    const __m512i entries = _mm512_loadu_si512(mxfp4::detail::half_binades<Round>.data());
     const __m512i entry = _mm512_permutexvar_epi32(_mm512_srli_epi32(scaled, 22), entries);
     __m512i code = _mm512_srli_epi32(_mm512_add_epi32(scaled, entry), 22);
     if constexpr (Round::stray(0) != mxfp4::detail::never) {

@@ -24,19 +24,23 @@ struct alignas(16 * sizeof(T)) decode_row {
   T value[16];
 };
 
-namespace detail {
+}  // namespace mxfp4::simd
+
+namespace mxfp4::detail {
 template <element_type T, decode_dialect Dialect>
-[[nodiscard]] consteval std::array<decode_row<T>, 256> make_decode_rows() noexcept {
-  std::array<decode_row<T>, 256> rows{};
+[[nodiscard]] consteval std::array<simd::decode_row<T>, 256> make_decode_rows() noexcept {
+  std::array<simd::decode_row<T>, 256> rows{};
   for (unsigned byte = 0; byte < 256; ++byte)
     for (unsigned code = 0; code < 16; ++code)
       rows[byte].value[code] = decode_weight<T, Dialect>(static_cast<e2m1>(code), static_cast<e8m0>(byte));
   return rows;
 }
-}  // namespace detail
+}  // namespace mxfp4::detail
+
+namespace mxfp4::simd {
 
 template <element_type T, decode_dialect Dialect>
-inline constexpr std::array<decode_row<T>, 256> decode_rows = detail::make_decode_rows<T, Dialect>();
+inline constexpr std::array<decode_row<T>, 256> decode_rows = mxfp4::detail::make_decode_rows<T, Dialect>();
 
 /// How numbers leave the register. `stream` goes past the cache and wants `out` aligned to 64 bytes.
 enum class store : std::uint8_t { cached, stream };

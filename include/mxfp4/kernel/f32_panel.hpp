@@ -1,0 +1,192 @@
+// mxfp4/kernel/f32_panel.hpp -- floor 7: weights and activations as panels of floats in cache.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   weights      16 rows x 32 k of codes, turned round so that a lane is a row (tile16x32_v1 has them so; the rows of a
+//                view are transposed in cache), are decoded to [k][16 rows]: what a register of the product holds
+//   activations  [k][tokens of a register tile], widened: what is broadcast
+//
+// Reads: floors 0-6, packed_tiles.hpp.  Read by: kernel/f32_gemv.hpp, kernel/f32_gemm.hpp.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+#include "mxfp4/packed_tiles.hpp"
+#include "mxfp4/simd/lookup.hpp"
+#include "mxfp4/simd/lut.hpp"
+#include "mxfp4/simd/widen.hpp"
+#include "mxfp4/view.hpp"
+
+namespace mxfp4::kernel {
+
+/// Scale bytes for which half the scale is a normal float, made by a shift, and all weights are finite: the product
+/// with twice a code's value is then exact. The other bytes go to the table of the scalar floor.
+inline constexpr unsigned plain_scale_min = 2, plain_scale_max = 252;
+
+inline namespace MXFP4_ISA_NS {
+namespace detail {
+
+template <class Arch>
+inline constexpr int lanes = static_cast<int>(simd::floats<Arch>::size);
+template <class Arch>
+inline constexpr int registers_per_tile = tile_rows / lanes<Arch>;  ///< a tile's 16 rows in registers
+
+/// Twice the value of every code, as an integer: products with it cannot fall below a float's last place.
+alignas(64) inline constexpr float doubled_values[16] = {0.0f,  1.0f,  2.0f,  3.0f,  4.0f,  6.0f,  8.0f,  12.0f,
+                                                         -0.0f, -1.0f, -2.0f, -3.0f, -4.0f, -6.0f, -8.0f, -12.0f};
+
+/// The scale bytes of a register of rows.
+template <class Arch>
+struct row_scales {
+  simd::words<Arch> byte;
+
+  MXFP4_INLINE explicit row_scales(const std::uint8_t* from) noexcept : byte(simd::detail::load_words<Arch>(from)) {}
+  [[nodiscard]] MXFP4_INLINE bool plain() const noexcept {
+    using u = simd::words<Arch>;
+    return xsimd::all(byte - u(plain_scale_min) <= u(plain_scale_max - plain_scale_min));
+  }
+  /// 2^(byte - 128), the factor of doubled_values; plain() only.
+  [[nodiscard]] MXFP4_INLINE simd::floats<Arch> half() const noexcept {
+    return xsimd::bitwise_cast<float>((byte - simd::words<Arch>(1u)) << 23);
+  }
+};
+
+template <nibble_order Order>
+[[nodiscard]] consteval std::array<int, block_size> make_line_order() noexcept {
+  std::array<int, block_size> element{};
+  for (int i = 0; i < block_size; ++i)
+    element[static_cast<std::size_t>(2 * Order::byte_of(i) + (Order::is_high(i) ? 1 : 0))] = i;
+  return element;
+}
+template <nibble_order Order>
+inline constexpr std::array<int, block_size> line_order = make_line_order<Order>();
+
+/// The element of a block that nibble j (0..7, from bit 0 up) of line g holds.
+template <nibble_order Order>
+[[nodiscard]] MXFP4_INLINE constexpr int element_at(int g, int j) noexcept {
+  return line_order<Order>[static_cast<std::size_t>(8 * g + j)];
+}
+
+/// One block of a tile -> panel[32][16]; the floats that Dialect says, whatever the scale bytes. Code 8 of plain bytes is
+/// -0 in every dialect: as a term of a sum that starts at +0 it is no different from +0.
+template <class Arch, nibble_order Order, decode_dialect Dialect>
+MXFP4_INLINE void decode_tile(const std::uint8_t* codes, const std::uint8_t* scales, float* panel) noexcept {
+  const simd::table16<Arch> values(doubled_values);
+  for (int part = 0; part < registers_per_tile<Arch>; ++part) {
+    const int row = part * lanes<Arch>;
+    const row_scales<Arch> scale(scales + row);
+    if (scale.plain()) [[likely]] {
+      const simd::floats<Arch> factor = scale.half();
+#pragma GCC unroll 4
+      for (int g = 0; g < 4; ++g) {
+        const simd::words<Arch> line = simd::load_lines<Arch>(codes + 64 * g + 4 * row);
+#pragma GCC unroll 8
+        for (int j = 0; j < 8; ++j)
+          (values[line >> (4 * j)] * factor).store_aligned(panel + tile_rows * element_at<Order>(g, j) + row);
+      }
+    } else {
+      for (int r = row; r < row + lanes<Arch>; ++r) {
+        const float* const entries = simd::decode_rows<float, Dialect>[scales[r]].value;
+        for (int g = 0; g < 4; ++g)
+          for (int j = 0; j < 8; ++j)
+            panel[tile_rows * element_at<Order>(g, j) + r] =
+                entries[codes[64 * g + 4 * r + j / 2] >> (j % 2 * 4) & 0x0F];
+      }
+    }
+  }
+}
+
+// ---- where a panel's codes come from: decode(tile, first block, blocks, panel[32 * blocks][16]) -------------------
+
+template <class Arch, decode_dialect Dialect>
+struct packed_source {
+  packed_tiles w;
+
+  [[nodiscard]] std::int64_t rows() const noexcept { return w.rows; }
+  [[nodiscard]] std::int64_t blocks() const noexcept { return w.blocks; }
+
+  void decode(std::int64_t tile, std::int64_t first, std::int64_t count, float* panel) const noexcept {
+    const std::uint8_t* codes = w.block_codes(tile, first);
+    const std::uint8_t* scales = w.block_scales(tile, first);
+    for (std::int64_t b = 0; b < count; ++b)
+      decode_tile<Arch, half_split, Dialect>(codes + b * tile_block_bytes, scales + b * tile_rows,
+                                             panel + b * block_size * tile_rows);
+  }
+};
+
+template <class Arch, decode_dialect Dialect, block_layout Layout>
+struct view_source {
+  const_mx_view<Layout> w;
+
+  [[nodiscard]] std::int64_t rows() const noexcept { return w.rows; }
+  [[nodiscard]] std::int64_t blocks() const noexcept { return w.blocks(); }
+
+  /// Rows past the end repeat the last one; nobody stores what comes of them. Four blocks at a time: their codes are a
+  /// cache line of a row, and many rows may share a few sets of the cache.
+  void decode(std::int64_t tile, std::int64_t first, std::int64_t count, float* panel) const noexcept {
+    constexpr std::int64_t group = 4;
+    alignas(64) std::uint8_t codes[group * tile_block_bytes];
+    alignas(64) std::uint8_t scales[group * tile_rows];
+    for (std::int64_t b = 0; b < count; b += group) {
+      const std::int64_t size = std::min(group, count - b);
+      turn(tile * tile_rows, first + b, size, codes, scales);
+      for (std::int64_t i = 0; i < size; ++i)
+        decode_tile<Arch, typename Layout::order, Dialect>(codes + i * tile_block_bytes, scales + i * tile_rows,
+                                                           panel + (b + i) * block_size * tile_rows);
+    }
+  }
+
+ private:
+  void turn(std::int64_t top, std::int64_t first, std::int64_t count, std::uint8_t* codes,
+            std::uint8_t* scales) const noexcept {
+    const auto clamp = [this](std::int64_t row) { return std::min(row, w.rows - 1); };
+    for (int r = 0; r < tile_rows; r += 4) {
+      const std::uint8_t* from[4];
+      const std::uint8_t* scale[4];
+      for (int i = 0; i < 4; ++i) {
+        from[i] = w.block_codes(clamp(top + r + i), first);
+        scale[i] = w.block_scale(clamp(top + r + i), 0);
+        simd::prefetch_soon(w.block_codes(clamp(top + r + i + 2 * tile_rows), first));
+      }
+      for (std::int64_t b = 0; b < count; ++b) {
+        const std::int64_t step = Layout::code_offset(0, b, 0);
+        simd::transpose_rows(from[0] + step, from[1] + step, from[2] + step, from[3] + step,
+                             codes + b * tile_block_bytes + 4 * r);
+        for (int i = 0; i < 4; ++i) scales[b * tile_rows + r + i] = scale[i][Layout::scale_offset(0, first + b, 0)];
+      }
+    }
+  }
+};
+
+/// Tokens `top` .. top + count of x, columns `first` .. first + cols -> panel[cols][Stride], widened.
+template <class Arch, int Stride, class T>
+void widen_tokens(const dense_view<T>& x, std::int64_t top, std::int64_t count, std::int64_t first, std::int64_t cols,
+                  float* panel) noexcept {
+  for (std::int64_t m = 0; m < count; ++m) {
+    const T* const from = x.row(top + m) + first;
+    for (std::int64_t k = 0; k < cols; k += lanes<Arch>) {  // 32 divides cols
+      alignas(64) float wide[lanes<Arch>];
+      simd::load_widened<Arch, std::remove_const_t<T>>(from + k).store_aligned(wide);
+      for (int i = 0; i < lanes<Arch>; ++i) panel[(k + i) * Stride + m] = wide[i];
+    }
+  }
+}
+
+/// Runs body(columns done, columns now, add to y?) until all columns are done; once at least, so that y is written.
+template <class F>
+void for_each_pass(std::int64_t cols, std::int64_t columns, bool accumulate, F&& body) {
+  std::int64_t first = 0;
+  do {
+    body(first, std::min(columns, cols - first), accumulate || first > 0);
+    first += columns;
+  } while (first < cols);
+}
+
+[[nodiscard]] constexpr std::size_t task_count(std::int64_t rows, std::int64_t rows_a_task) noexcept {
+  return static_cast<std::size_t>(mxfp4::detail::bands(rows, rows_a_task));
+}
+
+}  // namespace detail
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4::kernel

@@ -1,0 +1,119 @@
+// mxfp4/linalg_f32.hpp -- floor 8: matrix products of MXFP4 weights with floating-point activations.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   gemv(w, x, y)   one token                  gemm(w, X, Y)   M tokens; one token is gemv's
+//   w: a view of a checkpoint's own bytes, or packed_tiles
+//
+// Reads: floors 0-7, executor.hpp.  Read by: users, moe.hpp.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "mxfp4/executor.hpp"
+#include "mxfp4/gemm_options.hpp"
+#include "mxfp4/kernel/f32_gemm.hpp"
+#include "mxfp4/kernel/f32_gemv.hpp"
+#include "mxfp4/packed_tiles.hpp"
+#include "mxfp4/view.hpp"
+
+namespace mxfp4 {
+
+namespace detail {
+
+template <class Byte, block_layout Layout>
+[[nodiscard]] MXFP4_INLINE std::int64_t columns(const basic_mx_view<Byte, Layout>& w) noexcept {
+  return w.cols;
+}
+[[nodiscard]] MXFP4_INLINE std::int64_t columns(const packed_tiles& w) noexcept { return w.cols(); }
+
+/// What all products ask of their arguments.
+template <class W, class T>
+MXFP4_INLINE status check_product(const W& w, const dense_view<T>& x, const dense_view<float>& y) noexcept {
+  if (const status s = check(w); !s.ok()) return s;
+  if (const status s = check(x); !s.ok()) return s;
+  if (const status s = check(y); !s.ok()) return s;
+  if (const auto n = columns(w); x.cols != n) return {errc::shape_mismatch, "x.cols", x.cols, n};
+  if (y.rows != x.rows) return {errc::shape_mismatch, "y.rows", y.rows, x.rows};
+  if (y.cols != w.rows) return {errc::shape_mismatch, "y.cols", y.cols, w.rows};
+  if (overlap(w, y) || overlap(data_of(x), data_of(y))) return {errc::overlap, "y"};
+  return {};
+}
+
+}  // namespace detail
+
+inline namespace MXFP4_ISA_NS {
+
+/// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k]. A weight is its float decode (infinity where that overflows) as
+/// `Dialect` reads it.
+///
+/// @param w  N x K weights, any layout and row stride; K a multiple of 32.
+/// @param x  M x K activations in data units: float, bf16, f16 or e4m3, widened exactly; row stride >= K elements.
+/// @param y  M x N, overwritten, or added to with options.accumulate; must not overlap w or x.
+/// @return   ok, or what is wrong with the arguments; nothing is written then.
+/// Accuracy: |Y - exact| <= gamma(K) * sum |w*x| + K * 2^-149 while every partial result is finite,
+///           gamma(K) = K*u / (1 - K*u), u = 2^-24. With accumulate, Y is one term more: K + 1 for K.
+///           Why: for M > 1 an output is K FMAs in a row, so a term is rounded K times at the most, and a result that
+///           is subnormal is off by 2^-150 at the most. For M = 1 see gemv. Without FMA in the ISA, the product of a
+///           term is rounded too; the first sum, 0 + w*x, is exact in return.
+/// Special:  NaN and infinity in W or X follow IEEE; a block with scale byte 0xFF makes its outputs NaN (dialect ocp).
+///           Bytes 0 and 1 give subnormal weights, which a flush-to-zero mode of the caller's loses.
+/// Same bits for any number of tasks; same bits per ISA. For M > 1 also for any M, any layout, a view or packed.
+/// Stack:    130 KiB of the caller's, 55 KiB of an executor's thread. The library allocates nothing here.
+/// Source:   OCP MX v1.0, dot product of MX vectors.
+template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte, block_layout Layout,
+          class T>
+status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<float>& y,
+            gemm_options options = {}) {
+  static_assert(element_type<std::remove_const_t<T>>);
+  const const_mx_view<Layout> weights{w.codes, w.scales, w.rows, w.cols, w.code_stride, w.scale_stride};
+  if (const status s = detail::check_product(weights, x, y); !s.ok()) return s;
+  if (w.rows == 0 || x.rows == 0) return {};
+  using value = std::remove_const_t<T>;
+  if (x.rows == 1)
+    kernel::gemv_f32<Arch, Dialect>(weights, static_cast<const value*>(x.data), y.data, options.accumulate,
+                                    options.executor);
+  else
+    kernel::gemm_f32<Arch>(kernel::detail::view_source<Arch, Dialect, Layout>{weights}, x, y, options.accumulate,
+                           options.executor);
+  return {};
+}
+
+/// The same for packed weights. The kernels ask no alignment of them; 64 bytes is what is fast.
+template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class T>
+status gemm(const packed_tiles& w, const dense_view<T>& x, const dense_view<float>& y, gemm_options options = {}) {
+  static_assert(element_type<std::remove_const_t<T>>);
+  if (const status s = detail::check_product(w, x, y); !s.ok()) return s;
+  if (w.rows == 0 || x.rows == 0) return {};
+  using value = std::remove_const_t<T>;
+  if (x.rows == 1)
+    kernel::gemv_f32<Arch, Dialect>(w, static_cast<const value*>(x.data), y.data, options.accumulate, options.executor);
+  else
+    kernel::gemm_f32<Arch>(kernel::detail::packed_source<Arch, Dialect>{w}, x, y, options.accumulate, options.executor);
+  return {};
+}
+
+/// y[n] = sum over k of x[k] * decode(W)[n][k]: gemm for one token, 1 x K and 1 x N.
+///
+/// Accuracy: gemm's bound. A row of a view: 2 * lanes sums of FMAs side by side, added in a tree; a term is rounded
+///           fewer than K times. Packed weights: 2v * x is summed over a block in four chains of eight; the chains are
+///           added, and the sum is multiplied by half the scale. 2v is an integer, so no product falls below the last
+///           place of x and nothing is lost that the scale could enlarge: 8 + 2 roundings in a block, one a block after
+///           it. Blocks with bytes below 2 or above 252, and all blocks when some |x| >= 2^118, infinity or NaN among
+///           them, are decoded first and summed as gemm does.
+/// The rest is gemm's.
+template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte, block_layout Layout,
+          element_type T>
+status gemv(const basic_mx_view<Byte, Layout>& w, const T* x, float* y, gemm_options options = {}) {
+  return gemm<Dialect, Arch>(w, dense_view<const T>{x, 1, w.cols, w.cols}, dense_view<float>{y, 1, w.rows, w.rows},
+                             options);
+}
+template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, element_type T>
+status gemv(const packed_tiles& w, const T* x, float* y, gemm_options options = {}) {
+  if (const status s = check(w); !s.ok()) return s;  // before its columns are counted
+  return gemm<Dialect, Arch>(w, dense_view<const T>{x, 1, w.cols(), w.cols()}, dense_view<float>{y, 1, w.rows, w.rows},
+                             options);
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4

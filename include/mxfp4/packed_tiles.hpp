@@ -1,0 +1,59 @@
+// mxfp4/packed_tiles.hpp -- floor 7: weights in the order tile16x32_v1, as pointers.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   codes  [tile][block][line g = 0..3][row 0..15][byte i = 0..3]   low nibble: element 4g + i, high: 16 + 4g + i
+//   scales [tile][block][row 0..15]                                 rows beyond N: code 0, byte 127
+//
+// Reads: floors 0-4.  Read by: kernel/f32_*.hpp, linalg_f32.hpp.
+#pragma once
+
+#include <cstdint>
+
+#include "mxfp4/nibble.hpp"
+#include "mxfp4/view.hpp"
+
+namespace mxfp4 {
+
+inline constexpr int tile_rows = 16;
+inline constexpr int tile_block_bytes = tile_rows * block_code_bytes;  ///< codes of 16 rows x 32 columns
+
+/// Packed weights that somebody else owns: rows x 32 * blocks.
+struct packed_tiles {
+  const std::uint8_t* codes = nullptr;
+  const std::uint8_t* scales = nullptr;
+  std::int64_t tiles = 0;   ///< ceil(rows / 16)
+  std::int64_t blocks = 0;  ///< of 32 columns
+  std::int64_t rows = 0;
+
+  [[nodiscard]] constexpr std::int64_t cols() const noexcept { return blocks * block_size; }
+  [[nodiscard]] constexpr const std::uint8_t* block_codes(std::int64_t tile, std::int64_t b) const noexcept {
+    return codes + (tile * blocks + b) * tile_block_bytes;
+  }
+  [[nodiscard]] constexpr const std::uint8_t* block_scales(std::int64_t tile, std::int64_t b) const noexcept {
+    return scales + (tile * blocks + b) * tile_rows;
+  }
+};
+
+/// Is this something to multiply with? The bytes themselves may be any.
+MXFP4_INLINE status check(const packed_tiles& w) noexcept {
+  if (w.rows < 0) return {errc::negative_size, "rows", w.rows};
+  if (w.blocks < 0) return {errc::negative_size, "blocks", w.blocks};
+  if (const auto n = detail::bands(w.rows, tile_rows); w.tiles != n) return {errc::shape_mismatch, "tiles", w.tiles, n};
+  if (w.blocks > detail::int64_max / tile_block_bytes / (w.tiles > 0 ? w.tiles : 1))
+    return {errc::size_overflow, "tiles * blocks", w.tiles};
+  if (w.tiles == 0 || w.blocks == 0) return {};
+  const std::int64_t code_bytes = w.tiles * w.blocks * tile_block_bytes, scale_bytes = w.tiles * w.blocks * tile_rows;
+  if (w.codes == nullptr) return {errc::null_pointer, "codes", 0, code_bytes};
+  if (w.scales == nullptr) return {errc::null_pointer, "scales", 0, scale_bytes};
+  return {};
+}
+
+namespace detail {
+template <class T>
+[[nodiscard]] MXFP4_INLINE bool overlap(const packed_tiles& w, const dense_view<T>& d) noexcept {
+  return overlap(byte_range{w.codes, w.tiles * w.blocks * tile_block_bytes}, data_of(d)) ||
+         overlap(byte_range{w.scales, w.tiles * w.blocks * tile_rows}, data_of(d));
+}
+}  // namespace detail
+
+}  // namespace mxfp4

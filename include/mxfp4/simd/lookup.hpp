@@ -1,0 +1,105 @@
+// mxfp4/simd/lookup.hpp -- floor 6: codes in the lanes of a register -> their numbers; rows of codes -> lanes.
+// SPDX-License-Identifier: Apache-2.0
+//
+// A permutation looks at the low bits of a lane only, so a code need not be masked, just shifted down:
+//
+//   AVX-512   vpermps: sixteen entries, four bits
+//   AVX2      vpermps twice: eight entries, three bits; bit 3 blends
+//   else      lane by lane
+//
+// Reads: floors 0-2, isa.hpp, widen.hpp.  Read by: kernel/f32_panel.hpp, kernel/f32_gemv.hpp.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+
+#include "mxfp4/simd/isa.hpp"
+#include "mxfp4/simd/widen.hpp"
+
+namespace mxfp4::simd {
+inline namespace MXFP4_ISA_NS {
+
+/// Sixteen floats, looked up by the low four bits of each lane; the bits above may be anything. Made of sixteen entries
+/// aligned to 64 bytes, which must outlive the plain version.
+template <class Arch>
+class table16 {
+ public:
+  MXFP4_INLINE explicit table16(const float* entries) noexcept : entries_(entries) {}
+  [[nodiscard]] MXFP4_INLINE floats<Arch> operator[](words<Arch> index) const noexcept {
+    alignas(64) std::array<std::uint32_t, words<Arch>::size> at;
+    alignas(64) std::array<float, words<Arch>::size> found;
+    index.store_aligned(at.data());
+    for (std::size_t i = 0; i < at.size(); ++i) found[i] = entries_[at[i] & 15u];
+    return floats<Arch>::load_aligned(found.data());
+  }
+
+ private:
+  const float* entries_;
+};
+
+#if defined(__AVX2__)
+template <class Arch>
+  requires(has_avx2<Arch> && !has_avx512bw<Arch>)
+class table16<Arch> {
+ public:
+  MXFP4_INLINE explicit table16(const float* entries) noexcept
+      : low_(_mm256_load_ps(entries)), high_(_mm256_load_ps(entries + 8)) {}
+  [[nodiscard]] MXFP4_INLINE floats<Arch> operator[](words<Arch> index) const noexcept {
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low_, index), _mm256_permutevar8x32_ps(high_, index),
+                            _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+  }
+
+ private:
+  __m256 low_, high_;
+};
+#endif
+
+#if defined(__AVX512BW__)
+template <class Arch>
+  requires has_avx512bw<Arch>
+class table16<Arch> {
+ public:
+  MXFP4_INLINE explicit table16(const float* entries) noexcept : entries_(_mm512_load_ps(entries)) {}
+  [[nodiscard]] MXFP4_INLINE floats<Arch> operator[](words<Arch> index) const noexcept {
+    return _mm512_permutexvar_ps(index, entries_);
+  }
+
+ private:
+  __m512 entries_;
+};
+#endif
+
+/// Lanes of 32 bits from memory, no alignment asked.
+template <class Arch>
+[[nodiscard]] MXFP4_INLINE words<Arch> load_lines(const std::uint8_t* from) noexcept {
+  return xsimd::bitwise_cast<std::uint32_t>(xsimd::batch<std::uint8_t, Arch>::load_unaligned(from));
+}
+
+/// Four rows of 16 bytes -> out + 64 g, g = 0..3: bytes 4g .. 4g + 3 of each row, one row after the other.
+MXFP4_INLINE void transpose_rows(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                                 const std::uint8_t* d, std::uint8_t* out) noexcept {
+#if defined(__SSE2__)
+  const auto load = [](const std::uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); };
+  const auto store = [out](int g, __m128i line) { _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 64 * g), line); };
+  const __m128i ra = load(a), rb = load(b), rc = load(c), rd = load(d);
+  const __m128i ab = _mm_unpacklo_epi32(ra, rb), cd = _mm_unpacklo_epi32(rc, rd);
+  store(0, _mm_unpacklo_epi64(ab, cd));
+  store(1, _mm_unpackhi_epi64(ab, cd));
+  const __m128i ab_high = _mm_unpackhi_epi32(ra, rb), cd_high = _mm_unpackhi_epi32(rc, rd);
+  store(2, _mm_unpacklo_epi64(ab_high, cd_high));
+  store(3, _mm_unpackhi_epi64(ab_high, cd_high));
+#else
+  const std::uint8_t* const rows[4] = {a, b, c, d};
+  for (int r = 0; r < 4; ++r)
+    for (int g = 0; g < 4; ++g) std::memcpy(out + 64 * g + 4 * r, rows[r] + 4 * g, 4);
+#endif
+}
+
+/// Brings a line that is wanted in a few microseconds into the second-level cache. Any address will do.
+MXFP4_INLINE void prefetch_soon(const void* address) noexcept { __builtin_prefetch(address, 0, 2); }
+/// Brings a line that is wanted next into the first-level cache. Any address will do.
+MXFP4_INLINE void prefetch_next(const void* address) noexcept { __builtin_prefetch(address, 0, 3); }
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4::simd
