@@ -140,8 +140,8 @@ class Runner:
 def listed_equivalents():
     path = HERE / "survivors.txt"
     lines = path.read_text().splitlines() if path.exists() else []
-    return {" | ".join(part.strip() for part in line.split(" | ")[:3]): line.split(" | ")[3].strip()
-            for line in lines if line.strip() and not line.startswith("#")}
+    entries = [line.rsplit(" | ", 2) for line in lines if line.strip() and not line.startswith("#")]
+    return {f"{mutated} | {change}": reason for mutated, change, reason in entries}   # code may hold a bar too
 
 
 def main():
