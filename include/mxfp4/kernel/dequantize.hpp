@@ -19,13 +19,21 @@ inline constexpr std::int64_t stream_from_bytes = std::int64_t{16} << 20;
 
 inline namespace MXFP4_ISA_NS {
 
+/// Blocks [first, last) of a row. The view comes by value: a store of bytes may alias one behind a reference, whose fields
+/// would then be loaded again for every block.
 template <class Arch, decode_dialect Dialect, simd::store Store, class Byte, block_layout Layout, element_type T>
-void dequantize_row(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::int64_t first, std::int64_t last,
+void dequantize_row(basic_mx_view<Byte, Layout> w, std::int64_t row, std::int64_t first, std::int64_t last,
                     T* out) noexcept {
-  for (std::int64_t b = first; b < last; ++b)
-    simd::decode_codes<Arch, typename Layout::order, Store>(
-        w.block_codes(row, b), simd::decode_rows<T, Dialect>[*w.block_scale(row, b)], out + b * block_size);
+  const std::uint8_t* codes = w.block_codes(row, first);
+  T* to = out + first * block_size;
+  for (std::int64_t b = first; b < last; ++b) {
+    simd::decode_codes<Arch, typename Layout::order, Store>(codes,
+                                                            simd::decode_rows<T, Dialect>[*w.block_scale(row, b)], to);
+    codes += Layout::code_offset(0, 1, 0);  // blocks of a row follow one another in every layout
+    to += block_size;
+  }
 }
+
 /// W -> numbers, as `Dialect` reads them: the bits of mxfp4::dequantize, on every architecture and for any number of tasks.
 ///
 /// @param w     rows x cols, any layout and stride.

@@ -61,6 +61,16 @@ MXFP4_INLINE std::uint8_t quantize_block(const T* x, std::uint8_t* codes) noexce
   return static_cast<std::uint8_t>(encoded.scale);
 }
 
+/// Blocks [first, last) of a row. The view comes by value: see dequantize_row.
+template <class Resolved, class Arch, element_type T, block_layout Layout>
+void quantize_row(const T* x, mx_view<Layout> out, std::int64_t row, std::int64_t first, std::int64_t last) noexcept {
+  std::uint8_t* codes = out.block_codes(row, first);
+  for (std::int64_t b = first; b < last; ++b) {
+    *out.block_scale(row, b) = quantize_block<Resolved, Arch, typename Layout::order>(x + b * block_size, codes);
+    codes += Layout::code_offset(0, 1, 0);
+  }
+}
+
 /// W -> MXFP4: the bytes of mxfp4::quantize, on every architecture and for any number of tasks.
 ///
 /// @param w       rows x cols, cols a multiple of 32: float, bf16, f16 or e4m3 (taken at its face value), any stride.
@@ -84,9 +94,7 @@ status quantize(const dense_view<T>& w, const mx_view<Layout>& out, on_nonfinite
   const block_tasks tasks(w.rows, out.blocks());
   with.run(tasks.count(), [&](std::size_t index) noexcept {
     tasks.for_each_row(index, [&](std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
-      for (std::int64_t b = first; b < last; ++b)
-        *out.block_scale(r, b) =
-            quantize_block<resolved, Arch, typename Layout::order>(w.row(r) + b * block_size, out.block_codes(r, b));
+      quantize_row<resolved, Arch>(w.row(r), out, r, first, last);
     });
   });
   mxfp4::detail::fill_padding(out);
