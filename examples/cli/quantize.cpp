@@ -20,7 +20,7 @@ struct quantize_command {
     const CLI::Validator is_regex(
         [](const std::string& text) {
           try {
-            std::regex{text};
+            [[maybe_unused]] const std::regex compiled(text);
             return std::string{};
           } catch (const std::regex_error& error) {
             return "'" + text + "' is not a regular expression (ECMAScript): " + error.what();

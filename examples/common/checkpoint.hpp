@@ -80,7 +80,7 @@ struct mxfp4_tensor {
 [[nodiscard]] std::vector<mxfp4_tensor> find_mxfp4_tensors(const safetensors_reader& file);
 
 /// Empty for a tensor that is not called *_packed or belongs to a pair.
-[[nodiscard]] std::string why_no_pair(const safetensors_reader& file, const tensor_info& tensor);
+[[nodiscard]] std::string why_no_pair(const safetensors_reader& file, const tensor_info& packed);
 
 /// The scale bytes of a tensor: 255 is NaN and not counted for the range.
 struct scale_range {

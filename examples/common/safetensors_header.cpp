@@ -283,7 +283,7 @@ std::string format_header(const safetensors_header& header) {
   }
   for (const tensor_info& t : header.tensors) {
     separate();
-    text += string(t.name) + ":{\"dtype\":\"" + dtype_name(t.type) + "\",\"shape\":" + json(t.shape).dump() +
+    text += string(t.name) + R"(:{"dtype":")" + dtype_name(t.type) + R"(","shape":)" + json(t.shape).dump() +
             ",\"data_offsets\":[" + std::to_string(t.begin) + ',' + std::to_string(t.end) + "]}";
   }
   text += '}';
