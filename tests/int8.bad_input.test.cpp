@@ -4,6 +4,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
 #include <stdexcept>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -33,29 +34,30 @@ TEST_CASE("int8 gemm: bad input", "[int8][bad_input]") {
   std::vector<float> y(60, 7.0f);
   const auto expect = [&](const status& s, errc code, std::string_view what) {
     CHECK(s.code == code);
-    CHECK(std::string_view(s.what) == what);
+    const std::string argument(s.argument);
+    CHECK((argument.empty() ? "" : argument + ".") + s.what == what);
   };
   const auto all = [&](const int8_activations& a, dense_view<float> out, errc code, std::string_view what) {
     expect(gemm(*p, a, out), code, what);
     expect(gemm(w.view(), a, out), code, what);
     expect(reference_gemm(w.view(), a, out), code, what);
   };
-  all(narrow, {y.data(), 3, 20, 20}, errc::shape_mismatch, "cols");
-  all(x, {y.data(), 2, 20, 20}, errc::shape_mismatch, "rows");
-  all(x, {y.data(), 3, 19, 20}, errc::shape_mismatch, "cols");
-  all(x, {y.data(), 3, 20, 19}, errc::stride_too_small, "stride");
-  all(x, {nullptr, 3, 20, 20}, errc::null_pointer, "data");
-  all(x, {y.data(), -3, 20, 20}, errc::negative_size, "rows");
+  all(narrow, {y.data(), 3, 20, 20}, errc::shape_mismatch, "x.cols");
+  all(x, {y.data(), 2, 20, 20}, errc::shape_mismatch, "y.rows");
+  all(x, {y.data(), 3, 19, 20}, errc::shape_mismatch, "y.cols");
+  all(x, {y.data(), 3, 20, 19}, errc::stride_too_small, "y.stride");
+  all(x, {nullptr, 3, 20, 20}, errc::null_pointer, "y.data");
+  all(x, {y.data(), -3, 20, 20}, errc::negative_size, "y.rows");
   auto broken = w.view();
   broken.scales = nullptr;
-  expect(gemm(broken, x, {y.data(), 3, 20, 20}), errc::null_pointer, "scales");
+  expect(gemm(broken, x, {y.data(), 3, 20, 20}), errc::null_pointer, "w.scales");
   auto* const in_p = reinterpret_cast<float*>(const_cast<std::uint8_t*>(p->bytes().data()));
   expect(gemm(*p, x, {in_p, 3, 20, 20}), errc::overlap, "y");
   auto* const in_x = reinterpret_cast<float*>(const_cast<void*>(x.bytes().begin));
   all(x, {in_x, 3, 20, 20}, errc::overlap, "y");
   auto* const in_w = reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(w.view().codes) + 3) / 4 * 4);
   expect(gemm(w.view(), x, {in_w, 3, 20, 20}), errc::overlap, "y");
-  expect(gemv(*p, x, y.data()), errc::shape_mismatch, "rows");
+  expect(gemv(*p, x, y.data()), errc::shape_mismatch, "y.rows");
   for (const float v : y) REQUIRE(v == 7.0f);
 }
 

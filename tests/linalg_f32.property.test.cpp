@@ -4,6 +4,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
 #include <stdexcept>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <tuple>
@@ -190,7 +191,9 @@ TEST_CASE("gemv, gemm: empty sums and empty outputs", "[linalg]") {
 namespace {
 
 bool is(const status& s, errc code, std::string_view what, std::int64_t value, std::int64_t expected) {
-  return s.code == code && std::string_view(s.what) == what && s.value == value && s.expected == expected;
+  const std::string argument(s.argument);
+  return s.code == code && (argument.empty() ? "" : argument + ".") + s.what == what && s.value == value &&
+         s.expected == expected;
 }
 
 }  // namespace
@@ -212,16 +215,16 @@ TEST_CASE("gemv, gemm: bad arguments are named and nothing is written", "[linalg
     change(a, b, c);
     return gemm(a, b, c);
   };
-  CHECK(is(with([](auto& a, auto&, auto&) { a.codes = nullptr; }), errc::null_pointer, "codes", 0, 64));
-  CHECK(is(with([](auto& a, auto&, auto&) { a.cols = 48; }), errc::not_blocks, "cols", 48, 0));
-  CHECK(is(with([](auto& a, auto&, auto&) { a.code_stride = 31; }), errc::stride_too_small, "code_stride", 31, 32));
-  CHECK(is(with([](auto& a, auto&, auto&) { a.rows = -1; }), errc::negative_size, "rows", -1, 0));
-  CHECK(is(with([](auto&, auto& b, auto&) { b.data = nullptr; }), errc::null_pointer, "data", 0, 192));
-  CHECK(is(with([](auto&, auto& b, auto&) { b.stride = 63; }), errc::stride_too_small, "stride", 63, 64));
+  CHECK(is(with([](auto& a, auto&, auto&) { a.codes = nullptr; }), errc::null_pointer, "w.codes", 0, 64));
+  CHECK(is(with([](auto& a, auto&, auto&) { a.cols = 48; }), errc::not_blocks, "w.cols", 48, 0));
+  CHECK(is(with([](auto& a, auto&, auto&) { a.code_stride = 31; }), errc::stride_too_small, "w.code_stride", 31, 32));
+  CHECK(is(with([](auto& a, auto&, auto&) { a.rows = -1; }), errc::negative_size, "w.rows", -1, 0));
+  CHECK(is(with([](auto&, auto& b, auto&) { b.data = nullptr; }), errc::null_pointer, "x.data", 0, 192));
+  CHECK(is(with([](auto&, auto& b, auto&) { b.stride = 63; }), errc::stride_too_small, "x.stride", 63, 64));
   CHECK(is(with([](auto&, auto& b, auto&) { b.cols = 32; }), errc::shape_mismatch, "x.cols", 32, 64));
   CHECK(is(with([](auto&, auto&, auto& c) { c.rows = 2; }), errc::shape_mismatch, "y.rows", 2, 3));
   CHECK(is(with([](auto&, auto&, auto& c) { c.cols = 1; }), errc::shape_mismatch, "y.cols", 1, 2));
-  CHECK(is(with([](auto&, auto&, auto& c) { c.data = nullptr; }), errc::null_pointer, "data", 0, 6));
+  CHECK(is(with([](auto&, auto&, auto& c) { c.data = nullptr; }), errc::null_pointer, "y.data", 0, 6));
   CHECK(is(with([&](auto&, auto& b, auto&) {
              b.data = y;
              b.rows = 1;
@@ -230,7 +233,7 @@ TEST_CASE("gemv, gemm: bad arguments are named and nothing is written", "[linalg
            }),
            errc::shape_mismatch, "y.rows", 3, 1));
   CHECK(is(gemv(const_mx_view<>{codes, scales, 1, 32, 16, 1}, static_cast<const float*>(nullptr), y),
-           errc::null_pointer, "data", 0, 32));
+           errc::null_pointer, "x.data", 0, 32));
 
   float both[64 + 2] = {};
   CHECK(is(gemv(w, both, both + 63), errc::overlap, "y", 0, 0));
@@ -242,13 +245,13 @@ TEST_CASE("gemv, gemm: bad arguments are named and nothing is written", "[linalg
   const auto packed = [&](packed_tiles tiles) { return gemv(tiles, x, y); };
   REQUIRE(packed({lines, bytes, 1, 2, 2}).ok());
   for (float& value : y) value = 77.0f;
-  CHECK(is(packed({lines, bytes, 2, 2, 2}), errc::shape_mismatch, "tiles", 2, 1));
-  CHECK(is(packed({nullptr, bytes, 1, 2, 2}), errc::null_pointer, "codes", 0, 512));
-  CHECK(is(packed({lines, nullptr, 1, 2, 2}), errc::null_pointer, "scales", 0, 32));
-  CHECK(is(packed({lines, bytes, 1, -1, 2}), errc::negative_size, "blocks", -1, 0));
-  CHECK(is(packed({lines, bytes, 0, 2, -2}), errc::negative_size, "rows", -2, 0));
-  CHECK(is(packed({lines, bytes, 1, std::int64_t{1} << 60, 2}), errc::size_overflow, "tiles * blocks", 1, 0));
-  CHECK(is(packed({lines, bytes, 0, std::int64_t{1} << 60, 0}), errc::size_overflow, "tiles * blocks", 0, 0));
+  CHECK(is(packed({lines, bytes, 2, 2, 2}), errc::shape_mismatch, "w.tiles", 2, 1));
+  CHECK(is(packed({nullptr, bytes, 1, 2, 2}), errc::null_pointer, "w.codes", 0, 512));
+  CHECK(is(packed({lines, nullptr, 1, 2, 2}), errc::null_pointer, "w.scales", 0, 32));
+  CHECK(is(packed({lines, bytes, 1, -1, 2}), errc::negative_size, "w.blocks", -1, 0));
+  CHECK(is(packed({lines, bytes, 0, 2, -2}), errc::negative_size, "w.rows", -2, 0));
+  CHECK(is(packed({lines, bytes, 1, std::int64_t{1} << 60, 2}), errc::size_overflow, "w.tiles * blocks", 1, 0));
+  CHECK(is(packed({lines, bytes, 0, std::int64_t{1} << 60, 0}), errc::size_overflow, "w.tiles * blocks", 0, 0));
   CHECK(is(gemm(packed_tiles{lines, bytes, 1, 1, 2}, tokens_view, out), errc::shape_mismatch, "x.cols", 64, 32));
   for (const float value : y) CHECK(value == 77.0f);
 }

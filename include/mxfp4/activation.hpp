@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "mxfp4/aligned_buffer.hpp"
+#include "mxfp4/product_check.hpp"
 #include "mxfp4/view.hpp"
 
 namespace mxfp4 {
@@ -231,5 +232,11 @@ inline double int8_activations::scale(std::int64_t row, std::int64_t b) const no
   const std::uint8_t byte = scale_byte(row, b);
   return static_cast<double>(decode(static_cast<e8m0>(byte))) / (1 << detail::mxint8_fraction_bits);
 }
+
+namespace detail {
+[[nodiscard]] MXFP4_INLINE operand operand_of(const int8_activations& x, const char*) noexcept {
+  return {{}, x.rows(), x.cols(), {x.bytes(), {}}};
+}
+}  // namespace detail
 
 }  // namespace mxfp4

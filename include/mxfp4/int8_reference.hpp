@@ -81,12 +81,9 @@ struct int8_scale_of {
 template <class Byte, block_layout Layout>
 status reference_gemm(basic_mx_view<Byte, Layout> w, const int8_activations& x, dense_view<float> y,
                       bool accumulate = false) noexcept {
-  if (const status s = check(w, "w"); !s.ok()) return s;
-  if (const status s = check(y, "y"); !s.ok()) return s;
-  if (x.cols() != w.cols) return {errc::shape_mismatch, "cols", x.cols(), w.cols, "x"};
-  if (y.rows != x.rows()) return {errc::shape_mismatch, "rows", y.rows, x.rows(), "y"};
-  if (y.cols != w.rows) return {errc::shape_mismatch, "cols", y.cols, w.rows, "y"};
-  if (detail::overlap(w, y) || detail::overlap(x.bytes(), detail::data_of(y))) return {errc::overlap, "y"};
+  using detail::operand_of;
+  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
+    return s;
   const bool per_row = x.scaling() == int8_scaling::row;
   for (std::int64_t m = 0; m < y.rows; ++m)
     for (std::int64_t n = 0; n < y.cols; ++n) {

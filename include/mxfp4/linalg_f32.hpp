@@ -15,32 +15,10 @@
 #include "mxfp4/kernel/f32_gemm.hpp"
 #include "mxfp4/kernel/f32_gemv.hpp"
 #include "mxfp4/packed_tiles.hpp"
+#include "mxfp4/product_check.hpp"
 #include "mxfp4/view.hpp"
 
 namespace mxfp4 {
-
-namespace detail {
-
-template <class Byte, block_layout Layout>
-[[nodiscard]] MXFP4_INLINE std::int64_t columns(const basic_mx_view<Byte, Layout>& w) noexcept {
-  return w.cols;
-}
-[[nodiscard]] MXFP4_INLINE std::int64_t columns(const packed_tiles& w) noexcept { return w.cols(); }
-
-/// What all products ask of their arguments.
-template <class W, class T>
-MXFP4_INLINE status check_product(const W& w, const dense_view<T>& x, const dense_view<float>& y) noexcept {
-  if (const status s = check(w); !s.ok()) return s;
-  if (const status s = check(x); !s.ok()) return s;
-  if (const status s = check(y); !s.ok()) return s;
-  if (const auto n = columns(w); x.cols != n) return {errc::shape_mismatch, "x.cols", x.cols, n};
-  if (y.rows != x.rows) return {errc::shape_mismatch, "y.rows", y.rows, x.rows};
-  if (y.cols != w.rows) return {errc::shape_mismatch, "y.cols", y.cols, w.rows};
-  if (overlap(w, y) || overlap(data_of(x), data_of(y))) return {errc::overlap, "y"};
-  return {};
-}
-
-}  // namespace detail
 
 inline namespace MXFP4_ISA_NS {
 
@@ -67,7 +45,9 @@ status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const 
             gemm_options options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
   const const_mx_view<Layout> weights{w.codes, w.scales, w.rows, w.cols, w.code_stride, w.scale_stride};
-  if (const status s = detail::check_product(weights, x, y); !s.ok()) return s;
+  using detail::operand_of;
+  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
+    return s;
   if (w.rows == 0 || x.rows == 0) return {};
   using value = std::remove_const_t<T>;
   if (x.rows == 1)
@@ -83,7 +63,9 @@ status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const 
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class T>
 status gemm(const packed_tiles& w, const dense_view<T>& x, const dense_view<float>& y, gemm_options options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
-  if (const status s = detail::check_product(w, x, y); !s.ok()) return s;
+  using detail::operand_of;
+  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
+    return s;
   if (w.rows == 0 || x.rows == 0) return {};
   using value = std::remove_const_t<T>;
   if (x.rows == 1)
@@ -110,7 +92,7 @@ status gemv(const basic_mx_view<Byte, Layout>& w, const T* x, float* y, gemm_opt
 }
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, element_type T>
 status gemv(const packed_tiles& w, const T* x, float* y, gemm_options options = {}) {
-  if (const status s = check(w); !s.ok()) return s;  // before its columns are counted
+  if (const status s = check(w, "w"); !s.ok()) return s;  // before its columns are counted
   return gemm<Dialect, Arch>(w, dense_view<const T>{x, 1, w.cols(), w.cols()}, dense_view<float>{y, 1, w.rows, w.rows},
                              options);
 }

@@ -19,9 +19,6 @@
 #include "mxfp4/packed_matrix.hpp"
 
 namespace mxfp4 {
-
-;
-
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
@@ -132,17 +129,6 @@ void gemm_int8(const Source& source, const int8_activations& x, dense_view<float
   options.executor.run(static_cast<std::size_t>(mxfp4::detail::bands(tiles, per_task)), task);
 }
 
-/// What is wrong with an N x K matrix, X and Y together.
-[[nodiscard]] inline status check_product(std::int64_t rows, std::int64_t cols, const int8_activations& x,
-                                          const dense_view<float>& y) noexcept {
-  if (const status s = check(y, "y"); !s.ok()) return s;
-  if (x.cols() != cols) return {errc::shape_mismatch, "cols", x.cols(), cols, "x"};
-  if (y.rows != x.rows()) return {errc::shape_mismatch, "rows", y.rows, x.rows(), "y"};
-  if (y.cols != rows) return {errc::shape_mismatch, "cols", y.cols, rows, "y"};
-  if (mxfp4::detail::overlap(x.bytes(), mxfp4::detail::data_of(y))) return {errc::overlap, "y"};
-  return {};
-}
-
 }  // namespace MXFP4_ISA_NS
 }  // namespace kernel
 
@@ -163,8 +149,9 @@ inline namespace MXFP4_ISA_NS {
 /// with FMA. Subnormals must not be flushed to zero.
 template <class Arch = simd::native_arch>
 status gemm(const packed_matrix& w, const int8_activations& x, dense_view<float> y, const gemm_options& options = {}) {
-  if (const status s = kernel::check_product(w.rows(), w.cols(), x, y); !s.ok()) return s;
-  if (mxfp4::detail::overlap(mxfp4::detail::bytes_of(w), mxfp4::detail::data_of(y))) return {errc::overlap, "y"};
+  using detail::operand_of;
+  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
+    return s;
   kernel::gemm_int8<Arch>(kernel::packed_source{w}, x, y, options);
   return {};
 }
@@ -173,9 +160,9 @@ status gemm(const packed_matrix& w, const int8_activations& x, dense_view<float>
 template <class Arch = simd::native_arch, class Byte, block_layout Layout>
 status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, dense_view<float> y,
             const gemm_options& options = {}) {
-  if (const status s = check(w, "w"); !s.ok()) return s;
-  if (const status s = kernel::check_product(w.rows, w.cols, x, y); !s.ok()) return s;
-  if (mxfp4::detail::overlap(w, y)) return {errc::overlap, "y"};
+  using detail::operand_of;
+  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
+    return s;
   kernel::gemm_int8<Arch>(kernel::view_source<Byte, Layout>{w}, x, y, options);
   return {};
 }

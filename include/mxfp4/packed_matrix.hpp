@@ -170,6 +170,9 @@ namespace detail {
 [[nodiscard]] inline byte_range bytes_of(const packed_matrix& w) noexcept {
   return {w.bytes().data(), static_cast<std::int64_t>(w.bytes().size())};
 }
+[[nodiscard]] MXFP4_INLINE operand operand_of(const packed_matrix& w, const char*) noexcept {
+  return {{}, w.rows(), w.cols(), {bytes_of(w), {}}};
+}
 }  // namespace detail
 
 /// The inverse of pack(): every code and every scale byte where `out` keeps it.

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "mxfp4/nibble.hpp"
+#include "mxfp4/product_check.hpp"
 #include "mxfp4/view.hpp"
 
 namespace mxfp4 {
@@ -35,24 +36,26 @@ struct packed_tiles {
 };
 
 /// Is this something to multiply with? The bytes themselves may be any.
-MXFP4_INLINE status check(const packed_tiles& w) noexcept {
-  if (w.rows < 0) return {errc::negative_size, "rows", w.rows};
-  if (w.blocks < 0) return {errc::negative_size, "blocks", w.blocks};
-  if (const auto n = detail::bands(w.rows, tile_rows); w.tiles != n) return {errc::shape_mismatch, "tiles", w.tiles, n};
+/// @param argument  its name, for the message.
+MXFP4_INLINE status check(const packed_tiles& w, const char* argument = "") noexcept {
+  if (w.rows < 0) return {errc::negative_size, "rows", w.rows, 0, argument};
+  if (w.blocks < 0) return {errc::negative_size, "blocks", w.blocks, 0, argument};
+  if (const auto n = detail::bands(w.rows, tile_rows); w.tiles != n)
+    return {errc::shape_mismatch, "tiles", w.tiles, n, argument};
   if (w.blocks > detail::int64_max / tile_block_bytes / (w.tiles > 0 ? w.tiles : 1))
-    return {errc::size_overflow, "tiles * blocks", w.tiles};
+    return {errc::size_overflow, "tiles * blocks", w.tiles, 0, argument};
   if (w.tiles == 0 || w.blocks == 0) return {};
   const std::int64_t code_bytes = w.tiles * w.blocks * tile_block_bytes, scale_bytes = w.tiles * w.blocks * tile_rows;
-  if (w.codes == nullptr) return {errc::null_pointer, "codes", 0, code_bytes};
-  if (w.scales == nullptr) return {errc::null_pointer, "scales", 0, scale_bytes};
+  if (w.codes == nullptr) return {errc::null_pointer, "codes", 0, code_bytes, argument};
+  if (w.scales == nullptr) return {errc::null_pointer, "scales", 0, scale_bytes, argument};
   return {};
 }
 
 namespace detail {
-template <class T>
-[[nodiscard]] MXFP4_INLINE bool overlap(const packed_tiles& w, const dense_view<T>& d) noexcept {
-  return overlap(byte_range{w.codes, w.tiles * w.blocks * tile_block_bytes}, data_of(d)) ||
-         overlap(byte_range{w.scales, w.tiles * w.blocks * tile_rows}, data_of(d));
+[[nodiscard]] MXFP4_INLINE operand operand_of(const packed_tiles& w, const char* argument) noexcept {
+  if (const status s = check(w, argument); !s.ok()) return {s};
+  const std::int64_t blocks = w.tiles * w.blocks;
+  return {{}, w.rows, w.cols(), {{w.codes, blocks * tile_block_bytes}, {w.scales, blocks * tile_rows}}};
 }
 }  // namespace detail
 

@@ -1,13 +1,14 @@
 // mxfp4/reference.hpp -- floor 5: matrix products in double, the plainest way: the oracle of every kernel.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reads: floors 0-4.  Read by: tests, benchmarks, the tools' self-checks.
+// Reads: floors 0-4, product_check.hpp.  Read by: tests, benchmarks, the tools' self-checks.
 #pragma once
 
 #include <cstdint>
 
 #include "mxfp4/dialect.hpp"
 #include "mxfp4/float_types.hpp"
+#include "mxfp4/product_check.hpp"
 #include "mxfp4/view.hpp"
 
 namespace mxfp4 {
@@ -25,13 +26,9 @@ namespace mxfp4 {
 template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, class T>
 status reference_gemm(basic_mx_view<Byte, Layout> w, dense_view<T> x, dense_view<double> y) noexcept {
   static_assert(element_type<std::remove_const_t<T>>);
-  if (const status s = check(w, "w"); !s.ok()) return s;
-  if (const status s = check(x, "x"); !s.ok()) return s;
-  if (const status s = check(y, "y"); !s.ok()) return s;
-  if (x.cols != w.cols) return {errc::shape_mismatch, "x.cols", x.cols, w.cols};
-  if (y.rows != x.rows) return {errc::shape_mismatch, "y.rows", y.rows, x.rows};
-  if (y.cols != w.rows) return {errc::shape_mismatch, "y.cols", y.cols, w.rows};
-  if (detail::overlap(w, y) || detail::overlap(detail::data_of(x), detail::data_of(y))) return {errc::overlap, "y"};
+  using detail::operand_of;
+  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
+    return s;
   if (y.rows == 0 || y.cols == 0) return {};
   for (std::int64_t m = 0; m < x.rows; ++m)
     for (std::int64_t n = 0; n < w.rows; ++n) {
