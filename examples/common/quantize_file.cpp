@@ -67,7 +67,7 @@ void widen_fp8(std::span<const e4m3> w, std::int64_t first, std::int64_t cols, s
   for (std::size_t i = 0; i < w.size(); i += block_size) {
     const std::int64_t at = first + static_cast<std::int64_t>(i);
     const float scale = scales[static_cast<std::size_t>(at / cols / fp8_block * scale_cols + at % cols / fp8_block)];
-    for (std::size_t j = i; j < i + block_size; ++j) out[j] = encode_bf16(decode(w[j]) * scale);
+    for (std::size_t j = i; j < i + block_size; ++j) out[j] = decode_scaled(w[j], scale);
   }
 }
 

@@ -51,7 +51,7 @@ void append_fp8(safetensors_writer& out, const tensor_info& t, bool as_bf16, std
       for (std::int64_t r = 0; r < fp8_block; ++r)
         for (std::int64_t c = 0; c < fp8_block; ++c) {
           codes[at(r, c)] = encode_e4m3(band[at(r, c)] / scale);
-          widened[at(r, c)] = encode_bf16(decode(codes[at(r, c)]) * scale);
+          widened[at(r, c)] = decode_scaled(codes[at(r, c)], scale);
         }
       scales[static_cast<std::size_t>(b)] = scale;
     }

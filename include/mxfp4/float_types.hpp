@@ -132,6 +132,13 @@ template <class T>
   }
 }
 
+/// A weight of an FP8 tensor whose block of weights has `scale`: w * scale rounded to float and then to bf16, each to
+/// nearest even: how FP8 checkpoints are read everywhere. Overflow gives infinity; NaN if either is NaN or for 0 * infinity.
+[[nodiscard]] MXFP4_HD constexpr bf16 decode_scaled(e4m3 w, float scale) noexcept {
+  return encode_bf16(detail::multiply(decode(w), scale));
+}
+
+static_assert(decode_scaled(e4m3{0x38}, -3.0f) == bf16{0xC040} && decode_scaled(e4m3{0x7E}, 0x1p127f) == bf16{0x7F80});
 static_assert(decode(f16{0x0001}) == 0x1p-24f && decode(f16{0x7BFF}) == 65504.0f && decode(f16{0x3C00}) == 1.0f);
 static_assert(decode(e4m3{0x01}) == 0x1p-9f && decode(e4m3{0x7E}) == 448.0f && decode(e4m3{0xB8}) == -1.0f);
 static_assert(encode_f16(65519.996f) == f16{0x7BFF} && encode_f16(65520.0f) == f16{0x7C00});

@@ -68,11 +68,6 @@ constexpr void fill_padding(mx_view<Layout> out) noexcept {
   }
 }
 
-/// bf16(w * scale), rounded to float and then to bf16, each to nearest even: how FP8 checkpoints are read everywhere.
-[[nodiscard]] MXFP4_HD constexpr bf16 scale_e4m3(e4m3 w, float scale) noexcept {
-  return encode_bf16(multiply(decode(w), scale));
-}
-
 }  // namespace detail
 
 /// W -> MXFP4: the bytes of `Recipe` for tensors of T, block by block.
@@ -105,6 +100,33 @@ status quantize(recipe_id recipe, dense_view<T> w, mx_view<Layout> out,
 
 inline constexpr std::int64_t fp8_block = 128;  ///< rows and columns of an FP8 checkpoint that share one scale
 
+namespace detail {
+
+template <block_layout Layout>
+[[nodiscard]] status check_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                               const mx_view<Layout>& out) noexcept {
+  if (const status s = check_same_shape(w, "w", out); !s.ok()) return s;
+  if (const status s = check(scales, "scales"); !s.ok()) return s;
+  if (const auto n = bands(w.rows, fp8_block); scales.rows != n)
+    return {errc::shape_mismatch, "scales.rows", scales.rows, n};
+  if (const auto n = bands(w.cols, fp8_block); scales.cols != n)
+    return {errc::shape_mismatch, "scales.cols", scales.cols, n};
+  if (overlap(out, w) || overlap(out, scales) || overlap_itself(out)) return {errc::overlap, "out"};
+  return {};
+}
+
+/// The weights of an FP8 matrix.
+struct fp8_loader {
+  dense_view<const e4m3> w;
+  dense_view<const float> scales;
+  constexpr void operator()(std::int64_t r, std::int64_t c, bf16 (&x)[block_size]) const noexcept {
+    const float scale = scales.row(r / fp8_block)[c / fp8_block];  // 32 divides 128: one scale a block
+    for (int i = 0; i < block_size; ++i) x[i] = decode_scaled(w.row(r)[c + i], scale);
+  }
+};
+
+}  // namespace detail
+
 /// FP8 -> MXFP4. A weight is bf16(w * scale[row / 128][col / 128]), nearest even, encoded by the bf16 recipe: the same
 /// bytes as FP8 -> BF16 -> MXFP4.
 /// @param scales  ceil(rows / 128) x ceil(cols / 128), to multiply with (`weight_scale_inv` in spite of its name).
@@ -112,19 +134,9 @@ inline constexpr std::int64_t fp8_block = 128;  ///< rows and columns of an FP8 
 template <block_recipe Recipe = recipe::ocp, block_layout Layout>
 status quantize_fp8(dense_view<const e4m3> w, dense_view<const float> scales, mx_view<Layout> out,
                     on_nonfinite policy = on_nonfinite::encode) noexcept {
-  if (const status s = detail::check_same_shape(w, "w", out); !s.ok()) return s;
-  if (const status s = check(scales, "scales"); !s.ok()) return s;
-  if (const auto n = detail::bands(w.rows, fp8_block); scales.rows != n)
-    return {errc::shape_mismatch, "scales.rows", scales.rows, n};
-  if (const auto n = detail::bands(w.cols, fp8_block); scales.cols != n)
-    return {errc::shape_mismatch, "scales.cols", scales.cols, n};
-  if (detail::overlap(out, w) || detail::overlap(out, scales) || detail::overlap_itself(out))
-    return {errc::overlap, "out"};
+  if (const status s = detail::check_fp8(w, scales, out); !s.ok()) return s;
   if (w.rows == 0 || w.cols == 0) return {};
-  const auto load = [w, scales](std::int64_t r, std::int64_t c, bf16(&x)[block_size]) noexcept {
-    const float scale = scales.row(r / fp8_block)[c / fp8_block];  // 32 divides 128: one scale a block
-    for (int i = 0; i < block_size; ++i) x[i] = detail::scale_e4m3(w.row(r)[c + i], scale);
-  };
+  const detail::fp8_loader load{w, scales};
   if (policy == on_nonfinite::refuse)
     if (const std::int64_t at = detail::find_nonfinite<bf16>(w.rows, w.cols, load); at >= 0)
       return {errc::nonfinite, "w", at};

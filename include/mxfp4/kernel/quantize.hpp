@@ -1,12 +1,12 @@
-// mxfp4/kernel/quantize.hpp -- floor 7: numbers -> MXFP4, a block at a time in registers.
+// mxfp4/kernel/quantize.hpp -- floor 7: numbers -> MXFP4, eight blocks at a time in registers.
 // SPDX-License-Identifier: Apache-2.0
 //
-// One kernel for every recipe: the scale is one compare against a table by exponent, the codes are cuts (rounding.hpp).
-// Blocks with NaN, infinity or a scale at an end of the range go to the scalar floor, and so does all of min_mse.
-// Reads: floors 0-6, executor.hpp.  Read by: tools, dispatch.
+// One kernel for every recipe: the scale is one compare against a table by exponent, the codes are cuts (simd/words.hpp).
+// Blocks with NaN, infinity, a scale at an end of the range or a word in doubt go to the scalar floor, and so does all of
+// min_mse.
+// Reads: floors 0-6, executor.hpp.  Read by: kernel/quantize_fp8.hpp, tools, dispatch.
 #pragma once
 
-#include <array>
 #include <cstdint>
 
 #include "mxfp4/executor.hpp"
@@ -16,16 +16,6 @@
 #include "mxfp4/view.hpp"
 
 namespace mxfp4::detail {
-template <scale_rule Rule>
-[[nodiscard]] consteval std::array<scale_step, 255> make_scale_steps() noexcept {
-  std::array<scale_step, 255> steps{};
-  for (unsigned exponent = 0; exponent < 255; ++exponent) steps[exponent] = Rule::step(exponent);
-  return steps;
-}
-/// The rule by exponent field: the same numbers for every path and device.
-template <scale_rule Rule>
-inline constexpr std::array<scale_step, 255> scale_steps = make_scale_steps<Rule>();
-
 template <class R>
 concept fixed_rule = requires { typename R::scale_rule_type; };
 }  // namespace mxfp4::detail
@@ -34,40 +24,72 @@ namespace mxfp4::kernel {
 
 inline namespace MXFP4_ISA_NS {
 
-/// One block; returns its scale byte. The codes go to 16 bytes in `Order`.
-template <class Resolved, class Arch, nibble_order Order, element_type T>
-MXFP4_INLINE std::uint8_t quantize_block(const T* x, std::uint8_t* codes) noexcept {
-  simd::block_bits<Arch, T> bits;
-  bits.load(x);
-  if constexpr (mxfp4::detail::fixed_rule<Resolved>) {
-    const std::uint32_t amax = bits.amax();
-    if (amax < mxfp4::detail::f32_inf) [[likely]] {
-      const scale_step& step =
-          mxfp4::detail::scale_steps<typename Resolved::scale_rule_type>[amax >> mxfp4::detail::f32_mantissa_bits];
-      const scale_outcome outcome =
-          (amax & mxfp4::detail::f32_mantissa_mask) < step.threshold ? step.below : step.above;
-      if (outcome.byte >= simd::vector_scale_min && outcome.byte <= simd::vector_scale_max && !outcome.flush)
-          [[likely]] {
-        bits.template encode<typename Resolved::rounding_rule_type, typename Resolved::zero_rule_type, Order>(
-            outcome.byte, codes);
-        return outcome.byte;
-      }
-    }
+/// A row of numbers as they are, in blocks. A source gives the words of a block, and its f32 bits for the scalar floor;
+/// `exact`: the words are the numbers.
+template <element_type T>
+struct row_source {
+  static constexpr bool exact = std::same_as<T, bf16> || std::same_as<T, e4m3>;
+  const T* x;
+
+  template <class Arch>
+  MXFP4_INLINE void load(std::int64_t b, simd::word_block<Arch>& block) const noexcept {
+    if constexpr (std::same_as<T, e4m3>) block.load(x + b * block_size, simd::fp8_words_of_one.word);
+    else block.load(x + b * block_size);
   }
-  std::uint32_t lanes[block_size];
-  bits.store(lanes);
-  const block_codes encoded = Resolved::encode(lanes);
+  void bits(std::int64_t b, std::uint32_t (&to)[block_size]) const noexcept {
+    for (int i = 0; i < block_size; ++i) to[i] = mxfp4::detail::float_bits(decode(x[b * block_size + i]));
+  }
+};
+
+/// One block by the scalar floor; returns its scale byte.
+template <class Resolved, nibble_order Order, class Source>
+[[gnu::noinline]] std::uint8_t encode_by_floor(const Source& from, std::int64_t b, std::uint8_t* codes) noexcept {
+  std::uint32_t bits[block_size];
+  from.bits(b, bits);
+  const block_codes encoded = Resolved::encode(bits);
   pack_block<Order>(encoded.code, codes);
   return static_cast<std::uint8_t>(encoded.scale);
 }
 
+/// Blocks [b, b + Count) of a row, the codes of the first to `codes`.
+template <class Resolved, class Arch, std::size_t Count, class Source, block_layout Layout>
+MXFP4_INLINE void quantize_group(const Source& from, const mx_view<Layout>& out, std::int64_t row, std::int64_t b,
+                                 std::uint8_t* codes) noexcept {
+  using rule = typename Resolved::scale_rule_type;
+  using round = typename Resolved::rounding_rule_type;
+  using zero = typename Resolved::zero_rule_type;
+  using order = typename Layout::order;
+  simd::word_block<Arch> block[Count];
+  MXFP4_UNROLL
+  for (std::size_t i = 0; i < Count; ++i) from.load(b + static_cast<std::int64_t>(i), block[i]);
+  std::uint32_t amax[Count];
+  simd::word_block<Arch>::amax(block, amax);
+  MXFP4_UNROLL
+  for (std::size_t i = 0; i < Count; ++i, ++b, codes += Layout::code_offset(0, 1, 0)) {
+    const simd::word_step& step = mxfp4::detail::word_steps<rule, Source::exact>[amax[i] >> 7];
+    unsigned byte = amax[i] < step.cut ? step.below : step.above;
+    const simd::word_scale& scale = mxfp4::detail::word_scales<round, zero, Source::exact>[byte];
+    const bool sure = block[i].template encode<round, zero, order, Source::exact>(scale, codes);
+    if (byte == 0 || amax[i] == step.doubt || !sure) [[unlikely]]
+      byte = encode_by_floor<Resolved, order>(from, b, codes);
+    *out.block_scale(row, b) = static_cast<std::uint8_t>(byte);
+  }
+}
+
 /// Blocks [first, last) of a row. The view comes by value: see dequantize_row.
-template <class Resolved, class Arch, element_type T, block_layout Layout>
-void quantize_row(const T* x, mx_view<Layout> out, std::int64_t row, std::int64_t first, std::int64_t last) noexcept {
+template <class Resolved, class Arch, class Source, block_layout Layout>
+void quantize_row(Source from, mx_view<Layout> out, std::int64_t row, std::int64_t first, std::int64_t last) noexcept {
+  constexpr std::int64_t group = simd::blocks_together<Arch>;
+  constexpr std::int64_t step = Layout::code_offset(0, 1, 0);  // blocks of a row follow one another in every layout
   std::uint8_t* codes = out.block_codes(row, first);
-  for (std::int64_t b = first; b < last; ++b) {
-    *out.block_scale(row, b) = quantize_block<Resolved, Arch, typename Layout::order>(x + b * block_size, codes);
-    codes += Layout::code_offset(0, 1, 0);
+  std::int64_t b = first;
+  if constexpr (mxfp4::detail::fixed_rule<Resolved>) {
+    for (; b + group <= last; b += group, codes += group * step)
+      quantize_group<Resolved, Arch, simd::blocks_together<Arch>>(from, out, row, b, codes);
+    for (; b < last; ++b, codes += step) quantize_group<Resolved, Arch, 1>(from, out, row, b, codes);
+  } else {
+    for (; b < last; ++b, codes += step)
+      *out.block_scale(row, b) = encode_by_floor<Resolved, typename Layout::order>(from, b, codes);
   }
 }
 
@@ -94,7 +116,7 @@ status quantize(const dense_view<T>& w, const mx_view<Layout>& out, on_nonfinite
   const block_tasks tasks(w.rows, out.blocks());
   with.run(tasks.count(), [&](std::size_t index) noexcept {
     tasks.for_each_row(index, [&](std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
-      quantize_row<resolved, Arch>(w.row(r), out, r, first, last);
+      quantize_row<resolved, Arch>(row_source<value>{w.row(r)}, out, r, first, last);
     });
   });
   mxfp4::detail::fill_padding(out);

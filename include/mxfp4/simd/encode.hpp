@@ -1,82 +1,79 @@
-// mxfp4/simd/encode.hpp -- floor 6: 32 numbers -> their largest magnitude; 32 numbers under a scale -> 16 bytes of codes.
+// mxfp4/simd/encode.hpp -- floor 6: 32 numbers -> words; words -> their largest magnitude; words -> 16 bytes of codes.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Everywhere a code is the number of cuts reached (rounding.hpp): seven compares and subtractions of integers. AVX-512 has
-// a permutation of sixteen lanes, and a half binade of the scaled magnitude holds one cut at the most; so a table with an
-// entry for each half binade makes of the seven compares one permutation, one addition and one shift:
+// A block is 32 words of 16 bits (words.hpp): one register of AVX-512, two of AVX2. A half binade of the scaled magnitude
+// holds one cut at the most, so a table with an entry for each makes of seven compares one permutation and one addition:
 //
 //   half binade   < .25 | .25  .375 | .5  .75 | 1   1.5 | 2    3  | 4    6      sum = magnitude + entry
-//   codes           0   | 0|1   1   |  1  1|2 | 2|3 3|4 | 4|5 5|6 | 6|7  7      code = sum >> 22
+//   codes           0   | 0|1   1   |  1  1|2 | 2|3 3|4 | 4|5 5|6 | 6|7  7      code = sum / half binade
 //
-// Reads: floors 0-3, isa.hpp.  Read by: kernel/quantize.hpp.
+// Reads: floors 0-3, isa.hpp, words.hpp.  Read by: kernel/quantize.hpp.
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
-#include "mxfp4/recipe.hpp"
 #include "mxfp4/simd/isa.hpp"
-
-namespace mxfp4::simd {
-
-/// The scale bytes that the vector paths take: in between, every cut and every magnitude that reaches one is a normal
-/// float, and none overflows. Blocks outside are left to the scalar floor.
-inline constexpr unsigned vector_scale_min = 4, vector_scale_max = 252;
-
-}  // namespace mxfp4::simd
-
-namespace mxfp4::detail {
-
-/// Entry for the half binade with number (bits >> 22), at its last four bits: 0xF9 is just below 0.25, 0x103 is [6, 8).
-template <rounding_rule Round>
-[[nodiscard]] consteval std::array<std::uint32_t, 16> make_half_binades() noexcept {
-  std::array<std::uint32_t, 16> entries{};
-  for (std::uint32_t number = 0xF9; number <= 0x103; ++number) {
-    const std::uint32_t first = number << 22, last = first + 0x3FFFFFu;
-    std::uint32_t code = 0, cut = last + 1;
-    for (unsigned i = 0; i < 7; ++i) {
-      const std::uint32_t at = Round::base(i) + static_cast<std::uint32_t>(Round::ulps(i));
-      if (at <= first) ++code;
-      else if (at <= last) cut = at;
-    }
-    entries[number & 15u] = ((code + 1) << 22) - cut;  // modulo 2^32
-  }
-  return entries;
-}
-
-template <rounding_rule Round>
-inline constexpr std::array<std::uint32_t, 16> half_binades = make_half_binades<Round>();
-
-}  // namespace mxfp4::detail
+#include "mxfp4/simd/words.hpp"
 
 namespace mxfp4::simd {
 
 inline namespace MXFP4_ISA_NS {
 
-/// 32 elements of T as f32 bits. As decode() gives them, but that a NaN of f16 may come out quiet.
-template <class Arch, element_type T>
-struct block_bits {
-  alignas(64) std::uint32_t lane[block_size];
+/// Blocks whose largest magnitudes are found together: the horizontal steps of eight cost little more than those of one.
+template <class Arch>
+inline constexpr std::size_t blocks_together = has_avx2<Arch> ? 8 : 1;
 
+/// 32 numbers as words.
+template <class Arch>
+struct word_block {
+  alignas(64) std::uint16_t lane[block_size];
+
+  template <element_type T>
   MXFP4_INLINE void load(const T* x) noexcept {
-    for (int i = 0; i < block_size; ++i) lane[i] = mxfp4::detail::float_bits(decode(x[i]));
+    for (int i = 0; i < block_size; ++i) {
+      const std::uint32_t bits = mxfp4::detail::float_bits(decode(x[i]));
+      lane[i] = static_cast<std::uint16_t>(bits >> 16 | ((bits & 0xFFFFu) != 0 ? 1u : 0u));
+    }
   }
-  MXFP4_INLINE void store(std::uint32_t (&bits)[block_size]) const noexcept { std::memcpy(bits, lane, sizeof bits); }
-  [[nodiscard]] MXFP4_INLINE std::uint32_t amax() const noexcept { return mxfp4::detail::amax_bits(lane); }
+  /// e4m3 by a table of all 256 words, aligned to 64 bytes, the upper half of which is the lower one with the sign turned.
+  MXFP4_INLINE void load(const e4m3* x, const std::uint16_t* table) noexcept {
+    for (int i = 0; i < block_size; ++i) lane[i] = table[static_cast<unsigned>(x[i])];
+  }
 
-  /// Codes under the scale byte `byte`, vector_scale_min..vector_scale_max, packed in `Order`.
-  template <rounding_rule Round, zero_rule Zero, nibble_order Order>
-  MXFP4_INLINE void encode(unsigned byte, std::uint8_t* codes) const noexcept {
-    const element_cuts cuts = make_cuts<Round, Zero>(static_cast<e8m0>(byte));
-    alignas(16) std::uint32_t code[block_size];
+  /// The largest magnitude of each block, as a word.
+  MXFP4_INLINE static void amax(const word_block (&block)[1], std::uint32_t (&out)[1]) noexcept {
+    std::int16_t largest = 0;  // signed: SSE2 has no other maximum of words
+    for (const std::uint16_t w : block[0].lane) {
+      const auto magnitude = static_cast<std::int16_t>(w & word_abs_mask);
+      largest = magnitude > largest ? magnitude : largest;
+    }
+    out[0] = static_cast<std::uint32_t>(largest);
+  }
+
+  /// Codes under `scale`, packed in `Order`. False where a word is in doubt; the codes mean nothing then.
+  template <rounding_rule Round, zero_rule Zero, nibble_order Order, bool Exact>
+  [[nodiscard]] MXFP4_INLINE bool encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
+    const auto sign_cut = static_cast<std::int16_t>(scale.sign_cut), doubt = static_cast<std::int16_t>(scale.doubt);
+    const auto stray = static_cast<std::int16_t>((scale.offset & 0xFFFFu) + 63u);
+    std::int16_t cut[7];
+    for (unsigned i = 0; i < 7; ++i)
+      cut[i] =
+          static_cast<std::int16_t>(mxfp4::detail::word_cut(Round::base(i) + static_cast<unsigned>(Round::ulps(i))) -
+                                    (125 * 128 - 64) + static_cast<int>(scale.offset & 0xFFFFu));
+    alignas(16) std::uint16_t code[block_size];
+    std::uint16_t in_doubt = 0;
     for (int i = 0; i < block_size; ++i) {  // written so that compilers vectorise it for any -m flags
-      const std::uint32_t magnitude = lane[i] & mxfp4::detail::f32_abs_mask;
-      std::uint32_t count = magnitude == cuts.stray ? 1u : 0u;
-      for (const std::uint32_t cut : cuts.cut) count += magnitude >= cut ? 1u : 0u;
-      std::uint32_t sign = magnitude >= cuts.sign_cut ? lane[i] >> 28 & 8u : 0u;
-      if constexpr (Zero::zero_is_negative) sign |= magnitude < cuts.sign_cut ? 8u : 0u;
-      code[i] = count | sign;
+      const auto magnitude = static_cast<std::int16_t>(lane[i] & word_abs_mask);
+      int count = 0;
+      for (const std::int16_t c : cut) count += magnitude >= c ? 1 : 0;
+      int sign = magnitude >= sign_cut ? lane[i] >> 12 & 8 : 0;
+      if constexpr (Zero::zero_is_negative) sign |= magnitude < sign_cut ? 8 : 0;
+      if constexpr (mxfp4::detail::has_stray<Round, Exact>) in_doubt |= magnitude == stray ? 1 : 0;
+      in_doubt |= magnitude == doubt ? 1 : 0;
+      code[i] = static_cast<std::uint16_t>(count | sign);
     }
     for (int j = 0; j < block_code_bytes; ++j) {
       if constexpr (std::same_as<Order, half_split>) codes[j] = static_cast<std::uint8_t>(code[j] | code[j + 16] << 4);
@@ -84,80 +81,225 @@ struct block_bits {
         codes[j] = static_cast<std::uint8_t>(code[2 * j] | code[2 * j + 1] << 4);
       else codes[j] = static_cast<std::uint8_t>(code[2 * j + 1] | code[2 * j] << 4);
     }
+    return in_doubt == 0;
   }
 };
 
-#if defined(__AVX512BW__)
+namespace detail {
+/// A word of two codes -> one byte of them: which half counts sixteen times.
+template <nibble_order Order>
+inline constexpr int nibble_weights = std::same_as<Order, low_first> ? 0x00100001 : 0x00010010;
 
-template <class Arch, element_type T>
-  requires has_avx512bw<Arch> && (!std::same_as<T, e4m3>)
-struct block_bits<Arch, T> {
-  __m512i first, second;
+#if defined(__AVX2__)
 
+/// Largest words of eight blocks, each already folded to one register of 16 magnitudes.
+MXFP4_INLINE void amax_of_eight(const __m256i (&h)[8], std::uint32_t (&out)[8]) noexcept {
+  __m256i quarter[4], eighth[2];
+  MXFP4_UNROLL
+  for (int i = 0; i < 4; ++i)
+    quarter[i] =
+        _mm256_max_epu16(_mm256_blend_epi32(h[i], h[i + 4], 0xF0), _mm256_permute2x128_si256(h[i], h[i + 4], 0x21));
+  MXFP4_UNROLL
+  for (int i = 0; i < 2; ++i) {
+    const __m256d a = _mm256_castsi256_pd(quarter[i]), b = _mm256_castsi256_pd(quarter[i + 2]);
+    eighth[i] = _mm256_max_epu16(_mm256_castpd_si256(_mm256_blend_pd(a, b, 0xA)),
+                                 _mm256_castpd_si256(_mm256_shuffle_pd(a, b, 0x5)));
+  }
+  const __m256i swapped = _mm256_shuffle_epi32(_mm256_blend_epi32(eighth[1], eighth[0], 0xAA), 0xB1);
+  const __m256i pair = _mm256_max_epu16(_mm256_blend_epi32(eighth[0], eighth[1], 0xAA), swapped);
+  const __m256i one = _mm256_and_si256(_mm256_max_epu16(pair, _mm256_srli_epi32(pair, 16)), _mm256_set1_epi32(0xFFFF));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), one);
+}
+
+MXFP4_INLINE void amax_of_one(__m256i h, std::uint32_t& out) noexcept {
+  const __m128i m = _mm_max_epu16(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+  const __m128i least = _mm_minpos_epu16(_mm_xor_si128(m, _mm_set1_epi16(-1)));
+  out = static_cast<std::uint32_t>(_mm_extract_epi16(least, 0)) ^ 0xFFFFu;
+}
+
+/// Sixteen floats -> sixteen words, in order.
+MXFP4_INLINE __m256i odd_words(__m256i a, __m256i b) noexcept {
+  const __m256i one = _mm256_set1_epi32(static_cast<int>(0xFFFF0001));
+  const auto upper = [one](__m256i x) noexcept {  // the lower half, 0 or 1, joins the upper one
+    const __m256i sticky = _mm256_min_epu16(x, one);
+    return _mm256_srli_epi32(_mm256_or_si256(sticky, _mm256_slli_epi32(sticky, 16)), 16);
+  };
+  return _mm256_permute4x64_epi64(_mm256_packus_epi32(upper(a), upper(b)), 0xD8);
+}
+
+#endif
+}  // namespace detail
+
+#if defined(__AVX2__)
+
+template <class Arch>
+  requires(has_avx2<Arch> && !has_avx512bw<Arch>)
+struct word_block<Arch> {
+  __m256i half[2];
+
+  template <element_type T>
   MXFP4_INLINE void load(const T* x) noexcept {
-    first = sixteen(x);
-    second = sixteen(x + 16);
+    const auto* from = reinterpret_cast<const __m256i*>(x);
+    if constexpr (std::same_as<T, float>) {
+      for (int i = 0; i < 2; ++i)
+        half[i] = detail::odd_words(_mm256_loadu_si256(from + 2 * i), _mm256_loadu_si256(from + 2 * i + 1));
+    } else if constexpr (std::same_as<T, bf16>) {
+      for (int i = 0; i < 2; ++i) half[i] = _mm256_loadu_si256(from + i);
+    } else {
+      word_block<scalar_arch> plain;
+      plain.load(x);
+      std::memcpy(half, plain.lane, sizeof half);
+    }
   }
-  MXFP4_INLINE void store(std::uint32_t (&bits)[block_size]) const noexcept {
-    _mm512_storeu_si512(bits, first);
-    _mm512_storeu_si512(bits + 16, second);
-  }
-  [[nodiscard]] MXFP4_INLINE std::uint32_t amax() const noexcept {
-    const __m512i abs = _mm512_set1_epi32(0x7FFFFFFF);
-    return _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_and_si512(first, abs), _mm512_and_si512(second, abs)));
+  MXFP4_INLINE void load(const e4m3* x, const std::uint16_t* table) noexcept {
+    word_block<scalar_arch> plain;
+    plain.load(x, table);
+    std::memcpy(half, plain.lane, sizeof half);
   }
 
-  template <rounding_rule Round, zero_rule Zero, nibble_order Order>
-  MXFP4_INLINE void encode(unsigned byte, std::uint8_t* codes) const noexcept {
-    const auto scale = static_cast<e8m0>(byte);
-    const int k = static_cast<int>(byte) - mxfp4::detail::f32_bias;
-    const std::uint32_t first_cut = mxfp4::detail::cut_bits(Round::base(0), Round::ulps(0), k);
-    const std::uint32_t sign_cut = Zero::sign_cut(scale, first_cut), stray = Round::stray(k);
-    const __m512i a = lanes<Round, Zero>(first, k, sign_cut, stray), b = lanes<Round, Zero>(second, k, sign_cut, stray);
+  template <std::size_t Count>
+  MXFP4_INLINE static void amax(const word_block (&block)[Count], std::uint32_t (&out)[Count]) noexcept {
+    const __m256i abs = _mm256_set1_epi16(word_abs_mask);
+    __m256i h[Count];
+    MXFP4_UNROLL
+    for (std::size_t i = 0; i < Count; ++i)
+      h[i] = _mm256_max_epu16(_mm256_and_si256(block[i].half[0], abs), _mm256_and_si256(block[i].half[1], abs));
+    if constexpr (Count == 8) detail::amax_of_eight(h, out);
+    else detail::amax_of_one(h[0], out[0]);
+  }
+
+  template <rounding_rule Round, zero_rule Zero, nibble_order Order, bool Exact>
+  [[nodiscard]] MXFP4_INLINE bool encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
+    __m256i code[2], in_doubt = _mm256_setzero_si256();
+    for (int i = 0; i < 2; ++i) code[i] = lanes<Round, Zero, Exact>(half[i], scale, in_doubt);
     if constexpr (std::same_as<Order, half_split>) {
-      const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_or_si512(a, _mm512_slli_epi32(b, 4)));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), bytes);
-    } else {  // the odd lane of a pair comes down beside the even one
-      static_assert(std::same_as<Order, low_first>);
-      const __m128i low = _mm512_cvtepi64_epi8(_mm512_or_si512(a, _mm512_srli_epi64(a, 28)));
-      const __m128i high = _mm512_cvtepi64_epi8(_mm512_or_si512(b, _mm512_srli_epi64(b, 28)));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm_unpacklo_epi64(low, high));
+      const __m256i bytes = _mm256_or_si256(code[0], _mm256_slli_epi16(code[1], 4));
+      const __m128i packed = _mm_packus_epi16(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), packed);
+    } else {
+      const __m256i weights = _mm256_set1_epi32(detail::nibble_weights<Order>);
+      const __m256i words =
+          _mm256_packus_epi32(_mm256_madd_epi16(code[0], weights), _mm256_madd_epi16(code[1], weights));
+      const __m128i packed = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm_shuffle_epi32(packed, 0xD8));
     }
+    return _mm256_testz_si256(in_doubt, in_doubt) != 0;
   }
 
  private:
-  [[nodiscard]] MXFP4_INLINE static __m512i sixteen(const T* x) noexcept {
-    if constexpr (std::same_as<T, float>) {
-      return _mm512_loadu_si512(x);
+  /// Sixteen codes, one a word.
+  template <rounding_rule Round, zero_rule Zero, bool Exact>
+  [[nodiscard]] MXFP4_INLINE static __m256i lanes(__m256i w, const word_scale& scale, __m256i& in_doubt) noexcept {
+    constexpr auto& h = mxfp4::detail::half_binades_of<Round>;
+    const auto table = [](const std::array<std::uint8_t, 16>& entries) noexcept {
+      return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries.data())));
+    };
+    const auto all = [](std::uint32_t pair) noexcept { return _mm256_set1_epi32(static_cast<int>(pair)); };
+    const __m256i magnitude = _mm256_and_si256(w, _mm256_set1_epi16(word_abs_mask));
+    const __m256i v = _mm256_subs_epu16(magnitude, all(scale.offset));
+    const __m256i carry =
+        _mm256_shuffle_epi8(table(h.carry), _mm256_srli_epi16(v, 6));  // entry 0 is 0: for upper bytes
+    __m256i code = _mm256_shuffle_epi8(table(h.code), _mm256_srli_epi16(_mm256_add_epi16(v, carry), 6));
+    const __m256i sign = _mm256_and_si256(_mm256_srli_epi16(w, 12), _mm256_set1_epi16(8));
+    if constexpr (mxfp4::detail::has_stray<Round, Exact>)
+      in_doubt = _mm256_or_si256(in_doubt, _mm256_cmpeq_epi16(v, _mm256_set1_epi16(63)));
+    if constexpr (std::same_as<Zero, keep_sign>) return _mm256_or_si256(code, sign);
+    if constexpr (!Exact) in_doubt = _mm256_or_si256(in_doubt, _mm256_cmpeq_epi16(magnitude, all(scale.doubt)));
+    const __m256i kept = _mm256_cmpeq_epi16(_mm256_max_epu16(magnitude, all(scale.sign_cut)), magnitude);
+    code = _mm256_or_si256(code, _mm256_and_si256(kept, sign));
+    if constexpr (Zero::zero_is_negative) code = _mm256_or_si256(code, _mm256_andnot_si256(kept, _mm256_set1_epi16(8)));
+    return code;
+  }
+};
+
+#endif
+
+#if defined(__AVX512BW__)
+
+template <class Arch>
+  requires has_avx512bw<Arch>
+struct word_block<Arch> {
+  __m512i word;
+
+  template <element_type T>
+  MXFP4_INLINE void load(const T* x) noexcept {
+    if constexpr (std::same_as<T, bf16>) {
+      word = _mm512_loadu_si512(x);
     } else {
-      const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
-      if constexpr (std::same_as<T, bf16>) return _mm512_slli_epi32(_mm512_cvtepu16_epi32(words), 16);
-      else return _mm512_castps_si512(_mm512_cvtph_ps(words));
+      __m512i a, b;
+      if constexpr (std::same_as<T, float>) {
+        a = _mm512_loadu_si512(x);
+        b = _mm512_loadu_si512(x + 16);
+      } else {
+        const auto* from = reinterpret_cast<const __m256i*>(x);
+        a = _mm512_castps_si512(_mm512_cvtph_ps(_mm256_loadu_si256(from)));
+        b = _mm512_castps_si512(_mm512_cvtph_ps(_mm256_loadu_si256(from + 1)));
+      }
+      const __m512i even = every_other(), odd = _mm512_add_epi16(even, _mm512_set1_epi16(1));
+      const __m512i lower = _mm512_permutex2var_epi16(a, even, b), upper = _mm512_permutex2var_epi16(a, odd, b);
+      word = _mm512_or_si512(upper, _mm512_min_epu16(lower, _mm512_set1_epi16(1)));
     }
   }
+  /// Two halves of the lower half of the table, and the sign as it is: NaN may come out with another sign.
+  MXFP4_INLINE void load(const e4m3* x, const std::uint16_t* table) noexcept {
+    const __m512i code = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+    const auto sixty_four = [table, code](int from) noexcept {
+      return _mm512_permutex2var_epi16(_mm512_load_si512(table + from), code, _mm512_load_si512(table + from + 32));
+    };
+    const __mmask32 upper = _mm512_test_epi16_mask(code, _mm512_set1_epi16(64));
+    const __m512i magnitude = _mm512_mask_blend_epi16(upper, sixty_four(0), sixty_four(64));
+    word = _mm512_ternarylogic_epi32(magnitude, _mm512_slli_epi16(code, 8), _mm512_set1_epi16(-0x8000),
+                                     0x78);  // a ^ (b & c)
+  }
 
-  /// Sixteen codes, one a lane.
-  template <rounding_rule Round, zero_rule Zero>
-  [[nodiscard]] MXFP4_INLINE static __m512i lanes(__m512i bits, int k, std::uint32_t sign_cut,
-                                                  std::uint32_t stray) noexcept {
-    const __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF)), eight = _mm512_set1_epi32(8);
-    __m512i scaled = _mm512_sub_epi32(magnitude, _mm512_set1_epi32(k * (1 << 23)));  // below 0: far below the first cut
-    scaled = _mm512_max_epi32(scaled, _mm512_set1_epi32(0x3E7FFFFF));                // just below 0.25
-    scaled = _mm512_min_epi32(scaled, _mm512_set1_epi32(0x40FFFFFF));                // just below 8
-    const __m512i entries = _mm512_loadu_si512(mxfp4::detail::half_binades<Round>.data());
-    const __m512i entry = _mm512_permutexvar_epi32(_mm512_srli_epi32(scaled, 22), entries);
-    __m512i code = _mm512_srli_epi32(_mm512_add_epi32(scaled, entry), 22);
-    if constexpr (Round::stray(0) != mxfp4::detail::never) {
-      const __mmask16 is_stray = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(static_cast<int>(stray)));
-      code = _mm512_mask_mov_epi32(code, is_stray, _mm512_set1_epi32(1));
+  template <std::size_t Count>
+  MXFP4_INLINE static void amax(const word_block (&block)[Count], std::uint32_t (&out)[Count]) noexcept {
+    __m256i h[Count];
+    MXFP4_UNROLL
+    for (std::size_t i = 0; i < Count; ++i) {
+      const __m512i magnitude = _mm512_and_si512(block[i].word, _mm512_set1_epi16(word_abs_mask));
+      h[i] = _mm256_max_epu16(_mm512_castsi512_si256(magnitude), _mm512_extracti64x4_epi64(magnitude, 1));
     }
-    const __m512i sign = _mm512_srli_epi32(bits, 28);
-    if constexpr (std::same_as<Zero, keep_sign>)
-      return _mm512_ternarylogic_epi32(code, sign, eight, 0xF8);  // a | (b & c)
-    const __mmask16 kept = _mm512_cmpge_epu32_mask(magnitude, _mm512_set1_epi32(static_cast<int>(sign_cut)));
-    code = _mm512_or_si512(code, _mm512_maskz_and_epi32(kept, sign, eight));
-    if constexpr (Zero::zero_is_negative) code = _mm512_mask_or_epi32(code, _knot_mask16(kept), code, eight);
-    return code;
+    if constexpr (Count == 8) detail::amax_of_eight(h, out);
+    else detail::amax_of_one(h[0], out[0]);
+  }
+
+  template <rounding_rule Round, zero_rule Zero, nibble_order Order, bool Exact>
+  [[nodiscard]] MXFP4_INLINE bool encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
+    const auto all = [](std::uint32_t pair) noexcept { return _mm512_set1_epi32(static_cast<int>(pair)); };
+    const __m512i magnitude = _mm512_and_si512(word, _mm512_set1_epi16(word_abs_mask)), eight = _mm512_set1_epi16(8);
+    const __m512i v = _mm512_subs_epu16(magnitude, all(scale.offset));
+    const __m512i entries = _mm512_loadu_si512(mxfp4::detail::half_binades_of<Round>.both.data());
+    const __m512i entry = _mm512_permutexvar_epi16(_mm512_srli_epi16(v, 6), entries);
+    __m512i code = _mm512_srli_epi16(_mm512_add_epi16(v, entry), 6);
+    const __m512i sign = _mm512_srli_epi16(word, 12);
+    __mmask32 in_doubt = 0;
+    if constexpr (mxfp4::detail::has_stray<Round, Exact>) in_doubt = _mm512_cmpeq_epi16_mask(v, _mm512_set1_epi16(63));
+    if constexpr (std::same_as<Zero, keep_sign>) {
+      code = _mm512_ternarylogic_epi32(code, sign, eight, 0xF8);  // a | (b & c)
+    } else {
+      if constexpr (!Exact) in_doubt |= _mm512_cmpeq_epi16_mask(magnitude, all(scale.doubt));
+      const __mmask32 kept = _mm512_cmpge_epu16_mask(magnitude, all(scale.sign_cut));
+      const __m512i other = Zero::zero_is_negative ? eight : _mm512_setzero_si512();
+      code = _mm512_or_si512(code, _mm512_mask_blend_epi16(kept, other, _mm512_and_si512(sign, eight)));
+    }
+    __m128i bytes;
+    if constexpr (std::same_as<Order, half_split>) {
+      const __m256i high = _mm256_slli_epi16(_mm512_extracti64x4_epi64(code, 1), 4);
+      const __m256i words = _mm256_or_si256(_mm512_castsi512_si256(code), high);
+      bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    } else {
+      bytes = _mm512_cvtepi32_epi8(_mm512_madd_epi16(code, _mm512_set1_epi32(detail::nibble_weights<Order>)));
+    }
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), bytes);
+    return in_doubt == 0;
+  }
+
+ private:
+  /// 0, 2, 4 .. 62
+  [[nodiscard]] MXFP4_INLINE static __m512i every_other() noexcept {
+    return _mm512_cvtepu8_epi16(_mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36,
+                                                 38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62));
   }
 };
 

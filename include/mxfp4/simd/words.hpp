@@ -1,0 +1,156 @@
+// mxfp4/simd/words.hpp -- floor 6: a recipe in 16 bits, as data: what the words of a block are compared with.
+// SPDX-License-Identifier: Apache-2.0
+//
+// A number becomes the upper half of its f32 bits, and the half that is cut off leaves one bit behind: rounding to odd.
+//
+//   f32 bits   s eeeeeeee mmmmmmm mmmmmmmmmmmmmmmm        word = upper | (lower != 0)
+//              |---- upper ------|---- lower -----|       bf16: the word is the number
+//
+// Every cut of every rounding is a number with two bits of mantissa, or one ulp above such a number; so a word is on the
+// same side of it as the number. The few bounds of peers that are finer than that (logarithms in float, quotients that
+// underflow) leave one word in doubt: a block where it occurs goes to the scalar floor.
+// Reads: floors 0-3.  Read by: simd/encode.hpp, kernel/quantize.hpp.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "mxfp4/recipe.hpp"
+
+namespace mxfp4::simd {
+
+inline constexpr unsigned word_abs_mask = 0x7FFF, word_inf = 0x7F80;
+inline constexpr std::uint16_t no_word = 0xFFFF;  ///< above every magnitude
+
+/// The scale bytes that the vector paths take: in between, every cut is a normal float, and none overflows.
+inline constexpr unsigned vector_scale_min = 4, vector_scale_max = 252;
+
+/// The scale rule for one exponent field: `below` for a largest magnitude under `cut`, else `above`. Scale byte 0, and a
+/// largest magnitude of `doubt`: left to the scalar floor.
+struct alignas(8) word_step {
+  std::uint16_t cut = no_word, doubt = no_word;
+  std::uint8_t below = 0, above = 0;
+};
+
+/// What the elements of a block under one scale byte are compared with, each twice in 32 bits.
+struct alignas(16) word_scale {
+  std::uint32_t offset;    ///< subtracted from a magnitude: 64 words a half binade, from [.25, .375) at 64 on; 0 below
+  std::uint32_t sign_cut;  ///< from this magnitude on the sign is kept
+  std::uint32_t doubt;     ///< this magnitude leaves the sign in doubt
+};
+
+/// The code of a number in the half binade n, at n * 64 + rest: code[(n * 64 + rest + carry[n]) / 64]. Half binade 0 is all
+/// below 0.25. No largest magnitude that a vector path sees lies above half binade 12.
+struct half_binades {
+  std::array<std::uint8_t, 16> carry, code;
+  std::array<std::uint16_t, 32> both;  ///< the same in one addition: code = (n * 64 + rest + both[n]) / 64
+};
+
+/// decode_scaled(code, scale) for all 256 codes: what an FP8 tensor holds under one block scale.
+struct alignas(64) fp8_words {
+  std::uint16_t word[256];
+};
+
+}  // namespace mxfp4::simd
+
+namespace mxfp4::detail {
+
+/// `bits` >= cut is word >= word_cut(cut), unless the word is the one in doubt.
+[[nodiscard]] constexpr std::uint16_t word_cut(std::uint32_t cut) noexcept {
+  return static_cast<std::uint16_t>(cut > 0xFFFF0000u ? 0xFFFFu : (cut + 0xFFFFu) >> 16);
+}
+
+/// `exact`: the numbers have 16 bits, so none is rounded and nothing is in doubt.
+[[nodiscard]] constexpr std::uint16_t word_in_doubt(std::uint32_t cut, bool exact) noexcept {
+  return exact || (cut & 0x1FFFFu) <= 1 ? simd::no_word : static_cast<std::uint16_t>(cut >> 16 | 1u);
+}
+
+template <scale_rule Rule, bool Exact>
+[[nodiscard]] consteval std::array<simd::word_step, 256> make_word_steps() noexcept {
+  std::array<simd::word_step, 256> steps{};  // 255, infinity and NaN: left to the scalar floor
+  for (unsigned exponent = 0; exponent < 255; ++exponent) {
+    const scale_step step = Rule::step(exponent);
+    const std::uint32_t cut = (exponent << f32_mantissa_bits) + step.threshold;
+    const auto taken = [exponent](scale_outcome o) {
+      const bool vectors = !o.flush && o.byte >= simd::vector_scale_min && o.byte <= simd::vector_scale_max;
+      return vectors && o.byte + 3u >= exponent ? o.byte : std::uint8_t{0};
+    };
+    steps[exponent] = {word_cut(cut), word_in_doubt(cut, Exact), taken(step.below), taken(step.above)};
+  }
+  return steps;
+}
+/// By exponent field: the same numbers for every path.
+template <scale_rule Rule, bool Exact>
+inline constexpr std::array<simd::word_step, 256> word_steps = make_word_steps<Rule, Exact>();
+
+template <rounding_rule Round, zero_rule Zero, bool Exact>
+[[nodiscard]] consteval std::array<simd::word_scale, 256> make_word_scales() noexcept {
+  std::array<simd::word_scale, 256> scales{};
+  for (unsigned byte = simd::vector_scale_min; byte <= simd::vector_scale_max; ++byte) {
+    const int k = static_cast<int>(byte) - f32_bias;
+    const std::uint32_t sign_cut = Zero::sign_cut(static_cast<e8m0>(byte), cut_bits(Round::base(0), Round::ulps(0), k));
+    const std::uint32_t offset = (byte - 2) * 128 - 64;
+    scales[byte] = {offset * 0x10001u, word_cut(sign_cut) * 0x10001u, word_in_doubt(sign_cut, Exact) * 0x10001u};
+  }
+  return scales;
+}
+template <rounding_rule Round, zero_rule Zero, bool Exact>
+inline constexpr std::array<simd::word_scale, 256> word_scales = make_word_scales<Round, Zero, Exact>();
+
+/// Does a rounding have a stray magnitude (rounding.hpp)? It is the float below the first cut, whose word is odd.
+template <rounding_rule Round, bool Exact>
+inline constexpr bool has_stray = !Exact && Round::stray(0) != never;
+
+template <rounding_rule Round>
+[[nodiscard]] consteval simd::half_binades make_half_binades() {
+  simd::half_binades h{};
+  for (unsigned n = 0; n < 16; ++n) {
+    unsigned code = 0, cut = (n + 1) * 64;
+    for (unsigned i = 0; i < 7; ++i) {
+      const std::uint32_t at = Round::base(i) + static_cast<std::uint32_t>(Round::ulps(i));
+      if (word_in_doubt(at, false) != simd::no_word) throw "a cut that does not fit 16 bits";
+      const unsigned place = word_cut(at) - (125u * 128 - 64);
+      if (place <= n * 64) ++code;
+      else if (place < (n + 1) * 64) cut = place;
+    }
+    h.carry[n] = static_cast<std::uint8_t>((n + 1) * 64 - cut);
+    h.code[n] = static_cast<std::uint8_t>(code);
+    h.both[n] = static_cast<std::uint16_t>((n + 1) * 64 - cut + (code - n) * 64);
+    if (n > 0 && h.carry[n - 1] != 0 && h.code[n - 1] + 1u != code) throw "a carry leads to the next code";
+  }
+  return h;
+}
+template <rounding_rule Round>
+inline constexpr simd::half_binades half_binades_of = make_half_binades<Round>();
+
+}  // namespace mxfp4::detail
+
+namespace mxfp4::simd {
+inline namespace MXFP4_ISA_NS {
+
+/// Within the normal range eight products make the table: the others are these times a power of two.
+[[nodiscard]] constexpr fp8_words make_fp8_words(float scale) noexcept {
+  fp8_words table{};
+  const std::uint32_t exponent = (mxfp4::detail::float_bits(scale) & mxfp4::detail::f32_abs_mask) >> 23;
+  if (exponent < 27 || exponent > 227) {
+    for (unsigned c = 0; c < 256; ++c)
+      table.word[c] = static_cast<std::uint16_t>(decode_scaled(static_cast<e4m3>(c), scale));
+    return table;
+  }
+  std::uint16_t first[8]{};  // exponent field 1
+  for (unsigned m = 0; m < 8; ++m)
+    first[m] = static_cast<std::uint16_t>(decode_scaled(static_cast<e4m3>(8 + m), scale));
+  table.word[0] = first[0] & 0x8000u;
+  for (unsigned c = 1; c < 8; ++c) {  // subnormals: 2^-9 c
+    const unsigned down = c == 1 ? 3 : c < 4 ? 2 : 1;
+    table.word[c] = static_cast<std::uint16_t>(first[(c << down) & 7u] - (down << 7));
+  }
+  for (unsigned c = 8; c < 128; ++c) table.word[c] = static_cast<std::uint16_t>(first[c & 7u] + ((c / 8 - 1) << 7));
+  for (unsigned c = 0; c < 128; ++c) table.word[c + 128] = table.word[c] ^ 0x8000u;
+  table.word[0x7F] = table.word[0xFF] = static_cast<std::uint16_t>(decode_scaled(e4m3{0x7F}, scale));
+  return table;
+}
+inline constexpr fp8_words fp8_words_of_one = make_fp8_words(1.0f);
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4::simd
