@@ -98,7 +98,7 @@ class planner {
 
   /// Empty where the name was asked for.
   [[nodiscard]] std::string why_not_wanted(const tensor_info& t) const {
-    if (t.name.size() > longest_matched_name)
+    if ((options_.include || options_.exclude) && t.name.size() > longest_matched_name)
       fail(t, "the name has " + std::to_string(t.name.size()) + " bytes, expected at most " +
                   std::to_string(longest_matched_name));
     if (options_.include ? !std::regex_search(t.name, *options_.include) : !is_expert_weight(t.name, t.shape.size()))
