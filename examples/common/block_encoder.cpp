@@ -17,6 +17,7 @@ error_statistics& error_statistics::operator+=(const error_statistics& other) no
   squared_weights += other.squared_weights;
   squared_error += other.squared_error;
   max_error = std::max(max_error, other.max_error);
+  for (std::size_t i = 0; i < scales.size(); ++i) scales[i] += other.scales[i];
   return *this;
 }
 
@@ -25,10 +26,10 @@ double error_statistics::relative_error() const noexcept {
 }
 
 template <element_type T>
-void error_statistics::add(std::span<const T> w, const std::uint8_t* codes, const std::uint8_t* scales) noexcept {
+void error_statistics::add(std::span<const T> w, const std::uint8_t* codes, const std::uint8_t* scale_bytes) noexcept {
   const std::size_t blocks = w.size() / block_size;
   for (std::size_t b = 0; b < blocks; ++b, codes += block_code_bytes) {
-    const auto scale = static_cast<e8m0>(scales[b]);
+    const auto scale = static_cast<e8m0>(scale_bytes[b]);
     const bool nan_block = scale == e8m0::nan;
     const double largest = 6.0 * static_cast<double>(decode(scale));  // NaN in a NaN block: nothing is above it
     bool any_code = false;
@@ -52,6 +53,7 @@ void error_statistics::add(std::span<const T> w, const std::uint8_t* codes, cons
       max_error = std::max(max_error, error);
     }
     nan_blocks += nan_block ? 1 : 0;
+    ++scales[scale_bytes[b]];
   }
   weights += static_cast<std::int64_t>(blocks) * block_size;
 }

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -24,6 +25,7 @@ struct error_statistics {
   double squared_weights = 0;   ///< sum of w^2, finite w only
   double squared_error = 0;     ///< sum of (w - q)^2; a lost weight counts as q = 0
   double max_error = 0;         ///< largest |w - q|
+  std::array<std::int64_t, 256> scales{};  ///< blocks by their scale byte
 
   error_statistics& operator+=(const error_statistics& other) noexcept;
   [[nodiscard]] double relative_error() const noexcept;  ///< |W - Q|_F / |W|_F; 0 for a tensor of zeros
@@ -46,6 +48,7 @@ class block_encoder {
   [[nodiscard]] std::span<const std::uint8_t> codes() const noexcept { return codes_; }    ///< 16 bytes a block
   [[nodiscard]] std::span<const std::uint8_t> scales() const noexcept { return scales_; }  ///< 1 byte a block
   [[nodiscard]] const error_statistics& statistics() const noexcept { return statistics_; }
+  void reset_statistics() noexcept { statistics_ = {}; }
 
  private:
   recipe_id recipe_;

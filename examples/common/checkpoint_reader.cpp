@@ -160,6 +160,13 @@ void checkpoint_reader::list_files() {
   std::sort(ignored_files_.begin(), ignored_files_.end());
 }
 
+std::vector<tensor_info> checkpoint_reader::tensor_infos() const {
+  std::vector<tensor_info> infos;
+  infos.reserve(tensors_.size());
+  for (const checkpoint_tensor& t : tensors_) infos.push_back(*t.info);
+  return infos;
+}
+
 const checkpoint_tensor* checkpoint_reader::find(std::string_view name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : &tensors_[found->second];

@@ -53,6 +53,7 @@ class checkpoint_reader {
 
   /// Shard after shard, each in the order of its data.
   [[nodiscard]] const std::vector<checkpoint_tensor>& tensors() const noexcept { return tensors_; }
+  [[nodiscard]] std::vector<tensor_info> tensor_infos() const;               ///< copies of theirs, for a plan
   [[nodiscard]] const checkpoint_tensor* find(std::string_view name) const;  ///< nullptr where there is none
   /// In a shard's header, but not assigned to that shard.
   [[nodiscard]] const std::vector<checkpoint_tensor>& unlisted_tensors() const noexcept { return unlisted_; }

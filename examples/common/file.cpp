@@ -3,14 +3,18 @@
 #include "common/file.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace mxfp4::tools {
 
@@ -49,6 +53,11 @@ std::string resolve(const std::string& path) {
   return target.string();
 }
 
+[[nodiscard]] std::int64_t modification_time(const struct stat& info) {
+  constexpr std::int64_t second = 1'000'000'000;
+  return static_cast<std::int64_t>(info.st_mtim.tv_sec) * second + static_cast<std::int64_t>(info.st_mtim.tv_nsec);
+}
+
 }  // namespace
 
 std::string quote_name(std::string_view name) {
@@ -82,6 +91,7 @@ input_file::input_file(std::string path) : path_(std::move(path)) {
     fail(path_, "is not a regular file: write the data to a file first");
   }
   size_ = static_cast<std::uint64_t>(info.st_size);
+  modified_ = modification_time(info);
 }
 
 input_file::~input_file() { ::close(fd_); }
@@ -98,6 +108,18 @@ void input_file::read(std::uint64_t offset, std::span<std::byte> bytes) const {
     offset += static_cast<std::uint64_t>(count);
     bytes = bytes.subspan(static_cast<std::size_t>(count));
   }
+}
+
+void input_file::require_unchanged() const {
+  struct stat info {};
+  if (::fstat(fd_, &info) != 0) fail_errno(path_, "cannot stat", errno);
+  const auto size = static_cast<std::uint64_t>(info.st_size);
+  if (size != size_)
+    fail(path_, "holds " + std::to_string(size) + " bytes, expected " + std::to_string(size_) +
+                    " as when it was opened: it was changed while it was read");
+  if (const std::int64_t modified = modification_time(info); modified != modified_)
+    fail(path_, "was modified at " + std::to_string(modified) + " ns, expected " + std::to_string(modified_) +
+                    " as when it was opened: it was changed while it was read");
 }
 
 // ---- writing --------------------------------------------------------------------------------------------------------
@@ -155,6 +177,54 @@ void output_file::commit_all(std::initializer_list<output_file*> files) {
     throw;
   }
   for (output_file* file : files) sync_folder_of(file->target_);
+}
+
+// ---- what else a long run needs -------------------------------------------------------------------------------------
+
+file_lock::file_lock(std::string path) {
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (fd_ < 0) fail_errno(path, "cannot open the lock", errno);
+  while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return;  // a file system without locks: commit by rename keeps files whole there
+    ::close(fd_);
+    fail(path, "is held by another process, which writes the same file: wait for its end");
+  }
+}
+
+file_lock::~file_lock() { ::close(fd_); }
+
+void remove_temporaries(const std::string& path) {
+  const fs::path target = path;
+  const std::string prefix = target.filename().string() + ".tmp-";
+  std::vector<fs::path> found;
+  std::error_code error;
+  const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
+    if (at->path().filename().string().starts_with(prefix)) found.push_back(at->path());
+  if (error) fail(folder.string(), "cannot list the folder: " + error.message());
+  for (const fs::path& file : found)
+    if (!fs::remove(file, error) && error) fail(file.string(), "cannot remove: " + error.message());
+}
+
+std::uint64_t free_bytes(const std::string& folder) {
+  struct statvfs info {};
+  if (::statvfs(folder.c_str(), &info) != 0) fail_errno(folder, "cannot find the free space", errno);
+  return static_cast<std::uint64_t>(info.f_bavail) * static_cast<std::uint64_t>(info.f_frsize);
+}
+
+void copy_file(const std::string& from, const std::string& to) {
+  constexpr std::uint64_t slab_bytes = 4 << 20;
+  const input_file in(from);
+  output_file out(to);
+  std::vector<std::byte> buffer;
+  for (std::uint64_t at = 0; at < in.size(); at += buffer.size()) {
+    buffer.resize(static_cast<std::size_t>(std::min(slab_bytes, in.size() - at)));
+    in.read(at, buffer);
+    out.write(at, buffer);
+  }
+  in.require_unchanged();
+  out.commit();
 }
 
 bool same_file(const std::string& a, const std::string& b) {

@@ -37,13 +37,19 @@ class input_file {
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }  ///< when it was opened
 
+  [[nodiscard]] std::int64_t modified() const noexcept { return modified_; }  ///< ns since 1970, when it was opened
+
   /// All of `bytes` or a file_error.
   void read(std::uint64_t offset, std::span<std::byte> bytes) const;
+
+  /// Throws a file_error where size or time of modification are not those of the opening.
+  void require_unchanged() const;
 
  private:
   std::string path_;
   int fd_ = -1;
   std::uint64_t size_ = 0;
+  std::int64_t modified_ = 0;
 };
 
 /// A file under a temporary name in the folder of its final one. A symbolic link is followed; anything that exists and is
@@ -70,6 +76,29 @@ class output_file {
   int fd_ = -1;
   bool committed_ = false;
 };
+
+/// Held by one process at a time, and by none after its end, however it ends: flock on a file that stays.
+/// Where the file system has no locks, everybody holds it.
+class file_lock {
+ public:
+  /// @throws file_error where another process holds it.
+  explicit file_lock(std::string path);
+  ~file_lock();
+  file_lock(const file_lock&) = delete;
+  file_lock& operator=(const file_lock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
+/// Removes what processes that were killed have left of an output_file called `path`.
+void remove_temporaries(const std::string& path);
+
+/// Bytes that may still be written in the file system of `folder`.
+[[nodiscard]] std::uint64_t free_bytes(const std::string& folder);
+
+/// Copies a regular file, a slab at a time; the copy appears complete or not at all.
+void copy_file(const std::string& from, const std::string& to);
 
 /// Do both paths name one file? One that does not exist yet counts by its path.
 [[nodiscard]] bool same_file(const std::string& a, const std::string& b);

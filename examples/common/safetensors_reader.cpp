@@ -5,6 +5,7 @@
 #include <array>
 
 #include "common/byte_order.hpp"
+#include "common/hash.hpp"
 
 namespace mxfp4::tools {
 
@@ -25,6 +26,7 @@ safetensors_reader::safetensors_reader(const std::string& path) : file_(path) {
   std::string text(header_bytes, '\0');
   file_.read(length_bytes, std::as_writable_bytes(std::span(text)));
   data_begin_ = length_bytes + header_bytes;
+  header_hash_ = fnv1a(text);
   header_ = parse_header(text, file_.size() - data_begin_, path);
   for (const tensor_info& t : header_.tensors) by_name_.emplace(t.name, &t);
 }

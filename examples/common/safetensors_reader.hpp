@@ -21,6 +21,9 @@ class safetensors_reader {
 
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_.size(); }
+  [[nodiscard]] std::int64_t modified() const noexcept { return file_.modified(); }  ///< ns since 1970
+  [[nodiscard]] std::uint64_t header_hash() const noexcept { return header_hash_; }  ///< FNV-1a of the header's text
+  void require_unchanged() const { file_.require_unchanged(); }                      ///< see input_file
   [[nodiscard]] const safetensors_header& header() const noexcept { return header_; }
   [[nodiscard]] const tensor_info* find(std::string_view name) const;  ///< nullptr where there is none
 
@@ -29,7 +32,7 @@ class safetensors_reader {
 
  private:
   input_file file_;
-  std::uint64_t data_begin_ = 0;
+  std::uint64_t data_begin_ = 0, header_hash_ = 0;
   safetensors_header header_;
   std::unordered_map<std::string_view, const tensor_info*> by_name_;
 };
