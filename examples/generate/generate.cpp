@@ -1,8 +1,9 @@
-// examples/generate/generate.cpp -- mxfp4_generate: a checkpoint file with weights of expert shape, from nothing.
+// examples/generate/generate.cpp -- mxfp4_generate: a file with weights of expert shape, or a whole checkpoint, from nothing.
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a mixture-of-experts checkpoint holds: experts of N(0, 0.02) weights in FP8 e4m3 with one scale per 128 x 128
 // block, a router in F32, a norm in BF16; names and shapes of MiniMax-M2. The bytes depend on the seed alone.
+// --checkpoint: a directory with all the tensors of such a model, small; see checkpoint.hpp.
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "common/tensor_io.hpp"
+#include "generate/checkpoint.hpp"
 #include "generate/exact_normal.hpp"
 
 namespace mxfp4::tools {
@@ -24,6 +26,8 @@ struct generate_options {
   std::string output, format = "fp8";
   int experts = 2;
   std::uint64_t seed = 1;
+  bool whole_checkpoint = false;
+  checkpoint_options checkpoint{{512, 256, 128, 2, 4, 2, 64, 0, 2, true}, 3, 1};
 };
 
 /// The next number of N(0, sigma). One rounding to double, one to float: IEEE, hence the same everywhere.
@@ -94,6 +98,18 @@ void generate(const generate_options& options) {
               options.format.c_str(), static_cast<double>(out.file_bytes()) / 1e6);
 }
 
+void generate_directory(const generate_options& options) {
+  checkpoint_options checkpoint = options.checkpoint;
+  checkpoint.shape.experts = options.experts;
+  checkpoint.shape.experts_per_token = std::min<std::int64_t>(checkpoint.shape.experts_per_token, options.experts);
+  checkpoint.shape.fp8 = options.format == "fp8";
+  checkpoint.seed = options.seed;
+  const std::uint64_t bytes = generate_checkpoint(options.output, checkpoint);
+  std::printf("%s: %lld layers of %d experts in %s, %d shards, %.2f MB\n", options.output.c_str(),
+              static_cast<long long>(checkpoint.shape.layers), options.experts, options.format.c_str(),
+              checkpoint.shards, static_cast<double>(bytes) / 1e6);
+}
+
 }  // namespace
 
 }  // namespace mxfp4::tools
@@ -103,18 +119,42 @@ int main(int argc, char** argv) {
   CLI::App app{
       "A safetensors file with weights of expert shape, N(0, 0.02) through FP8; the same bytes on every machine"};
   app.name("mxfp4_generate");
-  app.add_option("OUT", options.output, "Output: a .safetensors file")->required()->type_name("FILE");
+  app.add_option("OUT", options.output, "Output: a .safetensors file; with --checkpoint a directory")
+      ->required()
+      ->type_name("PATH");
   app.add_option("--format", options.format,
                  "Experts as F8_E4M3 with 128 x 128 block scales, or as BF16 with the same values")
       ->check(CLI::IsMember({"fp8", "bf16"}))
       ->capture_default_str();
-  app.add_option("--experts", options.experts, "Number of experts, 14 million weights each")
+  app.add_option("--experts", options.experts,
+                 "Number of experts (a layer), 14 million weights each without --checkpoint")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
   app.add_option("--seed", options.seed, "Seed of the random numbers")->capture_default_str();
+  CLI::Option* whole = app.add_flag("--checkpoint", options.whole_checkpoint,
+                                    "A directory with all tensors of a MiniMax-M2, in these dimensions:");
+  mxfp4::tools::minimax_m2_shape& shape = options.checkpoint.shape;
+  const auto add_dimension = [&](const char* name, std::int64_t& value, const char* what, std::int64_t unit) {
+    app.add_option(name, value, what)
+        ->check(CLI::Range(unit, std::int64_t{1} << 20))
+        ->needs(whole)
+        ->capture_default_str();
+  };
+  add_dimension("--layers", shape.layers, "Number of layers", 1);
+  add_dimension("--hidden", shape.hidden, "Hidden size", 32);
+  add_dimension("--intermediate", shape.intermediate, "Intermediate size of an expert", 32);
+  add_dimension("--vocabulary", shape.vocabulary, "Size of the vocabulary", 1);
+  add_dimension("--heads", shape.heads, "Attention heads", 1);
+  add_dimension("--key-value-heads", shape.key_value_heads, "Key and value heads", 1);
+  add_dimension("--head-dim", shape.head_dim, "Dimension of a head", 2);
+  app.add_option("--shards", options.checkpoint.shards, "Number of files")
+      ->check(CLI::Range(1, 1000))
+      ->needs(whole)
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
-    mxfp4::tools::generate(options);
+    if (options.whole_checkpoint) mxfp4::tools::generate_directory(options);
+    else mxfp4::tools::generate(options);
     return 0;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
