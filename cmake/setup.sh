@@ -20,6 +20,7 @@ deps=$PWD/build/deps
 #   packages no command to look for; needs root. In a group that was asked for: group
 #   headers  may come from any newer suite, because nothing in it is compiled
 #   library  compiled: from this release or its backports only, a newer release's would want a newer libc
+#   foreign  the same for another processor, which the package's name ends with: into build/deps/<processor>
 wanted='
 must     g++             12       g++
 must     cmake           3.25     cmake
@@ -44,7 +45,9 @@ group    plots           -        python3-matplotlib python3-numpy'
   [cross]='
 group    aarch64         -        g++-aarch64-linux-gnu
 group    s390x           -        g++-s390x-linux-gnu
-group    qemu            -        qemu-user'
+group    qemu            -        qemu-user
+foreign  Catch2-arm64    3.7      libcatch2-dev:arm64
+foreign  Catch2-s390x    3.7      libcatch2-dev:s390x'
   [interop]='
 group    venv            -        python3-venv
 group    OpenMPI         -        libopenmpi-dev openmpi-bin'
@@ -90,7 +93,7 @@ is_here() {   # KIND NAME LEAST PACKAGES
   local package
   case $1 in
     must | tool) at_least "$(tool_version "$2")" "$3" ;;
-    headers | library) at_least "${version[${4%% *}]:-}" "$3" ;;
+    headers | library | foreign) at_least "${version[${4%% *}]:-}" "$3" ;;
     *) for package in $4; do [[ -n ${version[$package]:-} ]] || return; done ;;
   esac
 }
@@ -117,7 +120,7 @@ report() {   # false where something is missing that was asked for
       esac
     else
       case $kind in
-        headers | library) found='not found' from="no suite has $package >= $least: CMake will fetch it, pinned by hash" ;;
+        headers | library | foreign) found='not found' from="no suite has $package >= $least: CMake will fetch it, pinned by hash" ;;
         *) found=MISSING from="call this as root, or ask for: apt-get install $packages" ;;
       esac
       [[ ! $kind =~ ^(must|group)$ ]] || complete=false
@@ -144,7 +147,7 @@ install_ordinary() {
   local line kind name least packages package install=()
   for line in "${missing[@]}"; do
     read -r kind name least packages <<<"$line"
-    at_least "$(candidate "${packages%% *}")" "$least" || continue
+    [[ $kind != foreign ]] && at_least "$(candidate "${packages%% *}")" "$least" || continue
     for package in $packages; do [[ -z $(candidate "$package") ]] || install+=("$package"); done
   done
   ((${#install[@]} == 0)) || apt_root install -y --no-remove --no-install-recommends "${install[@]}" </dev/null >/dev/null
@@ -194,22 +197,28 @@ sources_for() {   # SUITE FOLDER
 }
 
 # apt with sources, lists and cache of our own.
-apt_in() {   # SUITE PROGRAM ARGUMENT...
-  local folder=$deps/apt/$1
-  "$2" -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$folder/sources" -o Dir::State::Lists="$folder/lists" \
+apt_in() {   # SUITE[:PROCESSOR] PROGRAM ARGUMENT...
+  local folder=$deps/apt/$1 processor=()
+  [[ $1 != *:* ]] || processor=(-o "APT::Architecture=${1#*:}" -o "APT::Architectures=${1#*:}")
+  "$2" "${processor[@]}" -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$folder/sources" -o Dir::State::Lists="$folder/lists" \
     -o Dir::Cache="$folder/cache" -o APT::Sandbox::User="$(id -un)" "${@:3}"
 }
 
-open_suite() {   # SUITE; reads its index the first time
+open_suite() {   # SUITE[:PROCESSOR]; reads its index the first time
   local folder=$deps/apt/$1
   [[ ! -d $folder ]] || return 0
   mkdir -p "$folder"/{sources,lists/partial,cache/archives/partial}
-  sources_for "$1" "$folder/sources"
+  sources_for "${1%:*}" "$folder/sources"
   apt_in "$1" apt-get -qq update >/dev/null 2>&1 || true   # a mirror need not carry every suite
 }
 
 unpack_from() {   # SUITE LEAST PACKAGES; false where the suite has no such version
-  local suite=$1 least=$2 packages=$3 package found
+  local suite=$1 least=$2 packages=$3 package found processor= into=$deps
+  if [[ $packages == *:* ]]; then
+    processor=:${packages#*:} packages=${packages%:*}
+    suite+=$processor into+=/${processor#:}
+    mkdir -p "$into"
+  fi
   open_suite "$suite"
   found=$(apt_in "$suite" apt-cache madison "${packages%% *}" 2>/dev/null | awk 'NR == 1 { print $3 }')
   at_least "${found#*:}" "$least" || return 1
@@ -219,9 +228,9 @@ unpack_from() {   # SUITE LEAST PACKAGES; false where the suite has no such vers
     (cd "$debs" && apt_in "$suite" apt-get -qq download "$package" >/dev/null 2>&1) || [[ $package != "${packages%% *}" ]] || return 1
   done
   for package in "$debs"/*.deb; do
-    dpkg -x "$package" "$deps"
+    dpkg -x "$package" "$into"
     found=$(dpkg-deb --field "$package" Version)
-    echo "$(dpkg-deb --field "$package" Package) ${found#*:} $suite" >>"$deps/packages"
+    echo "$(dpkg-deb --field "$package" Package)$processor ${found#*:} ${suite%:*}" >>"$deps/packages"
   done
 }
 
@@ -229,10 +238,10 @@ for line in "${missing[@]}"; do
   read -r kind name least packages <<<"$line"
   case $kind in
     headers) suites="$codename $codename-backports $newer" ;;
-    library) suites="$codename $codename-backports" ;;
+    library | foreign) suites="$codename $codename-backports" ;;
     *) continue ;;
   esac
-  found=$(candidate "${packages%% *}")
+  found=$(candidate "${packages%%[ :]*}")
   [[ -z $found ]] || at_least "$found" "$least" || suites=${suites#"$codename "}   # known to be too old there
   for suite in $suites; do
     if unpack_from "$suite" "$least" "$packages"; then break; fi

@@ -119,18 +119,14 @@ TEST_CASE("cli: decode gives the values of every dialect, for every code and sca
     CHECK(o.out == "256 blocks to " + to + ", dialect " + dialect + "\n");
     return read_text(folder / "out");
   };
-  const auto f32 = [](const std::string& text, std::size_t i) {
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, text.data() + 4 * i, 4);
-    return bits;
-  };
   const auto is_nan = [](std::uint32_t bits) { return (bits & 0x7FFFFFFFu) > 0x7F800000u; };
   const auto compare = [&](const std::string& text, const std::vector<std::uint32_t>& expected) {
     REQUIRE(text.size() == 256u * 32 * 4);
+    const std::vector<std::uint32_t> values = values_of<std::uint32_t>(text);
     int wrong = 0;
     for (std::size_t s = 0; s < 256; ++s)
       for (std::size_t i = 0; i < 32; ++i) {
-        const std::uint32_t got = f32(text, 32 * s + i), want = expected[16 * s + i % 16];
+        const std::uint32_t got = values[32 * s + i], want = expected[16 * s + i % 16];
         wrong += got == want || (is_nan(got) && is_nan(want)) ? 0 : 1;
       }
     CHECK(wrong == 0);
@@ -143,10 +139,10 @@ TEST_CASE("cli: decode gives the values of every dialect, for every code and sca
     const std::vector<std::uint16_t> expected = load<std::uint16_t>(peer);
     const std::string text = decode("bf16", "inf_at_255");
     REQUIRE(text.size() == 256u * 32 * 2);
+    const std::vector<std::uint16_t> values = values_of<std::uint16_t>(text);
     int wrong = 0;
     for (std::size_t i = 0; i < 256u * 32; ++i) {
-      std::uint16_t got = 0;
-      std::memcpy(&got, text.data() + 2 * i, 2);
+      const std::uint16_t got = values[i];
       const std::uint16_t want = expected[i / 32 * 16 + i % 16];
       const bool both_nan = (got & 0x7FFF) > 0x7F80 && (want & 0x7FFF) > 0x7F80;
       wrong += got == want || both_nan ? 0 : 1;

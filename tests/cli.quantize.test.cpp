@@ -435,10 +435,8 @@ TEST_CASE("cli.silero: a trained network, there and back", "[cli][silero]") {
   const safetensors_reader back(folder / "back");
   for (const char* name : {"lstm_cell.weight_ih", "lstm_cell.weight_hh"}) {
     CAPTURE(name);
-    std::vector<float> w(512 * 128);
-    const std::string data = data_of(before, name);
-    REQUIRE(data.size() == 4 * w.size());
-    std::memcpy(w.data(), data.data(), data.size());
+    const std::vector<float> w = values_of<float>(data_of(before, name));
+    REQUIRE(w.size() == 512 * 128);
     const auto [codes, scales] = by_library<recipe::ocp>(w, 512, 128);
     CHECK(data_of(after, std::string(name) + "_packed") == codes);
     CHECK(data_of(after, std::string(name) + "_scale") == scales);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include <iterator>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mxfp4::test {
@@ -64,11 +66,26 @@ inline std::string write_text(const std::string& path, const std::string& bytes)
   return path;
 }
 
+/// Elements of `size` bytes between the order of this machine and that of files, which are little-endian.
+inline std::string in_other_order(std::string bytes, std::size_t size) {
+  if (std::endian::native == std::endian::big)
+    for (std::size_t at = 0; at + size <= bytes.size(); at += size)
+      std::reverse(bytes.data() + at, bytes.data() + at + size);
+  return bytes;
+}
+/// What a file holds of these values, and the other way round.
 template <class T>
 std::string bytes_of(const std::vector<T>& values) {
   std::string bytes(values.size() * sizeof(T), '\0');
   if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
+  return in_other_order(std::move(bytes), sizeof(T));
+}
+template <class T>
+std::vector<T> values_of(const std::string& bytes) {
+  std::vector<T> values(bytes.size() / sizeof(T));
+  const std::string here = in_other_order(bytes, sizeof(T));
+  if (!values.empty()) std::memcpy(values.data(), here.data(), values.size() * sizeof(T));
+  return values;
 }
 
 /// A safetensors file by hand: length, header, data, whatever they say.

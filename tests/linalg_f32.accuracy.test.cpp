@@ -161,12 +161,12 @@ TEMPLATE_LIST_TEST_CASE("gemm: one chain of FMAs in ascending k, from a view and
           volatile float sum = accumulate ? 77.0f : 0.0f;  // volatile: no contraction by the compiler
           for (std::int64_t i = 0; i < k; ++i) {
             const float weight = decode_weight(static_cast<e2m1>(w.code(c, i)), static_cast<e8m0>(w.scale(c, i / 32)));
-#if defined(__FMA__) || defined(__aarch64__)
-            sum = std::fma(weight, x.at(r, i), sum);
-#else
-            volatile const float term = weight * x.at(r, i);
-            sum = sum + term;
-#endif
+            if (simd::fuses<simd::native_arch>) {
+              sum = std::fma(weight, x.at(r, i), sum);
+            } else {
+              volatile const float term = weight * x.at(r, i);
+              sum = sum + term;
+            }
           }
           expected[static_cast<std::size_t>(r * (n + gap) + c)] = sum;
         }

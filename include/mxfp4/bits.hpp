@@ -43,7 +43,7 @@ template <class To, class From>
 }
 
 /// Bits of |x| * 2^k, where `magnitude` holds the bits of a normal |x| or of zero. Overflow gives infinity.
-/// A subnormal result must be exact: the callers' values have at most three significant bits and stay above 2^-147.
+/// A subnormal result must be exact: the callers' values have at most four significant bits and stay above 2^-146.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint32_t ldexp_bits(std::uint32_t magnitude, int k) noexcept {
   if (magnitude == 0) return 0;
   const int exponent = static_cast<int>(magnitude >> f32_mantissa_bits) + k;

@@ -82,8 +82,8 @@ void finish_sums(const group_sums& sums, const int8_activations& x, std::int64_t
     const floats scale(x.finish(group)[t]);
     for (int r = 0; r < tile_rows; r += static_cast<int>(floats::size)) {
       const floats sum = floats::load_aligned(sums.at[t] + r);
-      const floats value = onto_y ? xsimd::fma(sum, scale, floats::load_aligned(result + r)) : sum * scale;
-      xsimd::select(value == value, value, nan).store_aligned(result + r);
+      const floats value = onto_y ? simd::fma(sum, scale, floats::load_aligned(result + r)) : sum * scale;
+      simd::select(value == value, value, nan).store_aligned(result + r);
     }
     if (rows == tile_rows) std::memcpy(out, result, sizeof result);  // a size that is known is one store
     else std::memcpy(out, result, bytes);

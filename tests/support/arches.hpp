@@ -1,14 +1,14 @@
 // tests/support/arches.hpp -- every architecture that this translation unit's flags allow, for kernels to be tried on.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A unit compiled for AVX-512 runs the AVX2 and SSE2 texts too.
+// A unit compiled for AVX-512 runs the AVX2 and SSE2 texts too. Plain C++ is tried in the units of the lowest flags.
 #pragma once
 
 #include <cstddef>
 #include <tuple>
 #include <type_traits>
 
-#include "mxfp4/simd/isa.hpp"
+#include "mxfp4/simd/batch.hpp"
 
 namespace mxfp4::test {
 
@@ -16,21 +16,22 @@ namespace mxfp4::test {
 using arches = std::tuple<xsimd::sse2, xsimd::fma3<xsimd::avx2>, xsimd::avx512bw, simd::native_arch>;
 #elif defined(__AVX2__) && defined(__FMA__)
 using arches = std::tuple<xsimd::sse2, simd::native_arch>;
+#elif defined(__SSE2__) || defined(__aarch64__)
+using arches = std::tuple<simd::native_arch, simd::scalar_arch>;
 #else
-using arches = std::tuple<simd::native_arch>;
+using arches = std::tuple<simd::scalar_arch>;
 #endif
 
-/// Does xsimd::fma round once there?
-template <class Arch>
-inline constexpr bool fuses = !std::is_same_v<Arch, xsimd::sse2>;
+using simd::fuses;
 
 /// Calls f.operator()<Arch>(name) for the plain C++ path and for each of `arches`.
 template <class F>
 void for_each_arch(F&& f) {
   f.template operator()<simd::scalar_arch>("scalar");
-  [&]<class... Arch>(std::tuple<Arch...>*) {
-    (f.template operator()<Arch>(Arch::name()), ...);
-  }(static_cast<arches*>(nullptr));
+  const auto run = [&]<class Arch>(std::type_identity<Arch>) {
+    if constexpr (!std::is_same_v<Arch, simd::scalar_arch>) f.template operator()<Arch>(Arch::name());
+  };
+  [&]<class... Arch>(std::tuple<Arch...>*) { (run(std::type_identity<Arch>{}), ...); }(static_cast<arches*>(nullptr));
 }
 
 /// Has this CPU what the translation unit was compiled for? If not, the test has nothing to run on.

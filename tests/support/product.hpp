@@ -11,6 +11,7 @@
 #include "mxfp4/packed_tiles.hpp"
 #include "mxfp4/reference.hpp"
 #include "support/matrix.hpp"
+#include "support/oracle.hpp"
 
 namespace mxfp4::test {
 
@@ -20,6 +21,9 @@ inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) 
   return a.size() == b.size() &&
          std::equal(a.begin(), a.end(), b.begin(), [](float x, float y) { return same_bits(x, y); });
 }
+
+/// Equal as numbers: -0 is +0.
+inline bool same_numbers(const std::vector<float>& a, const std::vector<float>& b) { return a == b; }
 
 /// tile16x32_v1 written down from its definition: lines of 4 bytes a row, element 4g + i low, 16 + 4g + i high.
 class tiles_of {

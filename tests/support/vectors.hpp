@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -13,15 +15,27 @@
 
 namespace mxfp4::test {
 
-/// The bytes of tests/vectors/<name>; an absent file is an error, never a skipped test.
+/// Bytes of an element, by the file's suffix: .u8, .bf16, .f32, ...
+inline std::size_t element_bytes(const std::string& name) {
+  const std::string type = name.substr(name.find_last_of('.') + 1);
+  const bool wide = type == "f32" || type == "u32" || type == "i32", half = type.ends_with("f16") || type == "u16";
+  return wide ? 4 : half ? 2 : 1;
+}
+
+/// The bytes of tests/vectors/<name>, whose elements are little-endian, in the order of this machine. An absent file is an
+/// error, never a skipped test.
 inline std::vector<std::uint8_t> load_bytes(const std::string& name) {
   const std::string path = std::string(MXFP4_TEST_VECTORS) + "/" + name;
   std::ifstream file(path, std::ios::binary);
   if (!file) throw std::runtime_error("cannot open the test vectors " + path);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::vector<std::uint8_t> bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (std::endian::native == std::endian::big)
+    for (auto at = bytes.begin(); at != bytes.end(); at += static_cast<std::ptrdiff_t>(element_bytes(name)))
+      std::reverse(at, at + static_cast<std::ptrdiff_t>(element_bytes(name)));
+  return bytes;
 }
 
-/// The same as little-endian elements of T.
+/// The same as elements of T.
 template <class T>
 std::vector<T> load(const std::string& name) {
   const std::vector<std::uint8_t> bytes = load_bytes(name);

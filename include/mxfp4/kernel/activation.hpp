@@ -3,7 +3,7 @@
 //
 // The definition is activation.hpp's encode_mxint8 and encode_int8; these loops give the same bits under the default
 // rounding mode (nearest even).
-// Reads: activation.hpp, executor.hpp, simd/isa.hpp.  Read by: linalg_int8.hpp.
+// Reads: activation.hpp, executor.hpp, simd/batch.hpp.  Read by: linalg_int8.hpp.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 #include "mxfp4/activation.hpp"
 #include "mxfp4/executor.hpp"
 #include "mxfp4/float_types.hpp"
-#include "mxfp4/simd/isa.hpp"
+#include "mxfp4/simd/batch.hpp"
 
 namespace mxfp4 {
 namespace kernel {
@@ -21,32 +21,32 @@ inline namespace MXFP4_ISA_NS {
 /// The largest magnitude of a block as f32 bits; NaN and infinity are larger than any number.
 template <class Arch>
 [[nodiscard]] MXFP4_INLINE std::uint32_t amax_bits(const float (&x)[block_size]) noexcept {
-  using ints = xsimd::batch<std::int32_t, Arch>;
-  using floats = xsimd::batch<float, Arch>;
+  using ints = simd::batch<std::int32_t, Arch>;
+  using floats = simd::batch<float, Arch>;
   const ints magnitude(static_cast<std::int32_t>(mxfp4::detail::f32_abs_mask));
   ints largest(0);
   for (int i = 0; i < block_size; i += static_cast<int>(ints::size))
-    largest = xsimd::max(largest, xsimd::bitwise_cast<std::int32_t>(floats::load_aligned(x + i)) & magnitude);
-  return static_cast<std::uint32_t>(xsimd::reduce_max(largest));
+    largest = simd::max(largest, simd::bitwise_cast<std::int32_t>(floats::load_aligned(x + i)) & magnitude);
+  return static_cast<std::uint32_t>(simd::reduce_max(largest));
 }
 
 /// Nearest integers of x * factor, clamped to +-127, and their sum.
 template <class Arch>
 [[nodiscard]] MXFP4_INLINE mxfp4::detail::int8_block round_block(const float (&x)[block_size], float factor) noexcept {
-  using ints = xsimd::batch<std::int32_t, Arch>;
-  using floats = xsimd::batch<float, Arch>;
+  using ints = simd::batch<std::int32_t, Arch>;
+  using floats = simd::batch<float, Arch>;
   alignas(64) std::int32_t wide[block_size];
   const ints limit(mxfp4::detail::int8_max);
   ints sum(0);
   for (int i = 0; i < block_size; i += static_cast<int>(ints::size)) {
-    const ints nearest = xsimd::nearbyint_as_int(floats::load_aligned(x + i) * floats(factor));
-    const ints code = xsimd::max(xsimd::min(nearest, limit), -limit);
+    const ints nearest = simd::nearbyint_as_int(floats::load_aligned(x + i) * floats(factor));
+    const ints code = simd::max(simd::min(nearest, limit), -limit);
     code.store_aligned(wide + i);
     sum += code;
   }
   mxfp4::detail::int8_block b;
   for (int i = 0; i < block_size; ++i) b.code[i] = static_cast<std::int8_t>(wide[i]);
-  b.sum = xsimd::reduce_add(sum);
+  b.sum = simd::reduce_add(sum);
   return b;
 }
 

@@ -57,7 +57,7 @@ void multiply_panels(const float* weights, const float* tokens, std::int64_t col
     for (int m = 0; m < M; ++m) {
       const floats x(tokens[k * token_stride + m]);
 #pragma GCC unroll 4
-      for (int n = 0; n < columns; ++n) sum[m][n] = xsimd::fma(w[n], x, sum[m][n]);
+      for (int n = 0; n < columns; ++n) sum[m][n] = simd::fma(w[n], x, sum[m][n]);
     }
   }
 #pragma GCC unroll 8
@@ -104,10 +104,10 @@ void multiply_tile(const float* weights, const float* tokens, std::int64_t cols,
 
 }  // namespace detail
 
-/// Y = X W^T or Y += X W^T, W from a view_source or a packed_source. Arguments are checked by the caller.
-template <class Arch, class Source, class T>
-void gemm_f32(const Source& w, const dense_view<T>& x, const dense_view<float>& y, bool accumulate,
-              executor_ref executor) {
+/// Y = X W^T or Y += X W^T, W from a view_source or a packed_source, X a dense_view. Arguments are
+/// checked by the caller.
+template <class Arch, class Source, class X>
+void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accumulate, executor_ref executor) {
   using tile = detail::register_tile<Arch>;
   constexpr std::int64_t task_rows = tile::task_tiles * tile_rows;
   const std::int64_t all_tiles = mxfp4::detail::bands(w.rows(), tile_rows);

@@ -29,11 +29,11 @@ template <class Arch>
 inline constexpr int gemv_rows = lanes<Arch> / 2;
 
 /// A block of x in the order of `dot_rows`: what low nibbles meet, then what high nibbles meet.
-template <class Arch, nibble_order Order, class T>
-void widen_for_rows(const T* x, std::int64_t cols, float* panel) noexcept {
+template <class Arch, nibble_order Order, class X>
+void widen_for_rows(X x, std::int64_t cols, float* panel) noexcept {
   for (std::int64_t k = 0; k < cols; k += block_size) {
     alignas(64) float wide[block_size];
-    for (int i = 0; i < block_size; i += lanes<Arch>) simd::load_widened<Arch, T>(x + k + i).store_aligned(wide + i);
+    for (int i = 0; i < block_size; i += lanes<Arch>) simd::load_widened<Arch>(x + (k + i)).store_aligned(wide + i);
     for (int i = 0; i < block_size; ++i)
       panel[k + (Order::is_high(i) ? block_code_bytes : 0) + Order::byte_of(i)] = wide[i];
   }
@@ -67,14 +67,14 @@ void dot_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t cou
       for (int r = 0; r < R; ++r) {
         const simd::table16<Arch> values(simd::decode_rows<float, Dialect>[scales[r][scale]].value);
         const simd::words<Arch> bytes = simd::detail::load_words<Arch>(codes[r] + code + part);
-        sum[r][0] = xsimd::fma(values[bytes], x_low, sum[r][0]);
-        sum[r][1] = xsimd::fma(values[bytes >> 4], x_high, sum[r][1]);
+        sum[r][0] = simd::fma(values[bytes], x_low, sum[r][0]);
+        sum[r][1] = simd::fma(values[bytes >> 4], x_high, sum[r][1]);
       }
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
-    if (r < count) y[r] = xsimd::reduce_add(sum[r][0] + sum[r][1]) + (add ? y[r] : 0.0f);
+    if (r < count) y[r] = simd::reduce_add(sum[r][0] + sum[r][1]) + (add ? y[r] : 0.0f);
 }
 
 /// y[0 .. 16) of one tile. `small`: no |x| reaches gemv_large, so that the sum of a block stays finite.
@@ -100,7 +100,7 @@ void dot_tile(const packed_tiles& w, std::int64_t tile, std::int64_t first, std:
         alignas(64) float panel[block_size * tile_rows];
         decode_tile<Arch, half_split, Dialect>(codes, scales, panel);
         for (int k = 0; k < block_size; ++k)
-          sum[part] = xsimd::fma(floats::load_aligned(panel + tile_rows * k + part * V), floats(x[k]), sum[part]);
+          sum[part] = simd::fma(floats::load_aligned(panel + tile_rows * k + part * V), floats(x[k]), sum[part]);
         continue;
       }
       floats chain[4];
@@ -111,11 +111,11 @@ void dot_tile(const packed_tiles& w, std::int64_t tile, std::int64_t first, std:
         for (int i = 0; i < 4; ++i) {
           const floats low = values[line >> (8 * i)], high = values[line >> (8 * i + 4)];
           const floats x_low(x[4 * g + i]), x_high(x[16 + 4 * g + i]);
-          chain[i] = g == 0 ? low * x_low : xsimd::fma(low, x_low, chain[i]);
-          chain[i] = xsimd::fma(high, x_high, chain[i]);
+          chain[i] = g == 0 ? low * x_low : simd::fma(low, x_low, chain[i]);
+          chain[i] = simd::fma(high, x_high, chain[i]);
         }
       }
-      sum[part] = xsimd::fma((chain[0] + chain[1]) + (chain[2] + chain[3]), scale.half(), sum[part]);
+      sum[part] = simd::fma((chain[0] + chain[1]) + (chain[2] + chain[3]), scale.half(), sum[part]);
     }
   }
 #pragma GCC unroll 4
@@ -134,9 +134,9 @@ inline constexpr std::uint32_t gemv_large = std::uint32_t{127 + 118} << 23;
 
 }  // namespace detail
 
-/// y = W x or y += W x. Arguments are checked by the caller.
-template <class Arch, decode_dialect Dialect, block_layout Layout, class T>
-void gemv_f32(const const_mx_view<Layout>& w, const T* x, float* y, bool accumulate, executor_ref executor) {
+/// y = W x or y += W x; x is a pointer or an mxfp8_row. Arguments are checked by the caller.
+template <class Arch, decode_dialect Dialect, block_layout Layout, class X>
+void gemv_f32(const const_mx_view<Layout>& w, X x, float* y, bool accumulate, executor_ref executor) {
   alignas(64) float panel[gemv_columns];
   detail::for_each_pass(w.cols, gemv_columns, accumulate, [&](std::int64_t done, std::int64_t cols, bool add) {
     detail::widen_for_rows<Arch, typename Layout::order>(x + done, cols, panel);
@@ -150,12 +150,12 @@ void gemv_f32(const const_mx_view<Layout>& w, const T* x, float* y, bool accumul
 }
 
 /// The same for packed weights.
-template <class Arch, decode_dialect Dialect, class T>
-void gemv_f32(const packed_tiles& w, const T* x, float* y, bool accumulate, executor_ref executor) {
+template <class Arch, decode_dialect Dialect, class X>
+void gemv_f32(const packed_tiles& w, X x, float* y, bool accumulate, executor_ref executor) {
   alignas(64) float panel[gemv_columns];
   detail::for_each_pass(w.cols(), gemv_columns, accumulate, [&](std::int64_t done, std::int64_t cols, bool add) {
     for (std::int64_t k = 0; k < cols; k += detail::lanes<Arch>)
-      simd::load_widened<Arch, T>(x + done + k).store_aligned(panel + k);
+      simd::load_widened<Arch>(x + (done + k)).store_aligned(panel + k);
     const bool small = detail::all_small(panel, cols);
     executor.run(detail::task_count(w.rows, gemv_task_rows), [&](std::size_t task) noexcept {
       const std::int64_t top = static_cast<std::int64_t>(task) * gemv_task_rows;

@@ -44,11 +44,11 @@ struct row_scales {
   MXFP4_INLINE explicit row_scales(const std::uint8_t* from) noexcept : byte(simd::detail::load_words<Arch>(from)) {}
   [[nodiscard]] MXFP4_INLINE bool plain() const noexcept {
     using u = simd::words<Arch>;
-    return xsimd::all(byte - u(plain_scale_min) <= u(plain_scale_max - plain_scale_min));
+    return simd::all(byte - u(plain_scale_min) <= u(plain_scale_max - plain_scale_min));
   }
   /// 2^(byte - 128), the factor of doubled_values; plain() only.
   [[nodiscard]] MXFP4_INLINE simd::floats<Arch> half() const noexcept {
-    return xsimd::bitwise_cast<float>((byte - simd::words<Arch>(1u)) << 23);
+    return simd::bitwise_cast<float>((byte - simd::words<Arch>(1u)) << 23);
   }
 };
 
@@ -160,14 +160,14 @@ struct view_source {
 };
 
 /// Tokens `top` .. top + count of x, columns `first` .. first + cols -> panel[cols][Stride], widened.
-template <class Arch, int Stride, class T>
-void widen_tokens(const dense_view<T>& x, std::int64_t top, std::int64_t count, std::int64_t first, std::int64_t cols,
+template <class Arch, int Stride, class X>
+void widen_tokens(const X& x, std::int64_t top, std::int64_t count, std::int64_t first, std::int64_t cols,
                   float* panel) noexcept {
   for (std::int64_t m = 0; m < count; ++m) {
-    const T* const from = x.row(top + m) + first;
+    const auto from = x.row(top + m) + first;
     for (std::int64_t k = 0; k < cols; k += lanes<Arch>) {  // 32 divides cols
       alignas(64) float wide[lanes<Arch>];
-      simd::load_widened<Arch, std::remove_const_t<T>>(from + k).store_aligned(wide);
+      simd::load_widened<Arch>(from + k).store_aligned(wide);
       for (int i = 0; i < lanes<Arch>; ++i) panel[(k + i) * Stride + m] = wide[i];
     }
   }

@@ -91,8 +91,8 @@ template <class Arch, bool MultiplyScales>
 [[nodiscard]] MXFP4_INLINE simd::float_lanes<Arch> factor(const simd::int_lanes<Arch>& weight_scale,
                                                           std::int32_t word) noexcept {
   if constexpr (MultiplyScales)
-    return xsimd::bitwise_cast<float>(weight_scale) * simd::float_lanes<Arch>(mxfp4::detail::bit_cast<float>(word));
-  else return xsimd::bitwise_cast<float>(weight_scale + simd::int_lanes<Arch>(word));
+    return simd::bitwise_cast<float>(weight_scale) * simd::float_lanes<Arch>(mxfp4::detail::bit_cast<float>(word));
+  else return simd::bitwise_cast<float>(weight_scale + simd::int_lanes<Arch>(word));
 }
 
 /// One block of one register of rows into the sums of `Tokens` tokens; x points at the first of them in quad 0.
@@ -115,8 +115,8 @@ MXFP4_INLINE void add_block(const block_weights<Arch>& weights, const simd::int_
     }
     MXFP4_UNROLL
     for (int i = 0; i < step; ++i)
-      sums[t + i] = xsimd::fma(xsimd::to_float(dot[i].sum()),
-                               factor<Arch, MultiplyScales>(weight_scale, word(scales + t + i)), sums[t + i]);
+      sums[t + i] = simd::fma(simd::to_float(dot[i].sum()),
+                              factor<Arch, MultiplyScales>(weight_scale, word(scales + t + i)), sums[t + i]);
   }
 }
 
@@ -138,7 +138,7 @@ void multiply_part(const std::uint8_t* codes, const std::uint8_t* scales, int sm
     MXFP4_UNROLL
     for (int v = 0; v < Registers; ++v) {
       const auto weights = decode_block<Arch>(codes + 4 * v * lanes);
-      const simd::int_lanes<Arch> byte = xsimd::max(simd::widen_bytes<Arch>(scales + v * lanes), floor);
+      const simd::int_lanes<Arch> byte = simd::max(simd::widen_bytes<Arch>(scales + v * lanes), floor);
       add_block<Arch, MultiplyScales, Width, Tokens>(weights, byte << mxfp4::detail::f32_mantissa_bits, x, acc[v]);
     }
     codes += tile_block_bytes;

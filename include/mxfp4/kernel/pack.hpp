@@ -22,20 +22,24 @@ template <nibble_order Order>
 MXFP4_INLINE void to_half_split(const std::uint8_t* in, std::uint8_t* out) noexcept {
   if constexpr (std::is_same_v<Order, half_split>) {
     std::memcpy(out, in, block_code_bytes);
-  } else if constexpr (std::is_same_v<Order, low_first> && xsimd::sse2::supported()) {
-    using bytes = xsimd::batch<std::uint8_t, xsimd::sse2>;
-    using words = xsimd::batch<std::uint16_t, xsimd::sse2>;
+    return;
+  }
+#if defined(__SSE2__) || defined(__aarch64__)
+  if constexpr (std::is_same_v<Order, low_first>) {
+    using bytes = xsimd::batch<std::uint8_t, simd::register128>;
+    using words = xsimd::batch<std::uint16_t, simd::register128>;
     const bytes codes = bytes::load_unaligned(in), nibble(std::uint8_t{15});
     const bytes even = codes & nibble;
     const bytes odd = xsimd::bitwise_cast<std::uint8_t>(xsimd::bitwise_cast<std::uint16_t>(codes) >> 4) & nibble;
     const words last = xsimd::bitwise_cast<std::uint16_t>(xsimd::zip_hi(even, odd)) << 4;
     const bytes all = xsimd::zip_lo(even, odd) | xsimd::bitwise_cast<std::uint8_t>(last);
     all.store_unaligned(out);
-  } else {
-    e2m1 codes[block_size]{};
-    unpack_block<Order>(in, codes);
-    pack_block<half_split>(codes, out);
+    return;
   }
+#endif
+  e2m1 codes[block_size]{};
+  unpack_block<Order>(in, codes);
+  pack_block<half_split>(codes, out);
 }
 
 /// Blocks [first, first + blocks) of the tile that starts at row `row`, into `codes` (256 bytes a block) and `scales`

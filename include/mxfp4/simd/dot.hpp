@@ -11,13 +11,13 @@
 //   sse2                 punpck, pmaddwd                 int32 pairs
 //   neon dotprod         sdot                            int32
 //   neon                 smlal                           int16, eight quads: 8 * 12 * 127 = 12192
-// All are exact, so all are equal. Reads: isa.hpp.  Read by: kernel/int8.hpp.
+// All are exact, so all are equal. Reads: batch.hpp.  Read by: kernel/int8.hpp.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#include "mxfp4/simd/isa.hpp"
+#include "mxfp4/simd/batch.hpp"
 
 namespace mxfp4::simd {
 inline namespace MXFP4_ISA_NS {
@@ -45,11 +45,11 @@ inline constexpr dot_path dot_path_of = [] {
 }();
 
 template <class Arch>
-using byte_lanes = xsimd::batch<std::uint8_t, Arch>;
+using byte_lanes = simd::batch<std::uint8_t, Arch>;
 template <class Arch>
-using int_lanes = xsimd::batch<std::int32_t, Arch>;
+using int_lanes = simd::batch<std::int32_t, Arch>;
 template <class Arch>
-using float_lanes = xsimd::batch<float, Arch>;
+using float_lanes = simd::batch<float, Arch>;
 
 /// Rows in a register.
 template <class Arch>

@@ -21,11 +21,17 @@
 namespace mxfp4::simd {
 inline namespace MXFP4_ISA_NS {
 
-/// What the translation unit is compiled for.
-using native_arch = xsimd::default_arch;
-
 /// The plain C++ path of every primitive.
 struct scalar_arch {};
+
+/// What the translation unit is compiled for: plain C++ where it is neither x86-64 nor aarch64.
+#if defined(__SSE2__) || defined(__aarch64__)
+using native_arch = xsimd::default_arch;
+/// Its registers of 16 bytes, a block's codes.
+using register128 = std::conditional_t<std::is_base_of_v<xsimd::neon64, native_arch>, xsimd::neon64, xsimd::sse2>;
+#else
+using native_arch = scalar_arch;
+#endif
 
 template <class Arch>
 inline constexpr bool has_avx512bw = std::is_base_of_v<xsimd::avx512bw, Arch>;

@@ -5,16 +5,17 @@
 //
 //   AVX-512   vpermps: sixteen entries, four bits
 //   AVX2      vpermps twice: eight entries, three bits; bit 3 blends
+//   NEON      tbl: 64 bytes, six bits; a lane becomes the indices of its four bytes
 //   else      lane by lane
 //
-// Reads: floors 0-2, isa.hpp, widen.hpp.  Read by: kernel/f32_panel.hpp, kernel/f32_gemv.hpp.
+// Reads: floors 0-2, batch.hpp, widen.hpp.  Read by: kernel/f32_panel.hpp, kernel/f32_gemv.hpp.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <cstring>
 
-#include "mxfp4/simd/isa.hpp"
+#include "mxfp4/simd/batch.hpp"
 #include "mxfp4/simd/widen.hpp"
 
 namespace mxfp4::simd {
@@ -70,10 +71,35 @@ class table16<Arch> {
 };
 #endif
 
-/// Lanes of 32 bits from memory, no alignment asked.
+#if defined(__aarch64__)
+template <class Arch>
+  requires has_neon64<Arch>
+class table16<Arch> {
+ public:
+  MXFP4_INLINE explicit table16(const float* entries) noexcept
+      : bytes_(vld1q_u8_x4(reinterpret_cast<const std::uint8_t*>(entries))) {}
+  [[nodiscard]] MXFP4_INLINE floats<Arch> operator[](words<Arch> index) const noexcept {
+    const uint32x4_t code = vandq_u32(index, vdupq_n_u32(15));
+    const uint32x4_t places = vmlaq_n_u32(vdupq_n_u32(0x03020100u), code, 0x04040404u);
+    return vreinterpretq_f32_u8(vqtbl4q_u8(bytes_, vreinterpretq_u8_u32(places)));
+  }
+
+ private:
+  uint8x16x4_t bytes_;
+};
+#endif
+
+/// Lanes of 32 bits from memory, little-endian whatever the machine; no alignment asked.
 template <class Arch>
 [[nodiscard]] MXFP4_INLINE words<Arch> load_lines(const std::uint8_t* from) noexcept {
-  return xsimd::bitwise_cast<std::uint32_t>(xsimd::batch<std::uint8_t, Arch>::load_unaligned(from));
+  if constexpr (std::is_same_v<Arch, scalar_arch>) {
+    return words<Arch>::make([from](std::size_t i) {
+      return std::uint32_t{from[4 * i]} | std::uint32_t{from[4 * i + 1]} << 8 | std::uint32_t{from[4 * i + 2]} << 16 |
+             std::uint32_t{from[4 * i + 3]} << 24;
+    });
+  } else {
+    return simd::bitwise_cast<std::uint32_t>(simd::batch<std::uint8_t, Arch>::load_unaligned(from));
+  }
 }
 
 /// Four rows of 16 bytes -> out + 64 g, g = 0..3: bytes 4g .. 4g + 3 of each row, one row after the other.
@@ -89,6 +115,19 @@ MXFP4_INLINE void transpose_rows(const std::uint8_t* a, const std::uint8_t* b, c
   const __m128i ab_high = _mm_unpackhi_epi32(ra, rb), cd_high = _mm_unpackhi_epi32(rc, rd);
   store(2, _mm_unpacklo_epi64(ab_high, cd_high));
   store(3, _mm_unpackhi_epi64(ab_high, cd_high));
+#elif defined(__aarch64__)
+  const auto load = [](const std::uint8_t* p) { return vreinterpretq_u32_u8(vld1q_u8(p)); };
+  const auto pair = [](uint32x4_t low, uint32x4_t high) {
+    return uint64x2x2_t{{vreinterpretq_u64_u32(low), vreinterpretq_u64_u32(high)}};
+  };
+  const auto store = [out](int g, uint64x2_t line) { vst1q_u8(out + 64 * g, vreinterpretq_u8_u64(line)); };
+  const uint32x4_t ra = load(a), rb = load(b), rc = load(c), rd = load(d);
+  const uint64x2x2_t first = pair(vzip1q_u32(ra, rb), vzip1q_u32(rc, rd));
+  const uint64x2x2_t second = pair(vzip2q_u32(ra, rb), vzip2q_u32(rc, rd));
+  store(0, vzip1q_u64(first.val[0], first.val[1]));
+  store(1, vzip2q_u64(first.val[0], first.val[1]));
+  store(2, vzip1q_u64(second.val[0], second.val[1]));
+  store(3, vzip2q_u64(second.val[0], second.val[1]));
 #else
   const std::uint8_t* const rows[4] = {a, b, c, d};
   for (int r = 0; r < 4; ++r)

@@ -123,6 +123,42 @@ MXFP4_INLINE void decode_codes(const std::uint8_t* codes, const decode_row<T>& r
     return;
   }
 #endif
+#if defined(__aarch64__)
+  if constexpr (has_neon64<Arch>) {  // tbl looks up bytes: a code becomes the places of its number's bytes
+    const uint8x16_t bytes = vld1q_u8(codes), low = vandq_u8(bytes, vdupq_n_u8(15)), high = vshrq_n_u8(bytes, 4);
+    uint8x16_t half[2] = {low, high};
+    if constexpr (!std::same_as<Order, half_split>) {
+      const uint8x16_t even = std::same_as<Order, low_first> ? low : high,
+                       odd = std::same_as<Order, low_first> ? high : low;
+      half[0] = vzip1q_u8(even, odd);
+      half[1] = vzip2q_u8(even, odd);
+    }
+    auto* to = reinterpret_cast<std::uint8_t*>(out);
+    const auto* const entries = reinterpret_cast<const std::uint8_t*>(row.value);
+    for (const uint8x16_t& code : half) {
+      if constexpr (sizeof(T) == 4) {
+        const uint8x16x4_t table = vld1q_u8_x4(entries);
+        const uint8x16_t first = vshlq_n_u8(code, 2), one = vdupq_n_u8(1);
+        const uint8x16_t second = vaddq_u8(first, one), third = vaddq_u8(second, one), fourth = vaddq_u8(third, one);
+        const uint16x8_t ab[2] = {vreinterpretq_u16_u8(vzip1q_u8(first, second)),
+                                  vreinterpretq_u16_u8(vzip2q_u8(first, second))};
+        const uint16x8_t cd[2] = {vreinterpretq_u16_u8(vzip1q_u8(third, fourth)),
+                                  vreinterpretq_u16_u8(vzip2q_u8(third, fourth))};
+        for (int part = 0; part < 2; ++part, to += 32) {
+          vst1q_u8(to, vqtbl4q_u8(table, vreinterpretq_u8_u16(vzip1q_u16(ab[part], cd[part]))));
+          vst1q_u8(to + 16, vqtbl4q_u8(table, vreinterpretq_u8_u16(vzip2q_u16(ab[part], cd[part]))));
+        }
+      } else {
+        const uint8x16x2_t table = vld1q_u8_x2(entries);
+        const uint8x16_t first = vshlq_n_u8(code, 1), second = vaddq_u8(first, vdupq_n_u8(1));
+        vst1q_u8(to, vqtbl2q_u8(table, vzip1q_u8(first, second)));
+        vst1q_u8(to + 16, vqtbl2q_u8(table, vzip2q_u8(first, second)));
+        to += 32;
+      }
+    }
+    return;
+  }
+#endif
   for (int i = 0; i < block_size; ++i) out[i] = row.value[static_cast<unsigned>(get_code<Order>(codes, i))];
 }
 

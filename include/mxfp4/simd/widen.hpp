@@ -2,27 +2,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 //   bf16   bits << 16
-//   f16    F16C where there is AVX2, else as e4m3
+//   f16    F16C where there is AVX2, NEON's conversion, else as e4m3
 //   e4m3   the fields moved to their places with the exponent field one too high, as a float, minus its own hidden bit:
 //          2^e (1 + m) - 2^e = 2^e m, which is what a subnormal means. No float here is an f32 subnormal.
 //
-// Reads: floors 0-1, isa.hpp.  Read by: kernel/f32_panel.hpp, and whoever wants numbers of a small type in registers.
+// Reads: floors 0-1, batch.hpp.  Read by: kernel/f32_panel.hpp, and whoever wants numbers of a small type in registers.
 #pragma once
 
 #include <array>
 #include <concepts>
 #include <cstdint>
+#include <cstring>
 
 #include "mxfp4/float_types.hpp"
-#include "mxfp4/simd/isa.hpp"
+#include "mxfp4/simd/batch.hpp"
 
 namespace mxfp4::simd {
 inline namespace MXFP4_ISA_NS {
 
 template <class Arch>
-using floats = xsimd::batch<float, Arch>;
+using floats = simd::batch<float, Arch>;
 template <class Arch>
-using words = xsimd::batch<std::uint32_t, Arch>;
+using words = simd::batch<std::uint32_t, Arch>;
 
 namespace detail {
 
@@ -47,6 +48,17 @@ template <class Arch, class Small>
     }
   }
 #endif
+#if defined(__aarch64__)
+  if constexpr (has_neon64<Arch>) {
+    if constexpr (sizeof(Small) == 1) {
+      std::uint32_t four;
+      std::memcpy(&four, from, sizeof four);
+      return vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)))));
+    } else {
+      return vmovl_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(from)));
+    }
+  }
+#endif
   std::array<std::uint32_t, words<Arch>::size> wide;
   for (std::size_t i = 0; i < wide.size(); ++i) wide[i] = static_cast<std::uint32_t>(from[i]);
   return words<Arch>::load_unaligned(wide.data());
@@ -68,6 +80,12 @@ MXFP4_INLINE void store_low_halves(words<Arch> w, std::uint16_t* to) noexcept {
     return;
   }
 #endif
+#if defined(__aarch64__)
+  if constexpr (has_neon64<Arch>) {
+    vst1_u16(to, vmovn_u32(w));
+    return;
+  }
+#endif
   std::array<std::uint32_t, words<Arch>::size> wide;
   w.store_unaligned(wide.data());
   for (std::size_t i = 0; i < wide.size(); ++i) to[i] = static_cast<std::uint16_t>(wide[i]);
@@ -82,39 +100,39 @@ template <class Arch, int Mantissa, int Bias, int Sign, std::uint32_t Special>
   const u sign = (w & u(1u << Sign)) << (31 - Sign), magnitude = w & u((1u << Sign) - 1u);
   const u fields = magnitude << (23 - Mantissa);
   const u normal = fields + u(std::uint32_t{127 - Bias} << 23);
-  const auto subnormal = xsimd::bitwise_cast<std::uint32_t>(xsimd::bitwise_cast<float>(fields | u(hidden_bit)) -
-                                                            xsimd::bitwise_cast<float>(u(hidden_bit)));
+  const auto subnormal = simd::bitwise_cast<std::uint32_t>(simd::bitwise_cast<float>(fields | u(hidden_bit)) -
+                                                           simd::bitwise_cast<float>(u(hidden_bit)));
   const u special = Mantissa == 3 ? u(mxfp4::detail::f32_nan) : fields | u(mxfp4::detail::f32_inf);
-  const u finite = xsimd::select(magnitude < u(1u << Mantissa), subnormal, normal);
-  return xsimd::bitwise_cast<float>(sign | xsimd::select(magnitude < u(Special), finite, special));
+  const u finite = simd::select(magnitude < u(1u << Mantissa), subnormal, normal);
+  return simd::bitwise_cast<float>(sign | simd::select(magnitude < u(Special), finite, special));
 }
 
 /// encode_f16 on every lane. Below 2^-14 the spacing of f16 is that of floats round 0.5: an addition rounds.
 template <class Arch>
 [[nodiscard]] MXFP4_INLINE words<Arch> narrow_to_f16(floats<Arch> x) noexcept {
   using u = words<Arch>;
-  const auto bits = xsimd::bitwise_cast<std::uint32_t>(x);
+  const auto bits = simd::bitwise_cast<std::uint32_t>(x);
   const u sign = (bits >> 16) & u(0x8000u), magnitude = bits & u(mxfp4::detail::f32_abs_mask);
   const u odd = (magnitude >> 13) & u(1u);
   const u normal = (magnitude + u(0x0FFFu) + odd - u(112u << 23)) >> 13;
   const u subnormal =
-      xsimd::bitwise_cast<std::uint32_t>(xsimd::bitwise_cast<float>(magnitude) + floats<Arch>(0.5f)) - u(0x3F000000u);
-  const u finite = xsimd::select(magnitude < u(113u << 23), subnormal, normal);
+      simd::bitwise_cast<std::uint32_t>(simd::bitwise_cast<float>(magnitude) + floats<Arch>(0.5f)) - u(0x3F000000u);
+  const u finite = simd::select(magnitude < u(113u << 23), subnormal, normal);
   const u nan = u(0x7E00u) | ((magnitude >> 13) & u(0x3FFu));
-  const u special = xsimd::select(magnitude > u(mxfp4::detail::f32_inf), nan, u(0x7C00u));
-  return sign | xsimd::select(magnitude < u(143u << 23), finite, special);
+  const u special = simd::select(magnitude > u(mxfp4::detail::f32_inf), nan, u(0x7C00u));
+  return sign | simd::select(magnitude < u(143u << 23), finite, special);
 }
 
 }  // namespace detail
 
 /// floats<Arch>::size elements, widened exactly: the bits of decode(x[i]), flush-to-zero or not. One difference: a
-/// signalling NaN of f16 comes out quiet where F16C widens it. No alignment asked.
+/// signalling NaN of f16 comes out quiet where an instruction widens it. No alignment asked.
 template <class Arch, element_type T>
 [[nodiscard]] MXFP4_INLINE floats<Arch> load_widened(const T* x) noexcept {
   if constexpr (std::same_as<T, float>) {
     return floats<Arch>::load_unaligned(x);
   } else if constexpr (std::same_as<T, bf16>) {
-    return xsimd::bitwise_cast<float>(detail::load_words<Arch>(x) << 16);
+    return simd::bitwise_cast<float>(detail::load_words<Arch>(x) << 16);
   } else if constexpr (std::same_as<T, e4m3>) {
     return detail::widen_fields<Arch, 3, 7, 7, 0x7F>(detail::load_words<Arch>(x));
   } else {
@@ -124,6 +142,10 @@ template <class Arch, element_type T>
 #if defined(__AVX2__) && defined(__F16C__)
     if constexpr (has_avx2<Arch> && !has_avx512bw<Arch>)
       return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+#endif
+#if defined(__aarch64__)
+    if constexpr (has_neon64<Arch>)
+      return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(x))));
 #endif
     return detail::widen_fields<Arch, 10, 15, 15, 0x7C00>(detail::load_words<Arch>(x));
   }
@@ -138,10 +160,10 @@ MXFP4_INLINE void store_narrowed(floats<Arch> x, T* to) noexcept {
     x.store_unaligned(to);
   } else if constexpr (std::same_as<T, bf16>) {
     using u = words<Arch>;
-    const auto bits = xsimd::bitwise_cast<std::uint32_t>(x);
+    const auto bits = simd::bitwise_cast<std::uint32_t>(x);
     const u rounded = (bits + u(0x7FFFu) + ((bits >> 16) & u(1u))) >> 16, nan = (bits >> 16) | u(0x40u);
     const auto is_nan = (bits & u(mxfp4::detail::f32_abs_mask)) > u(mxfp4::detail::f32_inf);
-    detail::store_low_halves<Arch>(xsimd::select(is_nan, nan, rounded), reinterpret_cast<std::uint16_t*>(to));
+    detail::store_low_halves<Arch>(simd::select(is_nan, nan, rounded), reinterpret_cast<std::uint16_t*>(to));
   } else {
 #if defined(__AVX512BW__)
     if constexpr (has_avx512bw<Arch>) {
@@ -154,6 +176,12 @@ MXFP4_INLINE void store_narrowed(floats<Arch> x, T* to) noexcept {
     if constexpr (has_avx2<Arch> && !has_avx512bw<Arch>) {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
                        _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+      return;
+    }
+#endif
+#if defined(__aarch64__)
+    if constexpr (has_neon64<Arch>) {
+      vst1_u16(reinterpret_cast<std::uint16_t*>(to), vreinterpret_u16_f16(vcvt_f16_f32(x)));
       return;
     }
 #endif
