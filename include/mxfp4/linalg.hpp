@@ -6,6 +6,7 @@
 //   weights                                     activations
 //   a view of the checkpoint's own bytes        dense_view of float, bf16, f16, e4m3      f32 arithmetic (linalg_f32.hpp)
 //   packed_matrix: pack() once, faster          int8_activations: quantize_activations()  int8 dots      (linalg_int8.hpp)
+//                                               mxfp8_activations, mxfp8_view             f32 arithmetic (linalg_mxfp8.hpp)
 //
 // Every pair has gemm() and, for one token, gemv(); options: accumulate, executor.
 // Reads: floors 0-7.  Read by: engines.
@@ -13,6 +14,7 @@
 
 #include "mxfp4/linalg_f32.hpp"
 #include "mxfp4/linalg_int8.hpp"
+#include "mxfp4/linalg_mxfp8.hpp"
 
 namespace mxfp4 {
 inline namespace MXFP4_ISA_NS {

@@ -104,7 +104,7 @@ void multiply_tile(const float* weights, const float* tokens, std::int64_t cols,
 
 }  // namespace detail
 
-/// Y = X W^T or Y += X W^T, W from a view_source or a packed_source, X a dense_view. Arguments are
+/// Y = X W^T or Y += X W^T, W from a view_source or a packed_source, X a dense_view or an mxfp8_view. Arguments are
 /// checked by the caller.
 template <class Arch, class Source, class X>
 void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accumulate, executor_ref executor) {

@@ -1,4 +1,4 @@
-// mxfp4/simd/widen.hpp -- floor 6: f32, bf16, f16 or e4m3 in memory -> a register of floats; back to bf16 and f16.
+// mxfp4/simd/widen.hpp -- floor 6: f32, bf16, f16, e4m3 or MXFP8 in memory -> a register of floats; back to bf16 and f16.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   bf16   bits << 16
@@ -6,7 +6,7 @@
 //   e4m3   the fields moved to their places with the exponent field one too high, as a float, minus its own hidden bit:
 //          2^e (1 + m) - 2^e = 2^e m, which is what a subnormal means. No float here is an f32 subnormal.
 //
-// Reads: floors 0-1, batch.hpp.  Read by: kernel/f32_panel.hpp, and whoever wants numbers of a small type in registers.
+// Reads: floors 0-4, batch.hpp.  Read by: kernel/f32_panel.hpp, and whoever wants numbers of a small type in registers.
 #pragma once
 
 #include <array>
@@ -15,6 +15,7 @@
 #include <cstring>
 
 #include "mxfp4/float_types.hpp"
+#include "mxfp4/mxfp8_view.hpp"
 #include "mxfp4/simd/batch.hpp"
 
 namespace mxfp4::simd {
@@ -149,6 +150,14 @@ template <class Arch, element_type T>
 #endif
     return detail::widen_fields<Arch, 10, 15, 15, 0x7C00>(detail::load_words<Arch>(x));
   }
+}
+
+/// The same of an MXFP8 row: the bits of decode(element, scale), but for a NaN's sign and as long as nothing is flushed to
+/// zero. The elements are in one block.
+template <class Arch>
+[[nodiscard]] MXFP4_INLINE floats<Arch> load_widened(const mxfp8_row& x) noexcept {
+  const auto* const elements = reinterpret_cast<const e4m3*>(x.elements + x.first);
+  return load_widened<Arch>(elements) * floats<Arch>(decode(static_cast<e8m0>(x.scales[x.first / block_size])));
 }
 
 /// The inverse: encode_bf16 or encode_f16 of every lane (nearest, ties to even; overflow is infinity, NaN stays a quiet
