@@ -51,36 +51,71 @@ template <class Resolved, nibble_order Order, class Source>
   return static_cast<std::uint8_t>(encoded.scale);
 }
 
+/// One block, whatever is in it; returns its scale byte.
+template <class Resolved, class Arch, nibble_order Order, class Source>
+MXFP4_INLINE std::uint8_t quantize_block(const Source& from, std::int64_t b, const simd::word_block<Arch>& block,
+                                         std::uint32_t amax, std::uint8_t* codes) noexcept {
+  using round = typename Resolved::rounding_rule_type;
+  using zero = typename Resolved::zero_rule_type;
+  const simd::word_step& step = mxfp4::detail::word_steps<typename Resolved::scale_rule_type, Source::exact>[amax >> 7];
+  const std::uint8_t byte = step.byte[amax >= step.cut ? 1 : 0];
+  bool sure = byte != 0 && amax != step.doubt;
+  const simd::word_scale& scale = mxfp4::detail::word_scales<round, zero>[byte];
+  if constexpr (mxfp4::detail::has_stray<round, Source::exact>)
+    sure = sure && !block.has(static_cast<std::uint16_t>((scale.offset & 0xFFFFu) + 63));
+  if constexpr (!Source::exact && !std::same_as<zero, keep_sign>) {
+    const std::uint16_t doubt = mxfp4::detail::sign_doubts<round, zero>[byte];
+    sure = sure && (doubt == simd::no_word || !block.has(doubt));
+  }
+  if (!sure) [[unlikely]]
+    return encode_by_floor<Resolved, Order>(from, b, codes);
+  block.template encode<round, zero, Order>(scale, codes);
+  return byte;
+}
+
 /// Blocks [b, b + Count) of a row, the codes of the first to `codes`.
 template <class Resolved, class Arch, std::size_t Count, class Source, block_layout Layout>
 MXFP4_INLINE void quantize_group(const Source& from, const mx_view<Layout>& out, std::int64_t row, std::int64_t b,
                                  std::uint8_t* codes) noexcept {
-  using rule = typename Resolved::scale_rule_type;
   using round = typename Resolved::rounding_rule_type;
   using zero = typename Resolved::zero_rule_type;
   using order = typename Layout::order;
+  constexpr simd::word_rule rule =
+      mxfp4::detail::make_word_rule<typename Resolved::scale_rule_type, round, zero, Source::exact>();
+  constexpr std::int64_t step = Layout::code_offset(0, 1, 0);  // blocks of a row follow one another in every layout
   simd::word_block<Arch> block[Count];
   MXFP4_UNROLL
   for (std::size_t i = 0; i < Count; ++i) from.load(b + static_cast<std::int64_t>(i), block[i]);
   std::uint32_t amax[Count];
   simd::word_block<Arch>::amax(block, amax);
-  MXFP4_UNROLL
-  for (std::size_t i = 0; i < Count; ++i, ++b, codes += Layout::code_offset(0, 1, 0)) {
-    const simd::word_step& step = mxfp4::detail::word_steps<rule, Source::exact>[amax[i] >> 7];
-    unsigned byte = amax[i] < step.cut ? step.below : step.above;
-    const simd::word_scale& scale = mxfp4::detail::word_scales<round, zero, Source::exact>[byte];
-    const bool sure = block[i].template encode<round, zero, order, Source::exact>(scale, codes);
-    if (byte == 0 || amax[i] == step.doubt || !sure) [[unlikely]]
-      byte = encode_by_floor<Resolved, order>(from, b, codes);
-    *out.block_scale(row, b) = static_cast<std::uint8_t>(byte);
+  if constexpr (rule.first > rule.last || mxfp4::detail::has_stray<round, Source::exact>) {
+    MXFP4_UNROLL
+    for (std::size_t i = 0; i < Count; ++i, ++b, codes += step)
+      *out.block_scale(row, b) = quantize_block<Resolved, Arch, order>(from, b, block[i], amax[i], codes);
+  } else {
+    std::uint32_t byte[Count], irregular = 0;
+    MXFP4_UNROLL
+    for (std::size_t i = 0; i < Count; ++i) {
+      byte[i] = ((amax[i] + rule.carry) >> 7) - 2;
+      irregular |= (amax[i] >> 7) - rule.first > rule.last - rule.first ? 1u : 0u;
+    }
+    if (irregular == 0) [[likely]] {
+      MXFP4_UNROLL
+      for (std::size_t i = 0; i < Count; ++i, ++b, codes += step) {
+        block[i].template encode<round, zero, order>(mxfp4::detail::word_scales<round, zero>[byte[i]], codes);
+        *out.block_scale(row, b) = static_cast<std::uint8_t>(byte[i]);
+      }
+    } else {
+      for (std::size_t i = 0; i < Count; ++i, ++b, codes += step)
+        *out.block_scale(row, b) = quantize_block<Resolved, Arch, order>(from, b, block[i], amax[i], codes);
+    }
   }
 }
 
 /// Blocks [first, last) of a row. The view comes by value: see dequantize_row.
 template <class Resolved, class Arch, class Source, block_layout Layout>
 void quantize_row(Source from, mx_view<Layout> out, std::int64_t row, std::int64_t first, std::int64_t last) noexcept {
-  constexpr std::int64_t group = simd::blocks_together<Arch>;
-  constexpr std::int64_t step = Layout::code_offset(0, 1, 0);  // blocks of a row follow one another in every layout
+  constexpr std::int64_t group = simd::blocks_together<Arch>, step = Layout::code_offset(0, 1, 0);
   std::uint8_t* codes = out.block_codes(row, first);
   std::int64_t b = first;
   if constexpr (mxfp4::detail::fixed_rule<Resolved>) {

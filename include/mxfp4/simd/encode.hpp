@@ -11,6 +11,7 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -53,26 +54,29 @@ struct word_block {
     out[0] = static_cast<std::uint32_t>(largest);
   }
 
-  /// Codes under `scale`, packed in `Order`. False where a word is in doubt; the codes mean nothing then.
-  template <rounding_rule Round, zero_rule Zero, nibble_order Order, bool Exact>
-  [[nodiscard]] MXFP4_INLINE bool encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
-    const auto sign_cut = static_cast<std::int16_t>(scale.sign_cut), doubt = static_cast<std::int16_t>(scale.doubt);
-    const auto stray = static_cast<std::int16_t>((scale.offset & 0xFFFFu) + 63u);
+  /// Does a magnitude equal `magnitude`?
+  [[nodiscard]] MXFP4_INLINE bool has(std::uint16_t magnitude) const noexcept {
+    unsigned found = 0;
+    for (const std::uint16_t w : lane) found |= (w & word_abs_mask) == magnitude ? 1u : 0u;
+    return found != 0;
+  }
+
+  /// Codes under `scale`, packed in `Order`.
+  template <rounding_rule Round, zero_rule Zero, nibble_order Order>
+  MXFP4_INLINE void encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
+    const auto sign_cut = static_cast<std::int16_t>(scale.negative & word_abs_mask);
     std::int16_t cut[7];
     for (unsigned i = 0; i < 7; ++i)
       cut[i] =
           static_cast<std::int16_t>(mxfp4::detail::word_cut(Round::base(i) + static_cast<unsigned>(Round::ulps(i))) -
                                     (125 * 128 - 64) + static_cast<int>(scale.offset & 0xFFFFu));
     alignas(16) std::uint16_t code[block_size];
-    std::uint16_t in_doubt = 0;
     for (int i = 0; i < block_size; ++i) {  // written so that compilers vectorise it for any -m flags
       const auto magnitude = static_cast<std::int16_t>(lane[i] & word_abs_mask);
       int count = 0;
       for (const std::int16_t c : cut) count += magnitude >= c ? 1 : 0;
       int sign = magnitude >= sign_cut ? lane[i] >> 12 & 8 : 0;
       if constexpr (Zero::zero_is_negative) sign |= magnitude < sign_cut ? 8 : 0;
-      if constexpr (mxfp4::detail::has_stray<Round, Exact>) in_doubt |= magnitude == stray ? 1 : 0;
-      in_doubt |= magnitude == doubt ? 1 : 0;
       code[i] = static_cast<std::uint16_t>(count | sign);
     }
     for (int j = 0; j < block_code_bytes; ++j) {
@@ -81,7 +85,6 @@ struct word_block {
         codes[j] = static_cast<std::uint8_t>(code[2 * j] | code[2 * j + 1] << 4);
       else codes[j] = static_cast<std::uint8_t>(code[2 * j + 1] | code[2 * j] << 4);
     }
-    return in_doubt == 0;
   }
 };
 
@@ -168,10 +171,18 @@ struct word_block<Arch> {
     else detail::amax_of_one(h[0], out[0]);
   }
 
-  template <rounding_rule Round, zero_rule Zero, nibble_order Order, bool Exact>
-  [[nodiscard]] MXFP4_INLINE bool encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
-    __m256i code[2], in_doubt = _mm256_setzero_si256();
-    for (int i = 0; i < 2; ++i) code[i] = lanes<Round, Zero, Exact>(half[i], scale, in_doubt);
+  [[nodiscard]] MXFP4_INLINE bool has(std::uint16_t magnitude) const noexcept {
+    const auto equal = [magnitude](__m256i w) noexcept {
+      return _mm256_cmpeq_epi16(_mm256_and_si256(w, _mm256_set1_epi16(word_abs_mask)),
+                                _mm256_set1_epi16(static_cast<std::int16_t>(magnitude)));
+    };
+    return _mm256_movemask_epi8(_mm256_or_si256(equal(half[0]), equal(half[1]))) != 0;
+  }
+
+  template <rounding_rule Round, zero_rule Zero, nibble_order Order>
+  MXFP4_INLINE void encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
+    __m256i code[2];
+    for (int i = 0; i < 2; ++i) code[i] = lanes<Round, Zero>(half[i], scale);
     if constexpr (std::same_as<Order, half_split>) {
       const __m256i bytes = _mm256_or_si256(code[0], _mm256_slli_epi16(code[1], 4));
       const __m128i packed = _mm_packus_epi16(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
@@ -183,13 +194,12 @@ struct word_block<Arch> {
       const __m128i packed = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
       _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm_shuffle_epi32(packed, 0xD8));
     }
-    return _mm256_testz_si256(in_doubt, in_doubt) != 0;
   }
 
  private:
   /// Sixteen codes, one a word.
-  template <rounding_rule Round, zero_rule Zero, bool Exact>
-  [[nodiscard]] MXFP4_INLINE static __m256i lanes(__m256i w, const word_scale& scale, __m256i& in_doubt) noexcept {
+  template <rounding_rule Round, zero_rule Zero>
+  [[nodiscard]] MXFP4_INLINE static __m256i lanes(__m256i w, const word_scale& scale) noexcept {
     constexpr auto& h = mxfp4::detail::half_binades_of<Round>;
     const auto table = [](const std::array<std::uint8_t, 16>& entries) noexcept {
       return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries.data())));
@@ -200,14 +210,17 @@ struct word_block<Arch> {
     const __m256i carry =
         _mm256_shuffle_epi8(table(h.carry), _mm256_srli_epi16(v, 6));  // entry 0 is 0: for upper bytes
     __m256i code = _mm256_shuffle_epi8(table(h.code), _mm256_srli_epi16(_mm256_add_epi16(v, carry), 6));
-    const __m256i sign = _mm256_and_si256(_mm256_srli_epi16(w, 12), _mm256_set1_epi16(8));
-    if constexpr (mxfp4::detail::has_stray<Round, Exact>)
-      in_doubt = _mm256_or_si256(in_doubt, _mm256_cmpeq_epi16(v, _mm256_set1_epi16(63)));
-    if constexpr (std::same_as<Zero, keep_sign>) return _mm256_or_si256(code, sign);
-    if constexpr (!Exact) in_doubt = _mm256_or_si256(in_doubt, _mm256_cmpeq_epi16(magnitude, all(scale.doubt)));
-    const __m256i kept = _mm256_cmpeq_epi16(_mm256_max_epu16(magnitude, all(scale.sign_cut)), magnitude);
-    code = _mm256_or_si256(code, _mm256_and_si256(kept, sign));
-    if constexpr (Zero::zero_is_negative) code = _mm256_or_si256(code, _mm256_andnot_si256(kept, _mm256_set1_epi16(8)));
+    const __m256i eight = _mm256_set1_epi16(8);
+    if constexpr (std::same_as<Zero, keep_sign>)
+      return _mm256_or_si256(code, _mm256_and_si256(_mm256_srli_epi16(w, 12), eight));
+    const auto reaches = [eight](__m256i x, __m256i cut) noexcept {  // 8 where x >= cut
+      return _mm256_and_si256(_mm256_cmpeq_epi16(_mm256_max_epu16(x, cut), x), eight);
+    };
+    code = _mm256_or_si256(code, reaches(w, all(scale.negative)));
+    if constexpr (Zero::zero_is_negative) {
+      const __m256i cut = _mm256_and_si256(all(scale.negative), _mm256_set1_epi16(word_abs_mask));
+      code = _mm256_or_si256(code, _mm256_xor_si256(reaches(magnitude, cut), eight));
+    }
     return code;
   }
 };
@@ -242,14 +255,14 @@ struct word_block<Arch> {
   }
   /// Two halves of the lower half of the table, and the sign as it is: NaN may come out with another sign.
   MXFP4_INLINE void load(const e4m3* x, const std::uint16_t* table) noexcept {
-    const __m512i code = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+    const __m512i code = _mm512_cvtepu8_epi16(bytes);
     const auto sixty_four = [table, code](int from) noexcept {
       return _mm512_permutex2var_epi16(_mm512_load_si512(table + from), code, _mm512_load_si512(table + from + 32));
     };
-    const __mmask32 upper = _mm512_test_epi16_mask(code, _mm512_set1_epi16(64));
+    const __mmask32 upper = _mm256_test_epi8_mask(bytes, _mm256_set1_epi8(64)), negative = _mm256_movepi8_mask(bytes);
     const __m512i magnitude = _mm512_mask_blend_epi16(upper, sixty_four(0), sixty_four(64));
-    word = _mm512_ternarylogic_epi32(magnitude, _mm512_slli_epi16(code, 8), _mm512_set1_epi16(-0x8000),
-                                     0x78);  // a ^ (b & c)
+    word = _mm512_mask_add_epi16(magnitude, negative, magnitude, _mm512_set1_epi16(-0x8000));
   }
 
   template <std::size_t Count>
@@ -264,35 +277,32 @@ struct word_block<Arch> {
     else detail::amax_of_one(h[0], out[0]);
   }
 
-  template <rounding_rule Round, zero_rule Zero, nibble_order Order, bool Exact>
-  [[nodiscard]] MXFP4_INLINE bool encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
+  [[nodiscard]] MXFP4_INLINE bool has(std::uint16_t magnitude) const noexcept {
+    const __m512i abs = _mm512_and_si512(word, _mm512_set1_epi16(word_abs_mask));
+    return _mm512_cmpeq_epi16_mask(abs, _mm512_set1_epi16(static_cast<std::int16_t>(magnitude))) != 0;
+  }
+
+  template <rounding_rule Round, zero_rule Zero, nibble_order Order>
+  MXFP4_INLINE void encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
     const auto all = [](std::uint32_t pair) noexcept { return _mm512_set1_epi32(static_cast<int>(pair)); };
-    const __m512i magnitude = _mm512_and_si512(word, _mm512_set1_epi16(word_abs_mask)), eight = _mm512_set1_epi16(8);
+    const __m512i abs = _mm512_set1_epi16(word_abs_mask), magnitude = _mm512_and_si512(word, abs);
     const __m512i v = _mm512_subs_epu16(magnitude, all(scale.offset));
+    const __m512i number =
+        _mm512_mulhi_epu16(v, _mm512_set1_epi16(1024));  // v >> 6; shifts share ports with permutations
     const __m512i entries = _mm512_loadu_si512(mxfp4::detail::half_binades_of<Round>.both.data());
-    const __m512i entry = _mm512_permutexvar_epi16(_mm512_srli_epi16(v, 6), entries);
-    __m512i code = _mm512_srli_epi16(_mm512_add_epi16(v, entry), 6);
-    const __m512i sign = _mm512_srli_epi16(word, 12);
-    __mmask32 in_doubt = 0;
-    if constexpr (mxfp4::detail::has_stray<Round, Exact>) in_doubt = _mm512_cmpeq_epi16_mask(v, _mm512_set1_epi16(63));
-    if constexpr (std::same_as<Zero, keep_sign>) {
-      code = _mm512_ternarylogic_epi32(code, sign, eight, 0xF8);  // a | (b & c)
-    } else {
-      if constexpr (!Exact) in_doubt |= _mm512_cmpeq_epi16_mask(magnitude, all(scale.doubt));
-      const __mmask32 kept = _mm512_cmpge_epu16_mask(magnitude, all(scale.sign_cut));
-      const __m512i other = Zero::zero_is_negative ? eight : _mm512_setzero_si512();
-      code = _mm512_or_si512(code, _mm512_mask_blend_epi16(kept, other, _mm512_and_si512(sign, eight)));
+    const __m512i sum = _mm512_add_epi16(v, _mm512_permutexvar_epi16(number, entries));
+    const __mmask32 kept = _mm512_cmpge_epu16_mask(word, all(scale.negative));
+    __m512i code = _mm512_and_si512(sum, _mm512_set1_epi16(7 * 64));  // and the sign above: all times 64
+    code = _mm512_mask_add_epi16(code, kept, code, _mm512_set1_epi16(8 * 64));
+    if constexpr (Zero::zero_is_negative) {
+      const __mmask32 zero = _mm512_cmplt_epu16_mask(magnitude, _mm512_and_si512(all(scale.negative), abs));
+      code = _mm512_mask_add_epi16(code, zero, code, _mm512_set1_epi16(8 * 64));
     }
-    __m128i bytes;
-    if constexpr (std::same_as<Order, half_split>) {
-      const __m256i high = _mm256_slli_epi16(_mm512_extracti64x4_epi64(code, 1), 4);
-      const __m256i words = _mm256_or_si256(_mm512_castsi512_si256(code), high);
-      bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-    } else {
-      bytes = _mm512_cvtepi32_epi8(_mm512_madd_epi16(code, _mm512_set1_epi32(detail::nibble_weights<Order>)));
-    }
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), bytes);
-    return in_doubt == 0;
+    if constexpr (std::same_as<Order, half_split>) code = _mm512_permutexvar_epi16(halves_as_pairs(), code);
+    constexpr int weights =
+        std::same_as<Order, high_first> ? 0x00040040 : 0x00400004;  // a pair to byte 1 of its 32 bits
+    const __m512i pairs = _mm512_madd_epi16(code, _mm512_set1_epi32(weights));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), second_bytes(pairs));
   }
 
  private:
@@ -300,6 +310,21 @@ struct word_block<Arch> {
   [[nodiscard]] MXFP4_INLINE static __m512i every_other() noexcept {
     return _mm512_cvtepu8_epi16(_mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36,
                                                  38, 40, 42, 44, 46, 48, 50, 52, 54, 56, 58, 60, 62));
+  }
+  /// 0, 16, 1, 17 .. 15, 31
+  [[nodiscard]] MXFP4_INLINE static __m512i halves_as_pairs() noexcept {
+    return _mm512_cvtepu8_epi16(_mm256_setr_epi8(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25,
+                                                 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+  }
+  /// Byte 1 of each 32 bits.
+  [[nodiscard]] MXFP4_INLINE static __m128i second_bytes(__m512i x) noexcept {
+#if defined(__AVX512VBMI__)
+    if constexpr (has_avx512vbmi<Arch>) {
+      const __m128i places = _mm_setr_epi8(1, 5, 9, 13, 17, 21, 25, 29, 33, 37, 41, 45, 49, 53, 57, 61);
+      return _mm512_castsi512_si128(_mm512_permutexvar_epi8(_mm512_castsi128_si512(places), x));
+    }
+#endif
+    return _mm512_cvtepi32_epi8(_mm512_srli_epi32(x, 8));
   }
 };
 

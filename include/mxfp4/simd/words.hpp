@@ -25,18 +25,23 @@ inline constexpr std::uint16_t no_word = 0xFFFF;  ///< above every magnitude
 /// The scale bytes that the vector paths take: in between, every cut is a normal float, and none overflows.
 inline constexpr unsigned vector_scale_min = 4, vector_scale_max = 252;
 
-/// The scale rule for one exponent field: `below` for a largest magnitude under `cut`, else `above`. Scale byte 0, and a
-/// largest magnitude of `doubt`: left to the scalar floor.
+/// The scale rule for one exponent field: byte[0] for a largest magnitude under `cut`, else byte[1]; an index, as the
+/// branch would be a bet. Scale byte 0, and a largest magnitude of `doubt`: left to the scalar floor.
 struct alignas(8) word_step {
   std::uint16_t cut = no_word, doubt = no_word;
-  std::uint8_t below = 0, above = 0;
+  std::uint8_t byte[2] = {0, 0};
+};
+
+/// The same for the exponent fields where a rule is regular and leaves nothing to the scalar floor and nothing in doubt:
+/// byte = (amax + carry) / 128 - 2 for `first` <= amax / 128 <= `last`. None if last < first.
+struct word_rule {
+  std::uint32_t carry = 0, first = 1, last = 0;
 };
 
 /// What the elements of a block under one scale byte are compared with, each twice in 32 bits.
-struct alignas(16) word_scale {
+struct word_scale {
   std::uint32_t offset;    ///< subtracted from a magnitude: 64 words a half binade, from [.25, .375) at 64 on; 0 below
-  std::uint32_t sign_cut;  ///< from this magnitude on the sign is kept
-  std::uint32_t doubt;     ///< this magnitude leaves the sign in doubt
+  std::uint32_t negative;  ///< from this word on the code is negative
 };
 
 /// The code of a number in the half binade n, at n * 64 + rest: code[(n * 64 + rest + carry[n]) / 64]. Half binade 0 is all
@@ -75,7 +80,7 @@ template <scale_rule Rule, bool Exact>
       const bool vectors = !o.flush && o.byte >= simd::vector_scale_min && o.byte <= simd::vector_scale_max;
       return vectors && o.byte + 3u >= exponent ? o.byte : std::uint8_t{0};
     };
-    steps[exponent] = {word_cut(cut), word_in_doubt(cut, Exact), taken(step.below), taken(step.above)};
+    steps[exponent] = {word_cut(cut), word_in_doubt(cut, Exact), {taken(step.below), taken(step.above)}};
   }
   return steps;
 }
@@ -83,21 +88,55 @@ template <scale_rule Rule, bool Exact>
 template <scale_rule Rule, bool Exact>
 inline constexpr std::array<simd::word_step, 256> word_steps = make_word_steps<Rule, Exact>();
 
-template <rounding_rule Round, zero_rule Zero, bool Exact>
+template <zero_rule Zero, rounding_rule Round>
+[[nodiscard]] constexpr std::uint32_t sign_cut_under(unsigned byte) noexcept {
+  const int k = static_cast<int>(byte) - f32_bias;
+  return Zero::sign_cut(static_cast<e8m0>(byte), cut_bits(Round::base(0), Round::ulps(0), k));
+}
+
+template <rounding_rule Round, zero_rule Zero>
 [[nodiscard]] consteval std::array<simd::word_scale, 256> make_word_scales() noexcept {
   std::array<simd::word_scale, 256> scales{};
-  for (unsigned byte = simd::vector_scale_min; byte <= simd::vector_scale_max; ++byte) {
-    const int k = static_cast<int>(byte) - f32_bias;
-    const std::uint32_t sign_cut = Zero::sign_cut(static_cast<e8m0>(byte), cut_bits(Round::base(0), Round::ulps(0), k));
-    const std::uint32_t offset = (byte - 2) * 128 - 64;
-    scales[byte] = {offset * 0x10001u, word_cut(sign_cut) * 0x10001u, word_in_doubt(sign_cut, Exact) * 0x10001u};
-  }
+  for (unsigned byte = simd::vector_scale_min; byte <= simd::vector_scale_max; ++byte)
+    scales[byte] = {((byte - 2) * 128 - 64) * 0x10001u,
+                    (word_cut(sign_cut_under<Zero, Round>(byte)) | 0x8000u) * 0x10001u};
   return scales;
 }
-template <rounding_rule Round, zero_rule Zero, bool Exact>
-inline constexpr std::array<simd::word_scale, 256> word_scales = make_word_scales<Round, Zero, Exact>();
+template <rounding_rule Round, zero_rule Zero>
+inline constexpr std::array<simd::word_scale, 256> word_scales = make_word_scales<Round, Zero>();
 
-/// Does a rounding have a stray magnitude (rounding.hpp)? It is the float below the first cut, whose word is odd.
+/// By scale byte: the magnitude whose sign is in doubt where numbers are rounded to words.
+template <rounding_rule Round, zero_rule Zero>
+[[nodiscard]] consteval std::array<std::uint16_t, 256> make_sign_doubts() noexcept {
+  std::array<std::uint16_t, 256> doubts{};
+  for (unsigned byte = simd::vector_scale_min; byte <= simd::vector_scale_max; ++byte)
+    doubts[byte] = word_in_doubt(sign_cut_under<Zero, Round>(byte), false);
+  return doubts;
+}
+template <rounding_rule Round, zero_rule Zero>
+inline constexpr std::array<std::uint16_t, 256> sign_doubts = make_sign_doubts<Round, Zero>();
+
+/// The longest run of exponent fields round that of 2^-8, where weights are, with one threshold.
+template <scale_rule Rule, rounding_rule Round, zero_rule Zero, bool Exact>
+[[nodiscard]] consteval simd::word_rule make_word_rule() noexcept {
+  const std::uint32_t threshold = Rule::step(119).threshold;
+  const auto regular = [threshold](unsigned exponent) {
+    const scale_step rule = Rule::step(exponent);
+    const simd::word_step step = word_steps<Rule, Exact>[exponent];
+    bool plain = rule.threshold == threshold && step.doubt == simd::no_word;
+    for (unsigned i = 0; i < 2; ++i)
+      plain = plain && step.byte[i] == exponent - 2 + i &&
+              word_in_doubt(sign_cut_under<Zero, Round>(step.byte[i]), Exact) == simd::no_word;
+    return plain;
+  };
+  if (!regular(119)) return {};
+  simd::word_rule rule{128 - (word_cut(threshold) & 0xFFu), 119, 119};
+  while (regular(rule.first - 1)) --rule.first;
+  while (regular(rule.last + 1)) ++rule.last;
+  return rule;
+}
+
+/// Does a rounding have a stray magnitude (rounding.hpp)? It is the float below the first cut: the word of place 63.
 template <rounding_rule Round, bool Exact>
 inline constexpr bool has_stray = !Exact && Round::stray(0) != never;
 
