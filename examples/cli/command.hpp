@@ -15,6 +15,7 @@ void add_encode(CLI::App& app);
 void add_decode(CLI::App& app);
 void add_recipes(CLI::App& app);
 void add_quantize(CLI::App& app);
+void add_merge(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_dequantize(CLI::App& app);
 

@@ -39,6 +39,7 @@ int main(int argc, char** argv) {
   app.get_formatter()->column_width(40);
   app.footer("Exit codes: 0 well, 1 bad input, 2 bad usage. Each command has its own --help.");
   mxfp4::tools::add_quantize(app);
+  mxfp4::tools::add_merge(app);
   mxfp4::tools::add_dequantize(app);
   mxfp4::tools::add_inspect(app);
   mxfp4::tools::add_recipes(app);

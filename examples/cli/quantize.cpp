@@ -1,8 +1,9 @@
-// examples/cli/quantize.cpp -- mxfp4 quantize: the weights of a safetensors file to MXFP4.
+// examples/cli/quantize.cpp -- mxfp4 quantize: its options, and a safetensors file by itself.
 // SPDX-License-Identifier: Apache-2.0
+#include <filesystem>
 #include <regex>
 
-#include "cli/command.hpp"
+#include "cli/quantize_command.hpp"
 #include "cli/report.hpp"
 
 namespace mxfp4::tools {
@@ -11,42 +12,6 @@ namespace {
 
 /// The weights of linear layers, and of recurrent ones: weight_ih, weight_hh_l0, ...
 constexpr const char* weight_names = "(^|\\.)weight(_[ih]h(_l[0-9]+(_reverse)?)?)?$";
-
-struct quantize_command {
-  std::string input, output, recipe = "ocp", include = weight_names, exclude, nonfinite = "refuse";
-  bool json = false;
-
-  void describe(CLI::App& command) {
-    const CLI::Validator is_regex(
-        [](const std::string& text) {
-          try {
-            [[maybe_unused]] const std::regex compiled(text);
-            return std::string{};
-          } catch (const std::regex_error& error) {
-            return "'" + text + "' is not a regular expression (ECMAScript): " + error.what();
-          }
-        },
-        "", "regex");
-    command.add_option("IN", input, "A .safetensors file")->required()->type_name("FILE");
-    command.add_option("OUT", output, "Output: a .safetensors file with X_packed and X_scale for each weight X")
-        ->required()
-        ->type_name("FILE");
-    takes_recipe(command.add_option("--recipe", recipe, "Whose bytes: see mxfp4 recipes"))->capture_default_str();
-    command.add_option("--include", include, "Quantise the matrices in whose name this is found")
-        ->check(is_regex)
-        ->type_name("REGEX")
-        ->capture_default_str();
-    command.add_option("--exclude", exclude, "... but not those in whose name this is found")
-        ->check(is_regex)
-        ->type_name("REGEX");
-    takes_one_of(
-        command.add_option("--nonfinite", nonfinite, "A file with NaN or infinity: refuse it, or encode by the recipe"),
-        {"refuse", "encode"});
-    command.footer(
-        "Matrices of F32, F16, BF16, and of F8_E4M3 with block scales X_scale_inv, whose columns are a multiple\n"
-        "of 32 are quantised; everything else is copied byte for byte, and listed with the reason.");
-  }
-};
 
 [[nodiscard]] ordered_json json_of(const quantize_command& options, const quantize_report& r) {
   ordered_json quantized = ordered_json::array();
@@ -105,14 +70,19 @@ struct quantize_command {
   return text + options.output + ": " + size_text(r.file_bytes_before) + " -> " + size_text(r.file_bytes_after) + "\n";
 }
 
-void run(const quantize_command& command) {
+void quantize_one_file(quantize_command command) {
+  for (const CLI::Option* option : command.directory_only)
+    if (option->count() > 0) throw CLI::ValidationError(option->get_name(), "is for a directory, and IN is a file");
   require_different_files({command.input, command.output});
+  if (command.recipe.empty()) command.recipe = "ocp";
+  if (command.include.empty()) command.include = weight_names;
   quantize_options options;
   if (!find_recipe(command.recipe, options.recipe))
     throw CLI::ValidationError("--recipe", "unknown recipe " + command.recipe);
   options.include = std::regex(command.include);
   if (!command.exclude.empty()) options.exclude = std::regex(command.exclude);
   options.nonfinite = command.nonfinite == "encode" ? on_nonfinite::encode : on_nonfinite::refuse;
+  options.threads = command.threads;
   quantize_report report;
   {
     progress_line line;
@@ -123,10 +93,74 @@ void run(const quantize_command& command) {
   else print(text_of(command, report));
 }
 
+void run(const quantize_command& command) {
+  std::error_code error;
+  if (std::filesystem::is_directory(command.input, error)) quantize_directory(command);
+  else quantize_one_file(command);
+}
+
 }  // namespace
 
+void quantize_command::describe(CLI::App& command) {
+  const CLI::Validator is_regex(
+      [](const std::string& text) {
+        try {
+          [[maybe_unused]] const std::regex compiled(text);
+          return std::string{};
+        } catch (const std::regex_error& error) {
+          return "'" + text + "' is not a regular expression (ECMAScript): " + error.what();
+        }
+      },
+      "", "regex");
+  command.add_option("IN", input, "A .safetensors file, or a checkpoint's directory with its config.json")
+      ->required()
+      ->type_name("FILE|DIR");
+  command.add_option("OUT", output, "Output of the same kind, with X_packed and X_scale for each weight X")
+      ->required()
+      ->type_name("FILE|DIR");
+  takes_recipe(command.add_option("--recipe", recipe, "Whose bytes: see mxfp4 recipes"))
+      ->default_str("ocp for a file, compressed_tensors for a directory");
+  command.add_option("--include", include, "Quantise the matrices in whose name this is found")
+      ->check(is_regex)
+      ->type_name("REGEX")
+      ->default_str("weights of a file, experts of a directory");
+  command.add_option("--exclude", exclude, "... but not those in whose name this is found")
+      ->check(is_regex)
+      ->type_name("REGEX");
+  takes_one_of(
+      command.add_option("--nonfinite", nonfinite, "A file with NaN or infinity: refuse it, or encode by the recipe"),
+      {"refuse", "encode"});
+  command.add_option("--threads", threads, "At most so many; 0: as many as the machine has")
+      ->check(CLI::Range(0, 1024).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  const auto for_directory = [&](CLI::Option* option) {
+    directory_only.push_back(option->group("Directories"));
+    return option;
+  };
+  for_directory(
+      takes_one_of(command.add_option("--others", others, "FP8 weights that are not quantised"), {"bf16", "fp8"}));
+  for_directory(command.add_option("--max-shard-size", max_shard_bytes, "Where IN holds a single file: bytes, or 5GB"))
+      ->transform(CLI::AsSizeValue(true).description(""))
+      ->type_name("SIZE")
+      ->default_str("5GB");
+  for_directory(command.add_option("--rank", rank, "Do the shards of one process of several, then mxfp4 merge"))
+      ->type_name("R|auto");
+  for_directory(command.add_option("--world", world, "Number of processes; --rank auto may find it"))
+      ->check(CLI::Range(1, 1 << 20).description(""))
+      ->type_name("N");
+  for_directory(command.add_flag("--overwrite", overwrite, "Remove shards, report and index of a former run first"));
+  command.footer(
+      "Matrices of F32, F16, BF16, and of F8_E4M3 with block scales X_scale_inv, whose columns are a multiple\n"
+      "of 32 are quantised; everything else is copied byte for byte, and listed with the reason.\n"
+      "A directory: experts, 2-D or stacked, are quantised; config.json tells loaders of it. A run that was stopped\n"
+      "goes on when it is called again. --rank auto asks Open MPI, PMI, Slurm, PMIx or a Kubernetes indexed job.\n"
+      "With --json a directory gives a line for each tensor and shard as it goes.");
+}
+
 void add_quantize(CLI::App& app) {
-  add_command<quantize_command>(app, "quantize", "Turn the weights of a safetensors file into MXFP4", run);
+  add_command<quantize_command>(app, "quantize", "Turn the weights of a safetensors file or a checkpoint into MXFP4",
+                                run);
 }
 
 }  // namespace mxfp4::tools

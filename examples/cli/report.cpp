@@ -78,13 +78,6 @@ double bits_per_weight(std::uint64_t bytes, std::int64_t weights) {
 
 std::string bits_text(double bits) { return formatted("%.2f", bits); }
 
-ordered_json to_json(const error_statistics& s) {
-  return {{"weights", s.weights},     {"relative_error", s.relative_error()},
-          {"max_error", s.max_error}, {"saturated", s.saturated},
-          {"zeroed", s.zeroed},       {"lost", s.lost},
-          {"nonfinite", s.nonfinite}, {"nan_blocks", s.nan_blocks}};
-}
-
 ordered_json to_json(const tensor_info& t) {
   return {{"name", t.name}, {"dtype", dtype_name(t.type)}, {"shape", t.shape}, {"bytes", t.bytes()}};
 }
@@ -117,19 +110,29 @@ void print(const ordered_json& json) {
   print(json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + '\n');  // a path need not be UTF-8
 }
 
+void print_line(const ordered_json& json) {
+  print(json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + '\n');
+}
+
 progress_line::progress_line() : terminal_(::isatty(STDERR_FILENO) != 0) {}
 
 progress_line::~progress_line() {
   if (shown_) std::fputs("\r\x1b[K", stderr);
 }
 
-void progress_line::update(std::uint64_t done, std::uint64_t total) {
+void progress_line::update(std::uint64_t done, std::uint64_t total, const std::string& note) {
   const auto now = std::chrono::steady_clock::now();
   if (!terminal_ || now < next_) return;
   next_ = now + std::chrono::milliseconds(100);
   shown_ = true;
-  std::fprintf(stderr, "\r%3.0f %%  %s of %s\x1b[K", 100.0 * static_cast<double>(done) / static_cast<double>(total),
-               size_text(done).c_str(), size_text(total).c_str());
+  const double seconds = std::chrono::duration<double>(now - begin_).count();
+  const double rate = static_cast<double>(done) / std::max(seconds, 1e-3);
+  const auto left = static_cast<long long>(static_cast<double>(total - std::min(done, total)) / std::max(rate, 1.0));
+  const std::string time = formatted("%lld:%02lld:%02lld", left / 3600, left / 60 % 60, left % 60);
+  std::fprintf(stderr, "\r%3.0f %%  %s of %s  %s/s  %s left%s%s\x1b[K",
+               100.0 * static_cast<double>(done) / static_cast<double>(total), size_text(done).c_str(),
+               size_text(total).c_str(), size_text(static_cast<std::uint64_t>(rate)).c_str(), time.c_str(),
+               note.empty() ? "" : "  ", note.c_str());
   std::fflush(stderr);
 }
 

@@ -10,10 +10,9 @@
 
 #include "common/block_encoder.hpp"
 #include "common/checkpoint.hpp"
+#include "common/statistics_json.hpp"
 
 namespace mxfp4::tools {
-
-using ordered_json = nlohmann::ordered_json;
 
 enum class align { left, right };
 
@@ -42,7 +41,6 @@ class table {
 [[nodiscard]] double bits_per_weight(std::uint64_t bytes, std::int64_t weights);
 [[nodiscard]] std::string bits_text(double bits);
 
-[[nodiscard]] ordered_json to_json(const error_statistics& s);
 [[nodiscard]] ordered_json to_json(const tensor_info& t);
 [[nodiscard]] ordered_json to_json(const std::vector<copied_tensor>& copied);
 [[nodiscard]] std::string copied_table(const std::vector<copied_tensor>& copied);  ///< empty for none
@@ -50,20 +48,21 @@ class table {
 /// All of a report at once. @throws file_error where standard output takes it not.
 void print(const std::string& text);
 void print(const ordered_json& json);
+void print_line(const ordered_json& json);  ///< on one line, for logs
 
-/// One line on standard error that counts up, if that is a terminal; it is gone at the end.
+/// One line on standard error with bytes, rate and time left, if that is a terminal; it is gone at the end.
 class progress_line {
  public:
   progress_line();
   ~progress_line();
   progress_line(const progress_line&) = delete;
   progress_line& operator=(const progress_line&) = delete;
-  void update(std::uint64_t done, std::uint64_t total);
+  void update(std::uint64_t done, std::uint64_t total, const std::string& note = {});
 
  private:
   bool terminal_;
   bool shown_ = false;
-  std::chrono::steady_clock::time_point next_{};
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now(), next_{};
 };
 
 }  // namespace mxfp4::tools

@@ -40,6 +40,7 @@ struct quantize_options {
   std::regex include;                 ///< searched in the tensor's name
   std::optional<std::regex> exclude;  ///< wins over include
   on_nonfinite nonfinite = on_nonfinite::refuse;
+  int threads = 0;  ///< 0: as many as the machine has
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
 };
 

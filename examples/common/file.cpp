@@ -194,6 +194,11 @@ file_lock::file_lock(std::string path) {
 
 file_lock::~file_lock() { ::close(fd_); }
 
+bool is_file(const std::string& path) {
+  std::error_code error;
+  return fs::is_regular_file(path, error);
+}
+
 void remove_temporaries(const std::string& path) {
   const fs::path target = path;
   const std::string prefix = target.filename().string() + ".tmp-";

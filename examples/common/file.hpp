@@ -91,6 +91,9 @@ class file_lock {
   int fd_ = -1;
 };
 
+/// Is there a regular file, or a link to one?
+[[nodiscard]] bool is_file(const std::string& path);
+
 /// Removes what processes that were killed have left of an output_file called `path`.
 void remove_temporaries(const std::string& path);
 

@@ -22,6 +22,7 @@ quantize_report quantize_file(const std::string& input, const std::string& outpu
   shard_options shard;
   shard.recipe = options.recipe;
   shard.nonfinite = options.nonfinite;
+  shard.threads = options.threads;
   std::uint64_t done = 0;
   shard.on_slab = [&](std::uint64_t bytes, const error_statistics&) {
     options.progress(done += bytes, in.tensor_bytes());
