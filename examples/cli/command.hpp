@@ -18,6 +18,7 @@ void add_quantize(CLI::App& app);
 void add_merge(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_dequantize(CLI::App& app);
+void add_plan(CLI::App& app);
 
 /// A command with --json and options of type Options, which live as long as the command; run(options) when it is chosen.
 template <class Options>
@@ -41,6 +42,9 @@ inline CLI::Option* takes_one_of(CLI::Option* option, const std::vector<std::str
 
 /// The option takes a recipe's name.
 CLI::Option* takes_recipe(CLI::Option* option);
+
+/// The option takes a regular expression.
+CLI::Option* takes_regex(CLI::Option* option);
 
 /// Files that a command reads or writes must all differ: anything else is a usage error.
 inline void require_different_files(const std::vector<std::string>& paths) {

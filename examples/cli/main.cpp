@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.get_formatter()->column_width(40);
   app.footer("Exit codes: 0 well, 1 bad input, 2 bad usage. Each command has its own --help.");
+  mxfp4::tools::add_plan(app);
   mxfp4::tools::add_quantize(app);
   mxfp4::tools::add_merge(app);
   mxfp4::tools::add_dequantize(app);
