@@ -20,7 +20,7 @@ deps=$PWD/build/deps
 #   packages no command to look for; needs root. In a group that was asked for: group
 #   headers  may come from any newer suite, because nothing in it is compiled
 #   library  compiled: from this release or its backports only, a newer release's would want a newer libc
-#   foreign  the same for another processor, which the package's name ends with: into build/deps/<processor>
+#   foreign  the same for another processor, named after the first package: into build/deps/<processor>
 wanted='
 must     g++             12       g++
 must     cmake           3.25     cmake
@@ -47,7 +47,9 @@ group    aarch64         -        g++-aarch64-linux-gnu
 group    s390x           -        g++-s390x-linux-gnu
 group    qemu            -        qemu-user
 foreign  Catch2-arm64    3.7      libcatch2-dev:arm64
-foreign  Catch2-s390x    3.7      libcatch2-dev:s390x'
+foreign  Catch2-s390x    3.7      libcatch2-dev:s390x
+foreign  oneTBB-arm64    2021.5   libtbb-dev:arm64 libtbb12 libtbbmalloc2 libtbbbind-2-5
+foreign  oneTBB-s390x    2021.5   libtbb-dev:s390x libtbb12 libtbbmalloc2 libtbbbind-2-5'
   [interop]='
 group    venv            -        python3-venv
 group    OpenMPI         -        libopenmpi-dev openmpi-bin'
@@ -214,8 +216,8 @@ open_suite() {   # SUITE[:PROCESSOR]; reads its index the first time
 
 unpack_from() {   # SUITE LEAST PACKAGES; false where the suite has no such version
   local suite=$1 least=$2 packages=$3 package found processor= into=$deps
-  if [[ $packages == *:* ]]; then
-    processor=:${packages#*:} packages=${packages%:*}
+  if [[ ${packages%% *} == *:* ]]; then
+    processor=${packages%% *} processor=:${processor#*:} packages=${packages/$processor/}
     suite+=$processor into+=/${processor#:}
     mkdir -p "$into"
   fi

@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -80,6 +82,66 @@ TEST_CASE("int8 gemm: what an executor throws comes through", "[int8][bad_input]
   const result<packed_matrix> p = pack(w.view());
   const int8_activations x = ones(1, 64);
   CHECK_THROWS_AS(static_cast<void>(gemv(*p, x, y.data(), {false, executor}).ok()), std::runtime_error);
+}
+
+TEST_CASE("int8 gemm: strides shorter than a row", "[int8][bad_input]") {
+  mx_memory<layout::compressed_tensors> w(20, 64);
+  std::vector<float> y(60, 7.0f);
+  auto codes = w.view(), scales = w.view();
+  codes.code_stride = 31;
+  scales.scale_stride = 1;
+  const dense_view<float> out{y.data(), 3, 20, 20};
+  const int8_activations x = ones(3, 64);
+  CHECK(message(gemm(codes, x, out)).view() == "w.code_stride is 31, expected at least 32, the length of a row");
+  CHECK(message(gemm(scales, x, out)).view() == "w.scale_stride is 1, expected at least 2, the length of a row");
+  CHECK(message(reference_gemm(codes, x, out)).view() ==
+        "w.code_stride is 31, expected at least 32, the length of a row");
+  CHECK(message(pack(codes).error()).view() == "w.code_stride is 31, expected at least 32, the length of a row");
+  int8_activations again = ones(3, 64);
+  CHECK(message(quantize_activations(dense_view<const float>{y.data(), 3, 64, 63}, again)).view() ==
+        "x.stride is 63, expected at least 64, the length of a row");
+  for (const float v : y) REQUIRE(v == 7.0f);
+}
+
+TEMPLATE_LIST_TEST_CASE("int8 gemm: NaN or infinity in X makes that token NaN, and no other", "[int8][special]",
+                        mxfp4::test::arches) {
+  constexpr std::int64_t n = 19, k = 96;
+  for (const std::uint8_t byte : {std::uint8_t{127}, std::uint8_t{0}, std::uint8_t{254}}) {  // 0, 254: the slow path
+    mx_memory<layout::compressed_tensors> w(n, k);
+    for (std::int64_t r = 0; r < n; ++r)
+      for (std::int64_t i = 0; i < k; ++i) {
+        w.set_code(r, i, r == 4 ? 0 : 1);  // a row of zeros: 0 * NaN is NaN too
+        w.scale(r, i / 32) = r == 7 ? byte : 127;
+      }
+    const result<packed_matrix> p = pack(w.view());
+    for (const int8_scaling scaling : {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row})
+      for (const float odd : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                              std::numeric_limits<float>::quiet_NaN()})
+        for (const std::int64_t m : {1, 3, 16, 18})
+          for (const std::int64_t at : {std::int64_t{0}, std::int64_t{40}, k - 1})
+            for (const std::int64_t token : {std::int64_t{0}, m - 1}) {
+              std::vector<float> x(static_cast<std::size_t>(m * k), 1.0f);
+              x[static_cast<std::size_t>(token * k + at)] = odd;
+              const result<int8_activations> a =
+                  quantize_activations<TestType>(dense_view<const float>{x.data(), m, k, k}, scaling);
+              REQUIRE(a);
+              for (const bool accumulate : {false, true}) {
+                std::vector<float> packed(static_cast<std::size_t>(m * n), 2.0f), view = packed, reference = packed;
+                REQUIRE(gemm<TestType>(*p, *a, {packed.data(), m, n, n}, {accumulate, {}}).ok());
+                REQUIRE(gemm<TestType>(w.view(), *a, {view.data(), m, n, n}, {accumulate, {}}).ok());
+                REQUIRE(reference_gemm(w.view(), *a, {reference.data(), m, n, n}, accumulate).ok());
+                for (std::int64_t i = 0; i < m * n; ++i) {
+                  const auto place = static_cast<std::size_t>(i);
+                  const bool nan = i / n == token;
+                  if (std::isnan(packed[place]) != nan || std::isnan(view[place]) != nan ||
+                      std::isnan(reference[place]) != nan)
+                    FAIL("scaling " << static_cast<int>(scaling) << ", " << m << " tokens, " << odd << " in token "
+                                    << token << " at " << at << ": output " << i << " is " << packed[place] << ", "
+                                    << view[place] << ", " << reference[place]);
+                }
+              }
+            }
+  }
 }
 
 TEMPLATE_LIST_TEST_CASE("int8 gemm: no byte past the end", "[int8][guard_page]", mxfp4::test::arches) {

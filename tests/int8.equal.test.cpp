@@ -183,6 +183,35 @@ TEMPLATE_LIST_TEST_CASE("int8 gemm: special values by name", "[int8][golden]", m
   }
 }
 
+TEMPLATE_LIST_TEST_CASE("int8: the same bits for 1 to 4 threads", "[int8][determinism]", mxfp4::test::arches) {
+  splitmix random(15);
+  mx_memory<layout::compressed_tensors> w(130, 2048);
+  w.fill_randomly(random);
+  for (std::int64_t n = 0; n < 130; ++n)
+    for (std::int64_t b = 0; b < 64; ++b) w.scale(n, b) = static_cast<std::uint8_t>(random.between(115, 129));
+  const result<packed_matrix> p = pack(w.view());
+  for (const std::int64_t m : {4, 18})
+    for (const int8_scaling scaling : scalings) {
+      const std::vector<float> x = random_floats(m * 2048, 118, 129, 5);
+      const dense_view<const float> tokens{x.data(), m, 2048, 2048};
+      const int8_activations a = activations(x, m, scaling);
+      std::vector<float> alone(static_cast<std::size_t>(m * 130));
+      mxfp4::test::backward_executor counted;
+      REQUIRE(gemm<TestType>(*p, a, {alone.data(), m, 130, 130}, {false, counted}).ok());
+      CHECK(counted.tasks >= 2);
+      for (const std::size_t count : {1u, 2u, 3u, 4u}) {
+        const threads team{count};
+        std::vector<float> packed(alone.size()), view(alone.size());
+        const result<int8_activations> split = quantize_activations<TestType>(tokens, scaling, team);
+        REQUIRE(split);
+        REQUIRE(gemm<TestType>(*p, *split, {packed.data(), m, 130, 130}, {false, team}).ok());
+        REQUIRE(gemm<TestType>(w.view(), *split, {view.data(), m, 130, 130}, {false, team}).ok());
+        CHECK(same_bits(packed, alone));
+        CHECK(same_bits(view, alone));
+      }
+    }
+}
+
 TEMPLATE_LIST_TEST_CASE("int8: the same bits whatever M, and in two halves of K", "[int8][equal]",
                         mxfp4::test::arches) {
   splitmix random(14);

@@ -88,6 +88,29 @@ TEST_CASE("gemm: the bits of a token do not depend on the other tokens", "[linal
   CHECK(same_bits(std::vector<float>(three.begin() + 200, three.end()), two));
 }
 
+TEST_CASE("gemv, gemm: packed tiles, X and Y may lie anywhere", "[linalg][property]") {
+  product p;
+  const tiles_of tiles = p.packed();
+  for (const dense_view<const float>& x : {p.token(0), p.x.view()}) {
+    const std::vector<float> expected = run(tiles.view(), x, serial);
+    for (const std::size_t shift : {1u, 2u, 4u, 17u}) {
+      const packed_tiles at = tiles.view();
+      const auto blocks = static_cast<std::size_t>(at.tiles * at.blocks);
+      std::vector<std::uint8_t> codes(blocks * 256 + shift), scales(blocks * 16 + shift);
+      std::copy_n(at.codes, blocks * 256, codes.data() + shift);
+      std::copy_n(at.scales, blocks * 16, scales.data() + shift);
+      const packed_tiles moved{codes.data() + shift, scales.data() + shift, at.tiles, at.blocks, at.rows};
+      CHECK(same_bits(run(moved, x, serial), expected));
+      std::vector<float> in(static_cast<std::size_t>(x.rows * x.stride) + shift), out(expected.size() + shift);
+      std::copy_n(x.data, x.rows * x.stride, in.data() + shift);
+      REQUIRE(gemm(moved, dense_view<const float>{in.data() + shift, x.rows, x.cols, x.stride},
+                   dense_view<float>{out.data() + shift, x.rows, 200, 200})
+                  .ok());
+      CHECK(same_bits(std::vector<float>(out.begin() + static_cast<std::ptrdiff_t>(shift), out.end()), expected));
+    }
+  }
+}
+
 TEST_CASE("gemv, gemm: there is work for several threads, cut by the shape", "[linalg]") {
   product p;
   counting_executor first, second;
@@ -241,7 +264,12 @@ TEST_CASE("gemv, gemm: bad arguments are named and nothing is written", "[linalg
   CHECK(is(gemv(const_mx_view<>{memory, scales, 2, 64, 32, 2}, x, reinterpret_cast<float*>(memory + 60)), errc::overlap,
            "y", 0, 0));
 
+  alignas(4) std::uint8_t tile[512 + 8] = {};
   const std::uint8_t lines[512] = {}, bytes[32] = {};
+  CHECK(
+      is(gemv(packed_tiles{tile, bytes, 1, 2, 2}, x, reinterpret_cast<float*>(tile + 508)), errc::overlap, "y", 0, 0));
+  CHECK(is(gemv(packed_tiles{lines, tile + 2, 1, 2, 2}, x, reinterpret_cast<float*>(tile + 32)), errc::overlap, "y", 0,
+           0));
   const auto packed = [&](packed_tiles tiles) { return gemv(tiles, x, y); };
   REQUIRE(packed({lines, bytes, 1, 2, 2}).ok());
   for (float& value : y) value = 77.0f;

@@ -4,6 +4,7 @@
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
+#include <span>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -98,6 +99,14 @@ TEST_CASE("packed_matrix: saved bytes, moves, executors", "[packed][property]") 
   REQUIRE(loaded);
   REQUIRE(std::ranges::equal(loaded->bytes(), saved));
   for (std::int64_t t = 0; t < made->tiles(); ++t) REQUIRE(loaded->range(t) == made->range(t));
+  for (const std::size_t shift : {1u, 3u, 32u}) {  // a file's bytes lie anywhere; the matrix is aligned all the same
+    std::vector<std::uint8_t> file(saved.size() + shift);
+    std::ranges::copy(saved, file.begin() + static_cast<std::ptrdiff_t>(shift));
+    const result<packed_matrix> again = packed_matrix::from_bytes(300, 96, std::span(file).subspan(shift));
+    REQUIRE(again);
+    CHECK(reinterpret_cast<std::uintptr_t>(again->bytes().data()) % 64 == 0);
+    CHECK(std::ranges::equal(again->bytes(), saved));
+  }
   packed_matrix moved = *std::move(made);
   REQUIRE(std::ranges::equal(moved.bytes(), saved));
   REQUIRE(made->rows() == 0);
@@ -116,6 +125,9 @@ TEST_CASE("packed_matrix: bad input", "[packed][bad_input]") {
   const status short_file = packed_matrix::from_bytes(4, 64, saved).error();
   CHECK(short_file.code == errc::shape_mismatch);
   CHECK(short_file.expected == 544);
+  CHECK(packed_matrix::from_bytes(4, 64, std::vector<std::uint8_t>(545)).error().code == errc::shape_mismatch);
+  CHECK(packed_matrix::from_bytes(4, 65, saved).error().code == errc::not_blocks);
+  CHECK(packed_matrix::from_bytes(-4, 64, saved).error().code == errc::negative_size);
   CHECK(packed_matrix::uninitialized(-1, 32).error().code == errc::negative_size);
   CHECK(packed_matrix::uninitialized(1, 33).error().code == errc::not_blocks);
   CHECK(packed_matrix::uninitialized(std::int64_t{1} << 61, 1024).error().code == errc::size_overflow);
