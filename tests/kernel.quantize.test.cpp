@@ -43,6 +43,31 @@ std::vector<T> hard_blocks(std::int64_t count, std::uint64_t seed) {
   return x;
 }
 
+/// Largest magnitudes on and beside every threshold of every scale rule, at every exponent; the others an ulp from a cut
+/// under the scales that may come of it, or so small that a quotient by the scale underflows.
+std::vector<float> edge_blocks(std::int64_t count) {
+  constexpr std::uint32_t thresholds[] = {0, 0x07C3B8, 0x400000, 0x600000, 0x7FFFE0};
+  constexpr std::uint32_t cuts[] = {0x3E800000, 0x3F400000, 0x3FA00000, 0x3FE00000, 0x40200000, 0x40600000, 0x40A00000};
+  test::splitmix random(21);
+  std::vector<float> x;
+  for (std::int64_t b = 0; b < count; ++b) {
+    const auto exponent = static_cast<std::uint32_t>(b % 255);
+    const int wide = random.in(0, 1) != 0 ? 48 : 2;
+    const std::uint32_t threshold = thresholds[random.in(0, 4)] + static_cast<std::uint32_t>(random.in(-wide, wide));
+    const std::uint32_t amax = (exponent << 23) + threshold, largest = amax > 0x7F7FFFFFu ? 0x7F7FFFFFu : amax;
+    for (int i = 0; i < block_size; ++i) {
+      std::uint32_t bits = cuts[random.in(0, 6)] + static_cast<std::uint32_t>(random.in(-1, 1));
+      const auto shift = static_cast<std::uint32_t>(static_cast<int>(exponent) - 129 + random.in(0, 1)) << 23;
+      if (bits + shift < largest) bits += shift;
+      else bits = 1u << random.in(0, 22);
+      if (i == 13) bits = largest;
+      if (i % 8 == 5) bits = static_cast<std::uint32_t>(random.in(0, 3)) << random.in(0, 18);
+      x.push_back(detail::float_from_bits(bits | (random.bits() & 0x80000000u)));
+    }
+  }
+  return x;
+}
+
 template <class Layout>
 struct buffers {
   std::vector<std::uint8_t> codes, scales;
@@ -85,6 +110,7 @@ void check_all(const std::vector<T>& x) {
 TEST_CASE("kernel::quantize: hard blocks of each type", "[kernel][quantize]") {
   if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   check_all(hard_blocks<float>(3000, 1));
+  check_all(edge_blocks(255 * 40));
   check_all(hard_blocks<bf16>(1500, 2));
   check_all(hard_blocks<f16>(1500, 3));
   check_recipe<recipe::compressed_tensors, layout::compressed_tensors>(hard_blocks<e4m3>(500, 4), 1, 500 * block_size);

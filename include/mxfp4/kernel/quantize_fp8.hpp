@@ -23,16 +23,17 @@ struct fp8_source {
   const simd::fp8_words* tables;
   std::int64_t first;
 
-  [[nodiscard]] MXFP4_INLINE const std::uint16_t* words(std::int64_t b) const noexcept {
-    return tables[(b - first) / blocks_a_scale].word;
+  [[nodiscard]] MXFP4_INLINE const simd::fp8_words& words(std::int64_t b) const noexcept {
+    return tables[(b - first) / blocks_a_scale];
   }
+  [[nodiscard]] MXFP4_INLINE const e4m3* at(std::int64_t b) const noexcept { return x + b * block_size; }
   template <class Arch>
   MXFP4_INLINE void load(std::int64_t b, simd::word_block<Arch>& block) const noexcept {
-    block.load(x + b * block_size, words(b));
+    block.load(at(b), words(b));
   }
   void bits(std::int64_t b, std::uint32_t (&to)[block_size]) const noexcept {
     for (int i = 0; i < block_size; ++i)
-      to[i] = static_cast<std::uint32_t>(words(b)[static_cast<unsigned>(x[b * block_size + i])]) << 16;
+      to[i] = static_cast<std::uint32_t>(words(b).word[static_cast<unsigned>(at(b)[i])]) << 16;
   }
 };
 
@@ -57,7 +58,7 @@ status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const floa
             mxfp4::detail::find_nonfinite<bf16>(w.rows, w.cols, mxfp4::detail::fp8_loader{w, scales});
         at >= 0)
       return {errc::nonfinite, "w", at};
-  constexpr std::int64_t tables_a_task = 16;  // 2048 columns: 2 KiB of each row, and 8 KiB of tables
+  constexpr std::int64_t tables_a_task = 16;  // 2048 columns: 2 KiB of each row, and 9 KiB of tables
   const std::int64_t parts = mxfp4::detail::bands(scales.cols, tables_a_task);
   with.run(static_cast<std::size_t>(scales.rows * parts), [&](std::size_t index) noexcept {
     const auto task = static_cast<std::int64_t>(index);

@@ -7,7 +7,7 @@
 //   half binade   < .25 | .25  .375 | .5  .75 | 1   1.5 | 2    3  | 4    6      sum = magnitude + entry
 //   codes           0   | 0|1   1   |  1  1|2 | 2|3 3|4 | 4|5 5|6 | 6|7  7      code = sum / half binade
 //
-// Reads: floors 0-3, isa.hpp, words.hpp.  Read by: kernel/quantize.hpp.
+// Reads: floors 0-3, isa.hpp, widen.hpp, words.hpp.  Read by: kernel/quantize.hpp.
 #pragma once
 
 #include <array>
@@ -17,6 +17,7 @@
 #include <cstring>
 
 #include "mxfp4/simd/isa.hpp"
+#include "mxfp4/simd/widen.hpp"
 #include "mxfp4/simd/words.hpp"
 
 namespace mxfp4::simd {
@@ -34,14 +35,17 @@ struct word_block {
 
   template <element_type T>
   MXFP4_INLINE void load(const T* x) noexcept {
-    for (int i = 0; i < block_size; ++i) {
-      const std::uint32_t bits = mxfp4::detail::float_bits(decode(x[i]));
-      lane[i] = static_cast<std::uint16_t>(bits >> 16 | ((bits & 0xFFFFu) != 0 ? 1u : 0u));
+    if constexpr (std::same_as<T, bf16>) {
+      std::memcpy(lane, x, sizeof lane);
+    } else {
+      for (int i = 0; i < block_size; ++i) {
+        const std::uint32_t bits = mxfp4::detail::float_bits(decode(x[i]));
+        lane[i] = static_cast<std::uint16_t>(bits >> 16 | ((bits & 0xFFFFu) != 0 ? 1u : 0u));
+      }
     }
   }
-  /// e4m3 by a table of all 256 words, aligned to 64 bytes, the upper half of which is the lower one with the sign turned.
-  MXFP4_INLINE void load(const e4m3* x, const std::uint16_t* table) noexcept {
-    for (int i = 0; i < block_size; ++i) lane[i] = table[static_cast<unsigned>(x[i])];
+  MXFP4_INLINE void load(const e4m3* x, const fp8_words& table) noexcept {
+    for (int i = 0; i < block_size; ++i) lane[i] = table.word[static_cast<unsigned>(x[i])];
   }
 
   /// The largest magnitude of each block, as a word.
@@ -142,22 +146,41 @@ struct word_block<Arch> {
 
   template <element_type T>
   MXFP4_INLINE void load(const T* x) noexcept {
-    const auto* from = reinterpret_cast<const __m256i*>(x);
-    if constexpr (std::same_as<T, float>) {
-      for (int i = 0; i < 2; ++i)
-        half[i] = detail::odd_words(_mm256_loadu_si256(from + 2 * i), _mm256_loadu_si256(from + 2 * i + 1));
-    } else if constexpr (std::same_as<T, bf16>) {
-      for (int i = 0; i < 2; ++i) half[i] = _mm256_loadu_si256(from + i);
-    } else {
-      word_block<scalar_arch> plain;
-      plain.load(x);
-      std::memcpy(half, plain.lane, sizeof half);
+    for (int i = 0; i < 2; ++i) {
+      if constexpr (std::same_as<T, bf16>) {
+        half[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x) + i);
+      } else {
+        const __m256 a = load_widened<Arch>(x + 16 * i), b = load_widened<Arch>(x + 16 * i + 8);
+        half[i] = detail::odd_words(_mm256_castps_si256(a), _mm256_castps_si256(b));
+      }
     }
   }
-  MXFP4_INLINE void load(const e4m3* x, const std::uint16_t* table) noexcept {
-    word_block<scalar_arch> plain;
-    plain.load(x, table);
-    std::memcpy(half, plain.lane, sizeof half);
+  /// A mantissa looked up among the eight of a binade, its exponent added; subnormals are looked up among themselves. NaN
+  /// may come out with another sign.
+  MXFP4_INLINE void load(const e4m3* x, const fp8_words& table) noexcept {
+    if (!table.regular) [[unlikely]] {
+      word_block<scalar_arch> plain;
+      plain.load(x, table);
+      std::memcpy(half, plain.lane, sizeof half);
+      return;
+    }
+    const auto eight = [](const std::uint16_t* words) noexcept {
+      return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(words)));
+    };
+    const auto all = [](int word) noexcept { return _mm256_set1_epi16(static_cast<std::int16_t>(word)); };
+    const __m256i subnormals = eight(table.word), normals = _mm256_sub_epi16(eight(table.word + 8), all(1 << 7));
+    for (int i = 0; i < 2; ++i) {
+      const __m256i code = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x) + i));
+      const __m256i magnitude = _mm256_and_si256(code, all(0x7F));
+      const __m256i bytes =
+          _mm256_add_epi16(_mm256_mullo_epi16(_mm256_and_si256(code, all(7)), all(0x0202)), all(0x0100));
+      const __m256i exponent = _mm256_slli_epi16(_mm256_and_si256(code, all(0x78)), 4);
+      const __m256i normal = _mm256_add_epi16(_mm256_shuffle_epi8(normals, bytes), exponent);
+      __m256i w =
+          _mm256_blendv_epi8(normal, _mm256_shuffle_epi8(subnormals, bytes), _mm256_cmpgt_epi16(all(8), magnitude));
+      w = _mm256_blendv_epi8(w, all(0x7FC0), _mm256_cmpeq_epi16(magnitude, all(0x7F)));
+      half[i] = _mm256_xor_si256(w, _mm256_slli_epi16(_mm256_and_si256(code, all(0x80)), 8));
+    }
   }
 
   template <std::size_t Count>
@@ -239,26 +262,19 @@ struct word_block<Arch> {
     if constexpr (std::same_as<T, bf16>) {
       word = _mm512_loadu_si512(x);
     } else {
-      __m512i a, b;
-      if constexpr (std::same_as<T, float>) {
-        a = _mm512_loadu_si512(x);
-        b = _mm512_loadu_si512(x + 16);
-      } else {
-        const auto* from = reinterpret_cast<const __m256i*>(x);
-        a = _mm512_castps_si512(_mm512_cvtph_ps(_mm256_loadu_si256(from)));
-        b = _mm512_castps_si512(_mm512_cvtph_ps(_mm256_loadu_si256(from + 1)));
-      }
+      const __m512i a = _mm512_castps_si512(load_widened<Arch>(x)), b = _mm512_castps_si512(load_widened<Arch>(x + 16));
       const __m512i even = every_other(), odd = _mm512_add_epi16(even, _mm512_set1_epi16(1));
       const __m512i lower = _mm512_permutex2var_epi16(a, even, b), upper = _mm512_permutex2var_epi16(a, odd, b);
       word = _mm512_or_si512(upper, _mm512_min_epu16(lower, _mm512_set1_epi16(1)));
     }
   }
   /// Two halves of the lower half of the table, and the sign as it is: NaN may come out with another sign.
-  MXFP4_INLINE void load(const e4m3* x, const std::uint16_t* table) noexcept {
+  MXFP4_INLINE void load(const e4m3* x, const fp8_words& table) noexcept {
     const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
     const __m512i code = _mm512_cvtepu8_epi16(bytes);
-    const auto sixty_four = [table, code](int from) noexcept {
-      return _mm512_permutex2var_epi16(_mm512_load_si512(table + from), code, _mm512_load_si512(table + from + 32));
+    const auto sixty_four = [&table, code](int from) noexcept {
+      return _mm512_permutex2var_epi16(_mm512_load_si512(table.word + from), code,
+                                       _mm512_load_si512(table.word + from + 32));
     };
     const __mmask32 upper = _mm256_test_epi8_mask(bytes, _mm256_set1_epi8(64)), negative = _mm256_movepi8_mask(bytes);
     const __m512i magnitude = _mm512_mask_blend_epi16(upper, sixty_four(0), sixty_four(64));

@@ -51,9 +51,11 @@ struct half_binades {
   std::array<std::uint16_t, 32> both;  ///< the same in one addition: code = (n * 64 + rest + both[n]) / 64
 };
 
-/// decode_scaled(code, scale) for all 256 codes: what an FP8 tensor holds under one block scale.
+/// decode_scaled(code, scale) for all 256 codes: what an FP8 tensor holds under one block scale. `regular`: every finite
+/// word but zero is a normal number, so a binade repeats the one before; the sign of the code turns that of the word.
 struct alignas(64) fp8_words {
   std::uint16_t word[256];
+  bool regular;
 };
 
 }  // namespace mxfp4::simd
@@ -176,6 +178,7 @@ inline namespace MXFP4_ISA_NS {
       table.word[c] = static_cast<std::uint16_t>(decode_scaled(static_cast<e4m3>(c), scale));
     return table;
   }
+  table.regular = true;
   std::uint16_t first[8]{};  // exponent field 1
   for (unsigned m = 0; m < 8; ++m)
     first[m] = static_cast<std::uint16_t>(decode_scaled(static_cast<e4m3>(8 + m), scale));
