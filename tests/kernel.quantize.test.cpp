@@ -153,6 +153,7 @@ TEST_CASE("kernel::quantize: no read past the last element, no write past the la
 }
 
 TEST_CASE("kernel::quantize: refused input leaves the output as it was", "[kernel][quantize]") {
+  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   std::vector<float> x(256, 1.0f);
   buffers<layout::compressed_tensors> out(2, 128);
   const buffers<layout::compressed_tensors> before = out;
@@ -169,4 +170,11 @@ TEST_CASE("kernel::quantize: refused input leaves the output as it was", "[kerne
   const status s = refuse({x.data(), 2, 128, 128});
   CHECK(s.code == errc::nonfinite);
   CHECK(s.value == 200);
+  std::vector<float> wide(5 * 32 * 11, 3.4e38f);  // five rows of eleven blocks: a group of eight, and three
+  for (const std::size_t at : {1755u, 900u, 703u, 255u, 0u}) {
+    wide[at] = std::numeric_limits<float>::quiet_NaN();
+    buffers<layout::compressed_tensors> other(5, 352);
+    const dense_view<const float> w{wide.data(), 5, 352, 352};
+    CHECK(kernel::quantize<>(w, other.view, on_nonfinite::refuse).value == static_cast<std::int64_t>(at));
+  }
 }

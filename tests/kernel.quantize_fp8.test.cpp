@@ -159,6 +159,7 @@ TEST_CASE("kernel::quantize_fp8: no read past the last element, no write past th
 }
 
 TEST_CASE("kernel::quantize_fp8: refused input leaves the output as it was", "[kernel][fp8]") {
+  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   std::vector<e4m3> w(130 * 160, e4m3{0x38});
   std::vector<float> scales(4, 1.0f);
   output<layout::compressed_tensors> out(130, 160);
@@ -177,6 +178,28 @@ TEST_CASE("kernel::quantize_fp8: refused input leaves the output as it was", "[k
   CHECK(refuse(x, {reinterpret_cast<const float*>(out.bytes.data()), 2, 2, 2}).code == errc::overlap);
   w[129 * 160 + 150] = e4m3{0xFF};
   CHECK((refuse(x, s).code == errc::nonfinite && refuse(x, s).value == 129 * 160 + 150));
+  w[129 * 160 + 3] = e4m3{0x7F};  // before it in the row, but in another tile
+  CHECK(refuse(x, s).value == 129 * 160 + 3);
+  w[128 * 160 + 159] = e4m3{0x7F};  // in an earlier row
+  CHECK(refuse(x, s).value == 128 * 160 + 159);
   scales[2] = std::numeric_limits<float>::infinity();
   CHECK(refuse(x, s).value == 128 * 160);
+}
+
+TEST_CASE("kernel::quantize_fp8: the first of several NaN, in row-major order", "[kernel][fp8]") {
+  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
+  constexpr std::int64_t rows = 140, cols = 4096 + 32;  // three parts a band
+  std::vector<e4m3> w(rows * cols, e4m3{0x38});
+  const std::vector<float> scales(2 * 33, 1.0f);
+  output<layout::compressed_tensors> out(rows, cols);
+  const auto first = [&] {
+    return kernel::quantize_fp8<>({w.data(), rows, cols, cols}, {scales.data(), 2, 33, 33}, out.view,
+                                  on_nonfinite::refuse)
+        .value;
+  };
+  for (const std::int64_t at :
+       {135 * cols, 50 * cols + 7, 49 * cols + 4100, 48 * cols + 2500, 48 * cols + 2047, std::int64_t{31}}) {
+    w[static_cast<std::size_t>(at)] = e4m3{0xFF};
+    CHECK(first() == at);
+  }
 }

@@ -136,6 +136,33 @@ void quantize_row(Source from, mx_view<Layout> out, std::int64_t row, std::int64
   }
 }
 
+/// Is there a NaN or an infinity in blocks [b, b + Count) of a row?
+template <class Arch, std::size_t Count, class Source>
+[[nodiscard]] MXFP4_INLINE bool has_nonfinite(const Source& from, std::int64_t b) noexcept {
+  simd::word_block<Arch> block[Count];
+  for (std::size_t i = 0; i < Count; ++i) from.load(b + static_cast<std::int64_t>(i), block[i]);
+  std::uint32_t amax[Count], found = 0;
+  simd::word_block<Arch>::amax(block, amax);
+  for (const std::uint32_t a : amax) found |= a >= simd::word_inf ? 1u : 0u;
+  return found != 0;
+}
+
+/// Column of the first NaN or infinity in blocks [first, last) of a row, or -1.
+template <class Arch, class Source>
+[[nodiscard]] std::int64_t find_nonfinite(Source from, std::int64_t first, std::int64_t last) noexcept {
+  constexpr std::int64_t group = simd::blocks_together<Arch>;
+  std::int64_t b = first;
+  while (b + group <= last && !has_nonfinite<Arch, simd::blocks_together<Arch>>(from, b)) b += group;
+  for (; b < last; ++b) {
+    if (!has_nonfinite<Arch, 1>(from, b)) continue;
+    std::uint32_t bits[block_size];
+    from.bits(b, bits);
+    for (int i = 0; i < block_size; ++i)
+      if ((bits[i] & mxfp4::detail::f32_abs_mask) >= mxfp4::detail::f32_inf) return b * block_size + i;
+  }
+  return -1;
+}
+
 /// W -> MXFP4: the bytes of mxfp4::quantize, on every architecture and for any number of tasks.
 ///
 /// @param w       rows x cols, cols a multiple of 32: float, bf16, f16 or e4m3 (taken at its face value), any stride.
@@ -152,10 +179,9 @@ status quantize(const dense_view<T>& w, const mx_view<Layout>& out, on_nonfinite
   if (mxfp4::detail::overlap(out, w) || mxfp4::detail::overlap_itself(out)) return {errc::overlap, "out"};
   if (w.rows == 0 || w.cols == 0) return {};
   if (policy == on_nonfinite::refuse)
-    if (const std::int64_t at =
-            mxfp4::detail::find_nonfinite<value>(w.rows, w.cols, mxfp4::detail::plain_loader<value>{w});
-        at >= 0)
-      return {errc::nonfinite, "w", at};
+    for (std::int64_t r = 0; r < w.rows; ++r)
+      if (const std::int64_t at = find_nonfinite<Arch>(row_source<value>{w.row(r)}, 0, out.blocks()); at >= 0)
+        return {errc::nonfinite, "w", r * w.cols + at};
   const block_tasks tasks(w.rows, out.blocks());
   with.run(tasks.count(), [&](std::size_t index) noexcept {
     tasks.for_each_row(index, [&](std::int64_t r, std::int64_t first, std::int64_t last) noexcept {

@@ -6,6 +6,7 @@
 // Reads: floors 0-6, executor.hpp, kernel/quantize.hpp.  Read by: tools, dispatch.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -37,6 +38,54 @@ struct fp8_source {
   }
 };
 
+/// What one task works on: rows [top, bottom) under one row of scales, and at most 2048 columns of them: 2 KiB of each row,
+/// and 9 KiB of tables.
+class fp8_part {
+ public:
+  static constexpr std::int64_t most_tables = 16;
+  std::int64_t top, bottom, first, last;  ///< rows, blocks
+
+  [[nodiscard]] static std::int64_t count_a_band(std::int64_t scale_cols) noexcept {
+    return mxfp4::detail::bands(scale_cols, most_tables);
+  }
+  fp8_part(const dense_view<const e4m3>& w, const dense_view<const float>& scales, std::int64_t index) noexcept
+      : w_(w) {
+    const std::int64_t band = index / count_a_band(scales.cols),
+                       scale = index % count_a_band(scales.cols) * most_tables;
+    const std::int64_t blocks = w.cols / block_size, tables = std::min(scales.cols - scale, most_tables);
+    top = band * fp8_block;
+    bottom = std::min(top + fp8_block, w.rows);
+    first = scale * fp8_source::blocks_a_scale;
+    last = std::min(first + tables * fp8_source::blocks_a_scale, blocks);
+    for (std::int64_t t = 0; t < tables; ++t) tables_[t] = simd::make_fp8_words(scales.row(band)[scale + t]);
+  }
+  [[nodiscard]] fp8_source row(std::int64_t r) const noexcept { return {w_.row(r), tables_, first}; }
+
+ private:
+  dense_view<const e4m3> w_;
+  simd::fp8_words tables_[most_tables];
+};
+
+/// Row-major index of the first weight that is NaN or infinite, or -1.
+template <class Arch>
+[[nodiscard]] std::int64_t find_nonfinite_fp8(const dense_view<const e4m3>& w,
+                                              const dense_view<const float>& scales) noexcept {
+  const std::int64_t parts = fp8_part::count_a_band(scales.cols);
+  for (std::int64_t band = 0; band < scales.rows; ++band) {
+    std::int64_t found = -1;
+    for (std::int64_t p = 0; p < parts; ++p) {
+      const fp8_part part(w, scales, band * parts + p);
+      for (std::int64_t r = part.top; r < part.bottom && (found < 0 || r * w.cols < found); ++r)
+        if (const std::int64_t at = find_nonfinite<Arch>(part.row(r), part.first, part.last); at >= 0) {
+          if (found < 0 || r * w.cols + at < found) found = r * w.cols + at;
+          break;
+        }
+    }
+    if (found >= 0) return found;
+  }
+  return -1;
+}
+
 /// FP8 -> MXFP4: the bytes of mxfp4::quantize_fp8, on every architecture and for any number of tasks. A weight is
 /// decode_scaled(w, scale), encoded by the bf16 recipe: the same bytes as FP8 -> BF16 -> MXFP4.
 ///
@@ -54,25 +103,12 @@ status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const floa
   if (const status s = mxfp4::detail::check_fp8(w, scales, out); !s.ok()) return s;
   if (w.rows == 0 || w.cols == 0) return {};
   if (policy == on_nonfinite::refuse)
-    if (const std::int64_t at =
-            mxfp4::detail::find_nonfinite<bf16>(w.rows, w.cols, mxfp4::detail::fp8_loader{w, scales});
-        at >= 0)
-      return {errc::nonfinite, "w", at};
-  constexpr std::int64_t tables_a_task = 16;  // 2048 columns: 2 KiB of each row, and 9 KiB of tables
-  const std::int64_t parts = mxfp4::detail::bands(scales.cols, tables_a_task);
-  with.run(static_cast<std::size_t>(scales.rows * parts), [&](std::size_t index) noexcept {
-    const auto task = static_cast<std::int64_t>(index);
-    const std::int64_t band = task / parts, first_scale = task % parts * tables_a_task;
-    const std::int64_t last_scale =
-        scales.cols - first_scale < tables_a_task ? scales.cols : first_scale + tables_a_task;
-    simd::fp8_words tables[tables_a_task];
-    for (std::int64_t t = first_scale; t < last_scale; ++t)
-      tables[t - first_scale] = simd::make_fp8_words(scales.row(band)[t]);
-    const std::int64_t first = first_scale * fp8_source::blocks_a_scale;
-    const std::int64_t end = last_scale * fp8_source::blocks_a_scale, last = out.blocks() < end ? out.blocks() : end;
-    const std::int64_t top = band * fp8_block, bottom = w.rows - top < fp8_block ? w.rows : top + fp8_block;
-    for (std::int64_t r = top; r < bottom; ++r)
-      quantize_row<resolved, Arch>(fp8_source{w.row(r), tables, first}, out, r, first, last);
+    if (const std::int64_t at = find_nonfinite_fp8<Arch>(w, scales); at >= 0) return {errc::nonfinite, "w", at};
+  const std::int64_t parts = scales.rows * fp8_part::count_a_band(scales.cols);
+  with.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
+    const fp8_part part(w, scales, static_cast<std::int64_t>(index));
+    for (std::int64_t r = part.top; r < part.bottom; ++r)
+      quantize_row<resolved, Arch>(part.row(r), out, r, part.first, part.last);
   });
   mxfp4::detail::fill_padding(out);
   return {};

@@ -122,7 +122,7 @@ inline constexpr std::array<std::uint16_t, 256> sign_doubts = make_sign_doubts<R
 template <scale_rule Rule, rounding_rule Round, zero_rule Zero, bool Exact>
 [[nodiscard]] consteval simd::word_rule make_word_rule() noexcept {
   const std::uint32_t threshold = Rule::step(119).threshold;
-  const auto regular = [threshold](unsigned exponent) {
+  const auto regular = [&](unsigned exponent) {
     const scale_step rule = Rule::step(exponent);
     const simd::word_step step = word_steps<Rule, Exact>[exponent];
     bool plain = rule.threshold == threshold && step.doubt == simd::no_word;
