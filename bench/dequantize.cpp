@@ -1,48 +1,73 @@
-// bench/dequantize.cpp -- MXFP4 -> f32, bf16, f16: whole expert matrices, one thread, in the library's scalar loop.
+// bench/dequantize.cpp -- MXFP4 to f32, bf16 and f16, beside a loop that only moves the bytes.
 // SPDX-License-Identifier: Apache-2.0
 //
-// dequantize/<type>/rows:N/cols:K. packed_GB/s is what must be read, out_GB/s what must be written; see common.hpp.
-#include "common.hpp"
+// hot: codes and output in the second-level cache of each core. cold: 2^27 weights, stored past the cache. GB/s is what
+// is written. ISA `scalar` is the plain loop of floor 5, the oracle.
+#include "mxfp4/kernel/dequantize.hpp"
+#include "limits.hpp"
 
 namespace {
 
 using namespace mxfp4;
+using namespace mxfp4::bench;
 
-/// Every weight against the decoding of its block alone.
+/// Every number of the first and the last rows against the plain loop.
 template <class T>
-bool is_right(const bench::packed_weights& packed, const std::vector<T>& out) {
-  for (std::size_t i = 0; i < packed.scales.size(); ++i) {
-    const auto expected = decode_block<T>(packed.at(i));
+bool is_right(const mx_view<>& w, const dense_view<T>& out) {
+  const std::int64_t rows = std::min<std::int64_t>(w.rows, 4);
+  std::vector<T> expected(size(rows * w.cols));
+  for (const std::int64_t n : {std::int64_t{0}, w.rows - rows}) {
+    const mx_view<> some{w.block_codes(n, 0), w.block_scale(n, 0), rows, w.cols, w.code_stride, w.scale_stride};
+    if (!dequantize(some, dense_view<T>{expected.data(), rows, w.cols, w.cols}).ok()) return false;
     // Bits, so that a lost sign of zero shows. NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
-    if (std::memcmp(expected.data(), out.data() + block_size * i, sizeof expected) != 0) return false;
+    if (std::memcmp(expected.data(), out.row(n), expected.size() * sizeof(T)) != 0) return false;
   }
   return true;
 }
 
-template <class T>
-void dequantize_matrix(benchmark::State& state) {
-  const std::int64_t rows = state.range(0), cols = state.range(1);
-  const std::vector<float> w = bench::make_weights<float>(rows * cols);
-  bench::packed_weights packed(rows, cols);
-  std::vector<T> out(w.size());
-  const dense_view<T> out_view{out.data(), rows, cols, cols};
-  if (!quantize(dense_view<const float>{w.data(), rows, cols, cols}, packed.view()).ok() ||
-      !dequantize(packed.view(), out_view).ok() || !is_right(packed, out)) {
-    state.SkipWithError("dequantize differs from decode_block");
-    return;
-  }
-  for (auto _ : state) {
-    const status s = dequantize(packed.view(), out_view);
-    benchmark::DoNotOptimize(s.code);
-    benchmark::ClobberMemory();
-  }
-  bench::count<T>(state, rows, cols, "out");
+/// Arch void: the plain loop.
+template <class T, class Arch>
+subject prepare(const row& r) {
+  const auto weights = std::make_shared<checkpoint>(r.n, r.k, 1);
+  const auto numbers = std::make_shared<memory<T>>(r.n * r.k);
+  const mx_view<> w = weights->view(0);
+  const dense_view<T> out{numbers->data(), r.n, r.k, r.k};
+  const int threads = r.threads;
+  const auto run = [=] {
+    if constexpr (std::is_void_v<Arch>) return dequantize(w, out).ok();
+    else return kernel::dequantize<dialect::ocp, Arch>(w, out, executor_for(threads)).ok();
+  };
+  subject s{run() && is_right(w, out), "GB/s", {}, {}};
+  s.kernel = {r.kernel, 1e-9 * static_cast<double>(r.n * r.k) * sizeof(T), [weights, numbers, run] { run(); }};
+  s.limits = r.residency == "cold" ? store_limits<T, true>(r.threads, w, out.data)
+                                   : store_limits<T, false>(r.threads, w, out.data);
+  return s;
 }
 
-BENCHMARK(dequantize_matrix<float>)->Name("dequantize/f32")->Apply(bench::expert_shapes);
-BENCHMARK(dequantize_matrix<bf16>)->Name("dequantize/bf16")->Apply(bench::expert_shapes);
-BENCHMARK(dequantize_matrix<f16>)->Name("dequantize/f16")->Apply(bench::expert_shapes);
+template <class T, class Arch = simd::native_arch>
+void add_row(const char* output, bool cold, int threads) {
+  const std::int64_t rows = chosen.smoke ? 5 : cold ? 32768 : 32 * threads, cols = chosen.smoke ? 512 : 4096;
+  row r{"dequantize", "", output, "view", rows, cols, 0, cold ? "cold" : "hot", "scalar", threads};
+  if constexpr (!std::is_void_v<Arch>) r.isa = isa_name<Arch>();
+  add(r, [r] { return prepare<T, Arch>(r); });
+}
+
+void add_rows() {
+  for (const bool cold : {false, true}) {
+    for (const int threads : {1, 2}) {
+      add_row<float>("f32", cold, threads);
+      add_row<bf16>("bf16", cold, threads);
+      add_row<f16>("f16", cold, threads);
+    }
+    if constexpr (!std::is_void_v<avx2_arch>) {
+      add_row<float, avx2_arch>("f32", cold, 1);
+      add_row<bf16, avx2_arch>("bf16", cold, 1);
+      add_row<f16, avx2_arch>("f16", cold, 1);
+    }
+  }
+  add_row<float, void>("f32", false, 1);
+}
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) { return run(argc, argv, add_rows); }

@@ -1,62 +1,128 @@
-// bench/quantize.cpp -- f32, bf16 -> MXFP4 by recipe: whole expert matrices, one thread, the scalar loop.
+// bench/quantize.cpp -- f32, bf16, f16, and e4m3 under 128 x 128 block scales, to MXFP4, beside a loop that only reads.
 // SPDX-License-Identifier: Apache-2.0
 //
-// quantize/<recipe>/<type>/rows:N/cols:K. in_GB/s must be read, packed_GB/s written; see common.hpp.
-#include <concepts>
-
-#include "common.hpp"
+// hot: input and output in the second-level cache of each core. cold: 2^27 weights from memory. GB/s is what is read.
+// ISA `scalar` is the plain loop of floor 5, the oracle.
+#include "mxfp4/kernel/quantize.hpp"
+#include "limits.hpp"
+#if __has_include("mxfp4/kernel/quantize_fp8.hpp")
+#include "mxfp4/kernel/quantize_fp8.hpp"
+#define MXFP4_BENCH_FP8
+#endif
 
 namespace {
 
 using namespace mxfp4;
+using namespace mxfp4::bench;
 
-/// Every block against the encoding of its 32 weights alone.
-template <class Recipe, class T>
-bool is_right(const std::vector<T>& w, const bench::packed_weights& packed) {
-  for (std::size_t i = 0; i < packed.scales.size(); ++i) {
-    T x[block_size];
-    std::memcpy(x, w.data() + block_size * i, sizeof x);
-    if (encode_block<Recipe>(x) != packed.at(i)) return false;
+/// Where rows of 32 weights are and where their blocks go.
+template <class T>
+struct matrix {
+  matrix(std::int64_t n, std::int64_t k) : numbers(make_numbers<T>(n * k)), blocks(n, k, 1) {}
+  memory<T> numbers;
+  checkpoint blocks;
+};
+
+/// Every byte of the first and the last rows against the plain loop, which `expect` calls for rows of x.
+template <class T, class F>
+bool is_right(const dense_view<const T>& x, const mx_view<>& out, F expect) {
+  const std::int64_t rows = std::min<std::int64_t>(x.rows, 4);
+  const checkpoint expected(rows, x.cols, 1);
+  for (const std::int64_t n : {std::int64_t{0}, x.rows - rows}) {
+    if (!expect(dense_view<const T>{x.row(n), rows, x.cols, x.stride}, n, expected.view(0)).ok()) return false;
+    if (std::memcmp(expected.view(0).codes, out.block_codes(n, 0), size(rows * x.cols / 2)) != 0 ||
+        std::memcmp(expected.view(0).scales, out.block_scale(n, 0), size(rows * x.cols / block_size)) != 0)
+      return false;
   }
   return true;
 }
 
-template <class Recipe, class T>
-void quantize_matrix(benchmark::State& state) {
-  const std::int64_t rows = state.range(0), cols = state.range(1);
-  const std::vector<T> w = bench::make_weights<T>(rows * cols);
-  const dense_view<const T> w_view{w.data(), rows, cols, cols};
-  bench::packed_weights packed(rows, cols);
-  if (!quantize<Recipe>(w_view, packed.view()).ok() || !is_right<Recipe>(w, packed)) {
-    state.SkipWithError("quantize differs from encode_block");
-    return;
-  }
-  for (auto _ : state) {
-    const status s = quantize<Recipe>(w_view, packed.view());
-    benchmark::DoNotOptimize(s.code);
-    benchmark::ClobberMemory();
-  }
-  bench::count<T>(state, rows, cols, "in");
+template <class T, class Run>
+subject subject_of(const row& r, std::shared_ptr<matrix<T>> data, bool is_right, Run run) {
+  return {is_right,
+          "GB/s",
+          {r.kernel, 1e-9 * static_cast<double>(r.n * r.k) * sizeof(T), [data, run] { run(); }},
+          read_limits(r.threads, [data] { return data->numbers.bytes(); })};
 }
 
-/// The recipes that differ in how they work: a threshold, the input's own type, a log2 table, three encodings.
-const int registered = [] {
-  const auto add = []<class Recipe, class T>() {
-    const std::string name = std::string("quantize/") + Recipe::name + (std::same_as<T, float> ? "/f32" : "/bf16");
-    benchmark::RegisterBenchmark(name.c_str(), quantize_matrix<Recipe, T>)->Apply(bench::expert_shapes);
+/// Arch void: the plain loop.
+template <class Recipe, class T, class Arch>
+subject prepare(const row& r) {
+  const auto data = std::make_shared<matrix<T>>(r.n, r.k);
+  const dense_view<const T> x{data->numbers.data(), r.n, r.k, r.k};
+  const mx_view<> out = data->blocks.view(0);
+  const int threads = r.threads;
+  const auto run = [=] {
+    if constexpr (std::is_void_v<Arch>) return quantize<Recipe>(x, out).ok();
+    else return kernel::quantize<Recipe, Arch>(x, out, on_nonfinite::encode, executor_for(threads)).ok();
   };
-  const auto add_both = [&]<class Recipe>() {
-    add.template operator()<Recipe, float>();
-    add.template operator()<Recipe, bf16>();
+  const auto expect = [](auto rows, std::int64_t, auto blocks) { return quantize<Recipe>(rows, blocks); };
+  return subject_of(r, data, run() && is_right(x, out, expect), run);
+}
+
+#if defined(MXFP4_BENCH_FP8)
+template <class Recipe>
+subject prepare_fp8(const row& r) {
+  const auto data = std::make_shared<matrix<e4m3>>(r.n, r.k);
+  const std::int64_t across = detail::bands(r.k, fp8_block), down = detail::bands(r.n, fp8_block);
+  const auto factors = std::make_shared<memory<float>>(across * down);
+  random_bits random(4);
+  for (float& f : *factors) f = 0.01f + std::fabs(random.bell(0.01f));
+  const dense_view<const e4m3> x{data->numbers.data(), r.n, r.k, r.k};
+  const dense_view<const float> scales{factors->data(), down, across, across};
+  const mx_view<> out = data->blocks.view(0);
+  const auto run = [=, threads = r.threads] {
+    return kernel::quantize_fp8<Recipe>(x, scales, out, on_nonfinite::encode, executor_for(threads)).ok();
   };
-  add_both.operator()<recipe::ocp>();
-  add_both.operator()<recipe::compressed_tensors>();
-  add_both.operator()<recipe::torchao_rceil>();
-  add_both.operator()<recipe::ggml>();
-  add_both.operator()<recipe::min_mse>();
-  return 0;
-}();
+  const auto expect = [=](auto rows, std::int64_t n, auto blocks) {  // sampled rows do not cross a band of 128
+    return quantize_fp8<Recipe>(rows, {scales.row(n / fp8_block), 1, across, across}, blocks);
+  };
+  return subject_of(r, data, run() && is_right(x, out, expect), [factors, run] { return run(); });
+}
+#endif
+
+[[nodiscard]] row row_of(std::string kernel, const char* input, bool cold, int threads, std::string isa) {
+  const std::int64_t rows = chosen.smoke ? 5 : cold ? 32768 : 32 * threads, cols = chosen.smoke ? 512 : 4096;
+  return {std::move(kernel), input, "mxfp4", "", rows, cols, 0, cold ? "cold" : "hot", std::move(isa), threads};
+}
+
+template <class Recipe, class T, class Arch = simd::native_arch>
+void add_row(const char* input, bool cold, int threads) {
+  std::string isa = "scalar";
+  if constexpr (!std::is_void_v<Arch>) isa = isa_name<Arch>();
+  const row r = row_of(std::string("quantize_") + Recipe::name, input, cold, threads, isa);
+  add(r, [r] { return prepare<Recipe, T, Arch>(r); });
+}
+
+template <class Recipe>
+void add_recipe(bool cold) {
+  for (const int threads : {1, 2}) {
+    add_row<Recipe, float>("f32", cold, threads);
+    add_row<Recipe, bf16>("bf16", cold, threads);
+    add_row<Recipe, f16>("f16", cold, threads);
+  }
+  if constexpr (!std::is_void_v<avx2_arch>) {
+    add_row<Recipe, float, avx2_arch>("f32", cold, 1);
+    add_row<Recipe, bf16, avx2_arch>("bf16", cold, 1);
+  }
+}
+
+void add_rows() {
+  for (const bool cold : {false, true}) {
+    add_recipe<recipe::ocp>(cold);
+    add_recipe<recipe::compressed_tensors>(cold);
+#if defined(MXFP4_BENCH_FP8)
+    for (const int threads : {1, 2}) {
+      const row r = row_of("quantize_fp8", "e4m3", cold, threads, isa_name<simd::native_arch>());
+      add(r, [r] { return prepare_fp8<recipe::compressed_tensors>(r); });
+    }
+#endif
+  }
+  add_row<recipe::ocp, float, void>("f32", false, 1);
+  add_row<recipe::compressed_tensors, float, void>("f32", false, 1);
+  add_row<recipe::min_mse, float, void>("f32", false, 1);
+}
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) { return run(argc, argv, add_rows); }

@@ -1,0 +1,176 @@
+// bench/limits.hpp -- what the machine can do at the most: the ways to read, to store, to multiply.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Each function returns several ways; the best of them is the limit. They touch the memory that the kernel touches.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "data.hpp"
+#include "mxfp4/simd/dot.hpp"
+#include "mxfp4/simd/lut.hpp"
+#include "mxfp4/simd/widen.hpp"
+#include "threads.hpp"
+
+namespace mxfp4::bench {
+
+using bytes_in_register = xsimd::batch<std::uint8_t, simd::native_arch>;
+inline constexpr std::int64_t register_bytes = bytes_in_register::size;
+
+/// Calls part(i) for each thread's half.
+template <class F>
+void on_threads(int threads, F part) {
+  executor_for(threads).run(static_cast<std::size_t>(threads), [&](std::size_t i) { part(static_cast<int>(i)); });
+}
+
+/// Reads `Streams` parts of the memory side by side, each with a prefetch `Ahead` bytes before it.
+template <int Streams, int Ahead>
+void read(const std::uint8_t* from, std::int64_t bytes) {
+  constexpr std::int64_t step = 256;
+  const std::int64_t part = bytes / (Streams * step) * step;
+  bytes_in_register any[4] = {};
+  for (std::int64_t i = 0; i < part; i += step) {
+    MXFP4_UNROLL
+    for (int s = 0; s < Streams; ++s) {
+      const std::uint8_t* const at = from + s * part + i;
+      if constexpr (Ahead > 0) {
+        MXFP4_UNROLL
+        for (int line = 0; line < step; line += 64) __builtin_prefetch(at + line + Ahead);
+      }
+      MXFP4_UNROLL
+      for (std::int64_t j = 0; j < step; j += register_bytes)
+        any[j / register_bytes % 4] |= bytes_in_register::load_unaligned(at + j);
+    }
+  }
+  benchmark::DoNotOptimize(xsimd::reduce_max((any[0] | any[1]) | (any[2] | any[3])));
+}
+
+/// Reading and nothing else; `next` gives the memory of a call, always of the same size.
+[[nodiscard]] inline std::vector<work> read_limits(int threads, std::function<std::span<const std::uint8_t>()> next) {
+  const auto all = static_cast<std::int64_t>(next().size());
+  const std::int64_t part = all / (1024 * threads) * 1024;  // whole steps in every stream
+  const auto way = [&](const char* name, void (*read)(const std::uint8_t*, std::int64_t)) {
+    return work{name, 1e-9 * static_cast<double>(part * threads), [=] {
+                  const std::uint8_t* const from = next().data();
+                  on_threads(threads, [=](int i) { read(from + i * part, part); });
+                }};
+  };
+  return {way("read", read<1, 0>), way("read, prefetch 4 KiB", read<1, 4096>), way("read, 4 streams", read<4, 0>),
+          way("read, 4 streams, prefetch 1 KiB", read<4, 1024>)};
+}
+
+template <bool Stream>
+MXFP4_INLINE void store(const bytes_in_register& x, std::uint8_t* to) {
+#if defined(__AVX512F__)
+  if constexpr (Stream) return _mm512_stream_si512(reinterpret_cast<__m512i*>(to), x);
+#elif defined(__AVX__)
+  if constexpr (Stream) return _mm256_stream_si256(reinterpret_cast<__m256i*>(to), x);
+#endif
+  x.store_aligned(to);
+}
+
+/// The traffic of dequantising and nothing else: for each block 17 bytes read, `Out` written, in two halves of the
+/// memory side by side if `Streams` is 2.
+template <int Out, bool Stream, int Streams, int Ahead>
+void expand(const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t blocks, std::uint8_t* out) {
+  const std::int64_t part = blocks / Streams;
+  for (std::int64_t i = 0; i < part; ++i) {
+    MXFP4_UNROLL
+    for (int s = 0; s < Streams; ++s) {
+      const std::int64_t b = s * part + i;
+      if constexpr (Ahead > 0) __builtin_prefetch(codes + 16 * b + Ahead);
+      std::uint64_t word;
+      std::memcpy(&word, codes + 16 * b, sizeof word);
+      const auto x =
+          xsimd::bitwise_cast<std::uint8_t>(xsimd::batch<std::uint64_t, simd::native_arch>(word | scales[b]));
+      MXFP4_UNROLL
+      for (std::int64_t j = 0; j < Out; j += register_bytes) store<Stream>(x, out + Out * b + j);
+    }
+  }
+  if constexpr (Stream) simd::finish_stores<simd::native_arch, simd::store::stream>();
+}
+
+/// Storing numbers of T for the codes of a matrix, through the cache or past it.
+template <class T, bool Stream>
+[[nodiscard]] std::vector<work> store_limits(int threads, const mx_view<>& w, T* out) {
+  constexpr int bytes = block_size * sizeof(T);
+  const std::int64_t part = w.rows * w.blocks() / threads / 2 * 2;
+  const auto way = [&](const char* name, auto expand) {
+    return work{name, 1e-9 * static_cast<double>(part * threads * bytes), [=] {
+                  on_threads(threads, [=](int i) {
+                    expand(w.codes + i * part * block_code_bytes, w.scales + i * part, part,
+                           reinterpret_cast<std::uint8_t*>(out) + i * part * bytes);
+                  });
+                }};
+  };
+  if constexpr (Stream)
+    return {way("17 bytes in, stream", expand<bytes, true, 1, 0>),
+            way("17 bytes in, stream, prefetch", expand<bytes, true, 1, 2048>),
+            way("17 bytes in, stream twice", expand<bytes, true, 2, 0>)};
+  else
+    return {way("17 bytes in, store", expand<bytes, false, 1, 0>),
+            way("17 bytes in, store, prefetch", expand<bytes, false, 1, 2048>),
+            way("17 bytes in, store twice", expand<bytes, false, 2, 0>)};
+}
+
+/// The compiler forgets what is in a register, and so does the work with it each time.
+template <class Arch, class T>
+MXFP4_INLINE void forget(xsimd::batch<T, Arch>& x) {
+#if defined(__SSE2__)
+  asm volatile("" : "+x"(x.data));
+#elif defined(__aarch64__)
+  asm volatile("" : "+w"(x.data));
+#endif
+}
+
+/// Fused multiply-adds of registers, two operations a lane.
+template <class Arch>
+[[nodiscard]] work fma_peak(int threads) {
+  constexpr int chains = 12, steps = 1 << 14;
+  using floats = simd::floats<Arch>;
+  return {"FMA peak", 2e-9 * chains * steps * static_cast<double>(floats::size) * threads, [threads] {
+            on_threads(threads, [](int) {
+              floats x(0.5f), sums[chains];
+              MXFP4_UNROLL
+              for (int c = 0; c < chains; ++c) sums[c] = floats(static_cast<float>(c));
+              for (int i = 0; i < steps; ++i) {
+                forget(x);
+                MXFP4_UNROLL
+                for (int c = 0; c < chains; ++c) sums[c] = xsimd::fma(sums[c], x, x);
+              }
+              MXFP4_UNROLL
+              for (int c = 0; c < chains; ++c) forget(sums[c]);
+            });
+          }};
+}
+
+/// Int8 dots of registers by whatever Arch has for them, two operations a product.
+template <class Arch>
+[[nodiscard]] work dot_peak(int threads) {
+  constexpr int chains = 12, steps = 1 << 14;
+  return {"int8 dot peak", 8e-9 * chains * steps * simd::rows_per_register<Arch> * threads, [threads] {
+            on_threads(threads, [](int) {
+              simd::block_sum<Arch> sums[chains];
+              simd::byte_lanes<Arch> weights(std::uint8_t{3});
+              MXFP4_UNROLL
+              for (int c = 0; c < chains; ++c) sums[c].start(c);
+              for (int i = 0; i < steps; ++i) {
+                MXFP4_UNROLL
+                for (int c = 0; c < chains; ++c) {
+                  forget(weights);
+                  sums[c].add(0, weights, 0x01010101);
+                }
+              }
+              MXFP4_UNROLL
+              for (int c = 0; c < chains; ++c) {
+                simd::int_lanes<Arch> sum = sums[c].sum();
+                forget(sum);
+              }
+            });
+          }};
+}
+
+}  // namespace mxfp4::bench
