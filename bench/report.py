@@ -23,15 +23,17 @@ MARKERS = ("<!-- report.py --update writes below -->", "<!-- report.py --update 
 
 
 def run(programs, out):
-    """Each program's own JSON; the programs that ended with an error."""
+    """Leaves each program's JSON in `out`; returns the programs that ended with an error."""
+    if programs:
+        for old in out.glob("bench_*.json"):
+            old.unlink()
     failed = []
     for program in programs:
         print(f"running {program.name}", flush=True)
-        target = out / f"{program.name}.json"
-        target.unlink(missing_ok=True)
-        command = [str(program), f"--benchmark_out={target}", "--benchmark_out_format=json"]
-        if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
-            failed.append(program.name)
+        command = [program.resolve(), f"--benchmark_out={out / program.name}.json", "--benchmark_out_format=json"]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            failed.append(f"{program.name} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
     return failed
 
 
@@ -62,17 +64,17 @@ def row_of(run):
 
 
 def load(out):
-    """Rows and the machine, from the programs' JSON."""
-    rows, context = [], None
+    """Rows, the machine, and the names of those that had no time because their result was wrong."""
+    rows, context, wrong = [], None, []
     for path in sorted(out.glob("bench_*.json")):
         data = json.loads(path.read_text())
         context = context or data["context"]
         for r in data["benchmarks"]:
             if r.get("error_occurred"):
-                print(f"WRONG RESULT: {r['name']}: {r['error_message']}")
+                wrong.append(r["name"])
             else:
                 rows.append(row_of(r))
-    return rows, context
+    return rows, context, wrong
 
 
 def key(row, *without, **other):
@@ -254,8 +256,10 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     started = datetime.datetime.now()
     failed = run(args.programs, args.out)
-    rows, context = load(args.out)
-    if not rows:
+    for program in failed:
+        print(f"FAILED: {program}")
+    rows, context, wrong = load(args.out)
+    if context is None:
         sys.exit(f"report.py: no rows in {args.out}/bench_*.json: name the programs to run")
     git = subprocess.run(["git", "-C", str(HERE), "describe", "--always", "--dirty"], capture_output=True, text=True)
     context["commit"] = git.stdout.strip() or "unknown"
@@ -273,12 +277,12 @@ def main():
     bad = [r for r in rows if (r["ratio"] or 0) > TOO_GOOD]
     for r in bad:
         print(f"LIMIT MEASURED BADLY: {name(r)}: ratio {r['ratio']:.3f} is above {TOO_GOOD} ({noise(r)})")
-    for program in failed:
-        print(f"FAILED: {program}")
-    typical = statistics.median(r["noise"] for r in rows)
+    for r in wrong:
+        print(f"WRONG RESULT: {r}")
+    typical = statistics.median(r["noise"] for r in rows) if rows else 0
     seconds = (datetime.datetime.now() - started).total_seconds()
     print(f"{len(rows)} rows, median noise {100 * typical:.1f} %, {seconds:.0f} s; {args.out / 'report.md'}")
-    return 1 if bad or failed else 0
+    return 1 if bad or wrong or failed else 0
 
 
 if __name__ == "__main__":
