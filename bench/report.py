@@ -201,6 +201,10 @@ def markdown(rows, context):
 
 def roofline(rows, isa, path):
     """Operations a second over operations per byte of weights, one thread, and the machine's roofs."""
+    roofs = [r for r in rows if r["limit"] is None and r["threads"] == 1]
+    if not roofs:
+        print("no roofline.png: bench_limits was not among the programs")
+        return
     try:
         import matplotlib
 
@@ -209,7 +213,6 @@ def roofline(rows, isa, path):
     except ImportError:
         print("no roofline.png: matplotlib is missing (cmake/setup.sh --with bench)")
         return
-    roofs = [r for r in rows if r["limit"] is None and r["threads"] == 1]
     figure, axes = plt.subplots(figsize=(9, 6))
     x = [2.0**i for i in range(1, 11)]
     for r in roofs:
