@@ -5,10 +5,7 @@
 // ISA `scalar` is the plain loop of floor 5, the oracle.
 #include "mxfp4/kernel/quantize.hpp"
 #include "limits.hpp"
-#if __has_include("mxfp4/kernel/quantize_fp8.hpp")
 #include "mxfp4/kernel/quantize_fp8.hpp"
-#define MXFP4_BENCH_FP8
-#endif
 
 namespace {
 
@@ -60,7 +57,6 @@ subject prepare(const row& r) {
   return subject_of(r, data, run() && is_right(x, out, expect), run);
 }
 
-#if defined(MXFP4_BENCH_FP8)
 template <class Recipe>
 subject prepare_fp8(const row& r) {
   const auto data = std::make_shared<matrix<e4m3>>(r.n, r.k);
@@ -79,7 +75,6 @@ subject prepare_fp8(const row& r) {
   };
   return subject_of(r, data, run() && is_right(x, out, expect), [factors, run] { return run(); });
 }
-#endif
 
 [[nodiscard]] row row_of(std::string kernel, const char* input, bool cold, int threads, std::string isa) {
   const std::int64_t rows = chosen.smoke ? 5 : cold ? 32768 : 32 * threads, cols = chosen.smoke ? 512 : 4096;
@@ -111,12 +106,10 @@ void add_rows() {
   for (const bool cold : {false, true}) {
     add_recipe<recipe::ocp>(cold);
     add_recipe<recipe::compressed_tensors>(cold);
-#if defined(MXFP4_BENCH_FP8)
     for (const int threads : {1, 2}) {
       const row r = row_of("quantize_fp8", "e4m3", cold, threads, isa_name<simd::native_arch>());
       add(r, [r] { return prepare_fp8<recipe::compressed_tensors>(r); });
     }
-#endif
   }
   add_row<recipe::ocp, float, void>("f32", false, 1);
   add_row<recipe::compressed_tensors, float, void>("f32", false, 1);
