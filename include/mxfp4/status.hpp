@@ -23,19 +23,24 @@ enum class errc : std::uint8_t {
   buffer_too_small,  ///< `what` holds `value` elements or bytes, `expected` are needed
   stride_too_small,  ///< `what` is shorter than a row
   shape_mismatch,    ///< `what` differs from what the other arguments ask for
+  out_of_range,      ///< `what` is `value`, expected 0 to `expected`
+  not_a_number,      ///< `what` is NaN
   overlap,           ///< `what` shares memory with an input
   nonfinite,         ///< the element with row-major index `value` is NaN or infinity
   unknown_recipe,    ///< `value` is not a recipe_id
   out_of_memory,     ///< `what` asked for `value` bytes and did not get them
 };
 
-/// What a call came to. `what` and `argument` are string literals: "cols" of "out", or `what` alone.
+/// What a call came to. `what` and `argument` are string literals: "cols" of "out", or `what` alone. Where one of many
+/// is meant, `row` says which, and in a matrix `col` too.
 struct [[nodiscard]] status {
   errc code = errc::ok;
   const char* what = "";
   std::int64_t value = 0;
   std::int64_t expected = 0;
   const char* argument = "";
+  std::int64_t row = -1;
+  std::int64_t col = -1;
 
   [[nodiscard]] constexpr bool ok() const noexcept { return code == errc::ok; }
 };
@@ -96,6 +101,8 @@ class status_text {
   if (s.ok()) return text << "ok";
   if (s.argument[0] != '\0') text << s.argument << ".";
   text << s.what;
+  if (s.row >= 0 && s.col >= 0) text << " (row " << s.row << ", column " << s.col << ")";
+  else if (s.row >= 0) text << " (number " << s.row << ")";
   switch (s.code) {
     case errc::ok:
       break;
@@ -113,6 +120,10 @@ class status_text {
       return text << " is " << s.value << ", expected at least " << s.expected << ", the length of a row";
     case errc::shape_mismatch:
       return text << " is " << s.value << ", expected " << s.expected;
+    case errc::out_of_range:
+      return text << " is " << s.value << ", expected 0 to " << s.expected;
+    case errc::not_a_number:
+      return text << " is NaN, expected a number: repair the input";
     case errc::overlap:
       return text << " overlaps an input: pass separate memory";
     case errc::nonfinite:
