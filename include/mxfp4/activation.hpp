@@ -177,10 +177,11 @@ class int8_activations {
   [[nodiscard]] int rows_in(std::int64_t group) const noexcept {
     return static_cast<int>(rows_ - group * token_group < token_group ? rows_ - group * token_group : token_group);
   }
-  [[nodiscard]] int width(std::int64_t group) const noexcept {
-    const int n = rows_in(group);
-    return n <= 2 ? n : (n + 3) / 4 * 4;
+  [[nodiscard]] static constexpr std::int64_t first_row(std::int64_t group) noexcept { return group * token_group; }
+  [[nodiscard]] static constexpr int width_of(int tokens) noexcept {
+    return tokens <= 2 ? tokens : (tokens + 3) / 4 * 4;
   }
+  [[nodiscard]] int width(std::int64_t group) const noexcept { return width_of(rows_in(group)); }
   [[nodiscard]] static constexpr std::int64_t block_bytes_at(int width) noexcept { return width * (block_size + 8); }
   [[nodiscard]] const std::uint8_t* block(std::int64_t group, std::int64_t b) const noexcept {
     return memory_.get() + group_offset(group) + b * block_bytes_at(width(group));

@@ -53,30 +53,33 @@ struct view_source {
   }
 };
 
-[[nodiscard]] inline group_ref group_of(const int8_activations& x, std::int64_t group, std::int64_t block) noexcept {
+// X: int8_activations, or what has its groups elsewhere (kernel/moe_int8.hpp).
+template <class X>
+[[nodiscard]] group_ref group_of(const X& x, std::int64_t group, std::int64_t block) noexcept {
   return {x.block(group, block), x.width(group), x.scaling() == int8_scaling::f32, x.gains(group)};
 }
 
 /// Before the first block: 0, or Y where blocks are added to it. -0 becomes +0.
-inline void start_sums(group_sums& sums, const int8_activations& x, std::int64_t group, dense_view<float> y,
-                       std::int64_t n, int rows, bool accumulate) noexcept {
+template <class X>
+void start_sums(group_sums& sums, const X& x, std::int64_t group, dense_view<float> y, std::int64_t n, int rows,
+                bool accumulate) noexcept {
   const int width = x.width(group), tokens = accumulate && x.scaling() != int8_scaling::row ? x.rows_in(group) : 0;
   for (int t = 0; t < width; ++t) std::memset(sums.at[t], 0, sizeof sums.at[t]);
   for (int t = 0; t < tokens; ++t)
-    for (int r = 0; r < rows; ++r) sums.at[t][r] = y.row(group * token_group + t)[n + r] + 0.0f;
+    for (int r = 0; r < rows; ++r) sums.at[t][r] = y.row(x.first_row(group) + t)[n + r] + 0.0f;
 }
 
 /// After the last block: times the row's scale, NaN for tokens that had one, into Y.
-template <class Arch>
-void finish_sums(const group_sums& sums, const int8_activations& x, std::int64_t group, dense_view<float> y,
-                 std::int64_t n, int rows, bool accumulate) noexcept {
+template <class Arch, class X>
+void finish_sums(const group_sums& sums, const X& x, std::int64_t group, dense_view<float> y, std::int64_t n, int rows,
+                 bool accumulate) noexcept {
   using floats = simd::float_lanes<Arch>;
   const bool onto_y = accumulate && x.scaling() == int8_scaling::row;
   const int tokens = x.rows_in(group);
   const std::size_t bytes = sizeof(float) * static_cast<std::size_t>(rows);
   const floats nan(mxfp4::detail::float_from_bits(mxfp4::detail::f32_nan));
   for (int t = 0; t < tokens; ++t) {
-    float* const out = y.row(group * token_group + t) + n;
+    float* const out = y.row(x.first_row(group) + t) + n;
     alignas(64) float result[tile_rows]{};
     if (onto_y) std::memcpy(result, out, bytes);
     const floats scale(x.finish(group)[t]);
@@ -91,9 +94,9 @@ void finish_sums(const group_sums& sums, const int8_activations& x, std::int64_t
 }
 
 /// One tile times groups [first, last), at most groups_at_once. A gathered piece of the tile serves all of them.
-template <class Arch, class Source>
-void multiply_tile(const Source& source, const int8_activations& x, dense_view<float> y, std::int64_t tile,
-                   std::int64_t first, std::int64_t last, bool accumulate) noexcept {
+template <class Arch, class Source, class X>
+void multiply_tile(const Source& source, const X& x, dense_view<float> y, std::int64_t tile, std::int64_t first,
+                   std::int64_t last, bool accumulate) noexcept {
   alignas(64) std::uint8_t gathered[Source::in_place ? 1 : blocks_at_once * (tile_block_bytes + tile_rows)];
   group_sums sums[groups_at_once];
   const std::int64_t n = tile * tile_rows, all = source.blocks(), step = Source::in_place ? all : blocks_at_once;

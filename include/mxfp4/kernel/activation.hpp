@@ -73,13 +73,13 @@ MXFP4_INLINE void widen_block(const T* in, float (&x)[block_size]) noexcept {
 
 /// Where one token of a group keeps its blocks, and the gains seen so far.
 struct token_writer {
-  int8_activations& out;
-  std::int64_t group;
+  std::uint8_t* group;  ///< the first block of the group
+  int8_scaling scaling;
   int token, width;
   mxfp4::detail::gain_range gains{32767, -32768};
 
   void put(std::int64_t b, const mxfp4::detail::int8_block& block, std::uint32_t scale_word) const noexcept {
-    std::uint8_t* const at = out.block(group, b) + 4 * token;
+    std::uint8_t* const at = group + b * int8_activations::block_bytes_at(width) + 4 * token;
     for (int q = 0; q < block_quads; ++q) std::memcpy(at + 4 * q * width, block.code + 4 * q, 4);
     const std::int32_t seed = -mxfp4::detail::weight_offset * block.sum;
     std::memcpy(at + 4 * block_quads * width, &seed, sizeof seed);
@@ -99,7 +99,7 @@ struct token_writer {
 template <class Arch, class T>
 float quantize_token(const T* x, std::int64_t blocks, token_writer& writer) noexcept {
   using namespace mxfp4::detail;
-  const int8_scaling scaling = writer.out.scaling();
+  const int8_scaling scaling = writer.scaling;
   alignas(64) float block[block_size];
   float row_scale = 1.0f, row_inverse = 0.0f;
   if (scaling == int8_scaling::row) {
@@ -159,7 +159,7 @@ status quantize_activations(dense_view<T> x, int8_activations& out, executor_ref
     const auto group = static_cast<std::int64_t>(i);
     mxfp4::detail::gain_range gains{32767, -32768};
     for (int t = 0; t < out.rows_in(group); ++t) {
-      kernel::token_writer writer{out, group, t, out.width(group), gains};
+      kernel::token_writer writer{out.block(group, 0), out.scaling(), t, out.width(group), gains};
       out.finish(group)[t] = kernel::quantize_token<Arch>(x.row(group * token_group + t), out.blocks(), writer);
       gains = writer.gains;
     }

