@@ -1,0 +1,225 @@
+// tests/moe.equal.test.cpp -- the int8 moe: bit-equal to its scalar definition on every ISA; and what must not change it.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <catch2/catch_template_test_macros.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <cstdint>
+#include <limits>
+#include <thread>
+#include <vector>
+
+#include "mxfp4/moe.hpp"
+#include "support/arches.hpp"
+#include "support/moe.hpp"
+
+namespace {
+
+using namespace mxfp4;
+using namespace mxfp4::test;
+
+struct threads {
+  std::size_t count;
+  void run(std::size_t tasks, task_ref body) const {
+    std::vector<std::thread> team;
+    for (std::size_t t = 0; t < count; ++t)
+      team.emplace_back([=, this] {
+        for (std::size_t i = t; i < tasks; i += count) body(i);
+      });
+    for (std::thread& t : team) t.join();
+  }
+};
+
+tokens random_tokens(std::int64_t m, std::int64_t k, splitmix& random) {
+  return tokens(m, k, 5).fill([&random](std::int64_t, std::int64_t) { return random.with_exponent(118, 127); });
+}
+
+/// moe() with fresh memory of exactly the size that the shape asks for.
+template <class Arch, class Experts, class X>
+std::vector<float> run(const Experts& experts, const moe_shape& shape, const X& x, const routing& r,
+                       const gemm_options& options = {}) {
+  moe_workspace workspace = *moe_workspace::create(shape);
+  output y(r.rows, shape.hidden);
+  if constexpr (std::is_same_v<X, int8_activations>)
+    REQUIRE(moe<Arch>(experts, x, r.expert_view(), r.weight_view(), y.view(), workspace, options).ok());
+  else
+    REQUIRE(moe<dialect::ocp, Arch>(experts, x, r.expert_view(), r.weight_view(), y.view(), workspace, options).ok());
+  return y.data;
+}
+
+}  // namespace
+
+TEMPLATE_LIST_TEST_CASE("int8 moe: the definition's bits", "[moe][equal]", mxfp4::test::arches) {
+  splitmix random(51);
+  expert_memory<layout::compressed_tensors> experts(5, 96, 64, random);
+  for (const auto& [m, k] : {std::pair{1, 1}, {1, 5}, {2, 3}, {7, 2}, {40, 3}, {140, 1}})
+    for (const int8_scaling scaling : {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row}) {
+      if (m > 20 && scaling != int8_scaling::e8m0) continue;
+      if (scaling == int8_scaling::f32 && !fuses<TestType>) continue;  // rounds twice there
+      CAPTURE(m, k, static_cast<int>(scaling));
+      const routing r(m, k, 5, random);
+      const tokens x = random_tokens(m, 96, random);
+      const result<int8_activations> a = quantize_activations<TestType>(x.view(), scaling);
+      output expected(m, 96);
+      reference_moe(experts, x, scaling, r, expected.view());
+      CHECK(same_bits(run<TestType>(experts.packed(), experts.shape(m, k), *a, r), expected.data));
+      CHECK(same_bits(run<TestType>(experts.views(), experts.shape(m, k), *a, r), expected.data));
+      reference_moe(experts, x, scaling, r, expected.view(), true);  // on top of the first result
+      const std::vector<float> first = run<TestType>(experts.packed(), experts.shape(m, k), *a, r);
+      output twice(m, 96);
+      twice.data = first;
+      moe_workspace workspace = *moe_workspace::create(experts.shape(m, k));
+      REQUIRE(moe<TestType>(experts.packed(), *a, r.expert_view(), r.weight_view(), twice.view(), workspace, {true, {}})
+                  .ok());
+      CHECK(same_bits(twice.data, expected.data));
+    }
+}
+
+TEST_CASE("moe: tasks, their order and threads change nothing", "[moe][equal]") {
+  splitmix random(52);
+  // large enough for several tasks an expert
+  expert_memory<layout::compressed_tensors> experts(3, 1024, 2048, random);
+  const auto packed = experts.packed();
+  for (const std::int64_t m : {1, 9}) {
+    const routing r(m, 2, 3, random);
+    const tokens x = random_tokens(m, 1024, random);
+    const result<int8_activations> a = quantize_activations(x.view(), int8_scaling::e8m0);
+    const moe_shape shape = experts.shape(m, 2);
+    const std::vector<float> y = run<simd::native_arch>(packed, shape, *a, r);
+    const std::vector<float> y_f32 = run<simd::native_arch>(packed, shape, x.view(), r);
+    backward_executor backward;
+    CHECK(same_bits(run<simd::native_arch>(packed, shape, *a, r, {false, backward}), y));
+    CHECK(backward.tasks >= 10);
+    CHECK(same_bits(run<simd::native_arch>(packed, shape, x.view(), r, {false, backward}), y_f32));
+    for (std::size_t count = 2; count <= 4; ++count) {
+      const threads team{count};
+      CHECK(same_bits(run<simd::native_arch>(packed, shape, *a, r, {false, team}), y));
+      CHECK(same_bits(run<simd::native_arch>(packed, shape, x.view(), r, {false, team}), y_f32));
+    }
+  }
+}
+
+TEST_CASE("moe: a token alone, among others, and under other names of experts", "[moe][property]") {
+  splitmix random(53);
+  const std::int64_t m = 37, k = 3, h = 64, e = 6;
+  expert_memory<layout::compressed_tensors> experts(e, h, 96, random);
+  const routing r(m, k, e, random);
+  const tokens x = random_tokens(m, h, random);
+  const auto packed = experts.packed();
+  const auto quantized = [](const tokens& t) { return *quantize_activations(t.view(), int8_scaling::e8m0); };
+  const std::vector<float> y = run<simd::native_arch>(packed, experts.shape(m, k), quantized(x), r);
+  const std::vector<float> y_f32 = run<simd::native_arch>(packed, experts.shape(m, k), x.view(), r);
+  CHECK(same_bits(run<simd::native_arch>(experts.views(), experts.shape(m, k), x.view(), r), y_f32));
+
+  SECTION("alone (int8), in a pair (f32: one token is gemv's)") {
+    for (const std::int64_t t : {0, 15, 16, 36}) {
+      CAPTURE(t);
+      routing alone(2, k, e, random);
+      tokens pair = random_tokens(2, h, random);
+      for (std::int64_t i = 0; i < h; ++i) pair.at(1, i) = x.view().row(t)[i];
+      std::copy_n(r.indices.begin() + t * k, k, alone.indices.begin() + k);
+      std::copy_n(r.weights.begin() + t * k, k, alone.weights.begin() + k);
+      const auto row = [&](const std::vector<float>& all, std::int64_t i) {
+        return std::vector<float>(all.begin() + i * (h + 3), all.begin() + i * (h + 3) + h);
+      };
+      CHECK(same_bits(row(run<simd::native_arch>(packed, experts.shape(2, k), pair.view(), alone), 1), row(y_f32, t)));
+      routing one(1, k, e, random);
+      std::copy_n(r.indices.begin() + t * k, k, one.indices.begin());
+      std::copy_n(r.weights.begin() + t * k, k, one.weights.begin());
+      tokens single(1, h);
+      single.fill([&](std::int64_t, std::int64_t i) { return x.view().row(t)[i]; });
+      CHECK(same_bits(row(run<simd::native_arch>(packed, experts.shape(1, k), quantized(single), one), 0), row(y, t)));
+    }
+  }
+  SECTION("experts renamed") {
+    auto renamed = experts.packed();
+    std::rotate(renamed.begin(), renamed.begin() + 2, renamed.end());
+    routing s = r;
+    for (std::int32_t& i : s.indices) i = static_cast<std::int32_t>((i + e - 2) % e);
+    CHECK(same_bits(run<simd::native_arch>(renamed, experts.shape(m, k), quantized(x), s), y));
+    CHECK(same_bits(run<simd::native_arch>(renamed, experts.shape(m, k), x.view(), s), y_f32));
+  }
+  SECTION("tokens reversed") {
+    tokens back(m, h);
+    back.fill([&](std::int64_t t, std::int64_t i) { return x.view().row(m - 1 - t)[i]; });
+    routing s = r;
+    for (std::int64_t t = 0; t < m; ++t) {
+      std::copy_n(r.indices.begin() + (m - 1 - t) * k, k, s.indices.begin() + t * k);
+      std::copy_n(r.weights.begin() + (m - 1 - t) * k, k, s.weights.begin() + t * k);
+    }
+    const std::vector<float> reversed = run<simd::native_arch>(packed, experts.shape(m, k), quantized(back), s);
+    for (std::int64_t t = 0; t < m; ++t)
+      for (std::int64_t i = 0; i < h; ++i)
+        REQUIRE(same_bits(reversed[static_cast<std::size_t>((m - 1 - t) * (h + 3) + i)],
+                          y[static_cast<std::size_t>(t * (h + 3) + i)]));
+  }
+  SECTION("a larger, used workspace") {
+    moe_workspace workspace = *moe_workspace::create({200, 4, 9, 256, 128});
+    for (int turn = 0; turn < 2; ++turn) {
+      output again(m, h);
+      REQUIRE(moe(packed, x.view(), r.expert_view(), r.weight_view(), again.view(), workspace).ok());
+      CHECK(same_bits(again.data, y_f32));
+      REQUIRE(moe(packed, quantized(x), r.expert_view(), r.weight_view(), again.view(), workspace).ok());
+      CHECK(same_bits(again.data, y));
+    }
+  }
+}
+
+TEST_CASE("moe: NaN comes from where it is used and from nowhere else", "[moe][special]") {
+  splitmix random(54);
+  const std::int64_t m = 6, h = 64, e = 4;
+  for (const bool in_down : {false, true}) {
+    expert_memory<layout::compressed_tensors> experts(e, h, 64, random);
+    auto& broken = experts.experts[2];
+    for (std::int64_t n = 0; n < h; ++n)
+      for (std::int64_t b = 0; b < 2; ++b) (in_down ? broken.down : broken.gate).scale(n, b) = 255;
+    routing r(m, 1, e, random);
+    r.indices = {0, 1, 3, 2, 0, 1};
+    const tokens x = random_tokens(m, h, random);
+    const auto check = [&](const std::vector<float>& y) {
+      for (std::int64_t t = 0; t < m; ++t)
+        for (std::int64_t n = 0; n < h; ++n) {
+          const float v = y[static_cast<std::size_t>(t * (h + 3) + n)];
+          if (r.indices[static_cast<std::size_t>(t)] == 2) REQUIRE(std::bit_cast<std::uint32_t>(v) == 0x7FC00000u);
+          else REQUIRE(std::isfinite(v));
+        }
+    };
+    check(run<simd::native_arch>(experts.packed(), experts.shape(m, 1), x.view(), r));
+    check(run<simd::native_arch>(experts.views(), experts.shape(m, 1), x.view(), r));
+    for (const int8_scaling s : {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row})
+      check(run<simd::native_arch>(experts.packed(), experts.shape(m, 1), *quantize_activations(x.view(), s), r));
+  }
+  // a token with NaN, or with infinity, poisons itself alone
+  expert_memory<layout::compressed_tensors> experts(e, h, 64, random);
+  const routing r(m, 2, e, random);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
+    for (const int8_scaling s : {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row}) {
+      tokens x = random_tokens(m, h, random);
+      const auto clean =
+          run<simd::native_arch>(experts.packed(), experts.shape(m, 2), *quantize_activations(x.view(), s), r);
+      x.at(4, 40) = bad;
+      const auto y =
+          run<simd::native_arch>(experts.packed(), experts.shape(m, 2), *quantize_activations(x.view(), s), r);
+      for (std::int64_t t = 0; t < m; ++t)
+        for (std::int64_t n = 0; n < h; ++n) {
+          const auto at = static_cast<std::size_t>(t * (h + 3) + n);
+          if (t == 4) REQUIRE(std::isnan(y[at]));
+          else REQUIRE(same_bits(y[at], clean[at]));
+        }
+    }
+}
+
+TEST_CASE("moe: extreme scales, saturated codes and -0 in int8", "[moe][special]") {
+  splitmix random(55);
+  for (const int byte : {0, 1, 60, 200, 252, 253, 254}) {
+    CAPTURE(byte);
+    expert_memory<layout::ggml> experts(3, 64, 32, random, byte, byte);
+    for (std::int64_t k = 0; k < 64; ++k) experts.experts[0].gate.set_code(3, k, k % 2 == 0 ? 7 : 8);
+    const routing r(5, 2, 3, random);
+    const tokens x = random_tokens(5, 64, random);
+    output expected(5, 64);
+    reference_moe(experts, x, int8_scaling::e8m0, r, expected.view());
+    const result<int8_activations> a = quantize_activations(x.view(), int8_scaling::e8m0);
+    CHECK(same_bits(run<simd::native_arch>(experts.packed(), experts.shape(5, 2), *a, r), expected.data));
+    CHECK(same_bits(run<simd::native_arch>(experts.views(), experts.shape(5, 2), *a, r), expected.data));
+  }
+}
