@@ -211,8 +211,8 @@ status moe(const R& experts, const dense_view<T>& x, const dense_view<const std:
 ///
 /// @param experts  packed_matrix or views.
 /// Special:  NaN or infinity in a token's activations, hidden ones included, makes its y NaN, and no other token's.
-/// Same bits for any executor, any M, any routing of the other tokens, view or packed; scaling e8m0: on every ISA; f32 and
-/// row: on every ISA with FMA. The rest is as above.
+/// Same bits for any executor, any M, any routing of the other tokens, view or packed; scaling e8m0 and row: on every ISA;
+/// f32: on every ISA with FMA. The rest is as above.
 template <class Arch = simd::native_arch, expert_list R>
 status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
            const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,

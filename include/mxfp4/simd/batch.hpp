@@ -17,10 +17,12 @@
 namespace mxfp4::simd {
 inline namespace MXFP4_ISA_NS {
 
-/// Does simd::fma round once? On x86 only AVX2 and later have the instruction; plain C++ has what the compiler's flags
-/// allow, and multiplies and adds else: a library call for each product would cost a hundred times as much.
+/// Does simd::fma round once? On x86 only AVX2 and later have the instruction, and xsimd does not use it under the name
+/// avxvnni; plain C++ has what the compiler's flags allow, and multiplies and adds else: a library call for each product
+/// would cost a hundred times as much.
 template <class Arch>
-inline constexpr bool fuses = !std::is_same_v<Arch, xsimd::sse2>;
+inline constexpr bool fuses =
+    has_avx512bw<Arch> || std::is_base_of_v<xsimd::fma3<xsimd::avx2>, Arch> || has_neon64<Arch>;
 template <>
 inline constexpr bool fuses<scalar_arch> =
 #if defined(__FP_FAST_FMAF)
@@ -136,6 +138,7 @@ using xsimd::reduce_add;
 using xsimd::reduce_max;
 using xsimd::select;
 using xsimd::to_float;
+using xsimd::to_int;
 #endif
 
 /// The bytes of a register as lanes of another type.
@@ -171,6 +174,10 @@ template <class T>
 }
 [[nodiscard]] MXFP4_INLINE detail::plain_batch<float> to_float(const detail::plain_batch<std::int32_t>& a) noexcept {
   return detail::plain_batch<float>::make([&](std::size_t i) { return a.lane[i]; });
+}
+/// Toward zero; |a| < 2^31.
+[[nodiscard]] MXFP4_INLINE detail::plain_batch<std::int32_t> to_int(const detail::plain_batch<float>& a) noexcept {
+  return detail::plain_batch<std::int32_t>::make([&](std::size_t i) { return a.lane[i]; });
 }
 template <class T>
 [[nodiscard]] MXFP4_INLINE T reduce_add(const detail::plain_batch<T>& a) noexcept {

@@ -40,11 +40,6 @@ inline constexpr bool has_avx2 = std::is_base_of_v<xsimd::avx2, Arch> || has_avx
 template <class Arch>
 inline constexpr bool has_neon64 = std::is_base_of_v<xsimd::neon64, Arch>;
 
-/// Does xsimd::fma round once? Where not, std::fma does.
-template <class Arch>
-inline constexpr bool has_fma =
-    has_avx512bw<Arch> || std::is_base_of_v<xsimd::fma3<xsimd::avx2>, Arch> || has_neon64<Arch>;
-
 /// vpermb and vpmultishiftqb: implied by no xsimd tag of 13.2 and 14 alike, so the flags decide for the native one.
 template <class Arch>
 inline constexpr bool has_avx512vbmi =
