@@ -40,12 +40,12 @@ struct scale_range {
 namespace detail {
 
 /// Bytes of row `row` in line `line` of a block in tile order: the codes 4g..4g+3 (low) and 16+4g..16+4g+3 (high).
-[[nodiscard]] constexpr std::int64_t tile_offset(int row, int line) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t tile_offset(int row, int line) noexcept {
   return tile_line_bytes * line + 4 * row;
 }
 
 /// Is every weight of a row in this block +0 or -0?
-[[nodiscard]] inline bool row_is_zero(const std::uint8_t* block, int row) noexcept {
+[[nodiscard]] MXFP4_INLINE bool row_is_zero(const std::uint8_t* block, int row) noexcept {
   std::uint32_t any = 0;
   for (int g = 0; g < tile_lines; ++g) {
     std::uint32_t quad = 0;
@@ -56,8 +56,8 @@ namespace detail {
 }
 
 /// The range of a tile, or of a part of one: `rows` real rows, `blocks` blocks.
-[[nodiscard]] inline scale_range range_of(const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t blocks,
-                                          int rows) noexcept {
+[[nodiscard]] MXFP4_INLINE scale_range range_of(const std::uint8_t* codes, const std::uint8_t* scales,
+                                                std::int64_t blocks, int rows) noexcept {
   scale_range range;
   for (std::int64_t b = 0; b < blocks; ++b)
     for (int r = 0; r < rows; ++r) {
@@ -149,14 +149,14 @@ class packed_matrix {
   [[nodiscard]] int rows_in(std::int64_t tile) const noexcept {
     return static_cast<int>(rows_ - tile * tile_rows < tile_rows ? rows_ - tile * tile_rows : tile_rows);
   }
-  void update_range(std::int64_t tile) noexcept {
+  MXFP4_INLINE void update_range(std::int64_t tile) noexcept {
     set_range(tile, detail::range_of(codes(tile), scales(tile), blocks(), rows_in(tile)));
   }
 
  private:
   [[nodiscard]] std::int64_t code_bytes() const noexcept { return tiles() * blocks() * tile_block_bytes; }
   [[nodiscard]] std::int64_t scale_bytes() const noexcept { return tiles() * blocks() * tile_rows; }
-  void set_range(std::int64_t tile, scale_range range) noexcept {
+  MXFP4_INLINE void set_range(std::int64_t tile, scale_range range) noexcept {
     std::uint8_t* const r = memory_.get() + code_bytes() + scale_bytes() + 2 * tile;
     r[0] = range.low;
     r[1] = range.high;
@@ -167,7 +167,7 @@ class packed_matrix {
 };
 
 namespace detail {
-[[nodiscard]] inline byte_range bytes_of(const packed_matrix& w) noexcept {
+[[nodiscard]] MXFP4_INLINE byte_range bytes_of(const packed_matrix& w) noexcept {
   return {w.bytes().data(), static_cast<std::int64_t>(w.bytes().size())};
 }
 [[nodiscard]] MXFP4_INLINE operand operand_of(const packed_matrix& w, const char*) noexcept {

@@ -25,7 +25,8 @@ struct block_codes {
 
 namespace detail {
 
-[[nodiscard]] MXFP4_HD constexpr std::uint32_t amax_bits(const std::uint32_t (&bits)[block_size]) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint32_t amax_bits(
+    const std::uint32_t (&bits)[block_size]) noexcept {
   std::uint32_t amax = 0;
   for (const std::uint32_t b : bits) {
     const std::uint32_t magnitude = b & f32_abs_mask;
@@ -34,7 +35,7 @@ namespace detail {
   return amax;
 }
 
-[[nodiscard]] MXFP4_HD constexpr block_codes nan_block() noexcept { return {e8m0::nan, {}}; }
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr block_codes nan_block() noexcept { return {e8m0::nan, {}}; }
 
 }  // namespace detail
 
@@ -44,8 +45,8 @@ namespace detail {
 /// Byte 0xFF and codes 0: the whole block decodes to NaN. The defined answer wherever a peer has none.
 struct nonfinite_is_nan_block {
   template <class Recipe>
-  [[nodiscard]] MXFP4_HD static constexpr block_codes encode(const std::uint32_t (&)[block_size],
-                                                             std::uint32_t) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode(const std::uint32_t (&)[block_size],
+                                                                          std::uint32_t) noexcept {
     return detail::nan_block();
   }
 };
@@ -54,8 +55,8 @@ struct nonfinite_is_nan_block {
 /// encoded as if it were not there. Infinity makes byte 0 and codes 0.
 struct nonfinite_ggml {
   template <class Recipe>
-  [[nodiscard]] MXFP4_HD static constexpr block_codes encode(const std::uint32_t (&bits)[block_size],
-                                                             std::uint32_t) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode(const std::uint32_t (&bits)[block_size],
+                                                                          std::uint32_t) noexcept {
     std::uint32_t clean[block_size]{};
     for (int i = 0; i < block_size; ++i) clean[i] = detail::is_nan_bits(bits[i]) ? 0u : bits[i];
     const std::uint32_t amax = detail::amax_bits(clean);
@@ -68,8 +69,8 @@ struct nonfinite_ggml {
 /// scale is 255 and its reciprocal 0: finite values become +-0, and inf * 0 is a NaN again.
 struct nonfinite_mlx {
   template <class Recipe>
-  [[nodiscard]] MXFP4_HD static constexpr block_codes encode(const std::uint32_t (&bits)[block_size],
-                                                             std::uint32_t) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode(const std::uint32_t (&bits)[block_size],
+                                                                          std::uint32_t) noexcept {
     std::uint32_t clean[block_size]{};
     int nans = 0;
     for (int i = 0; i < block_size; ++i) {
@@ -93,8 +94,8 @@ struct nonfinite_mlx {
 template <std::uint8_t NanByte>
 struct nonfinite_triton {
   template <class Recipe>
-  [[nodiscard]] MXFP4_HD static constexpr block_codes encode(const std::uint32_t (&bits)[block_size],
-                                                             std::uint32_t amax) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode(const std::uint32_t (&bits)[block_size],
+                                                                          std::uint32_t amax) noexcept {
     block_codes out{amax == detail::f32_inf ? e8m0::nan : e8m0{NanByte}, {}};
     for (int i = 0; i < block_size; ++i) {
       const std::uint32_t magnitude = bits[i] & detail::f32_abs_mask, sign = (bits[i] >> 31) << 3;
@@ -110,8 +111,8 @@ struct nonfinite_triton {
 template <bool satfinite>
 struct nonfinite_cuda {
   template <class Recipe>
-  [[nodiscard]] MXFP4_HD static constexpr block_codes encode(const std::uint32_t (&bits)[block_size],
-                                                             std::uint32_t amax) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode(const std::uint32_t (&bits)[block_size],
+                                                                          std::uint32_t amax) noexcept {
     if (satfinite && amax == detail::f32_inf) return Recipe::encode_under(bits, {static_cast<std::uint8_t>(e8m0::max)});
     block_codes out{e8m0::nan, {}};
     for (e2m1& code : out.code) code = e2m1{7};
@@ -133,18 +134,19 @@ struct basic_recipe {
   using nonfinite_type = Nonfinite;
 
   /// @param bits  f32 bits of the 32 values.
-  [[nodiscard]] MXFP4_HD static constexpr block_codes encode(const std::uint32_t (&bits)[block_size]) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode(
+      const std::uint32_t (&bits)[block_size]) noexcept {
     const std::uint32_t amax = detail::amax_bits(bits);
     return amax < detail::f32_inf ? encode_finite(bits, amax) : Nonfinite::template encode<basic_recipe>(bits, amax);
   }
 
-  [[nodiscard]] MXFP4_HD static constexpr block_codes encode_finite(const std::uint32_t (&bits)[block_size],
-                                                                    std::uint32_t amax) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode_finite(
+      const std::uint32_t (&bits)[block_size], std::uint32_t amax) noexcept {
     return encode_under(bits, choose_scale<Scale>(detail::float_from_bits(amax)));
   }
 
-  [[nodiscard]] MXFP4_HD static constexpr block_codes encode_under(const std::uint32_t (&bits)[block_size],
-                                                                   scale_outcome outcome) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode_under(const std::uint32_t (&bits)[block_size],
+                                                                                scale_outcome outcome) noexcept {
     const auto scale = static_cast<e8m0>(outcome.byte);
     if (scale == e8m0::nan) return detail::nan_block();
     const element_cuts cuts = make_cuts<Round, Zero>(scale, outcome.flush);
@@ -165,13 +167,14 @@ struct min_mse_recipe {
   using fixed = basic_recipe<scale_floor, nearest_even, keep_sign, nonfinite_is_nan_block>;
   using nonfinite_type = nonfinite_is_nan_block;
 
-  [[nodiscard]] MXFP4_HD static constexpr block_codes encode(const std::uint32_t (&bits)[block_size]) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode(
+      const std::uint32_t (&bits)[block_size]) noexcept {
     const std::uint32_t amax = amax_bits(bits);
     return amax < f32_inf ? encode_finite(bits, amax) : nan_block();
   }
 
-  [[nodiscard]] MXFP4_HD static constexpr block_codes encode_finite(const std::uint32_t (&bits)[block_size],
-                                                                    std::uint32_t amax) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode_finite(
+      const std::uint32_t (&bits)[block_size], std::uint32_t amax) noexcept {
     const int floor_byte = choose_scale<scale_floor>(float_from_bits(amax)).byte;
     block_codes best = fixed::encode_under(bits, {static_cast<std::uint8_t>(floor_byte)});
     for (const int byte : {floor_byte - 1, floor_byte + 1}) {
@@ -186,7 +189,7 @@ struct min_mse_recipe {
 
  private:
   /// Byte 253 turns |v| >= 4 into infinity as a float.
-  [[nodiscard]] MXFP4_HD static constexpr bool overflows(const block_codes& b) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr bool overflows(const block_codes& b) noexcept {
     if (b.scale < e8m0{253}) return false;
     for (const e2m1 code : b.code)
       if ((static_cast<unsigned>(code) & 7u) >= 6) return true;
@@ -194,15 +197,15 @@ struct min_mse_recipe {
   }
 
   /// 4 |v| * 2^(byte - floor_byte), an integer.
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t quarters(e2m1 code, e8m0 scale, int floor_byte) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t quarters(e2m1 code, e8m0 scale,
+                                                                             int floor_byte) noexcept {
     constexpr std::int64_t doubled[8] = {0, 1, 2, 3, 4, 6, 8, 12};
     return doubled[static_cast<unsigned>(code) & 7u] << (static_cast<int>(scale) - floor_byte + 1);
   }
 
   /// squared error under `a` minus squared error under `b`, in units of (floor scale / 4)^2 * 2^-24.
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t error_difference(const std::uint32_t (&bits)[block_size],
-                                                                        const block_codes& a, const block_codes& b,
-                                                                        int floor_byte) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t error_difference(
+      const std::uint32_t (&bits)[block_size], const block_codes& a, const block_codes& b, int floor_byte) noexcept {
     std::int64_t sum = 0;
     for (int i = 0; i < block_size; ++i) {
       const std::int64_t qa = quarters(a.code[i], a.scale, floor_byte), qb = quarters(b.code[i], b.scale, floor_byte);

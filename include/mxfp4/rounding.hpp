@@ -48,11 +48,13 @@ concept rounding_rule = requires(unsigned cut, int k) {
 
 namespace detail {
 struct seven_cuts {
-  [[nodiscard]] MXFP4_HD static constexpr unsigned reachable(int) noexcept { return 7; }
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t stray(int) noexcept { return never; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr unsigned reachable(int) noexcept { return 7; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t stray(int) noexcept { return never; }
 };
 struct midpoint_cuts : seven_cuts {
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t base(unsigned cut) noexcept { return e2m1_midpoint_bits(cut); }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t base(unsigned cut) noexcept {
+    return e2m1_midpoint_bits(cut);
+  }
 };
 /// 0.25 * 2^k less one ulp, if that is a float with all its 24 bits.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint32_t just_below_quarter(int k) noexcept {
@@ -63,26 +65,26 @@ struct midpoint_cuts : seven_cuts {
 /// Ties go to the code with an even mantissa: 0, 1, 1, 2, 2, 4, 4. Peers: nearly all of them.
 struct nearest_even : detail::midpoint_cuts {
   static constexpr const char* name = "nearest_even";
-  [[nodiscard]] MXFP4_HD static constexpr int ulps(unsigned cut) noexcept { return cut % 2 == 0 ? 1 : 0; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int ulps(unsigned cut) noexcept { return cut % 2 == 0 ? 1 : 0; }
 };
 
 /// Ties go away from zero: 0.5, 1, 1.5, 2, 3, 4, 6. Peers: microxcaling "nearest", older triton_kernels.
 struct nearest_away : detail::midpoint_cuts {
   static constexpr const char* name = "nearest_away";
-  [[nodiscard]] MXFP4_HD static constexpr int ulps(unsigned) noexcept { return 0; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int ulps(unsigned) noexcept { return 0; }
 };
 
 /// Ties go toward zero: 0, 0.5, 1, 1.5, 2, 3, 4. Peer: ModelOpt.
 struct nearest_toward_zero : detail::midpoint_cuts {
   static constexpr const char* name = "nearest_toward_zero";
-  [[nodiscard]] MXFP4_HD static constexpr int ulps(unsigned) noexcept { return 1; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int ulps(unsigned) noexcept { return 1; }
 };
 
 /// nearest_toward_zero by searching the sixteen products code * scale: one that overflows is never the nearest.
 /// Peers: ggml, ik_llama.
 struct nearest_finite : nearest_toward_zero {
   static constexpr const char* name = "nearest_finite";
-  [[nodiscard]] MXFP4_HD static constexpr unsigned reachable(int k) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr unsigned reachable(int k) noexcept {
     unsigned cuts = 7;
     while (detail::ldexp_bits(detail::e2m1_magnitude_bits(cuts), k) == detail::f32_inf) --cuts;
     return cuts;
@@ -92,17 +94,19 @@ struct nearest_finite : nearest_toward_zero {
 /// Truncation. Peer: CUDA __nv_cvt_float_to_fp4 with cudaRoundZero.
 struct toward_zero : detail::seven_cuts {
   static constexpr const char* name = "toward_zero";
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t base(unsigned cut) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t base(unsigned cut) noexcept {
     return detail::e2m1_magnitude_bits(cut + 1);
   }
-  [[nodiscard]] MXFP4_HD static constexpr int ulps(unsigned) noexcept { return 0; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int ulps(unsigned) noexcept { return 0; }
 };
 
 /// microxcaling's Python: it rounds floor(2v + 0.5) in float, where the sum for v = 0.25 - 2^-26 is already 1. So this
 /// one value becomes 0.5. Source: microxcaling 7bc41952, mx/elemwise_ops.py, _round_mantissa.
 template <class Ties>
 struct with_quarter_defect : Ties {
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t stray(int k) noexcept { return detail::just_below_quarter(k); }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t stray(int k) noexcept {
+    return detail::just_below_quarter(k);
+  }
 };
 
 // ---- the sign of zero -----------------------------------------------------------------------------------------------
@@ -119,7 +123,9 @@ concept zero_rule = requires(e8m0 scale, std::uint32_t first_cut) {
 /// -0 and everything that rounds to it is code 8. Peers: CUDA, CUTLASS, ml_dtypes, torchao, MLX, triton.
 struct keep_sign {
   static constexpr bool zero_is_negative = false;
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t sign_cut(e8m0, std::uint32_t) noexcept { return 0; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t sign_cut(e8m0, std::uint32_t) noexcept {
+    return 0;
+  }
 };
 
 /// The sign survives where x / scale is not zero in the type T that the peer divides in; -0 is code 0.
@@ -127,7 +133,8 @@ struct keep_sign {
 template <element_type T>
 struct sign_of_quotient {
   static constexpr bool zero_is_negative = false;
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t sign_cut(e8m0 scale, std::uint32_t first_cut) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t sign_cut(e8m0 scale,
+                                                                              std::uint32_t first_cut) noexcept {
     if (first_cut == detail::never) return detail::never;
     // half of T's smallest subnormal is a tie and rounds to zero; 2^-150 in data units is below every float
     constexpr int half_of_smallest = std::same_as<T, f16> ? -25 : std::same_as<T, float> ? -150 : -134;
@@ -138,7 +145,7 @@ struct sign_of_quotient {
 /// No code 8 at all. Peers: ggml, ik_llama, microxcaling's C++.
 struct no_negative_zero {
   static constexpr bool zero_is_negative = false;
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t sign_cut(e8m0, std::uint32_t first_cut) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t sign_cut(e8m0, std::uint32_t first_cut) noexcept {
     return first_cut;
   }
 };
@@ -146,7 +153,8 @@ struct no_negative_zero {
 /// The sign bit is set unless x / scale > 0, so a plain zero is code 8. Peer: ModelOpt: sign bit (2 - sign(x)) // 2.
 struct zero_is_code_8 {
   static constexpr bool zero_is_negative = true;
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t sign_cut(e8m0 scale, std::uint32_t first_cut) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t sign_cut(e8m0 scale,
+                                                                              std::uint32_t first_cut) noexcept {
     return sign_of_quotient<float>::sign_cut(scale, first_cut);
   }
 };
@@ -162,7 +170,7 @@ struct element_cuts {
 
 /// The cuts under `scale`, in the units of the data. `flush`: every element becomes a zero.
 template <rounding_rule Round, zero_rule Zero>
-[[nodiscard]] MXFP4_HD constexpr element_cuts make_cuts(e8m0 scale, bool flush = false) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr element_cuts make_cuts(e8m0 scale, bool flush = false) noexcept {
   const int k = static_cast<int>(scale) - detail::f32_bias;
   const unsigned reachable = flush ? 0u : Round::reachable(k);
   element_cuts cuts{};

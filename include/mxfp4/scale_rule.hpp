@@ -63,7 +63,7 @@ inline constexpr std::uint32_t no_mantissa = 0x00800000u;  ///< a threshold abov
 /// Peers: the OCP text, torchao FLOOR, microxcaling's C++.
 struct scale_floor {
   static constexpr const char* name = "floor";
-  [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     return detail::regular_step(exponent, detail::no_mantissa);
   }
 };
@@ -71,7 +71,7 @@ struct scale_floor {
 /// 2^(ceil(log2 amax) - 2). Peer: torchao CEIL.
 struct scale_ceil {
   static constexpr const char* name = "ceil";
-  [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     return detail::regular_step(exponent, 1);
   }
 };
@@ -80,7 +80,7 @@ struct scale_ceil {
 /// and the block becomes NaN (byte 0xFF). Peer: torchao EVEN.
 struct scale_even {
   static constexpr const char* name = "even";
-  [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     if (exponent == 254) return {0x600000u, {252}, {255}};
     return detail::regular_step(exponent, 0x600000u);
   }
@@ -90,7 +90,7 @@ struct scale_even {
 /// subnormal. Peers: torchao RCEIL, CUTLASS, CUDA's cvt.rp of amax / 6.
 struct scale_rceil {
   static constexpr const char* name = "rceil";
-  [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     return detail::regular_step(exponent, exponent == 2 ? 0x400002u : 0x400001u);
   }
 };
@@ -102,7 +102,7 @@ struct scale_rceil {
 template <element_type T>
 struct scale_compressed_tensors {
   static constexpr const char* name = "compressed_tensors";
-  [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     constexpr unsigned top = std::same_as<T, f16> ? 142 : 254;
     if (exponent > top) return {detail::no_mantissa, {127, true}, {127, true}};  // no finite f16 comes here
     if (exponent == top) return {0x600000u, {top - 2}, {127, true}};
@@ -117,7 +117,7 @@ struct scale_compressed_tensors {
 /// floor(log2f(amax)) - 2: up to 44 ulps below a power of two count as that power. Peer: microxcaling's Python.
 struct scale_floor_log2 {
   static constexpr const char* name = "floor_log2";
-  [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     const unsigned n = exponent >= 127 ? exponent - 127 : 126 - exponent;
     return detail::regular_step(exponent, detail::no_mantissa - detail::log2_ulps(44, n));
   }
@@ -128,7 +128,7 @@ struct scale_floor_log2 {
 /// Peers: ggml d99724f2 quantize_row_mxfp4_ref, ik_llama.cpp 8337e4cd.
 struct scale_ggml {
   static constexpr const char* name = "ggml";
-  [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     if (exponent == 0) return {detail::no_mantissa, {0, true}, {0, true}};
     const scale_step s = scale_floor_log2::step(exponent);
     if (exponent == 1) return {detail::no_mantissa - detail::log2_ulps(44, 125), {0, true}, {0}};
@@ -139,7 +139,7 @@ struct scale_ggml {
 /// ceil(log2f(amax / 6)): up to 33 ulps above 1.5 * 2^k still count as it. Peer: ModelOpt a2fbac7b, MXFP4QTensor.
 struct scale_modelopt {
   static constexpr const char* name = "modelopt";
-  [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     if (exponent < 2) return {detail::no_mantissa, {0}, {0}};
     const unsigned n = exponent >= 129 ? exponent - 129 : 128 - exponent;
     const std::uint32_t quotient_ulps = detail::log2_ulps(22, n);
@@ -152,13 +152,13 @@ struct scale_modelopt {
 /// Peer: MLX 846d1762, fp8.h and fp4.h (Metal) and the CPU code.
 struct scale_mlx {
   static constexpr const char* name = "mlx";
-  [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     if (exponent < 3) return {detail::no_mantissa, {0}, {0}};
     return {threshold(exponent), {static_cast<std::uint8_t>(exponent - 3)}, {static_cast<std::uint8_t>(exponent - 2)}};
   }
 
   /// Mantissa of 6 * sqrt(2), moved by what rounding the quotient and its logarithm to float is worth at this exponent.
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t threshold(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t threshold(unsigned exponent) noexcept {
     if (exponent < 4) return 0x07C3CFu;
     if (exponent < 66) return 0x07C3CEu;
     if (exponent < 98) return 0x07C3C2u;
@@ -179,7 +179,7 @@ struct scale_mlx {
 /// Peer: triton_kernels 018a674f, ROUND_UP.
 struct scale_triton_up {
   static constexpr const char* name = "triton_up";
-  [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     if (exponent == 0) return {4, {0, true}, {1}};  // amax / 6 rounds to nonzero from 4 * 2^-149 on
     if (exponent < 3) return {detail::no_mantissa, {1}, {1}};
     return scale_rceil::step(exponent);
@@ -190,7 +190,7 @@ struct scale_triton_up {
 /// Peer: triton_kernels 018a674f, ROUND_DOWN.
 struct scale_triton_down {
   static constexpr const char* name = "triton_down";
-  [[nodiscard]] MXFP4_HD static constexpr scale_step step(unsigned exponent) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     if (exponent < 2) return {detail::no_mantissa, {0, true}, {0, true}};
     if (exponent == 2) return {0x7FFFFFu, {0, true}, {1}};  // the last float below 2^-124: a quarter of it rounds up
     return scale_floor::step(exponent);
@@ -199,7 +199,7 @@ struct scale_triton_down {
 
 /// The scale of a block whose largest magnitude is `amax`, finite and >= 0. Unit: the data's.
 template <scale_rule Rule>
-[[nodiscard]] MXFP4_HD constexpr scale_outcome choose_scale(float amax) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr scale_outcome choose_scale(float amax) noexcept {
   const std::uint32_t bits = detail::float_bits(amax) & detail::f32_abs_mask;
   const scale_step step = Rule::step(bits >> detail::f32_mantissa_bits);
   return (bits & detail::f32_mantissa_mask) < step.threshold ? step.below : step.above;

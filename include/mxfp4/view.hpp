@@ -67,35 +67,40 @@ namespace detail {
 inline constexpr std::int64_t int64_max = std::numeric_limits<std::int64_t>::max();
 
 /// Elements from the start of a strided buffer to its end: (lines - 1) * stride + line; -1 on overflow.
-[[nodiscard]] constexpr std::int64_t extent(std::int64_t lines, std::int64_t line, std::int64_t stride) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t extent(std::int64_t lines, std::int64_t line,
+                                                         std::int64_t stride) noexcept {
   if (lines == 0 || line == 0) return 0;
   if (lines > 1 && stride > (int64_max - line) / (lines - 1)) return -1;
   return (lines - 1) * stride + line;
 }
 
-[[nodiscard]] constexpr std::int64_t bands(std::int64_t rows, std::int64_t rows_per_band) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t bands(std::int64_t rows, std::int64_t rows_per_band) noexcept {
   return rows / rows_per_band + (rows % rows_per_band != 0 ? 1 : 0);
 }
 
 template <block_layout Layout>
-[[nodiscard]] constexpr std::int64_t code_extent(std::int64_t rows, std::int64_t cols, std::int64_t stride) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t code_extent(std::int64_t rows, std::int64_t cols,
+                                                              std::int64_t stride) noexcept {
   const std::int64_t line = Layout::code_row_bytes(cols / block_size);
   return extent(rows, Layout::interleaved && line > 0 ? line - 1 : line, stride);  // from byte 1 of a block on
 }
 
 template <block_layout Layout>
-[[nodiscard]] constexpr std::int64_t scale_extent(std::int64_t rows, std::int64_t cols, std::int64_t stride) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t scale_extent(std::int64_t rows, std::int64_t cols,
+                                                               std::int64_t stride) noexcept {
   return extent(bands(rows, Layout::rows_per_band), Layout::scale_band_bytes(cols / block_size), stride);
 }
 
-[[nodiscard]] constexpr status check_shape(std::int64_t rows, std::int64_t cols, const char* argument) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr status check_shape(std::int64_t rows, std::int64_t cols,
+                                                        const char* argument) noexcept {
   if (rows < 0) return {errc::negative_size, "rows", rows, 0, argument};
   if (cols < 0) return {errc::negative_size, "cols", cols, 0, argument};
   return {};
 }
 
 /// The same for a matrix of blocks, with room for the sizes that a layout makes of `cols`.
-[[nodiscard]] constexpr status check_blocks(std::int64_t rows, std::int64_t cols, const char* argument) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr status check_blocks(std::int64_t rows, std::int64_t cols,
+                                                         const char* argument) noexcept {
   if (const status s = check_shape(rows, cols, argument); !s.ok()) return s;
   if (cols % block_size != 0) return {errc::not_blocks, "cols", cols, 0, argument};
   if (cols > int64_max / 8) return {errc::size_overflow, "cols", cols, 0, argument};
@@ -107,7 +112,7 @@ template <block_layout Layout>
 /// Is this view one that may be read and written? Every whole-matrix function asks this of its arguments first.
 /// @param argument  the view's name, for the message.
 template <class Byte, block_layout Layout>
-constexpr status check(const basic_mx_view<Byte, Layout>& v, const char* argument = "") noexcept {
+MXFP4_INLINE constexpr status check(const basic_mx_view<Byte, Layout>& v, const char* argument = "") noexcept {
   if (const status s = detail::check_blocks(v.rows, v.cols, argument); !s.ok()) return s;
   const std::int64_t code_row = Layout::code_row_bytes(v.blocks()), scale_row = Layout::scale_band_bytes(v.blocks());
   if (v.code_stride < code_row) return {errc::stride_too_small, "code_stride", v.code_stride, code_row, argument};
@@ -128,7 +133,7 @@ constexpr status check(const basic_mx_view<Byte, Layout>& v, const char* argumen
 }
 
 template <class T>
-constexpr status check(const dense_view<T>& v, const char* argument = "") noexcept {
+MXFP4_INLINE constexpr status check(const dense_view<T>& v, const char* argument = "") noexcept {
   if (const status s = detail::check_shape(v.rows, v.cols, argument); !s.ok()) return s;
   if (v.stride < v.cols) return {errc::stride_too_small, "stride", v.stride, v.cols, argument};
   const std::int64_t elements = detail::extent(v.rows, v.cols, v.stride);
@@ -141,7 +146,7 @@ constexpr status check(const dense_view<T>& v, const char* argument = "") noexce
 namespace detail {
 /// The checks of a function from one matrix to another of the same shape, `out`; overlap is asked separately.
 template <class In, class Out>
-constexpr status check_same_shape(const In& in, const char* in_name, const Out& out) noexcept {
+MXFP4_INLINE constexpr status check_same_shape(const In& in, const char* in_name, const Out& out) noexcept {
   if (const status s = check(in, in_name); !s.ok()) return s;
   if (const status s = check(out, "out"); !s.ok()) return s;
   if (out.rows != in.rows) return {errc::shape_mismatch, "out.rows", out.rows, in.rows};
@@ -222,38 +227,38 @@ struct byte_range {
   std::int64_t bytes;
 };
 
-[[nodiscard]] inline bool overlap(byte_range a, byte_range b) noexcept {
+[[nodiscard]] MXFP4_INLINE bool overlap(byte_range a, byte_range b) noexcept {
   const auto a0 = reinterpret_cast<std::uintptr_t>(a.begin), b0 = reinterpret_cast<std::uintptr_t>(b.begin);
   return a.bytes > 0 && b.bytes > 0 && a0 < b0 + static_cast<std::uintptr_t>(b.bytes) &&
          b0 < a0 + static_cast<std::uintptr_t>(a.bytes);
 }
 
 template <class Byte, block_layout Layout>
-[[nodiscard]] byte_range codes_of(const basic_mx_view<Byte, Layout>& v) noexcept {
+[[nodiscard]] MXFP4_INLINE byte_range codes_of(const basic_mx_view<Byte, Layout>& v) noexcept {
   return {v.codes, code_extent<Layout>(v.rows, v.cols, v.code_stride)};
 }
 template <class Byte, block_layout Layout>
-[[nodiscard]] byte_range scales_of(const basic_mx_view<Byte, Layout>& v) noexcept {
+[[nodiscard]] MXFP4_INLINE byte_range scales_of(const basic_mx_view<Byte, Layout>& v) noexcept {
   return {v.scales, scale_extent<Layout>(v.rows, v.cols, v.scale_stride)};
 }
 template <class T>
-[[nodiscard]] byte_range data_of(const dense_view<T>& v) noexcept {
+[[nodiscard]] MXFP4_INLINE byte_range data_of(const dense_view<T>& v) noexcept {
   return {v.data, extent(v.rows, v.cols, v.stride) * static_cast<std::int64_t>(sizeof(T))};
 }
 
 /// Do the codes and the scales of one view share bytes? In an interleaved layout they may.
 template <class Byte, block_layout Layout>
-[[nodiscard]] bool overlap_itself(const basic_mx_view<Byte, Layout>& v) noexcept {
+[[nodiscard]] MXFP4_INLINE bool overlap_itself(const basic_mx_view<Byte, Layout>& v) noexcept {
   return !Layout::interleaved && overlap(codes_of(v), scales_of(v));
 }
 
 /// Do a source and a destination of any kind share bytes?
 template <class Byte, block_layout Layout, class T>
-[[nodiscard]] bool overlap(const basic_mx_view<Byte, Layout>& v, const dense_view<T>& d) noexcept {
+[[nodiscard]] MXFP4_INLINE bool overlap(const basic_mx_view<Byte, Layout>& v, const dense_view<T>& d) noexcept {
   return overlap(codes_of(v), data_of(d)) || overlap(scales_of(v), data_of(d));
 }
 template <class ByteA, block_layout A, class ByteB, block_layout B>
-[[nodiscard]] bool overlap(const basic_mx_view<ByteA, A>& a, const basic_mx_view<ByteB, B>& b) noexcept {
+[[nodiscard]] MXFP4_INLINE bool overlap(const basic_mx_view<ByteA, A>& a, const basic_mx_view<ByteB, B>& b) noexcept {
   return overlap(codes_of(a), codes_of(b)) || overlap(codes_of(a), scales_of(b)) ||
          overlap(scales_of(a), codes_of(b)) || overlap(scales_of(a), scales_of(b));
 }

@@ -57,6 +57,20 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
     }
 }
 
+/// All of w into `packed`, which was made for its shape; a task packs a few tiles.
+template <class Byte, block_layout Layout>
+void pack_tiles(const basic_mx_view<Byte, Layout>& w, packed_matrix& packed, executor_ref executor) {
+  constexpr std::int64_t tiles_per_task = 8;
+  const auto task = [&](std::size_t i) {
+    const std::int64_t first = static_cast<std::int64_t>(i) * tiles_per_task;
+    for (std::int64_t t = first; t < first + tiles_per_task && t < packed.tiles(); ++t) {
+      gather_tile(w, t * tile_rows, 0, w.blocks(), packed.codes(t), packed.scales(t));
+      packed.update_range(t);
+    }
+  };
+  executor.run(static_cast<std::size_t>(mxfp4::detail::bands(packed.tiles(), tiles_per_task)), task);
+}
+
 }  // namespace MXFP4_ISA_NS
 }  // namespace kernel
 
@@ -65,22 +79,14 @@ inline namespace MXFP4_ISA_NS {
 /// Weights of any layout -> tile16x32_v1, without loss: unpack() gives back every byte.
 /// @param w   N x K, any N.
 /// @return    the packed matrix; errc::out_of_memory, or what check(w) finds.
-/// The same bytes for any executor and on every ISA; a task packs a few tiles.
+/// The same bytes for any executor and on every ISA.
 template <class Byte, block_layout Layout>
 [[nodiscard]] result<packed_matrix> pack(basic_mx_view<Byte, Layout> w, executor_ref executor = {}) {
   if (const status s = check(w, "w"); !s.ok()) return s;
   result<packed_matrix> made = packed_matrix::uninitialized(w.rows, w.cols);
   if (!made) return made;
   packed_matrix packed = *std::move(made);
-  constexpr std::int64_t tiles_per_task = 8;
-  const auto task = [&](std::size_t i) {
-    const std::int64_t first = static_cast<std::int64_t>(i) * tiles_per_task;
-    for (std::int64_t t = first; t < first + tiles_per_task && t < packed.tiles(); ++t) {
-      kernel::gather_tile(w, t * tile_rows, 0, w.blocks(), packed.codes(t), packed.scales(t));
-      packed.update_range(t);
-    }
-  };
-  executor.run(static_cast<std::size_t>(mxfp4::detail::bands(packed.tiles(), tiles_per_task)), task);
+  kernel::pack_tiles(w, packed, executor);
   return result<packed_matrix>(std::move(packed));
 }
 
