@@ -1,0 +1,55 @@
+// tests/executor.throws.test.cpp -- an executor that throws: it passes through every function, and nothing stays broken.
+// SPDX-License-Identifier: Apache-2.0
+#include "support/executors.hpp"
+
+using namespace mxfp4;
+
+TEST_CASE("executor: what it throws passes through, and the same objects serve the next call", "[executor]") {
+  constexpr std::int64_t n = 200, k = 1024, m = 40;
+  test::splitmix random(5);
+  test::tokens x(m, k), weights(n, k);
+  const auto number = [&](std::int64_t, std::int64_t) { return random.with_exponent(120, 130); };
+  x.fill(number);
+  weights.fill(number);
+  test::mx_memory<layout::compressed_tensors> w(n, k);
+  std::vector<float> out(static_cast<std::size_t>(n * k)), y(static_cast<std::size_t>(m * n));
+  const dense_view<float> decoded{out.data(), n, k, k}, to_y{y.data(), m, n, n};
+  REQUIRE(kernel::quantize<>(weights.view(), w.view()).ok());
+  const result<packed_matrix> packed = pack(w.view());
+  result<int8_activations> made = quantize_activations(x.view(), int8_scaling::row);
+  REQUIRE(packed);
+  REQUIRE(made);
+  int8_activations q = *std::move(made);
+
+  for (const std::size_t good : {0u, 1u}) {
+    CAPTURE(good);
+    const test::throwing_executor bad{good};
+    const gemm_options options{.executor = bad};
+    CHECK_THROWS_AS(kernel::quantize<>(weights.view(), w.view(), on_nonfinite::encode, bad), std::runtime_error);
+    CHECK_THROWS_AS(kernel::dequantize(w.view(), decoded, bad), std::runtime_error);
+    CHECK_THROWS_AS(pack(w.view(), bad), std::runtime_error);
+    CHECK_THROWS_AS(quantize_activations(x.view(), q, bad), std::runtime_error);
+    CHECK_THROWS_AS(quantize_activations(x.view(), int8_scaling::f32, bad), std::runtime_error);
+    CHECK_THROWS_AS(gemm(w.view(), x.view(), to_y, options), std::runtime_error);
+    CHECK_THROWS_AS(gemm(*packed, x.view(), to_y, options), std::runtime_error);
+    CHECK_THROWS_AS(gemm(w.view(), q, to_y, options), std::runtime_error);
+    CHECK_THROWS_AS(gemm(*packed, q, to_y, options), std::runtime_error);
+    CHECK_THROWS_AS(gemv(w.view(), x.data.data(), y.data(), options), std::runtime_error);
+  }
+
+  REQUIRE(kernel::quantize<>(weights.view(), w.view()).ok());
+  REQUIRE(quantize_activations(x.view(), q).ok());
+  std::vector<float> expected(y.size());
+  REQUIRE(reference_gemm(w.view(), q, dense_view<float>{expected.data(), m, n, n}).ok());
+  REQUIRE(gemm(*packed, q, to_y).ok());
+  CHECK(test::same_bits(y, expected));
+}
+
+TEST_CASE("executor: a bad argument is reported before the executor is asked", "[executor]") {
+  std::vector<float> x(64);
+  test::mx_memory<layout::compressed_tensors> w(1, 32);
+  const test::throwing_executor bad{0};
+  CHECK(kernel::quantize<>(dense_view<const float>{x.data(), 2, 32, 32}, w.view(), on_nonfinite::encode, bad).code ==
+        errc::shape_mismatch);
+  CHECK(gemv(w.view(), x.data(), static_cast<float*>(nullptr), {.executor = bad}).code == errc::null_pointer);
+}
