@@ -3,17 +3,26 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/mxfp4)
+set(any_machine ARCH_INDEPENDENT)
+if(TARGET mxfp4_dispatch)   # headers serve any machine, a library does not
+  set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/mxfp4)
+  set(any_machine "")
+endif()
 
 install(TARGETS mxfp4_format EXPORT mxfp4-format-targets FILE_SET HEADERS)
 install(EXPORT mxfp4-format-targets NAMESPACE mxfp4:: DESTINATION ${package_dir})
 if(TARGET mxfp4)
-  install(TARGETS mxfp4 EXPORT mxfp4-targets FILE_SET HEADERS)
+  install(TARGETS mxfp4 EXPORT mxfp4-targets FILE_SET HEADERS FILE_SET executors)
   install(EXPORT mxfp4-targets NAMESPACE mxfp4:: DESTINATION ${package_dir})
+endif()
+if(TARGET mxfp4_dispatch)
+  install(TARGETS mxfp4_dispatch EXPORT mxfp4-dispatch-targets FILE_SET HEADERS)
+  install(EXPORT mxfp4-dispatch-targets NAMESPACE mxfp4:: DESTINATION ${package_dir})
 endif()
 
 configure_package_config_file(cmake/mxfp4Config.cmake.in ${PROJECT_BINARY_DIR}/mxfp4Config.cmake
   INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/mxfp4ConfigVersion.cmake
-  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)   # before 1.0 a minor version may break source compatibility
+  COMPATIBILITY SameMinorVersion ${any_machine})   # before 1.0 a minor version may break source compatibility
 install(FILES ${PROJECT_BINARY_DIR}/mxfp4Config.cmake ${PROJECT_BINARY_DIR}/mxfp4ConfigVersion.cmake cmake/mxfp4-xsimd.cmake
   DESTINATION ${package_dir})

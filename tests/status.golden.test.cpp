@@ -42,6 +42,9 @@ constexpr row rows[] = {
     {{errc::nonfinite, "w", 4096},
      "w has a NaN or an infinity at element 4096 (row-major): repair it, or allow non-finite blocks"},
     {{errc::unknown_recipe, "recipe", 200}, "recipe is 200, expected one of the recipe_id enumerators"},
+    {{errc::unknown_dialect, "dialect", 3}, "dialect is 3, expected one of the dialect_id enumerators"},
+    {{errc::isa_unavailable, "avx9000", 0, 0, "avx2 sse2"},
+     "MXFP4_ISA is 'avx9000', expected one that this CPU and this build have: avx2 sse2; or unset it"},
 };
 
 }  // namespace

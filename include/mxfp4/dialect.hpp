@@ -8,7 +8,7 @@
 //
 // Everywhere else a weight is its float value v * 2^(byte - 127): exact, subnormals included, infinity where that
 // overflows (byte 254 with |v| >= 2, byte 253 with |v| >= 4). Integer arithmetic only, so flush-to-zero loses nothing.
-// Reads: floors 0-1.  Read by: block.hpp, reference.hpp, cuda/.
+// Reads: floors 0-1.  Read by: block.hpp, reference.hpp, dispatch.hpp, cuda/.
 #pragma once
 
 #include <concepts>
@@ -61,6 +61,23 @@ struct ggml {
 };
 
 }  // namespace dialect
+
+/// Dialects chosen at run time. The numbers are stable.
+enum class dialect_id : std::uint8_t { ocp = 0, inf_at_255 = 1, ggml = 2 };
+
+/// Calls `f.template operator()<Dialect>()` with the dialect of `id`; false, and no call, where `id` is no enumerator.
+template <class F>
+constexpr bool visit_dialect(dialect_id id, F&& f) {
+  switch (id) {
+    case dialect_id::ocp:
+      return f.template operator()<dialect::ocp>(), true;
+    case dialect_id::inf_at_255:
+      return f.template operator()<dialect::inf_at_255>(), true;
+    case dialect_id::ggml:
+      return f.template operator()<dialect::ggml>(), true;
+  }
+  return false;
+}
 
 /// The value of `code` under `scale` as float, bf16 or f16. bf16 holds every weight exactly; f16 rounds to nearest
 /// even, which gives infinity from 65520 on and zero up to 2^-25.

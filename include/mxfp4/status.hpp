@@ -29,10 +29,12 @@ enum class errc : std::uint8_t {
   nonfinite,         ///< the element with row-major index `value` is NaN or infinity
   unknown_recipe,    ///< `value` is not a recipe_id
   out_of_memory,     ///< `what` asked for `value` bytes and did not get them
+  unknown_dialect,   ///< `value` is not a dialect_id
+  isa_unavailable,   ///< the environment's MXFP4_ISA is `what`; `argument` lists what this CPU and build have
 };
 
-/// What a call came to. `what` and `argument` are string literals: "cols" of "out", or `what` alone. Where one of many
-/// is meant, `row` says which, and in a matrix `col` too.
+/// What a call came to. `what` and `argument` live as long as the program: "cols" of "out", or `what` alone. Where one of
+/// many is meant, `row` says which, and in a matrix `col` too.
 struct [[nodiscard]] status {
   errc code = errc::ok;
   const char* what = "";
@@ -99,12 +101,16 @@ class status_text {
 [[nodiscard]] constexpr status_text message(const status& s) noexcept {
   status_text text;
   if (s.ok()) return text << "ok";
+  if (s.code == errc::isa_unavailable)
+    return text << "MXFP4_ISA is '" << s.what << "', expected one that this CPU and this build have: " << s.argument
+                << "; or unset it";
   if (s.argument[0] != '\0') text << s.argument << ".";
   text << s.what;
   if (s.row >= 0 && s.col >= 0) text << " (row " << s.row << ", column " << s.col << ")";
   else if (s.row >= 0) text << " (number " << s.row << ")";
   switch (s.code) {
     case errc::ok:
+    case errc::isa_unavailable:
       break;
     case errc::null_pointer:
       return text << " is null, expected memory for " << s.expected << " elements";
@@ -131,6 +137,8 @@ class status_text {
                   << " (row-major): repair it, or allow non-finite blocks";
     case errc::unknown_recipe:
       return text << " is " << s.value << ", expected one of the recipe_id enumerators";
+    case errc::unknown_dialect:
+      return text << " is " << s.value << ", expected one of the dialect_id enumerators";
     case errc::out_of_memory:
       return text << " asked for " << s.value << " bytes and did not get them: free memory, or split the matrix";
   }

@@ -24,9 +24,14 @@ inline namespace MXFP4_ISA_NS {
 /// The plain C++ path of every primitive.
 struct scalar_arch {};
 
-/// What the translation unit is compiled for: plain C++ where it is neither x86-64 nor aarch64.
+/// What the translation unit is compiled for: plain C++ where it is neither x86-64 nor aarch64. The dot products see
+/// AVX-VNNI by its flag: xsimd 13.2's tag of that name has no FMA, and a kernel would round its products twice.
 #if defined(__SSE2__) || defined(__aarch64__)
+#if defined(__AVXVNNI__) && defined(__FMA__) && !defined(__AVX512F__)
+using native_arch = xsimd::fma3<xsimd::avx2>;
+#else
 using native_arch = xsimd::default_arch;
+#endif
 /// Its registers of 16 bytes, a block's codes.
 using register128 = std::conditional_t<std::is_base_of_v<xsimd::neon64, native_arch>, xsimd::neon64, xsimd::sse2>;
 #else

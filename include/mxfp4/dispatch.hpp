@@ -1,0 +1,202 @@
+// mxfp4/dispatch.hpp -- floor 8: the kernels of every instruction set, one of them picked at run time.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   #include <mxfp4/dispatch.hpp>                      link mxfp4::dispatch, a static library; no compiler flag, no xsimd
+//   mxfp4::dispatch::gemm(w, x, y);                    the signatures of linalg.hpp and kernel/, in this namespace
+//
+//   x86-64     sse2  avx2  avxvnni  avx512bw  avx512vnni          the last that the CPU has is taken,
+//   aarch64    neon  neon_dotprod  neon_i8mm                      or the one that MXFP4_ISA in the environment names
+//
+// Where MXFP4_ISA names none that the CPU and the library have, every function returns errc::isa_unavailable and touches
+// nothing. What was a template argument is an argument here: recipe_id, dialect_id. The results are the header-only
+// functions' for that instruction set, bit for bit; their docstrings hold. The library is built for float, bf16, f16 and
+// e4m3, for codes and scales apart (compressed_tensors, gpt_oss, mlx) and for ggml's blocks; convert() makes the others.
+// Reads: floors 0-5, packed_matrix.hpp, activation.hpp, gemm_options.hpp.  Read by: engines; src/dispatch implements it.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include "mxfp4/activation.hpp"
+#include "mxfp4/executor.hpp"
+#include "mxfp4/gemm_options.hpp"
+#include "mxfp4/packed_matrix.hpp"
+#include "mxfp4/quantize.hpp"
+#include "mxfp4/recipe_id.hpp"
+#include "mxfp4/view.hpp"
+
+namespace mxfp4::dispatch {
+
+/// The instruction set in use, "avx512vnni" and so on, or errc::isa_unavailable. MXFP4_ISA is read by the first call of
+/// any function here and never again; empty counts as not set.
+[[nodiscard]] result<const char*> isa() noexcept;
+
+/// What this CPU has and the library was built with, best first. Never empty.
+[[nodiscard]] std::span<const char* const> available_isas() noexcept;
+
+template <class L>
+concept built_layout = std::same_as<L, layout::ggml> ||
+                       (std::derived_from<L, layout::compressed_tensors> && L::rows_per_band == 1 && !L::interleaved);
+
+// ---- the boundary: views whose types are values ---------------------------------------------------------------------
+namespace detail {
+
+enum class element : std::uint8_t { f32, bf16, f16, e4m3 };
+
+template <element_type T>
+inline constexpr element element_of = std::same_as<T, float>  ? element::f32
+                                      : std::same_as<T, bf16> ? element::bf16
+                                      : std::same_as<T, f16>  ? element::f16
+                                                              : element::e4m3;
+
+/// A dense_view; Void is void or const void.
+template <class Void>
+struct any_dense {
+  Void* data;
+  std::int64_t rows, cols, stride;
+  element type;
+};
+using any_input = any_dense<const void>;
+using any_output = any_dense<void>;
+
+/// A basic_mx_view, its pointers and sizes in the separate layout's type.
+template <class Byte>
+struct any_mx {
+  basic_mx_view<Byte> bytes;
+  bool ggml;
+};
+using any_weights = any_mx<const std::uint8_t>;
+
+template <class T>
+[[nodiscard]] constexpr any_input input(const dense_view<T>& v) noexcept {
+  return {v.data, v.rows, v.cols, v.stride, element_of<std::remove_const_t<T>>};
+}
+template <class Byte, built_layout Layout>
+[[nodiscard]] constexpr any_weights weights(const basic_mx_view<Byte, Layout>& v) noexcept {
+  return {{v.codes, v.scales, v.rows, v.cols, v.code_stride, v.scale_stride}, std::same_as<Layout, layout::ggml>};
+}
+template <built_layout Layout>
+[[nodiscard]] constexpr any_mx<std::uint8_t> output(const mx_view<Layout>& v) noexcept {
+  return {{v.codes, v.scales, v.rows, v.cols, v.code_stride, v.scale_stride}, std::same_as<Layout, layout::ggml>};
+}
+
+status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out, on_nonfinite policy,
+                executor_ref with);
+status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                    const any_mx<std::uint8_t>& out, on_nonfinite policy, executor_ref with);
+status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with);
+result<packed_matrix> pack(const any_weights& w, executor_ref with);
+status quantize_activations(const any_input& x, int8_activations& out, executor_ref with);
+status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options,
+            dialect_id dialect);
+status gemm(const packed_tiles& w, const any_input& x, const dense_view<float>& y, const gemm_options& options,
+            dialect_id dialect);
+status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options);
+
+}  // namespace detail
+
+// ---- numbers <-> MXFP4 ----------------------------------------------------------------------------------------------
+
+/// W -> MXFP4 by the recipe `recipe`: kernel::quantize (kernel/quantize.hpp). errc::unknown_recipe besides.
+template <class T, built_layout Layout>
+status quantize(recipe_id recipe, const dense_view<T>& w, const mx_view<Layout>& out,
+                on_nonfinite policy = on_nonfinite::encode, executor_ref with = {}) {
+  return detail::quantize(recipe, detail::input(w), detail::output(out), policy, with);
+}
+
+/// FP8 with a scale for each 128 x 128 weights -> MXFP4: the bytes of mxfp4::quantize_fp8 (quantize.hpp).
+template <built_layout Layout>
+status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                    const mx_view<Layout>& out, on_nonfinite policy = on_nonfinite::encode, executor_ref with = {}) {
+  return detail::quantize_fp8(recipe, w, scales, detail::output(out), policy, with);
+}
+
+/// MXFP4 -> float, bf16 or f16: kernel::dequantize (kernel/dequantize.hpp). errc::unknown_dialect besides.
+template <class Byte, built_layout Layout, element_type T>
+status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out, executor_ref with = {},
+                  dialect_id dialect = dialect_id::ocp) {
+  static_assert(!std::same_as<T, e4m3>, "an MXFP4 weight does not fit e4m3 in general: decode to f32, bf16 or f16");
+  return detail::dequantize(detail::weights(w), {out.data, out.rows, out.cols, out.stride, detail::element_of<T>},
+                            dialect, with);
+}
+
+// ---- what products read ---------------------------------------------------------------------------------------------
+
+/// Weights -> tile16x32_v1, the same bytes on every machine: mxfp4::pack (kernel/pack.hpp).
+template <class Byte, built_layout Layout>
+[[nodiscard]] result<packed_matrix> pack(const basic_mx_view<Byte, Layout>& w, executor_ref with = {}) {
+  return detail::pack(detail::weights(w), with);
+}
+
+/// Float, bf16 or f16 activations -> int8, in the scaling of `out`: mxfp4::quantize_activations (kernel/activation.hpp).
+template <class T>
+status quantize_activations(const dense_view<T>& x, int8_activations& out, executor_ref with = {}) {
+  static_assert(!std::same_as<std::remove_const_t<T>, e4m3>);
+  return detail::quantize_activations(detail::input(x), out, with);
+}
+/// The same into memory of its own.
+template <class T>
+[[nodiscard]] result<int8_activations> quantize_activations(const dense_view<T>& x, int8_scaling scaling,
+                                                            executor_ref with = {}) {
+  if (const status s = check(x, "x"); !s.ok()) return s;
+  result<int8_activations> made = int8_activations::create(x.rows, x.cols, scaling);
+  if (!made) return made;
+  int8_activations out = *std::move(made);
+  if (const status s = quantize_activations(x, out, with); !s.ok()) return s;
+  return result<int8_activations>(std::move(out));
+}
+
+// ---- products -------------------------------------------------------------------------------------------------------
+
+/// Y = X W^T, or Y += X W^T, with activations of float, bf16, f16 or e4m3: gemm of linalg_f32.hpp. errc::unknown_dialect
+/// besides.
+template <class Byte, built_layout Layout, class T>
+status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<float>& y,
+            const gemm_options& options = {}, dialect_id dialect = dialect_id::ocp) {
+  return detail::gemm(detail::weights(w), detail::input(x), y, options, dialect);
+}
+template <class T>
+status gemm(const packed_tiles& w, const dense_view<T>& x, const dense_view<float>& y, const gemm_options& options = {},
+            dialect_id dialect = dialect_id::ocp) {
+  return detail::gemm(w, detail::input(x), y, options, dialect);
+}
+template <class T>
+status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<float>& y,
+            const gemm_options& options = {}, dialect_id dialect = dialect_id::ocp) {
+  return gemm(w.view(), x, y, options, dialect);
+}
+
+/// The same with int8 activations, W4A8: gemm of linalg_int8.hpp, dialect ocp.
+template <class Byte, built_layout Layout>
+status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, const dense_view<float>& y,
+            const gemm_options& options = {}) {
+  return detail::gemm(detail::weights(w), x, y, options);
+}
+status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
+            const gemm_options& options = {});
+
+/// One token: gemm with M = 1. x has K elements, y has N.
+template <class Byte, built_layout Layout, element_type T>
+status gemv(const basic_mx_view<Byte, Layout>& w, const T* x, float* y, const gemm_options& options = {},
+            dialect_id dialect = dialect_id::ocp) {
+  return gemm(w, dense_view<const T>{x, 1, w.cols, w.cols}, dense_view<float>{y, 1, w.rows, w.rows}, options, dialect);
+}
+template <element_type T>
+status gemv(const packed_matrix& w, const T* x, float* y, const gemm_options& options = {},
+            dialect_id dialect = dialect_id::ocp) {
+  return gemm(w, dense_view<const T>{x, 1, w.cols(), w.cols()}, dense_view<float>{y, 1, w.rows(), w.rows()}, options,
+              dialect);
+}
+template <class Byte, built_layout Layout>
+status gemv(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, float* y,
+            const gemm_options& options = {}) {
+  return gemm(w, x, dense_view<float>{y, 1, w.rows, w.rows}, options);
+}
+inline status gemv(const packed_matrix& w, const int8_activations& x, float* y, const gemm_options& options = {}) {
+  return gemm(w, x, dense_view<float>{y, 1, w.rows(), w.rows()}, options);
+}
+
+}  // namespace mxfp4::dispatch

@@ -1,0 +1,151 @@
+// src/dispatch/dispatch.cpp -- picks an instruction set, once, and hands every call on; compiled for any CPU.
+// SPDX-License-Identifier: Apache-2.0
+#include "mxfp4/dispatch.hpp"
+
+#include <cstddef>
+#include <cstdlib>
+#include <string_view>
+#include <utility>
+
+#include "cpu.hpp"
+#include "table.hpp"
+
+namespace mxfp4::dispatch {
+namespace {
+
+struct candidate {
+  const char* name;
+  const detail::table* functions;
+  bool (*runs)() noexcept;
+};
+
+constexpr candidate candidates[] = {
+#define MXFP4_DISPATCH_ISA(name) {#name, &detail::table_##name, detail::cpu::runs_##name},
+#include "isas.def"
+#undef MXFP4_DISPATCH_ISA
+};
+constexpr std::size_t candidate_count = sizeof candidates / sizeof candidates[0];
+
+/// A text cut to fit.
+template <std::size_t Size>
+class short_text {
+ public:
+  void add(std::string_view part) noexcept {
+    for (const char c : part)
+      if (length_ < Size - 1) text_[length_++] = c;
+  }
+  [[nodiscard]] const char* c_str() const noexcept { return text_; }
+
+ private:
+  char text_[Size]{};
+  std::size_t length_ = 0;
+};
+
+/// Made once; the texts of its status live in it.
+class choice {
+ public:
+  choice() noexcept {
+    const char* const asked = std::getenv("MXFP4_ISA");
+    const std::string_view wanted = asked != nullptr ? asked : "";
+    for (const candidate& c : candidates) {
+      if (!c.runs()) continue;
+      list_.add(count_ > 0 ? " " : "");
+      list_.add(c.name);
+      names_[count_++] = c.name;
+      if (chosen_ == nullptr && (wanted.empty() || wanted == c.name)) chosen_ = &c;
+    }
+    wanted_.add(wanted);
+    if (chosen_ == nullptr) status_ = {errc::isa_unavailable, wanted_.c_str(), 0, 0, list_.c_str()};
+  }
+  choice(const choice&) = delete;
+  choice& operator=(const choice&) = delete;
+
+  [[nodiscard]] const candidate* chosen() const noexcept { return chosen_; }
+  [[nodiscard]] const mxfp4::status& why_not() const noexcept { return status_; }
+  [[nodiscard]] std::span<const char* const> names() const noexcept { return {names_, count_}; }
+
+ private:
+  const candidate* chosen_ = nullptr;
+  mxfp4::status status_;
+  const char* names_[candidate_count]{};
+  std::size_t count_ = 0;
+  short_text<48> wanted_;
+  short_text<96> list_;
+};
+
+const choice& chosen() noexcept {
+  static const choice c;
+  return c;
+}
+
+template <class... Parameter, class... Argument>
+status call(status (*detail::table::*function)(Parameter...), Argument&&... arguments) {
+  const choice& c = chosen();
+  if (c.chosen() == nullptr) return c.why_not();
+  return (c.chosen()->functions->*function)(std::forward<Argument>(arguments)...);
+}
+
+}  // namespace
+
+result<const char*> isa() noexcept {
+  const choice& c = chosen();
+  if (c.chosen() == nullptr) return c.why_not();
+  return c.chosen()->name;
+}
+
+std::span<const char* const> available_isas() noexcept { return chosen().names(); }
+
+status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
+            const gemm_options& options) {
+  return call(&detail::table::gemm_int8_packed, w, x, y, options);
+}
+
+namespace detail {
+
+status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out, on_nonfinite policy,
+                executor_ref with) {
+  return call(&table::quantize, recipe, w, out, policy, with);
+}
+
+status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                    const any_mx<std::uint8_t>& out, on_nonfinite policy, executor_ref with) {
+  return call(&table::quantize_fp8, recipe, w, scales, out, policy, with);
+}
+
+status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with) {
+  return call(&table::dequantize, w, out, dialect, with);
+}
+
+result<packed_matrix> pack(const any_weights& w, executor_ref with) {
+  if (const auto name = isa(); !name) return name.error();
+  const basic_mx_view<const std::uint8_t>& v = w.bytes;
+  const basic_mx_view<const std::uint8_t, layout::ggml> blocks{v.codes, v.scales,      v.rows,
+                                                               v.cols,  v.code_stride, v.scale_stride};
+  if (const status s = w.ggml ? check(blocks, "w") : check(v, "w"); !s.ok()) return s;
+  result<packed_matrix> made = packed_matrix::uninitialized(v.rows, v.cols);
+  if (!made) return made;
+  packed_matrix packed = *std::move(made);
+  if (const status s = call(&table::pack, w, packed, with); !s.ok()) return s;
+  return result<packed_matrix>(std::move(packed));
+}
+
+status quantize_activations(const any_input& x, int8_activations& out, executor_ref with) {
+  return call(&table::quantize_activations, x, out, with);
+}
+
+status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options,
+            dialect_id dialect) {
+  return call(&table::gemm_f32, w, x, y, options, dialect);
+}
+
+status gemm(const packed_tiles& w, const any_input& x, const dense_view<float>& y, const gemm_options& options,
+            dialect_id dialect) {
+  return call(&table::gemm_f32_packed, w, x, y, options, dialect);
+}
+
+status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options) {
+  return call(&table::gemm_int8, w, x, y, options);
+}
+
+}  // namespace detail
+}  // namespace mxfp4::dispatch

@@ -1,0 +1,153 @@
+// src/dispatch/isa_unit.hpp -- all kernels, compiled for one instruction set: the whole text of a unit <isa>.cpp.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Such a unit must not leave behind a function that the linker could take for another unit's of the same name: a program
+// would run AVX-512 instructions on a CPU without them. Three things see to that: what stands here is in an unnamed
+// namespace; the kernels are in a namespace of this unit alone, so that they do not meet those of a consumer either, who
+// may have compiled them without optimisation; what is left is always inlined (config.hpp). Test dispatch.symbol_gate
+// looks whether it holds. For the same reason nothing here owns memory.
+// Reads: table.hpp, floors 0-8.  Read by: the generated units.
+#include "mxfp4/config.hpp"
+
+#define MXFP4_DISPATCH_JOIN_(a, b) a##b
+#define MXFP4_DISPATCH_JOIN(a, b) MXFP4_DISPATCH_JOIN_(a, b)
+#define MXFP4_DISPATCH_TEXT_(name) #name
+#define MXFP4_DISPATCH_TEXT(name) MXFP4_DISPATCH_TEXT_(name)
+
+namespace {
+consteval bool same_text(const char* a, const char* b) {
+  while (*a != '\0' && *a == *b) ++a, ++b;
+  return *a == *b;
+}
+static_assert(
+    same_text(MXFP4_DISPATCH_TEXT(MXFP4_ISA_NS), "isa_" MXFP4_DISPATCH_TEXT(MXFP4_DISPATCH_UNIT)),
+    "the compiler's flags are not those of this unit's instruction set: take -m options out of CMAKE_CXX_FLAGS");
+}  // namespace
+
+#undef MXFP4_ISA_NS
+#define MXFP4_ISA_NS MXFP4_DISPATCH_JOIN(dispatch_, MXFP4_DISPATCH_UNIT)
+
+#include "mxfp4/kernel/dequantize.hpp"
+#include "mxfp4/kernel/quantize.hpp"
+#include "mxfp4/linalg.hpp"
+#include "table.hpp"
+
+namespace mxfp4::dispatch {
+namespace unit {
+namespace {
+
+using detail::any_dense, detail::any_input, detail::any_mx, detail::any_output, detail::any_weights;
+
+/// Calls f with the view that w stands for.
+template <class Byte, class F>
+status with_view(const any_mx<Byte>& w, F f) {
+  const auto& v = w.bytes;
+  if (w.ggml)
+    return f(basic_mx_view<Byte, layout::ggml>{v.codes, v.scales, v.rows, v.cols, v.code_stride, v.scale_stride});
+  return f(v);
+}
+
+/// Calls f with the dense view that x stands for, if its type is one of T.
+template <class... T, class Void, class F>
+status with_elements(const any_dense<Void>& x, F f) {
+  status s;
+  const auto as = [&]<class E>(std::type_identity<E>) {
+    using pointee = std::conditional_t<std::is_const_v<Void>, const E, E>;
+    s = f(dense_view<pointee>{static_cast<pointee*>(x.data), x.rows, x.cols, x.stride});
+  };
+  static_cast<void>(((x.type == detail::element_of<T> && (as(std::type_identity<T>{}), true)) || ...));
+  return s;
+}
+
+template <class F>
+status with_dialect(dialect_id id, F f) {
+  status s{errc::unknown_dialect, "dialect", static_cast<std::int64_t>(id)};
+  visit_dialect(id, [&]<class Dialect>() { s = f.template operator()<Dialect>(); });
+  return s;
+}
+
+template <class F>
+status with_recipe(recipe_id id, F f) {
+  status s{errc::unknown_recipe, "recipe", static_cast<std::int64_t>(id)};
+  visit_recipe(id, [&]<class Recipe>() { s = f.template operator()<Recipe>(); });
+  return s;
+}
+
+status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out, on_nonfinite policy,
+                executor_ref with) {
+  return with_view(out, [&](const auto& to) {
+    return with_elements<float, bf16, f16, e4m3>(w, [&](const auto& from) {
+      return with_recipe(recipe, [&]<class R>() { return kernel::quantize<R>(from, to, policy, with); });
+    });
+  });
+}
+
+status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                    const any_mx<std::uint8_t>& out, on_nonfinite policy, executor_ref with) {
+  return with_view(out, [&](const auto& to) {
+    return with_recipe(recipe, [&]<class R>() { return (void)with, mxfp4::quantize_fp8<R>(w, scales, to, policy); });
+  });
+}
+
+status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with) {
+  return with_view(w, [&](const auto& from) {
+    return with_elements<float, bf16, f16>(out, [&](const auto& to) {
+      return with_dialect(dialect, [&]<class D>() { return kernel::dequantize<D>(from, to, with); });
+    });
+  });
+}
+
+status pack(const any_weights& w, packed_matrix& packed, executor_ref with) {
+  return with_view(w, [&](const auto& from) {
+    kernel::pack_tiles(from, packed, with);
+    return status{};
+  });
+}
+
+status quantize_activations(const any_input& x, int8_activations& out, executor_ref with) {
+  return with_elements<float, bf16, f16>(
+      x, [&](const auto& from) { return mxfp4::quantize_activations(from, out, with); });
+}
+
+status gemm_f32(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options,
+                dialect_id dialect) {
+  return with_view(w, [&](const auto& weights) {
+    return with_elements<float, bf16, f16, e4m3>(x, [&](const auto& tokens) {
+      return with_dialect(dialect, [&]<class D>() { return mxfp4::gemm<D>(weights, tokens, y, options); });
+    });
+  });
+}
+
+status gemm_f32_packed(const packed_tiles& w, const any_input& x, const dense_view<float>& y,
+                       const gemm_options& options, dialect_id dialect) {
+  return with_elements<float, bf16, f16, e4m3>(x, [&](const auto& tokens) {
+    return with_dialect(dialect, [&]<class D>() { return mxfp4::gemm<D>(w, tokens, y, options); });
+  });
+}
+
+status gemm_int8(const any_weights& w, const int8_activations& x, const dense_view<float>& y,
+                 const gemm_options& options) {
+  return with_view(w, [&](const auto& weights) { return mxfp4::gemm(weights, x, y, options); });
+}
+
+status gemm_int8_packed(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
+                        const gemm_options& options) {
+  return mxfp4::gemm(w, x, y, options);
+}
+
+}  // namespace
+}  // namespace unit
+
+constinit const detail::table detail::MXFP4_DISPATCH_JOIN(table_, MXFP4_DISPATCH_UNIT) = {
+    .quantize = unit::quantize,
+    .quantize_fp8 = unit::quantize_fp8,
+    .dequantize = unit::dequantize,
+    .pack = unit::pack,
+    .quantize_activations = unit::quantize_activations,
+    .gemm_f32 = unit::gemm_f32,
+    .gemm_f32_packed = unit::gemm_f32_packed,
+    .gemm_int8 = unit::gemm_int8,
+    .gemm_int8_packed = unit::gemm_int8_packed,
+};
+
+}  // namespace mxfp4::dispatch

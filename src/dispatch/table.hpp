@@ -1,0 +1,33 @@
+// src/dispatch/table.hpp -- what a unit of one instruction set gives to the unit that picks.
+// SPDX-License-Identifier: Apache-2.0
+//
+// isas.def is written by cmake/dispatch.cmake: MXFP4_DISPATCH_ISA(name) for each, best first.
+// Reads: dispatch.hpp.  Read by: dispatch.cpp, isa_unit.hpp.
+#pragma once
+
+#include "mxfp4/dispatch.hpp"
+
+namespace mxfp4::dispatch::detail {
+
+/// The functions of dispatch.hpp's detail, for one instruction set. pack: into a matrix made for the shape of the weights.
+/// A public function that is added becomes a member here, a definition in isa_unit.hpp and a line in dispatch.cpp.
+struct table {
+  status (*quantize)(recipe_id, const any_input&, const any_mx<std::uint8_t>&, on_nonfinite, executor_ref);
+  status (*quantize_fp8)(recipe_id, const dense_view<const e4m3>&, const dense_view<const float>&,
+                         const any_mx<std::uint8_t>&, on_nonfinite, executor_ref);
+  status (*dequantize)(const any_weights&, const any_output&, dialect_id, executor_ref);
+  status (*pack)(const any_weights&, packed_matrix&, executor_ref);
+  status (*quantize_activations)(const any_input&, int8_activations&, executor_ref);
+  status (*gemm_f32)(const any_weights&, const any_input&, const dense_view<float>&, const gemm_options&, dialect_id);
+  status (*gemm_f32_packed)(const packed_tiles&, const any_input&, const dense_view<float>&, const gemm_options&,
+                            dialect_id);
+  status (*gemm_int8)(const any_weights&, const int8_activations&, const dense_view<float>&, const gemm_options&);
+  status (*gemm_int8_packed)(const packed_matrix&, const int8_activations&, const dense_view<float>&,
+                             const gemm_options&);
+};
+
+#define MXFP4_DISPATCH_ISA(name) extern const table table_##name;
+#include "isas.def"
+#undef MXFP4_DISPATCH_ISA
+
+}  // namespace mxfp4::dispatch::detail

@@ -1,0 +1,270 @@
+// tests/dispatch.equal.test.cpp -- mxfp4::dispatch gives the bits of the scalar floor, whatever instruction set it took.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Compiled for any CPU and run once for each value of MXFP4_ISA (dispatch.cmake); dispatch.f32.test.cpp has the sums of
+// floats, which are equal for one instruction set only.
+#include <algorithm>
+#include <catch2/catch_template_test_macros.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "mxfp4/dispatch.hpp"
+#include "mxfp4/int8_reference.hpp"
+#include "support/matrix.hpp"
+#include "support/product.hpp"
+#include "support/random.hpp"
+
+namespace {
+
+using namespace mxfp4;
+using test::mx_memory;
+
+#define SKIP_WITHOUT_ISA() \
+  if (!dispatch::isa()) SKIP("MXFP4_ISA names an instruction set that is not there")
+
+struct backward_executor {
+  std::size_t tasks = 0;
+  void run(std::size_t count, task_ref body) {
+    tasks += count;
+    for (std::size_t i = count; i-- > 0;) body(i);
+  }
+};
+
+/// Blocks of every exponent, some with NaN, infinity or nothing but subnormals.
+template <class T>
+std::vector<T> numbers(std::int64_t count, std::uint64_t seed) {
+  test::splitmix random(seed);
+  std::vector<T> x(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const std::size_t block = i / 32;
+    const int exponent = static_cast<int>(block * 7 % 255), low = exponent > 4 ? exponent - 4 : 0;
+    float v = random.with_exponent(low, exponent);
+    if (block % 17 == 3 && i % 32 == 5) v = std::numeric_limits<float>::quiet_NaN();
+    if (block % 19 == 4 && i % 32 == 9) v = -std::numeric_limits<float>::infinity();
+    x[i] = encode<T>(v);
+  }
+  return x;
+}
+
+template <class T, class Layout>
+void check_recipes(std::int64_t rows, std::int64_t cols) {
+  const std::vector<T> x = numbers<T>(rows * cols, sizeof(T) + static_cast<std::uint64_t>(rows));
+  const dense_view<const T> w{x.data(), rows, cols, cols};
+  for (int id = 0; id < recipe_count; ++id) {
+    const auto recipe = static_cast<recipe_id>(id);
+    CAPTURE(recipe_name(recipe), Layout::name, sizeof(T));
+    mx_memory<Layout> expected(rows, cols), got(rows, cols);
+    REQUIRE(quantize(recipe, w, expected.view()).ok());
+    REQUIRE(dispatch::quantize(recipe, w, got.view()).ok());
+    for (std::int64_t r = 0; r < rows; ++r) {
+      bool same = true;
+      for (std::int64_t c = 0; c < cols; ++c) same = same && got.code(r, c) == expected.code(r, c);
+      for (std::int64_t b = 0; b < cols / 32; ++b) same = same && got.scale(r, b) == expected.scale(r, b);
+      REQUIRE(same);
+    }
+    REQUIRE(got.only_its_own_bytes_were_written());
+  }
+}
+
+/// All bytes that a layout's memory holds, in one order.
+template <class Layout>
+std::vector<unsigned> content(mx_memory<Layout>& m, std::int64_t rows, std::int64_t cols) {
+  std::vector<unsigned> all;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < cols; ++c) all.push_back(m.code(r, c));
+    for (std::int64_t b = 0; b < cols / 32; ++b) all.push_back(m.scale(r, b));
+  }
+  return all;
+}
+
+template <class T>
+bool same_elements(const std::vector<T>& a, const std::vector<T>& b) {
+  return std::ranges::equal(a, b,
+                            [](T x, T y) { return detail::float_bits(decode(x)) == detail::float_bits(decode(y)); });
+}
+
+}  // namespace
+
+TEST_CASE("dispatch: the instruction set is the one asked for, else the best", "[dispatch]") {
+  SKIP_WITHOUT_ISA();
+  const auto names = dispatch::available_isas();
+  REQUIRE(!names.empty());
+  const char* const asked = std::getenv("MXFP4_ISA");
+  const bool free = asked == nullptr || *asked == '\0';
+  CHECK(*dispatch::isa() == std::string(free ? names.front() : asked));
+}
+
+TEST_CASE("dispatch::quantize: every recipe, type and layout", "[dispatch]") {
+  SKIP_WITHOUT_ISA();
+  check_recipes<float, layout::compressed_tensors>(3, 2080);
+  check_recipes<bf16, layout::compressed_tensors>(3, 2080);
+  check_recipes<f16, layout::compressed_tensors>(3, 2080);
+  check_recipes<e4m3, layout::compressed_tensors>(3, 2080);
+  check_recipes<float, layout::gpt_oss>(2, 288);
+  check_recipes<bf16, layout::mlx>(2, 288);
+  check_recipes<float, layout::ggml>(5, 1056);
+  check_recipes<bf16, layout::ggml>(5, 1056);
+  check_recipes<f16, layout::ggml>(5, 1056);
+  check_recipes<e4m3, layout::ggml>(5, 1056);
+}
+
+TEMPLATE_TEST_CASE("dispatch::quantize_fp8: every recipe", "[dispatch]", layout::compressed_tensors, layout::ggml) {
+  SKIP_WITHOUT_ISA();
+  constexpr std::int64_t rows = 130, cols = 160;
+  test::splitmix random(9);
+  std::vector<e4m3> x(rows * cols);
+  for (e4m3& v : x) v = static_cast<e4m3>(random.byte());
+  const std::vector<float> scales{0x1p-7f, 0.003f, 1.5e20f, 2e-39f};
+  const dense_view<const e4m3> w{x.data(), rows, cols, cols};
+  const dense_view<const float> s{scales.data(), 2, 2, 2};
+  for (int id = 0; id < recipe_count; ++id) {
+    const auto recipe = static_cast<recipe_id>(id);
+    CAPTURE(recipe_name(recipe));
+    mx_memory<TestType> expected(rows, cols), got(rows, cols);
+    backward_executor backward;
+    REQUIRE(quantize_fp8(recipe, w, s, expected.view()).ok());
+    REQUIRE(dispatch::quantize_fp8(recipe, w, s, got.view(), on_nonfinite::encode, backward).ok());
+    REQUIRE(content(got, rows, cols) == content(expected, rows, cols));
+  }
+}
+
+TEMPLATE_TEST_CASE("dispatch::dequantize: every scale byte, dialect and layout", "[dispatch]", float, bf16, f16) {
+  SKIP_WITHOUT_ISA();
+  constexpr std::int64_t rows = 16, cols = 512;
+  test::splitmix random(2);
+  mx_memory<layout::compressed_tensors> apart(rows, cols);
+  mx_memory<layout::ggml> blocks(rows, cols);
+  apart.fill_randomly(random);
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t b = 0; b < cols / 32; ++b) apart.scale(r, b) = static_cast<std::uint8_t>(16 * r + b);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < cols; ++c) blocks.set_code(r, c, apart.code(r, c));
+    for (std::int64_t b = 0; b < cols / 32; ++b) blocks.scale(r, b) = apart.scale(r, b);
+  }
+  for (int id = 0; id < 3; ++id) {
+    CAPTURE(id);
+    std::vector<TestType> expected(rows * cols), got(expected.size());
+    const dense_view<TestType> to{got.data(), rows, cols, cols};
+    const bool known = visit_dialect(static_cast<dialect_id>(id), [&]<class D>() {
+      REQUIRE(dequantize<D>(apart.view(), dense_view<TestType>{expected.data(), rows, cols, cols}).ok());
+    });
+    REQUIRE(known);
+    backward_executor backward;
+    REQUIRE(dispatch::dequantize(apart.view(), to, backward, static_cast<dialect_id>(id)).ok());
+    CHECK(same_elements(got, expected));
+    CHECK(backward.tasks > 0);
+    std::ranges::fill(got, TestType{});
+    REQUIRE(dispatch::dequantize(blocks.view(), to, {}, static_cast<dialect_id>(id)).ok());
+    CHECK(same_elements(got, expected));
+  }
+}
+
+TEMPLATE_TEST_CASE("dispatch: pack and the int8 products", "[dispatch]", layout::compressed_tensors, layout::ggml) {
+  SKIP_WITHOUT_ISA();
+  constexpr std::int64_t n = 53, k = 352, m = 21;
+  test::splitmix random(4);
+  mx_memory<TestType> w(n, k);
+  test::fill(w, n, k, test::byte_range(110, 140), random);
+  test::tokens x(m, k, 5);
+  x.fill([&](std::int64_t, std::int64_t) { return random.with_exponent(115, 130); });
+
+  const result<packed_matrix> packed = dispatch::pack(w.view());
+  REQUIRE(packed);
+  const test::tiles_of tiles(w, n, k);
+  REQUIRE(packed->view().tiles == tiles.view().tiles);
+  CHECK(std::equal(packed->codes(0), packed->codes(0) + packed->tiles() * packed->blocks() * 256, tiles.view().codes));
+  CHECK(
+      std::equal(packed->scales(0), packed->scales(0) + packed->tiles() * packed->blocks() * 16, tiles.view().scales));
+
+  for (const int8_scaling scaling : {int8_scaling::e8m0, int8_scaling::row}) {
+    for (const bool accumulate : {false, true}) {
+      if (accumulate && scaling == int8_scaling::row) continue;  // an FMA, which sse2 has not
+      const result<int8_activations> q = dispatch::quantize_activations(x.view(), scaling);
+      REQUIRE(q);
+      for (std::int64_t r = 0; r < m;
+           ++r)  // a code is within half a step (e8m0: one, where it is clamped) of its number
+        for (std::int64_t c = 0; c < k; ++c)
+          REQUIRE(std::abs(q->scale(r, c / 32) * q->code(r, c) - static_cast<double>(x.at(r, c))) <=
+                  1.001 * q->scale(r, c / 32));
+      std::vector<float> expected(m * n, 0.25f), got(m * n, 0.25f), one(n, 0.25f);
+      REQUIRE(reference_gemm(w.view(), *q, dense_view<float>{expected.data(), m, n, n}, accumulate).ok());
+      backward_executor backward;
+      const gemm_options options{accumulate, backward};
+      REQUIRE(dispatch::gemm(*packed, *q, dense_view<float>{got.data(), m, n, n}, options).ok());
+      CHECK(test::same_bits(got, expected));
+      std::ranges::fill(got, 0.25f);
+      REQUIRE(dispatch::gemm(w.view(), *q, dense_view<float>{got.data(), m, n, n}, options).ok());
+      CHECK(test::same_bits(got, expected));
+
+      const dense_view<const float> first{x.data.data(), 1, k, k};
+      const result<int8_activations> token = dispatch::quantize_activations(first, scaling);
+      REQUIRE(token);
+      expected.resize(n);
+      REQUIRE(dispatch::gemv(*packed, *token, one.data(), options).ok());
+      CHECK(test::same_bits(one, expected));
+      std::ranges::fill(one, 0.25f);
+      REQUIRE(dispatch::gemv(w.view(), *token, one.data(), options).ok());
+      CHECK(test::same_bits(one, expected));
+    }
+  }
+}
+
+TEST_CASE("dispatch: exact sums of float products equal the oracle", "[dispatch]") {
+  SKIP_WITHOUT_ISA();
+  constexpr std::int64_t n = 40, k = 96, m = 9;
+  test::splitmix random(6);
+  mx_memory<layout::ggml> w(n, k);
+  test::fill(w, n, k, test::byte_range(124, 129), random);
+  test::tokens x(m, k);
+  x.fill([&](std::int64_t, std::int64_t) { return static_cast<float>(random.in(-8, 8)); });
+  const test::exact_product exact(w, n, x);
+  REQUIRE(exact.ok);
+  const std::vector<float> expected(exact.sum.begin(), exact.sum.end());
+  std::vector<bf16> narrow;
+  for (const float v : x.data) narrow.push_back(encode_bf16(v));
+  const result<packed_matrix> packed = dispatch::pack(w.view());
+  REQUIRE(packed);
+  std::vector<float> y(m * n, 1.0f);
+  const dense_view<float> to{y.data(), m, n, n};
+  REQUIRE(dispatch::gemm(w.view(), x.view(), to).ok());
+  CHECK(test::same_bits(y, expected));
+  REQUIRE(dispatch::gemm(*packed, dense_view<const bf16>{narrow.data(), m, k, k}, to).ok());
+  CHECK(test::same_bits(y, expected));
+  REQUIRE(dispatch::gemv(*packed, narrow.data(), y.data()).ok());
+  CHECK(std::equal(expected.begin(), expected.begin() + n, y.begin()));
+}
+
+TEST_CASE("dispatch: bad arguments", "[dispatch]") {
+  SKIP_WITHOUT_ISA();
+  std::vector<float> x(64, 1.0f), y(64, 7.0f);
+  mx_memory<layout::compressed_tensors> w(2, 32);
+  const dense_view<const float> in{x.data(), 2, 32, 32};
+  const dense_view<float> out{y.data(), 2, 32, 32};
+  const auto bad_recipe = dispatch::quantize(static_cast<recipe_id>(77), in, w.view());
+  CHECK(message(bad_recipe).view() == "recipe is 77, expected one of the recipe_id enumerators");
+  const auto bad_dialect = dispatch::dequantize(w.view(), out, {}, static_cast<dialect_id>(9));
+  CHECK(message(bad_dialect).view() == "dialect is 9, expected one of the dialect_id enumerators");
+  CHECK(dispatch::gemv(w.view(), x.data(), y.data(), {}, static_cast<dialect_id>(3)).code == errc::unknown_dialect);
+  CHECK(dispatch::quantize(recipe_id::ocp, dense_view<const float>{x.data(), 1, 32, 32}, w.view()).code ==
+        errc::shape_mismatch);
+  CHECK(dispatch::quantize(recipe_id::ocp, dense_view<const float>{nullptr, 2, 32, 32}, w.view()).code ==
+        errc::null_pointer);
+  CHECK(dispatch::pack(const_mx_view<>{nullptr, nullptr, 2, 32, 16, 1}).error().code == errc::null_pointer);
+  CHECK(dispatch::pack(const_mx_view<>{w.view().codes, w.view().scales, 2, 33, 16, 1}).error().code ==
+        errc::not_blocks);
+  CHECK(dispatch::quantize_activations(dense_view<const float>{x.data(), 2, 31, 31}, int8_scaling::row).error().code ==
+        errc::not_blocks);
+  CHECK(dispatch::quantize_activations(dense_view<const float>{x.data(), 2, 32, 31}, int8_scaling::row).error().code ==
+        errc::stride_too_small);
+  CHECK(w.is_untouched());
+  CHECK(std::ranges::all_of(y, [](float v) { return v == 7.0f; }));
+  x[40] = std::numeric_limits<float>::infinity();
+  const auto refused = dispatch::quantize(recipe_id::ocp, in, w.view(), on_nonfinite::refuse);
+  CHECK(refused.code == errc::nonfinite);
+  CHECK(refused.value == 40);
+  CHECK(w.is_untouched());
+}
