@@ -13,10 +13,10 @@ namespace {
 
 using namespace mxfp4;
 
-template <class Dialect, class Layout, class T>
-void check_products(dialect_id dialect, std::int64_t m) {
+template <class Layout, class T>
+void check_products(std::int64_t m) {
   constexpr std::int64_t n = 70, k = 416;
-  CAPTURE(Dialect::name, Layout::name, sizeof(T), m);
+  CAPTURE(Layout::name, sizeof(T), m);
   test::splitmix random(static_cast<std::uint64_t>(m) + sizeof(T));
   test::mx_memory<Layout> w(n, k);
   test::fill(w, n, k, {0, 1, 2, 90, 120, 121, 122, 127, 130, 252, 253, 254, 255}, random);
@@ -33,11 +33,11 @@ void check_products(dialect_id dialect, std::int64_t m) {
     return test::same_bits(a, b);
   };
   for (const bool accumulate : {false, true}) {
-    REQUIRE(gemm<Dialect>(w.view(), tokens, to_a, {.accumulate = accumulate}).ok());
-    REQUIRE(dispatch::gemm(w.view(), tokens, to_b, {.accumulate = accumulate}, dialect).ok());
+    REQUIRE(gemm(w.view(), tokens, to_a, {.accumulate = accumulate}).ok());
+    REQUIRE(dispatch::gemm(w.view(), tokens, to_b, {.accumulate = accumulate}).ok());
     CHECK(same());
-    REQUIRE(gemm<Dialect>(*packed, tokens, to_a, {.accumulate = accumulate}).ok());
-    REQUIRE(dispatch::gemm(*packed, tokens, to_b, {.accumulate = accumulate}, dialect).ok());
+    REQUIRE(gemm(*packed, tokens, to_a, {.accumulate = accumulate}).ok());
+    REQUIRE(dispatch::gemm(*packed, tokens, to_b, {.accumulate = accumulate}).ok());
     CHECK(same());
   }
 }
@@ -47,8 +47,8 @@ void check_products(dialect_id dialect, std::int64_t m) {
 TEST_CASE("dispatch: float sums as the header-only functions add them", "[dispatch]") {
   if (!dispatch::isa()) SKIP("this CPU lacks the instructions of this build");
   for (const std::int64_t m : {1, 2, 13}) {
-    check_products<dialect::ocp, layout::compressed_tensors, float>(dialect_id::ocp, m);
-    check_products<dialect::ggml, layout::ggml, bf16>(dialect_id::ggml, m);
-    check_products<dialect::inf_at_255, layout::compressed_tensors, f16>(dialect_id::inf_at_255, m);
+    check_products<layout::compressed_tensors, float>(m);
+    check_products<layout::ggml, bf16>(m);
+    check_products<layout::compressed_tensors, f16>(m);
   }
 }

@@ -68,7 +68,7 @@ template <class To, class From>
 
 /// a * b rounded once, to nearest even, whatever the machine's rounding mode and flush-to-zero say. NaN if either is
 /// NaN or for 0 * infinity.
-[[nodiscard]] MXFP4_HD constexpr float multiply(float a, float b) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr float multiply(float a, float b) noexcept {
   const std::uint32_t x = float_bits(a) & f32_abs_mask, y = float_bits(b) & f32_abs_mask;
   const std::uint32_t sign = (float_bits(a) ^ float_bits(b)) & ~f32_abs_mask;
   if (x > f32_inf || y > f32_inf || (x == f32_inf && y == 0) || (y == f32_inf && x == 0))

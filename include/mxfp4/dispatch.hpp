@@ -86,14 +86,12 @@ template <built_layout Layout>
 status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out, on_nonfinite policy,
                 executor_ref with);
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                    const any_mx<std::uint8_t>& out, on_nonfinite policy, executor_ref with);
+                    const mx_view<>& out, on_nonfinite policy, executor_ref with);
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with);
 result<packed_matrix> pack(const any_weights& w, executor_ref with);
 status quantize_activations(const any_input& x, int8_activations& out, executor_ref with);
-status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options,
-            dialect_id dialect);
-status gemm(const packed_tiles& w, const any_input& x, const dense_view<float>& y, const gemm_options& options,
-            dialect_id dialect);
+status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
+status gemm(const packed_tiles& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
 status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options);
 
 }  // namespace detail
@@ -107,11 +105,13 @@ status quantize(recipe_id recipe, const dense_view<T>& w, const mx_view<Layout>&
   return detail::quantize(recipe, detail::input(w), detail::output(out), policy, with);
 }
 
-/// FP8 with a scale for each 128 x 128 weights -> MXFP4: the bytes of mxfp4::quantize_fp8 (quantize.hpp).
+/// FP8 with a scale for each 128 x 128 weights -> MXFP4: kernel::quantize_fp8 (kernel/quantize_fp8.hpp). Codes and
+/// scales apart; convert() makes ggml's blocks of them.
 template <built_layout Layout>
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                     const mx_view<Layout>& out, on_nonfinite policy = on_nonfinite::encode, executor_ref with = {}) {
-  return detail::quantize_fp8(recipe, w, scales, detail::output(out), policy, with);
+  static_assert(!Layout::interleaved, "write codes and scales apart, then convert() them to ggml's blocks");
+  return detail::quantize_fp8(recipe, w, scales, detail::output(out).bytes, policy, with);
 }
 
 /// MXFP4 -> float, bf16 or f16: kernel::dequantize (kernel/dequantize.hpp). errc::unknown_dialect besides.
@@ -151,22 +151,22 @@ template <class T>
 
 // ---- products -------------------------------------------------------------------------------------------------------
 
-/// Y = X W^T, or Y += X W^T, with activations of float, bf16, f16 or e4m3: gemm of linalg_f32.hpp. errc::unknown_dialect
-/// besides.
+/// Y = X W^T, or Y += X W^T, with activations of float, bf16, f16 or e4m3: gemm of linalg_f32.hpp, dialect ocp: the
+/// others differ for blocks with scale byte 255 only.
 template <class Byte, built_layout Layout, class T>
 status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<float>& y,
-            const gemm_options& options = {}, dialect_id dialect = dialect_id::ocp) {
-  return detail::gemm(detail::weights(w), detail::input(x), y, options, dialect);
+            const gemm_options& options = {}) {
+  return detail::gemm(detail::weights(w), detail::input(x), y, options);
 }
 template <class T>
-status gemm(const packed_tiles& w, const dense_view<T>& x, const dense_view<float>& y, const gemm_options& options = {},
-            dialect_id dialect = dialect_id::ocp) {
-  return detail::gemm(w, detail::input(x), y, options, dialect);
+status gemm(const packed_tiles& w, const dense_view<T>& x, const dense_view<float>& y,
+            const gemm_options& options = {}) {
+  return detail::gemm(w, detail::input(x), y, options);
 }
 template <class T>
 status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<float>& y,
-            const gemm_options& options = {}, dialect_id dialect = dialect_id::ocp) {
-  return gemm(w.view(), x, y, options, dialect);
+            const gemm_options& options = {}) {
+  return gemm(w.view(), x, y, options);
 }
 
 /// The same with int8 activations, W4A8: gemm of linalg_int8.hpp, dialect ocp.
@@ -180,15 +180,12 @@ status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<
 
 /// One token: gemm with M = 1. x has K elements, y has N.
 template <class Byte, built_layout Layout, element_type T>
-status gemv(const basic_mx_view<Byte, Layout>& w, const T* x, float* y, const gemm_options& options = {},
-            dialect_id dialect = dialect_id::ocp) {
-  return gemm(w, dense_view<const T>{x, 1, w.cols, w.cols}, dense_view<float>{y, 1, w.rows, w.rows}, options, dialect);
+status gemv(const basic_mx_view<Byte, Layout>& w, const T* x, float* y, const gemm_options& options = {}) {
+  return gemm(w, dense_view<const T>{x, 1, w.cols, w.cols}, dense_view<float>{y, 1, w.rows, w.rows}, options);
 }
 template <element_type T>
-status gemv(const packed_matrix& w, const T* x, float* y, const gemm_options& options = {},
-            dialect_id dialect = dialect_id::ocp) {
-  return gemm(w, dense_view<const T>{x, 1, w.cols(), w.cols()}, dense_view<float>{y, 1, w.rows(), w.rows()}, options,
-              dialect);
+status gemv(const packed_matrix& w, const T* x, float* y, const gemm_options& options = {}) {
+  return gemm(w, dense_view<const T>{x, 1, w.cols(), w.cols()}, dense_view<float>{y, 1, w.rows(), w.rows()}, options);
 }
 template <class Byte, built_layout Layout>
 status gemv(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, float* y,

@@ -134,7 +134,7 @@ template <class T>
 
 /// A weight of an FP8 tensor whose block of weights has `scale`: w * scale rounded to float and then to bf16, each to
 /// nearest even: how FP8 checkpoints are read everywhere. Overflow gives infinity; NaN if either is NaN or for 0 * infinity.
-[[nodiscard]] MXFP4_HD constexpr bf16 decode_scaled(e4m3 w, float scale) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr bf16 decode_scaled(e4m3 w, float scale) noexcept {
   return encode_bf16(detail::multiply(decode(w), scale));
 }
 

@@ -36,7 +36,8 @@ constexpr void quantize_blocks(std::int64_t rows, mx_view<Layout> out, Load load
 
 /// Row-major index of the first NaN or infinity among the values that `load` gives, or -1.
 template <class T, class Load>
-[[nodiscard]] constexpr std::int64_t find_nonfinite(std::int64_t rows, std::int64_t cols, Load load) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t find_nonfinite(std::int64_t rows, std::int64_t cols,
+                                                                 Load load) noexcept {
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < cols; c += block_size) {
       T x[block_size]{};
@@ -51,14 +52,14 @@ template <class T, class Load>
 template <element_type T>
 struct plain_loader {
   dense_view<const T> w;
-  constexpr void operator()(std::int64_t r, std::int64_t c, T (&x)[block_size]) const noexcept {
+  MXFP4_INLINE constexpr void operator()(std::int64_t r, std::int64_t c, T (&x)[block_size]) const noexcept {
     for (int i = 0; i < block_size; ++i) x[i] = w.row(r)[c + i];
   }
 };
 
 /// Swizzled scales: the bytes of a whole tile of rows and blocks that do not exist.
 template <block_layout Layout>
-constexpr void fill_padding(mx_view<Layout> out) noexcept {
+MXFP4_INLINE constexpr void fill_padding(mx_view<Layout> out) noexcept {
   if constexpr (requires { Layout::padding; }) {
     const std::int64_t all_rows = bands(out.rows, Layout::rows_per_band) * Layout::rows_per_band;
     const std::int64_t all_blocks = Layout::scale_band_bytes(out.blocks()) / Layout::rows_per_band;
@@ -103,8 +104,8 @@ inline constexpr std::int64_t fp8_block = 128;  ///< rows and columns of an FP8 
 namespace detail {
 
 template <block_layout Layout>
-[[nodiscard]] status check_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                               const mx_view<Layout>& out) noexcept {
+[[nodiscard]] MXFP4_INLINE status check_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                                            const mx_view<Layout>& out) noexcept {
   if (const status s = check_same_shape(w, "w", out); !s.ok()) return s;
   if (const status s = check(scales, "scales"); !s.ok()) return s;
   if (const auto n = bands(w.rows, fp8_block); scales.rows != n)
@@ -119,7 +120,7 @@ template <block_layout Layout>
 struct fp8_loader {
   dense_view<const e4m3> w;
   dense_view<const float> scales;
-  constexpr void operator()(std::int64_t r, std::int64_t c, bf16 (&x)[block_size]) const noexcept {
+  MXFP4_INLINE constexpr void operator()(std::int64_t r, std::int64_t c, bf16 (&x)[block_size]) const noexcept {
     const float scale = scales.row(r / fp8_block)[c / fp8_block];  // 32 divides 128: one scale a block
     for (int i = 0; i < block_size; ++i) x[i] = decode_scaled(w.row(r)[c + i], scale);
   }

@@ -108,7 +108,7 @@ status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>
 }
 
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                    const any_mx<std::uint8_t>& out, on_nonfinite policy, executor_ref with) {
+                    const mx_view<>& out, on_nonfinite policy, executor_ref with) {
   return call(&table::quantize_fp8, recipe, w, scales, out, policy, with);
 }
 
@@ -133,14 +133,12 @@ status quantize_activations(const any_input& x, int8_activations& out, executor_
   return call(&table::quantize_activations, x, out, with);
 }
 
-status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options,
-            dialect_id dialect) {
-  return call(&table::gemm_f32, w, x, y, options, dialect);
+status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options) {
+  return call(&table::gemm_f32, w, x, y, options);
 }
 
-status gemm(const packed_tiles& w, const any_input& x, const dense_view<float>& y, const gemm_options& options,
-            dialect_id dialect) {
-  return call(&table::gemm_f32_packed, w, x, y, options, dialect);
+status gemm(const packed_tiles& w, const any_input& x, const dense_view<float>& y, const gemm_options& options) {
+  return call(&table::gemm_f32_packed, w, x, y, options);
 }
 
 status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options) {

@@ -29,6 +29,7 @@ static_assert(
 
 #include "mxfp4/kernel/dequantize.hpp"
 #include "mxfp4/kernel/quantize.hpp"
+#include "mxfp4/kernel/quantize_fp8.hpp"
 #include "mxfp4/linalg.hpp"
 #include "table.hpp"
 
@@ -73,20 +74,48 @@ status with_recipe(recipe_id id, F f) {
   return s;
 }
 
+/// A row goes through a buffer with codes and scales apart: another copy of every kernel, for the order of ggml's nibbles,
+/// would double this unit to save a few cycles a block.
+template <class Resolved, class T>
+void quantize_to_ggml(const dense_view<T>& w, const mx_view<layout::ggml>& out, executor_ref with) {
+  const block_tasks tasks(w.rows, out.blocks());
+  with.run(tasks.count(), [&](std::size_t index) noexcept {
+    tasks.for_each_row(index, [&](std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
+      constexpr std::int64_t at_once = 64;
+      std::uint8_t codes[at_once * block_code_bytes], scales[at_once];
+      for (std::int64_t b = first; b < last; b += at_once) {
+        const std::int64_t count = last - b < at_once ? last - b : at_once;
+        const mx_view<> buffer{codes, scales, 1, count * block_size, sizeof codes, sizeof scales};
+        const kernel::row_source<std::remove_const_t<T>> from{w.row(r) + b * block_size};
+        kernel::quantize_row<Resolved, simd::native_arch>(from, buffer, 0, 0, count);
+        for (std::int64_t i = 0; i < count; ++i) {
+          kernel::to_half_split<low_first>(codes + i * block_code_bytes, out.block_codes(r, b + i));
+          *out.block_scale(r, b + i) = scales[i];
+        }
+      }
+    });
+  });
+}
+
 status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out, on_nonfinite policy,
                 executor_ref with) {
-  return with_view(out, [&](const auto& to) {
-    return with_elements<float, bf16, f16, e4m3>(w, [&](const auto& from) {
-      return with_recipe(recipe, [&]<class R>() { return kernel::quantize<R>(from, to, policy, with); });
+  return with_elements<float, bf16, f16, e4m3>(w, [&]<class T>(const dense_view<T>& from) {
+    return with_recipe(recipe, [&]<class R>() {
+      using resolved = typename R::template for_input<std::remove_const_t<T>>;
+      return with_view(out, [&]<class Layout>(const mx_view<Layout>& to) {
+        if (const status s = kernel::check_quantize<simd::native_arch>(from, to, policy); !s.ok()) return s;
+        if (from.rows == 0 || from.cols == 0) return status{};
+        if constexpr (std::same_as<Layout, layout::ggml>) quantize_to_ggml<resolved>(from, to, with);
+        else kernel::quantize_checked<resolved, simd::native_arch>(from, to, with);
+        return status{};
+      });
     });
   });
 }
 
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                    const any_mx<std::uint8_t>& out, on_nonfinite policy, executor_ref with) {
-  return with_view(out, [&](const auto& to) {
-    return with_recipe(recipe, [&]<class R>() { return (void)with, mxfp4::quantize_fp8<R>(w, scales, to, policy); });
-  });
+                    const mx_view<>& out, on_nonfinite policy, executor_ref with) {
+  return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8<R>(w, scales, out, policy, with); });
 }
 
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with) {
@@ -109,20 +138,17 @@ status quantize_activations(const any_input& x, int8_activations& out, executor_
       x, [&](const auto& from) { return mxfp4::quantize_activations(from, out, with); });
 }
 
-status gemm_f32(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options,
-                dialect_id dialect) {
+status gemm_f32(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options) {
   return with_view(w, [&](const auto& weights) {
-    return with_elements<float, bf16, f16, e4m3>(x, [&](const auto& tokens) {
-      return with_dialect(dialect, [&]<class D>() { return mxfp4::gemm<D>(weights, tokens, y, options); });
-    });
+    return with_elements<float, bf16, f16, e4m3>(
+        x, [&](const auto& tokens) { return mxfp4::gemm(weights, tokens, y, options); });
   });
 }
 
 status gemm_f32_packed(const packed_tiles& w, const any_input& x, const dense_view<float>& y,
-                       const gemm_options& options, dialect_id dialect) {
-  return with_elements<float, bf16, f16, e4m3>(x, [&](const auto& tokens) {
-    return with_dialect(dialect, [&]<class D>() { return mxfp4::gemm<D>(w, tokens, y, options); });
-  });
+                       const gemm_options& options) {
+  return with_elements<float, bf16, f16, e4m3>(x,
+                                               [&](const auto& tokens) { return mxfp4::gemm(w, tokens, y, options); });
 }
 
 status gemm_int8(const any_weights& w, const int8_activations& x, const dense_view<float>& y,

@@ -13,14 +13,13 @@ namespace mxfp4::dispatch::detail {
 /// A public function that is added becomes a member here, a definition in isa_unit.hpp and a line in dispatch.cpp.
 struct table {
   status (*quantize)(recipe_id, const any_input&, const any_mx<std::uint8_t>&, on_nonfinite, executor_ref);
-  status (*quantize_fp8)(recipe_id, const dense_view<const e4m3>&, const dense_view<const float>&,
-                         const any_mx<std::uint8_t>&, on_nonfinite, executor_ref);
+  status (*quantize_fp8)(recipe_id, const dense_view<const e4m3>&, const dense_view<const float>&, const mx_view<>&,
+                         on_nonfinite, executor_ref);
   status (*dequantize)(const any_weights&, const any_output&, dialect_id, executor_ref);
   status (*pack)(const any_weights&, packed_matrix&, executor_ref);
   status (*quantize_activations)(const any_input&, int8_activations&, executor_ref);
-  status (*gemm_f32)(const any_weights&, const any_input&, const dense_view<float>&, const gemm_options&, dialect_id);
-  status (*gemm_f32_packed)(const packed_tiles&, const any_input&, const dense_view<float>&, const gemm_options&,
-                            dialect_id);
+  status (*gemm_f32)(const any_weights&, const any_input&, const dense_view<float>&, const gemm_options&);
+  status (*gemm_f32_packed)(const packed_tiles&, const any_input&, const dense_view<float>&, const gemm_options&);
   status (*gemm_int8)(const any_weights&, const int8_activations&, const dense_view<float>&, const gemm_options&);
   status (*gemm_int8_packed)(const packed_matrix&, const int8_activations&, const dense_view<float>&,
                              const gemm_options&);

@@ -163,6 +163,31 @@ template <class Arch, class Source>
   return -1;
 }
 
+/// What is wrong with the arguments of quantize: asked once for all recipes.
+template <class Arch, class T, block_layout Layout>
+[[nodiscard]] status check_quantize(const dense_view<T>& w, const mx_view<Layout>& out, on_nonfinite policy) noexcept {
+  using value = std::remove_const_t<T>;
+  if (const status s = mxfp4::detail::check_same_shape(w, "w", out); !s.ok()) return s;
+  if (mxfp4::detail::overlap(out, w) || mxfp4::detail::overlap_itself(out)) return {errc::overlap, "out"};
+  if (policy == on_nonfinite::refuse && w.cols > 0)
+    for (std::int64_t r = 0; r < w.rows; ++r)
+      if (const std::int64_t at = find_nonfinite<Arch>(row_source<value>{w.row(r)}, 0, out.blocks()); at >= 0)
+        return {errc::nonfinite, "w", r * w.cols + at};
+  return {};
+}
+
+/// quantize, its arguments checked.
+template <class Resolved, class Arch, class T, block_layout Layout>
+void quantize_checked(const dense_view<T>& w, const mx_view<Layout>& out, executor_ref with) {
+  const block_tasks tasks(w.rows, out.blocks());
+  with.run(tasks.count(), [&](std::size_t index) noexcept {
+    tasks.for_each_row(index, [&](std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
+      quantize_row<Resolved, Arch>(row_source<std::remove_const_t<T>>{w.row(r)}, out, r, first, last);
+    });
+  });
+  mxfp4::detail::fill_padding(out);
+}
+
 /// W -> MXFP4: the bytes of mxfp4::quantize, on every architecture and for any number of tasks.
 ///
 /// @param w       rows x cols, cols a multiple of 32: float, bf16, f16 or e4m3 (taken at its face value), any stride.
@@ -173,22 +198,9 @@ template <class Arch, class Source>
 template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, class T, block_layout Layout>
 status quantize(const dense_view<T>& w, const mx_view<Layout>& out, on_nonfinite policy = on_nonfinite::encode,
                 executor_ref with = {}) {
-  using value = std::remove_const_t<T>;
-  using resolved = typename Recipe::template for_input<value>;
-  if (const status s = mxfp4::detail::check_same_shape(w, "w", out); !s.ok()) return s;
-  if (mxfp4::detail::overlap(out, w) || mxfp4::detail::overlap_itself(out)) return {errc::overlap, "out"};
-  if (w.rows == 0 || w.cols == 0) return {};
-  if (policy == on_nonfinite::refuse)
-    for (std::int64_t r = 0; r < w.rows; ++r)
-      if (const std::int64_t at = find_nonfinite<Arch>(row_source<value>{w.row(r)}, 0, out.blocks()); at >= 0)
-        return {errc::nonfinite, "w", r * w.cols + at};
-  const block_tasks tasks(w.rows, out.blocks());
-  with.run(tasks.count(), [&](std::size_t index) noexcept {
-    tasks.for_each_row(index, [&](std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
-      quantize_row<resolved, Arch>(row_source<value>{w.row(r)}, out, r, first, last);
-    });
-  });
-  mxfp4::detail::fill_padding(out);
+  using resolved = typename Recipe::template for_input<std::remove_const_t<T>>;
+  if (const status s = check_quantize<Arch>(w, out, policy); !s.ok()) return s;
+  if (w.rows > 0 && w.cols > 0) quantize_checked<resolved, Arch>(w, out, with);
   return {};
 }
 

@@ -86,6 +86,16 @@ template <class Arch>
   return -1;
 }
 
+/// What is wrong with the arguments of quantize_fp8: asked once for all recipes.
+template <class Arch, block_layout Layout>
+[[nodiscard]] status check_quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                                        const mx_view<Layout>& out, on_nonfinite policy) noexcept {
+  if (const status s = mxfp4::detail::check_fp8(w, scales, out); !s.ok()) return s;
+  if (policy == on_nonfinite::refuse && w.cols > 0)
+    if (const std::int64_t at = find_nonfinite_fp8<Arch>(w, scales); at >= 0) return {errc::nonfinite, "w", at};
+  return {};
+}
+
 /// FP8 -> MXFP4: the bytes of mxfp4::quantize_fp8, on every architecture and for any number of tasks. A weight is
 /// decode_scaled(w, scale), encoded by the bf16 recipe: the same bytes as FP8 -> BF16 -> MXFP4.
 ///
@@ -100,10 +110,8 @@ template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, blo
 status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const mx_view<Layout>& out,
                     on_nonfinite policy = on_nonfinite::encode, executor_ref with = {}) {
   using resolved = typename Recipe::template for_input<bf16>;
-  if (const status s = mxfp4::detail::check_fp8(w, scales, out); !s.ok()) return s;
+  if (const status s = check_quantize_fp8<Arch>(w, scales, out, policy); !s.ok()) return s;
   if (w.rows == 0 || w.cols == 0) return {};
-  if (policy == on_nonfinite::refuse)
-    if (const std::int64_t at = find_nonfinite_fp8<Arch>(w, scales); at >= 0) return {errc::nonfinite, "w", at};
   const std::int64_t parts = scales.rows * fp8_part::count_a_band(scales.cols);
   with.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
     const fp8_part part(w, scales, static_cast<std::int64_t>(index));
