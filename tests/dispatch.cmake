@@ -19,6 +19,11 @@ foreach(isa IN LISTS MXFP4_DISPATCH_ISAS)
   dispatch_entry(dispatch.f32.${isa} test_dispatch_f32_${isa} ${isa})
 endforeach()
 
+# AVX-VNNI with the instruction in AVX-512's encoding, for CPUs that have only that.
+if("avxvnni" IN_LIST MXFP4_DISPATCH_ISAS)
+  mxfp4_test(simd_avxvnni.equal LIBRARIES mxfp4::mxfp4 LABELS kernel OPTIONS ${mxfp4_flags_avx2})
+endif()
+
 if(CMAKE_NM)
   set(gate ${CMAKE_COMMAND} -D NM=${CMAKE_NM} -P ${CMAKE_CURRENT_SOURCE_DIR}/dispatch.symbol_gate.cmake)
   add_test(NAME dispatch.symbol_gate COMMAND ${gate} $<TARGET_FILE:mxfp4_dispatch> ${MXFP4_DISPATCH_ISAS})

@@ -36,7 +36,7 @@ foreach(isa IN LISTS arguments)
   if(tagged EQUAL 0)
     message(FATAL_ERROR "${archive} has no function of dispatch_${isa} in ${isa}.cpp.o, expected its kernels there")
   endif()
-  message(STATUS "${isa}: ${tagged} functions that may merge, all its own")
+  message(STATUS "${isa}: ${tagged} functions in its own namespace")
 endforeach()
 if(offenders)
   message(FATAL_ERROR "compiled for one instruction set, and other units may be linked to it:\n${offenders}\

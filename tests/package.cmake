@@ -27,14 +27,22 @@ set_tests_properties(package.headers PROPERTIES LABELS package)
 package_test(fetch fetch)
 package_test(subdirectory subdirectory)
 package_test(subdirectory_format_only subdirectory -DMXFP4_FORMAT_ONLY=ON -DCMAKE_DISABLE_FIND_PACKAGE_xsimd=ON)
+if(MXFP4_DISPATCH)   # for the CPU that every one is, so that one unit is compiled
+  list(GET MXFP4_DISPATCH_ISAS -1 base)
+  package_test(dispatch_subdirectory dispatch -DMXFP4_DISPATCH_ISAS=${base})
+endif()
 
 if(MXFP4_INSTALL)
   add_test(NAME package.install COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DBUILD=${PROJECT_BINARY_DIR}
-    -DPREFIX=${prefix} -P ${CMAKE_CURRENT_SOURCE_DIR}/package.installed/install.cmake)
+    -DPREFIX=${prefix} -DDISPATCH=${MXFP4_DISPATCH} -P ${CMAKE_CURRENT_SOURCE_DIR}/package.installed/install.cmake)
   package_test(installed installed -Dmxfp4_ROOT=${prefix})
   package_test(two_tus two_tus -Dmxfp4_ROOT=${prefix})
   package_test(format_only format_only -Dmxfp4_ROOT=${prefix})
   set(users package.installed package.two_tus package.format_only)
+  if(MXFP4_DISPATCH)
+    package_test(dispatch_installed dispatch -Dmxfp4_ROOT=${prefix})
+    list(APPEND users package.dispatch_installed)
+  endif()
 
   math(EXPR next_minor "${PROJECT_VERSION_MINOR} + 1")
   math(EXPR next_major "${PROJECT_VERSION_MAJOR} + 1")

@@ -145,7 +145,7 @@ template <class T>
   result<int8_activations> made = int8_activations::create(x.rows, x.cols, scaling);
   if (!made) return made;
   int8_activations out = *std::move(made);
-  if (const status s = quantize_activations(x, out, with); !s.ok()) return s;
+  if (const status s = dispatch::quantize_activations(x, out, with); !s.ok()) return s;
   return result<int8_activations>(std::move(out));
 }
 
@@ -166,7 +166,7 @@ status gemm(const packed_tiles& w, const dense_view<T>& x, const dense_view<floa
 template <class T>
 status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
-  return gemm(w.view(), x, y, options);
+  return dispatch::gemm(w.view(), x, y, options);
 }
 
 /// The same with int8 activations, W4A8: gemm of linalg_int8.hpp, dialect ocp.
@@ -181,19 +181,20 @@ status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<
 /// One token: gemm with M = 1. x has K elements, y has N.
 template <class Byte, built_layout Layout, element_type T>
 status gemv(const basic_mx_view<Byte, Layout>& w, const T* x, float* y, const gemm_options& options = {}) {
-  return gemm(w, dense_view<const T>{x, 1, w.cols, w.cols}, dense_view<float>{y, 1, w.rows, w.rows}, options);
+  return dispatch::gemm(w, dense_view<const T>{x, 1, w.cols, w.cols}, dense_view<float>{y, 1, w.rows, w.rows}, options);
 }
 template <element_type T>
 status gemv(const packed_matrix& w, const T* x, float* y, const gemm_options& options = {}) {
-  return gemm(w, dense_view<const T>{x, 1, w.cols(), w.cols()}, dense_view<float>{y, 1, w.rows(), w.rows()}, options);
+  return dispatch::gemm(w, dense_view<const T>{x, 1, w.cols(), w.cols()}, dense_view<float>{y, 1, w.rows(), w.rows()},
+                        options);
 }
 template <class Byte, built_layout Layout>
 status gemv(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, float* y,
             const gemm_options& options = {}) {
-  return gemm(w, x, dense_view<float>{y, 1, w.rows, w.rows}, options);
+  return dispatch::gemm(w, x, dense_view<float>{y, 1, w.rows, w.rows}, options);
 }
 inline status gemv(const packed_matrix& w, const int8_activations& x, float* y, const gemm_options& options = {}) {
-  return gemm(w, x, dense_view<float>{y, 1, w.rows(), w.rows()}, options);
+  return dispatch::gemm(w, x, dense_view<float>{y, 1, w.rows(), w.rows()}, options);
 }
 
 }  // namespace mxfp4::dispatch

@@ -1,4 +1,4 @@
-# cmake -DSOURCE=<dir> -DBUILD=<dir> -DPREFIX=<dir> -P install.cmake
+# cmake -DSOURCE=<dir> -DBUILD=<dir> -DPREFIX=<dir> -DDISPATCH=<bool> -P install.cmake
 # Installs mxfp4, moves the prefix, and checks that it holds every header and names no folder of the build machine.
 set(first ${PREFIX}.first)
 file(REMOVE_RECURSE ${PREFIX} ${first})
@@ -6,6 +6,9 @@ execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${first} OU
 file(RENAME ${first} ${PREFIX})
 
 file(GLOB_RECURSE written RELATIVE ${SOURCE}/include ${SOURCE}/include/*)
+if(NOT DISPATCH)
+  list(REMOVE_ITEM written mxfp4/dispatch.hpp)
+endif()
 file(GLOB_RECURSE installed RELATIVE ${PREFIX}/include ${PREFIX}/include/mxfp4/*)
 if(NOT "${written}" STREQUAL "${installed}")
   message(FATAL_ERROR "the installed headers are '${installed}', expected those under include/, '${written}': \
@@ -13,6 +16,7 @@ list each header in CMakeLists.txt, with its floor")
 endif()
 
 file(GLOB_RECURSE files ${PREFIX}/*)
+list(FILTER files EXCLUDE REGEX "\\.a$")   # its debug information names sources, as CMAKE_BUILD_TYPE wants it
 foreach(file IN LISTS files)
   file(READ ${file} text)
   foreach(folder ${first} ${SOURCE} ${BUILD})
