@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -102,10 +103,12 @@ struct outcome {
 
 struct limits {
   std::uint64_t file_bytes = RLIM_INFINITY;  ///< RLIMIT_FSIZE
+  std::uint64_t data_bytes = RLIM_INFINITY;  ///< RLIMIT_DATA: heap, stacks, private maps that can be written
 };
 
-/// Runs a program to its end. The first argument is its path.
-inline outcome run(std::vector<std::string> arguments, const limits& limit = {}) {
+/// Runs a program to its end. The first argument is its path; `environment` ("NAME=value") adds to ours.
+inline outcome run(std::vector<std::string> arguments, const limits& limit = {},
+                   std::vector<std::string> environment = {}) {
   const scratch_folder folder;
   const std::string out = folder / "out", err = folder / "err";
   std::vector<char*> argv;
@@ -117,10 +120,11 @@ inline outcome run(std::vector<std::string> arguments, const limits& limit = {})
     const int err_fd = open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
     dup2(out_fd, STDOUT_FILENO);
     dup2(err_fd, STDERR_FILENO);
-    if (limit.file_bytes != RLIM_INFINITY) {
-      const rlimit file_limit{limit.file_bytes, limit.file_bytes};
-      setrlimit(RLIMIT_FSIZE, &file_limit);
+    for (const auto& [what, bytes] : {std::pair{RLIMIT_FSIZE, limit.file_bytes}, {RLIMIT_DATA, limit.data_bytes}}) {
+      const rlimit new_limit{bytes, bytes};
+      if (bytes != RLIM_INFINITY) setrlimit(what, &new_limit);
     }
+    for (std::string& variable : environment) putenv(variable.data());
     execv(argv[0], argv.data());
     _exit(127);
   }
