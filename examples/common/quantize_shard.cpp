@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/quantize_shard.hpp"
 
+#include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/info.h>
 #include <oneapi/tbb/parallel_pipeline.h>
 #include <oneapi/tbb/task_arena.h>
@@ -261,6 +262,8 @@ std::vector<matrix_statistics> quantize_shard(const checkpoint_reader& in, const
                                        return s;
                                      }) &
       tbb::make_filter<slab*, void>(tbb::filter_mode::serial_in_order, [&](slab* s) { run.append(*s); });
+  // More threads than cores are allowed, where somebody asks for them.
+  const tbb::global_control allowed(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
   tbb::task_arena arena(threads);
   arena.execute([&] { tbb::parallel_pipeline(tokens, pipeline); });
   return run.take();
