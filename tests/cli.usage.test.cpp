@@ -24,7 +24,8 @@ outcome mxfp4_run(arguments rest) {
   return run(rest);
 }
 
-const char* const commands[] = {"quantize", "merge", "plan", "dequantize", "inspect", "recipes", "encode", "decode"};
+const char* const commands[] = {"plan",    "quantize", "merge",  "verify", "dequantize",
+                                "inspect", "recipes",  "encode", "decode"};
 
 }  // namespace
 

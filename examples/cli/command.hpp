@@ -19,6 +19,7 @@ void add_merge(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_dequantize(CLI::App& app);
 void add_plan(CLI::App& app);
+void add_verify(CLI::App& app);
 
 /// A command with --json and options of type Options, which live as long as the command; run(options) when it is chosen.
 template <class Options>
