@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@ void add_inspect(CLI::App& app);
 void add_dequantize(CLI::App& app);
 void add_plan(CLI::App& app);
 void add_verify(CLI::App& app);
+void add_convert(CLI::App& app);
 
 /// A command with --json and options of type Options, which live as long as the command; run(options) when it is chosen.
 template <class Options>
@@ -46,6 +48,15 @@ CLI::Option* takes_recipe(CLI::Option* option);
 
 /// The option takes a regular expression.
 CLI::Option* takes_regex(CLI::Option* option);
+
+/// --shard-size in GB, for commands that write a directory; shard_bytes makes bytes of it.
+inline void takes_shard_size(CLI::App& command, double& gigabytes) {
+  command.add_option("--shard-size", gigabytes, "Most GB of tensors in a file of the output directory")
+      ->check(CLI::Range(1e-6, 1e6))
+      ->type_name("GB")
+      ->capture_default_str();
+}
+[[nodiscard]] inline std::uint64_t shard_bytes(double gigabytes) { return static_cast<std::uint64_t>(gigabytes * 1e9); }
 
 /// Files that a command reads or writes must all differ: anything else is a usage error.
 inline void require_different_files(const std::vector<std::string>& paths) {

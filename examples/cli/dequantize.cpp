@@ -1,7 +1,10 @@
-// examples/cli/dequantize.cpp -- mxfp4 dequantize: the MXFP4 tensors of a safetensors file back to numbers.
+// examples/cli/dequantize.cpp -- mxfp4 dequantize: the MXFP4 tensors of a file or a checkpoint back to numbers.
 // SPDX-License-Identifier: Apache-2.0
+#include <filesystem>
+
 #include "cli/command.hpp"
 #include "cli/report.hpp"
+#include "common/dequantize_checkpoint.hpp"
 
 namespace mxfp4::tools {
 
@@ -9,19 +12,60 @@ namespace {
 
 struct dequantize_command {
   std::string input, output, to = "bf16";
+  double shard_gb = 5;
   bool json = false;
 
   void describe(CLI::App& command) {
-    command.add_option("IN", input, "A .safetensors file")->required()->type_name("FILE");
-    command.add_option("OUT", output, "Output: a .safetensors file with X for each pair X_packed, X_scale")
+    command.add_option("IN", input, "A .safetensors file, or the directory of a checkpoint")
         ->required()
-        ->type_name("FILE");
-    takes_one_of(command.add_option("--to", to, "Type of the weights; both are exact"), {"bf16", "f32"});
-    command.footer("A scale byte 255 makes 32 weights NaN. Everything that is not MXFP4 is copied byte for byte.");
+        ->type_name("FILE|DIR");
+    command.add_option("OUT", output, "Output: the same, with X for each pair X_packed, X_scale; a new directory")
+        ->required()
+        ->type_name("FILE|DIR");
+    takes_one_of(command.add_option("--to", to, "Type of the weights; both are exact; f32: of a file only"),
+                 {"bf16", "f32"});
+    takes_shard_size(command, shard_gb);
+    command.footer(
+        "A scale byte 255 makes 32 weights NaN. Everything that is not MXFP4 is copied byte for byte; in a directory\n"
+        "F8_E4M3 with block scales becomes BF16 too, and config.json loses its quantization_config.");
   }
 };
 
+void run_directory(const dequantize_command& command) {
+  if (command.to != "bf16")
+    throw CLI::ValidationError("--to", "a directory becomes bf16; " + command.to + " is for files");
+  dequantize_directory_report r;
+  {
+    progress_line line;
+    dequantize_options options;
+    options.shard_bytes = shard_bytes(command.shard_gb);
+    options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
+    r = dequantize_directory(command.input, command.output, options);
+  }
+  if (command.json) {
+    print(ordered_json{{"command", "dequantize"},
+                       {"input", command.input},
+                       {"output", command.output},
+                       {"to", command.to},
+                       {"dequantized", r.dequantized},
+                       {"widened_fp8", r.widened},
+                       {"copied", r.copied},
+                       {"nan_blocks", r.nan_blocks},
+                       {"shards", r.after.shards},
+                       {"file_bytes_before", r.bytes_before},
+                       {"file_bytes_after", r.after.bytes}});
+    return;
+  }
+  print(count_text(r.dequantized, "MXFP4 tensor") + " dequantised to bf16" +
+        (r.widened == 0 ? "" : ", " + count_text(r.widened, "FP8 tensor") + " widened") + ", " +
+        std::to_string(r.copied) + " copied" +
+        (r.nan_blocks == 0 ? "" : "; " + count_text(r.nan_blocks, "block") + " of 32 NaN") + "\n" + command.output +
+        ": " + size_text(r.bytes_before) + " -> " + size_text(r.after.bytes) + " in " +
+        count_text(static_cast<std::int64_t>(r.after.shards), "shard") + "\n");
+}
+
 void run(const dequantize_command& command) {
+  if (std::filesystem::is_directory(command.input)) return run_directory(command);
   require_different_files({command.input, command.output});
   dequantize_report r;
   {
@@ -55,8 +99,8 @@ void run(const dequantize_command& command) {
 }  // namespace
 
 void add_dequantize(CLI::App& app) {
-  add_command<dequantize_command>(app, "dequantize", "Turn the MXFP4 tensors of a safetensors file back into numbers",
-                                  run);
+  add_command<dequantize_command>(app, "dequantize",
+                                  "Turn the MXFP4 tensors of a file or a checkpoint back into numbers", run);
 }
 
 }  // namespace mxfp4::tools

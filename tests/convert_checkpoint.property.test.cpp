@@ -1,0 +1,278 @@
+// tests/convert_checkpoint.property.test.cpp -- forms of a checkpoint: where each byte goes, and that all come back.
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "common/convert_checkpoint.hpp"
+#include "common/gguf_file.hpp"
+#include "convert.support.hpp"
+
+namespace {
+
+using namespace mxfp4::test;
+using namespace mxfp4::tools;
+using nlohmann::json;
+
+constexpr std::int64_t hidden = 96, inner = 64, experts = 3;  // cols of w1 and w3, and of w2
+const std::string moe = "model.layers.1.block_sparse_moe.";
+
+const json config = {
+    {"model_type", "minimax_m2"},
+    {"hidden_size", hidden},
+    {"quantization_config", {{"quant_method", "compressed-tensors"}, {"format", "mxfp4-pack-quantized"}}}};
+
+/// As `quantize` leaves MiniMax-M2: a pair per expert, names w1, w2, w3; two layers, the second with its neighbours.
+tensor_map minimax() {
+  tensor_map t;
+  std::uint64_t seed = 1;
+  for (const int layer : {0, 1})
+    for (int e = 0; e < experts; ++e) {
+      const std::string p = "model.layers." + std::to_string(layer) + ".block_sparse_moe.experts." + std::to_string(e);
+      add_pair(t, p + ".w1.weight", {inner, hidden}, seed += 10);
+      add_pair(t, p + ".w3.weight", {inner, hidden}, seed += 10);
+      add_pair(t, p + ".w2.weight", {hidden, inner}, seed += 10);
+    }
+  t[moe + "gate.weight"] = random_tensor(dtype::f32, {experts, hidden}, 1001);
+  t[moe + "e_score_correction_bias"] = random_tensor(dtype::f32, {experts}, 1002);
+  t["model.layers.1.self_attn.q_proj.weight"] = random_tensor(dtype::bf16, {64, hidden}, 1003);
+  t["model.embed_tokens.weight"] = random_tensor(dtype::bf16, {50, hidden}, 1004);
+  t["model.norm.weight"] = random_tensor(dtype::f16, {hidden}, 1005);
+  t["scalar"] = random_tensor(dtype::i64, {}, 1006);
+  t["empty"] = random_tensor(dtype::f64, {0, 4}, 1007);
+  return t;
+}
+
+/// As gpt-oss is published: stacked experts with biases.
+tensor_map gpt_oss() {
+  tensor_map t;
+  const std::string p = "model.layers.0.mlp.experts.";
+  t[p + "gate_up_proj_blocks"] = random_tensor(dtype::u8, {experts, 2 * inner, hidden / 32, 16}, 1);
+  t[p + "gate_up_proj_scales"] = random_tensor(dtype::u8, {experts, 2 * inner, hidden / 32}, 2);
+  t[p + "gate_up_proj_bias"] = random_tensor(dtype::bf16, {experts, 2 * inner}, 3);
+  t[p + "down_proj_blocks"] = random_tensor(dtype::u8, {experts, hidden, inner / 32, 16}, 4);
+  t[p + "down_proj_scales"] = random_tensor(dtype::u8, {experts, hidden, inner / 32}, 5);
+  t[p + "down_proj_bias"] = random_tensor(dtype::bf16, {experts, hidden}, 6);
+  t["model.layers.0.mlp.router.weight"] = random_tensor(dtype::bf16, {experts, hidden}, 7);
+  t["model.layers.0.mlp.router.bias"] = random_tensor(dtype::bf16, {experts}, 8);
+  t["model.layers.0.self_attn.sinks"] = random_tensor(dtype::bf16, {8}, 9);
+  return t;
+}
+
+convert_report convert_to(checkpoint_form to, const std::string& in, const std::string& out,
+                          std::uint64_t shard_bytes = default_shard_bytes) {
+  convert_options options;
+  options.to = to;
+  options.shard_bytes = shard_bytes;
+  return convert_checkpoint(in, out, options);
+}
+
+}  // namespace
+
+TEST_CASE("convert: from every form to every form, and back to the same bytes", "[convert]") {
+  const scratch_folder folder;
+  const tensor_map source = minimax();
+  write_checkpoint(folder / "source", source, config);
+  using enum checkpoint_form;
+  for (const checkpoint_form first : {compressed_tensors, stacked, gpt_oss, gguf}) {
+    const std::string name = checkpoint_form_names[static_cast<std::size_t>(first)];
+    const std::string one = folder / (name + (first == gguf ? ".gguf" : ""));
+    const convert_report report = convert_to(first, folder / "source", one, 20'000);
+    CHECK(report.matrices == 2 * 3 * experts);
+    CHECK(report.experts == 2 * experts);
+    CHECK(report.layers == 2);
+    CHECK(report.copied == 7);
+    CHECK(report.config);
+    for (const checkpoint_form second : {compressed_tensors, stacked, gpt_oss, gguf}) {
+      CAPTURE(name, checkpoint_form_names[static_cast<std::size_t>(second)]);
+      const std::string to = name + "-" + checkpoint_form_names[static_cast<std::size_t>(second)];
+      const std::string two = folder / (to + (second == gguf ? ".gguf" : ""));
+      convert_to(second, one, two);
+      convert_to(compressed_tensors, two, folder / (to + "-back"));
+      CHECK(differences(read_checkpoint(folder / (to + "-back")), source).empty());
+    }
+  }
+}
+
+TEST_CASE("convert: gpt-oss with biases, there and back", "[convert]") {
+  const scratch_folder folder;
+  const tensor_map source = gpt_oss();
+  write_checkpoint(folder / "source", source, {{"model_type", "gpt_oss"}});
+  using enum checkpoint_form;
+  convert_to(compressed_tensors, folder / "source", folder / "pairs");
+  const tensor_map pairs = read_checkpoint(folder / "pairs");
+  const std::string p = "model.layers.0.mlp.experts.";
+  CHECK(pairs.size() == std::size_t{experts} * 9 + 3);
+  CHECK(pairs.at(p + "2.up_proj.weight_packed").shape == std::vector<std::int64_t>{inner, hidden / 2});
+  for (std::int64_t r = 0; r < inner; ++r)  // expert 2: gate is row 2 r, up is row 2 r + 1
+    for (std::int64_t b = 0; b < 2; ++b) {
+      const stored_tensor& fused = source.at(p + "gate_up_proj_bias");
+      CHECK(byte_at(pairs.at(p + "2.gate_proj.bias"), 2 * r + b) == byte_at(fused, 2 * (2 * 2 * inner + 2 * r) + b));
+      CHECK(byte_at(pairs.at(p + "2.up_proj.bias"), 2 * r + b) == byte_at(fused, 2 * (2 * 2 * inner + 2 * r + 1) + b));
+    }
+  CHECK(pairs.at(p + "1.down_proj.bias").data == source.at(p + "down_proj_bias").data.substr(2 * hidden, 2 * hidden));
+
+  const checkpoint_form second = GENERATE(compressed_tensors, stacked, gpt_oss, gguf);
+  const std::string middle = folder / (second == gguf ? "m.gguf" : "m");
+  convert_to(second, folder / "pairs", middle);
+  convert_to(gpt_oss, middle, folder / "back");
+  CHECK(differences(read_checkpoint(folder / "back"), source).empty());
+  CHECK(json::parse(read_text(folder / "back/config.json"))["quantization_config"] ==
+        json{{"quant_method", "mxfp4"}, {"modules_to_not_convert", {"model.layers.*.mlp.router"}}});
+}
+
+TEST_CASE("convert: where each byte of gpt-oss comes from", "[convert]") {
+  const scratch_folder folder;
+  const tensor_map source = minimax();
+  write_checkpoint(folder / "source", source, config);
+  convert_to(checkpoint_form::gpt_oss, folder / "source", folder / "out");
+  const tensor_map out = read_checkpoint(folder / "out");
+  const auto& blocks = out.at(moe + "experts.gate_up_proj_blocks");
+  const auto& scales = out.at(moe + "experts.gate_up_proj_scales");
+  REQUIRE(blocks.shape == std::vector<std::int64_t>{experts, 2 * inner, hidden / 32, 16});
+  REQUIRE(scales.shape == std::vector<std::int64_t>{experts, 2 * inner, hidden / 32});
+  CHECK(out.at(moe + "experts.down_proj_blocks").shape == std::vector<std::int64_t>{experts, hidden, inner / 32, 16});
+  std::int64_t wrong = 0;
+  for (std::int64_t e = 0; e < experts; ++e)
+    for (std::int64_t r = 0; r < 2 * inner; ++r)
+      for (std::int64_t b = 0; b < hidden / 32; ++b) {
+        const std::string name = moe + "experts." + std::to_string(e) + (r % 2 == 0 ? ".w1" : ".w3") + ".weight";
+        const std::int64_t at = r / 2 * (hidden / 32) + b, to = (e * 2 * inner + r) * (hidden / 32) + b;
+        wrong += byte_at(scales, to) != byte_at(source.at(name + "_scale"), at);
+        for (std::int64_t j = 0; j < 16; ++j)
+          wrong += byte_at(blocks, to * 16 + j) != byte_at(source.at(name + "_packed"), at * 16 + j);
+      }
+  CHECK(wrong == 0);
+  const json written = json::parse(read_text(folder / "out/config.json"));
+  CHECK(written["hidden_size"] == hidden);
+  CHECK(written["quantization_config"] ==
+        json{{"quant_method", "mxfp4"},
+             {"modules_to_not_convert", {"model.layers.*.block_sparse_moe.gate", "model.layers.*.self_attn.q_proj"}}});
+}
+
+TEST_CASE("convert: where each byte of the stacked form comes from", "[convert]") {
+  const scratch_folder folder;
+  const tensor_map source = minimax();
+  write_checkpoint(folder / "source", source, config);
+  convert_to(checkpoint_form::stacked, folder / "source", folder / "out");
+  const tensor_map out = read_checkpoint(folder / "out");
+  CHECK(out.size() == 2 * 4 + 7);
+  std::string fused, down;
+  for (int e = 0; e < experts; ++e) {
+    const std::string p = moe + "experts." + std::to_string(e);
+    fused += source.at(p + ".w1.weight_packed").data + source.at(p + ".w3.weight_packed").data;
+    down += source.at(p + ".w2.weight_scale").data;
+  }
+  CHECK(out.at(moe + "experts.gate_up_proj_packed") ==
+        stored_tensor{dtype::u8, {experts, 2 * inner, hidden / 2}, fused});
+  CHECK(out.at(moe + "experts.down_proj_scale") == stored_tensor{dtype::u8, {experts, hidden, inner / 32}, down});
+  CHECK(read_text(folder / "out/config.json") == read_text(folder / "source/config.json"));
+}
+
+TEST_CASE("convert: where each nibble of GGUF comes from", "[convert]") {
+  const scratch_folder folder;
+  const tensor_map source = minimax();
+  write_checkpoint(folder / "source", source, config);
+  convert_to(checkpoint_form::gguf, folder / "source", folder / "out.gguf");
+  const gguf_reader out(folder / "out.gguf");
+  CHECK(out.header().tensors.size() == 2 * 3 + 7);
+  CHECK(*out.header().find_string("general.architecture") == "minimax_m2");
+  CHECK(*out.header().find_string("mxfp4.config_json") == read_text(folder / "source/config.json"));
+  const gguf_tensor* w = out.find(moe + "experts.w2.weight");
+  REQUIRE(w != nullptr);
+  REQUIRE(w->type == ggml_type::mxfp4);
+  REQUIRE(w->shape == std::vector<std::int64_t>{experts, hidden, inner});
+  std::vector<std::uint8_t> bytes(w->bytes);
+  out.read(*w, 0, std::as_writable_bytes(std::span(bytes)));
+  std::int64_t wrong = 0;
+  for (std::int64_t e = 0; e < experts; ++e)
+    for (std::int64_t r = 0; r < hidden; ++r)
+      for (std::int64_t c = 0; c < inner; ++c) {
+        const std::string name = moe + "experts." + std::to_string(e) + ".w2.weight";
+        const std::uint8_t pair = byte_at(source.at(name + "_packed"), (r * inner + c) / 2);
+        const std::uint8_t* block = bytes.data() + ((e * hidden + r) * inner + c) / 32 * 17;
+        const int i = static_cast<int>(c % 32), code = c % 2 == 0 ? pair & 15 : pair >> 4;
+        wrong += block[0] != byte_at(source.at(name + "_scale"), (r * inner + c) / 32);
+        wrong += (i < 16 ? block[1 + i] & 15 : block[1 + i - 16] >> 4) != code;
+      }
+  CHECK(wrong == 0);
+  const gguf_tensor* norm = out.find("model.norm.weight");
+  REQUIRE(norm != nullptr);
+  CHECK(norm->type == ggml_type::f16);
+}
+
+TEST_CASE("convert: to FP8 and the numbers stay", "[convert]") {
+  const scratch_folder folder;
+  tensor_map source = minimax();
+  for (auto& [name, t] : source)
+    if (name.ends_with("_scale")) t.data = random_bytes(t.data.size(), name.size(), 110, 124);
+  add_pair(source, "model.layers.1.mlp.up_proj.weight", {130, 160}, 99);  // two by two blocks, three of them not full
+  stored_tensor& scales = source.at("model.layers.1.mlp.up_proj.weight_scale");
+  scales.data = random_bytes(scales.data.size(), 5, 100, 114);
+  write_checkpoint(folder / "source", source, config);
+  const convert_report report = convert_to(checkpoint_form::block_fp8, folder / "source", folder / "out");
+  CHECK(report.matrices == 2 * 3 * experts + 1);
+  const tensor_map out = read_checkpoint(folder / "out");
+  constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+  std::int64_t wrong = 0, weights = 0;
+  for (const auto& [name, t] : out) {
+    if (t.type != dtype::f8_e4m3) continue;
+    const std::int64_t rows = t.shape[0], cols = t.shape[1], tiles = (cols + 127) / 128;
+    const stored_tensor& inv = out.at(name + "_scale_inv");
+    REQUIRE(inv.type == dtype::f32);
+    REQUIRE(inv.shape == std::vector<std::int64_t>{(rows + 127) / 128, tiles});
+    std::vector<float> block_scales(inv.data.size() / 4);
+    std::memcpy(block_scales.data(), inv.data.data(), inv.data.size());
+    for (std::int64_t i = 0; i < rows * cols; ++i) {
+      const int pair = byte_at(source.at(name + "_packed"), i / 2), code = i % 2 == 0 ? pair & 15 : pair >> 4;
+      const int scale = byte_at(source.at(name + "_scale"), i / 32);
+      const double expected = std::copysign(std::ldexp(magnitudes[code & 7], scale - 127), code < 8 ? 1.0 : -1.0);
+      const int fp8 = byte_at(t, i), exponent = fp8 >> 3 & 15, digits = fp8 & 7;
+      const double value = exponent == 0 ? digits * 0x1p-9 : std::ldexp(8 + digits, exponent - 10);
+      const float s = block_scales[static_cast<std::size_t>(i / cols / 128 * tiles + i % cols / 128)];
+      const double found = std::copysign(value * s, fp8 < 128 ? 1.0 : -1.0);
+      wrong += found != expected || std::signbit(found) != std::signbit(expected);
+      ++weights;
+    }
+  }
+  CHECK(wrong == 0);
+  CHECK(weights == 2 * 3 * experts * inner * hidden + 130 * 160);
+  CHECK(out.at(moe + "gate.weight") == source.at(moe + "gate.weight"));
+  const json q = json::parse(read_text(folder / "out/config.json"))["quantization_config"];
+  CHECK(q["quant_method"] == "fp8");
+  CHECK(q["weight_block_size"] == json{128, 128});
+  CHECK(q["modules_to_not_convert"] == json{moe + "gate", "model.layers.1.self_attn.q_proj"});
+}
+
+TEST_CASE("convert: shards, index and what comes along", "[convert]") {
+  const scratch_folder folder;
+  write_checkpoint(folder / "source", minimax(), config);
+  const convert_report report =
+      convert_to(checkpoint_form::compressed_tensors, folder / "source", folder / "out", 20'000);
+  CHECK(report.after.shards > 3);
+  const checkpoint_reader out(folder / "out");
+  CHECK(out.shards().size() == report.after.shards);
+  CHECK(out.shards().front() ==
+        "model-00001-of-" +
+            ("0000" + std::to_string(report.after.shards)).substr(std::to_string(report.after.shards).size() - 1) +
+            ".safetensors");
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < out.shards().size(); ++i) {
+    CHECK(out.shard(i).header().extra == metadata{{"format", "pt"}});
+    CHECK(out.shard(i).header().tensors.back().end <= 20'000);
+    bytes += out.shard(i).header().tensors.back().end;
+  }
+  CHECK(out.metadata()["total_size"] == bytes);
+  CHECK(out.other_files() == std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
+  CHECK(read_text(folder / "out/extra/notes.txt") == "kept");
+
+  const convert_report one = convert_to(checkpoint_form::stacked, folder / "source", folder / "one.safetensors");
+  CHECK(one.after.shards == 1);
+  CHECK_FALSE(one.config);
+  convert_to(checkpoint_form::compressed_tensors, folder / "one.safetensors", folder / "two");
+  CHECK(differences(read_checkpoint(folder / "two"), minimax()).empty());
+  CHECK_FALSE(std::filesystem::exists(folder / "two/config.json"));
+  CHECK_FALSE(std::filesystem::exists(folder / "two/model.safetensors.index.json"));
+}

@@ -1,0 +1,216 @@
+// tests/dequantize_checkpoint.property.test.cpp -- a checkpoint to BF16, and quantised again.
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "common/dequantize_checkpoint.hpp"
+#include "convert.support.hpp"
+#include "mxfp4/quantize.hpp"
+
+namespace {
+
+using namespace mxfp4;
+using namespace mxfp4::test;
+using namespace mxfp4::tools;
+using Catch::Matchers::ContainsSubstring;
+using nlohmann::json;
+
+constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+
+/// The upper half of the float that a weight is; NaN under byte 255.
+std::uint16_t bf16_bits(int code, int scale) {
+  if (scale == 255) return 0x7FC0;
+  const auto value =
+      static_cast<float>(std::copysign(std::ldexp(magnitudes[code & 7], scale - 127), code < 8 ? 1.0 : -1.0));
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &value, sizeof bits);
+  return static_cast<std::uint16_t>(bits >> 16);
+}
+
+std::uint16_t u16_at(const stored_tensor& t, std::int64_t i) {
+  return static_cast<std::uint16_t>(byte_at(t, 2 * i) | byte_at(t, 2 * i + 1) << 8);
+}
+
+/// Weights of every kind: large, small, tiny of either sign, zeros of either sign.
+std::vector<bf16> some_weights(std::size_t n, std::uint64_t seed) {
+  splitmix random(seed);
+  std::vector<bf16> w(n);
+  for (bf16& x : w) {
+    const int kind = random.in(0, 9);
+    const float value = random.with_exponent(120, 124);
+    x = encode_bf16(kind == 0 ? 0.0f : kind == 1 ? -0.0f : kind < 5 ? value * 0x1p-9f : value);
+  }
+  return w;
+}
+
+template <class Recipe>
+void quantize_into(tensor_map& t, const std::string& name, std::int64_t rows, std::int64_t cols,
+                   const std::vector<bf16>& w) {
+  std::vector<std::uint8_t> codes(w.size() / 2), scales(w.size() / 32);
+  REQUIRE(quantize<Recipe>(*make_dense_view(std::span(w), rows, cols),
+                           *make_view(std::span(codes), std::span(scales), rows, cols))
+              .ok());
+  t[name + "_packed"] = {dtype::u8, {rows, cols / 2}, bytes_of(codes)};
+  t[name + "_scale"] = {dtype::u8, {rows, cols / 32}, bytes_of(scales)};
+}
+
+/// Two matrices by Recipe, through BF16 and the program's quantize with `again`.
+template <class Recipe>
+std::pair<tensor_map, tensor_map> there_and_back(const char* again) {
+  const scratch_folder folder;
+  tensor_map source;
+  quantize_into<Recipe>(source, "a.weight", 96, 160, some_weights(96 * 160, 1));
+  quantize_into<Recipe>(source, "b.weight", 40, 64, some_weights(40 * 64, 2));
+  source["norm.bias"] = random_tensor(dtype::bf16, {64}, 3);
+  write_checkpoint(folder / "in", source, json{{"a", 1}});
+  const outcome to = run({MXFP4_PROGRAM, "dequantize", folder / "in", folder / "bf16"});
+  INFO(to.err);
+  REQUIRE(to.code == 0);
+  const outcome back = run({MXFP4_PROGRAM, "quantize", folder / "bf16/model.safetensors", folder / "out.safetensors",
+                            "--recipe", again, "--include", "weight$"});
+  INFO(back.err);
+  REQUIRE(back.code == 0);
+  return {source, read_checkpoint(folder / "out.safetensors")};
+}
+
+}  // namespace
+
+TEST_CASE("dequantize: every code under every scale byte", "[convert]") {
+  const scratch_folder folder;
+  tensor_map source;
+  stored_tensor& codes = source["all.weight_packed"] = {dtype::u8, {256, 16}, std::string(256 * 16, '\0')};
+  stored_tensor& scales = source["all.weight_scale"] = {dtype::u8, {256, 1}, std::string(256, '\0')};
+  for (std::size_t i = 0; i < codes.data.size(); ++i) codes.data[i] = static_cast<char>(i % 16 * 0x11);
+  for (std::size_t i = 0; i < 256; ++i) scales.data[i] = static_cast<char>(i);
+  add_pair(source, "model.experts.gate_up_proj", {3, 10, 96}, 7);
+  source["norm"] = random_tensor(dtype::f32, {5}, 9);
+  write_checkpoint(folder / "in", source,
+                   {{"dtype", "float8"}, {"quantization_config", {{"quant_method", "compressed-tensors"}}}, {"z", 1}});
+  const dequantize_directory_report report = dequantize_directory(folder / "in", folder / "out", {});
+  CHECK(report.dequantized == 2);
+  CHECK(report.copied == 1);
+  const tensor_map out = read_checkpoint(folder / "out");
+  CHECK(out.size() == 3);
+  CHECK(out.at("norm") == source.at("norm"));
+  REQUIRE(out.at("all.weight").shape == std::vector<std::int64_t>{256, 32});
+  REQUIRE(out.at("model.experts.gate_up_proj").shape == std::vector<std::int64_t>{3, 10, 96});
+  std::int64_t wrong = 0, nan_blocks = 0;
+  for (const std::string name : {"all.weight", "model.experts.gate_up_proj"}) {
+    const stored_tensor& t = out.at(name);
+    REQUIRE(t.type == dtype::bf16);
+    for (std::int64_t i = 0; i < static_cast<std::int64_t>(elements(t.shape)); ++i) {
+      const int pair = byte_at(source.at(name + "_packed"), i / 2), scale = byte_at(source.at(name + "_scale"), i / 32);
+      wrong += u16_at(t, i) != bf16_bits(i % 2 == 0 ? pair & 15 : pair >> 4, scale);
+      nan_blocks += i % 32 == 0 && scale == 255;
+    }
+  }
+  CHECK(wrong == 0);
+  CHECK(report.nan_blocks == nan_blocks);
+  CHECK(read_text(folder / "out/config.json") == "{\n  \"dtype\": \"bfloat16\",\n  \"z\": 1\n}\n");
+  CHECK(checkpoint_reader(folder / "out").other_files() ==
+        std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
+}
+
+TEST_CASE("dequantize: FP8 beside MXFP4, its scales under either name and in another shard", "[convert]") {
+  const scratch_folder folder;
+  tensor_map source;
+  add_pair(source, "a.weight", {4, 32}, 1);
+  for (const char* suffix : {"_scale_inv", "_scale"}) {
+    const std::string name = std::string("fp8") + suffix + ".weight";
+    source[name] = random_tensor(dtype::f8_e4m3, {130, 150}, 2);
+    for (char& c : source[name].data) c = static_cast<char>(c & 0xBF);  // no NaN
+    const std::vector<float> scales = {0.1f, 3.0f, 0x1.8p-7f, 1e-5f};
+    source[name + suffix] = {dtype::f32, {2, 2}, bytes_of(scales)};
+  }
+  write_checkpoint(folder / "in", source, {{"torch_dtype", "float8"}});
+  const dequantize_directory_report report = dequantize_directory(folder / "in", folder / "out", {});
+  CHECK(report.widened == 2);
+  CHECK(report.copied == 0);
+  const tensor_map out = read_checkpoint(folder / "out");
+  REQUIRE(out.size() == 3);
+  const float scales[] = {0.1f, 3.0f, 0x1.8p-7f, 1e-5f};
+  for (const char* suffix : {"_scale_inv", "_scale"}) {
+    const std::string name = std::string("fp8") + suffix + ".weight";
+    REQUIRE(out.at(name).type == dtype::bf16);
+    std::int64_t wrong = 0;
+    for (std::int64_t r = 0; r < 130; ++r)
+      for (std::int64_t c = 0; c < 150; ++c) {
+        const int byte = byte_at(source.at(name), r * 150 + c), exponent = byte >> 3 & 15, digits = byte & 7;
+        const double value = exponent == 0 ? digits * 0x1p-9 : std::ldexp(8 + digits, exponent - 10);
+        const float product = static_cast<float>(byte < 128 ? value : -value) * scales[r / 128 * 2 + c / 128];
+        std::uint32_t bits = 0;
+        std::memcpy(&bits, &product, sizeof bits);
+        bits += 0x7FFFu + (bits >> 16 & 1u);  // to the nearest, ties to even
+        wrong += u16_at(out.at(name), r * 150 + c) != bits >> 16;
+      }
+    CHECK(wrong == 0);
+  }
+  CHECK(read_text(folder / "out/config.json") == "{\n  \"torch_dtype\": \"bfloat16\"\n}\n");
+}
+
+TEST_CASE("dequantize: torchao_even gives the packed bytes back", "[convert]") {
+  const auto [source, back] = there_and_back<recipe::torchao_even>("torchao_even");
+  CHECK(differences(source, back).empty());
+}
+
+TEST_CASE("dequantize: compressed_tensors turns code 8 into 0 and nothing else", "[convert]") {
+  const auto [source, back] = there_and_back<recipe::compressed_tensors>("compressed_tensors");
+  REQUIRE(source.size() == back.size());
+  std::int64_t eights = 0, changed = 0, other = 0;
+  for (const auto& [name, t] : source) {
+    if (!name.ends_with("_packed")) {
+      CHECK(back.at(name) == t);
+      continue;
+    }
+    for (std::int64_t i = 0; i < 2 * static_cast<std::int64_t>(t.data.size()); ++i) {
+      const int shift = i % 2 == 0 ? 0 : 4;
+      const int before = byte_at(t, i / 2) >> shift & 15, after = byte_at(back.at(name), i / 2) >> shift & 15;
+      eights += before == 8;
+      changed += before == 8 && after == 0;
+      other += before != 8 && before != after;
+    }
+  }
+  CHECK(other == 0);
+  CHECK(eights > 1000);
+  CHECK(changed == eights);
+}
+
+TEST_CASE("cli: dequantize and convert a directory", "[convert][cli]") {
+  const scratch_folder folder;
+  tensor_map source;
+  for (const char* part : {"w1", "w2", "w3"})
+    add_pair(source, std::string("m.experts.0.") + part + ".weight", {32, 32}, 3);
+  write_checkpoint(folder / "in", source, json::object());
+  const auto mxfp4 = [](std::vector<std::string> rest) {
+    rest.insert(rest.begin(), MXFP4_PROGRAM);
+    return run(rest);
+  };
+  const outcome bf16 = mxfp4({"dequantize", folder / "in", folder / "bf16", "--json"});
+  REQUIRE(bf16.code == 0);
+  const json report = json::parse(bf16.out);
+  CHECK(report["dequantized"] == 3);
+  CHECK(report["shards"] == 1);
+  CHECK(report["file_bytes_after"] == std::filesystem::file_size(folder / "bf16/model.safetensors"));
+  const outcome again = mxfp4({"dequantize", folder / "in", folder / "bf16"});
+  CHECK(again.code == 1);
+  CHECK_THAT(again.err, ContainsSubstring("exists and is not an empty directory"));
+  CHECK(mxfp4({"dequantize", folder / "in", folder / "f32", "--to", "f32"}).code == 2);
+
+  const outcome gguf = mxfp4({"convert", "--to", "gguf", folder / "in", folder / "x.gguf"});
+  CHECK(gguf.code == 0);
+  CHECK_THAT(gguf.out, ContainsSubstring("3 MXFP4 matrices (1 expert in 1 layer) to gguf, 0 other tensors copied\n"));
+  const outcome back = mxfp4({"convert", folder / "x.gguf", folder / "back", "--to", "compressed-tensors", "--json"});
+  REQUIRE(back.code == 0);
+  const json converted = json::parse(back.out);
+  CHECK(converted["matrices"] == 3);
+  CHECK(converted["to"] == "compressed-tensors");
+  CHECK(differences(read_checkpoint(folder / "back"), source).empty());
+  CHECK(mxfp4({"convert", folder / "in", folder / "y"}).code == 2);
+  CHECK(mxfp4({"convert", folder / "in", folder / "y", "--to", "nvfp4"}).code == 2);
+  CHECK(mxfp4({"convert", folder / "in", folder / "y", "--to", "gguf", "--shard-size", "0"}).code == 2);
+  CHECK(folder.names() == std::vector<std::string>{"back", "bf16", "in", "x.gguf"});
+}
