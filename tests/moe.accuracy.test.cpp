@@ -55,6 +55,24 @@ TEMPLATE_LIST_TEST_CASE("f32 moe: within the bound, from views and packed, one t
   }
 }
 
+TEST_CASE("f32 moe: more columns than a pass takes", "[moe][accuracy]") {
+  splitmix random(66);
+  expert_memory<layout::compressed_tensors> experts(1, 8224, 32, random, 118, 121);
+  for (const std::int64_t m : {1, 2}) {
+    const routing r(m, 1, 1, random);
+    const tokens x =
+        tokens(m, 8224).fill([&random](std::int64_t, std::int64_t) { return random.with_exponent(121, 127); });
+    const exact_moe exact(experts, x, r);
+    moe_workspace workspace = *moe_workspace::create(experts.shape(m, 1));
+    output y(m, 8224);
+    CAPTURE(m);
+    REQUIRE(moe(experts.packed(), x.view(), r.expert_view(), r.weight_view(), y.view(), workspace).ok());
+    CHECK(worst(y, exact) <= 1.0);
+    REQUIRE(moe(experts.views(), x.view(), r.expert_view(), r.weight_view(), y.view(), workspace).ok());
+    CHECK(worst(y, exact) <= 1.0);
+  }
+}
+
 TEST_CASE("moe: int8 is near f32", "[moe][accuracy]") {
   splitmix random(62);
   expert_memory<layout::compressed_tensors> experts(4, 256, 128, random, 118, 121);

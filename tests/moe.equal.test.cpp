@@ -56,7 +56,8 @@ TEMPLATE_LIST_TEST_CASE("int8 moe: the definition's bits", "[moe][equal]", mxfp4
       if (m > 20 && scaling != int8_scaling::e8m0) continue;
       if (scaling == int8_scaling::f32 && !fuses<TestType>) continue;  // rounds twice there
       CAPTURE(m, k, static_cast<int>(scaling));
-      const routing r(m, k, 5, random);
+      routing r(m, k, 5, random);
+      if (m == 140) std::ranges::fill(r.indices, 3);  // nine groups of tokens for one expert
       const tokens x = random_tokens(m, 96, random);
       const result<int8_activations> a = quantize_activations<TestType>(x.view(), scaling);
       output expected(m, 96);
@@ -128,6 +129,21 @@ TEST_CASE("moe: a token alone, among others, and under other names of experts", 
       tokens single(1, h);
       single.fill([&](std::int64_t, std::int64_t i) { return x.view().row(t)[i]; });
       CHECK(same_bits(row(run<simd::native_arch>(packed, experts.shape(1, k), quantized(single), one), 0), row(y, t)));
+    }
+  }
+  SECTION("more tokens of an expert than a panel holds (f32)") {
+    routing all(150, 1, e, random), two(2, 1, e, random);
+    std::ranges::fill(all.indices, 4);
+    two.indices = {1, 4};
+    const tokens many = random_tokens(150, h, random);
+    const std::vector<float> batch = run<simd::native_arch>(packed, experts.shape(150, 1), many.view(), all);
+    for (const std::int64_t t : {0, 7, 8, 127, 128, 149}) {
+      CAPTURE(t);
+      tokens pair = random_tokens(2, h, random);
+      for (std::int64_t i = 0; i < h; ++i) pair.at(1, i) = many.view().row(t)[i];
+      two.weights[1] = all.weights[static_cast<std::size_t>(t)];
+      const std::vector<float> y2 = run<simd::native_arch>(packed, experts.shape(2, 1), pair.view(), two);
+      CHECK(std::equal(y2.begin() + h + 3, y2.begin() + 2 * h + 3, batch.begin() + t * (h + 3)));
     }
   }
   SECTION("experts renamed") {
