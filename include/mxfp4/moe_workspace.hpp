@@ -123,7 +123,8 @@ constexpr status check(const moe_shape& s) noexcept {
 }
 
 /// Memory for moe(), owned, movable; for one call at a time. What it holds between calls is nobody's business.
-/// About M * k * (max(2 I, H) + max(I, H)) floats: 200 KiB for one token of MiniMax-M2, 25 MiB for 128.
+/// About M * k * (max(2 I, H) + max(I, H)) floats, and up to 7 tokens more for each expert that has any: 0.9 MiB for one
+/// token of MiniMax-M2, 45 MiB for 128.
 class moe_workspace {
  public:
   moe_workspace() = default;
