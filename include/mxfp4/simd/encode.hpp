@@ -276,7 +276,8 @@ struct word_block<Arch> {
       return _mm512_permutex2var_epi16(_mm512_load_si512(table.word + from), code,
                                        _mm512_load_si512(table.word + from + 32));
     };
-    const __mmask32 upper = _mm256_test_epi8_mask(bytes, _mm256_set1_epi8(64)), negative = _mm256_movepi8_mask(bytes);
+    const __mmask32 upper = _mm512_test_epi16_mask(code, _mm512_set1_epi16(64));
+    const __mmask32 negative = _mm512_test_epi16_mask(code, _mm512_set1_epi16(128));
     const __m512i magnitude = _mm512_mask_blend_epi16(upper, sixty_four(0), sixty_four(64));
     word = _mm512_mask_add_epi16(magnitude, negative, magnitude, _mm512_set1_epi16(-0x8000));
   }

@@ -81,7 +81,33 @@ MXFP4_INLINE void decode_codes(const std::uint8_t* codes, const decode_row<T>& r
         _mm512_storeu_si512(out + 16, b);
       }
     } else {
-      const __m512i table = _mm512_broadcast_i64x4(_mm256_load_si256(reinterpret_cast<const __m256i*>(row.value)));
+      const __m256i sixteen = _mm256_load_si256(reinterpret_cast<const __m256i*>(row.value));
+#if defined(__AVX512VBMI__) && defined(__AVX512VL__)
+      if constexpr (has_avx512vbmi<Arch>) {  // two halves, of which each is one load, one shift and one permutation
+        __m256i first, second;               // a code in the low four bits of each lane
+        if constexpr (std::same_as<Order, half_split>) {
+          first = _mm256_cvtepu8_epi16(bytes);
+          second = _mm256_srli_epi16(first, 4);
+        } else {
+          std::int64_t words[2];
+          std::memcpy(words, codes, sizeof words);
+          const __m256i places =
+              _mm256_setr_epi64x(0x000C000800040000, 0x001C001800140010, 0x002C002800240020, 0x003C003800340030);
+          first = _mm256_multishift_epi64_epi8(places, _mm256_set1_epi64x(words[0]));
+          second = _mm256_multishift_epi64_epi8(places, _mm256_set1_epi64x(words[1]));
+        }
+        auto* to = reinterpret_cast<__m256i*>(out);
+        const __m256i a = _mm256_permutexvar_epi16(first, sixteen), b = _mm256_permutexvar_epi16(second, sixteen);
+        if constexpr (Store == store::stream) {
+          _mm512_stream_si512(reinterpret_cast<__m512i*>(out), _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1));
+        } else {
+          _mm256_storeu_si256(to, a);
+          _mm256_storeu_si256(to + 1, b);
+        }
+        return;
+      }
+#endif
+      const __m512i table = _mm512_broadcast_i64x4(sixteen);
       __m512i index;  // five bits of each lane count, and the table holds the row twice
       if constexpr (std::same_as<Order, half_split>) {
         index = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_cvtepu8_epi16(bytes)),
