@@ -1,9 +1,8 @@
 // mxfp4/kernel/quantize.hpp -- floor 7: numbers -> MXFP4, eight blocks at a time in registers.
 // SPDX-License-Identifier: Apache-2.0
 //
-// One kernel for every recipe: the scale is one compare against a table by exponent, the codes are cuts (simd/words.hpp).
-// Blocks with NaN, infinity, a scale at an end of the range or a word in doubt go to the scalar floor, and so does all of
-// min_mse.
+// One kernel for every recipe: the scale is one compare by exponent, the codes are cuts (simd/words.hpp). Blocks with
+// NaN, infinity, a scale at an end of the range or a word in doubt go to the scalar floor, and so does all of min_mse.
 // Reads: floors 0-6, executor.hpp.  Read by: kernel/quantize_fp8.hpp, tools, dispatch.
 #pragma once
 

@@ -1,8 +1,8 @@
 // mxfp4/kernel/quantize_fp8.hpp -- floor 7: FP8 with a scale for each 128 x 128 weights -> MXFP4.
 // SPDX-License-Identifier: Apache-2.0
 //
-// 256 codes under one scale are a table of 256 words (decode_scaled); a tile of 128 x 128 weights looks its own up in it,
-// and the rest is the kernel for bf16.
+// 256 codes under one scale are a table of 256 words (decode_scaled); a tile of 128 x 128 weights looks its own up in
+// it, and the rest is the kernel for bf16.
 // Reads: floors 0-6, executor.hpp, kernel/quantize.hpp.  Read by: tools, dispatch.
 #pragma once
 
@@ -38,8 +38,8 @@ struct fp8_source {
   }
 };
 
-/// What one task works on: rows [top, bottom) under one row of scales, and at most 2048 columns of them: 2 KiB of each row,
-/// and 9 KiB of tables.
+/// What one task works on: rows [top, bottom) under one row of scales, and at most 2048 columns of them: 2 KiB of each
+/// row, and 9 KiB of tables.
 class fp8_part {
  public:
   static constexpr std::int64_t most_tables = 16;
@@ -100,7 +100,8 @@ template <class Arch, block_layout Layout>
 /// decode_scaled(w, scale), encoded by the bf16 recipe: the same bytes as FP8 -> BF16 -> MXFP4.
 ///
 /// @param w       rows x cols, cols a multiple of 32, any stride.
-/// @param scales  ceil(rows / 128) x ceil(cols / 128), to multiply with (`weight_scale_inv` in spite of its name); any value.
+/// @param scales  ceil(rows / 128) x ceil(cols / 128), to multiply with (`weight_scale_inv`
+///                in spite of its name); any value.
 /// @param out     the shape of w, any layout; must not overlap w or scales.
 /// @param policy  what to do with NaN and infinity; `refuse` reads w once more before anything is written.
 /// @param with    runs the tasks, which are cut by the shape alone.

@@ -1,8 +1,9 @@
 // mxfp4/simd/encode.hpp -- floor 6: 32 numbers -> words; words -> their largest magnitude; words -> 16 bytes of codes.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A block is 32 words of 16 bits (words.hpp): one register of AVX-512, two of AVX2. A half binade of the scaled magnitude
-// holds one cut at the most, so a table with an entry for each makes of seven compares one permutation and one addition:
+// A block is 32 words of 16 bits (words.hpp): one register of AVX-512, two of AVX2. A half binade of the scaled
+// magnitude holds one cut at the most, so a table with an entry for each makes of seven compares one permutation and one
+// addition:
 //
 //   half binade   < .25 | .25  .375 | .5  .75 | 1   1.5 | 2    3  | 4    6      sum = magnitude + entry
 //   codes           0   | 0|1   1   |  1  1|2 | 2|3 3|4 | 4|5 5|6 | 6|7  7      code = sum / half binade
@@ -24,7 +25,7 @@ namespace mxfp4::simd {
 
 inline namespace MXFP4_ISA_NS {
 
-/// Blocks whose largest magnitudes are found together: the horizontal steps of eight cost little more than those of one.
+/// Blocks whose largest magnitudes are found together: the horizontal steps of eight cost little more than of one.
 template <class Arch>
 inline constexpr std::size_t blocks_together = has_avx2<Arch> ? 8 : 1;
 
@@ -155,8 +156,8 @@ struct word_block<Arch> {
       }
     }
   }
-  /// A mantissa looked up among the eight of a binade, its exponent added; subnormals are looked up among themselves. NaN
-  /// may come out with another sign.
+  /// A mantissa looked up among the eight of a binade, its exponent added; subnormals are looked up among themselves.
+  /// NaN may come out with another sign.
   MXFP4_INLINE void load(const e4m3* x, const fp8_words& table) noexcept {
     if (!table.regular) [[unlikely]] {
       word_block<scalar_arch> plain;

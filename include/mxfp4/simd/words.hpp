@@ -6,8 +6,8 @@
 //   f32 bits   s eeeeeeee mmmmmmm mmmmmmmmmmmmmmmm        word = upper | (lower != 0)
 //              |---- upper ------|---- lower -----|       bf16: the word is the number
 //
-// Every cut of every rounding is a number with two bits of mantissa, or one ulp above such a number; so a word is on the
-// same side of it as the number. The few bounds of peers that are finer than that (logarithms in float, quotients that
+// Every cut of every rounding is a number with two bits of mantissa, or one ulp above such a number; so a word is on
+// the same side of it as the number. The few bounds of peers that are finer than that (logarithms in float, quotients that
 // underflow) leave one word in doubt: a block where it occurs goes to the scalar floor.
 // Reads: floors 0-3.  Read by: simd/encode.hpp, kernel/quantize.hpp.
 #pragma once
@@ -32,7 +32,7 @@ struct alignas(8) word_step {
   std::uint8_t byte[2] = {0, 0};
 };
 
-/// The same for the exponent fields where a rule is regular and leaves nothing to the scalar floor and nothing in doubt:
+/// The same where a rule is regular, with nothing left to the scalar floor and nothing in doubt:
 /// byte = (amax + carry) / 128 - 2 for `first` <= amax / 128 <= `last`. None if last < first.
 struct word_rule {
   std::uint32_t carry = 0, first = 1, last = 0;
@@ -44,15 +44,15 @@ struct word_scale {
   std::uint32_t negative;  ///< from this word on the code is negative
 };
 
-/// The code of a number in the half binade n, at n * 64 + rest: code[(n * 64 + rest + carry[n]) / 64]. Half binade 0 is all
-/// below 0.25. No largest magnitude that a vector path sees lies above half binade 12.
+/// The code of a number in the half binade n, at n * 64 + rest: code[(n * 64 + rest + carry[n]) / 64]. Half binade 0 is
+/// all below 0.25. No largest magnitude that a vector path sees lies above half binade 12.
 struct half_binades {
   std::array<std::uint8_t, 16> carry, code;
   std::array<std::uint16_t, 32> both;  ///< the same in one addition: code = (n * 64 + rest + both[n]) / 64
 };
 
-/// decode_scaled(code, scale) for all 256 codes: what an FP8 tensor holds under one block scale. `regular`: every finite
-/// word but zero is a normal number, so a binade repeats the one before; the sign of the code turns that of the word.
+/// decode_scaled(code, scale) for all 256 codes: what an FP8 tensor holds under one block scale. `regular`: every
+/// finite word but zero is a normal number, so a binade repeats the one before; the sign of the code turns that of the word.
 struct alignas(64) fp8_words {
   std::uint16_t word[256];
   bool regular;
