@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A block is 32 words of 16 bits (words.hpp): one register of AVX-512, two of AVX2. A half binade of the scaled
-// magnitude holds one cut at the most, so a table with an entry for each makes of seven compares one permutation and one
-// addition:
+// magnitude holds one cut at the most: a table with an entry for each replaces seven compares by a permutation and an
+// addition.
 //
 //   half binade   < .25 | .25  .375 | .5  .75 | 1   1.5 | 2    3  | 4    6      sum = magnitude + entry
 //   codes           0   | 0|1   1   |  1  1|2 | 2|3 3|4 | 4|5 5|6 | 6|7  7      code = sum / half binade

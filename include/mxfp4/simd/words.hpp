@@ -7,9 +7,9 @@
 //              |---- upper ------|---- lower -----|       bf16: the word is the number
 //
 // Every cut of every rounding is a number with two bits of mantissa, or one ulp above such a number; so a word is on
-// the same side of it as the number. The few bounds of peers that are finer than that (logarithms in float, quotients that
-// underflow) leave one word in doubt: a block where it occurs goes to the scalar floor.
-// Reads: floors 0-3.  Read by: simd/encode.hpp, kernel/quantize.hpp.
+// the same side of it as the number. The few bounds of peers that are finer than that (logarithms in float, quotients
+// that underflow) leave one word in doubt: a block where it occurs goes to the scalar floor.
+// Reads: floors 0-3.  Read by: simd/encode.hpp, kernel/quantize.hpp, kernel/quantize_fp8.hpp.
 #pragma once
 
 #include <array>
@@ -52,7 +52,8 @@ struct half_binades {
 };
 
 /// decode_scaled(code, scale) for all 256 codes: what an FP8 tensor holds under one block scale. `regular`: every
-/// finite word but zero is a normal number, so a binade repeats the one before; the sign of the code turns that of the word.
+/// finite word but zero is a normal number, so a binade repeats the one before; the sign of the code turns that of the
+/// word.
 struct alignas(64) fp8_words {
   std::uint16_t word[256];
   bool regular;
