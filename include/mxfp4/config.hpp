@@ -38,8 +38,10 @@
 #define MXFP4_ISA_NS isa_avx512bw
 #elif defined(__AVXVNNI__) && defined(__AVX2__) && defined(__FMA__)
 #define MXFP4_ISA_NS isa_avxvnni
-#elif defined(__AVX2__) && defined(__FMA__)
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define MXFP4_ISA_NS isa_avx2
+#elif defined(__AVX2__) && defined(__FMA__)
+#define MXFP4_ISA_NS isa_avx2_without_f16c
 #elif defined(__SSE2__)
 #define MXFP4_ISA_NS isa_sse2
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_MATMUL_INT8)
