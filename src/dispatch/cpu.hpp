@@ -82,6 +82,10 @@ struct leaf {
 #endif
 }
 
+#else
+
+[[nodiscard]] inline bool runs_scalar() noexcept { return true; }  // the flags are those of the whole program
+
 #endif
 
 }  // namespace mxfp4::dispatch::detail::cpu
