@@ -18,7 +18,8 @@ struct storing {
 };
 
 /// The best way is taken for the value: there is nothing to compare with.
-[[nodiscard]] subject best_of(int threads, std::string unit, std::vector<work> ways, std::shared_ptr<void> data) {
+[[nodiscard]] subject best_of(int threads, const std::string& unit, std::vector<work> ways,
+                              std::shared_ptr<void> data) {
   std::size_t best = 0;
   double highest = 0;
   for (std::size_t i = 0; i < ways.size(); ++i) {
@@ -61,9 +62,9 @@ void add_rows() {
     add_read("L2", threads * (std::int64_t{1} << 19), threads);
     add_read("L3", std::int64_t{8} << 20, threads);
     add_read("cold", cold_bytes(), threads);
-    const std::int64_t cold_rows = chosen.smoke ? 8 : 32768;
-    add_store<float, false>("store_17_128", "f32", "hot", 32 * threads, threads);
-    add_store<bf16, false>("store_17_64", "bf16", "hot", 32 * threads, threads);
+    const std::int64_t hot_rows = std::int64_t{32} * threads, cold_rows = chosen.smoke ? 8 : 32768;
+    add_store<float, false>("store_17_128", "f32", "hot", hot_rows, threads);
+    add_store<bf16, false>("store_17_64", "bf16", "hot", hot_rows, threads);
     add_store<float, true>("store_17_128", "f32", "cold", cold_rows, threads);
     add_store<bf16, true>("store_17_64", "bf16", "cold", cold_rows, threads);
     add_peaks<simd::native_arch>(threads);

@@ -29,8 +29,8 @@ void on_threads(int threads, F part) {
 /// Reads `Streams` parts of the memory side by side, each with a prefetch `Ahead` bytes before it.
 template <int Streams, int Ahead>
 void read(const std::uint8_t* from, std::int64_t bytes) {
-  constexpr std::int64_t step = 256;
-  const std::int64_t part = bytes / (Streams * step) * step;
+  constexpr std::int64_t step = 256, all_streams = Streams * step;
+  const std::int64_t part = bytes / all_streams * step;
   bytes_in_register any[4] = {};
   for (std::int64_t i = 0; i < part; i += step) {
     MXFP4_UNROLL
@@ -51,7 +51,7 @@ void read(const std::uint8_t* from, std::int64_t bytes) {
 /// Reading and nothing else; `next` gives the memory of a call, always of the same size.
 [[nodiscard]] inline std::vector<work> read_limits(int threads, std::function<std::span<const std::uint8_t>()> next) {
   const auto all = static_cast<std::int64_t>(next().size());
-  const std::int64_t part = all / (1024 * threads) * 1024;  // whole steps in every stream
+  const std::int64_t part = all / threads / 1024 * 1024;  // whole steps in every stream
   const auto way = [&](const char* name, void (*read)(const std::uint8_t*, std::int64_t)) {
     return work{name, 1e-9 * static_cast<double>(part * threads), [=] {
                   const std::uint8_t* const from = next().data();
@@ -82,7 +82,7 @@ void expand(const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t 
     for (int s = 0; s < Streams; ++s) {
       const std::int64_t b = s * part + i;
       if constexpr (Ahead > 0) __builtin_prefetch(codes + 16 * b + Ahead);
-      std::uint64_t word;
+      std::uint64_t word = 0;
       std::memcpy(&word, codes + 16 * b, sizeof word);
       const auto x =
           xsimd::bitwise_cast<std::uint8_t>(xsimd::batch<std::uint64_t, simd::native_arch>(word | scales[b]));
@@ -139,10 +139,10 @@ template <class Arch>
               for (int i = 0; i < steps; ++i) {
                 forget(x);
                 MXFP4_UNROLL
-                for (int c = 0; c < chains; ++c) sums[c] = xsimd::fma(sums[c], x, x);
+                for (floats& sum : sums) sum = xsimd::fma(sum, x, x);
               }
               MXFP4_UNROLL
-              for (int c = 0; c < chains; ++c) forget(sums[c]);
+              for (floats& sum : sums) forget(sum);
             });
           }};
 }
@@ -159,15 +159,15 @@ template <class Arch>
               for (int c = 0; c < chains; ++c) sums[c].start(c);
               for (int i = 0; i < steps; ++i) {
                 MXFP4_UNROLL
-                for (int c = 0; c < chains; ++c) {
+                for (auto& sum : sums) {
                   forget(weights);
-                  sums[c].add(0, weights, 0x01010101);
+                  sum.add(0, weights, 0x01010101);
                 }
               }
               MXFP4_UNROLL
-              for (int c = 0; c < chains; ++c) {
-                simd::int_lanes<Arch> sum = sums[c].sum();
-                forget(sum);
+              for (auto& sum : sums) {
+                simd::int_lanes<Arch> lanes = sum.sum();
+                forget(lanes);
               }
             });
           }};
