@@ -226,7 +226,7 @@ def roofline(rows, isa, path):
             axes.annotate(f"{r['kernel']}, {value:.0f} Gop/s", (x[-3], value), **place)
     series = {}
     for r in rows:
-        if r["kernel"] not in ("gemv", "gemm", "moe") or r["threads"] != 1 or r["isa"] != isa:
+        if r["kernel"] not in ("gemv", "gemm") or r["threads"] != 1 or r["isa"] != isa:
             continue
         per_byte = 2 * (32 / 17) * r["m"]
         rate = r["value"] if r["unit"] == "Gop/s" else r["value"] * per_byte
