@@ -2,7 +2,7 @@
 # bench/report.py -- runs the benchmark programs and writes report.json, report.md and roofline.png.
 # SPDX-License-Identifier: Apache-2.0
 #
-#   report.py --out DIR PROGRAM...        runs them, one after the other, and reports
+#   report.py --out DIR PROGRAM...        runs them, one after the other, and reports; --filter REGEX: some rows
 #   report.py --out DIR                   reports again what DIR/<program>.json hold
 #   report.py --out DIR --update README   also puts the table between README's two report markers
 #
@@ -22,15 +22,18 @@ BYTES = {"f32": 4, "bf16": 2, "f16": 2, "e4m3": 1}
 MARKERS = ("<!-- report.py --update writes below -->", "<!-- report.py --update wrote above -->")
 
 
-def run(programs, out):
+def run(programs, out, chosen):
     """Leaves each program's JSON in `out`; returns the programs that ended with an error."""
     if programs:
         for old in out.glob("bench_*.json"):
             old.unlink()
+    git = subprocess.run(["git", "-C", str(HERE), "describe", "--always", "--dirty"], capture_output=True, text=True)
+    commit = git.stdout.strip() or "unknown"
     failed = []
     for program in programs:
         print(f"running {program.name}", flush=True)
-        command = [program.resolve(), f"--benchmark_out={out / program.name}.json", "--benchmark_out_format=json"]
+        command = [program.resolve(), f"--benchmark_filter={chosen}", f"--benchmark_context=commit={commit}"]
+        command += [f"--benchmark_out={out / program.name}.json", "--benchmark_out_format=json"]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if done.returncode != 0:
             failed.append(f"{program.name} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
@@ -67,7 +70,10 @@ def load(out):
     """Rows, the machine, and the names of those that had no time because their result was wrong."""
     rows, context, wrong = [], None, []
     for path in sorted(out.glob("bench_*.json")):
-        data = json.loads(path.read_text())
+        text = path.read_text()
+        if not text:  # no row of this program was chosen
+            continue
+        data = json.loads(text)
         context = context or data["context"]
         for r in data["benchmarks"]:
             if r.get("error_occurred"):
@@ -237,7 +243,8 @@ def roofline(rows, isa, path):
     axes.set(xscale="log", yscale="log", xlim=(x[0], x[-1]), ylim=(10, 1000))
     axes.set(xlabel="operations per byte of weights (2 M x 32 / 17)", ylabel="10^9 operations/s")
     axes.set(title=f"mxfp4 on one core ({isa})")
-    axes.legend(fontsize=8, loc="lower right")
+    if series:
+        axes.legend(fontsize=8, loc="lower right")
     figure.tight_layout()
     figure.savefig(path, dpi=150)
 
@@ -253,19 +260,18 @@ def update(readme, table):
 def main():
     arguments = argparse.ArgumentParser(description="Runs the benchmark programs and reports.")
     arguments.add_argument("--out", type=pathlib.Path, required=True, help="where the report goes")
+    arguments.add_argument("--filter", default=".", metavar="REGEX", help="some rows, as threads:1 on a busy machine")
     arguments.add_argument("--update", type=pathlib.Path, metavar="README", help="puts the table between its markers")
     arguments.add_argument("programs", nargs="*", type=pathlib.Path)
     args = arguments.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     started = datetime.datetime.now()
-    failed = run(args.programs, args.out)
+    failed = run(args.programs, args.out, args.filter)
     for program in failed:
         print(f"FAILED: {program}")
     rows, context, wrong = load(args.out)
     if context is None:
         sys.exit(f"report.py: no rows in {args.out}/bench_*.json: name the programs to run")
-    git = subprocess.run(["git", "-C", str(HERE), "describe", "--always", "--dirty"], capture_output=True, text=True)
-    context["commit"] = git.stdout.strip() or "unknown"
     derive(rows)
     judge(rows, context["isa"])
     table = markdown(rows, context)

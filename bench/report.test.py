@@ -11,7 +11,7 @@ import unittest
 REPORT = pathlib.Path(__file__).resolve().parent / "report.py"
 CONTEXT = {
     "date": "2026-01-02T03:04:05+00:00", "num_cpus": 2, "mhz_per_cpu": 3000, "load_avg": [0.5, 0.4, 0.3],
-    "isa": "avx512vnni", "compiler": "g++ 12.2.0",
+    "isa": "avx512vnni", "compiler": "g++ 12.2.0", "commit": "0123abc",
 }
 
 
@@ -52,6 +52,7 @@ class Report(unittest.TestCase):
         }
         self.assertEqual({k: self.rows[0][k] for k in expected}, expected)
         self.assertEqual(self.rows[0]["goals"], [{"metric": "ratio", "reached": 0.9, "must": 0.88, "aim": 0.95}])
+        self.assertIn("commit 0123abc", (self.out / "report.md").read_text())
         self.assertIn("| int8_e8m0, packed | 4096x4096 | 1 | cold | avx512vnni | 1 | 27.0 GB/s |",
                       (self.out / "report.md").read_text())
 
