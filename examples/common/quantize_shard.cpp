@@ -12,6 +12,7 @@
 #include <string>
 
 #include "common/byte_order.hpp"
+#include "common/widen_fp8.hpp"
 
 namespace mxfp4::tools {
 
@@ -54,22 +55,6 @@ struct slab {
     return {reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T)};
   }
 };
-
-/// As every reader of such files widens them: bf16(w * scale). mxfp4::quantize_fp8 has the same bytes; the widened weights
-/// are here for the statistics too.
-void widen_fp8(std::span<const e4m3> w, std::int64_t first, const geometry& g, const float* scales,
-               std::span<bf16> out) noexcept {
-  const std::int64_t scale_cols = ceil_div(g.cols, fp8_block), count = std::ssize(w);
-  for (std::int64_t i = 0; i < count;) {
-    const std::int64_t row = (first + i) / g.cols, col = (first + i) % g.cols;
-    const std::int64_t end = std::min(i + std::min(g.cols, (col / fp8_block + 1) * fp8_block) - col, count);
-    const float scale = scales[row / fp8_block * scale_cols + col / fp8_block];
-    for (; i < end; ++i) {
-      const auto at = static_cast<std::size_t>(i);
-      out[at] = encode_bf16(decode(w[at]) * scale);
-    }
-  }
-}
 
 /// Hands out the slabs of some tensors one after the other.
 class slab_source {
@@ -170,7 +155,8 @@ class shard_run {
         const geometry g(*s.source.info);
         const std::int64_t one = ceil_div(g.rows, fp8_block) * ceil_div(g.cols, fp8_block);
         s.widened.resize(static_cast<std::size_t>(s.count));
-        widen_fp8(s.elements<e4m3>(), s.first - s.matrix * g.size, g, s.scales->data() + s.matrix * one, s.widened);
+        widen_fp8(s.elements<e4m3>(), s.first - s.matrix * g.size, g.cols, s.scales->data() + s.matrix * one,
+                  s.widened);
         if (s.action == tensor_action::quantize) s.error = s.encoder.encode<bf16>(s.widened);
       }
     }
