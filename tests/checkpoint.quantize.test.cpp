@@ -218,7 +218,7 @@ TEST_CASE("checkpoint: the report agrees with weights and bytes", "[checkpoint]"
     }
     return s;
   };
-  const auto close = [](double a, double b) { return std::abs(a - b) <= 1e-9 * std::abs(b); };
+  const auto close = [](double a, double b) { return std::abs(a - b) <= 0x1p-21 * std::abs(b); };
   const auto check = [&](const json& entry, const sums& s, std::size_t size) {
     CAPTURE(entry.dump());
     CHECK(entry["weights"] == size);

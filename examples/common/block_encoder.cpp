@@ -48,39 +48,57 @@ constexpr auto code_pairs = [] {
   return ((words[0] | words[1]) & 0x7777'7777'7777'7777u) != 0;
 }
 
-[[nodiscard]] bool is_finite(const float* x) noexcept {
-  int other = 0;
-  for (int i = 0; i < block_size; ++i)
-    other |= static_cast<int>(!(std::abs(x[i]) <= std::numeric_limits<float>::max()));
-  return other == 0;
-}
+/// What an ordinary block adds, in units of its scale, so that nothing overflows.
+struct block_sums {
+  float squared_weights, squared_error, max_error;
+  int zeroed, saturated;
+};
 
-/// A block with finite weights, of which none is lost. In units of the scale, so that nothing overflows, and in eight sums
-/// added in a fixed order, which a compiler may keep in registers of any width.
-/// @param q  the codes as numbers, under scale 1.
-void add_ordinary_block(error_statistics& s, const float* x, const float* q, e8m0 scale) noexcept {
-  constexpr std::size_t lanes = 8;
-  const float unit = decode(scale), largest = 6.0f * unit;
-  int zeroed = 0, saturated = 0;
-  for (std::size_t i = 0; i < block_size; ++i) {
-    zeroed += static_cast<int>(x[i] != 0) & static_cast<int>(q[i] == 0);
-    saturated += static_cast<int>(std::abs(x[i]) > largest) & static_cast<int>(q[i] != 0);
-  }
-  const double inverse = 1.0 / static_cast<double>(unit);
-  double w2[lanes] = {}, e2[lanes] = {}, worst[lanes] = {};
-  for (std::size_t i = 0; i < block_size; i += lanes)
-    for (std::size_t l = 0; l < lanes; ++l) {
-      const double v = static_cast<double>(x[i + l]) * inverse, e = v - static_cast<double>(q[i + l]);
-      w2[l] += v * v;
-      e2[l] += e * e;
-      worst[l] = std::max(worst[l], std::abs(e));
+constexpr int largest_safe_scale = 252;  // 6 * 2^125 is a float, 6 * 2^126 is none
+
+// Vectors of the compilers, which neither makes of these sums by itself: eight sums in a fixed order have the same bits on
+// every machine. No clone with FMA, for that reason.
+constexpr std::size_t lanes = 8;
+using float_lanes [[gnu::vector_size(lanes * sizeof(float))]] = float;
+using int_lanes [[gnu::vector_size(lanes * sizeof(int))]] = int;
+
+#if defined(__x86_64__) && defined(__GLIBC__)
+[[gnu::target_clones("avx2", "default")]]
+#endif
+/// @param x  weights.  @param q  their codes as numbers, under scale 1.  Of a block with a scale above largest_safe_scale
+///           or a weight that is not finite, squared_weights is NaN or infinite, and the rest means nothing.
+void measure_blocks(const float* x, const float* q, const std::uint8_t* scale_bytes, std::size_t blocks,
+                    block_sums* sums) {
+  for (std::size_t b = 0; b < blocks; ++b) {
+    const std::uint32_t byte = scale_bytes[b];
+    const float inverse = byte <= largest_safe_scale ? detail::float_from_bits((254u - byte) << 23)  // exact
+                                                     : std::numeric_limits<float>::infinity();
+    float_lanes w2{}, e2{}, worst{};
+    int_lanes zeroed{}, saturated{};
+    for (std::size_t i = 0; i < block_size; i += lanes) {
+      float_lanes v, k;
+      std::memcpy(&v, x + b * block_size + i, sizeof v);
+      std::memcpy(&k, q + b * block_size + i, sizeof k);
+      zeroed -= (v != 0.0f) & (k == 0.0f);  // true is -1
+      v *= inverse;
+      saturated -= (v > 6.0f) | (v < -6.0f);
+      const float_lanes e = v - k;
+      w2 += v * v;
+      e2 += e * e;
+      worst = e > worst ? e : worst;
+      worst = -e > worst ? -e : worst;
     }
-  const double to_weights = static_cast<double>(unit) * static_cast<double>(unit);
-  s.squared_weights += (((w2[0] + w2[4]) + (w2[1] + w2[5])) + ((w2[2] + w2[6]) + (w2[3] + w2[7]))) * to_weights;
-  s.squared_error += (((e2[0] + e2[4]) + (e2[1] + e2[5])) + ((e2[2] + e2[6]) + (e2[3] + e2[7]))) * to_weights;
-  s.max_error = std::max(s.max_error, *std::max_element(worst, worst + lanes) * static_cast<double>(unit));
-  s.zeroed += zeroed;
-  s.saturated += saturated;
+    block_sums& s = sums[b];
+    s.squared_weights = ((w2[0] + w2[4]) + (w2[1] + w2[5])) + ((w2[2] + w2[6]) + (w2[3] + w2[7]));
+    s.squared_error = ((e2[0] + e2[4]) + (e2[1] + e2[5])) + ((e2[2] + e2[6]) + (e2[3] + e2[7]));
+    s.max_error = 0;
+    s.zeroed = s.saturated = 0;
+    for (std::size_t l = 0; l < lanes; ++l) {
+      s.max_error = std::max(s.max_error, worst[l]);
+      s.zeroed += zeroed[l];
+      s.saturated += saturated[l];
+    }
+  }
 }
 
 /// Any block: NaN scales, weights that are not finite, weights that are lost.
@@ -110,23 +128,30 @@ void add_any_block(error_statistics& s, const float* x, const std::uint8_t* code
 
 template <element_type T>
 void error_statistics::add(std::span<const T> w, const std::uint8_t* codes, const std::uint8_t* scale_bytes) noexcept {
-  constexpr std::uint8_t largest_safe_scale = 252;  // 6 * 2^125 is a float, 6 * 2^126 is none
-  constexpr std::size_t batch = 32;                 // blocks: what is read as a vector was stored long before
+  constexpr std::size_t batch = 32;  // blocks: what is read as a vector was stored long before
   const std::size_t blocks = w.size() / block_size;
   float x[batch * block_size], q[batch * block_size];
+  block_sums sums[batch];
   for (std::size_t first = 0; first < blocks; first += batch) {
     const std::size_t count = std::min(batch, blocks - first);
     for (std::size_t i = 0; i < count * block_size; ++i) x[i] = decode(w[first * block_size + i]);
     for (std::size_t j = 0; j < count * block_code_bytes; ++j)
       std::memcpy(q + 2 * j, &code_pairs[codes[first * block_code_bytes + j]], 2 * sizeof(float));
+    measure_blocks(x, q, scale_bytes + first, count, sums);
     for (std::size_t b = 0; b < count; ++b) {
-      const float* block = x + b * block_size;
       const std::uint8_t* block_codes = codes + (first + b) * block_code_bytes;
-      const std::uint8_t byte = scale_bytes[first + b];
-      if (is_finite(block) && byte <= largest_safe_scale && any_nonzero(block_codes))
-        add_ordinary_block(*this, block, q + b * block_size, static_cast<e8m0>(byte));
-      else add_any_block(*this, block, block_codes, static_cast<e8m0>(byte));
-      ++scales[byte];
+      const auto scale = static_cast<e8m0>(scale_bytes[first + b]);
+      ++scales[scale_bytes[first + b]];
+      if (!std::isfinite(sums[b].squared_weights) || !any_nonzero(block_codes)) {
+        add_any_block(*this, x + b * block_size, block_codes, scale);
+        continue;
+      }
+      const auto unit = static_cast<double>(decode(scale));
+      squared_weights += static_cast<double>(sums[b].squared_weights) * (unit * unit);
+      squared_error += static_cast<double>(sums[b].squared_error) * (unit * unit);
+      max_error = std::max(max_error, static_cast<double>(sums[b].max_error) * unit);
+      zeroed += sums[b].zeroed;
+      saturated += sums[b].saturated;
     }
   }
   nan_blocks = scales[static_cast<std::size_t>(e8m0::nan)];

@@ -22,8 +22,8 @@ struct error_statistics {
   std::int64_t lost = 0;        ///< nonzero, and now NaN, infinite, or in a block that came out as nothing but zeros
   std::int64_t nonfinite = 0;   ///< NaN or infinity to begin with
   std::int64_t nan_blocks = 0;  ///< blocks with scale byte 255
-  double squared_weights = 0;   ///< sum of w^2, finite w only
-  double squared_error = 0;     ///< sum of (w - q)^2; a lost weight counts as q = 0
+  double squared_weights = 0;   ///< sum of w^2, finite w only; to 2^-21 of itself, for 32 are summed as floats
+  double squared_error = 0;     ///< sum of (w - q)^2, likewise; a lost weight counts as q = 0
   double max_error = 0;         ///< largest |w - q|
   std::array<std::int64_t, 256> scales{};  ///< blocks by their scale byte
 
