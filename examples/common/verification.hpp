@@ -9,13 +9,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/quantize_checkpoint.hpp"
 #include "common/stored_tensor.hpp"
 #include "common/verify_checkpoint.hpp"
 
 namespace mxfp4::tools {
-
-inline constexpr const char* report_file_name = "mxfp4_report.json";
-inline constexpr const char* journal_folder_name = ".mxfp4";
 
 /// One run: the checkpoint, and what was found so far.
 struct verification {
