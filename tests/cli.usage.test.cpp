@@ -24,8 +24,8 @@ outcome mxfp4_run(arguments rest) {
   return run(rest);
 }
 
-const char* const commands[] = {"plan",       "quantize", "merge",   "verify", "convert",
-                                "dequantize", "inspect",  "recipes", "encode", "decode"};
+const char* const commands[] = {"plan",    "quantize",   "merge",   "verify",  "report", "card",
+                                "convert", "dequantize", "inspect", "recipes", "encode", "decode"};
 
 }  // namespace
 
@@ -62,7 +62,7 @@ TEST_CASE("cli: bad usage is exit code 2, with a word of why and nothing on stan
       {{"quantise"}, "subcommand is required"},
       {{"--frobnicate"}, "subcommand is required"},
       {{"inspect"}, "FILE is required"},
-      {{"inspect", x, y}, "not expected: "},
+      {{"inspect", x, y, z}, "not expected: "},
       {{"inspect", "--frobnicate", x}, "not expected: --frobnicate"},
       {{"quantize", x}, "OUT is required"},
       {{"quantize", x, y, "--recipe", "OCP"}, "'OCP' is not a recipe, expected one of ocp compressed_tensors"},

@@ -1,10 +1,12 @@
-// examples/cli/inspect.cpp -- mxfp4 inspect: what is in a safetensors file.
+// examples/cli/inspect.cpp -- mxfp4 inspect: what is in a safetensors file, a directory, a tensor.
 // SPDX-License-Identifier: Apache-2.0
+#include <filesystem>
 #include <map>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "cli/command.hpp"
+#include "cli/inspect_checkpoint.hpp"
 #include "cli/report.hpp"
 
 namespace mxfp4::tools {
@@ -12,11 +14,13 @@ namespace mxfp4::tools {
 namespace {
 
 struct inspect_command {
-  std::string file;
+  std::string file, tensor;
   bool json = false;
 
   void describe(CLI::App& command) {
-    command.add_option("FILE", file, "A .safetensors file")->required()->type_name("FILE");
+    command.add_option("FILE", file, "A .safetensors file, or a checkpoint's directory")->required()->type_name("PATH");
+    command.add_option("TENSOR", tensor, "One of its tensors: range, histograms of codes and scales")
+        ->type_name("NAME");
     command.footer("A pair X_packed U8 [rows, cols/2], X_scale U8 [rows, cols/32] is shown as one MXFP4 tensor X.");
   }
 };
@@ -68,6 +72,9 @@ struct kind {
 }
 
 void run(const inspect_command& command) {
+  std::error_code error;
+  if (!command.tensor.empty()) return inspect_tensor(command.file, command.tensor, command.json);
+  if (std::filesystem::is_directory(command.file, error)) return inspect_directory(command.file, command.json);
   const safetensors_reader file(command.file);
   const std::vector<row> rows = list_tensors(file);
   std::map<std::string, kind> kinds;
@@ -114,7 +121,8 @@ void run(const inspect_command& command) {
 }  // namespace
 
 void add_inspect(CLI::App& app) {
-  add_command<inspect_command>(app, "inspect", "Show the tensors of a safetensors file, MXFP4 pairs as one", run);
+  add_command<inspect_command>(app, "inspect",
+                               "Show what is in a safetensors file, a checkpoint's directory, or a tensor", run);
 }
 
 }  // namespace mxfp4::tools

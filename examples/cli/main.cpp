@@ -43,6 +43,8 @@ int main(int argc, char** argv) {
   mxfp4::tools::add_merge(app);
   mxfp4::tools::add_dequantize(app);
   mxfp4::tools::add_verify(app);
+  mxfp4::tools::add_report(app);
+  mxfp4::tools::add_card(app);
   mxfp4::tools::add_convert(app);
   mxfp4::tools::add_inspect(app);
   mxfp4::tools::add_recipes(app);

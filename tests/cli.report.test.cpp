@@ -1,0 +1,195 @@
+// tests/cli.report.test.cpp -- mxfp4 report and mxfp4 card: what a report becomes, and the plots' script.
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "cli.support.hpp"
+
+namespace {
+
+using namespace mxfp4::test;
+using Catch::Matchers::ContainsSubstring;
+using nlohmann::json;
+using strings = std::vector<std::string>;
+
+/// Two matrices of one expert, one that no expert has; numbers that make round errors.
+json small_report() {
+  const auto statistics = [](double weights, double error, std::int64_t saturated) {
+    return json{{"weights", 3200},        {"relative_error", 9}, {"max_error", 0.5},
+                {"saturated", saturated}, {"zeroed", 2},         {"lost", 1},
+                {"nonfinite", 0},         {"nan_blocks", 0},     {"squared_weights", weights},
+                {"squared_error", error}};
+  };
+  json w1 = {{"name", "m.layers.3.mlp.experts.7.w1.weight"},
+             {"dtype", "BF16"},
+             {"shape", {32, 100}},
+             {"bytes", 6400},
+             {"mxfp4_bytes", 1700}};
+  json w2 = w1, odd = w1, total = {{"tensors", 3}, {"bytes_before", 30000}, {"bytes_after", 20000}};
+  w2["name"] = "m.layers.3.mlp.experts.7.w2.weight";
+  odd["name"] = "a,\"b\".weight";
+  w1.update(statistics(4.0, 0.25, 10));
+  w2.update(statistics(1.0, 0.25, 20));
+  odd.update(statistics(0.0, 0.0, 0));
+  total.update(statistics(5.0, 0.5, 30));
+  w1["scale_histogram"] = {{"118", 60}, {"119", 40}};
+  w2["scale_histogram"] = {{"118", 100}};
+  odd["scale_histogram"] = {{"255", 100}};
+  total["scale_histogram"] = {{"118", 160}, {"119", 40}, {"255", 100}};
+  json expert = {{"module", "m.layers.3.mlp.experts"}, {"layer", 3}, {"expert", 7}};
+  expert.update(statistics(4.0, 1.0, 30));
+  return {{"format", "mxfp4 report"},
+          {"version", 1},
+          {"settings", {{"recipe", "compressed_tensors"}, {"others", "bf16"}}},
+          {"quantized", {w1, w2, odd}},
+          {"experts", {expert}},
+          {"copied", json::array()},
+          {"total", total}};
+}
+
+std::string quantized(const scratch_folder& folder) {
+  REQUIRE(run({MXFP4_GENERATE, "--checkpoint", folder / "source"}).code == 0);
+  REQUIRE(run({MXFP4_PROGRAM, "quantize", folder / "source", folder / "model"}).code == 0);
+  return folder / "model";
+}
+
+outcome card(strings rest) {
+  rest.insert(rest.begin(), {MXFP4_PROGRAM, "card"});
+  return run(rest);
+}
+
+}  // namespace
+
+TEST_CASE("report: CSV, word for word", "[cli][report]") {
+  const scratch_folder folder;
+  const std::string file = write_text(folder / "r.json", small_report().dump()), out = folder / "csv";
+  const outcome o = run({MXFP4_PROGRAM, "report", file, out});
+  CAPTURE(o.err);
+  CHECK(o.code == 0);
+  CHECK(o.out == out + ": 3 matrices of 1 expert, relative error 0.3162 by compressed_tensors\n");
+  const std::string titles = "weights,relative_error,max_error,saturated,zeroed,lost,nonfinite,nan_blocks\n";
+  CHECK(read_text(out + "/matrices.csv") ==
+        "name,layer,expert,part,dtype," + titles +
+            "m.layers.3.mlp.experts.7.w1.weight,3,7,w1,BF16,3200,0.25,0.5,10,2,1,0,0\n"
+            "m.layers.3.mlp.experts.7.w2.weight,3,7,w2,BF16,3200,0.5,0.5,20,2,1,0,0\n"
+            "\"a,\"\"b\"\".weight\",-1,-1,\"a,\"\"b\"\"\",BF16,3200,0,0.5,0,2,1,0,0\n");
+  CHECK(read_text(out + "/experts.csv") ==
+        "module,layer,expert," + titles + "m.layers.3.mlp.experts,3,7,3200,0.5,0.5,30,2,1,0,0\n");
+  CHECK(read_text(out + "/scales.csv") == "byte,exponent,blocks\n118,-9,160\n119,-8,40\n255,nan,100\n");
+}
+
+TEST_CASE("report: what quantize wrote", "[cli][report]") {
+  const scratch_folder folder;
+  const std::string model = quantized(folder);
+  const outcome o = run({MXFP4_PROGRAM, "report", model, folder / "csv", "--json"});
+  CHECK(o.code == 0);
+  const json report = json::parse(o.out);
+  CHECK(report["matrices"] == 12);
+  CHECK(report["experts"] == 4);
+  CHECK(report["total"]["weights"] == 393216);
+  std::map<std::string, int> lines;
+  for (const char* name : {"matrices.csv", "experts.csv", "scales.csv"}) {
+    std::istringstream text(read_text((folder / "csv") + "/" + name));
+    for (std::string line; std::getline(text, line);) ++lines[name];
+  }
+  CHECK(lines["matrices.csv"] == 13);
+  CHECK(lines["experts.csv"] == 5);
+}
+
+TEST_CASE("report: what is no report", "[cli][report][bad_input]") {
+  const scratch_folder folder;
+  const std::string out = folder / "csv";
+  const std::string list = write_text(folder / "list.json", "[]");
+  json lacks = small_report();
+  lacks["quantized"][1].erase("squared_error");
+  const std::string part = write_text(folder / "part.json", lacks.dump());
+  for (const auto& [file, message] : {std::pair{folder / "none", "cannot open"}, std::pair{list, "is not a report"},
+                                      std::pair{part, "part.json: is not a report of mxfp4 quantize: "},
+                                      std::pair{folder / "", "mxfp4_report.json: cannot open"}}) {
+    CAPTURE(file);
+    const outcome o = run({MXFP4_PROGRAM, "report", file, out});
+    CHECK(o.code == 1);
+    CHECK(o.out == "");
+    CHECK_THAT(o.err, ContainsSubstring(message));
+  }
+  CHECK(folder.names() == strings{"list.json", "part.json"});
+}
+
+TEST_CASE("card: a README.md of the result", "[cli][card]") {
+  const scratch_folder folder;
+  const std::string model = quantized(folder);
+  std::filesystem::create_directory(model + "/plots");
+  write_text(model + "/plots/expert_error.png", "x");
+  const outcome o = card({model, "--base-model", "MiniMaxAI/MiniMax-M2.7", "--name", "me/M2.7-MXFP4", "--license-name",
+                          "minimax: \"license\"", "--license-link", "https://example.org/l"});
+  CAPTURE(o.err);
+  REQUIRE(o.code == 0);
+  CHECK(o.out == model + "/README.md: me/M2.7-MXFP4, 1 plot\n");
+  const std::string text = read_text(model + "/README.md");
+  CHECK(
+      text.starts_with("---\n"
+                       "base_model: \"MiniMaxAI/MiniMax-M2.7\"\n"
+                       "base_model_relation: quantized\n"
+                       "license: \"other\"\n"
+                       "license_name: \"minimax: \\\"license\\\"\"\n"
+                       "license_link: \"https://example.org/l\"\n"
+                       "library_name: transformers\n"
+                       "pipeline_tag: text-generation\n"
+                       "tags:\n- mxfp4\n- compressed-tensors\n- vllm\n- \"minimax_m2\"\n"
+                       "---\n\n# me/M2.7-MXFP4\n\n"));
+  CHECK_THAT(text, ContainsSubstring("with 393216 weights in MXFP4"));
+  CHECK_THAT(text, ContainsSubstring("| MXFP4 | 12 | 0.000393 GB | 0.000209 GB | 1.883 x |\n"));
+  CHECK_THAT(text, ContainsSubstring("| all | 35 | 0.001319 GB | 0.001528 GB | 0.863 x |\n"));
+  CHECK_THAT(text, ContainsSubstring("| relative error | 0.1116 |\n"));
+  CHECK_THAT(text, ContainsSubstring("| worst expert | 0."));
+  CHECK_THAT(text, ContainsSubstring("![expert_error](plots/expert_error.png)\n"));
+  CHECK_THAT(text, ContainsSubstring("\nvllm serve me/M2.7-MXFP4 --tensor-parallel-size 2\n"));
+  CHECK_THAT(text, ContainsSubstring("AutoModelForCausalLM.from_pretrained(\"me/M2.7-MXFP4\""));
+  CHECK_THAT(text, ContainsSubstring("see [LICENSE](LICENSE)"));
+}
+
+TEST_CASE("card: never overwrites without being told", "[cli][card][bad_input]") {
+  const scratch_folder folder;
+  const std::string model = quantized(folder), readme = write_text(model + "/README.md", "mine");
+  const outcome refused = card({model, "--base-model", "a/b"});
+  CHECK(refused.code == 1);
+  CHECK_THAT(refused.err, ContainsSubstring("README.md: is there already: remove it, or replace it with --overwrite"));
+  CHECK(read_text(readme) == "mine");
+  CHECK(card({model, "--base-model", "a/b", "--overwrite"}).code == 0);
+  CHECK_THAT(read_text(readme), ContainsSubstring("# model\n\n[a/b](https://huggingface.co/a/b)"));
+  CHECK_THAT(read_text(readme), !ContainsSubstring("## Plots"));
+
+  CHECK(card({model}).code == 2);
+  CHECK(card({model, "--base-model", "a b"}).code == 2);
+  CHECK(card({model, "--base-model", "a/b", "--name", "x\ny"}).code == 2);
+  std::filesystem::remove(model + "/mxfp4_report.json");
+  CHECK_THAT(card({model, "--base-model", "a/b", "--overwrite"}).err, ContainsSubstring("cannot open"));
+  CHECK_THAT(read_text(readme), ContainsSubstring("# model"));  // as it was
+  CHECK(card({folder / "none", "--base-model", "a/b"}).code == 1);
+}
+
+TEST_CASE("plots: three pictures from the report", "[plots]") {
+  if (run({"/usr/bin/env", "python3", "-c", "import matplotlib"}).code != 0) SKIP("python3 has no matplotlib");
+  const scratch_folder folder;
+  const std::string csv = folder / "csv", png = folder / "png", script = MXFP4_PLOT_SCRIPT;
+  REQUIRE(run({MXFP4_PROGRAM, "report", write_text(folder / "r.json", small_report().dump()), csv}).code == 0);
+  const outcome o = run({"/usr/bin/env", "python3", script, csv, png});
+  CAPTURE(o.err);
+  CHECK(o.code == 0);
+  for (const char* name : {"expert_error.png", "error_distribution.png", "scale_exponents.png"}) {
+    CAPTURE(name);
+    const std::string picture = read_text(png + "/" + name);
+    CHECK(picture.starts_with("\x89PNG\r\n"));
+    CHECK(picture.size() > 5000);
+  }
+  write_text(csv + "/scales.csv", "byte\n1\n");
+  const outcome bad = run({"/usr/bin/env", "python3", script, csv, png});
+  CHECK(bad.code == 1);
+  CHECK_THAT(bad.err, ContainsSubstring("scales.csv: has no column exponent, blocks: write it with mxfp4 report"));
+}
