@@ -63,7 +63,7 @@ def plot_distribution(rows, directory):
         by_part.setdefault(r["part"], []).append(float(r["relative_error"]))
     figure, axes = plt.subplots(figsize=(8, 5))
     for part, errors in sorted(by_part.items()):
-        axes.hist(errors, bins=60, histtype="step", label=f"{part} ({len(errors)})")
+        axes.hist(errors, bins="auto", histtype="step", label=f"{part} ({len(errors)})")
     axes.set_xlabel("|W - Q| / |W|")
     axes.set_ylabel("matrices")
     axes.set_title("Relative error of the matrices")
