@@ -226,7 +226,8 @@ TEST_CASE("dequantize: what it refuses", "[convert][bad_input]") {
   t["w"].shape = {130, 64, 1};
   CHECK_THAT(dequantize_error(t), ContainsSubstring("'w': is F8_E4M3 [130, 64, 1], expected a matrix"));
   t.erase("w");
-  CHECK_THAT(dequantize_error(t, nlohmann::json::array()), ContainsSubstring("config.json: is array, expected an object"));
+  CHECK_THAT(dequantize_error(t, nlohmann::json::array()),
+             ContainsSubstring("config.json: is array, expected an object"));
   tensor_map stack;
   stack[prefix + ".down_proj_blocks"] = random_tensor(dtype::u8, {2, 64, 2, 16}, 1);
   stack[prefix + ".down_proj_scales"] = random_tensor(dtype::u8, {2, 64, 2}, 1);

@@ -62,10 +62,10 @@ tensor_map gpt_oss() {
 }
 
 convert_report convert_to(checkpoint_form to, const std::string& in, const std::string& out,
-                          std::uint64_t shard_bytes = default_shard_bytes) {
+                          std::uint64_t max_shard_bytes = default_max_shard_bytes) {
   convert_options options;
   options.to = to;
-  options.shard_bytes = shard_bytes;
+  options.max_shard_bytes = max_shard_bytes;
   return convert_checkpoint(in, out, options);
 }
 
@@ -223,8 +223,7 @@ TEST_CASE("convert: to FP8 and the numbers stay", "[convert]") {
     const stored_tensor& inv = out.at(name + "_scale_inv");
     REQUIRE(inv.type == dtype::f32);
     REQUIRE(inv.shape == std::vector<std::int64_t>{(rows + 127) / 128, tiles});
-    std::vector<float> block_scales(inv.data.size() / 4);
-    std::memcpy(block_scales.data(), inv.data.data(), inv.data.size());
+    const std::vector<float> block_scales = values_of<float>(inv.data);
     for (std::int64_t i = 0; i < rows * cols; ++i) {
       const int pair = byte_at(source.at(name + "_packed"), i / 2), code = i % 2 == 0 ? pair & 15 : pair >> 4;
       const int scale = byte_at(source.at(name + "_scale"), i / 32);

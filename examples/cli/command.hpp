@@ -51,14 +51,13 @@ CLI::Option* takes_recipe(CLI::Option* option);
 /// The option takes a regular expression.
 CLI::Option* takes_regex(CLI::Option* option);
 
-/// --shard-size in GB, for commands that write a directory; shard_bytes makes bytes of it.
-inline void takes_shard_size(CLI::App& command, double& gigabytes) {
-  command.add_option("--shard-size", gigabytes, "Most GB of tensors in a file of the output directory")
-      ->check(CLI::Range(1e-6, 1e6))
-      ->type_name("GB")
-      ->capture_default_str();
+/// --max-shard-size, for commands that write a directory.
+inline CLI::Option* takes_max_shard_size(CLI::App& command, std::uint64_t& bytes) {
+  return command.add_option("--max-shard-size", bytes, "Of the files in an output directory: bytes, or 5GB")
+      ->transform(CLI::AsSizeValue(true).description(""))
+      ->type_name("SIZE")
+      ->default_str("5GB");
 }
-[[nodiscard]] inline std::uint64_t shard_bytes(double gigabytes) { return static_cast<std::uint64_t>(gigabytes * 1e9); }
 
 /// Files that a command reads or writes must all differ: anything else is a usage error.
 inline void require_different_files(const std::vector<std::string>& paths) {

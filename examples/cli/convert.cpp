@@ -1,6 +1,5 @@
 // examples/cli/convert.cpp -- mxfp4 convert: an MXFP4 checkpoint in another form, without loss.
 // SPDX-License-Identifier: Apache-2.0
-
 #include <algorithm>
 #include <iterator>
 
@@ -14,7 +13,7 @@ namespace {
 
 struct convert_command {
   std::string input, output, to;
-  double shard_gb = 5;
+  std::uint64_t max_shard_bytes = default_max_shard_bytes;
   bool json = false;
 
   void describe(CLI::App& command) {
@@ -28,7 +27,7 @@ struct convert_command {
         ->required()
         ->check(CLI::IsMember(names()).description(""))
         ->type_name("FORM");
-    takes_shard_size(command, shard_gb);
+    takes_max_shard_size(command, max_shard_bytes);
     command.footer(
         "Forms, P ending in .experts:\n"
         "  compressed-tensors  a pair per expert: P.0.w1.weight_packed, P.0.w1.weight_scale, ...\n"
@@ -51,7 +50,7 @@ void run(const convert_command& command) {
   convert_options options;
   const auto* const name = std::find(std::begin(checkpoint_form_names), std::end(checkpoint_form_names), command.to);
   options.to = static_cast<checkpoint_form>(name - std::begin(checkpoint_form_names));
-  options.shard_bytes = shard_bytes(command.shard_gb);
+  options.max_shard_bytes = command.max_shard_bytes;
   convert_report r;
   {
     progress_line line;

@@ -12,7 +12,7 @@ namespace {
 
 struct dequantize_command {
   std::string input, output, to = "bf16";
-  double shard_gb = 5;
+  std::uint64_t max_shard_bytes = default_max_shard_bytes;
   bool json = false;
 
   void describe(CLI::App& command) {
@@ -24,7 +24,7 @@ struct dequantize_command {
         ->type_name("FILE|DIR");
     takes_one_of(command.add_option("--to", to, "Type of the weights; both are exact; f32: of a file only"),
                  {"bf16", "f32"});
-    takes_shard_size(command, shard_gb);
+    takes_max_shard_size(command, max_shard_bytes);
     command.footer(
         "A scale byte 255 makes 32 weights NaN. Everything that is not MXFP4 is copied byte for byte; in a directory\n"
         "F8_E4M3 with block scales becomes BF16 too, and config.json loses its quantization_config.");
@@ -38,7 +38,7 @@ void run_directory(const dequantize_command& command) {
   {
     progress_line line;
     dequantize_options options;
-    options.shard_bytes = shard_bytes(command.shard_gb);
+    options.max_shard_bytes = command.max_shard_bytes;
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
     r = dequantize_directory(command.input, command.output, options);
   }

@@ -35,13 +35,13 @@ struct shard_plan {
   std::size_t first = 0, last = 0;  // jobs [first, last)
 };
 
-[[nodiscard]] std::vector<shard_plan> plan_shards(const std::vector<tensor_job>& jobs, std::uint64_t shard_bytes,
+[[nodiscard]] std::vector<shard_plan> plan_shards(const std::vector<tensor_job>& jobs, std::uint64_t max_shard_bytes,
                                                   const std::string& path) {
   std::vector<shard_plan> shards = {{0, 0}};
   std::uint64_t filled = 0;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     const std::uint64_t bytes = job_bytes(jobs[i], path);
-    if (filled != 0 && (bytes > shard_bytes || filled > shard_bytes - bytes)) {
+    if (filled != 0 && (bytes > max_shard_bytes || filled > max_shard_bytes - bytes)) {
       shards.push_back({i, i});
       filled = 0;
     }
@@ -145,10 +145,10 @@ class staged_directory {
 }  // namespace
 
 output_size write_directory(const std::string& path, const std::vector<tensor_job>& jobs, const directory_files& files,
-                            std::uint64_t shard_bytes, const progress_function& progress) {
+                            std::uint64_t max_shard_bytes, const progress_function& progress) {
   std::uint64_t total = 0;
   for (const tensor_job& job : jobs) total += job_bytes(job, path);
-  const std::vector<shard_plan> shards = plan_shards(jobs, shard_bytes, path);
+  const std::vector<shard_plan> shards = plan_shards(jobs, max_shard_bytes, path);
   staged_directory out(path);
   out.require_space(total);
   counter count(total, progress);

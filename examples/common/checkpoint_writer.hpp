@@ -18,7 +18,7 @@
 
 namespace mxfp4::tools {
 
-inline constexpr std::uint64_t default_shard_bytes = 5'000'000'000;  ///< what other tools write
+inline constexpr std::uint64_t default_max_shard_bytes = 5'000'000'000;  ///< what other tools write
 
 /// What a directory holds besides tensors.
 struct directory_files {
@@ -31,11 +31,11 @@ struct output_size {
   std::size_t shards = 0;
 };
 
-/// Writes a directory of shards of at most `shard_bytes` of data, or of a single job where that is more; one shard is
+/// Writes a directory of shards of at most `max_shard_bytes` of data, or of a single job where that is more; one shard is
 /// called model.safetensors and has no index. OUT must not exist, or be an empty directory.
 /// @throws file_error  for that, too little space, and as the jobs do.
 output_size write_directory(const std::string& path, const std::vector<tensor_job>& jobs, const directory_files& files,
-                            std::uint64_t shard_bytes, const progress_function& progress);
+                            std::uint64_t max_shard_bytes, const progress_function& progress);
 
 output_size write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs,
                               const progress_function& progress);

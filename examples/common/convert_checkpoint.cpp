@@ -224,7 +224,7 @@ convert_report convert_checkpoint(const std::string& input, const std::string& o
   if (s.config) files.config = make_config_text(*s.config, options.to, model, jobs, input);
   if (s.checkpoint) files.carried = &*s.checkpoint;
   report.config = files.config.has_value();
-  report.after = write_directory(output, jobs, files, options.shard_bytes, options.progress);
+  report.after = write_directory(output, jobs, files, options.max_shard_bytes, options.progress);
   return report;
 }
 

@@ -29,7 +29,7 @@ inline constexpr const char* gguf_config_key = "mxfp4.config_json";  ///< config
 
 struct convert_options {
   checkpoint_form to = checkpoint_form::compressed_tensors;
-  std::uint64_t shard_bytes = default_shard_bytes;
+  std::uint64_t max_shard_bytes = default_max_shard_bytes;
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
 };
 

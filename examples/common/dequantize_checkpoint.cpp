@@ -138,7 +138,7 @@ dequantize_directory_report dequantize_directory(const std::string& input, const
     }
   }
   for (std::size_t i = 0; i < in.shards().size(); ++i) report.bytes_before += in.shard(i).file_bytes();
-  report.after = write_directory(output, jobs, {make_config_text(in), &in}, options.shard_bytes, options.progress);
+  report.after = write_directory(output, jobs, {make_config_text(in), &in}, options.max_shard_bytes, options.progress);
   return report;
 }
 

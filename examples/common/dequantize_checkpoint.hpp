@@ -10,7 +10,7 @@
 namespace mxfp4::tools {
 
 struct dequantize_options {
-  std::uint64_t shard_bytes = default_shard_bytes;
+  std::uint64_t max_shard_bytes = default_max_shard_bytes;
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
 };
 
