@@ -123,6 +123,30 @@ TEST_CASE("convert: gpt-oss with biases, there and back", "[convert]") {
         json{{"quant_method", "mxfp4"}, {"modules_to_not_convert", {"model.layers.*.mlp.router"}}});
 }
 
+TEST_CASE("convert: matrices of more than one slab", "[convert]") {
+  const scratch_folder folder;
+  constexpr std::int64_t rows = 140'000;  // of 32 code bytes: 4.5 MB, and 9 MB where gate and up take turns
+  tensor_map source;
+  const std::string p = "m.mlp.experts.";
+  source[p + "gate_up_proj_blocks"] = random_tensor(dtype::u8, {1, 2 * rows, 2, 16}, 1);
+  source[p + "gate_up_proj_scales"] = random_tensor(dtype::u8, {1, 2 * rows, 2}, 2);
+  source[p + "down_proj_blocks"] = random_tensor(dtype::u8, {1, 4, 1, 16}, 3);
+  source[p + "down_proj_scales"] = random_tensor(dtype::u8, {1, 4, 1}, 4);
+  source["embedding"] = random_tensor(dtype::f32, {1'100'000}, 5);
+  write_checkpoint(folder / "source", source, nullptr);
+  using enum checkpoint_form;
+  convert_to(stacked, folder / "source", folder / "stacked");
+  convert_to(gguf, folder / "stacked", folder / "x.gguf");
+  convert_to(compressed_tensors, folder / "x.gguf", folder / "pairs");
+  convert_to(gpt_oss, folder / "pairs", folder / "back");
+  CHECK(differences(read_checkpoint(folder / "back"), source).empty());
+  const tensor_map pairs = read_checkpoint(folder / "pairs");
+  const std::string& codes = source.at(p + "gate_up_proj_blocks").data;
+  const std::string& up = pairs.at(p + "0.up_proj.weight_packed").data;
+  for (const std::size_t r : {std::size_t{0}, std::size_t{131'071}, std::size_t{131'072}, std::size_t{139'999}})
+    CHECK(up.substr(r * 32, 32) == codes.substr((2 * r + 1) * 32, 32));
+}
+
 TEST_CASE("convert: where each byte of gpt-oss comes from", "[convert]") {
   const scratch_folder folder;
   const tensor_map source = minimax();

@@ -87,19 +87,20 @@ TEST_CASE("dequantize: every code under every scale byte", "[convert]") {
   for (std::size_t i = 0; i < codes.data.size(); ++i) codes.data[i] = static_cast<char>(i % 16 * 0x11);
   for (std::size_t i = 0; i < 256; ++i) scales.data[i] = static_cast<char>(i);
   add_pair(source, "model.experts.gate_up_proj", {3, 10, 96}, 7);
+  add_pair(source, "long.weight", {33000, 64}, 8);  // in two slabs
   source["norm"] = random_tensor(dtype::f32, {5}, 9);
   write_checkpoint(folder / "in", source,
                    {{"dtype", "float8"}, {"quantization_config", {{"quant_method", "compressed-tensors"}}}, {"z", 1}});
   const dequantize_directory_report report = dequantize_directory(folder / "in", folder / "out", {});
-  CHECK(report.dequantized == 2);
+  CHECK(report.dequantized == 3);
   CHECK(report.copied == 1);
   const tensor_map out = read_checkpoint(folder / "out");
-  CHECK(out.size() == 3);
+  CHECK(out.size() == 4);
   CHECK(out.at("norm") == source.at("norm"));
   REQUIRE(out.at("all.weight").shape == std::vector<std::int64_t>{256, 32});
   REQUIRE(out.at("model.experts.gate_up_proj").shape == std::vector<std::int64_t>{3, 10, 96});
   std::int64_t wrong = 0, nan_blocks = 0;
-  for (const std::string name : {"all.weight", "model.experts.gate_up_proj"}) {
+  for (const std::string name : {"all.weight", "model.experts.gate_up_proj", "long.weight"}) {
     const stored_tensor& t = out.at(name);
     REQUIRE(t.type == dtype::bf16);
     for (std::int64_t i = 0; i < static_cast<std::int64_t>(elements(t.shape)); ++i) {
@@ -117,14 +118,17 @@ TEST_CASE("dequantize: every code under every scale byte", "[convert]") {
 
 TEST_CASE("dequantize: FP8 beside MXFP4, its scales under either name and in another shard", "[convert]") {
   const scratch_folder folder;
+  constexpr std::int64_t rows = 14'100, cols = 150, tiles = 2;  // in two slabs, and blocks that are not full
   tensor_map source;
   add_pair(source, "a.weight", {4, 32}, 1);
+  splitmix random(4);
+  std::vector<float> scales((rows + 127) / 128 * tiles);
+  for (float& s : scales) s = random.with_exponent(100, 130);
   for (const char* suffix : {"_scale_inv", "_scale"}) {
     const std::string name = std::string("fp8") + suffix + ".weight";
-    source[name] = random_tensor(dtype::f8_e4m3, {130, 150}, 2);
+    source[name] = random_tensor(dtype::f8_e4m3, {rows, cols}, 2);
     for (char& c : source[name].data) c = static_cast<char>(c & 0xBF);  // no NaN
-    const std::vector<float> scales = {0.1f, 3.0f, 0x1.8p-7f, 1e-5f};
-    source[name + suffix] = {dtype::f32, {2, 2}, bytes_of(scales)};
+    source[name + suffix] = {dtype::f32, {(rows + 127) / 128, tiles}, bytes_of(scales)};
   }
   write_checkpoint(folder / "in", source, {{"torch_dtype", "float8"}});
   const dequantize_directory_report report = dequantize_directory(folder / "in", folder / "out", {});
@@ -132,20 +136,20 @@ TEST_CASE("dequantize: FP8 beside MXFP4, its scales under either name and in ano
   CHECK(report.copied == 0);
   const tensor_map out = read_checkpoint(folder / "out");
   REQUIRE(out.size() == 3);
-  const float scales[] = {0.1f, 3.0f, 0x1.8p-7f, 1e-5f};
   for (const char* suffix : {"_scale_inv", "_scale"}) {
     const std::string name = std::string("fp8") + suffix + ".weight";
     REQUIRE(out.at(name).type == dtype::bf16);
     std::int64_t wrong = 0;
-    for (std::int64_t r = 0; r < 130; ++r)
-      for (std::int64_t c = 0; c < 150; ++c) {
-        const int byte = byte_at(source.at(name), r * 150 + c), exponent = byte >> 3 & 15, digits = byte & 7;
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t c = 0; c < cols; ++c) {
+        const int byte = byte_at(source.at(name), r * cols + c), exponent = byte >> 3 & 15, digits = byte & 7;
         const double value = exponent == 0 ? digits * 0x1p-9 : std::ldexp(8 + digits, exponent - 10);
-        const float product = static_cast<float>(byte < 128 ? value : -value) * scales[r / 128 * 2 + c / 128];
+        const float product = static_cast<float>(byte < 128 ? value : -value) *
+                              scales[static_cast<std::size_t>(r / 128 * tiles + c / 128)];
         std::uint32_t bits = 0;
         std::memcpy(&bits, &product, sizeof bits);
         bits += 0x7FFFu + (bits >> 16 & 1u);  // to the nearest, ties to even
-        wrong += u16_at(out.at(name), r * 150 + c) != bits >> 16;
+        wrong += u16_at(out.at(name), r * cols + c) != bits >> 16;
       }
     CHECK(wrong == 0);
   }

@@ -43,6 +43,10 @@ if(TARGET mxfp4_common)
     SOURCES ${common}/safetensors_reader.cpp ${common}/safetensors_header.cpp ${common}/file.cpp
     COVER ${common}/safetensors_reader.cpp ${common}/safetensors_header.cpp
     LIBRARIES nlohmann_json::nlohmann_json)
+  mxfp4_fuzz(gguf
+    SOURCES ${common}/gguf_file.cpp ${common}/gguf_header.cpp ${common}/safetensors_header.cpp ${common}/file.cpp
+    COVER ${common}/gguf_file.cpp
+    LIBRARIES nlohmann_json::nlohmann_json)
 endif()
 
 if(NOT MXFP4_NIGHTLY)

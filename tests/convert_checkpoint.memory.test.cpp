@@ -1,0 +1,79 @@
+// tests/convert_checkpoint.memory.test.cpp -- convert and dequantize in a quarter of the memory that one tensor would take.
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "convert.support.hpp"
+
+namespace {
+
+using namespace mxfp4::test;
+using namespace mxfp4::tools;
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t limit = std::uint64_t{32} << 20;
+
+/// Tensors whose data is a hole in the file: zeros that take no room.
+void write_sparse(const std::string& path, const std::vector<tensor_info>& infos) {
+  safetensors_header header;
+  std::uint64_t end = 0;
+  for (tensor_info t : infos) {
+    t.begin = end;
+    t.end = end += tensor_bytes(t.type, t.shape, path);
+    header.tensors.push_back(t);
+  }
+  const std::string text = format_header(header);
+  write_text(path, text);
+  fs::resize_file(path, text.size() + end);
+}
+
+void succeeds(std::vector<std::string> rest) {
+  rest.insert(rest.begin(), MXFP4_PROGRAM);
+  const outcome o = run(rest, {.data_bytes = limit});
+  INFO(o.err);
+  CHECK(o.code == 0);
+}
+
+}  // namespace
+
+TEST_CASE("convert: a length in a GGUF file is not believed before it is compared", "[convert][memory]") {
+#if defined(__SANITIZE_ADDRESS__)
+  SKIP("the sanitizer's own memory is beyond the limit");
+#endif
+  if (read_text(MXFP4_PROGRAM).starts_with("#!")) SKIP("the emulator's own memory is beyond the limit");
+  const scratch_folder folder;
+  const std::string half_a_gigabyte = {0, 0, 0, 0x20, 0, 0, 0, 0};
+  const std::string one = {1, 0, 0, 0, 0, 0, 0, 0}, none(8, '\0');
+  write_text(folder / "x.gguf",
+             "GGUF" + std::string{3, 0, 0, 0} + none + one + half_a_gigabyte + std::string(100, 'k'));
+  const outcome o =
+      run({MXFP4_PROGRAM, "convert", "--to", "stacked", folder / "x.gguf", folder / "out"}, {.data_bytes = limit});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, Catch::Matchers::ContainsSubstring("ends in a key: 536870912 bytes"));
+}
+
+TEST_CASE("convert: memory does not grow with the tensors", "[convert][memory]") {
+#if defined(__SANITIZE_ADDRESS__)
+  SKIP("the sanitizer's own memory is beyond the limit");
+#endif
+  if (read_text(MXFP4_PROGRAM).starts_with("#!")) SKIP("the emulator's own memory is beyond the limit");
+  const scratch_folder folder;
+  // One layer as gpt-oss has it: a tensor of four times the limit, and one that is copied.
+  const std::string p = "model.layers.0.mlp.experts.";
+  write_sparse(folder / "in.safetensors", {{p + "gate_up_proj_blocks", dtype::u8, {2, 32768, 128, 16}},
+                                           {p + "gate_up_proj_scales", dtype::u8, {2, 32768, 128}},
+                                           {p + "down_proj_blocks", dtype::u8, {2, 64, 32, 16}},
+                                           {p + "down_proj_scales", dtype::u8, {2, 64, 32}},
+                                           {"embed_tokens.weight", dtype::bf16, {20480, 1024}}});
+  REQUIRE(tensor_bytes(dtype::u8, {2, 32768, 128, 16}, "") >= 4 * limit);
+  succeeds({"convert", "--to", "stacked", folder / "in.safetensors", folder / "stacked"});
+  succeeds({"convert", "--to", "gguf", folder / "in.safetensors", folder / "x.gguf"});
+  fs::remove(folder / "in.safetensors");
+  succeeds({"convert", "--to", "gpt-oss", folder / "x.gguf", folder / "back.safetensors"});
+  fs::remove(folder / "x.gguf");
+  fs::remove(folder / "back.safetensors");
+  succeeds({"dequantize", folder / "stacked", folder / "bf16"});
+}

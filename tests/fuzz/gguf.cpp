@@ -1,0 +1,70 @@
+// tests/fuzz/gguf.cpp -- any bytes as a GGUF file: accepted and consistent, or refused with a message.
+// SPDX-License-Identifier: Apache-2.0
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/gguf_file.hpp"
+
+namespace {
+
+using namespace mxfp4::tools;
+
+void require(bool holds) {
+  if (!holds) __builtin_trap();
+}
+
+/// A file that only exists in memory, so that the reader is fuzzed with its own input code.
+class memory_file {
+ public:
+  memory_file() : fd_(memfd_create("fuzz", 0)), path_("/proc/self/fd/" + std::to_string(fd_)) { require(fd_ >= 0); }
+  const std::string& hold(const std::uint8_t* data, std::size_t size) const {
+    require(ftruncate(fd_, 0) == 0 && pwrite(fd_, data, size, 0) == static_cast<ssize_t>(size));
+    return path_;
+  }
+
+ private:
+  int fd_;
+  std::string path_;
+};
+
+void check_accepted(const gguf_reader& reader, std::size_t file_size) {
+  std::uint64_t bytes = 0;
+  for (const gguf_tensor& tensor : reader.header().tensors) {
+    require(tensor.begin >= bytes && tensor.begin % reader.header().alignment == 0);
+    require(tensor.bytes == gguf_tensor_bytes(tensor.type, tensor.shape, "fuzz"));
+    require(reader.find(tensor.name) == &tensor);
+    bytes = tensor.begin + tensor.bytes;
+    require(bytes <= file_size);
+    std::vector<std::byte> data(tensor.bytes);
+    reader.read(tensor, 0, data);
+    std::byte beyond{};
+    try {
+      reader.read(tensor, tensor.bytes, {&beyond, 1});
+      require(false);
+    } catch (const file_error&) {
+    }
+  }
+  gguf_header again = reader.header();  // the same tensors in the same order have the same places
+  std::erase_if(again.pairs, [](const gguf_pair& p) { return p.key != gguf_alignment_key; });
+  require(format_gguf_header(again, "again").size() % again.alignment == 0);
+  for (std::size_t i = 0; i < again.tensors.size(); ++i)
+    require(again.tensors[i].begin == reader.header().tensors[i].begin &&
+            again.tensors[i].bytes == reader.header().tensors[i].bytes);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const memory_file file;
+  try {
+    check_accepted(gguf_reader(file.hold(data, size)), size);
+  } catch (const file_error& e) {
+    require(std::string_view(e.what()).size() > 10);
+  }
+  return 0;
+}
