@@ -11,21 +11,28 @@
 // nothing. What was a template argument is an argument here: recipe_id, dialect_id. The results are the header-only
 // functions' for that instruction set, bit for bit; their docstrings hold. The library is built for float, bf16, f16 and
 // e4m3, for codes and scales apart (compressed_tensors, gpt_oss, mlx) and for ggml's blocks; convert() makes the others.
-// Reads: floors 0-5, packed_matrix.hpp, activation.hpp, gemm_options.hpp.  Read by: engines; src/dispatch implements it.
+// Reads: floors 0-5, packed_matrix.hpp, activation.hpp, mxfp8_activations.hpp, gemm_options.hpp, expert.hpp,
+//        moe_workspace.hpp, router.hpp.  Read by: engines; src/dispatch implements it.
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <ranges>
 #include <span>
 #include <type_traits>
 #include <utility>
 
 #include "mxfp4/activation.hpp"
 #include "mxfp4/executor.hpp"
+#include "mxfp4/expert.hpp"
 #include "mxfp4/gemm_options.hpp"
+#include "mxfp4/moe_workspace.hpp"
+#include "mxfp4/mxfp8_activations.hpp"
 #include "mxfp4/packed_matrix.hpp"
 #include "mxfp4/quantize.hpp"
 #include "mxfp4/recipe_id.hpp"
+#include "mxfp4/router.hpp"
 #include "mxfp4/view.hpp"
 
 namespace mxfp4::dispatch {
@@ -83,6 +90,39 @@ template <built_layout Layout>
   return {{v.codes, v.scales, v.rows, v.cols, v.code_stride, v.scale_stride}, std::same_as<Layout, layout::ggml>};
 }
 
+/// Experts as views: where the caller has them, and how to read the e-th of them, whatever the layout's name is and
+/// whether the bytes are const.
+struct view_experts {
+  const void* list;
+  std::size_t count;
+  expert<const_mx_view<>> (*at)(const void* list, std::size_t e) noexcept;
+
+  [[nodiscard]] std::size_t size() const noexcept { return count; }
+  [[nodiscard]] expert<const_mx_view<>> operator[](std::size_t e) const noexcept { return at(list, e); }
+};
+using packed_experts = std::span<const expert<packed_matrix>>;
+
+template <class Byte, built_layout Layout>
+[[nodiscard]] constexpr const_mx_view<> apart(const basic_mx_view<Byte, Layout>& v) noexcept {
+  static_assert(!Layout::interleaved, "pack() experts that are in ggml's blocks");
+  return weights(v).bytes;
+}
+
+template <expert_list R>
+[[nodiscard]] auto experts(const R& list) noexcept {
+  using value = std::ranges::range_value_t<R>;
+  const value* const data = std::ranges::data(list);
+  const auto count = static_cast<std::size_t>(std::ranges::size(list));
+  if constexpr (std::same_as<value, expert<packed_matrix>>) {
+    return packed_experts(data, count);
+  } else {
+    return view_experts{data, count, [](const void* all, std::size_t e) noexcept -> expert<const_mx_view<>> {
+                          const auto& [gate, up, down] = static_cast<const value*>(all)[e];
+                          return {apart(gate), apart(up), apart(down)};
+                        }};
+  }
+}
+
 status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out, on_nonfinite policy,
                 executor_ref with);
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
@@ -90,9 +130,25 @@ status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const den
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with);
 result<packed_matrix> pack(const any_weights& w, executor_ref with);
 status quantize_activations(const any_input& x, int8_activations& out, executor_ref with);
+status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling, executor_ref with);
 status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
 status gemm(const packed_tiles& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
 status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options);
+status gemm(const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options);
+status gemm(const packed_tiles& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options);
+
+/// How tokens go to experts and come back: moe's arguments after x.
+struct moe_call {
+  const dense_view<const std::int32_t>& indices;
+  const dense_view<const float>& weights;
+  const dense_view<float>& y;
+  moe_workspace& workspace;
+  const gemm_options& options;
+};
+status moe(const packed_experts& experts, const any_input& x, const moe_call& call);
+status moe(const view_experts& experts, const any_input& x, const moe_call& call);
+status moe(const packed_experts& experts, const int8_activations& x, const moe_call& call);
+status moe(const view_experts& experts, const int8_activations& x, const moe_call& call);
 
 }  // namespace detail
 
@@ -149,6 +205,26 @@ template <class T>
   return result<int8_activations>(std::move(out));
 }
 
+/// Float, bf16 or f16 activations -> MXFP8: mxfp4::quantize_activations (kernel/mxfp8.hpp).
+template <class T>
+status quantize_activations(const dense_view<T>& x, const mxfp8_view& out, mxfp8_scaling scaling = mxfp8_scaling::floor,
+                            executor_ref with = {}) {
+  static_assert(!std::same_as<std::remove_const_t<T>, e4m3>);
+  return detail::quantize_activations(detail::input(x), out, scaling, with);
+}
+/// The same into memory of its own.
+template <class T>
+[[nodiscard]] result<mxfp8_activations> quantize_activations(const dense_view<T>& x, mxfp8_scaling scaling,
+                                                             executor_ref with = {}) {
+  if (const auto name = isa(); !name) return name.error();
+  if (const status s = check(x, "x"); !s.ok()) return s;
+  result<mxfp8_activations> made = mxfp8_activations::create(x.rows, x.cols);
+  if (!made) return made;
+  mxfp8_activations out = *std::move(made);
+  if (const status s = dispatch::quantize_activations(x, out.view(), scaling, with); !s.ok()) return s;
+  return result<mxfp8_activations>(std::move(out));
+}
+
 // ---- products -------------------------------------------------------------------------------------------------------
 
 /// Y = X W^T, or Y += X W^T, with activations of float, bf16, f16 or e4m3: gemm of linalg_f32.hpp, dialect ocp: the
@@ -178,6 +254,27 @@ status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, con
 status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options = {});
 
+/// The same with MXFP8 activations: gemm of linalg_mxfp8.hpp, dialect ocp.
+template <class Byte, built_layout Layout, class ByteX>
+status gemm(const basic_mx_view<Byte, Layout>& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
+            const gemm_options& options = {}) {
+  return detail::gemm(detail::weights(w), x, y, options);
+}
+template <class ByteX>
+status gemm(const packed_tiles& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
+            const gemm_options& options = {}) {
+  return detail::gemm(w, x, y, options);
+}
+template <class ByteX>
+status gemm(const packed_matrix& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
+            const gemm_options& options = {}) {
+  return dispatch::gemm(w.view(), x, y, options);
+}
+template <class W>
+status gemm(const W& w, const mxfp8_activations& x, const dense_view<float>& y, const gemm_options& options = {}) {
+  return dispatch::gemm(w, x.view(), y, options);
+}
+
 /// One token: gemm with M = 1. x has K elements, y has N.
 template <class Byte, built_layout Layout, element_type T>
 status gemv(const basic_mx_view<Byte, Layout>& w, const T* x, float* y, const gemm_options& options = {}) {
@@ -196,5 +293,34 @@ status gemv(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, flo
 inline status gemv(const packed_matrix& w, const int8_activations& x, float* y, const gemm_options& options = {}) {
   return dispatch::gemm(w, x, dense_view<float>{y, 1, w.rows(), w.rows()}, options);
 }
+template <class W>
+status gemv(const W& w, const mxfp8_activations& x, float* y, const gemm_options& options = {}) {
+  const std::int64_t n = mxfp4::detail::operand_of(w, "w").rows;
+  return dispatch::gemm(w, x.view(), dense_view<float>{y, 1, n, n}, options);
+}
+
+// ---- experts --------------------------------------------------------------------------------------------------------
+
+/// A mixture of experts: moe of moe.hpp, dialect ocp.
+///
+/// @param experts  expert<packed_matrix>s, or expert<view>s whose codes and scales are apart: pack() ggml's blocks.
+/// @param x        activations of float, bf16, f16 or e4m3, or int8_activations.
+template <expert_list R, class T>
+status moe(const R& experts, const dense_view<T>& x, const dense_view<const std::int32_t>& indices,
+           const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
+           const gemm_options& options = {}) {
+  return detail::moe(detail::experts(experts), detail::input(x), {indices, weights, y, workspace, options});
+}
+template <expert_list R>
+status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
+           const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
+           const gemm_options& options = {}) {
+  return detail::moe(detail::experts(experts), x, {indices, weights, y, workspace, options});
+}
+
+/// Which experts a token goes to: route_topk_sigmoid of router.hpp, the same bits on every instruction set.
+status route_topk_sigmoid(const dense_view<const float>& logits, const float* bias,
+                          const dense_view<std::int32_t>& indices, const dense_view<float>& weights,
+                          const route_options& options = {});
 
 }  // namespace mxfp4::dispatch

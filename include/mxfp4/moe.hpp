@@ -7,16 +7,16 @@
 //   [tokens in the order of experts] --> [products, SwiGLU] --> [units again] --> [products] --> [weighted sums] --> y
 //
 // Five rounds of tasks; an expert's weights are read once for all its tokens, an expert without tokens is not touched.
-// Reads: moe_plan.hpp, moe_int8.hpp, moe_f32.hpp, kernel/moe.hpp.  Read by: engines, with router.hpp.
+// Reads: expert.hpp, moe_plan.hpp, moe_int8.hpp, moe_f32.hpp, kernel/moe.hpp.  Read by: engines, with router.hpp.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <iterator>
 #include <ranges>
+#include <span>
 #include <type_traits>
 
+#include "mxfp4/expert.hpp"
 #include "mxfp4/gemm_options.hpp"
 #include "mxfp4/kernel/moe.hpp"
 #include "mxfp4/moe_f32.hpp"
@@ -27,92 +27,16 @@
 
 namespace mxfp4 {
 
-/// One expert's matrices, all of one kind: packed_matrix, or views of a checkpoint's own bytes. In MiniMax-M2 they are
-/// called w1, w3 and w2. Where gate and up are one matrix of 2 I rows, its halves are two views.
-template <class W>
-struct expert {
-  W gate;  ///< I x H
-  W up;    ///< I x H
-  W down;  ///< H x I
-};
-
-/// expert<W>s in a row: a vector, an array or a span of them.
-template <class R>
-concept expert_list = std::ranges::contiguous_range<const R> && std::ranges::sized_range<const R> &&
-                      requires(const std::ranges::range_value_t<R>& e) {
-                        detail::operand_of(e.gate, "");
-                        detail::operand_of(e.up, "");
-                        detail::operand_of(e.down, "");
-                      };
-
-namespace detail {
-
-/// Everything but the experts: the shape without I.
-template <class X>
-MXFP4_INLINE status check_moe(const X& x, const dense_view<const std::int32_t>& indices,
-                              const dense_view<const float>& weights, const dense_view<float>& y,
-                              std::int64_t experts) noexcept {
-  const operand in = operand_of(x, "x"), out = operand_of(y, "y");
-  if (!in.state.ok()) return in.state;
-  if (!out.state.ok()) return out.state;
-  if (const status s = check(indices, "indices"); !s.ok()) return s;
-  if (const status s = check(weights, "weights"); !s.ok()) return s;
-  if (in.cols % block_size != 0) return {errc::not_blocks, "cols", in.cols, 0, "x"};
-  if (out.rows != in.rows) return {errc::shape_mismatch, "rows", out.rows, in.rows, "y"};
-  if (out.cols != in.cols) return {errc::shape_mismatch, "cols", out.cols, in.cols, "y"};
-  if (indices.rows != in.rows) return {errc::shape_mismatch, "rows", indices.rows, in.rows, "indices"};
-  if (weights.rows != in.rows) return {errc::shape_mismatch, "rows", weights.rows, in.rows, "weights"};
-  if (weights.cols != indices.cols) return {errc::shape_mismatch, "cols", weights.cols, indices.cols, "weights"};
-  for (const byte_range& memory : {in.memory[0], data_of(indices), data_of(weights)})
-    if (overlap(memory, out.memory[0])) return {errc::overlap, "y"};
-  for (std::int64_t m = 0; m < indices.rows; ++m)
-    for (std::int64_t s = 0; s < indices.cols; ++s)
-      if (const std::int64_t e = indices.row(m)[s]; e < 0 || e >= experts)
-        return {errc::out_of_range, "indices", e, experts - 1, "", m, s};
-  return {};
-}
-
-/// The same, said of expert `e`.
-[[nodiscard]] MXFP4_INLINE status of_expert(status s, std::int64_t e) noexcept {
-  s.row = e;
-  return s;
-}
-
-/// One matrix of expert `e`, against its shape and against y.
-MXFP4_INLINE status check_expert(const operand& w, const char* name, std::int64_t e, std::int64_t rows,
-                                 std::int64_t cols, byte_range y) noexcept {
-  if (!w.state.ok()) return of_expert(w.state, e);
-  if (w.rows != rows) return {errc::shape_mismatch, "rows", w.rows, rows, name, e};
-  if (w.cols != cols) return {errc::shape_mismatch, "cols", w.cols, cols, name, e};
-  for (const byte_range& memory : w.memory)
-    if (overlap(memory, y)) return {errc::overlap, "y"};
-  return {};
-}
-
-/// The experts in use, their matrices against the shape.
-template <class R>
-status check_experts(const R& experts, const moe_memory& memory, const moe_shape& shape, byte_range y) noexcept {
-  const std::int64_t h = shape.hidden, i = shape.intermediate;
-  for (const moe_expert& used : memory.experts) {
-    const auto& [gate, up, down] = experts[static_cast<std::size_t>(used.expert)];
-    if (const status s = check_expert(operand_of(gate, "gate"), "gate", used.expert, i, h, y); !s.ok()) return s;
-    if (const status s = check_expert(operand_of(up, "up"), "up", used.expert, i, h, y); !s.ok()) return s;
-    if (const status s = check_expert(operand_of(down, "down"), "down", used.expert, h, i, y); !s.ok()) return s;
-  }
-  return {};
-}
-
-}  // namespace detail
-
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
-/// The five rounds. Arguments are checked and sorted.
-template <class Arch, class Products, class R>
-void run_moe(const R& experts, const Products& products, const mxfp4::detail::moe_memory& memory,
-             const moe_shape& shape, const dense_view<const float>& weights, const dense_view<float>& y,
-             const gemm_options& options) {
+/// The five rounds. Arguments are checked and sorted; experts[e] is expert e.
+template <class Arch, class Products, class Experts>
+void run_moe(const Experts& experts, const Products& products, const mxfp4::detail::moe_plan& plan,
+             const dense_view<const float>& weights, const dense_view<float>& y, const gemm_options& options) {
   using mxfp4::detail::moe_expert;
+  const moe_shape& shape = plan.shape;
+  const mxfp4::detail::moe_memory& memory = plan.memory;
   const auto places = static_cast<std::int64_t>(memory.pair_at.size());
   const std::int64_t rows = shape.intermediate, hidden = shape.hidden;
   const dense_view<float> gate{memory.products, places, rows, rows}, up{gate.row(places), places, rows, rows};
@@ -121,12 +45,12 @@ void run_moe(const R& experts, const Products& products, const mxfp4::detail::mo
     options.executor.run(static_cast<std::size_t>(tasks), body);
   };
   const auto units = static_cast<std::int64_t>(memory.units.size());
-  const auto expert_of = [&experts](const mxfp4::detail::moe_part& part) -> const auto& {
+  const auto expert_of = [&experts](const moe_part& part) -> decltype(auto) {
     return experts[static_cast<std::size_t>(part.expert.expert)];
   };
   run(units, [&](std::size_t u) { products.load(static_cast<std::int64_t>(u)); });
   run(memory.experts.empty() ? 0 : memory.experts.back().up_tasks, [&](std::size_t i) {
-    const auto part = mxfp4::detail::part_of(memory.experts, &moe_expert::up_tasks, i, rows / tile_rows);
+    const auto part = part_of(memory.experts, &moe_expert::up_tasks, i, rows / tile_rows);
     products.multiply(expert_of(part).gate, part, gate);
     products.multiply(expert_of(part).up, part, up);
     const std::int64_t first = part.first * tile_rows, count = (part.last - part.first) * tile_rows;
@@ -135,7 +59,7 @@ void run_moe(const R& experts, const Products& products, const mxfp4::detail::mo
   });
   run(units, [&](std::size_t u) { products.load_hidden(static_cast<std::int64_t>(u), gate); });
   run(memory.experts.empty() ? 0 : memory.experts.back().down_tasks, [&](std::size_t i) {
-    const auto part = mxfp4::detail::part_of(memory.experts, &moe_expert::down_tasks, i, hidden / tile_rows);
+    const auto part = part_of(memory.experts, &moe_expert::down_tasks, i, hidden / tile_rows);
     products.multiply(expert_of(part).down, part, down);
   });
   run(shape.tokens, [&](std::size_t task) {
@@ -146,30 +70,20 @@ void run_moe(const R& experts, const Products& products, const mxfp4::detail::mo
 }
 
 /// Checks, sorts and runs, with the products of one kind.
-template <class Arch, class Products, class R, class X>
-status moe_with(const R& experts, const X& x, const dense_view<const std::int32_t>& indices,
+template <class Arch, class Products, class Expert, class X>
+status moe_with(std::span<const Expert> experts, const X& x, const dense_view<const std::int32_t>& indices,
                 const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
                 const gemm_options& options) {
-  namespace d = mxfp4::detail;
-  const auto count = static_cast<std::int64_t>(std::ranges::size(experts));
-  if (const status s = d::check_moe(x, indices, weights, y, count); !s.ok()) return s;
-  moe_shape shape{y.rows, indices.cols, count, y.cols, 0};
-  if (y.rows > 0 && indices.cols > 0) {  // I is as the first expert has it
-    const std::int32_t e = indices.row(0)[0];
-    const d::operand gate = d::operand_of(experts[static_cast<std::size_t>(e)].gate, "gate");
-    if (!gate.state.ok()) return d::of_expert(gate.state, e);
-    if (gate.rows % block_size != 0) return {errc::not_blocks, "rows", gate.rows, 0, "gate", e};
-    shape.intermediate = gate.rows;
-  }
-  const std::int64_t need = d::offsets_of(shape).bytes;
-  if (need < 0) return check(shape);
-  if (workspace.bytes() < need) return {errc::buffer_too_small, "bytes", workspace.bytes(), need, "workspace"};
-  d::moe_memory memory = workspace.parts(shape);
-  d::sort_tokens(memory, indices, Products::unit_tokens, [](int tokens) { return Products::width(tokens); });
-  d::count_tasks(memory.experts, shape.hidden, shape.intermediate);
-  if (const status s = d::check_experts(experts, memory, shape, d::data_of(y)); !s.ok()) return s;
-  run_moe<Arch>(experts, Products(x, memory, shape.top_k), memory, shape, weights, y, options);
+  mxfp4::detail::moe_plan plan;
+  const mxfp4::detail::operand in = mxfp4::detail::operand_of(x, "x");
+  if (const status s = plan_moe(experts, in, indices, weights, y, workspace, Products::rule, plan); !s.ok()) return s;
+  run_moe<Arch>(experts, Products(x, plan.memory, plan.shape.top_k), plan, weights, y, options);
   return {};
+}
+
+template <expert_list R>
+[[nodiscard]] std::span<const std::ranges::range_value_t<R>> span_of(const R& experts) noexcept {
+  return {std::ranges::data(experts), static_cast<std::size_t>(std::ranges::size(experts))};
 }
 
 }  // namespace MXFP4_ISA_NS
@@ -198,12 +112,12 @@ status moe(const R& experts, const dense_view<T>& x, const dense_view<const std:
            const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
            const gemm_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
-  using matrix = std::remove_cvref_t<decltype(std::ranges::data(experts)->gate)>;
-  if (x.rows == 1)
-    return kernel::moe_with<Arch, kernel::moe_f32_gemv<Arch, Dialect, T, matrix>>(experts, x, indices, weights, y,
-                                                                                  workspace, options);
-  return kernel::moe_with<Arch, kernel::moe_f32_gemm<Arch, Dialect, T>>(experts, x, indices, weights, y, workspace,
-                                                                        options);
+  using matrix = decltype(std::ranges::range_value_t<R>::gate);
+  const auto call = [&]<class Products>(std::type_identity<Products>) {
+    return kernel::moe_with<Arch, Products>(kernel::span_of(experts), x, indices, weights, y, workspace, options);
+  };
+  if (x.rows == 1) return call(std::type_identity<kernel::moe_f32_gemv<Arch, Dialect, dense_view<T>, matrix>>{});
+  return call(std::type_identity<kernel::moe_f32_gemm<Arch, Dialect, dense_view<T>>>{});
 }
 
 /// The same in int8 (W4A8): x is quantised by the caller (quantize_activations), the hidden activations here, in x's
@@ -217,7 +131,8 @@ template <class Arch = simd::native_arch, expert_list R>
 status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
            const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
            const gemm_options& options = {}) {
-  return kernel::moe_with<Arch, kernel::moe_int8<Arch>>(experts, x, indices, weights, y, workspace, options);
+  return kernel::moe_with<Arch, kernel::moe_int8<Arch>>(kernel::span_of(experts), x, indices, weights, y, workspace,
+                                                        options);
 }
 
 }  // namespace MXFP4_ISA_NS

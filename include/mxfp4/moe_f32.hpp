@@ -35,21 +35,26 @@ template <class Arch, decode_dialect Dialect, block_layout Layout>
   return {w};
 }
 
+/// Calls f with a pointer to row r. Found by X's namespace: dispatch has activations whose type is a value.
+template <class T, class F>
+MXFP4_INLINE void with_row(const dense_view<T>& x, std::int64_t r, F f) noexcept {
+  f(static_cast<const std::remove_const_t<T>*>(x.row(r)));
+}
+
 /// What both have in common: where tokens come from and where units are.
-template <class T>
+template <class X>
 class moe_f32_units {
  public:
-  moe_f32_units(const dense_view<T>& x, const mxfp4::detail::moe_memory& memory, std::int64_t top_k) noexcept
+  moe_f32_units(const X& x, const mxfp4::detail::moe_memory& memory, std::int64_t top_k) noexcept
       : x_(x), memory_(memory), top_k_(top_k) {}
 
  protected:
-  using value = std::remove_const_t<T>;
-
   [[nodiscard]] const mxfp4::detail::moe_unit& unit(std::int64_t u) const noexcept {
     return memory_.units[static_cast<std::size_t>(u)];
   }
-  [[nodiscard]] const value* token(std::int64_t place) const noexcept {
-    return x_.row(memory_.pair_at[static_cast<std::size_t>(place)] / top_k_);
+  template <class F>
+  void with_token(std::int64_t place, F f) const noexcept {
+    with_row(x_, memory_.pair_at[static_cast<std::size_t>(place)] / top_k_, f);
   }
   [[nodiscard]] float* panel(std::int64_t u, std::int64_t cols) const noexcept {
     return reinterpret_cast<float*>(memory_.activations) + unit(u).offset * cols;
@@ -57,32 +62,33 @@ class moe_f32_units {
   [[nodiscard]] std::int64_t cols() const noexcept { return x_.cols; }
 
  private:
-  const dense_view<T>& x_;
+  const X& x_;
   const mxfp4::detail::moe_memory& memory_;
   std::int64_t top_k_;
 };
 
 /// Several tokens.
-template <class Arch, decode_dialect Dialect, class T>
-class moe_f32_gemm : moe_f32_units<T> {
+template <class Arch, decode_dialect Dialect, class X>
+class moe_f32_gemm : moe_f32_units<X> {
   using tile = detail::register_tile<Arch>;
   static_assert(tile::tokens - 1 <= mxfp4::detail::moe_padding);
 
  public:
-  static constexpr int unit_tokens = tile::tokens;
-  [[nodiscard]] static int width(int) noexcept { return unit_tokens; }
+  static constexpr mxfp4::detail::moe_unit_rule rule{tile::tokens, true};
 
-  using moe_f32_units<T>::moe_f32_units;
+  using moe_f32_units<X>::moe_f32_units;
 
   void load(std::int64_t u) const noexcept {
-    widen(u, this->cols(), [this](std::int64_t place) { return this->token(place); });
+    for (int t = 0; t < this->unit(u).tokens; ++t)
+      this->with_token(this->unit(u).first + t, [&](const auto* from) { widen(from, this->cols(), u, t); });
   }
   void load_hidden(std::int64_t u, const dense_view<float>& hidden) const noexcept {
-    widen(u, hidden.cols, [&hidden](std::int64_t place) { return static_cast<const float*>(hidden.row(place)); });
+    for (int t = 0; t < this->unit(u).tokens; ++t)
+      widen(static_cast<const float*>(hidden.row(this->unit(u).first + t)), hidden.cols, u, t);
   }
 
   template <class W>
-  void multiply(const W& w, const mxfp4::detail::moe_part& part, const dense_view<float>& y) const noexcept {
+  void multiply(const W& w, const moe_part& part, const dense_view<float>& y) const noexcept {
     const auto source = f32_source<Arch, Dialect>(f32_weights(w));
     const std::int64_t cols = source.blocks() * block_size;
     const float* const tokens = this->panel(part.expert.first_unit, cols);
@@ -95,34 +101,31 @@ class moe_f32_gemm : moe_f32_units<T> {
   }
 
  private:
-  template <class Row>
-  void widen(std::int64_t u, std::int64_t cols, Row row) const noexcept {
-    for (int t = 0; t < this->unit(u).tokens; ++t) {
-      const auto* const from = row(this->unit(u).first + t);
-      using element = std::remove_cvref_t<decltype(*from)>;
-      detail::widen_tokens<Arch, tile::tokens>(dense_view<const element>{from, 1, cols, cols}, 0, 1, 0, cols,
-                                               this->panel(u, cols) + t);
-    }
+  template <class Element>
+  void widen(const Element* from, std::int64_t cols, std::int64_t u, int token) const noexcept {
+    detail::widen_tokens<Arch, tile::tokens>(dense_view<const Element>{from, 1, cols, cols}, 0, 1, 0, cols,
+                                             this->panel(u, cols) + token);
   }
 };
 
 /// One token: each unit is a copy of it, as W's layout wants to meet it.
-template <class Arch, decode_dialect Dialect, class T, class W>
-class moe_f32_gemv : moe_f32_units<T> {
+template <class Arch, decode_dialect Dialect, class X, class W>
+class moe_f32_gemv : moe_f32_units<X> {
   using weights = decltype(f32_weights(std::declval<const W&>()));  // packed_tiles or a view
 
  public:
-  static constexpr int unit_tokens = 1;
-  [[nodiscard]] static int width(int) noexcept { return 1; }
+  static constexpr mxfp4::detail::moe_unit_rule rule{1, true};
 
-  using moe_f32_units<T>::moe_f32_units;
+  using moe_f32_units<X>::moe_f32_units;
 
-  void load(std::int64_t u) const noexcept { widen(u, this->token(u), this->cols(), weights{}); }
+  void load(std::int64_t u) const noexcept {
+    this->with_token(u, [&](const auto* from) { widen(u, from, this->cols(), weights{}); });
+  }
   void load_hidden(std::int64_t u, const dense_view<float>& hidden) const noexcept {
     widen(u, static_cast<const float*>(hidden.row(u)), hidden.cols, weights{});
   }
 
-  void multiply(const W& w, const mxfp4::detail::moe_part& part, const dense_view<float>& y) const noexcept {
+  void multiply(const W& w, const moe_part& part, const dense_view<float>& y) const noexcept {
     const weights rows = f32_weights(w);
     const std::int64_t cols = columns(rows);
     const std::int64_t top = part.first * tile_rows, bottom = std::min(part.last * tile_rows, rows.rows);

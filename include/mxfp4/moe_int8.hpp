@@ -51,8 +51,7 @@ class unit_groups {
 template <class Arch>
 class moe_int8 {
  public:
-  static constexpr int unit_tokens = token_group;
-  [[nodiscard]] static int width(int tokens) noexcept { return int8_activations::width_of(tokens); }
+  static constexpr mxfp4::detail::moe_unit_rule rule{token_group, false};
 
   moe_int8(const int8_activations& x, const mxfp4::detail::moe_memory& memory, std::int64_t top_k) noexcept
       : x_(x), memory_(memory), top_k_(top_k) {}
@@ -95,7 +94,7 @@ class moe_int8 {
 
   /// Rows of tiles [first, last) of W times an expert's units, into the places of y.
   template <class W>
-  void multiply(const W& w, const mxfp4::detail::moe_part& part, const dense_view<float>& y) const noexcept {
+  void multiply(const W& w, const moe_part& part, const dense_view<float>& y) const noexcept {
     const auto source = int8_source(w);
     const unit_groups x(memory_, x_.scaling(), source.blocks());
     const std::int64_t last_unit = part.expert.last_unit;

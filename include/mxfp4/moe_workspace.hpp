@@ -53,6 +53,15 @@ struct moe_expert {
 /// Widths of an expert's units are so much more than its pairs, at the most: only the last unit is rounded up, to 8.
 inline constexpr std::int64_t moe_padding = 7;
 
+/// How many tokens a unit has, and takes memory for.
+struct moe_unit_rule {
+  int tokens;     ///< at the most
+  bool constant;  ///< every unit takes memory for so many; else as int8_activations rounds up
+  [[nodiscard]] constexpr int width(int count) const noexcept {
+    return constant ? tokens : int8_activations::width_of(count);
+  }
+};
+
 /// The parts of a workspace.
 struct moe_memory {
   std::span<std::int64_t> pair_at, place_of, ends;  ///< ends[e]: places of the experts up to e
@@ -60,6 +69,12 @@ struct moe_memory {
   std::span<moe_unit> units;
   std::uint8_t* activations;
   float* products;
+};
+
+/// What the tasks of a call of moe() have in common (moe_plan.hpp).
+struct moe_plan {
+  moe_shape shape{};
+  moe_memory memory{};
 };
 
 /// Sizes one after the other, each from a cache line on; -1 once something does not fit 63 bits.

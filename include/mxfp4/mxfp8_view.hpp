@@ -59,7 +59,7 @@ using const_mxfp8_view = basic_mxfp8_view<const std::uint8_t>;
 /// Is this view one that may be read and written?
 /// @param argument  its name, for the message.
 template <class Byte>
-constexpr status check(const basic_mxfp8_view<Byte>& v, const char* argument = "") noexcept {
+MXFP4_INLINE constexpr status check(const basic_mxfp8_view<Byte>& v, const char* argument = "") noexcept {
   if (const status s = detail::check_blocks(v.rows, v.cols, argument); !s.ok()) return s;
   if (v.element_stride < v.cols) return {errc::stride_too_small, "element_stride", v.element_stride, v.cols, argument};
   if (v.scale_stride < v.blocks())

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cpu.hpp"
+#include "mxfp4/moe_plan.hpp"
 #include "table.hpp"
 
 namespace mxfp4::dispatch {
@@ -85,6 +86,54 @@ status call(status (*detail::table::*function)(Parameter...), Argument&&... argu
   return (c.chosen()->functions->*function)(std::forward<Argument>(arguments)...);
 }
 
+mxfp4::detail::operand operand_of(const detail::any_input& x) noexcept {
+  const auto as = [&x]<class T>(const T* data) {
+    return mxfp4::detail::operand_of(dense_view<const T>{data, x.rows, x.cols, x.stride}, "x");
+  };
+  switch (x.type) {
+    case detail::element::f32:
+      return as(static_cast<const float*>(x.data));
+    case detail::element::bf16:
+      return as(static_cast<const bf16*>(x.data));
+    case detail::element::f16:
+      return as(static_cast<const f16*>(x.data));
+    case detail::element::e4m3:
+      return as(static_cast<const e4m3*>(x.data));
+  }
+  return {};
+}
+
+/// Checks and sorts for the units, so that none has that code.
+template <class Experts, class X>
+status moe(void (*detail::table::*run)(const Experts&, const X&, const detail::moe_plan&, const detail::moe_call&),
+           const Experts& experts, const X& x, const mxfp4::detail::operand& in, detail::moe_unit_rule rule,
+           const detail::moe_call& call) {
+  detail::moe_plan plan;
+  if (const status s = kernel::plan_moe(experts, in, call.indices, call.weights, call.y, call.workspace, rule, plan);
+      !s.ok())
+    return s;
+  (chosen().chosen()->functions->*run)(experts, x, plan, call);
+  return {};
+}
+
+template <class Experts>
+status moe_f32(void (*detail::table::*run)(const Experts&, const detail::any_input&, const detail::moe_plan&,
+                                           const detail::moe_call&),
+               const Experts& experts, const detail::any_input& x, const detail::moe_call& call) {
+  const choice& c = chosen();
+  if (c.chosen() == nullptr) return c.why_not();
+  const detail::moe_unit_rule rule = x.rows == 1 ? detail::moe_unit_rule{1, true} : c.chosen()->functions->f32_tokens;
+  return moe(run, experts, x, operand_of(x), rule, call);
+}
+
+template <class Experts>
+status moe_int8(void (*detail::table::*run)(const Experts&, const int8_activations&, const detail::moe_plan&,
+                                            const detail::moe_call&),
+                const Experts& experts, const int8_activations& x, const detail::moe_call& call) {
+  if (chosen().chosen() == nullptr) return chosen().why_not();
+  return moe(run, experts, x, mxfp4::detail::operand_of(x, "x"), {token_group, false}, call);
+}
+
 }  // namespace
 
 result<const char*> isa() noexcept {
@@ -98,6 +147,12 @@ std::span<const char* const> available_isas() noexcept { return chosen().names()
 status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options) {
   return call(&detail::table::gemm_int8_packed, w, x, y, options);
+}
+
+status route_topk_sigmoid(const dense_view<const float>& logits, const float* bias,
+                          const dense_view<std::int32_t>& indices, const dense_view<float>& weights,
+                          const route_options& options) {
+  return call(&detail::table::route_topk_sigmoid, logits, bias, indices, weights, options);
 }
 
 namespace detail {
@@ -143,6 +198,34 @@ status gemm(const packed_tiles& w, const any_input& x, const dense_view<float>& 
 
 status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options) {
   return call(&table::gemm_int8, w, x, y, options);
+}
+
+status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling, executor_ref with) {
+  return call(&table::quantize_mxfp8, x, out, scaling, with);
+}
+
+status gemm(const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options) {
+  return call(&table::gemm_mxfp8, w, x, y, options);
+}
+
+status gemm(const packed_tiles& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options) {
+  return call(&table::gemm_mxfp8_packed, w, x, y, options);
+}
+
+status moe(const packed_experts& experts, const any_input& x, const moe_call& call) {
+  return moe_f32(&table::moe_f32_packed, experts, x, call);
+}
+
+status moe(const view_experts& experts, const any_input& x, const moe_call& call) {
+  return moe_f32(&table::moe_f32, experts, x, call);
+}
+
+status moe(const packed_experts& experts, const int8_activations& x, const moe_call& call) {
+  return moe_int8(&table::moe_int8_packed, experts, x, call);
+}
+
+status moe(const view_experts& experts, const int8_activations& x, const moe_call& call) {
+  return moe_int8(&table::moe_int8, experts, x, call);
 }
 
 }  // namespace detail

@@ -31,13 +31,34 @@ static_assert(
 #include "mxfp4/kernel/quantize.hpp"
 #include "mxfp4/kernel/quantize_fp8.hpp"
 #include "mxfp4/linalg.hpp"
+#include "mxfp4/moe.hpp"
 #include "table.hpp"
 
 namespace mxfp4::dispatch {
+
+namespace detail {
+/// Calls f with a pointer to row r of x, in its type: moe_f32.hpp finds this by x's namespace.
+template <class F>
+MXFP4_INLINE void with_row(const any_input& x, std::int64_t r, F f) noexcept {
+  const auto row = [&]<class T>() { return static_cast<const T*>(x.data) + r * x.stride; };
+  switch (x.type) {
+    case element::f32:
+      return f(row.template operator()<float>());
+    case element::bf16:
+      return f(row.template operator()<bf16>());
+    case element::f16:
+      return f(row.template operator()<f16>());
+    case element::e4m3:
+      return f(row.template operator()<e4m3>());
+  }
+}
+}  // namespace detail
+
 namespace unit {
 namespace {
 
 using detail::any_dense, detail::any_input, detail::any_mx, detail::any_output, detail::any_weights;
+using detail::moe_call, detail::moe_plan, detail::packed_experts, detail::view_experts;
 
 /// Calls f with the view that w stands for.
 template <class Byte, class F>
@@ -161,6 +182,59 @@ status gemm_int8_packed(const packed_matrix& w, const int8_activations& x, const
   return mxfp4::gemm(w, x, y, options);
 }
 
+status quantize_mxfp8(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling, executor_ref with) {
+  return with_elements<float, bf16, f16>(
+      x, [&](const auto& from) { return mxfp4::quantize_activations(from, out, scaling, with); });
+}
+
+status gemm_mxfp8(const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y,
+                  const gemm_options& options) {
+  return with_view(w, [&](const auto& weights) { return mxfp4::gemm(weights, x, y, options); });
+}
+
+status gemm_mxfp8_packed(const packed_tiles& w, const const_mxfp8_view& x, const dense_view<float>& y,
+                         const gemm_options& options) {
+  return mxfp4::gemm(w, x, y, options);
+}
+
+using several_tokens = kernel::moe_f32_gemm<simd::native_arch, dialect::ocp, any_input>;
+
+template <class Products, class Experts, class X>
+void run_moe(const Experts& experts, const X& x, const moe_plan& plan, const moe_call& call) {
+  kernel::run_moe<simd::native_arch>(experts, Products(x, plan.memory, plan.shape.top_k), plan, call.weights, call.y,
+                                     call.options);
+}
+
+template <class Matrix, class Experts>
+void moe_f32_of(const Experts& experts, const any_input& x, const moe_plan& plan, const moe_call& call) {
+  using one_token = kernel::moe_f32_gemv<simd::native_arch, dialect::ocp, any_input, Matrix>;
+  if (x.rows == 1) run_moe<one_token>(experts, x, plan, call);
+  else run_moe<several_tokens>(experts, x, plan, call);
+}
+
+void moe_f32(const view_experts& experts, const any_input& x, const moe_plan& plan, const moe_call& call) {
+  moe_f32_of<const_mx_view<>>(experts, x, plan, call);
+}
+
+void moe_f32_packed(const packed_experts& experts, const any_input& x, const moe_plan& plan, const moe_call& call) {
+  moe_f32_of<packed_matrix>(experts, x, plan, call);
+}
+
+void moe_int8(const view_experts& experts, const int8_activations& x, const moe_plan& plan, const moe_call& call) {
+  run_moe<kernel::moe_int8<simd::native_arch>>(experts, x, plan, call);
+}
+
+void moe_int8_packed(const packed_experts& experts, const int8_activations& x, const moe_plan& plan,
+                     const moe_call& call) {
+  run_moe<kernel::moe_int8<simd::native_arch>>(experts, x, plan, call);
+}
+
+status route_topk_sigmoid(const dense_view<const float>& logits, const float* bias,
+                          const dense_view<std::int32_t>& indices, const dense_view<float>& weights,
+                          const route_options& options) {
+  return mxfp4::route_topk_sigmoid(logits, bias, indices, weights, options);
+}
+
 }  // namespace
 }  // namespace unit
 
@@ -174,6 +248,15 @@ constinit const detail::table detail::MXFP4_DISPATCH_JOIN(table_, MXFP4_DISPATCH
     .gemm_f32_packed = unit::gemm_f32_packed,
     .gemm_int8 = unit::gemm_int8,
     .gemm_int8_packed = unit::gemm_int8_packed,
+    .quantize_mxfp8 = unit::quantize_mxfp8,
+    .gemm_mxfp8 = unit::gemm_mxfp8,
+    .gemm_mxfp8_packed = unit::gemm_mxfp8_packed,
+    .moe_f32 = unit::moe_f32,
+    .moe_f32_packed = unit::moe_f32_packed,
+    .moe_int8 = unit::moe_int8,
+    .moe_int8_packed = unit::moe_int8_packed,
+    .f32_tokens = unit::several_tokens::rule,
+    .route_topk_sigmoid = unit::route_topk_sigmoid,
 };
 
 }  // namespace mxfp4::dispatch

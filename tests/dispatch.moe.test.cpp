@@ -1,0 +1,213 @@
+// tests/dispatch.moe.test.cpp -- dispatch::moe in int8 and the router: the definition's bits on every instruction set.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Compiled for any CPU and run once for each value of MXFP4_ISA (dispatch.cmake); dispatch.f32.test.cpp has moe in f32.
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "mxfp4/dispatch.hpp"
+#include "support/moe.hpp"
+
+namespace {
+
+using namespace mxfp4;
+using namespace mxfp4::test;
+
+#define SKIP_WITHOUT_ISA() \
+  if (!dispatch::isa()) SKIP("MXFP4_ISA names an instruction set that is not there")
+
+struct backward_executor {
+  std::size_t rounds = 0;
+  void run(std::size_t count, task_ref body) {
+    ++rounds;
+    for (std::size_t i = count; i-- > 0;) body(i);
+  }
+};
+
+std::string say(const status& s) { return std::string(message(s).view()); }
+
+tokens random_tokens(std::int64_t m, std::int64_t k, splitmix& random) {
+  return tokens(m, k, 5).fill([&random](std::int64_t, std::int64_t) { return random.with_exponent(118, 127); });
+}
+
+template <class Layout>
+std::vector<expert<packed_matrix>> packed(expert_memory<Layout>& memory) {
+  std::vector<expert<packed_matrix>> all;
+  for (auto& e : memory.experts)
+    all.push_back({*dispatch::pack(e.gate.view()), *dispatch::pack(e.up.view()), *dispatch::pack(e.down.view())});
+  return all;
+}
+
+template <class Layout>
+std::vector<expert<mx_view<Layout>>> mutable_views(expert_memory<Layout>& memory) {
+  std::vector<expert<mx_view<Layout>>> all;
+  for (auto& e : memory.experts) all.push_back({e.gate.view(), e.up.view(), e.down.view()});
+  return all;
+}
+
+/// The int8 moe of experts in `Layout` against the definition, a token at a time.
+template <class Layout>
+void check_int8(std::int64_t m, std::int64_t k, int8_scaling scaling) {
+  CAPTURE(Layout::name, m, k, static_cast<int>(scaling));
+  splitmix random(static_cast<std::uint64_t>(m * 8 + k));
+  expert_memory<Layout> memory(5, 96, 64, random);
+  routing r(m, k, 5, random);
+  if (m == 40) std::ranges::fill(r.indices, 3);  // several units of one expert
+  const tokens x = random_tokens(m, 96, random);
+  const result<int8_activations> a = dispatch::quantize_activations(x.view(), scaling);
+  REQUIRE(a);
+  moe_workspace workspace = *moe_workspace::create(memory.shape(m, k));
+  output expected(m, 96);
+  reference_moe(memory, x, scaling, r, expected.view());
+  const auto check_of = [&](const auto& experts) {
+    output y(m, 96);
+    backward_executor backward;
+    const gemm_options options{false, backward};
+    REQUIRE(dispatch::moe(experts, *a, r.expert_view(), r.weight_view(), y.view(), workspace, options).ok());
+    CHECK(same_bits(y.data, expected.data));
+    CHECK(backward.rounds == 5);
+  };
+  check_of(packed(memory));
+  check_of(mutable_views(memory));
+  if constexpr (!Layout::interleaved) check_of(memory.views());
+  output y = expected;
+  REQUIRE(dispatch::moe(packed(memory), *a, r.expert_view(), r.weight_view(), y.view(), workspace, {true, {}}).ok());
+  reference_moe(memory, x, scaling, r, expected.view(), true);
+  CHECK(same_bits(y.data, expected.data));
+}
+
+}  // namespace
+
+TEST_CASE("dispatch::moe in int8: the definition's bits", "[dispatch][moe]") {
+  SKIP_WITHOUT_ISA();
+  for (const auto& [m, k] : {std::pair{1, 1}, {1, 5}, {2, 3}, {7, 2}, {40, 1}})
+    check_int8<layout::compressed_tensors>(m, k, int8_scaling::e8m0);
+  check_int8<layout::compressed_tensors>(7, 2, int8_scaling::row);
+  check_int8<layout::gpt_oss>(7, 2, int8_scaling::e8m0);
+}
+
+TEST_CASE("dispatch::moe: NaN stays with its token, which experts without tokens do not see", "[dispatch][moe]") {
+  SKIP_WITHOUT_ISA();
+  splitmix random(5);
+  expert_memory<layout::compressed_tensors> memory(3, 64, 32, random);
+  auto views = memory.views();
+  views[1] = {};  // nobody's: may be anything
+  routing r(3, 1, 3, random);
+  r.indices = {0, 2, 0};
+  tokens x = tokens(3, 64).fill([](std::int64_t, std::int64_t) { return 1.0f; });
+  x.at(1, 40) = std::numeric_limits<float>::quiet_NaN();
+  const result<int8_activations> a = dispatch::quantize_activations(x.view(), int8_scaling::e8m0);
+  moe_workspace workspace = *moe_workspace::create(memory.shape(3, 1));
+  output f32(3, 64), int8(3, 64);
+  REQUIRE(dispatch::moe(views, x.view(), r.expert_view(), r.weight_view(), f32.view(), workspace).ok());
+  REQUIRE(dispatch::moe(views, *a, r.expert_view(), r.weight_view(), int8.view(), workspace).ok());
+  for (std::int64_t n = 0; n < 64; ++n) {
+    REQUIRE((std::isfinite(f32.at(0, n)) && std::isfinite(f32.at(2, n)) && std::isnan(f32.at(1, n))));
+    REQUIRE((std::isfinite(int8.at(0, n)) && std::isfinite(int8.at(2, n)) && std::isnan(int8.at(1, n))));
+  }
+}
+
+TEST_CASE("dispatch::moe: bad arguments", "[dispatch][moe][bad_input]") {
+  SKIP_WITHOUT_ISA();
+  splitmix random(6);
+  const std::int64_t m = 4, k = 2, h = 64, i = 32;
+  expert_memory<layout::compressed_tensors> memory(3, h, i, random);
+  auto views = memory.views();
+  const auto tiles = packed(memory);
+  routing r(m, k, 3, random);
+  r.indices = {0, 2, 2, 0, 0, 2, 0, 2};
+  tokens x = tokens(m, h).fill([](std::int64_t, std::int64_t) { return 1.0f; });
+  const std::vector<e4m3> narrow(static_cast<std::size_t>(m * h));
+  const dense_view<const e4m3> fp8{narrow.data(), m, h, h};
+  const result<int8_activations> a = dispatch::quantize_activations(x.view(), int8_scaling::e8m0);
+  output y(m, h);
+  moe_workspace workspace = *moe_workspace::create(memory.shape(m, k));
+  const auto all = [&](const char* sentence) {
+    const auto run = [&](const auto& experts, const auto& in) {
+      return say(dispatch::moe(experts, in, r.expert_view(), r.weight_view(), y.view(), workspace));
+    };
+    CHECK(run(views, x.view()) == sentence);
+    CHECK(run(views, *a) == sentence);
+    CHECK(run(tiles, fp8) == sentence);
+    CHECK(run(tiles, *a) == sentence);
+  };
+  r.indices[5] = 3;
+  all("indices (row 2, column 1) is 3, expected 0 to 2");
+  r.indices[5] = -1;
+  all("indices (row 2, column 1) is -1, expected 0 to 2");
+  r.indices[5] = 0;
+  r.rows = 3;
+  all("indices.rows is 3, expected 4");
+  r.rows = m;
+  moe_workspace none;
+  std::swap(none, workspace);
+  all(("workspace.bytes holds 0, expected at least " + std::to_string(none.bytes()) + ": pass a larger buffer")
+          .c_str());
+  std::swap(none, workspace);
+
+  views[2].down.cols = 0;
+  const auto of_views = [&](dense_view<const float> in) {
+    return say(dispatch::moe(views, in, r.expert_view(), r.weight_view(), y.view(), workspace));
+  };
+  CHECK(of_views(x.view()) == "down.cols (number 2) is 0, expected 32");
+  views[2].down.cols = i;
+  CHECK(of_views({nullptr, m, h, h}) == "x.data is null, expected memory for 256 elements");
+  CHECK(of_views({x.data.data(), m, h, h - 1}) == "x.stride is 63, expected at least 64, the length of a row");
+  CHECK(of_views({x.data.data(), m, 48, h}) ==
+        "x.cols is 48, expected a multiple of 32: pad the rows, or leave this tensor as it is");
+  CHECK(of_views({y.data.data(), m, h, h}) == "y overlaps an input: pass separate memory");
+  const std::vector<expert<packed_matrix>> nobody;
+  CHECK(say(dispatch::moe(nobody, *a, r.expert_view(), r.weight_view(), y.view(), workspace)) ==
+        "indices (row 0, column 0) is 0, expected 0 to -1");
+  for (const float v : y.data) REQUIRE(v == -7.0f);
+
+  struct broken {
+    void run(std::size_t, task_ref) const { throw std::runtime_error("no threads"); }
+  } executor;
+  CHECK_THROWS_AS(
+      static_cast<void>(
+          dispatch::moe(tiles, *a, r.expert_view(), r.weight_view(), y.view(), workspace, {false, executor}).ok()),
+      std::runtime_error);
+}
+
+TEST_CASE("dispatch::route_topk_sigmoid: the bits of plain C++", "[dispatch][router]") {
+  SKIP_WITHOUT_ISA();
+  constexpr std::int64_t m = 37, e = 256, k = 8;
+  splitmix random(7);
+  tokens logits = tokens(m, e, 3).fill(
+      [&](std::int64_t, std::int64_t) { return static_cast<float>(random.in(-4096, 4096)) * 0x1p-9f; });
+  logits.at(3, 17) = -std::numeric_limits<float>::infinity();
+  logits.at(4, 18) = 90.0f;
+  for (std::int64_t n = 0; n < e; ++n) logits.at(5, n) = -200.0f;  // all of them are 0
+  std::vector<float> bias(e);
+  for (float& b : bias) b = static_cast<float>(random.in(-64, 64)) * 0x1p-8f;
+  for (const float* const choice : {static_cast<const float*>(nullptr), static_cast<const float*>(bias.data())})
+    for (const bool renormalize : {true, false}) {
+      std::vector<std::int32_t> expected(m * k, -1), got = expected;
+      std::vector<float> expected_weights(m * k), weights = expected_weights;
+      backward_executor backward;
+      const route_options options{renormalize, 2.5f, backward};
+      REQUIRE(route_topk_sigmoid(logits.view(), choice, {expected.data(), m, k, k}, {expected_weights.data(), m, k, k},
+                                 options)
+                  .ok());
+      REQUIRE(
+          dispatch::route_topk_sigmoid(logits.view(), choice, {got.data(), m, k, k}, {weights.data(), m, k, k}, options)
+              .ok());
+      CHECK(got == expected);
+      CHECK(same_bits(weights, expected_weights));
+      CHECK(backward.rounds == 2);
+    }
+  std::vector<std::int32_t> indices(m * k, -1);
+  std::vector<float> weights(m * k, -7.0f);
+  bias[3] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(say(dispatch::route_topk_sigmoid(logits.view(), bias.data(), {indices.data(), m, k, k},
+                                         {weights.data(), m, k, k})) ==
+        "bias (number 3) is NaN, expected a number: repair the input");
+  CHECK(std::ranges::all_of(indices, [](std::int32_t v) { return v == -1; }));
+  CHECK(std::ranges::all_of(weights, [](float v) { return v == -7.0f; }));
+}
