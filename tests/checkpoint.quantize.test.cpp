@@ -1,5 +1,10 @@
 // tests/checkpoint.quantize.test.cpp -- mxfp4 quantize DIR OUT: every kind of tensor, the files, the report.
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <stdlib.h>  // posix_openpt, ptsname
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
@@ -289,6 +294,35 @@ TEST_CASE("checkpoint: the same bytes for any number of threads, and twice is on
   CHECK(again.back()["kept"] == 2);
   CHECK(again.back()["written"] == 0);
   CHECK(differences(one, tree(folder / "one")) == strings{});
+}
+
+TEST_CASE("checkpoint: progress on a terminal, and only there", "[checkpoint]") {
+  const model m;
+  const scratch_folder folder;
+  const std::string in = m.write(folder / "in"), out = folder / "out";
+  const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+  if (terminal < 0 || grantpt(terminal) != 0 || unlockpt(terminal) != 0) SKIP("no pseudo-terminal here");
+  const int side = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  REQUIRE(side >= 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
+    dup2(side, STDERR_FILENO);
+    execl(MXFP4_PROGRAM, "mxfp4", "quantize", in.c_str(), out.c_str(), nullptr);
+    _exit(127);
+  }
+  close(side);
+  std::string shown;
+  char buffer[4096];
+  for (ssize_t n = 0; (n = read(terminal, buffer, sizeof buffer)) > 0;)
+    shown.append(buffer, static_cast<std::size_t>(n));
+  close(terminal);
+  int state = 0;
+  REQUIRE(waitpid(child, &state, 0) == child);
+  CHECK(WEXITSTATUS(state) == 0);
+  CHECK_THAT(shown, ContainsSubstring(" % ") && ContainsSubstring(" of ") && ContainsSubstring("B/s  ") &&
+                        ContainsSubstring(" left") && ContainsSubstring("relative error 0."));
+  CHECK(shown.ends_with("\r\x1b[K"));  // nothing stays
 }
 
 TEST_CASE("checkpoint: a single file is cut into shards", "[checkpoint]") {

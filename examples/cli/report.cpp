@@ -122,7 +122,7 @@ progress_line::~progress_line() {
 
 void progress_line::update(std::uint64_t done, std::uint64_t total, const std::string& note) {
   const auto now = std::chrono::steady_clock::now();
-  if (!terminal_ || now < next_) return;
+  if (!terminal_ || (now < next_ && done < total)) return;
   next_ = now + std::chrono::milliseconds(100);
   shown_ = true;
   const double seconds = std::chrono::duration<double>(now - begin_).count();

@@ -5,8 +5,8 @@
 //   or F8_E4M3 + X.weight_scale_inv F32           -->   X.weight_scale   U8 [rows, cols / 32]    E8M0
 //      [ceil(rows / 128), ceil(cols / 128)]
 //
-// Everything else is copied byte for byte, and listed with the reason. A slab of slab_weights is in memory at a time, and
-// the block scales of one FP8 tensor (a 4096th of its size).
+// Everything else is copied byte for byte, and listed with the reason. A few slabs are in memory at a time: quantize_shard.hpp
+// says how many; quantize_checkpoint.hpp does whole directories.
 #pragma once
 
 #include <cstdint>
