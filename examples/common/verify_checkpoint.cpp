@@ -195,7 +195,8 @@ verify_report verify_checkpoint(const std::string& directory, const verify_optio
   try {
     v.config = in.config();
     const std::string report = in.directory() + "/" + report_file_name;
-    if (std::filesystem::exists(report)) v.report = read_json<ordered_json>(report);
+    std::error_code ignored;
+    if (std::filesystem::exists(report, ignored)) v.report = read_json<ordered_json>(report);
   } catch (const file_error& e) {
     v.error("files", "", e.what());
   }

@@ -14,6 +14,7 @@
 
 #include "common/checkpoint.hpp"
 #include "common/checkpoint_reader.hpp"
+#include "common/hash.hpp"
 #include "common/tensor_io.hpp"
 #include "generate/exact_normal.hpp"
 
@@ -26,12 +27,6 @@ using nlohmann::ordered_json;
 
 constexpr double sigma = 0.02;
 constexpr double e4m3_largest = 448;
-
-[[nodiscard]] std::uint64_t fnv1a(std::string_view text) noexcept {
-  std::uint64_t hash = 0xCBF29CE484222325u;
-  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3u;
-  return hash;
-}
 
 /// Normal numbers are drawn once, and then drawn from: a tensor costs a random word for four elements.
 class samples {
