@@ -34,10 +34,10 @@ std::string two_blocks(const scratch_folder& folder, char second_scale = 124) {
   // Low nibble first: 6 -6 1 1 1 ... and then 0.5 0.5 ...
   const std::string codes = "\xF7" + std::string(15, '\x22') + std::string(16, '\x11');
   const std::string scales = {char(128), second_scale};
-  const std::string header =
-      R"({"a.w_packed":{"dtype":"U8","shape":[2,16],"data_offsets":[0,32]},)"
-      R"("a.w_scale":{"dtype":"U8","shape":[2,1],"data_offsets":[32,34]},)"
-      R"("b":{"dtype":"F32","shape":[4],"data_offsets":[34,50]},"n":{"dtype":"I64","shape":[1],"data_offsets":[50,58]}})";
+  const std::string header = R"({"a.w_packed":{"dtype":"U8","shape":[2,16],"data_offsets":[0,32]},)"
+                             R"("a.w_scale":{"dtype":"U8","shape":[2,1],"data_offsets":[32,34]},)"
+                             R"("b":{"dtype":"F32","shape":[4],"data_offsets":[34,50]},)"
+                             R"("n":{"dtype":"I64","shape":[1],"data_offsets":[50,58]}})";
   const std::vector<float> b = {3.0f, -4.0f, 0.0f, INFINITY};
   return write_text(folder / "x.safetensors",
                     safetensors_text(header, codes + scales + bytes_of(b) + std::string(8, '1')));

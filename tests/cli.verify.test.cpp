@@ -1,187 +1,18 @@
 // tests/cli.verify.test.cpp -- mxfp4 verify: nothing to say of what quantize writes, and each finding provoked once.
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
-#include <filesystem>
 #include <functional>
-#include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "cli.support.hpp"
-#include "common/safetensors_reader.hpp"
-#include "common/safetensors_writer.hpp"
+#include "cli.verify.support.hpp"
 #include "mxfp4/recipe_id.hpp"
 
 namespace {
 
 using namespace mxfp4::test;
-using namespace mxfp4::tools;
 using Catch::Matchers::ContainsSubstring;
-using nlohmann::ordered_json;
-using strings = std::vector<std::string>;
-namespace fs = std::filesystem;
-
-constexpr const char* index_name = "model.safetensors.index.json";
-const std::string expert = "model.layers.1.block_sparse_moe.experts.1.";
-
-struct tensor {
-  tensor_info info;
-  std::string data;
-};
-using tensors = std::vector<tensor>;
-
-/// A source, and what quantize makes of it; made once.
-class model {
- public:
-  static const model& get() {
-    static const model only;
-    return only;
-  }
-  std::string source() const { return folder_ / "source"; }
-
-  /// A copy of the result in `folder`, quantised with these options.
-  std::string copy(const scratch_folder& folder, const strings& options = {}) const {
-    const std::string out = folder / "m";
-    if (options.empty()) {
-      fs::copy(folder_ / "result", out, fs::copy_options::recursive);
-    } else {
-      strings line = {MXFP4_PROGRAM, "quantize", source(), out};
-      line.insert(line.end(), options.begin(), options.end());
-      const outcome o = run(line);
-      CAPTURE(o.err);
-      REQUIRE(o.code == 0);
-    }
-    return out;
-  }
-
- private:
-  model() {
-    REQUIRE(run({MXFP4_GENERATE, "--checkpoint", source()}).code == 0);
-    REQUIRE(run({MXFP4_PROGRAM, "quantize", source(), folder_ / "result"}).code == 0);
-  }
-  scratch_folder folder_;
-};
-
-void edit_json(const std::string& path, const std::function<void(ordered_json&)>& change) {
-  ordered_json json = ordered_json::parse(read_text(path));
-  change(json);
-  write_text(path, json.dump(2));
-}
-
-ordered_json& group(ordered_json& config, const char* name = "group_0") {
-  return config["quantization_config"]["config_groups"][name];
-}
-
-std::string shard_of(const std::string& dir, const std::string& name) {
-  return ordered_json::parse(read_text(dir + "/" + index_name))["weight_map"].value(name, "");
-}
-
-/// Rewrites the shard that holds `name`, and the index with it.
-void edit_shard(const std::string& dir, const std::string& name, const std::function<void(tensors&)>& change,
-                bool drop_metadata = false) {
-  const std::string file = shard_of(dir, name), path = dir + "/" + file;
-  REQUIRE(!file.empty());
-  tensors all;
-  std::optional<metadata> extra;
-  {
-    const safetensors_reader in(path);
-    extra = in.header().extra;
-    for (const tensor_info& t : in.header().tensors) {
-      all.push_back({t, std::string(t.bytes(), '\0')});
-      in.read(t, 0, std::as_writable_bytes(std::span(all.back().data)));
-    }
-  }
-  const auto bytes = [&] {
-    std::int64_t sum = 0;
-    for (const tensor& t : all) sum += std::ssize(t.data);
-    return sum;
-  };
-  const std::int64_t before = bytes();
-  const tensors old = all;
-  change(all);
-  std::vector<tensor_info> infos;
-  for (const tensor& t : all) infos.push_back(t.info);
-  if (drop_metadata) extra.reset();
-  safetensors_writer out(path, infos, extra);
-  for (const tensor& t : all) out.append(t.info.name, std::as_bytes(std::span(t.data)));
-  out.commit();
-  edit_json(dir + "/" + index_name, [&](ordered_json& index) {
-    for (const tensor& t : old) index["weight_map"].erase(t.info.name);
-    for (const tensor& t : all) index["weight_map"][t.info.name] = file;
-    index["metadata"]["total_size"] = index["metadata"]["total_size"].get<std::int64_t>() + bytes() - before;
-  });
-}
-
-tensor& find(tensors& all, const std::string& name) {
-  for (tensor& t : all)
-    if (t.info.name == name) return t;
-  throw std::runtime_error("no tensor " + name);
-}
-
-void edit_tensor(const std::string& dir, const std::string& name, const std::function<void(tensor&)>& change) {
-  edit_shard(dir, name, [&](tensors& all) { change(find(all, name)); });
-}
-
-void edit_bytes(const std::string& dir, const std::string& name, const std::function<void(std::string&)>& change) {
-  edit_tensor(dir, name, [&](tensor& t) { change(t.data); });
-}
-
-void rename_tensor(const std::string& dir, const std::string& name, const std::string& to) {
-  edit_tensor(dir, name, [&](tensor& t) { t.info.name = to; });
-}
-
-void drop(const std::string& dir, const std::string& name) {
-  edit_shard(dir, name,
-             [&](tensors& all) { std::erase_if(all, [&](const tensor& t) { return t.info.name == name; }); });
-}
-
-void add(const std::string& dir, const std::string& beside, const std::string& name, dtype type,
-         std::vector<std::int64_t> shape) {
-  edit_shard(dir, beside, [&](tensors& all) {
-    const std::uint64_t bytes = tensor_bytes(type, shape, name);
-    all.push_back({{name, type, shape}, std::string(bytes, '\0')});
-  });
-}
-
-struct verdict {
-  int code;
-  ordered_json report;
-  std::string err;
-};
-
-verdict verify(const std::string& dir, strings options = {}) {
-  options.insert(options.begin(), {MXFP4_PROGRAM, "verify", "--json", dir});
-  const outcome o = run(options);
-  CAPTURE(o.err, o.out);
-  REQUIRE((o.code == 0 || o.code == 1));
-  return {o.code, ordered_json::parse(o.out), o.err};
-}
-
-/// A finding that is expected, and whether it has to be the only one.
-struct expectation {
-  const char* level;
-  const char* check;
-  std::string where, what;
-  bool alone = true;
-};
-
-void expect(const std::string& dir, const strings& options, const expectation& e) {
-  const verdict v = verify(dir, options);
-  CAPTURE(e.check, e.where, e.what, v.report["findings"].dump(1));
-  bool found = false;
-  for (const ordered_json& f : v.report["findings"])
-    found = found || (f["level"] == e.level && f["check"] == e.check &&
-                      f["where"].get<std::string>().find(e.where) != std::string::npos &&
-                      f["what"].get<std::string>().find(e.what) != std::string::npos);
-  CHECK(found);
-  if (e.alone) CHECK(v.report["findings"].size() == 1);
-  CHECK(v.code == (v.report["errors"] == 0 ? 0 : 1));
-  if (std::string(e.level) == "error") CHECK(v.code == 1);
-  CHECK((v.code == 0) == v.err.empty());
-}
 
 struct row {
   expectation expected;

@@ -1,4 +1,4 @@
-// tests/generate.checkpoint.test.cpp -- mxfp4_generate --checkpoint: a MiniMax-M2 in small, hard to read, always the same.
+// tests/generate.checkpoint.test.cpp -- mxfp4_generate --checkpoint: a MiniMax-M2 in small, always the same.
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>

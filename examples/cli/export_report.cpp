@@ -1,4 +1,4 @@
-// examples/cli/export_report.cpp -- mxfp4 report: the report of a quantised checkpoint as CSV, for plots and spreadsheets.
+// examples/cli/export_report.cpp -- mxfp4 report: the errors of a quantised checkpoint as CSV.
 // SPDX-License-Identifier: Apache-2.0
 #include <filesystem>
 #include <span>

@@ -1,4 +1,4 @@
-// examples/cli/plan.cpp -- mxfp4 plan: what quantising a checkpoint would make of it, from headers or config.json alone.
+// examples/cli/plan.cpp -- mxfp4 plan: what would become of a checkpoint, from its headers or config.json alone.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdio>
 #include <filesystem>

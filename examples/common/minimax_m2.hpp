@@ -11,8 +11,8 @@
 //     .block_sparse_moe.gate.weight, .e_score_correction_bias      F32 [E, H] [E]
 //     .block_sparse_moe.experts.<e>.{w1,w2,w3}.weight              F8_E4M3 [I, H] [H, I] [I, H]
 //
-// and X_scale_inv F32 [ceil(rows / 128), ceil(cols / 128)] for each X of F8_E4M3. Without a quantization_config these are
-// BF16. The config advertises layers for multi-token prediction; no published checkpoint holds any.
+// and X_scale_inv F32 [ceil(rows / 128), ceil(cols / 128)] for each X of F8_E4M3. Without a quantization_config these
+// are BF16. The config advertises layers for multi-token prediction; no published checkpoint holds any.
 // Source: transformers models/minimax_m2, vLLM model_executor/models/minimax_m2.py, the headers of MiniMax-M2.7.
 #pragma once
 

@@ -93,8 +93,8 @@ constexpr const char* written_by = "0.18.0";  // the compressed-tensors whose na
   return entries;
 }
 
-/// The targets' names after vLLM has fused them: q_proj, k_proj, v_proj into qkv_proj, gate_proj, up_proj into gate_up_proj
-/// (not those of experts).
+/// The targets' names after vLLM has fused them: q_proj, k_proj, v_proj into qkv_proj, gate_proj, up_proj into
+/// gate_up_proj (not those of experts).
 void add_fused(strings& entries) {
   const strings given = entries;
   for (const auto& [first, fused] : {std::pair{"q_proj", "qkv_proj"}, std::pair{"gate_proj", "gate_up_proj"}})

@@ -7,15 +7,15 @@
 //     "ignore": ["lm_head", "re:.*\\.q_proj$", ..., "re:.*\\.gate$"], ...}
 //
 // A module takes the scheme of the group with a target that fits it: its exact name before a "re:" pattern, a pattern
-// before its class; what fits `ignore` takes none. Patterns are Python's, matched from the start and open at the end. So:
+// before its class; what fits `ignore` takes none. Patterns are Python's, matched from the start, open at the end. So:
 //   - targets ["Linear"]: vLLM asks for the experts of a layer as "<layer>.mlp.experts.0.gate_proj", whatever they are
 //     called in the file; a pattern for w1, w2, w3 would leave them out.
 //   - every pattern of ignore ends in '$': "re:.*\\.gate" would fit gate_proj, and an "mlp" would fit vLLM's experts.
-//   - ignore names all linear layers that are left, the router's gate among them, for both are of class Linear to someone.
-//   - of FP8 layers vLLM asks for "qkv_proj" by pattern and class before it tries q_proj, k_proj, v_proj: the fused name
-//     is a target too, or it would take the class's scheme, MXFP4.
-// Source: compressed-tensors quantization/{quant_config,quant_args,quant_scheme}.py and utils/match.py, presets MXFP4A16
-// and FP8_BLOCK; vLLM quantization/compressed_tensors/{utils,compressed_tensors,compressed_tensors_moe}.py.
+//   - ignore names all linear layers that are left, the router's gate among them: each is of class Linear to some reader.
+//   - of FP8 layers vLLM asks for "qkv_proj" by pattern and class before it tries q_proj, k_proj, v_proj: the fused
+//     name is a target too, or it would take the class's scheme, MXFP4.
+// Source: compressed-tensors quantization/{quant_config,quant_args,quant_scheme}.py and utils/match.py, presets
+// MXFP4A16 and FP8_BLOCK; vLLM quantization/compressed_tensors/{utils,compressed_tensors,compressed_tensors_moe}.py.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -50,8 +50,8 @@ struct linear_modules {
 /// The same for the plan's output.
 [[nodiscard]] nlohmann::ordered_json make_quantization_config(const quantization_plan& plan, const std::string& where);
 
-/// The source's config.json with "quantization_config" in the place of the old one, or at the end; every other key as it
-/// is. To be written with an indent of 2.
+/// The source's config.json with "quantization_config" in the place of the old one, or at the end; every other key as
+/// it is. To be written with an indent of 2.
 [[nodiscard]] nlohmann::ordered_json make_config(nlohmann::ordered_json source, const quantization_plan& plan,
                                                  const std::string& where);
 

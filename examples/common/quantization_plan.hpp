@@ -10,7 +10,7 @@
 //
 // Shapes: a matrix is [rows, cols]; stacked experts are [experts, rows, cols]. The blocks lie along cols, which is the
 // dimension that a layer sums over.
-// Source of the names: compressed-tensors (mxfp4-pack-quantized, float-quantized), DeepSeek-style FP8 (weight_scale_inv).
+// Source of the names: compressed-tensors (mxfp4-pack-quantized, float-quantized), DeepSeek's FP8 (weight_scale_inv).
 #pragma once
 
 #include <cstddef>
@@ -59,15 +59,16 @@ struct quantization_plan {
   std::uint64_t bytes_before = 0, bytes_after = 0;  ///< tensor data
 };
 
-/// A weight of an expert: "..experts.<n>.<part>.weight", 2-D, with a part of w1, w2, w3, gate_proj, up_proj, down_proj; or
-/// "..experts.<part>", ".weight" or not, 3-D, with a part of gate_up_proj, gate_proj, up_proj, down_proj. Shared experts
-/// are none: every token takes them.
+/// A weight of an expert: "..experts.<n>.<part>.weight", 2-D, with a part of w1, w2, w3, gate_proj, up_proj, down_proj;
+/// or "..experts.<part>", ".weight" or not, 3-D, with a part of gate_up_proj, gate_proj, up_proj, down_proj. Shared
+/// experts are none: every token takes them.
 [[nodiscard]] bool is_expert_weight(std::string_view name, std::size_t dimensions) noexcept;
 
 /// @param tensors  of the whole checkpoint, names unique; begin and end as in their files.
 /// @param where    begins the messages: the checkpoint's path.
 /// @throws file_error  for a name that an output needs and that is taken, an expert's weights that cannot be quantised
-///                     where no include asks for fewer, and F8_E4M3 without fitting block scales unless `others` is copy.
+///                     where no include asks for fewer, and F8_E4M3 without fitting block scales, unless `others` is
+///                     copy.
 [[nodiscard]] quantization_plan make_plan(std::vector<tensor_info> tensors, const plan_options& options,
                                           const std::string& where);
 

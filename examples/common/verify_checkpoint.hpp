@@ -1,4 +1,4 @@
-// examples/common/verify_checkpoint.hpp -- is this directory an MXFP4 checkpoint that its readers load, and of that source?
+// examples/common/verify_checkpoint.hpp -- is this an MXFP4 checkpoint that readers load, and of that source?
 // SPDX-License-Identifier: Apache-2.0
 //
 //   check      what is looked at                                                             how much is read
@@ -11,8 +11,8 @@
 //   content    no scale byte 255; codes and scales fit each other; the report is of them     MXFP4 tensors
 //   source     requantised by the recipe, copied, widened: the same bytes                    everything, and the source
 //
-// A finding is a sentence. An error is what some reader stumbles over or what makes the weights wrong; a warning is what
-// is only suspicious.
+// A finding is a sentence. An error is what some reader stumbles over or what makes the weights wrong; a warning is
+// what is only suspicious.
 #pragma once
 
 #include <cstdint>

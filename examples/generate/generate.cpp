@@ -1,4 +1,4 @@
-// examples/generate/generate.cpp -- mxfp4_generate: a file with weights of expert shape, or a whole checkpoint, from nothing.
+// examples/generate/generate.cpp -- mxfp4_generate: weights of expert shape, or a whole checkpoint, from nothing.
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a mixture-of-experts checkpoint holds: experts of N(0, 0.02) weights in FP8 e4m3 with one scale per 128 x 128

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# examples/plots/plot_report.py -- draws what `mxfp4 report` wrote: errors by expert and layer, their distribution, scales.
+# examples/plots/plot_report.py -- draws what `mxfp4 report` wrote: errors by expert, their distribution, scales.
 # SPDX-License-Identifier: Apache-2.0
 """usage: plot_report.py CSV_DIR [PNG_DIR]
 
