@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <chrono>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -16,6 +18,7 @@ using namespace mxfp4::test;
 using namespace mxfp4::tools;
 using Catch::Matchers::ContainsSubstring;
 using enum checkpoint_form;
+namespace fs = std::filesystem;
 
 const std::string prefix = "model.layers.0.mlp.experts";
 
@@ -212,6 +215,33 @@ TEST_CASE("convert: outputs that are there already", "[convert][bad_input]") {
   CHECK_THAT(error(folder / "absent", folder / "out"), ContainsSubstring("absent"));
   CHECK_THAT(error(folder / "absent.gguf", folder / "out"), ContainsSubstring("absent.gguf"));
   CHECK(folder.names() == std::vector<std::string>{"empty", "file", "in", "x.gguf"});
+}
+
+TEST_CASE("convert, dequantize: a source that changes meanwhile", "[convert][bad_input]") {
+  const scratch_folder folder;
+  write_checkpoint(folder / "in", two_experts(), nullptr);
+  convert_options to_gguf;
+  to_gguf.to = gguf;
+  (void)convert_checkpoint(folder / "in", folder / "in.gguf", to_gguf);
+  const std::string shard = folder / "in/model-00005-of-00007.safetensors";
+  const auto touch = [](const std::string& file) {
+    return [file](std::uint64_t, std::uint64_t) {
+      fs::last_write_time(file, fs::last_write_time(file) + std::chrono::seconds(1));
+    };
+  };
+  for (const char* out : {"out", "out.safetensors", "out.gguf"}) {
+    CAPTURE(out);
+    convert_options options;
+    options.to = std::string(out) == "out.gguf" ? gguf : stacked;
+    options.progress = touch(shard);
+    CHECK_THROWS_AS(convert_checkpoint(folder / "in", folder / out, options), file_error);
+    options.progress = touch(folder / "in.gguf");
+    CHECK_THROWS_AS(convert_checkpoint(folder / "in.gguf", folder / out, options), file_error);
+  }
+  dequantize_options options;
+  options.progress = touch(shard);
+  CHECK_THROWS_AS(dequantize_directory(folder / "in", folder / "out", options), file_error);
+  CHECK(folder.names() == std::vector<std::string>{"in", "in.gguf"});
 }
 
 TEST_CASE("dequantize: what it refuses", "[convert][bad_input]") {

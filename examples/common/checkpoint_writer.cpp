@@ -71,7 +71,7 @@ class counter {
 
 /// One file of jobs [first, last) under its final name.
 std::uint64_t write_shard(const std::string& path, const std::vector<tensor_job>& jobs, const shard_plan& shard,
-                          counter& count) {
+                          counter& count, const std::function<void()>& before_commit) {
   std::vector<tensor_info> tensors;
   for (std::size_t i = shard.first; i < shard.last; ++i)
     tensors.insert(tensors.end(), jobs[i].outputs.begin(), jobs[i].outputs.end());
@@ -81,6 +81,7 @@ std::uint64_t write_shard(const std::string& path, const std::vector<tensor_job>
       out.append(name, bytes);
       count.add(bytes.size());
     });
+  before_commit();
   out.commit();
   return out.file_bytes();
 }
@@ -145,18 +146,18 @@ class staged_directory {
 }  // namespace
 
 output_size write_directory(const std::string& path, const std::vector<tensor_job>& jobs, const directory_files& files,
-                            std::uint64_t max_shard_bytes, const progress_function& progress) {
+                            std::uint64_t max_shard_bytes, const job_hooks& hooks) {
   std::uint64_t total = 0;
   for (const tensor_job& job : jobs) total += job_bytes(job, path);
   const std::vector<shard_plan> shards = plan_shards(jobs, max_shard_bytes, path);
   staged_directory out(path);
   out.require_space(total);
-  counter count(total, progress);
+  counter count(total, hooks.progress);
   nlohmann::json weight_map = nlohmann::json::object();
   output_size size{0, shards.size()};
   for (std::size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shard_name(i, shards.size());
-    size.bytes += write_shard(out.file(name), jobs, shards[i], count);
+    size.bytes += write_shard(out.file(name), jobs, shards[i], count, [] {});
     for (std::size_t j = shards[i].first; j < shards[i].last; ++j)
       for (const tensor_info& t : jobs[j].outputs)
         if (!weight_map.emplace(t.name, name).second)
@@ -171,30 +172,31 @@ output_size write_directory(const std::string& path, const std::vector<tensor_jo
     write_text(
         out.file(index_file_name),
         nlohmann::json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(weight_map)}}.dump(2) + "\n");
+  hooks.before_commit();
   out.commit();
   return size;
 }
 
-output_size write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs,
-                              const progress_function& progress) {
+output_size write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs, const job_hooks& hooks) {
   std::uint64_t total = 0;
   for (const tensor_job& job : jobs) total += job_bytes(job, path);
-  counter count(total, progress);
-  return {write_shard(path, jobs, {0, jobs.size()}, count), 1};
+  counter count(total, hooks.progress);
+  return {write_shard(path, jobs, {0, jobs.size()}, count, hooks.before_commit), 1};
 }
 
 output_size write_gguf(const std::string& path, const std::vector<gguf_job>& jobs, std::vector<gguf_pair> pairs,
-                       const progress_function& progress) {
+                       const job_hooks& hooks) {
   gguf_header header;
   header.pairs = std::move(pairs);
   for (const gguf_job& job : jobs) header.tensors.insert(header.tensors.end(), job.outputs.begin(), job.outputs.end());
   gguf_writer out(path, std::move(header));
-  counter count(out.file_bytes(), progress);
+  counter count(out.file_bytes(), hooks.progress);
   for (const gguf_job& job : jobs)
     job.run([&](std::string_view name, std::span<const std::byte> bytes) {
       out.append(name, bytes);
       count.add(bytes.size());
     });
+  hooks.before_commit();
   out.commit();
   return {out.file_bytes(), 1};
 }

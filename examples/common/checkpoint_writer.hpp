@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,6 +27,12 @@ struct directory_files {
   const checkpoint_reader* carried = nullptr;  ///< its other files are copied, but for config.json and README.md
 };
 
+/// What is done beside the jobs while they run.
+struct job_hooks {
+  progress_function progress;
+  std::function<void()> before_commit;  ///< throws where the output must not get its name: the source has changed
+};
+
 struct output_size {
   std::uint64_t bytes = 0;  ///< of the files with tensors
   std::size_t shards = 0;
@@ -35,12 +42,11 @@ struct output_size {
 /// called model.safetensors and has no index. OUT must not exist, or be an empty directory.
 /// @throws file_error  for that, too little space, and as the jobs do.
 output_size write_directory(const std::string& path, const std::vector<tensor_job>& jobs, const directory_files& files,
-                            std::uint64_t max_shard_bytes, const progress_function& progress);
+                            std::uint64_t max_shard_bytes, const job_hooks& hooks);
 
-output_size write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs,
-                              const progress_function& progress);
+output_size write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs, const job_hooks& hooks);
 
 output_size write_gguf(const std::string& path, const std::vector<gguf_job>& jobs, std::vector<gguf_pair> pairs,
-                       const progress_function& progress);
+                       const job_hooks& hooks);
 
 }  // namespace mxfp4::tools

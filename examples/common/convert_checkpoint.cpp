@@ -52,6 +52,12 @@ void open(const std::string& input, source& s) {
     s.config = read_file(s.checkpoint->directory() + "/" + config_file_name);
 }
 
+void require_unchanged(const source& s) {
+  if (s.gguf) s.gguf->require_unchanged();
+  for (std::size_t i = 0; s.checkpoint && i < s.checkpoint->shards().size(); ++i)
+    s.checkpoint->shard(i).require_unchanged();
+}
+
 // ---- config.json ----------------------------------------------------------------------------------------------------
 
 /// Sorted, so that the order of tensors in the files does not matter.
@@ -207,24 +213,25 @@ convert_report convert_checkpoint(const std::string& input, const std::string& o
                      ": holds no MXFP4 weights, expected X_packed with X_scale, X_blocks with X_scales, or MXFP4 "
                      "tensors in a .gguf: quantize it first");
   const expert_model model = group_experts(s.weights, input);
+  const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }};
   convert_report report = count(s, model);
   if (options.to == checkpoint_form::gguf) {
     require_distinct(input, output);
-    report.after = write_gguf(output, make_gguf_jobs(model, input), gguf_pairs(s.config, input), options.progress);
+    report.after = write_gguf(output, make_gguf_jobs(model, input), gguf_pairs(s.config, input), hooks);
     report.config = s.config.has_value();
     return report;
   }
   const std::vector<tensor_job> jobs = make_jobs(model, options.to, input);
   if (output.ends_with(".safetensors")) {
     require_distinct(input, output);
-    report.after = write_safetensors(output, jobs, options.progress);
+    report.after = write_safetensors(output, jobs, hooks);
     return report;
   }
   directory_files files;
   if (s.config) files.config = make_config_text(*s.config, options.to, model, jobs, input);
   if (s.checkpoint) files.carried = &*s.checkpoint;
   report.config = files.config.has_value();
-  report.after = write_directory(output, jobs, files, options.max_shard_bytes, options.progress);
+  report.after = write_directory(output, jobs, files, options.max_shard_bytes, hooks);
   return report;
 }
 

@@ -138,7 +138,11 @@ dequantize_directory_report dequantize_directory(const std::string& input, const
     }
   }
   for (std::size_t i = 0; i < in.shards().size(); ++i) report.bytes_before += in.shard(i).file_bytes();
-  report.after = write_directory(output, jobs, {make_config_text(in), &in}, options.max_shard_bytes, options.progress);
+  const auto require_unchanged = [&in] {
+    for (std::size_t i = 0; i < in.shards().size(); ++i) in.shard(i).require_unchanged();
+  };
+  report.after = write_directory(output, jobs, {make_config_text(in), &in}, options.max_shard_bytes,
+                                 {options.progress, require_unchanged});
   return report;
 }
 

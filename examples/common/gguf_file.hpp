@@ -24,6 +24,7 @@ class gguf_reader {
 
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_.size(); }
+  void require_unchanged() const { file_.require_unchanged(); }  ///< see input_file
   [[nodiscard]] const gguf_header& header() const noexcept { return header_; }
   [[nodiscard]] const gguf_tensor* find(std::string_view name) const;  ///< nullptr where there is none
 
