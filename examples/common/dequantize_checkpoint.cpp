@@ -9,9 +9,11 @@
 #include <utility>
 
 #include "common/byte_order.hpp"
+#include "common/dequantize_slab.hpp"
 #include "common/exact_fp8.hpp"
 #include "common/expert_jobs.hpp"
 #include "common/mxfp4_weights.hpp"
+#include "common/widen_fp8.hpp"
 
 namespace mxfp4::tools {
 
@@ -42,7 +44,7 @@ void append_numbers(const append_function& append, const std::string& name, std:
               const auto in = make_view(std::span<const std::uint8_t>(codes), std::span<const std::uint8_t>(scales),
                                         rows, w.cols());
               const auto out = make_dense_view(std::span(numbers), rows, w.cols());
-              const status s = !in ? in.error() : !out ? out.error() : dequantize(*in, *out);
+              const status s = !in ? in.error() : !out ? out.error() : dequantize_slab(*in, *out);
               if (!s.ok())
                 throw file_error("tensor " + quote_name(weight.name) + ": " + std::string(message(s).view()));
               nan_blocks += std::count(scales.begin(), scales.end(), static_cast<std::uint8_t>(e8m0::nan));
@@ -65,12 +67,7 @@ void append_numbers(const append_function& append, const std::string& name, std:
               fp8.resize(static_cast<std::size_t>(count * cols));
               numbers.resize(fp8.size());
               w.read(static_cast<std::uint64_t>(first * cols), std::as_writable_bytes(std::span(fp8)));
-              for (std::int64_t r = 0; r < count; ++r) {
-                const float* scale = block_scales.data() + (first + r) / fp8_block * fp8_tiles(cols);
-                const e4m3* in = fp8.data() + r * cols;
-                bf16* out = numbers.data() + r * cols;
-                for (std::int64_t c = 0; c < cols; ++c) out[c] = encode_bf16(decode(in[c]) * scale[c / fp8_block]);
-              }
+              widen_fp8(fp8, first * cols, cols, block_scales.data(), numbers);
               append_numbers(append, w.info.name, numbers);
             }
           }};

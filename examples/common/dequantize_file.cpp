@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/checkpoint.hpp"
+#include "common/dequantize_slab.hpp"
 #include "common/tensor_io.hpp"
 
 namespace mxfp4::tools {
@@ -28,9 +29,10 @@ void dequantize_tensor(const safetensors_reader& in, const mxfp4_tensor& w, safe
     weights.resize(static_cast<std::size_t>(blocks * block_size));
     read_elements(in, *w.packed, first * block_code_bytes, std::span(codes));
     read_elements(in, *w.scale, first, std::span(scales));
-    const auto view = make_view(std::span(codes), std::span(scales), blocks, block_size);
+    const auto view =
+        make_view(std::span<const std::uint8_t>(codes), std::span<const std::uint8_t>(scales), blocks, block_size);
     const auto dense = make_dense_view(std::span(weights), blocks, block_size);
-    const status s = !view ? view.error() : !dense ? dense.error() : dequantize(*view, *dense);
+    const status s = !view ? view.error() : !dense ? dense.error() : dequantize_slab(*view, *dense);
     if (!s.ok()) throw file_error(in.path() + ": tensor " + quote_name(w.name) + ": " + std::string(message(s).view()));
     append_elements(out, w.name, std::span(weights));
     done(static_cast<std::uint64_t>(blocks) * block_bytes);
