@@ -1,6 +1,7 @@
 # mxfp4::dispatch: every instruction set that this CPU has, one by one under MXFP4_ISA; names it does not have; symbols.
 # SPDX-License-Identifier: Apache-2.0
 mxfp4_test(dispatch SOURCES dispatch.equal.test.cpp dispatch.unavailable.test.cpp LIBRARIES mxfp4::dispatch LABELS dispatch)
+mxfp4_test(dispatch.moe LIBRARIES mxfp4::mxfp4 mxfp4::dispatch LABELS dispatch)
 
 # dispatch_entry(<name> <program> <value of MXFP4_ISA>); a program with nothing to test on this CPU counts as skipped.
 function(dispatch_entry name program isa)
@@ -11,6 +12,7 @@ endfunction()
 dispatch_entry(dispatch.unknown test_dispatch avx9000)
 foreach(isa IN LISTS MXFP4_DISPATCH_ISAS)
   dispatch_entry(dispatch.${isa} test_dispatch ${isa})
+  dispatch_entry(dispatch.moe.${isa} test_dispatch.moe ${isa})
   # Where products add floats, the header-only functions compiled for the same instruction set are what to equal.
   add_executable(test_dispatch_f32_${isa} dispatch.f32.test.cpp)
   target_link_libraries(test_dispatch_f32_${isa} PRIVATE mxfp4_test_support mxfp4::mxfp4 mxfp4::dispatch)

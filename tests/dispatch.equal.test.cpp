@@ -236,6 +236,51 @@ TEST_CASE("dispatch: exact sums of float products equal the oracle", "[dispatch]
   CHECK(test::same_bits(y, expected));
   REQUIRE(dispatch::gemv(*packed, narrow.data(), y.data()).ok());
   CHECK(std::equal(expected.begin(), expected.begin() + n, y.begin()));
+  const result<mxfp8_activations> x8 = dispatch::quantize_activations(x.view(), mxfp8_scaling::floor);  // exact too
+  REQUIRE(x8);
+  REQUIRE(dispatch::gemm(w.view(), *x8, to).ok());
+  CHECK(test::same_bits(y, expected));
+  std::ranges::fill(y, 1.0f);
+  REQUIRE(dispatch::gemm(*packed, x8->view(), to).ok());
+  CHECK(test::same_bits(y, expected));
+  const result<mxfp8_activations> token =
+      dispatch::quantize_activations(dense_view<const float>{x.data.data(), 1, k, k}, mxfp8_scaling::rceil);
+  REQUIRE(token);
+  std::ranges::fill(y, 1.0f);
+  REQUIRE(dispatch::gemv(*packed, *token, y.data()).ok());
+  CHECK(std::equal(expected.begin(), expected.begin() + n, y.begin()));
+  REQUIRE(dispatch::gemv(w.view(), *token, y.data() + n).ok());
+  CHECK(std::equal(expected.begin(), expected.begin() + n, y.begin() + n));
+}
+
+TEMPLATE_TEST_CASE("dispatch: MXFP8 activations are encode_mxfp8's bytes", "[dispatch][mxfp8]", float, bf16, f16) {
+  SKIP_WITHOUT_ISA();
+  constexpr std::int64_t m = 19, k = 512;
+  const std::vector<TestType> x = numbers<TestType>(m * k, 21);
+  const dense_view<const TestType> from{x.data(), m, k, k};
+  for (const mxfp8_scaling scaling : {mxfp8_scaling::floor, mxfp8_scaling::rceil}) {
+    const result<mxfp8_activations> made = dispatch::quantize_activations(from, scaling);
+    REQUIRE(made);
+    std::vector<std::uint8_t> elements(m * k), scales(m * k / 32);
+    const mxfp8_view own{elements.data(), scales.data(), m, k, k, k / 32};
+    backward_executor backward;
+    REQUIRE(dispatch::quantize_activations(from, own, scaling, backward).ok());
+    CHECK(backward.tasks > 0);
+    bool same = true;
+    for (std::int64_t r = 0; r < m; ++r)
+      for (std::int64_t b = 0; b < k / 32; ++b) {
+        TestType block[32];
+        std::copy_n(x.data() + r * k + 32 * b, 32, block);
+        const mxfp8_block expected = encode_mxfp8(block, scaling);
+        for (const auto& view : {made->view(), const_mxfp8_view(own)}) {
+          same = same && view.scales[r * view.scale_stride + b] == static_cast<std::uint8_t>(expected.scale);
+          for (int i = 0; i < 32; ++i)
+            same = same && view.elements[r * view.element_stride + 32 * b + i] ==
+                               static_cast<std::uint8_t>(expected.element[i]);
+        }
+      }
+    CHECK(same);
+  }
 }
 
 TEST_CASE("dispatch: bad arguments", "[dispatch]") {
@@ -259,6 +304,14 @@ TEST_CASE("dispatch: bad arguments", "[dispatch]") {
         errc::not_blocks);
   CHECK(dispatch::quantize_activations(dense_view<const float>{x.data(), 2, 32, 31}, int8_scaling::row).error().code ==
         errc::stride_too_small);
+  mxfp8_activations x8 = *mxfp8_activations::create(2, 64);
+  CHECK(message(dispatch::quantize_activations(in, x8.view())).view() == "out.cols is 64, expected 32");
+  CHECK(message(dispatch::gemm(w.view(), x8, out)).view() == "x.cols is 64, expected 32");
+  CHECK(message(dispatch::gemm(const_mx_view<>{nullptr, nullptr, 2, 64, 32, 2}, x8, out)).view() ==
+        "w.codes is null, expected memory for 64 elements");
+  CHECK(
+      dispatch::quantize_activations(dense_view<const float>{x.data(), 2, 31, 32}, mxfp8_scaling::floor).error().code ==
+      errc::not_blocks);
   CHECK(w.is_untouched());
   CHECK(std::ranges::all_of(y, [](float v) { return v == 7.0f; }));
   x[40] = std::numeric_limits<float>::infinity();

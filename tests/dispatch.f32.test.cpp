@@ -7,7 +7,7 @@
 
 #include "mxfp4/dispatch.hpp"
 #include "mxfp4/linalg.hpp"
-#include "support/product.hpp"
+#include "support/moe.hpp"
 
 namespace {
 
@@ -42,6 +42,53 @@ void check_products(std::int64_t m) {
   }
 }
 
+template <class Layout>
+void check_mxfp8(std::int64_t m) {
+  constexpr std::int64_t n = 70, k = 416;
+  CAPTURE(Layout::name, m);
+  test::splitmix random(static_cast<std::uint64_t>(m) + 50);
+  test::mx_memory<Layout> w(n, k);
+  test::fill(w, n, k, {0, 1, 2, 90, 120, 121, 122, 127, 130, 252, 253, 254, 255}, random);
+  const test::tokens x =
+      test::tokens(m, k).fill([&random](std::int64_t, std::int64_t) { return random.with_exponent(110, 130); });
+  const result<mxfp8_activations> q = quantize_activations(x.view(), mxfp8_scaling::floor);
+  const result<packed_matrix> packed = pack(w.view());
+  REQUIRE((q && packed));
+  std::vector<float> a(static_cast<std::size_t>(m * n), 0.5f), b = a;
+  const dense_view<float> to_a{a.data(), m, n, n}, to_b{b.data(), m, n, n};
+  const auto same = [&] {
+    for (float& v : a) v = detail::canonical(v);
+    for (float& v : b) v = detail::canonical(v);
+    return test::same_bits(a, b);
+  };
+  REQUIRE(gemm(w.view(), *q, to_a, {.accumulate = true}).ok());
+  REQUIRE(dispatch::gemm(w.view(), *q, to_b, {.accumulate = true}).ok());
+  CHECK(same());
+  REQUIRE(gemm(*packed, *q, to_a).ok());
+  REQUIRE(dispatch::gemm(*packed, *q, to_b).ok());
+  CHECK(same());
+}
+
+template <class T>
+void check_moe(std::int64_t m) {
+  CAPTURE(sizeof(T), m);
+  test::splitmix random(static_cast<std::uint64_t>(m) + sizeof(T) + 90);
+  test::expert_memory<layout::compressed_tensors> memory(5, 96, 64, random);
+  const test::routing r(m, 2, 5, random);
+  std::vector<T> x(static_cast<std::size_t>(m * 96));
+  for (T& v : x) v = encode<T>(random.with_exponent(118, 127));
+  const dense_view<const T> tokens{x.data(), m, 96, 96};
+  moe_workspace workspace = *moe_workspace::create(memory.shape(m, 2));
+  const auto check_of = [&](const auto& experts) {
+    test::output a(m, 96), b(m, 96);
+    REQUIRE(moe(experts, tokens, r.expert_view(), r.weight_view(), a.view(), workspace).ok());
+    REQUIRE(dispatch::moe(experts, tokens, r.expert_view(), r.weight_view(), b.view(), workspace).ok());
+    CHECK(test::same_bits(a.data, b.data));
+  };
+  if constexpr (std::same_as<T, float>) check_of(memory.views());
+  else check_of(memory.packed());
+}
+
 }  // namespace
 
 TEST_CASE("dispatch: float sums as the header-only functions add them", "[dispatch]") {
@@ -50,5 +97,20 @@ TEST_CASE("dispatch: float sums as the header-only functions add them", "[dispat
     check_products<layout::compressed_tensors, float>(m);
     check_products<layout::ggml, bf16>(m);
     check_products<layout::compressed_tensors, f16>(m);
+  }
+}
+
+TEST_CASE("dispatch: products of MXFP8 as the header-only functions add them", "[dispatch]") {
+  if (!dispatch::isa()) SKIP("this CPU lacks the instructions of this build");
+  for (const std::int64_t m : {1, 13}) check_mxfp8<layout::compressed_tensors>(m);
+  check_mxfp8<layout::ggml>(2);
+}
+
+TEST_CASE("dispatch: moe in f32 as the header-only function adds", "[dispatch]") {
+  if (!dispatch::isa()) SKIP("this CPU lacks the instructions of this build");
+  for (const std::int64_t m : {1, 2, 33}) {
+    check_moe<float>(m);
+    check_moe<bf16>(m);
+    check_moe<f16>(m);
   }
 }

@@ -46,6 +46,28 @@ TEST_CASE("dispatch: an instruction set that is not there", "[dispatch]") {
   CHECK(refuses(dispatch::gemm(packed, q, to_y)));
   CHECK(refuses(dispatch::gemv(mx.view(), numbers.data(), y.data())));
   CHECK(refuses(dispatch::gemv(packed, numbers.data(), y.data())));
+
+  mxfp8_activations x8 = *mxfp8_activations::create(n, k);
+  CHECK(refuses(dispatch::quantize_activations(w, x8.view())));
+  CHECK(refuses(dispatch::quantize_activations(w, mxfp8_scaling::rceil).error()));
+  CHECK(refuses(dispatch::gemm(mx.view(), x8, to_y)));
+  CHECK(refuses(dispatch::gemm(packed, x8, to_y)));
+  CHECK(refuses(dispatch::gemv(packed, x8, y.data())));
+  const std::vector<expert<packed_matrix>> tiles(1);
+  const std::vector<expert<const_mx_view<>>> views(1);
+  std::vector<std::int32_t> indices(n, 5);
+  const dense_view<std::int32_t> chosen{indices.data(), n, 1, 1};
+  const dense_view<float> weights{out.data(), n, 1, 1};
+  const dense_view<float> to_tokens{y.data(), n, 32, 32};
+  moe_workspace workspace;
+  CHECK(refuses(dispatch::moe(tiles, w, chosen, weights, to_tokens, workspace)));
+  CHECK(refuses(dispatch::moe(views, w, chosen, weights, to_tokens, workspace)));
+  CHECK(refuses(dispatch::moe(tiles, q, chosen, weights, to_tokens, workspace)));
+  CHECK(refuses(dispatch::moe(views, q, chosen, weights, to_tokens, workspace)));
+  CHECK(refuses(dispatch::route_topk_sigmoid(w, nullptr, chosen, weights)));
+
+  CHECK(x8.view().at(0, 0) == 0.0f);
+  CHECK(std::ranges::all_of(indices, [](std::int32_t v) { return v == 5; }));
   CHECK(mx.is_untouched());
   CHECK(std::ranges::all_of(out, [](float v) { return v == 2.0f; }));
   CHECK(std::ranges::all_of(y, [](float v) { return v == 3.0f; }));

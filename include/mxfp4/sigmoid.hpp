@@ -8,7 +8,7 @@
 //
 // Every multiply-add is an explicit fma, and what else is multiplied is never added to anything unless the product is
 // exact: so no compiler has a choice, and the vector loop of moe.hpp gives these bits too.
-// Reads: bits.hpp.  Read by: router.hpp, moe_plan.hpp.
+// Reads: bits.hpp.  Read by: router.hpp, kernel/moe.hpp.
 #pragma once
 
 #include <cmath>
