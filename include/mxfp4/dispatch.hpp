@@ -1,14 +1,14 @@
 // mxfp4/dispatch.hpp -- floor 8: the kernels of every instruction set, one of them picked at run time.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   #include <mxfp4/dispatch.hpp>                      link mxfp4::dispatch, a static library; no compiler flag, no xsimd
-//   mxfp4::dispatch::gemm(w, x, y);                    the signatures of linalg.hpp and kernel/, in this namespace
+//   #include <mxfp4/dispatch.hpp>                    link mxfp4::dispatch, a static library; no compiler flag, no xsimd
+//   mxfp4::dispatch::gemm(w, x, y);                  the signatures of linalg.hpp, moe.hpp, router.hpp, kernel/
 //
 //   x86-64     sse2  avx2  avxvnni  avx512bw  avx512vnni          the last that the CPU has is taken,
 //   aarch64    neon  neon_dotprod  neon_i8mm                      or the one that MXFP4_ISA in the environment names
 //
-// Where MXFP4_ISA names none that the CPU and the library have, every function returns errc::isa_unavailable and touches
-// nothing. What was a template argument is an argument here: recipe_id, dialect_id. The results are the header-only
+// Where MXFP4_ISA names none that the CPU and the library have, every function returns errc::isa_unavailable and leaves
+// all as it was. What was a template argument is an argument here: recipe_id, dialect_id. The results are the header-only
 // functions' for that instruction set, bit for bit; their docstrings hold. The library is built for float, bf16, f16 and
 // e4m3, for codes and scales apart (compressed_tensors, gpt_oss, mlx) and for ggml's blocks; convert() makes the others.
 // Reads: floors 0-5, packed_matrix.hpp, activation.hpp, mxfp8_activations.hpp, gemm_options.hpp, expert.hpp,

@@ -1,11 +1,11 @@
 // mxfp4/moe_plan.hpp -- floor 8: which tokens an expert works on, and how its work is cut into tasks.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   indices M x k --> counting sort --> places of each expert --> units of up to 16 tokens, tasks of some tiles of 16 rows
+//   indices M x k --> counting sort --> places of each expert --> units of up to 16 tokens, tasks of some tiles of W
 //
-// A task is about as much work as the others: reading a weight counts as much as four products with it. The tasks depend
+// Tasks are about as much work as each other: reading a weight counts as much as four products with it. They depend
 // on the shape and on the routing, never on the executor.
-// Reads: moe_check.hpp, packed_tiles.hpp.  Read by: moe.hpp and its parts; src/dispatch, which plans for all of its units.
+// Reads: moe_check.hpp, packed_tiles.hpp.  Read by: moe.hpp and its parts; src/dispatch, for all its units.
 #pragma once
 
 #include <algorithm>
@@ -27,8 +27,8 @@ struct moe_part {
   std::int64_t first, last;
 };
 
-/// Tasks for `matrices` of `rows` x `cols` and so many tokens: eight million products each, or a tile. Shorter runs cost
-/// cold reads: a quarter of that, 82 % of the read limit for one token; this, 92 %.
+/// Tasks for `matrices` of `rows` x `cols` and so many tokens: eight million products each, or a tile. Shorter runs
+/// cost cold reads: a quarter of that, 82 % of the read limit for one token; this, 92 %.
 [[nodiscard]] constexpr std::int64_t moe_tasks(std::int64_t matrices, std::int64_t rows, std::int64_t cols,
                                                std::int64_t tokens) noexcept {
   constexpr std::int64_t work = std::int64_t{1} << 23, reading = 4;
