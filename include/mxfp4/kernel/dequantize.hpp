@@ -47,8 +47,8 @@ status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out
   if (mxfp4::detail::overlap(w, out)) return {errc::overlap, "out"};
   const bool aligned = reinterpret_cast<std::uintptr_t>(out.data) % 64 == 0 &&
                        out.stride % (64 / static_cast<std::int64_t>(sizeof(T))) == 0;
-  const bool stream = simd::has_stream<Arch, T> && aligned &&
-                      w.rows * w.cols >= stream_from_bytes / static_cast<std::int64_t>(sizeof(T));
+  const bool stream =
+      simd::has_stream<Arch> && aligned && w.rows * w.cols >= stream_from_bytes / static_cast<std::int64_t>(sizeof(T));
   const block_tasks tasks(w.rows, w.blocks());
   with.run(tasks.count(), [&](std::size_t index) noexcept {
     tasks.for_each_row(index, [&](std::int64_t r, std::int64_t first, std::int64_t last) noexcept {

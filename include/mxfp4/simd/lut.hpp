@@ -149,6 +149,37 @@ MXFP4_INLINE void decode_codes(const std::uint8_t* codes, const decode_row<T>& r
     return;
   }
 #endif
+#if defined(__AVX2__)
+  if constexpr (has_avx2<Arch> && !has_avx512bw<Arch> && sizeof(T) == 2) {  // low and high bytes looked up, then zipped
+    const __m256i apart = _mm256_shuffle_epi8(_mm256_load_si256(reinterpret_cast<const __m256i*>(row.value)),
+                                              _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15,  //
+                                                               0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+    const __m256i low_bytes = _mm256_permute4x64_epi64(apart, 0x88), high_bytes = _mm256_permute4x64_epi64(apart, 0xDD);
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+    __m256i index;  // zipping works on lanes of 128 bits: their elements are 0..7, 16..23 and 8..15, 24..31
+    if constexpr (std::same_as<Order, half_split>) {
+      index = _mm256_srlv_epi64(_mm256_permute4x64_epi64(_mm256_castsi128_si256(bytes), 0x50),
+                                _mm256_setr_epi64x(0, 4, 0, 4));
+    } else {
+      const __m256i spread =
+          _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes),
+                              _mm256_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 8, -1, 9, -1, 10, -1, 11, -1,  //
+                                               4, -1, 5, -1, 6, -1, 7, -1, 12, -1, 13, -1, 14, -1, 15, -1));
+      index = _mm256_or_si256(spread, _mm256_slli_epi16(spread, 4));
+    }
+    index = _mm256_and_si256(index, _mm256_set1_epi8(15));
+    const __m256i low = _mm256_shuffle_epi8(low_bytes, index), high = _mm256_shuffle_epi8(high_bytes, index);
+    auto* to = reinterpret_cast<__m256i*>(out);
+    if constexpr (Store == store::stream) {
+      _mm256_stream_si256(to, _mm256_unpacklo_epi8(low, high));
+      _mm256_stream_si256(to + 1, _mm256_unpackhi_epi8(low, high));
+    } else {
+      _mm256_storeu_si256(to, _mm256_unpacklo_epi8(low, high));
+      _mm256_storeu_si256(to + 1, _mm256_unpackhi_epi8(low, high));
+    }
+    return;
+  }
+#endif
 #if defined(__aarch64__)
   if constexpr (has_neon64<Arch>) {  // tbl looks up bytes: a code becomes the places of its number's bytes
     const uint8x16_t bytes = vld1q_u8(codes), low = vandq_u8(bytes, vdupq_n_u8(15)), high = vshrq_n_u8(bytes, 4);
@@ -197,8 +228,8 @@ MXFP4_INLINE void finish_stores() noexcept {
 }
 
 /// Does this architecture stream at all?
-template <class Arch, element_type T>
-inline constexpr bool has_stream = has_avx512bw<Arch> || (has_avx2<Arch> && sizeof(T) == 4);
+template <class Arch>
+inline constexpr bool has_stream = has_avx2<Arch>;
 
 }  // namespace MXFP4_ISA_NS
 }  // namespace mxfp4::simd
