@@ -98,6 +98,24 @@ void check_matrix(const fp8_matrix& m) {
   CHECK((backward.tasks > 0) == (m.rows > 0 && m.cols > 0));
 }
 
+/// Elements beside the rows keep their bits.
+template <class Arch>
+void check_widened(const fp8_matrix& m) {
+  CAPTURE(m.rows, m.cols);
+  const std::int64_t stride = m.cols + 3;
+  std::vector<bf16> expected(static_cast<std::size_t>(m.rows * stride), bf16{0xA5A5}), got = expected;
+  for (std::int64_t r = 0; r < m.rows; ++r)
+    for (std::int64_t c = 0; c < m.cols; ++c)
+      expected[static_cast<std::size_t>(r * stride + c)] =
+          decode_scaled(m.weights().row(r)[c], m.block_scales().row(r / 128)[c / 128]);
+  test::backward_executor backward;
+  REQUIRE(kernel::widen_fp8<Arch>(m.weights(), m.block_scales(), {got.data(), m.rows, m.cols, stride}, backward).ok());
+  CHECK(got == expected);
+  std::fill(got.begin(), got.end(), bf16{0xA5A5});
+  REQUIRE(widen_fp8(m.weights(), m.block_scales(), {got.data(), m.rows, m.cols, stride}).ok());
+  CHECK(got == expected);
+}
+
 }  // namespace
 
 TEST_CASE("fp8_words: all codes under every kind of scale are decode_scaled, which is bf16(w * scale)", "[fp8]") {
@@ -128,6 +146,47 @@ TEST_CASE("kernel::quantize_fp8: every code under every kind of scale", "[kernel
     CAPTURE(name);
     check_matrix<recipe::compressed_tensors, Arch, layout::compressed_tensors>(m);
   });
+}
+
+TEST_CASE("kernel::widen_fp8: every code under every kind of scale; shapes", "[kernel][fp8]") {
+  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
+  const fp8_matrix m = make_matrix(28 * 128, 28 * 128, 28 * 128 + 5, 0);
+  test::for_each_arch([&]<class Arch>(const char* name) {
+    CAPTURE(name);
+    check_widened<Arch>(m);
+  });
+  for (const auto& [rows, cols] : {std::pair{1, 32},
+                                   {129, 160},
+                                   {5, 2048 + 96},
+                                   {3, 45},
+                                   {2, 31},
+                                   {2, 2048 + 5},
+                                   {2, 2048 - 5},
+                                   {2, 4096},
+                                   {0, 64},
+                                   {64, 0}})
+    check_widened<simd::native_arch>(make_matrix(rows, cols, cols + 3, 14));
+}
+
+TEST_CASE("widen_fp8: refused input leaves the output as it was", "[kernel][fp8]") {
+  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
+  const std::vector<e4m3> w(130 * 160, e4m3{0x38});
+  const std::vector<float> scales(4, 1.0f);
+  std::vector<bf16> out(130 * 160, bf16{0xA5A5});
+  const dense_view<const e4m3> x{w.data(), 130, 160, 160};
+  const dense_view<const float> s{scales.data(), 2, 2, 2};
+  const dense_view<bf16> to{out.data(), 130, 160, 160};
+  const auto refuse = [&](const dense_view<const e4m3>& a, const dense_view<const float>& b) {
+    const status got = kernel::widen_fp8(a, b, to);
+    CHECK(got.code == widen_fp8(a, b, to).code);
+    CHECK(out == std::vector<bf16>(out.size(), bf16{0xA5A5}));
+    return got;
+  };
+  CHECK(refuse({nullptr, 130, 160, 160}, s).code == errc::null_pointer);
+  CHECK(refuse({w.data(), 130, 128, 160}, s).code == errc::shape_mismatch);
+  CHECK(refuse(x, {scales.data(), 1, 2, 2}).value == 1);
+  CHECK(refuse({reinterpret_cast<const e4m3*>(out.data()), 130, 160, 160}, s).code == errc::overlap);
+  CHECK(refuse(x, {reinterpret_cast<const float*>(out.data()), 2, 2, 2}).code == errc::overlap);
 }
 
 TEST_CASE("kernel::quantize_fp8: every recipe", "[kernel][fp8]") {

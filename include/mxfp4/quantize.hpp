@@ -103,15 +103,21 @@ inline constexpr std::int64_t fp8_block = 128;  ///< rows and columns of an FP8 
 
 namespace detail {
 
-template <block_layout Layout>
-[[nodiscard]] MXFP4_INLINE status check_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                                            const mx_view<Layout>& out) noexcept {
-  if (const status s = check_same_shape(w, "w", out); !s.ok()) return s;
+[[nodiscard]] MXFP4_INLINE status check_fp8_scales(const dense_view<const e4m3>& w,
+                                                   const dense_view<const float>& scales) noexcept {
   if (const status s = check(scales, "scales"); !s.ok()) return s;
   if (const auto n = bands(w.rows, fp8_block); scales.rows != n)
     return {errc::shape_mismatch, "scales.rows", scales.rows, n};
   if (const auto n = bands(w.cols, fp8_block); scales.cols != n)
     return {errc::shape_mismatch, "scales.cols", scales.cols, n};
+  return {};
+}
+
+template <block_layout Layout>
+[[nodiscard]] MXFP4_INLINE status check_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                                            const mx_view<Layout>& out) noexcept {
+  if (const status s = check_same_shape(w, "w", out); !s.ok()) return s;
+  if (const status s = check_fp8_scales(w, scales); !s.ok()) return s;
   if (overlap(out, w) || overlap(out, scales) || overlap_itself(out)) return {errc::overlap, "out"};
   return {};
 }
@@ -152,6 +158,28 @@ status quantize_fp8(recipe_id recipe, dense_view<const e4m3> w, dense_view<const
   status s{errc::unknown_recipe, "recipe", static_cast<std::int64_t>(recipe)};
   visit_recipe(recipe, [&]<class R>() { s = quantize_fp8<R>(w, scales, out, policy); });
   return s;
+}
+
+namespace detail {
+[[nodiscard]] MXFP4_INLINE status check_widen_fp8(const dense_view<const e4m3>& w,
+                                                  const dense_view<const float>& scales,
+                                                  const dense_view<bf16>& out) noexcept {
+  if (const status s = check_same_shape(w, "w", out); !s.ok()) return s;
+  if (const status s = check_fp8_scales(w, scales); !s.ok()) return s;
+  if (overlap(data_of(w), data_of(out)) || overlap(data_of(scales), data_of(out))) return {errc::overlap, "out"};
+  return {};
+}
+}  // namespace detail
+
+/// FP8 -> bf16, as every reader of such checkpoints widens it: decode_scaled(w, scale[row / 128][col / 128]).
+/// @param out  the shape of w; must not overlap w or scales.
+inline status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                        const dense_view<bf16>& out) noexcept {
+  if (const status s = detail::check_widen_fp8(w, scales, out); !s.ok()) return s;
+  for (std::int64_t r = 0; r < w.rows; ++r)
+    for (std::int64_t c = 0; c < w.cols; ++c)
+      out.row(r)[c] = decode_scaled(w.row(r)[c], scales.row(r / fp8_block)[c / fp8_block]);
+  return {};
 }
 
 /// MXFP4 -> numbers, as `Dialect` reads them. Exact for float and bf16; f16 is rounded to nearest even.

@@ -1,4 +1,4 @@
-// mxfp4/kernel/quantize_fp8.hpp -- floor 7: FP8 with a scale for each 128 x 128 weights -> MXFP4.
+// mxfp4/kernel/quantize_fp8.hpp -- floor 7: FP8 with a scale for each 128 x 128 weights -> MXFP4 or bf16.
 // SPDX-License-Identifier: Apache-2.0
 //
 // 256 codes under one scale are a table of 256 words (decode_scaled); a tile of 128 x 128 weights looks its own up in
@@ -120,6 +120,34 @@ status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const floa
       quantize_row<resolved, Arch>(part.row(r), out, r, part.first, part.last);
   });
   mxfp4::detail::fill_padding(out);
+  return {};
+}
+
+/// FP8 -> bf16: the bits of mxfp4::widen_fp8, on every architecture and for any number of tasks.
+/// @param w  rows x cols, any of them, any stride.  @param scales  as above.
+/// @param out  the shape of w, any stride; must not overlap w or scales.
+template <class Arch = simd::native_arch>
+status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
+                 executor_ref with = {}) {
+  if (const status s = mxfp4::detail::check_widen_fp8(w, scales, out); !s.ok()) return s;
+  if (w.rows == 0 || w.cols == 0) return {};
+  const std::int64_t parts = scales.rows * fp8_part::count_a_band(scales.cols);
+  with.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
+    const fp8_part part(w, scales, static_cast<std::int64_t>(index));
+    const bool ends_row = (static_cast<std::int64_t>(index) + 1) % fp8_part::count_a_band(scales.cols) == 0;
+    for (std::int64_t r = part.top; r < part.bottom; ++r) {
+      const fp8_source from = part.row(r);
+      bf16* const to = out.row(r);
+      for (std::int64_t b = part.first; b < part.last; ++b) {
+        simd::word_block<Arch> block;
+        from.load(b, block);
+        block.store(to + b * block_size);
+      }
+      if (ends_row)
+        for (std::int64_t c = part.last * block_size; c < w.cols; ++c)
+          to[c] = decode_scaled(w.row(r)[c], scales.row(r / fp8_block)[c / fp8_block]);
+    }
+  });
   return {};
 }
 

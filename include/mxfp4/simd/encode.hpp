@@ -49,6 +49,13 @@ struct word_block {
     for (int i = 0; i < block_size; ++i) lane[i] = table.word[static_cast<unsigned>(x[i])];
   }
 
+  /// The words as bf16; every NaN as decode_scaled has it.
+  MXFP4_INLINE void store(bf16* to) const noexcept {
+    alignas(64) std::uint16_t words[block_size];
+    for (int i = 0; i < block_size; ++i) words[i] = (lane[i] & word_abs_mask) > word_inf ? word_nan : lane[i];
+    std::memcpy(to, words, sizeof words);
+  }
+
   /// The largest magnitude of each block, as a word.
   MXFP4_INLINE static void amax(const word_block (&block)[1], std::uint32_t (&out)[1]) noexcept {
     std::int16_t largest = 0;  // signed: SSE2 has no other maximum of words
@@ -184,6 +191,15 @@ struct word_block<Arch> {
     }
   }
 
+  MXFP4_INLINE void store(bf16* to) const noexcept {
+    const __m256i nan = _mm256_set1_epi16(static_cast<std::int16_t>(word_nan));
+    for (int i = 0; i < 2; ++i) {
+      const __m256i magnitude = _mm256_and_si256(half[i], _mm256_set1_epi16(word_abs_mask));
+      const __m256i is_nan = _mm256_cmpgt_epi16(magnitude, _mm256_set1_epi16(word_inf));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to) + i, _mm256_blendv_epi8(half[i], nan, is_nan));
+    }
+  }
+
   template <std::size_t Count>
   MXFP4_INLINE static void amax(const word_block (&block)[Count], std::uint32_t (&out)[Count]) noexcept {
     const __m256i abs = _mm256_set1_epi16(word_abs_mask);
@@ -281,6 +297,12 @@ struct word_block<Arch> {
     const __mmask32 negative = _mm512_test_epi16_mask(code, _mm512_set1_epi16(128));
     const __m512i magnitude = _mm512_mask_blend_epi16(upper, sixty_four(0), sixty_four(64));
     word = _mm512_mask_add_epi16(magnitude, negative, magnitude, _mm512_set1_epi16(-0x8000));
+  }
+
+  MXFP4_INLINE void store(bf16* to) const noexcept {
+    const __m512i magnitude = _mm512_and_si512(word, _mm512_set1_epi16(word_abs_mask));
+    const __mmask32 is_nan = _mm512_cmpgt_epi16_mask(magnitude, _mm512_set1_epi16(word_inf));
+    _mm512_storeu_si512(to, _mm512_mask_mov_epi16(word, is_nan, _mm512_set1_epi16(word_nan)));
   }
 
   template <std::size_t Count>

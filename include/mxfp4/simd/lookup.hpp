@@ -8,13 +8,14 @@
 //   NEON      tbl: 64 bytes, six bits; a lane becomes the indices of its four bytes
 //   else      lane by lane
 //
-// Reads: floors 0-2, batch.hpp, widen.hpp.  Read by: kernel/f32_panel.hpp, kernel/f32_gemv.hpp.
+// Reads: floors 0-2, batch.hpp, widen.hpp.  Read by: kernel/f32_panel.hpp, kernel/f32_gemv.hpp, kernel/measure_error.hpp.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <cstring>
 
+#include "mxfp4/nibble.hpp"
 #include "mxfp4/simd/batch.hpp"
 #include "mxfp4/simd/widen.hpp"
 
@@ -88,6 +89,48 @@ class table16<Arch> {
   uint8x16x4_t bytes_;
 };
 #endif
+
+/// The 32 codes of a block, low nibble first -> the low four bits of the lanes, in order; the bits above may be anything.
+template <class Arch>
+MXFP4_INLINE void load_codes(const std::uint8_t* codes, words<Arch> (&lanes)[block_size / words<Arch>::size]) noexcept {
+#if defined(__AVX512BW__)
+  if constexpr (has_avx512bw<Arch>) {
+    if constexpr (has_avx512vbmi<Arch>) {  // eight codes of a word to eight lanes: a broadcast load, one shift
+#if defined(__AVX512VBMI__)
+      std::int64_t half[2];
+      std::memcpy(half, codes, sizeof half);
+      const __m512i places =
+          _mm512_setr_epi64(0x0000000400000000, 0x0000000C00000008, 0x0000001400000010, 0x0000001C00000018,
+                            0x0000002400000020, 0x0000002C00000028, 0x0000003400000030, 0x0000003C00000038);
+      lanes[0] = _mm512_multishift_epi64_epi8(places, _mm512_set1_epi64(half[0]));
+      lanes[1] = _mm512_multishift_epi64_epi8(places, _mm512_set1_epi64(half[1]));
+#endif
+    } else {
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)), high = _mm_srli_epi16(bytes, 4);
+      lanes[0] = _mm512_cvtepu8_epi32(_mm_unpacklo_epi8(bytes, high));
+      lanes[1] = _mm512_cvtepu8_epi32(_mm_unpackhi_epi8(bytes, high));
+    }
+    return;
+  }
+#endif
+#if defined(__AVX2__)
+  if constexpr (has_avx2<Arch> && !has_avx512bw<Arch>) {
+    for (int i = 0; i < 4; ++i) {
+      std::int32_t eight;
+      std::memcpy(&eight, codes + 4 * i, sizeof eight);
+      lanes[i] = _mm256_srlv_epi32(_mm256_set1_epi32(eight), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+    }
+    return;
+  }
+#endif
+  alignas(64) std::array<std::uint32_t, block_size> all;
+  for (std::size_t j = 0; j < block_code_bytes; ++j) {
+    all[2 * j] = codes[j];
+    all[2 * j + 1] = codes[j] >> 4;
+  }
+  for (std::size_t i = 0; i < block_size / words<Arch>::size; ++i)
+    lanes[i] = words<Arch>::load_aligned(all.data() + i * words<Arch>::size);
+}
 
 /// Lanes of 32 bits from memory, little-endian whatever the machine; no alignment asked.
 template <class Arch>

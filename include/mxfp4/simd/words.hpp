@@ -19,7 +19,7 @@
 
 namespace mxfp4::simd {
 
-inline constexpr unsigned word_abs_mask = 0x7FFF, word_inf = 0x7F80;
+inline constexpr unsigned word_abs_mask = 0x7FFF, word_inf = 0x7F80, word_nan = 0x7FC0;
 inline constexpr std::uint16_t no_word = 0xFFFF;  ///< above every magnitude
 
 /// The scale bytes that the vector paths take: in between, every cut is a normal float, and none overflows.

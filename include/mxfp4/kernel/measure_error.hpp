@@ -1,0 +1,256 @@
+// mxfp4/kernel/measure_error.hpp -- floor 7: how far weights are from what they became, eight blocks at a time.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   block scales     2^(s - 127), the largest of the eight: 2^(top - 127)
+//   in registers     x = w / 2^(top - 127)     exact      v = number of the code
+//                    e = x - v 2^(s - top)     rounded once
+//   sixteen lanes    sum x^2, sum e^2, max |e| in float; after eight blocks into doubles, times 4^(top - 127)
+//
+// A block with scale byte < 4 or > 252, one with no code but zeros, and groups with a weight that is NaN, infinite or out
+// of all proportion, go to the plain loop of floor 5.
+// Reads: floors 0-6, executor.hpp.  Read by: tools, dispatch.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "mxfp4/error_statistics.hpp"
+#include "mxfp4/executor.hpp"
+#include "mxfp4/simd/lookup.hpp"
+#include "mxfp4/simd/widen.hpp"
+#include "mxfp4/view.hpp"
+
+namespace mxfp4::detail {
+
+inline constexpr std::int64_t measured_together = 8;     ///< blocks whose sums are floats
+inline constexpr std::int64_t largest_part = 2048;       ///< blocks; as long as there are no more parts than:
+inline constexpr std::int64_t most_measured_parts = 16;  ///< each has 2.5 KiB of sums, on the stack
+inline constexpr int measured_lanes = 16;                ///< whatever the registers are
+inline constexpr int least_scale = 4, largest_scale = 252, widest_spread = 60;  ///< scale bytes of a group
+
+/// The sums of a part. Lanes are added up last, first to last.
+struct lane_statistics {
+  error_statistics counts;
+  alignas(64) double squared_weights[measured_lanes]{}, squared_error[measured_lanes]{}, max_error[measured_lanes]{};
+
+  MXFP4_INLINE void finish(error_statistics& to) const noexcept {
+    to += counts;
+    for (int lane = 0; lane < measured_lanes; ++lane) {
+      to.squared_weights += squared_weights[lane];
+      to.squared_error += squared_error[lane];
+      to.max_error = max_error[lane] > to.max_error ? max_error[lane] : to.max_error;
+    }
+  }
+};
+
+/// 2^(exponent - 127) for an exponent field of a normal float.
+[[nodiscard]] MXFP4_INLINE constexpr float power_of_field(int exponent) noexcept {
+  return float_from_bits(static_cast<std::uint32_t>(exponent) << f32_mantissa_bits);
+}
+
+/// Does a block of low_first codes hold anything but zeros?
+[[nodiscard]] MXFP4_INLINE bool any_code(const std::uint8_t* codes) noexcept {
+  std::uint64_t half[2];
+  std::memcpy(half, codes, sizeof half);
+  return ((half[0] | half[1]) & 0x7777777777777777u) != 0;
+}
+
+}  // namespace mxfp4::detail
+
+namespace mxfp4::kernel {
+
+inline namespace MXFP4_ISA_NS {
+
+/// One block by the scalar floor.
+template <class T>
+[[gnu::noinline]] void measure_by_floor(const T* x, const std::uint8_t* codes, std::uint8_t scale,
+                                        mxfp4::detail::lane_statistics& to) noexcept {
+  std::uint32_t bits[block_size];
+  e2m1 code[block_size];
+  for (int i = 0; i < block_size; ++i) {
+    bits[i] = mxfp4::detail::float_bits(decode(x[i]));
+    code[i] = get_code<low_first>(codes, i);
+  }
+  mxfp4::detail::measure_block(bits, code, scale, to.counts, [&to](int i, double w, double q) {
+    const double error = w < q ? q - w : w - q;
+    const int lane = i % mxfp4::detail::measured_lanes;
+    to.squared_weights[lane] = w * w + to.squared_weights[lane];
+    to.squared_error[lane] = error * error + to.squared_error[lane];
+    to.max_error[lane] = error > to.max_error[lane] ? error : to.max_error[lane];
+  });
+}
+
+/// The lanes of a group in memory.
+struct error_lanes {
+  alignas(64) float squared_weights[mxfp4::detail::measured_lanes],
+      squared_error[mxfp4::detail::measured_lanes], max_error[mxfp4::detail::measured_lanes];
+};
+
+/// Products with powers of two: exact, fused or not. Not inlined: compilers would take the registers apart lane by lane
+/// instead of converting whole ones.
+[[gnu::noinline]] inline void add_error_lanes(const error_lanes& lane, int top,
+                                              mxfp4::detail::lane_statistics& to) noexcept {
+  const auto scale = static_cast<double>(mxfp4::detail::power_of_field(top)), square = scale * scale;
+  for (int i = 0; i < mxfp4::detail::measured_lanes; ++i)
+    to.squared_weights[i] += static_cast<double>(lane.squared_weights[i]) * square;
+  for (int i = 0; i < mxfp4::detail::measured_lanes; ++i)
+    to.squared_error[i] += static_cast<double>(lane.squared_error[i]) * square;
+  for (int i = 0; i < mxfp4::detail::measured_lanes; ++i) {
+    const double largest = static_cast<double>(lane.max_error[i]) * scale;
+    to.max_error[i] = largest > to.max_error[i] ? largest : to.max_error[i];
+  }
+}
+
+/// Sixteen lanes over as many registers as it takes, of a group of blocks under one unit.
+template <class Arch>
+class error_sums {
+ public:
+  using floats = simd::floats<Arch>;
+  using ints = simd::batch<std::int32_t, Arch>;
+  static constexpr std::size_t lanes = floats::size, registers = mxfp4::detail::measured_lanes / lanes;
+
+  MXFP4_INLINE error_sums() noexcept {
+    MXFP4_UNROLL
+    for (std::size_t i = 0; i < registers; ++i) weights_[i] = error_[i] = largest_[i] = floats(0.0f);
+    counts_ = ints(0);
+  }
+
+  /// @param unit  what turns weights into x.  @param scale  2^(s - top).
+  template <class T>
+  MXFP4_INLINE void add(const T* w, const std::uint8_t* codes, float unit, float scale) noexcept {
+    alignas(64) static constexpr float numbers[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                                      -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+    const simd::table16<Arch> table(numbers);
+    simd::words<Arch> code[block_size / lanes];
+    simd::load_codes<Arch>(codes, code);
+    const ints abs(0x7FFFFFFF), zero(0), bound(static_cast<std::int32_t>(mxfp4::detail::float_bits(6.0f * scale)));
+    const floats units(unit), minus_scale(-scale);
+    MXFP4_UNROLL
+    for (std::size_t i = 0; i < block_size / lanes; ++i) {
+      const floats weight = simd::load_widened<Arch>(w + i * lanes), number = table[code[i]], x = weight * units;
+      const floats e = simd::fma(number, minus_scale, x);  // the product is exact
+      const auto magnitude = [&abs](const floats& f) noexcept { return simd::bitwise_cast<std::int32_t>(f) & abs; };
+      weights_[i % registers] = simd::fma(x, x, weights_[i % registers]);
+      error_[i % registers] = simd::fma(e, e, error_[i % registers]);
+      largest_[i % registers] = simd::max(largest_[i % registers], simd::bitwise_cast<float>(magnitude(e)));
+      const ints zeroed = simd::select(magnitude(weight) == zero, zero, ints(one_zeroed));
+      const ints saturated = simd::select(magnitude(x) > bound, ints(one_saturated), zero);
+      counts_ += simd::select(magnitude(number) == zero, zeroed, saturated);
+    }
+  }
+
+  /// Were all weights finite, and none so large that a square could overflow?
+  [[nodiscard]] MXFP4_INLINE bool in_range() const noexcept {
+    floats all = weights_[0];
+    for (std::size_t i = 1; i < registers; ++i) all = all + weights_[i];  // NaN stays NaN
+    return simd::all(all < floats(0x1p100f));
+  }
+
+  /// @param top  exponent field of the unit in which all this was added up.
+  MXFP4_INLINE void flush(int top, mxfp4::detail::lane_statistics& to) const noexcept {
+    error_lanes lane;
+    for (std::size_t i = 0; i < registers; ++i) {
+      weights_[i].store_aligned(lane.squared_weights + i * lanes);
+      error_[i].store_aligned(lane.squared_error + i * lanes);
+      largest_[i].store_aligned(lane.max_error + i * lanes);
+    }
+    add_error_lanes(lane, top, to);
+    const std::int32_t counts = simd::reduce_add(counts_);
+    to.counts.zeroed += counts % one_saturated;
+    to.counts.saturated += counts / one_saturated;
+  }
+
+ private:
+  static constexpr std::int32_t one_zeroed = 1, one_saturated = 1 << 16;  // a group has 256 weights
+
+  floats weights_[registers], error_[registers], largest_[registers];
+  ints counts_;
+};
+
+/// May a block be added up in registers?
+[[nodiscard]] MXFP4_INLINE bool is_groupable(const std::uint8_t* codes, std::uint8_t scale) noexcept {
+  return scale >= mxfp4::detail::least_scale && scale <= mxfp4::detail::largest_scale && mxfp4::detail::any_code(codes);
+}
+
+/// At most eight regular blocks. False, and nothing added, where a weight is out of range.
+template <class Arch, class T>
+MXFP4_INLINE bool measure_group(const T* x, const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t count,
+                                int top, mxfp4::detail::lane_statistics& to) noexcept {
+  const float unit = mxfp4::detail::power_of_field(254 - top);
+  error_sums<Arch> sums;
+  for (std::int64_t b = 0; b < count; ++b)
+    sums.add(x + b * block_size, codes + b * block_code_bytes, unit,
+             mxfp4::detail::power_of_field(127 + scales[b] - top));
+  if (!sums.in_range()) return false;
+  sums.flush(top, to);
+  to.counts.weights += count * block_size;
+  for (std::int64_t b = 0; b < count; ++b) ++to.counts.scales[scales[b]];
+  return true;
+}
+
+/// Blocks that lie one after the other.
+template <class Arch, class T>
+void measure_blocks(const T* x, const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t count,
+                    mxfp4::detail::lane_statistics& to) noexcept {
+  using namespace mxfp4::detail;  // the bounds of a group
+  constexpr std::int64_t together = measured_together;
+  for (std::int64_t first = 0; first < count; first += together) {
+    const std::int64_t n = std::min(together, count - first);
+    bool codes_in_all = true;
+    int least = 255, top = 0;
+    for (std::int64_t b = first; b < first + n; ++b) {
+      codes_in_all = codes_in_all & mxfp4::detail::any_code(codes + b * block_code_bytes);
+      least = scales[b] < least ? scales[b] : least;
+      top = scales[b] > top ? scales[b] : top;
+    }
+    if (codes_in_all && least >= least_scale && top <= largest_scale && top - least <= widest_spread) [[likely]]
+      if (measure_group<Arch>(x + first * block_size, codes + first * block_code_bytes, scales + first, n, top, to))
+        continue;
+    for (std::int64_t b = first; b < first + n; ++b) {
+      const T* const w = x + b * block_size;
+      const std::uint8_t* const c = codes + b * block_code_bytes;
+      if (!is_groupable(c, scales[b]) || !measure_group<Arch>(w, c, scales + b, 1, scales[b], to))
+        measure_by_floor(w, c, scales[b], to);
+    }
+  }
+}
+
+/// Adds to `sum` what `q` lost of `w`: mxfp4::measure_error, whose counts and scales these are.
+///
+/// @param w     rows x cols: float, bf16 or f16, any stride.
+/// @param q     the same shape, codes and scales apart (compressed_tensors, gpt_oss, mlx).
+/// @param sum   added to.
+/// @param with  runs the tasks, which are cut by the shape alone.
+/// @return      ok, or what is wrong with the arguments; `sum` is untouched then.
+/// Accuracy: an error w - q is rounded once, and is exact where q is nearest to w, at most 12 scales; max_error is off by 2^-24 of it at the
+///           most. The sums of squares add numbers >= 0, sixteen of them at most to a float lane: relative error up to
+///           20 * 2^-24 + weights * 2^-53, and 2^-126 * weights * (largest scale)^2 for squares that underflow; a
+///           weight that is a subnormal float wants a machine that does not flush it.
+/// The same bits for any executor, and on every instruction set where simd::fuses; without, within the bound.
+template <class Arch = simd::native_arch, class T, class Byte, block_layout Layout>
+  requires std::same_as<typename Layout::order, low_first> && (Layout::rows_per_band == 1)
+status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum,
+                     executor_ref with = {}) {
+  if (const status s = mxfp4::detail::check_measure(w, q); !s.ok()) return s;
+  const std::int64_t blocks = q.blocks(), total = w.rows * blocks;
+  if (total == 0) return {};
+  const std::int64_t parts =
+      std::clamp<std::int64_t>(total / mxfp4::detail::largest_part, 1, mxfp4::detail::most_measured_parts);
+  mxfp4::detail::lane_statistics found[mxfp4::detail::most_measured_parts];
+  with.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
+    const auto part = static_cast<std::int64_t>(index);
+    const std::int64_t step = total / parts, last = part + 1 == parts ? total : (part + 1) * step;
+    for (std::int64_t at = part * step; at < last;) {
+      const std::int64_t r = at / blocks, b = at % blocks, count = std::min(blocks - b, last - at);
+      measure_blocks<Arch>(w.row(r) + b * block_size, q.block_codes(r, b), q.block_scale(r, b), count, found[index]);
+      at += count;
+    }
+  });
+  for (std::int64_t part = 0; part < parts; ++part) found[part].finish(sum);
+  return {};
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4::kernel
