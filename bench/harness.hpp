@@ -79,7 +79,9 @@ struct subject {
   bool is_right = false;
   std::string unit;
   work kernel;
-  std::vector<work> limits;  ///< ways to reach the same limit
+  std::vector<work> limits;      ///< ways to reach the same limit
+  bool limit_is_lowest = false;  ///< they are not ways but parts, each a limit: the lowest counts
+  double job = 0;                ///< a whole job, in the unit of the amounts: counter job_seconds
 };
 
 [[nodiscard]] inline double seconds(int threads) {
@@ -159,11 +161,13 @@ inline void measure(benchmark::State& state, int threads, const subject& s) {
     for (series& limit : limits) limit.sample();
     clock.sample();
   }
-  const auto best = std::max_element(limits.begin(), limits.end(),
-                                     [](const series& a, const series& b) { return a.median() < b.median(); });
+  const auto by_median = [](const series& a, const series& b) { return a.median() < b.median(); };
+  const auto best = s.limit_is_lowest ? std::min_element(limits.begin(), limits.end(), by_median)
+                                      : std::max_element(limits.begin(), limits.end(), by_median);
   state.counters["value"] = kernel.median();
   state.counters["noise"] = kernel.noise();
   state.counters["GHz"] = clock.median();
+  if (s.job > 0) state.counters["job_seconds"] = s.job / kernel.median();
   if (best == limits.end()) return state.SetLabel(s.unit);
   state.counters["limit"] = best->median();
   state.counters["limit_noise"] = best->noise();

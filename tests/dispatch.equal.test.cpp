@@ -132,6 +132,44 @@ TEMPLATE_TEST_CASE("dispatch::quantize_fp8: every recipe", "[dispatch]", layout:
   }
 }
 
+TEST_CASE("dispatch::widen_fp8: the bits of the plain loop", "[dispatch]") {
+  SKIP_WITHOUT_ISA();
+  constexpr std::int64_t rows = 130, cols = 165;
+  std::vector<e4m3> x(rows * cols);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<e4m3>(i % 256);
+  const std::vector<float> scales{0x1p-7f, -0.003f, 1.5e38f, 2e-39f};
+  const dense_view<const e4m3> w{x.data(), rows, cols, cols};
+  const dense_view<const float> s{scales.data(), 2, 2, 2};
+  std::vector<bf16> expected(x.size()), got(x.size());
+  backward_executor backward;
+  REQUIRE(widen_fp8(w, s, {expected.data(), rows, cols, cols}).ok());
+  REQUIRE(dispatch::widen_fp8(w, s, {got.data(), rows, cols, cols}, backward).ok());
+  CHECK(got == expected);
+  CHECK(backward.tasks == 2);
+}
+
+TEMPLATE_TEST_CASE("dispatch::measure_error: the counts of the plain loop, its sums nearly", "[dispatch]", float, bf16,
+                   f16) {
+  SKIP_WITHOUT_ISA();
+  constexpr std::int64_t rows = 65, cols = 2080;
+  const std::vector<TestType> x = numbers<TestType>(rows * cols, 8);
+  const dense_view<const TestType> w{x.data(), rows, cols, cols};
+  mx_memory<layout::compressed_tensors> q(rows, cols, 3);
+  REQUIRE(quantize(recipe_id::ocp, w, q.view()).ok());
+  for (std::int64_t r = 0; r < rows; ++r) q.set_code(r, 7 * r, static_cast<unsigned>(r % 16));
+  error_statistics expected, got;
+  backward_executor backward;
+  REQUIRE(measure_error(w, q.view(), expected).ok());
+  REQUIRE(dispatch::measure_error(w, q.view(), got, backward).ok());
+  CHECK(backward.tasks == 2);
+  CHECK((got.weights == rows * cols && got.saturated == expected.saturated && got.zeroed == expected.zeroed));
+  CHECK((got.lost == expected.lost && got.nonfinite == expected.nonfinite && got.nan_blocks == expected.nan_blocks));
+  CHECK(got.scales == expected.scales);
+  CHECK(std::abs(got.squared_weights - expected.squared_weights) <= 0x1p-19 * expected.squared_weights);
+  CHECK(std::abs(got.squared_error - expected.squared_error) <= 0x1p-19 * expected.squared_error);
+  CHECK(std::abs(got.max_error - expected.max_error) <= 0x1p-24 * expected.max_error);
+}
+
 TEMPLATE_TEST_CASE("dispatch::dequantize: every scale byte, dialect and layout", "[dispatch]", float, bf16, f16) {
   SKIP_WITHOUT_ISA();
   constexpr std::int64_t rows = 16, cols = 512;

@@ -36,6 +36,12 @@ TEST_CASE("dispatch: an instruction set that is not there", "[dispatch]") {
   CHECK(refuses(dispatch::quantize(recipe_id::ocp, w, mx.view())));
   CHECK(
       refuses(dispatch::quantize_fp8(recipe_id::ocp, dense_view<const e4m3>{fp8.data(), n, k, k}, scales, mx.view())));
+  std::vector<bf16> wide(n * k, bf16{0x4000});
+  CHECK(refuses(dispatch::widen_fp8({fp8.data(), n, k, k}, scales, {wide.data(), n, k, k})));
+  CHECK(std::ranges::all_of(wide, [](bf16 v) { return v == bf16{0x4000}; }));
+  error_statistics sum;
+  CHECK(refuses(dispatch::measure_error(w, mx.view(), sum)));
+  CHECK(sum.weights == 0);
   CHECK(refuses(dispatch::dequantize(mx.view(), dense_view<float>{out.data(), n, k, k})));
   CHECK(refuses(dispatch::pack(mx.view()).error()));
   CHECK(refuses(dispatch::quantize_activations(w, q)));

@@ -2,11 +2,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "mxfp4/error_statistics.hpp"
 #include "mxfp4/quantize.hpp"
 
 namespace mxfp4::tools {
@@ -14,26 +14,7 @@ namespace mxfp4::tools {
 inline constexpr std::int64_t slab_blocks = 1 << 15;                    ///< what is in memory at a time
 inline constexpr std::int64_t slab_weights = slab_blocks * block_size;  ///< 2^20: 4 MiB of float
 
-/// How far the encoded weights are from the given ones. The last four counts exclude one another.
-struct error_statistics {
-  std::int64_t weights = 0;
-  std::int64_t saturated = 0;   ///< |w| > 6 * scale: cut to 6 * scale, in part a rounding and in part a loss
-  std::int64_t zeroed = 0;      ///< nonzero, but nearest to 0; the block has nonzero values left
-  std::int64_t lost = 0;        ///< nonzero, and now NaN, infinite, or in a block that came out as nothing but zeros
-  std::int64_t nonfinite = 0;   ///< NaN or infinity to begin with
-  std::int64_t nan_blocks = 0;  ///< blocks with scale byte 255
-  double squared_weights = 0;   ///< sum of w^2, finite w only; to 2^-21 of itself, for 32 are summed as floats
-  double squared_error = 0;     ///< sum of (w - q)^2, likewise; a lost weight counts as q = 0
-  double max_error = 0;         ///< largest |w - q|
-  std::array<std::int64_t, 256> scales{};  ///< blocks by their scale byte
-
-  error_statistics& operator+=(const error_statistics& other) noexcept;
-  [[nodiscard]] double relative_error() const noexcept;  ///< |W - Q|_F / |W|_F; 0 for a tensor of zeros
-
-  /// Compares whole blocks: 32 weights, 16 code bytes and 1 scale byte each.
-  template <element_type T>
-  void add(std::span<const T> weights, const std::uint8_t* codes, const std::uint8_t* scales) noexcept;
-};
+using mxfp4::error_statistics;
 
 /// Encodes with one recipe and adds up the statistics; the buffers are kept from slab to slab.
 class block_encoder {
@@ -45,12 +26,19 @@ class block_encoder {
   template <element_type T>
   status encode(std::span<const T> weights);
 
+  /// The same of FP8 weights with block scales, as mxfp4::quantize_fp8 takes them.
+  /// @param widened  w as bf16, for the statistics: as many elements, row after row.
+  status encode_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                    std::span<const bf16> widened);
+
   [[nodiscard]] std::span<const std::uint8_t> codes() const noexcept { return codes_; }    ///< 16 bytes a block
   [[nodiscard]] std::span<const std::uint8_t> scales() const noexcept { return scales_; }  ///< 1 byte a block
   [[nodiscard]] const error_statistics& statistics() const noexcept { return statistics_; }
   void reset_statistics() noexcept { statistics_ = {}; }
 
  private:
+  [[nodiscard]] mx_view<> make_room(std::int64_t rows, std::int64_t cols);
+
   recipe_id recipe_;
   on_nonfinite policy_;
   std::vector<std::uint8_t> codes_, scales_;

@@ -9,11 +9,10 @@
 #include <utility>
 
 #include "common/byte_order.hpp"
-#include "common/dequantize_slab.hpp"
+#include "common/codec.hpp"
 #include "common/exact_fp8.hpp"
 #include "common/expert_jobs.hpp"
 #include "common/mxfp4_weights.hpp"
-#include "common/widen_fp8.hpp"
 
 namespace mxfp4::tools {
 
@@ -44,7 +43,7 @@ void append_numbers(const append_function& append, const std::string& name, std:
               const auto in = make_view(std::span<const std::uint8_t>(codes), std::span<const std::uint8_t>(scales),
                                         rows, w.cols());
               const auto out = make_dense_view(std::span(numbers), rows, w.cols());
-              const status s = !in ? in.error() : !out ? out.error() : dequantize_slab(*in, *out);
+              const status s = !in ? in.error() : !out ? out.error() : codec::dequantize(*in, *out);
               if (!s.ok())
                 throw file_error("tensor " + quote_name(weight.name) + ": " + std::string(message(s).view()));
               nan_blocks += std::count(scales.begin(), scales.end(), static_cast<std::uint8_t>(e8m0::nan));
@@ -67,7 +66,16 @@ void append_numbers(const append_function& append, const std::string& name, std:
               fp8.resize(static_cast<std::size_t>(count * cols));
               numbers.resize(fp8.size());
               w.read(static_cast<std::uint64_t>(first * cols), std::as_writable_bytes(std::span(fp8)));
-              widen_fp8(fp8, first * cols, cols, block_scales.data(), numbers);
+              for (std::int64_t r = 0; r < count;) {  // up to where the block scales change
+                const std::int64_t row = first + r, tiles = fp8_tiles(cols);
+                const std::int64_t n = std::min(fp8_block - row % fp8_block, count - r);
+                const status s = codec::widen_fp8({fp8.data() + r * cols, n, cols, cols},
+                                                  {block_scales.data() + row / fp8_block * tiles, 1, tiles, tiles},
+                                                  {numbers.data() + r * cols, n, cols, cols});
+                if (!s.ok())
+                  throw file_error("tensor " + quote_name(w.info.name) + ": " + std::string(message(s).view()));
+                r += n;
+              }
               append_numbers(append, w.info.name, numbers);
             }
           }};

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "common/checkpoint.hpp"
-#include "common/dequantize_slab.hpp"
+#include "common/codec.hpp"
 #include "common/tensor_io.hpp"
 
 namespace mxfp4::tools {
@@ -32,7 +32,7 @@ void dequantize_tensor(const safetensors_reader& in, const mxfp4_tensor& w, safe
     const auto view =
         make_view(std::span<const std::uint8_t>(codes), std::span<const std::uint8_t>(scales), blocks, block_size);
     const auto dense = make_dense_view(std::span(weights), blocks, block_size);
-    const status s = !view ? view.error() : !dense ? dense.error() : dequantize_slab(*view, *dense);
+    const status s = !view ? view.error() : !dense ? dense.error() : codec::dequantize(*view, *dense);
     if (!s.ok()) throw file_error(in.path() + ": tensor " + quote_name(w.name) + ": " + std::string(message(s).view()));
     append_elements(out, w.name, std::span(weights));
     done(static_cast<std::uint64_t>(blocks) * block_bytes);

@@ -12,7 +12,7 @@
 #include <string>
 
 #include "common/byte_order.hpp"
-#include "common/widen_fp8.hpp"
+#include "common/codec.hpp"
 
 namespace mxfp4::tools {
 
@@ -56,6 +56,16 @@ struct slab {
   }
 };
 
+/// Elements of a slab of FP8 from `first` on, which is the first of a slab: whole bands of blocks, rows within one band,
+/// or a part of a long row, so that block scales fit to it as to a matrix of its own.
+[[nodiscard]] std::int64_t fp8_slab(const geometry& g, std::int64_t first) noexcept {
+  const std::int64_t row = first / g.cols, col = first % g.cols, rows = slab_weights / g.cols;
+  if (rows == 0) return std::min(slab_weights, g.cols - col);
+  const std::int64_t in_band = row % fp8_block, whole = rows / fp8_block * fp8_block;
+  const std::int64_t most = in_band == 0 && whole > 0 ? whole : std::min(rows, fp8_block - in_band);
+  return std::min(most, g.rows - row) * g.cols;
+}
+
 /// Hands out the slabs of some tensors one after the other.
 class slab_source {
  public:
@@ -83,7 +93,8 @@ class slab_source {
       s.matrix = first_ / g.size;
       s.scales = scales_;
       end = (s.matrix + 1) * g.size;
-      s.count = std::min(slab_weights, end - first_);
+      s.count = source.type == dtype::f8_e4m3 ? fp8_slab(g, first_ - s.matrix * g.size)
+                                              : std::min(slab_weights, end - first_);
     } else {
       s.count = std::min(copied_slab_bytes, total - first_);
     }
@@ -153,11 +164,15 @@ class shard_run {
         return;
       default: {
         const geometry g(*s.source.info);
-        const std::int64_t one = ceil_div(g.rows, fp8_block) * ceil_div(g.cols, fp8_block);
+        const std::int64_t down = ceil_div(g.rows, fp8_block), across = ceil_div(g.cols, fp8_block);
+        const std::int64_t first = s.first - s.matrix * g.size, row = first / g.cols, col = first % g.cols;
+        const std::int64_t rows = s.count < g.cols ? 1 : s.count / g.cols, cols = s.count / rows;
+        const float* const scales = s.scales->data() + (s.matrix * down + row / fp8_block) * across + col / fp8_block;
+        const dense_view<const e4m3> w{s.elements<e4m3>().data(), rows, cols, cols};
+        const dense_view<const float> factors{scales, ceil_div(rows, fp8_block), ceil_div(cols, fp8_block), across};
         s.widened.resize(static_cast<std::size_t>(s.count));
-        widen_fp8(s.elements<e4m3>(), s.first - s.matrix * g.size, g.cols, s.scales->data() + s.matrix * one,
-                  s.widened);
-        if (s.action == tensor_action::quantize) s.error = s.encoder.encode<bf16>(s.widened);
+        s.error = codec::widen_fp8(w, factors, dense_view<bf16>{s.widened.data(), rows, cols, cols});
+        if (s.error.ok() && s.action == tensor_action::quantize) s.error = s.encoder.encode_fp8(w, factors, s.widened);
       }
     }
   }

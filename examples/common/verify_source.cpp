@@ -9,8 +9,8 @@
 
 #include "common/byte_order.hpp"
 #include "common/checkpoint.hpp"
+#include "common/codec.hpp"
 #include "common/verification.hpp"
-#include "mxfp4/quantize.hpp"
 
 namespace mxfp4::tools {
 
@@ -108,8 +108,10 @@ class tensor_check {
     swap_if_big_endian(std::span(scales));
     const std::span<const e4m3> w = read_rows<e4m3>(from, row, rows);
     widened_.resize(w.size());
-    for (std::size_t i = 0; i < w.size(); ++i)
-      widened_[i] = encode_bf16(decode(w[i]) * scales[i % static_cast<std::size_t>(cols) / fp8_block]);
+    const status s =
+        codec::widen_fp8({w.data(), rows, cols, cols}, {scales.data(), 1, std::ssize(scales), std::ssize(scales)},
+                         {widened_.data(), rows, cols, cols});
+    if (!s.ok()) throw file_error(source_.path() + ": " + std::string(message(s).view()));
     return widened_;
   }
 
@@ -137,7 +139,7 @@ class tensor_check {
     scales_.resize(static_cast<std::size_t>(blocks));
     const auto in = make_dense_view(w, rows, cols);
     const auto out = make_view(std::span(codes_), std::span(scales_), rows, cols);
-    const status s = !in ? in.error() : !out ? out.error() : quantize(recipe_, *in, *out);
+    const status s = !in ? in.error() : !out ? out.error() : codec::quantize(recipe_, *in, *out);
     if (!s.ok()) throw file_error(source_.path() + ": " + std::string(message(s).view()));
     found_codes_.resize(codes_.size());
     found_scales_.resize(scales_.size());

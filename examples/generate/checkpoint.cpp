@@ -185,7 +185,7 @@ class generator {
       const std::vector<float> scales = block_scales(t.name + fp8_scale_suffix, scale_rows * scale_cols);
       append_picked<bf16>(out, t, [&](std::uint64_t w, std::int64_t at) {
         const std::int64_t block = at / cols / fp8_block * scale_cols + at % cols / fp8_block;
-        return encode_bf16(decode(samples_.pick<e4m3>(w)) * scales[static_cast<std::size_t>(block)]);
+        return decode_scaled(samples_.pick<e4m3>(w), scales[static_cast<std::size_t>(block)]);
       });
     }
   }

@@ -24,6 +24,7 @@
 #include <utility>
 
 #include "mxfp4/activation.hpp"
+#include "mxfp4/error_statistics.hpp"
 #include "mxfp4/executor.hpp"
 #include "mxfp4/expert.hpp"
 #include "mxfp4/gemm_options.hpp"
@@ -127,6 +128,9 @@ status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>
                 executor_ref with);
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                     const mx_view<>& out, on_nonfinite policy, executor_ref with);
+status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
+                 executor_ref with);
+status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, executor_ref with);
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with);
 result<packed_matrix> pack(const any_weights& w, executor_ref with);
 status quantize_activations(const any_input& x, int8_activations& out, executor_ref with);
@@ -168,6 +172,20 @@ status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const den
                     const mx_view<Layout>& out, on_nonfinite policy = on_nonfinite::encode, executor_ref with = {}) {
   static_assert(!Layout::interleaved, "write codes and scales apart, then convert() them to ggml's blocks");
   return detail::quantize_fp8(recipe, w, scales, detail::output(out).bytes, policy, with);
+}
+
+/// The same FP8 -> bf16: kernel::widen_fp8 (kernel/quantize_fp8.hpp).
+inline status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                        const dense_view<bf16>& out, executor_ref with = {}) {
+  return detail::widen_fp8(w, scales, out, with);
+}
+
+/// Adds to `sum` what `q` lost of float, bf16 or f16 weights: kernel::measure_error (kernel/measure_error.hpp).
+template <class T, class Byte, built_layout Layout>
+status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum,
+                     executor_ref with = {}) {
+  static_assert(!Layout::interleaved && !std::same_as<std::remove_const_t<T>, e4m3>);
+  return detail::measure_error(detail::input(w), detail::weights(q).bytes, sum, with);
 }
 
 /// MXFP4 -> float, bf16 or f16: kernel::dequantize (kernel/dequantize.hpp). errc::unknown_dialect besides.

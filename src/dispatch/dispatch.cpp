@@ -167,6 +167,15 @@ status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const den
   return call(&table::quantize_fp8, recipe, w, scales, out, policy, with);
 }
 
+status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
+                 executor_ref with) {
+  return call(&table::widen_fp8, w, scales, out, with);
+}
+
+status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, executor_ref with) {
+  return call(&table::measure_error, w, q, sum, with);
+}
+
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with) {
   return call(&table::dequantize, w, out, dialect, with);
 }

@@ -28,6 +28,7 @@ static_assert(
 #define MXFP4_ISA_NS MXFP4_DISPATCH_JOIN(dispatch_, MXFP4_DISPATCH_UNIT)
 
 #include "mxfp4/kernel/dequantize.hpp"
+#include "mxfp4/kernel/measure_error.hpp"
 #include "mxfp4/kernel/quantize.hpp"
 #include "mxfp4/kernel/quantize_fp8.hpp"
 #include "mxfp4/linalg.hpp"
@@ -139,6 +140,16 @@ status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const den
   return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8<R>(w, scales, out, policy, with); });
 }
 
+status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
+                 executor_ref with) {
+  return kernel::widen_fp8(w, scales, out, with);
+}
+
+status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, executor_ref with) {
+  return with_elements<float, bf16, f16>(w,
+                                         [&](const auto& from) { return kernel::measure_error(from, q, sum, with); });
+}
+
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with) {
   return with_view(w, [&](const auto& from) {
     return with_elements<float, bf16, f16>(out, [&](const auto& to) {
@@ -241,6 +252,8 @@ status route_topk_sigmoid(const dense_view<const float>& logits, const float* bi
 constinit const detail::table detail::MXFP4_DISPATCH_JOIN(table_, MXFP4_DISPATCH_UNIT) = {
     .quantize = unit::quantize,
     .quantize_fp8 = unit::quantize_fp8,
+    .widen_fp8 = unit::widen_fp8,
+    .measure_error = unit::measure_error,
     .dequantize = unit::dequantize,
     .pack = unit::pack,
     .quantize_activations = unit::quantize_activations,

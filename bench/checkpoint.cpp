@@ -1,0 +1,215 @@
+// bench/checkpoint.cpp -- the tool's own pipeline, FP8 file -> MXFP4 file -> BF16 file, beside its parts alone.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Input from the page cache, output to memory (/dev/shm where it is writable, else the folder for temporary files). A part
+// alone is the kernel, reading the input into a buffer, or writing as many bytes as the output has; the slowest of them
+// is the limit. G weights/s; job_seconds is what the pipeline's rate means for 215 GB of FP8.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <regex>
+#include <stdexcept>
+
+#include "common/checkpoint.hpp"
+#include "common/safetensors_writer.hpp"
+#include "limits.hpp"
+#include "mxfp4/kernel/quantize_fp8.hpp"
+
+namespace {
+
+using namespace mxfp4;
+using namespace mxfp4::bench;
+namespace fs = std::filesystem;
+
+constexpr double job_weights = 215.0;  ///< 10^9: FP8 has a byte each
+constexpr std::int64_t chunk = 1 << 20;
+
+/// A folder that goes away with everything in it.
+class folder {
+ public:
+  folder() {
+    const fs::path memory = "/dev/shm";
+    if (::access(memory.c_str(), W_OK) != 0 || !make(memory))
+      if (!make(fs::temp_directory_path())) throw std::runtime_error("no folder for files: set TMPDIR");
+  }
+  folder(const folder&) = delete;
+  folder& operator=(const folder&) = delete;
+  ~folder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  [[nodiscard]] std::string file(const char* name) const { return (path_ / name).string(); }
+  [[nodiscard]] const fs::path& path() const { return path_; }
+
+ private:
+  bool make(const fs::path& parent) {
+    std::string name = (parent / "mxfp4_bench_XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) return false;
+    path_ = name;
+    return true;
+  }
+  fs::path path_;
+};
+
+/// Experts as FP8 with block scales, in a file, and what the pipeline made of it.
+class files {
+ public:
+  static constexpr std::int64_t n = 1536;
+  files() : k_(chosen.smoke ? 256 : 3072), matrices_(chosen.smoke ? 1 : 48), weights_(make_numbers<e4m3>(n * k_)) {
+    std::vector<tools::tensor_info> tensors;
+    for (std::int64_t i = 0; i < matrices_; ++i) {
+      tensors.push_back({name(i), tools::dtype::f8_e4m3, {n, k_}});
+      tensors.push_back({name(i) + "_scale_inv", tools::dtype::f32, {n / fp8_block, k_ / fp8_block}});
+    }
+    const std::vector<float> scales(size(n * k_ / fp8_block / fp8_block), 0.011f);
+    tools::safetensors_writer out(fp8(), tensors, {});
+    for (std::int64_t i = 0; i < matrices_; ++i) {
+      out.append(name(i), std::as_bytes(weights_.bytes()));
+      out.append(name(i) + "_scale_inv", std::as_bytes(std::span(scales)));
+    }
+    out.commit();
+    input_bytes_ = static_cast<std::int64_t>(out.file_bytes());
+  }
+  [[nodiscard]] std::string fp8() const { return folder_.file("fp8.safetensors"); }
+  [[nodiscard]] std::string mxfp4() const { return folder_.file("mxfp4.safetensors"); }
+  [[nodiscard]] std::string other() const { return folder_.file("other"); }
+  [[nodiscard]] const fs::path& path() const { return folder_.path(); }
+  [[nodiscard]] std::int64_t weights() const { return matrices_ * n * k_; }
+  [[nodiscard]] std::int64_t input_bytes() const { return input_bytes_; }
+
+  void quantize(int threads) const {
+    tools::quantize_options options;
+    options.recipe = recipe_id::compressed_tensors;
+    options.include = std::regex("experts");
+    options.threads = threads;
+    benchmark::DoNotOptimize(tools::quantize_file(fp8(), mxfp4(), options));
+  }
+  void dequantize() const {
+    benchmark::DoNotOptimize(
+        tools::dequantize_file(mxfp4(), other(), tools::dtype::bf16, [](std::uint64_t, std::uint64_t) {}));
+  }
+  /// The first matrix against the plain loop.
+  [[nodiscard]] bool is_right() const {
+    const tools::safetensors_reader result(mxfp4());
+    const auto found = tools::find_mxfp4_tensors(result);
+    if (std::ssize(found) != matrices_) return false;
+    const checkpoint expected(n, k_, 1);
+    const mx_view<> out = expected.view(0);
+    const memory<float> scales(n * k_ / fp8_block / fp8_block);
+    std::fill(scales.begin(), scales.end(), 0.011f);
+    const std::int64_t across = k_ / fp8_block;
+    if (!quantize_fp8<recipe::compressed_tensors>({weights_.data(), n, k_, k_},
+                                                  {scales.data(), n / fp8_block, across, across}, out)
+             .ok())
+      return false;
+    std::vector<std::byte> codes(size(n * k_ / 2)), bytes(size(n * k_ / block_size));
+    result.read(*found[0].packed, 0, codes);
+    result.read(*found[0].scale, 0, bytes);
+    return std::memcmp(codes.data(), out.codes, codes.size()) == 0 &&
+           std::memcmp(bytes.data(), out.scales, bytes.size()) == 0;
+  }
+
+ private:
+  [[nodiscard]] static std::string name(std::int64_t i) {
+    return "model.layers.0.block_sparse_moe.experts." + std::to_string(i) + ".w1.weight";
+  }
+  folder folder_;
+  std::int64_t k_, matrices_, input_bytes_ = 0;
+  memory<e4m3> weights_;
+};
+
+class descriptor {
+ public:
+  descriptor(const std::string& path, int flags) : fd_(::open(path.c_str(), flags, 0600)) {
+    if (fd_ < 0) throw std::runtime_error(path + ": cannot be opened");
+  }
+  descriptor(const descriptor&) = delete;
+  descriptor& operator=(const descriptor&) = delete;
+  ~descriptor() { ::close(fd_); }
+  [[nodiscard]] int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+/// Each thread its part of the file, a MiB at a time into or from one buffer.
+template <class Transfer>
+void in_chunks(int threads, std::int64_t bytes, Transfer transfer) {
+  on_threads(threads, [=](int i) {
+    static thread_local const memory<std::uint8_t> buffer(chunk);
+    const std::int64_t end = bytes * (i + 1) / threads;
+    for (std::int64_t at = bytes * i / threads; at < end; at += chunk)
+      transfer(buffer.data(), size(std::min(chunk, end - at)), at);
+  });
+}
+
+[[nodiscard]] work read_alone(const std::shared_ptr<files>& f, int threads) {
+  return {"reading the page cache", 1e-9 * static_cast<double>(f->weights()), [f, threads] {
+            const descriptor in(f->fp8(), O_RDONLY);
+            in_chunks(threads, f->input_bytes(), [fd = in.get()](std::uint8_t* to, std::size_t count, std::int64_t at) {
+              benchmark::DoNotOptimize(::pread(fd, to, count, at));
+            });
+          }};
+}
+
+[[nodiscard]] work write_alone(const std::shared_ptr<files>& f, int threads, std::int64_t bytes) {
+  return {"writing the output", 1e-9 * static_cast<double>(f->weights()), [f, threads, bytes] {
+            const descriptor out(f->other(), O_WRONLY | O_CREAT | O_TRUNC);
+            in_chunks(threads, bytes, [fd = out.get()](std::uint8_t* from, std::size_t count, std::int64_t at) {
+              benchmark::DoNotOptimize(::pwrite(fd, from, count, at));
+            });
+          }};
+}
+
+/// 64 Mi weights again and again, which no cache holds.
+[[nodiscard]] work kernel_alone(int threads) {
+  const std::int64_t rows = chosen.smoke ? 128 : 1 << 14, cols = 4096, across = cols / fp8_block;
+  const auto w = std::make_shared<memory<e4m3>>(make_numbers<e4m3>(rows * cols));
+  const auto scales = std::make_shared<memory<float>>(rows / fp8_block * across);
+  std::fill(scales->begin(), scales->end(), 0.011f);
+  const auto blocks = std::make_shared<checkpoint>(rows, cols, 1);
+  return {"the e4m3 kernel", 1e-9 * static_cast<double>(rows * cols), [=] {
+            const status s = kernel::quantize_fp8<recipe::compressed_tensors>(
+                {w->data(), rows, cols, cols}, {scales->data(), rows / fp8_block, across, across}, blocks->view(0),
+                on_nonfinite::encode, executor_for(threads));
+            benchmark::DoNotOptimize(s);
+          }};
+}
+
+[[nodiscard]] std::shared_ptr<files> made() {
+  static const auto all = std::make_shared<files>();
+  return all;
+}
+
+void add_rows() {
+  for (const int threads : {1, 2})
+    add({"checkpoint_quantize", "e4m3", "mxfp4", "", 0, 0, 0, "files", isa_name<simd::native_arch>(), threads}, [=] {
+      const auto f = made();
+      f->quantize(threads);
+      const std::int64_t written = f->weights() * block_bytes / block_size;
+      subject s{
+          f->is_right(),
+          "G weights/s",
+          {"checkpoint_quantize", 1e-9 * static_cast<double>(f->weights()), [f, threads] { f->quantize(threads); }},
+          {kernel_alone(threads), read_alone(f, threads), write_alone(f, threads, written)}};
+      s.limit_is_lowest = true;
+      s.job = job_weights;
+      return s;
+    });
+  add({"checkpoint_dequantize", "mxfp4", "bf16", "", 0, 0, 0, "files", isa_name<simd::native_arch>(), 1}, [] {
+    const auto f = made();
+    f->quantize(1);
+    subject s{f->is_right(),
+              "G weights/s",
+              {"checkpoint_dequantize", 1e-9 * static_cast<double>(f->weights()), [f] { f->dequantize(); }},
+              {write_alone(f, 1, f->weights() * 2)}};
+    s.job = job_weights;
+    return s;
+  });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return run(argc, argv, add_rows); }
