@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cli.support.hpp"
+#include "common/byte_order.hpp"
 #include "common/checkpoint_reader.hpp"
 #include "common/minimax_m2.hpp"
 #include "mxfp4/float_types.hpp"
@@ -31,6 +32,7 @@ std::vector<T> read(const checkpoint_reader& model, const std::string& name) {
   REQUIRE(t != nullptr);
   std::vector<T> values(static_cast<std::size_t>(t->info->elements()));
   model.read(*t, 0, std::as_writable_bytes(std::span(values)));
+  swap_if_big_endian(std::span(values));
   return values;
 }
 
