@@ -74,8 +74,8 @@ void add_fp8(tensor_summary& s, const checkpoint_reader& in, const stored_tensor
     read_elements_of(in, *t.data, r * cols, std::span(row));
     const std::int64_t first = (r / rows * scale_rows + r % rows / fp8_block) * scale_cols;
     for (std::int64_t c = 0; c < cols; ++c)
-      add(s, static_cast<double>(decode(encode_bf16(decode(row[static_cast<std::size_t>(c)]) *
-                                                    scales[static_cast<std::size_t>(first + c / fp8_block)]))));
+      add(s, static_cast<double>(decode(decode_scaled(row[static_cast<std::size_t>(c)],
+                                                      scales[static_cast<std::size_t>(first + c / fp8_block)]))));
   }
 }
 
