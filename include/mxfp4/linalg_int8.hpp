@@ -49,7 +49,7 @@ struct view_source {
     gather_tile(w, t * tile_rows, first, blocks, memory, scales);
     const std::int64_t left = w.rows - t * tile_rows;
     const int rows = static_cast<int>(left < tile_rows ? left : tile_rows);
-    return {memory, scales, mxfp4::detail::range_of(memory, scales, blocks, rows)};
+    return {memory, scales, tile_range(memory, scales, blocks, rows)};
   }
 };
 

@@ -2,8 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // In half_split order (nibble.hpp) a row's block is four words of 4 bytes: word g is what line g of the tile holds of it.
-// So packing is: rows to half_split, then transpose 16 x 4 words.
-// Reads: packed_matrix.hpp, simd/isa.hpp.  Read by: kernel/int8.hpp, linalg_int8.hpp.
+// So packing is: rows to half_split, and transpose 16 x 4 words; four rows at a time in registers of 16 bytes, which a
+// product with a view does each time. Wider registers would have rows inserted one by one.
+// Reads: packed_matrix.hpp, simd/lookup.hpp.  Read by: kernel/int8.hpp, linalg_int8.hpp.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@
 
 #include "mxfp4/executor.hpp"
 #include "mxfp4/packed_matrix.hpp"
-#include "mxfp4/simd/isa.hpp"
+#include "mxfp4/simd/lookup.hpp"
 
 namespace mxfp4 {
 namespace kernel {
@@ -42,19 +43,158 @@ MXFP4_INLINE void to_half_split(const std::uint8_t* in, std::uint8_t* out) noexc
   pack_block<half_split>(codes, out);
 }
 
+#if defined(__SSE2__) || defined(__aarch64__)
+inline constexpr bool has_register128 = true;
+template <class T>
+using lanes128 = xsimd::batch<T, simd::register128>;
+
+/// low_first blocks of rows a, b, c, d -> out + 64 g, g = 0..3: word g of each in half_split order.
+MXFP4_INLINE void turn_low_first(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                                 const std::uint8_t* d, std::uint8_t* out) noexcept {
+  using bytes = lanes128<std::uint8_t>;
+  using pairs = lanes128<std::uint16_t>;
+  using words = lanes128<std::uint32_t>;
+  struct two {
+    words first, second;
+  };
+  // Of two rows: words 0 and 1 of their blocks in half_split order, next to one another; words 2 and 3.
+  const auto of_two = [](const std::uint8_t* p, const std::uint8_t* q) noexcept {
+    const words x = xsimd::bitwise_cast<std::uint32_t>(bytes::load_unaligned(p));
+    const words y = xsimd::bitwise_cast<std::uint32_t>(bytes::load_unaligned(q));
+    const pairs front = xsimd::bitwise_cast<std::uint16_t>(xsimd::zip_lo(x, y));  // bytes 0..3, 4..7: elements 0..15
+    const pairs back = xsimd::bitwise_cast<std::uint16_t>(xsimd::zip_hi(x, y));   // bytes 8..15: elements 16..31
+    const pairs low(std::uint16_t{0x0F0F}), high(std::uint16_t{0xF0F0});
+    const bytes even = xsimd::bitwise_cast<std::uint8_t>((front & low) | ((back & low) << 4));
+    const bytes odd = xsimd::bitwise_cast<std::uint8_t>(((front >> 4) & low) | (back & high));
+    return two{xsimd::bitwise_cast<std::uint32_t>(xsimd::zip_lo(even, odd)),
+               xsimd::bitwise_cast<std::uint32_t>(xsimd::zip_hi(even, odd))};
+  };
+  const auto store = [out](int g, const words& x, const words& y) noexcept {
+    const auto ab = xsimd::bitwise_cast<std::uint64_t>(xsimd::zip_lo(x, y));
+    const auto cd = xsimd::bitwise_cast<std::uint64_t>(xsimd::zip_hi(x, y));
+    xsimd::bitwise_cast<std::uint8_t>(xsimd::zip_lo(ab, cd)).store_unaligned(out + tile_line_bytes * g);
+    xsimd::bitwise_cast<std::uint8_t>(xsimd::zip_hi(ab, cd)).store_unaligned(out + tile_line_bytes * (g + 1));
+  };
+  const two ac = of_two(a, c), bd = of_two(b, d);
+  store(0, ac.first, bd.first);
+  store(2, ac.second, bd.second);
+}
+
+/// 16 scale bytes of each of 16 rows -> [block][row].
+MXFP4_INLINE void turn_scales(const std::uint8_t* const (&row)[tile_rows], std::uint8_t* out) noexcept {
+  using bytes = lanes128<std::uint8_t>;
+  bytes at[tile_rows], next[tile_rows];
+  MXFP4_UNROLL
+  for (int r = 0; r < tile_rows; ++r) at[r] = bytes::load_unaligned(row[r]);
+  MXFP4_UNROLL
+  for (int round = 0; round < 4; ++round) {  // four times every second byte: a place's 8 bits turn by 4
+    MXFP4_UNROLL
+    for (int r = 0; r < tile_rows / 2; ++r) {
+      next[2 * r] = xsimd::zip_lo(at[r], at[r + tile_rows / 2]);
+      next[2 * r + 1] = xsimd::zip_hi(at[r], at[r + tile_rows / 2]);
+    }
+    MXFP4_UNROLL
+    for (int r = 0; r < tile_rows; ++r) at[r] = next[r];
+  }
+  MXFP4_UNROLL
+  for (int r = 0; r < tile_rows; ++r) at[r].store_unaligned(out + tile_rows * r);
+}
+#else
+inline constexpr bool has_register128 = false;
+#endif
+
+/// A block of rows a, b, c, d -> out + 64 g, g = 0..3: word g of each in half_split order.
+template <nibble_order Order>
+MXFP4_INLINE void turn_rows(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c, const std::uint8_t* d,
+                            std::uint8_t* out) noexcept {
+  if constexpr (std::is_same_v<Order, half_split>) {
+    simd::transpose_rows(a, b, c, d, out);
+  } else if constexpr (std::is_same_v<Order, low_first> && has_register128) {
+#if defined(__SSE2__) || defined(__aarch64__)
+    turn_low_first(a, b, c, d, out);
+#endif
+  } else {
+    const std::uint8_t* const from[4] = {a, b, c, d};
+    std::uint8_t half[4][block_code_bytes];
+    for (int i = 0; i < 4; ++i) to_half_split<Order>(from[i], half[i]);
+    simd::transpose_rows(half[0], half[1], half[2], half[3], out);
+  }
+}
+
 /// Blocks [first, first + blocks) of the tile that starts at row `row`, into `codes` (256 bytes a block) and `scales`
 /// (16 a block); rows past the end of w become padding.
 template <class Byte, block_layout Layout>
 void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::int64_t first, std::int64_t blocks,
                  std::uint8_t* codes, std::uint8_t* scales) noexcept {
+  constexpr std::int64_t line = 4;  // blocks of which a row has the codes in one cache line, or two
   const int rows = static_cast<int>(w.rows - row < tile_rows ? w.rows - row : tile_rows);
-  for (std::int64_t b = 0; b < blocks; ++b, codes += tile_block_bytes, scales += tile_rows)
-    for (int r = 0; r < tile_rows; ++r) {
-      std::uint8_t block[block_code_bytes]{};
-      if (r < rows) to_half_split<typename Layout::order>(w.block_codes(row + r, first + b), block);
-      for (int g = 0; g < tile_lines; ++g) std::memcpy(codes + mxfp4::detail::tile_offset(r, g), block + 4 * g, 4);
-      scales[r] = r < rows ? *w.block_scale(row + r, first + b) : tile_padding_scale;
+  const auto clamp = [&w](std::int64_t r) noexcept { return r < w.rows ? r : w.rows - 1; };
+  const std::uint8_t* code[tile_rows];
+  const std::uint8_t* next[tile_rows];
+  const std::uint8_t* scale[tile_rows];
+  for (int r = 0; r < tile_rows; ++r) {
+    code[r] = w.block_codes(clamp(row + r), first);
+    next[r] = w.block_codes(clamp(row + r + tile_rows), first);
+    scale[r] = w.block_scale(clamp(row + r), 0);
+  }
+  for (std::int64_t b = 0; b < blocks; b += line) {
+    const std::int64_t end = b + line < blocks ? b + line : blocks;
+    for (int r = 0; r < tile_rows; r += 4) {
+      for (int i = r; i < r + 4; ++i) simd::prefetch_soon(next[i] + Layout::code_offset(0, b, 0));
+      for (std::int64_t i = b; i < end; ++i) {
+        const std::int64_t at = Layout::code_offset(0, i, 0);
+        turn_rows<typename Layout::order>(code[r] + at, code[r + 1] + at, code[r + 2] + at, code[r + 3] + at,
+                                          codes + i * tile_block_bytes + mxfp4::detail::tile_offset(r, 0));
+      }
     }
+  }
+  std::int64_t b = 0;
+#if defined(__SSE2__) || defined(__aarch64__)
+  if constexpr (Layout::rows_per_band == 1 && !Layout::interleaved) {  // a row's scales follow one another
+    for (; b + tile_rows <= blocks; b += tile_rows) {
+      const std::uint8_t* from[tile_rows];
+      for (int r = 0; r < tile_rows; ++r) from[r] = scale[r] + first + b;
+      turn_scales(from, scales + b * tile_rows);
+    }
+  }
+#endif
+  for (; b < blocks; ++b)
+    for (int r = 0; r < tile_rows; ++r) scales[b * tile_rows + r] = scale[r][Layout::scale_offset(0, first + b, 0)];
+  for (int r = rows; r < tile_rows; ++r)
+    for (b = 0; b < blocks; ++b) {
+      for (int g = 0; g < tile_lines; ++g)
+        std::memset(codes + b * tile_block_bytes + mxfp4::detail::tile_offset(r, g), 0, 4);
+      scales[b * tile_rows + r] = tile_padding_scale;
+    }
+}
+
+/// detail::range_of, for whole tiles in registers: the smallest of all bytes nearly always has a weight.
+[[nodiscard]] inline scale_range tile_range(const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t blocks,
+                                            int rows) noexcept {
+#if defined(__SSE2__) || defined(__aarch64__)
+  if (rows == tile_rows) {
+    using bytes = lanes128<std::uint8_t>;
+    bytes low(std::uint8_t{255}), high(std::uint8_t{0});
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      const bytes row = bytes::load_unaligned(scales + b * tile_rows);
+      low = xsimd::min(low, row);
+      high = xsimd::max(high, row);
+    }
+    std::uint8_t lows[tile_rows], highs[tile_rows];
+    low.store_unaligned(lows);
+    high.store_unaligned(highs);
+    scale_range range;
+    for (int r = 0; r < tile_rows; ++r) {
+      if (lows[r] < range.low) range.low = lows[r];
+      if (highs[r] > range.high) range.high = highs[r];
+    }
+    for (std::int64_t i = 0; i < blocks * tile_rows; ++i)
+      if (scales[i] == range.low &&
+          !mxfp4::detail::row_is_zero(codes + i / tile_rows * tile_block_bytes, static_cast<int>(i % tile_rows)))
+        return range;
+  }
+#endif
+  return mxfp4::detail::range_of(codes, scales, blocks, rows);
 }
 
 /// All of w into `packed`, which was made for its shape; a task packs a few tiles.
