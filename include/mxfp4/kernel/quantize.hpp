@@ -22,8 +22,9 @@ concept fixed_rule = requires { typename R::scale_rule_type; };
 
 namespace mxfp4::kernel {
 
-/// How far ahead of the block at work memory is asked for: two thirds of the speed of reading become nine tenths.
-inline constexpr std::int64_t prefetch_bytes = 4096;
+/// How far ahead of the block at work memory is asked for, into the second-level cache: 24.6 GB/s from memory. Into the
+/// first level, which has few misses under way at once, 4 and 8 KiB ahead give 18.2 and 22.0 (Zen 4).
+inline constexpr std::int64_t prefetch_bytes = 8192;
 
 inline namespace MXFP4_ISA_NS {
 
@@ -89,7 +90,7 @@ MXFP4_INLINE void quantize_group(const Source& from, const mx_view<Layout>& out,
   constexpr std::int64_t step = Layout::code_offset(0, 1, 0);  // blocks of a row follow one another in every layout
   const char* soon = reinterpret_cast<const char*>(from.at(b)) + prefetch_bytes;
   MXFP4_UNROLL
-  for (std::size_t i = 0; i < Count * block_size * sizeof(*from.x); i += 64) simd::prefetch_next(soon + i);
+  for (std::size_t i = 0; i < Count * block_size * sizeof(*from.x); i += 64) simd::prefetch_soon(soon + i);
   simd::word_block<Arch> block[Count];
   MXFP4_UNROLL
   for (std::size_t i = 0; i < Count; ++i) from.load(b + static_cast<std::int64_t>(i), block[i]);
