@@ -10,32 +10,21 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <thread>
 #include <vector>
 
 #include "mxfp4/linalg_int8.hpp"
 #include "support/arches.hpp"
 #include "support/matrix.hpp"
 #include "support/random.hpp"
+#include "support/threads.hpp"
 
 namespace {
 
 using namespace mxfp4;
 using mxfp4::test::mx_memory;
 using mxfp4::test::splitmix;
+using mxfp4::test::threads;
 constexpr int8_scaling scalings[] = {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row};
-
-struct threads {
-  std::size_t count;
-  void run(std::size_t tasks, task_ref body) const {
-    std::vector<std::thread> team;
-    for (std::size_t t = 0; t < count; ++t)
-      team.emplace_back([=, this] {
-        for (std::size_t i = t; i < tasks; i += count) body(i);
-      });
-    for (std::thread& t : team) t.join();
-  }
-};
 
 std::vector<float> random_floats(std::int64_t count, int low, int high, std::uint64_t seed) {
   test::splitmix random(seed);

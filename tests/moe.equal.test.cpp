@@ -5,29 +5,17 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
 #include <limits>
-#include <thread>
 #include <vector>
 
 #include "mxfp4/moe.hpp"
 #include "support/arches.hpp"
 #include "support/moe.hpp"
+#include "support/threads.hpp"
 
 namespace {
 
 using namespace mxfp4;
 using namespace mxfp4::test;
-
-struct threads {
-  std::size_t count;
-  void run(std::size_t tasks, task_ref body) const {
-    std::vector<std::thread> team;
-    for (std::size_t t = 0; t < count; ++t)
-      team.emplace_back([=, this] {
-        for (std::size_t i = t; i < tasks; i += count) body(i);
-      });
-    for (std::thread& t : team) t.join();
-  }
-};
 
 tokens random_tokens(std::int64_t m, std::int64_t k, splitmix& random) {
   return tokens(m, k, 5).fill([&random](std::int64_t, std::int64_t) { return random.with_exponent(118, 127); });

@@ -1,0 +1,25 @@
+// tests/support/threads.hpp -- an executor of plain threads: task i on thread i % count.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <thread>
+#include <vector>
+
+#include "mxfp4/executor.hpp"
+
+namespace mxfp4::test {
+
+struct threads {
+  std::size_t count;
+  void run(std::size_t tasks, task_ref body) const {
+    std::vector<std::thread> team;
+    for (std::size_t t = 0; t < count; ++t)
+      team.emplace_back([=, this] {
+        for (std::size_t i = t; i < tasks; i += count) body(i);
+      });
+    for (std::thread& t : team) t.join();
+  }
+};
+
+}  // namespace mxfp4::test
