@@ -81,22 +81,6 @@ using groups = std::map<std::pair<tensor_action, dtype>, group>;
   return found;
 }
 
-[[nodiscard]] const char* action_name(tensor_action action) {
-  switch (action) {
-    case tensor_action::quantize:
-      return "quantize";
-    case tensor_action::widen_fp8:
-      return "widen_fp8";
-    case tensor_action::keep_fp8:
-      return "keep_fp8";
-    case tensor_action::fp8_scales:
-      return "fp8_scales";
-    case tensor_action::copy:
-      break;
-  }
-  return "copy";
-}
-
 [[nodiscard]] std::string action_text(tensor_action action, dtype type) {
   const std::string name = dtype_name(type);
   switch (action) {

@@ -102,16 +102,6 @@ void run(const quantize_command& command) {
 }  // namespace
 
 void quantize_command::describe(CLI::App& command) {
-  const CLI::Validator is_regex(
-      [](const std::string& text) {
-        try {
-          [[maybe_unused]] const std::regex compiled(text);
-          return std::string{};
-        } catch (const std::regex_error& error) {
-          return "'" + text + "' is not a regular expression (ECMAScript): " + error.what();
-        }
-      },
-      "", "regex");
   command.add_option("IN", input, "A .safetensors file, or a checkpoint's directory with its config.json")
       ->required()
       ->type_name("FILE|DIR");
@@ -120,13 +110,9 @@ void quantize_command::describe(CLI::App& command) {
       ->type_name("FILE|DIR");
   takes_recipe(command.add_option("--recipe", recipe, "Whose bytes: see mxfp4 recipes"))
       ->default_str("ocp for a file, compressed_tensors for a directory");
-  command.add_option("--include", include, "Quantise the matrices in whose name this is found")
-      ->check(is_regex)
-      ->type_name("REGEX")
+  takes_regex(command.add_option("--include", include, "Quantise the matrices in whose name this is found"))
       ->default_str("weights of a file, experts of a directory");
-  command.add_option("--exclude", exclude, "... but not those in whose name this is found")
-      ->check(is_regex)
-      ->type_name("REGEX");
+  takes_regex(command.add_option("--exclude", exclude, "... but not those in whose name this is found"));
   takes_one_of(
       command.add_option("--nonfinite", nonfinite, "A file with NaN or infinity: refuse it, or encode by the recipe"),
       {"refuse", "encode"});

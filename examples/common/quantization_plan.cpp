@@ -222,4 +222,20 @@ quantization_plan make_plan(std::vector<tensor_info> tensors, const plan_options
   return planner(std::move(tensors), options, where).take();
 }
 
+const char* action_name(tensor_action action) noexcept {
+  switch (action) {
+    case tensor_action::quantize:
+      return "quantize";
+    case tensor_action::widen_fp8:
+      return "widen_fp8";
+    case tensor_action::keep_fp8:
+      return "keep_fp8";
+    case tensor_action::fp8_scales:
+      return "fp8_scales";
+    case tensor_action::copy:
+      break;
+  }
+  return "copy";
+}
+
 }  // namespace mxfp4::tools

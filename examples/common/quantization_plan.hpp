@@ -27,6 +27,7 @@
 namespace mxfp4::tools {
 
 enum class tensor_action : std::uint8_t { quantize, widen_fp8, keep_fp8, fp8_scales, copy };
+[[nodiscard]] const char* action_name(tensor_action action) noexcept;  ///< as the enumerator is written
 
 /// What becomes of F8_E4M3 matrices that are not quantised. `copy` leaves weights and scales under the names they have:
 /// right for a file by itself, but no reader of compressed-tensors checkpoints takes them.

@@ -11,22 +11,6 @@ namespace mxfp4::tools {
 
 namespace {
 
-[[nodiscard]] const char* action_name(tensor_action action) {
-  switch (action) {
-    case tensor_action::quantize:
-      return "quantize";
-    case tensor_action::widen_fp8:
-      return "widen_fp8";
-    case tensor_action::keep_fp8:
-      return "keep_fp8";
-    case tensor_action::fp8_scales:
-      return "fp8_scales";
-    case tensor_action::copy:
-      break;
-  }
-  return "copy";
-}
-
 [[nodiscard]] ordered_json describe(const tensor_info& t) {
   return {{"name", t.name}, {"dtype", dtype_name(t.type)}, {"shape", t.shape}};
 }
