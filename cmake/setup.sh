@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# cmake/setup.sh [--with bench,cross,interop] -- provides what the presets need; a second call finds nothing to do.
+# cmake/setup.sh [--with bench,cross,interop,train] -- provides what the presets need; a second call finds nothing to do.
 # SPDX-License-Identifier: Apache-2.0
 #
 #   wanted --- installed, or unpacked here before? ------------------------------------> done
@@ -31,6 +31,7 @@ tool     clang++         14       clang
 tool     clang-format-16 16       clang-format-16
 tool     clang-tidy      14       clang-tidy
 packages clang-runtime   -        libclang-rt-dev
+packages plots           -        python3-matplotlib python3-numpy
 headers  xsimd           13.2     libxsimd-dev
 headers  xtl             0.7      xtl-dev
 headers  nlohmann-json   3.11     nlohmann-json3-dev
@@ -40,8 +41,7 @@ library  oneTBB          2021.5   libtbb-dev libtbb12 libtbbmalloc2 libtbbbind-2
 library  GoogleBenchmark 1.7      libbenchmark-dev libbenchmark1debian'
 declare -A group=(
   [bench]='
-group    OpenBLAS        -        libopenblas-dev
-group    plots           -        python3-matplotlib python3-numpy'
+group    OpenBLAS        -        libopenblas-dev'
   [cross]='
 group    aarch64         -        g++-aarch64-linux-gnu
 group    s390x           -        g++-s390x-linux-gnu
@@ -53,13 +53,16 @@ foreign  oneTBB-s390x    2021.5   libtbb-dev:s390x libtbb12 libtbbmalloc2 libtbb
   [interop]='
 group    venv            -        python3-venv
 group    OpenMPI         -        libopenmpi-dev openmpi-bin'
+  [train]='
+group    PyTorch         -        python3-torch
+group    text            -        bible-kjv'
 )
 
 usage() { sed -n '2s/^# //p' "$0"; }
 groups=
 while (($#)); do
   case $1 in
-    --with) groups=${2:?"--with wants a list of bench, cross, interop"}; shift 2 ;;
+    --with) groups=${2:?"--with wants a list of bench, cross, interop, train"}; shift 2 ;;
     --with=*) groups=${1#*=}; shift ;;
     -h | --help) usage; exit 0 ;;
     *) echo "setup.sh: unknown argument '$1'" >&2; usage >&2; exit 2 ;;
@@ -67,7 +70,7 @@ while (($#)); do
 done
 for name in ${groups//,/ }; do
   if [[ -z ${group[$name]:-} ]]; then
-    echo "setup.sh: unknown group '$name', expected bench, cross or interop" >&2
+    echo "setup.sh: unknown group '$name', expected bench, cross, interop or train" >&2
     exit 2
   fi
   wanted+=${group[$name]}

@@ -14,9 +14,13 @@ def run(*arguments):
     subprocess.run([str(a) for a in arguments], check=True, stdout=subprocess.DEVNULL)
 
 
+def package_versions(*packages):
+    return {package: importlib.metadata.version(package) for package in packages}
+
+
 def print_versions(*packages):
-    for package in packages:
-        print(f"{package} {importlib.metadata.version(package)}")
+    for package, version in package_versions(*packages).items():
+        print(f"{package} {version}")
 
 
 def require(holds, what):
