@@ -19,6 +19,33 @@
 #include "mxfp4/view.hpp"
 
 namespace mxfp4 {
+namespace kernel {
+inline namespace MXFP4_ISA_NS {
+
+template <decode_dialect Dialect, class Arch, block_layout Layout>
+[[nodiscard]] auto panel_source(const const_mx_view<Layout>& w) noexcept {
+  return detail::view_source<Arch, Dialect, Layout>{w};
+}
+template <decode_dialect Dialect, class Arch>
+[[nodiscard]] auto panel_source(const packed_tiles& w) noexcept {
+  return detail::packed_source<Arch, Dialect>{w};
+}
+
+/// Every product of this floor with floating-point activations: checked, then one token's way or that of many.
+template <decode_dialect Dialect, class Arch, class W, class X>
+status product_f32(const W& w, const X& x, const dense_view<float>& y, const gemm_options& options) {
+  using mxfp4::detail::operand_of;
+  if (const status s = mxfp4::detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y"));
+      !s.ok())
+    return s;
+  if (w.rows == 0 || x.rows == 0) return {};
+  if (x.rows == 1) gemv_f32<Arch, Dialect>(w, x.row(0), y.data, options.accumulate, options.executor);
+  else gemm_f32<Arch>(panel_source<Dialect, Arch>(w), x, y, options.accumulate, options.executor);
+  return {};
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace kernel
 
 inline namespace MXFP4_ISA_NS {
 
@@ -45,35 +72,14 @@ template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch,
 status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<float>& y,
             gemm_options options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
-  const const_mx_view<Layout> weights{w.codes, w.scales, w.rows, w.cols, w.code_stride, w.scale_stride};
-  using detail::operand_of;
-  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
-    return s;
-  if (w.rows == 0 || x.rows == 0) return {};
-  using value = std::remove_const_t<T>;
-  if (x.rows == 1)
-    kernel::gemv_f32<Arch, Dialect>(weights, static_cast<const value*>(x.data), y.data, options.accumulate,
-                                    options.executor);
-  else
-    kernel::gemm_f32<Arch>(kernel::detail::view_source<Arch, Dialect, Layout>{weights}, x, y, options.accumulate,
-                           options.executor);
-  return {};
+  return kernel::product_f32<Dialect, Arch>(const_mx_view<Layout>(w), dense_view<const T>(x), y, options);
 }
 
 /// The same for packed weights. The kernels ask no alignment of them; 64 bytes is what is fast.
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class T>
 status gemm(const packed_tiles& w, const dense_view<T>& x, const dense_view<float>& y, gemm_options options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
-  using detail::operand_of;
-  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
-    return s;
-  if (w.rows == 0 || x.rows == 0) return {};
-  using value = std::remove_const_t<T>;
-  if (x.rows == 1)
-    kernel::gemv_f32<Arch, Dialect>(w, static_cast<const value*>(x.data), y.data, options.accumulate, options.executor);
-  else
-    kernel::gemm_f32<Arch>(kernel::detail::packed_source<Arch, Dialect>{w}, x, y, options.accumulate, options.executor);
-  return {};
+  return kernel::product_f32<Dialect, Arch>(w, dense_view<const T>(x), y, options);
 }
 
 /// y[n] = sum over k of x[k] * decode(W)[n][k]: gemm for one token, 1 x K and 1 x N.

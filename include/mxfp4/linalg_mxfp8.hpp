@@ -31,28 +31,12 @@ template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch,
           class Byte>
 status gemm(const basic_mx_view<ByteW, Layout>& w, const basic_mxfp8_view<Byte>& x, const dense_view<float>& y,
             gemm_options options = {}) {
-  using detail::operand_of;
-  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
-    return s;
-  if (w.rows == 0 || x.rows == 0) return {};
-  const const_mx_view<Layout> weights{w.codes, w.scales, w.rows, w.cols, w.code_stride, w.scale_stride};
-  if (x.rows == 1) kernel::gemv_f32<Arch, Dialect>(weights, x.row(0), y.data, options.accumulate, options.executor);
-  else
-    kernel::gemm_f32<Arch>(kernel::detail::view_source<Arch, Dialect, Layout>{weights}, x, y, options.accumulate,
-                           options.executor);
-  return {};
+  return kernel::product_f32<Dialect, Arch>(const_mx_view<Layout>(w), x, y, options);
 }
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte>
 status gemm(const packed_tiles& w, const basic_mxfp8_view<Byte>& x, const dense_view<float>& y,
             gemm_options options = {}) {
-  using detail::operand_of;
-  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
-    return s;
-  if (w.rows == 0 || x.rows == 0) return {};
-  if (x.rows == 1) kernel::gemv_f32<Arch, Dialect>(w, x.row(0), y.data, options.accumulate, options.executor);
-  else
-    kernel::gemm_f32<Arch>(kernel::detail::packed_source<Arch, Dialect>{w}, x, y, options.accumulate, options.executor);
-  return {};
+  return kernel::product_f32<Dialect, Arch>(w, x, y, options);
 }
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte>
 status gemm(const packed_matrix& w, const basic_mxfp8_view<Byte>& x, const dense_view<float>& y,
