@@ -175,11 +175,11 @@ TEST_CASE("card: never overwrites without being told", "[cli][card][bad_input]")
 }
 
 TEST_CASE("plots: three pictures from the report", "[plots]") {
-  if (run({"/usr/bin/env", "python3", "-c", "import matplotlib"}).code != 0) SKIP("python3 has no matplotlib");
+  if (run({MXFP4_PYTHON, "-c", "import matplotlib"}).code != 0) SKIP("no Python with matplotlib");
   const scratch_folder folder;
-  const std::string csv = folder / "csv", png = folder / "png", script = MXFP4_PLOT_SCRIPT;
+  const std::string csv = folder / "csv", png = folder / "png", script = MXFP4_PLOTS "/plot_report.py";
   REQUIRE(run({MXFP4_PROGRAM, "report", write_text(folder / "r.json", small_report().dump()), csv}).code == 0);
-  const outcome o = run({"/usr/bin/env", "python3", script, csv, png});
+  const outcome o = run({MXFP4_PYTHON, script, csv, png});
   CAPTURE(o.err);
   CHECK(o.code == 0);
   for (const char* name : {"expert_error.png", "error_distribution.png", "scale_exponents.png"}) {
@@ -189,7 +189,7 @@ TEST_CASE("plots: three pictures from the report", "[plots]") {
     CHECK(picture.size() > 5000);
   }
   write_text(csv + "/scales.csv", "byte\n1\n");
-  const outcome bad = run({"/usr/bin/env", "python3", script, csv, png});
+  const outcome bad = run({MXFP4_PYTHON, script, csv, png});
   CHECK(bad.code == 1);
   CHECK_THAT(bad.err, ContainsSubstring("scales.csv: has no column exponent, blocks: write it with mxfp4 report"));
 }

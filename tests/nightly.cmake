@@ -24,8 +24,7 @@ function(mxfp4_fuzz name)
     add_executable(coverage_${name} fuzz/${name}.cpp fuzz/replay.cpp ${arg_SOURCES})
     target_compile_options(coverage_${name} PRIVATE -O0 -fprofile-instr-generate -fcoverage-mapping)
     target_link_options(coverage_${name} PRIVATE -fprofile-instr-generate)
-    find_package(Python3 REQUIRED COMPONENTS Interpreter)
-    add_test(NAME fuzz.${name}.coverage COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/coverage.py
+    add_test(NAME fuzz.${name}.coverage COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/coverage.py
       --compiler ${CMAKE_CXX_COMPILER} --program $<TARGET_FILE:coverage_${name}> --corpus ${corpus} --least 95 ${arg_COVER})
     set_tests_properties(fuzz.${name}.coverage PROPERTIES LABELS nightly)
     list(APPEND programs coverage_${name})
@@ -53,14 +52,13 @@ if(NOT MXFP4_NIGHTLY)
   return()
 endif()
 
-find_package(Python3 REQUIRED COMPONENTS Interpreter)
 
 # The programs whose tests are tried on each mutant of the headers; those that need flags or the command line are not.
 set(mutation_tests ${MXFP4_UNIT_TESTS})
 list(JOIN mutation_tests , mutation_tests)
 get_target_property(catch2_include Catch2::Catch2 INTERFACE_INCLUDE_DIRECTORIES)
 list(TRANSFORM catch2_include PREPEND --flag=-isystem)
-add_test(NAME mutation COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/mutation/mutate.py
+add_test(NAME mutation COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/mutation/mutate.py
   --compiler ${CMAKE_CXX_COMPILER} --tests ${mutation_tests} ${catch2_include}
   --flag=-DMXFP4_TEST_VECTORS="${CMAKE_CURRENT_SOURCE_DIR}/vectors" --flag=-DMXFP4_SHARED_DIR="${MXFP4_SHARED_DIR}"
   --library=$<TARGET_FILE:Catch2::Catch2WithMain> --library=$<TARGET_FILE:Catch2::Catch2>)
