@@ -52,7 +52,7 @@ def bits_per_byte(model, ids):
 
 def main():
     parser = argparse.ArgumentParser(description="Train a MiniMax-M2 in miniature and export its FP8 checkpoint.")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--state", default="state.pt", help="where an interrupted run goes on from")
     parser.add_argument("--export", help="folder for the checkpoint")
     arguments = parser.parse_args()
