@@ -32,6 +32,7 @@ tool     clang-format-16 16       clang-format-16
 tool     clang-tidy      14       clang-tidy
 packages clang-runtime   -        libclang-rt-dev
 packages plots           -        python3-matplotlib python3-numpy
+packages Oniguruma       -        libonig-dev
 headers  xsimd           13.2     libxsimd-dev
 headers  xtl             0.7      xtl-dev
 headers  nlohmann-json   3.11     nlohmann-json3-dev

@@ -1,0 +1,81 @@
+# tests/interop/tokenizer_vectors.py -- small byte-level tokenizers, and the ids that Hugging Face's library gives.
+# SPDX-License-Identifier: Apache-2.0
+"""tokenizer_vectors.py TEXT GOLDEN [--record]
+
+GOLDEN has o200k.json, gpt2.json and ids.json, the recording: texts of every kind and their ids. The library must still give
+these. With --record all three are made anew: TEXT and some lines in other scripts teach the merges.
+"""
+import json
+import pathlib
+import random
+import sys
+
+import tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from common import package_versions, require
+
+# The expression of MiniMax-M2's tokenizer, which is that of o200k.
+SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+O200K = "|".join([rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{SUFFIX}", rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{SUFFIX}",
+                  r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n/]*", r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+"])
+LINES = ["Каждый охотник желает знать, где сидит фазан.", "ДокументПродажиТоваровУслуг", "ἐν ἀρχῇ ἦν ὁ λόγος",
+         "בְּרֵאשִׁית בָּרָא אֱלֹהִים", "في البدء خلق الله", "天地玄黃，宇宙洪荒。", "いろはにほへと ちりぬるを", "모든 사람은 자유로우며",
+         "ǅungla ŒUVRE naïve café e\u0301tude Straße İstanbul", "٣٤٥ ४५६ Ⅷ ½ x² 1234567", "👩‍👩‍👧 🏴󠁧󠁢󠁷󠁬󠁳󠁿 ☂️"]
+EDGES = ["", " ", "\n", "\r\n\r\n  x", "a\u00a0b\u2003c", "don't DON'T they'LL we'Re I'm 'tis", "a  b   c    \n\n\t d ",
+         "x/y//z\n/", "0 00 000 0000 00000", "<|end|><|end|>", "a<|end|>b <|e|>nd|>", "<mask>ed <mask>", "\x00\x01\x7f",
+         "e\u0301e\u0301 \u0301", "\ufeffbom", "\U0010ffff\ue000", "aB Ab AB ab aBC ABc", "....!?\n\n/…—–"]
+
+
+def train(text, pre_tokenizer, **options):
+    tokenizer = Tokenizer(models.BPE(**options))
+    tokenizer.pre_tokenizer = pre_tokenizer
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=700, show_progress=False,
+                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.train_from_iterator([text] + LINES * 3, trainer)
+    tokenizer.add_special_tokens(["<|end|>", "<|e|>"])
+    tokenizer.add_tokens([AddedToken("<mask>", normalized=True), AddedToken("<mask>ed", normalized=True)])
+    return tokenizer
+
+
+def texts(text):
+    rng = random.Random(1)
+    yield from EDGES
+    yield from LINES
+    for _ in range(40):
+        begin = rng.randrange(len(text) - 80)
+        yield text[begin:begin + 80]
+    pool = "".join(EDGES + LINES) + "'''   \n\r\tsStTdD"
+    for _ in range(140):
+        yield "".join(rng.choice(pool) for _ in range(rng.randrange(1, 24)))
+
+
+def main():
+    text = pathlib.Path(sys.argv[1]).read_text()
+    golden = pathlib.Path(sys.argv[2])
+    if sys.argv[3:] == ["--record"]:
+        golden.mkdir(parents=True, exist_ok=True)
+        split = pre_tokenizers.Split(Regex(O200K), "isolated")
+        both = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        train(text, both, ignore_merges=True).save(str(golden / "o200k.json"), pretty=False)
+        train(text, pre_tokenizers.ByteLevel(add_prefix_space=False)).save(str(golden / "gpt2.json"), pretty=False)
+        cases = [dict(text=t) for t in texts(text)]
+        for name in ("o200k", "gpt2"):
+            made = Tokenizer.from_file(str(golden / f"{name}.json"))
+            for case in cases:
+                case[name] = made.encode(case["text"], add_special_tokens=False).ids
+        recording = dict(versions=package_versions("tokenizers"), cases=cases)
+        (golden / "ids.json").write_text(json.dumps(recording, ensure_ascii=True, separators=(",", ":")) + "\n")
+    for name in ("o200k", "gpt2"):
+        made = Tokenizer.from_file(str(golden / f"{name}.json"))
+        for case in json.loads((golden / "ids.json").read_text())["cases"]:
+            ids = made.encode(case["text"], add_special_tokens=False).ids
+            require(ids == case[name], f"{name}: {case['text']!r}: {ids}, recorded: {case[name]}")
+            require(made.decode(ids, skip_special_tokens=False) == case["text"], f"{name}: {case['text']!r} does not come back")
+    print(f"tokenizers {tokenizers.__version__}: ids as recorded")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+// tests/tokenizer.golden.test.cpp -- tokenizer.json: the ids of Hugging Face's library, and what is refused.
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "cli.support.hpp"
+#include "common/file_error.hpp"
+#include "common/strict_json.hpp"
+#include "model/tokenizer.hpp"
+
+using Catch::Matchers::ContainsSubstring;
+using mxfp4::test::scratch_folder;
+using mxfp4::test::write_text;
+using mxfp4::tools::file_error;
+using mxfp4::tools::tokenizer;
+using nlohmann::json;
+
+namespace {
+
+const std::string vectors = MXFP4_TEST_VECTORS "/tokenizer/";
+
+bool regular_expressions() {
+  try {
+    const mxfp4::tools::pattern any(".", "");
+    return true;
+  } catch (const file_error&) {
+    return false;
+  }
+}
+
+json document() { return mxfp4::tools::read_json<json>(vectors + "gpt2.json"); }
+
+/// What the tokenizer of this document says of itself: the message, or "ok".
+std::string verdict(const json& document) {
+  const scratch_folder folder;
+  try {
+    (void)tokenizer::load(write_text(folder / "tokenizer.json", document.dump()));
+  } catch (const file_error& error) {
+    return error.what();
+  }
+  return "ok";
+}
+
+std::string refusal(const tokenizer& t, const std::string& text) {
+  try {
+    (void)t.encode(text);
+  } catch (const file_error& error) {
+    return error.what();
+  }
+  return "ok";
+}
+
+}  // namespace
+
+TEST_CASE("tokenizer: the recorded ids, and the text back", "[tokenizer]") {
+  if (!regular_expressions()) SKIP("built without Oniguruma");
+  const json recording = mxfp4::tools::read_json<json>(vectors + "ids.json");
+  for (const std::string name : {"o200k", "gpt2"}) {
+    const tokenizer t = tokenizer::load(vectors + name + ".json");
+    for (const json& c : recording.at("cases")) {
+      const auto text = c.at("text").get<std::string>();
+      CAPTURE(name, text);
+      const auto ids = t.encode(text);
+      CHECK(ids == c.at(name).get<std::vector<std::int64_t>>());
+      CHECK(t.decode(ids) == text);
+    }
+  }
+}
+
+TEST_CASE("tokenizer: one token may be part of a character", "[tokenizer]") {
+  if (!regular_expressions()) SKIP("built without Oniguruma");
+  const tokenizer t = tokenizer::load(vectors + "gpt2.json");
+  const auto ids = t.encode("\xF4\x80\x80\x80");  // U+100000, which no merge knows: a token a byte
+  REQUIRE(ids.size() == 4);
+  CHECK(t.decode(ids[0]) == "\xF4");
+  CHECK(t.decode(std::span(ids).first(2)) == "\xF4\x80");
+  CHECK_THROWS_AS(t.decode(704), file_error);
+  CHECK_THROWS_AS(t.decode(-1), file_error);
+}
+
+TEST_CASE("tokenizer: a piece of a megabyte", "[tokenizer]") {  // merged in n log n, or this would take an hour
+  if (!regular_expressions()) SKIP("built without Oniguruma");
+  const tokenizer t = tokenizer::load(vectors + "gpt2.json");
+  const std::string text(1 << 20, 'a');
+  CHECK(t.decode(t.encode(text)) == text);
+}
+
+TEST_CASE("tokenizer: text that is not UTF-8", "[tokenizer]") {
+  if (!regular_expressions()) SKIP("built without Oniguruma");
+  const tokenizer t = tokenizer::load(vectors + "gpt2.json");
+  for (const char* bad :
+       {"ab\x80", "ab\xC1\x81", "ab\xE0\x80\x80", "ab\xED\xA0\x80", "ab\xF4\x90\x80\x80", "ab\xE2\x82", "ab\xFF"}) {
+    CAPTURE(bad);
+    CHECK_THAT(refusal(t, bad), ContainsSubstring("is not UTF-8 at its byte 2"));
+  }
+}
+
+TEST_CASE("tokenizer: files that are not understood are refused by name", "[tokenizer]") {
+  if (!regular_expressions()) SKIP("built without Oniguruma");
+  REQUIRE(verdict(document()) == "ok");
+  const auto with = [](const char* pointer, json value) {
+    json d = document();
+    d[json::json_pointer(pointer)] = std::move(value);
+    return verdict(d);
+  };
+  CHECK_THAT(with("/normalizer", {{"type", "NFC"}}),
+             ContainsSubstring(R"(normalizer is {"type":"NFC"}, expected null)"));
+  CHECK_THAT(with("/model/type", "Unigram"), ContainsSubstring(R"(model.type is "Unigram", expected "BPE")"));
+  CHECK_THAT(with("/model/byte_fallback", true), ContainsSubstring("model.byte_fallback is true"));
+  CHECK_THAT(with("/model/vocab", json::object()), ContainsSubstring("has no token for byte 0"));
+  CHECK_THAT(with("/model/vocab/!", -1), ContainsSubstring("model.vocab.'!' is -1"));
+  CHECK_THAT(with("/model/vocab/!", 1), ContainsSubstring("id 1 is that of"));
+  CHECK_THAT(with("/model/merges/3", json::array({"a"})), ContainsSubstring(R"(model.merges[3] is ["a"])"));
+  CHECK_THAT(with("/model/merges/3", "zq zq"), ContainsSubstring("model.merges[3] speaks of 'zq'"));
+  CHECK_THAT(with("/pre_tokenizer", nullptr), ContainsSubstring("pre_tokenizer is \"missing\""));
+  CHECK_THAT(with("/pre_tokenizer/type", "Metaspace"), ContainsSubstring(R"(pre_tokenizer.type is "Metaspace")"));
+  CHECK_THAT(with("/pre_tokenizer/add_prefix_space", true), ContainsSubstring("add_prefix_space is true"));
+  CHECK_THAT(with("/decoder/type", "WordPiece"), ContainsSubstring("decoder.type"));
+  CHECK_THAT(with("/added_tokens/0/lstrip", true), ContainsSubstring("added_tokens[0].lstrip is true"));
+  CHECK_THAT(with("/added_tokens/0/content", ""), ContainsSubstring("added_tokens[0]"));
+  CHECK_THAT(with("/added_tokens/0/id", "x"), ContainsSubstring(R"(added_tokens[0].id is "x", expected an id)"));
+
+  json d = mxfp4::tools::read_json<json>(vectors + "o200k.json");
+  d["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(";
+  CHECK_THAT(verdict(d), ContainsSubstring("pre_tokenizer.pretokenizers[0].pattern: is no regular expression"));
+  d["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {{"String", "("}};
+  CHECK_THAT(verdict(d), ContainsSubstring(R"(pattern is {"String":"("})"));
+  d = mxfp4::tools::read_json<json>(vectors + "o200k.json");
+  std::swap(d["pre_tokenizer"]["pretokenizers"][0], d["pre_tokenizer"]["pretokenizers"][1]);
+  CHECK_THAT(verdict(d), ContainsSubstring("nothing after ByteLevel"));
+}
