@@ -154,6 +154,41 @@ TEST_CASE("card: a README.md of the result", "[cli][card]") {
   CHECK_THAT(text, ContainsSubstring("see [LICENSE](LICENSE)"));
 }
 
+TEST_CASE("card: what compare measured", "[cli][card]") {
+  const scratch_folder folder;
+  const std::string model = quantized(folder), readme = model + "/README.md";
+  // As mxfp4 compare --details writes it: a recipe on the way, then the checkpoint, which is what the card is for.
+  json comparison = {{"command", "compare"}, {"original", {{"perplexity", 4.5}}}, {"tokens", 1000}, {"context", 256}};
+  json target = {{"recipe", nullptr},
+                 {"predictions", 996},
+                 {"perplexity", 4.59},
+                 {"degradation", 0.02},
+                 {"kld", {{"mean", 0.0174}, {"median", 0.009}, {"p95", 0.06}, {"p99", 0.12}, {"max", 1.5}}},
+                 {"top1_agreement", 0.858},
+                 {"tokens_above_one_nat", 3}};
+  json other = target;
+  other["recipe"] = "ocp", other["perplexity"] = 9.0;
+  comparison["targets"] = {other, target};
+  const std::string file = write_text(folder / "compare.json", comparison.dump());
+  REQUIRE(card({model, "--base-model", "a/b", "--comparison", file}).code == 0);
+  const std::string text = read_text(readme);
+  CHECK_THAT(text,
+             ContainsSubstring("1000 tokens in windows of 256, beside the base model; KLD is KL(base \\|\\| this)"));
+  CHECK_THAT(text, ContainsSubstring("| perplexity of the base model | 4.5000 |\n| perplexity | 4.5900 (+2.00 %) |\n"));
+  CHECK_THAT(text, ContainsSubstring("| KLD, mean | 0.0174 |\n| KLD, median | 0.0090 |\n"));
+  CHECK_THAT(text, ContainsSubstring("| tokens with a KLD above 1 | 3 (0.301 %) |\n| same first choice | 85.80 % |\n"));
+
+  comparison["targets"] = {other};
+  write_text(file, comparison.dump());
+  CHECK_THAT(card({model, "--base-model", "a/b", "--overwrite", "--comparison", file}).err,
+             ContainsSubstring("compares no checkpoint, expected mxfp4 compare ORIGINAL QUANTISED"));
+  comparison.erase("tokens");
+  write_text(file, comparison.dump());
+  CHECK_THAT(card({model, "--base-model", "a/b", "--overwrite", "--comparison", file}).err,
+             ContainsSubstring("is not what mxfp4 compare writes"));
+  CHECK(read_text(readme) == text);
+}
+
 TEST_CASE("card: never overwrites without being told", "[cli][card][bad_input]") {
   const scratch_folder folder;
   const std::string model = quantized(folder), readme = write_text(model + "/README.md", "mine");

@@ -14,7 +14,7 @@ namespace mxfp4::tools {
 namespace {
 
 struct card_command {
-  std::string directory, base_model, name, license = "other", license_name, license_link;
+  std::string directory, base_model, name, license = "other", license_name, license_link, comparison;
   bool overwrite = false, json = false;
 
   void describe(CLI::App& command) {
@@ -43,6 +43,8 @@ struct card_command {
         ->capture_default_str();
     command.add_option("--license-name", license_name, "... what it calls itself, where the identifier is other");
     command.add_option("--license-link", license_link, "... and where it can be read");
+    command.add_option("--comparison", comparison, "What mxfp4 compare --details wrote: perplexity and KLD")
+        ->type_name("FILE");
     command.add_flag("--overwrite", overwrite, "Replace a README.md that is there");
     command.footer("Sizes and errors come from mxfp4_report.json; pictures (.png) in DIR and DIR/plots are shown.");
   }
@@ -73,7 +75,9 @@ void run(const card_command& command) {
                        command.license_name,
                        command.license_link,
                        find_plots(command.directory),
-                       false};
+                       false,
+                       std::nullopt};
+  if (!command.comparison.empty()) options.measured = read_comparison(command.comparison);
   if (options.name.empty())
     options.name = std::filesystem::weakly_canonical(command.directory, error).filename().string();
   const std::vector<std::string>& files = checkpoint.other_files();

@@ -84,6 +84,24 @@ template <class... Numbers>
   return text + "| not finite before | " + share(s.nonfinite, s.weights) + " |\n\n";
 }
 
+[[nodiscard]] std::string comparison_table(const measured_quality& q) {
+  const auto row = [](const char* what, const std::string& value) {
+    return std::string("| ") + what + " | " + value + " |\n";
+  };
+  return "## Quality on a text\n\n" +
+         formatted(
+             "%lld tokens in windows of %lld, beside the base model; KLD is KL(base \\|\\| this) of the next token, in "
+             "nats.",
+             static_cast<long long>(q.tokens), static_cast<long long>(q.context)) +
+         "\n\n| | |\n|---|---|\n" + row("perplexity of the base model", formatted("%.4f", q.original_perplexity)) +
+         row("perplexity", formatted("%.4f (%+.2f %%)", q.perplexity, 100 * q.degradation)) +
+         row("KLD, mean", formatted("%.4f", q.kld_mean)) + row("KLD, median", formatted("%.4f", q.kld_median)) +
+         row("KLD, 95th percentile", formatted("%.4f", q.kld_p95)) +
+         row("KLD, 99th percentile", formatted("%.4f", q.kld_p99)) + row("KLD, largest", formatted("%.4f", q.kld_max)) +
+         row("tokens with a KLD above 1", share(q.above_one_nat, q.predictions)) +
+         row("same first choice", formatted("%.2f %%", 100 * q.top1_agreement)) + "\n";
+}
+
 [[nodiscard]] std::string serving(const card_options& options) {
   return "## How to serve it\n\nWeights only (W4A16): activations stay in BF16.\n\n```sh\nvllm serve " + options.name +
          " --tensor-parallel-size 2\n```\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
@@ -108,7 +126,9 @@ std::string model_card(const card_options& options, const quality_report& report
           report.recipe + "`. ";
   text += report.others == "fp8" ? "Other matrices in FP8 stayed as they are.\n\n"
                                  : "Other matrices in FP8, if any, became BF16; nothing else was changed.\n\n";
-  text += size_table(report) + quality_table(report);
+  text += size_table(report);
+  if (options.measured) text += comparison_table(*options.measured);
+  text += quality_table(report);
   if (!options.plots.empty()) {
     text += "## Plots\n\n";
     for (const std::string& plot : options.plots) {

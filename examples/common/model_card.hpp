@@ -3,9 +3,11 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "common/measured_quality.hpp"
 #include "common/quality_report.hpp"
 
 namespace mxfp4::tools {
@@ -17,6 +19,7 @@ struct card_options {
   std::string license_name, license_link;  ///< where it is "other"; empty: left out
   std::vector<std::string> plots;          ///< pictures, relative to the card
   bool has_license_file = false;
+  std::optional<measured_quality> measured;  ///< on a text, beside the original
 };
 
 /// Markdown with a YAML front matter.
