@@ -4,7 +4,7 @@
 // Kernels write simd::batch<T, Arch> and simd::fma, simd::select, ...: one text, whether the processor has an instruction
 // set that xsimd knows or not (s390x, RISC-V, ...). Loops of known length over an array are what a compiler turns into
 // vector instructions by itself, where it has any.
-// Reads: isa.hpp.  Read by: simd/widen.hpp, simd/dot.hpp, kernel/.
+// Reads: bits.hpp, isa.hpp.  Read by: simd/widen.hpp, simd/dot.hpp, kernel/.
 #pragma once
 
 #include <cmath>
@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "mxfp4/bits.hpp"
 #include "mxfp4/simd/isa.hpp"
 
 namespace mxfp4::simd {
@@ -129,7 +130,6 @@ using batch = typename detail::batch_of<T, Arch>::type;
 
 #if !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
 using xsimd::all;
-using xsimd::bitwise_cast;
 using xsimd::fma;
 using xsimd::max;
 using xsimd::min;
@@ -139,6 +139,14 @@ using xsimd::reduce_max;
 using xsimd::select;
 using xsimd::to_float;
 using xsimd::to_int;
+
+/// The bytes of a register as lanes of another type. Not xsimd's: on NEON that takes a function from a table, and g++ 12
+/// calls it, with every register in memory meanwhile.
+template <class To, class From, class Arch>
+[[nodiscard]] MXFP4_INLINE xsimd::batch<To, Arch> bitwise_cast(const xsimd::batch<From, Arch>& a) noexcept {
+  using result = xsimd::batch<To, Arch>;
+  return result(mxfp4::detail::bit_cast<typename result::register_type>(a.data));
+}
 #endif
 
 /// The bytes of a register as lanes of another type.
