@@ -52,7 +52,6 @@ void check_against_scalar(const const_mx_view<Layout>& w) {
 }  // namespace
 
 TEST_CASE("kernel::dequantize: every weight, dialect, type and order of nibbles", "[kernel][dequantize]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   const every_weight all;
   std::vector<std::uint8_t> codes(4096 * 16), scales(4096);
   const mx_view<> planar = *make_view(std::span(codes), std::span(scales), 64, 2048);
@@ -71,7 +70,6 @@ TEST_CASE("kernel::dequantize: every weight, dialect, type and order of nibbles"
 }
 
 TEST_CASE("kernel::dequantize: output past the cache is the same, in any order of tasks", "[kernel][dequantize]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   constexpr std::int64_t rows = 1030, cols = 8192;  // 17 and 34 MB: both sides of stream_from_bytes are crossed
   static_assert(2 * rows * cols > kernel::stream_from_bytes);
   test::splitmix random(7);

@@ -130,14 +130,12 @@ void check_all(sample<T> s) {
 }  // namespace
 
 TEST_CASE("kernel::measure_error: any weight under any code and scale byte", "[kernel][measure_error]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   check_all(adversarial<float>(9, 72 * 32, 1));
   check_all(adversarial<bf16>(9, 72 * 32, 2));
   check_all(adversarial<f16>(9, 72 * 32, 3));
 }
 
 TEST_CASE("kernel::measure_error: block by block, so that nothing is lost in a sum", "[kernel][measure_error]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   sample<float> all = adversarial<float>(1, 3000 * 32, 4);
   test::for_each_arch([&]<class Arch>(const char* name) {
     CAPTURE(name);
@@ -154,7 +152,6 @@ TEST_CASE("kernel::measure_error: block by block, so that nothing is lost in a s
 }
 
 TEST_CASE("kernel::measure_error: weights of a layer; the largest error is exact", "[kernel][measure_error]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   check_all(quantised<float>(64, 4096));
   sample<bf16> s = quantised<bf16>(3, 20000 * 32);
   const error_statistics expected = by_floor(s), got = by_kernel<bf16, simd::native_arch>(s);
@@ -164,7 +161,6 @@ TEST_CASE("kernel::measure_error: weights of a layer; the largest error is exact
 }
 
 TEST_CASE("kernel::measure_error: the same bits in any order of the tasks; sums go on", "[kernel][measure_error]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   sample<float> s = quantised<float>(40, 4096 + 96);
   const error_statistics serially = by_kernel<float, simd::native_arch>(s);
   test::backward_executor backward;
@@ -177,7 +173,6 @@ TEST_CASE("kernel::measure_error: the same bits in any order of the tasks; sums 
 }
 
 TEST_CASE("kernel::measure_error: no read past the last element", "[kernel][measure_error]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   const test::page_end<f16> w(11 * 32);
   const test::page_end<std::uint8_t> codes(11 * 16), scales(11);
   for (int i = 0; i < 11; ++i) scales.data()[i] = 127;
@@ -190,7 +185,6 @@ TEST_CASE("kernel::measure_error: no read past the last element", "[kernel][meas
 
 TEST_CASE("kernel::measure_error: refused arguments leave the sum alone; nothing is nothing",
           "[kernel][measure_error]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   sample<float> s = quantised<float>(2, 64);
   error_statistics sum;
   CHECK(kernel::measure_error(dense_view<const float>{nullptr, 2, 64, 64}, s.view(), sum).code == errc::null_pointer);

@@ -108,7 +108,6 @@ void check_all(const std::vector<T>& x) {
 }  // namespace
 
 TEST_CASE("kernel::quantize: hard blocks of each type", "[kernel][quantize]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   check_all(hard_blocks<float>(3000, 1));
   check_all(edge_blocks(255 * 40));
   check_all(hard_blocks<bf16>(1500, 2));
@@ -117,14 +116,12 @@ TEST_CASE("kernel::quantize: hard blocks of each type", "[kernel][quantize]") {
 }
 
 TEST_CASE("kernel::quantize: the recorded inputs of the peers", "[kernel][quantize]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   check_all(test::load<float>("dev/inputs.f32"));
   check_all(test::load<bf16>("dev/inputs.bf16"));
   check_all(test::load<f16>("dev/inputs.f16"));
 }
 
 TEST_CASE("kernel::quantize: strides, tasks in any order, unaligned memory", "[kernel][quantize]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   const std::vector<float> x = hard_blocks<float>(9000, 5);
   struct shape {
     std::int64_t rows, cols, stride;
@@ -144,7 +141,6 @@ TEST_CASE("kernel::quantize: strides, tasks in any order, unaligned memory", "[k
 }
 
 TEST_CASE("kernel::quantize: no read past the last element, no write past the last byte", "[kernel][quantize]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   const test::page_end<float> x(64);
   const test::page_end<std::uint8_t> codes(32), scales(2);
   const dense_view<const float> w{x.data(), 2, 32, 32};
@@ -153,7 +149,6 @@ TEST_CASE("kernel::quantize: no read past the last element, no write past the la
 }
 
 TEST_CASE("kernel::quantize: refused input leaves the output as it was", "[kernel][quantize]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   std::vector<float> x(256, 1.0f);
   buffers<layout::compressed_tensors> out(2, 128);
   const buffers<layout::compressed_tensors> before = out;

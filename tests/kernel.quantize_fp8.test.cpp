@@ -140,7 +140,6 @@ TEST_CASE("fp8_words: all codes under every kind of scale are decode_scaled, whi
 }
 
 TEST_CASE("kernel::quantize_fp8: every code under every kind of scale", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   const fp8_matrix m = make_matrix(28 * 128, 28 * 128, 28 * 128 + 5, 0);  // 784 tiles, 787 kinds
   test::for_each_arch([&]<class Arch>(const char* name) {
     CAPTURE(name);
@@ -149,7 +148,6 @@ TEST_CASE("kernel::quantize_fp8: every code under every kind of scale", "[kernel
 }
 
 TEST_CASE("kernel::widen_fp8: every code under every kind of scale; shapes", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   const fp8_matrix m = make_matrix(28 * 128, 28 * 128, 28 * 128 + 5, 0);
   test::for_each_arch([&]<class Arch>(const char* name) {
     CAPTURE(name);
@@ -169,7 +167,6 @@ TEST_CASE("kernel::widen_fp8: every code under every kind of scale; shapes", "[k
 }
 
 TEST_CASE("widen_fp8: refused input leaves the output as it was", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   const std::vector<e4m3> w(130 * 160, e4m3{0x38});
   const std::vector<float> scales(4, 1.0f);
   std::vector<bf16> out(130 * 160, bf16{0xA5A5});
@@ -190,7 +187,6 @@ TEST_CASE("widen_fp8: refused input leaves the output as it was", "[kernel][fp8]
 }
 
 TEST_CASE("kernel::quantize_fp8: every recipe", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   const fp8_matrix m = make_matrix(128 + 3, 28 * 128, 28 * 128, 5);
   for (int id = 0; id < recipe_count; ++id)
     visit_recipe(static_cast<recipe_id>(id),
@@ -198,7 +194,6 @@ TEST_CASE("kernel::quantize_fp8: every recipe", "[kernel][fp8]") {
 }
 
 TEST_CASE("kernel::quantize_fp8: shapes, layouts, parts of tiles", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   for (const auto& [rows, cols] :
        {std::pair{1, 32}, {129, 160}, {5, 2048 + 96}, {257, 64}, {2, 4096 + 32}, {0, 64}, {64, 0}}) {
     const fp8_matrix m = make_matrix(rows, cols, cols + 3, 14);
@@ -208,7 +203,6 @@ TEST_CASE("kernel::quantize_fp8: shapes, layouts, parts of tiles", "[kernel][fp8
 }
 
 TEST_CASE("kernel::quantize_fp8: no read past the last element, no write past the last byte", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   const test::page_end<e4m3> x(2 * 32);
   const test::page_end<float> scale(1);
   *scale.data() = 1.0f;
@@ -218,7 +212,6 @@ TEST_CASE("kernel::quantize_fp8: no read past the last element, no write past th
 }
 
 TEST_CASE("kernel::quantize_fp8: refused input leaves the output as it was", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   std::vector<e4m3> w(130 * 160, e4m3{0x38});
   std::vector<float> scales(4, 1.0f);
   output<layout::compressed_tensors> out(130, 160);
@@ -246,7 +239,6 @@ TEST_CASE("kernel::quantize_fp8: refused input leaves the output as it was", "[k
 }
 
 TEST_CASE("kernel::quantize_fp8: the first of several NaN, in row-major order", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   constexpr std::int64_t rows = 140, cols = 4096 + 32;  // three parts a band
   std::vector<e4m3> w(rows * cols, e4m3{0x38});
   const std::vector<float> scales(2 * 33, 1.0f);

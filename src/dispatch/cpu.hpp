@@ -5,7 +5,7 @@
 // kernels use by name; and whether the operating system saves the registers. Neither the compilers' cpu_supports nor
 // xsimd's list know all of it (F16C and AVX-VNNI in clang 14; VBMI in xsimd 13.2).
 // Source: Intel SDM vol. 2A CPUID, vol. 1 section 13 (XCR0); Linux <asm/hwcap.h>, Arm ARM ID_AA64ISAR0/1_EL1.
-// Reads: nothing.  Read by: dispatch.cpp.
+// Reads: nothing.  Read by: dispatch.cpp, tests/support/arches.hpp.
 #pragma once
 
 #include <cstdint>

@@ -1,13 +1,19 @@
 // tests/support/arches.hpp -- every architecture that this translation unit's flags allow, for kernels to be tried on.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A unit compiled for AVX-512 runs the AVX2 and SSE2 texts too. Plain C++ is tried in the units of the lowest flags.
+// A unit compiled for AVX-512 runs the AVX2 and SSE2 texts too, one for NEON's i8mm the dot products' too. Plain C++ is
+// tried in the units of the lowest flags.
 #pragma once
 
+#include <catch2/reporters/catch_reporter_event_listener.hpp>
+#include <catch2/reporters/catch_reporter_registrars.hpp>
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
 #include <tuple>
 #include <type_traits>
 
+#include "../../src/dispatch/cpu.hpp"
 #include "mxfp4/simd/batch.hpp"
 
 namespace mxfp4::test {
@@ -16,6 +22,8 @@ namespace mxfp4::test {
 using arches = std::tuple<xsimd::sse2, xsimd::fma3<xsimd::avx2>, xsimd::avx512bw, simd::native_arch>;
 #elif defined(__AVX2__) && defined(__FMA__)
 using arches = std::tuple<xsimd::sse2, simd::native_arch>;
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+using arches = std::tuple<xsimd::neon64, simd::native_arch>;
 #elif defined(__SSE2__) || defined(__aarch64__)
 using arches = std::tuple<simd::native_arch, simd::scalar_arch>;
 #else
@@ -34,18 +42,37 @@ void for_each_arch(F&& f) {
   [&]<class... Arch>(std::tuple<Arch...>*) { (run(std::type_identity<Arch>{}), ...); }(static_cast<arches*>(nullptr));
 }
 
-/// Has this CPU what the translation unit was compiled for? If not, the test has nothing to run on.
+/// Has this CPU what the translation unit was compiled for?
 inline bool cpu_runs_this_unit() {
-#if defined(__AVX512VNNI__)
-  return __builtin_cpu_supports("avx512vnni") != 0;
+  namespace cpu = dispatch::detail::cpu;
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+  return cpu::runs_avx512vnni();
 #elif defined(__AVX512BW__)
-  return __builtin_cpu_supports("avx512bw") != 0;
+  return cpu::runs_avx512bw();
+#elif defined(__AVXVNNI__)
+  return cpu::runs_avxvnni();
 #elif defined(__AVX2__)
-  return __builtin_cpu_supports("avx2") != 0;
+  return cpu::runs_avx2();
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+  return cpu::runs_neon_i8mm();
+#elif defined(__ARM_FEATURE_DOTPROD)
+  return cpu::runs_neon_dotprod();
 #else
   return true;
 #endif
 }
+
+/// Where it has not, the whole program counts as skipped: exit code 4, as Catch2's own for a run that skips all cases.
+class skip_without_isa : public Catch::EventListenerBase {
+ public:
+  using EventListenerBase::EventListenerBase;
+  void testRunStarting(const Catch::TestRunInfo&) override {
+    if (cpu_runs_this_unit()) return;
+    std::puts("skipped: this CPU lacks the instructions that the program was compiled for");
+    std::exit(4);
+  }
+};
+CATCH_REGISTER_LISTENER(skip_without_isa)
 
 /// Runs the tasks backwards and counts them.
 struct backward_executor {

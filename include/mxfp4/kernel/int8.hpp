@@ -5,7 +5,8 @@
 //
 // Lanes are rows, tokens are registers: a quad of activations is broadcast from memory, a quad of weights is decoded once
 // for all tokens of the group. Blocks ascend, so a group's sums may be put down and taken up again between any two.
-// Reads: packed_matrix.hpp, activation.hpp, int8_reference.hpp, simd/dot.hpp.  Read by: linalg_int8.hpp.
+// Reads: packed_matrix.hpp, activation.hpp, int8_reference.hpp, simd/dot.hpp, simd/mmla.hpp.
+// Read by: linalg_int8.hpp.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +16,7 @@
 #include "mxfp4/int8_reference.hpp"
 #include "mxfp4/packed_matrix.hpp"
 #include "mxfp4/simd/dot.hpp"
+#include "mxfp4/simd/mmla.hpp"
 
 namespace mxfp4 {
 namespace kernel {
@@ -91,10 +93,9 @@ inline constexpr int interleaved_tokens = 4;
 /// 2^(byte - 127) * scale: exponents added, or floats multiplied.
 template <class Arch, bool MultiplyScales>
 [[nodiscard]] MXFP4_INLINE simd::float_lanes<Arch> factor(const simd::int_lanes<Arch>& weight_scale,
-                                                          std::int32_t word) noexcept {
-  if constexpr (MultiplyScales)
-    return simd::bitwise_cast<float>(weight_scale) * simd::float_lanes<Arch>(mxfp4::detail::bit_cast<float>(word));
-  else return simd::bitwise_cast<float>(weight_scale + simd::int_lanes<Arch>(word));
+                                                          const simd::int_lanes<Arch>& word) noexcept {
+  if constexpr (MultiplyScales) return simd::bitwise_cast<float>(weight_scale) * simd::bitwise_cast<float>(word);
+  else return simd::bitwise_cast<float>(weight_scale + word);
 }
 
 /// One block of one register of rows into the sums of `Tokens` tokens; x points at the first of them in quad 0.
@@ -111,14 +112,13 @@ MXFP4_INLINE void add_block(const block_weights<Arch>& weights, const simd::int_
     MXFP4_UNROLL
     for (int i = 0; i < step; ++i) dot[i].start(word(seeds + t + i));
     MXFP4_UNROLL
-    for (int q = 0; q < block_quads; ++q) {
-      MXFP4_UNROLL
-      for (int i = 0; i < step; ++i) dot[i].add(q / tile_lines, weights.quad[q], word(q * Width + t + i));
-    }
+    for (int q = 0; q < block_quads; ++q)
+      simd::add_quads<Arch>(dot, q / tile_lines, weights.quad[q], x + 4 * (q * Width + t));
     MXFP4_UNROLL
     for (int i = 0; i < step; ++i)
       sums[t + i] = simd::fma(simd::to_float(dot[i].sum()),
-                              factor<Arch, MultiplyScales>(weight_scale, word(scales + t + i)), sums[t + i]);
+                              factor<Arch, MultiplyScales>(weight_scale, simd::int_lanes<Arch>(word(scales + t + i))),
+                              sums[t + i]);
   }
 }
 
@@ -154,16 +154,90 @@ void multiply_part(const std::uint8_t* codes, const std::uint8_t* scales, int sm
   }
 }
 
-/// A lone token takes all rows at once, so that memory is read in order; more tokens take a register of rows at a time.
+/// Registers of sums in multiply_pairs.
+inline constexpr int mmla_sums = 8;
+
+/// The same by products of two tokens and two rows (simd/mmla.hpp). Of 32 registers, eight are sums and eight the dot
+/// products of a block, however many the tokens.
+template <class Arch, bool MultiplyScales, int Width, int Tokens>
+void multiply_pairs(const std::uint8_t* codes, const std::uint8_t* scales, int smallest, const std::uint8_t* x,
+                    std::int64_t blocks, float* sums) noexcept {
+  using unit = simd::mmla<Arch>;
+  using ints = simd::int_lanes<Arch>;
+  constexpr int token_pairs = Tokens / 2, row_pairs = mmla_sums / token_pairs;
+  const auto at = [sums](int p, int t) { return sums + 2 * t * tile_rows + 2 * p; };
+  simd::float_lanes<Arch> acc[static_cast<std::size_t>(row_pairs)][static_cast<std::size_t>(token_pairs)];
+  MXFP4_UNROLL
+  for (int p = 0; p < row_pairs; ++p) {
+    MXFP4_UNROLL
+    for (int t = 0; t < token_pairs; ++t) acc[p][t] = unit::load_sums(at(p, t), tile_rows);
+  }
+  const ints floor(smallest);
+  for (; blocks > 0; --blocks) {
+    if constexpr (Width <= prefetch_width) prefetch_block(codes);
+    typename unit::products dot[static_cast<std::size_t>(row_pairs)][static_cast<std::size_t>(token_pairs)]{};
+    MXFP4_UNROLL
+    for (int g = 0; g < tile_lines; g += 2) {
+      typename unit::bytes rows[2][static_cast<std::size_t>(row_pairs)];
+      MXFP4_UNROLL
+      for (int p = 0; p < row_pairs; p += 2)
+        unit::load_rows(codes + g * tile_line_bytes + 8 * p, rows[0] + p, rows[1] + p);
+      MXFP4_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        typename unit::bytes tokens[static_cast<std::size_t>(token_pairs)];
+        unit::template load_tokens<Width>(x + 4 * Width * (half * tile_lines + g), tokens);
+        MXFP4_UNROLL
+        for (int p = 0; p < row_pairs; ++p) {
+          MXFP4_UNROLL
+          for (int t = 0; t < token_pairs; ++t) unit::add(dot[p][t], tokens[t], rows[half][p]);
+        }
+      }
+    }
+    ints row_scale[static_cast<std::size_t>(row_pairs)], token_scale[static_cast<std::size_t>(token_pairs)];
+    MXFP4_UNROLL
+    for (int p = 0; p < row_pairs; p += 2)
+      unit::spread_rows(simd::max(simd::widen_bytes<Arch>(scales + 2 * p), floor) << mxfp4::detail::f32_mantissa_bits,
+                        row_scale + p);
+    MXFP4_UNROLL
+    for (int t = 0; t < token_pairs; ++t)
+      token_scale[t] = unit::spread_tokens(x + 4 * ((block_quads + 1) * Width + 2 * t));
+    MXFP4_UNROLL
+    for (int p = 0; p < row_pairs; ++p) {
+      MXFP4_UNROLL
+      for (int t = 0; t < token_pairs; ++t)
+        acc[p][t] = simd::fma(simd::to_float(ints(dot[p][t])),
+                              factor<Arch, MultiplyScales>(row_scale[p], token_scale[t]), acc[p][t]);
+    }
+    codes += tile_block_bytes;
+    scales += tile_rows;
+    x += int8_activations::block_bytes_at(Width);
+  }
+  MXFP4_UNROLL
+  for (int p = 0; p < row_pairs; ++p) {
+    MXFP4_UNROLL
+    for (int t = 0; t < token_pairs; ++t) unit::store_sums(acc[p][t], at(p, t), tile_rows);
+  }
+}
+
+/// A lone token takes all rows at once, so that memory is read in order; more tokens take a register of rows at a time,
+/// or as many pairs of rows as there are registers for.
 template <class Arch, bool MultiplyScales, int Width>
 void multiply_group(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
-  constexpr int lanes = simd::rows_per_register<Arch>, registers = Width == 1 ? tile_rows / lanes : 1;
-  constexpr int tokens = tokens_at_once<Arch, Width>;
-  for (int row = 0; row < tile_rows; row += registers * lanes)
-    for (int token = 0; token < Width; token += tokens)
-      multiply_part<Arch, MultiplyScales, Width, tokens, registers>(w.codes + 4 * row, w.scales + row,
-                                                                    smallest_byte(x.gains), x.blocks + 4 * token,
-                                                                    blocks, &sums.at[token][row]);
+  if constexpr (simd::has_mmla<Arch> && Width > 1) {
+    constexpr int tokens = Width % 8 == 0 ? 8 : Width % 4 == 0 ? 4 : 2, rows = 2 * mmla_sums / (tokens / 2);
+    for (int row = 0; row < tile_rows; row += rows)
+      for (int token = 0; token < Width; token += tokens)
+        multiply_pairs<Arch, MultiplyScales, Width, tokens>(w.codes + 4 * row, w.scales + row, smallest_byte(x.gains),
+                                                            x.blocks + 4 * token, blocks, &sums.at[token][row]);
+  } else {
+    constexpr int lanes = simd::rows_per_register<Arch>, registers = Width == 1 ? tile_rows / lanes : 1;
+    constexpr int tokens = tokens_at_once<Arch, Width>;
+    for (int row = 0; row < tile_rows; row += registers * lanes)
+      for (int token = 0; token < Width; token += tokens)
+        multiply_part<Arch, MultiplyScales, Width, tokens, registers>(w.codes + 4 * row, w.scales + row,
+                                                                      smallest_byte(x.gains), x.blocks + 4 * token,
+                                                                      blocks, &sums.at[token][row]);
+  }
 }
 
 /// The regular case. Zero weights may have any small scale byte: it is raised to where the factor is a normal float.

@@ -9,11 +9,12 @@
 //   avx512vnni, avxvnni  vpdpbusd                        int32
 //   avx512bw, avx2       vpmaddubsw, vpaddw              int16, four quads at the most: 4 * 2 * 24 * 127 = 24384
 //   sse2                 punpck, pmaddwd                 int32 pairs
-//   neon dotprod         sdot                            int32
+//   neon dotprod         sdot                            int32; neon i8mm, two tokens and more: smmla, mmla.hpp
 //   neon                 smlal                           int16, eight quads: 8 * 12 * 127 = 12192
-// All are exact, so all are equal. Reads: batch.hpp.  Read by: kernel/int8.hpp.
+// All are exact, so all are equal. Reads: batch.hpp.  Read by: mmla.hpp, kernel/int8.hpp.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -278,6 +279,32 @@ struct block_sum<Arch, dot_path::neon_dotprod> {
   int32x4_t lanes;
 };
 #endif
+
+/// One quad of weights onto the sums of some tokens, whose quads lie one after the other at `codes`.
+template <class Arch, std::size_t Tokens>
+MXFP4_INLINE void add_quads(block_sum<Arch> (&dot)[Tokens], int half, const byte_lanes<Arch>& weights,
+                            const std::uint8_t* codes) noexcept {
+#if defined(__ARM_FEATURE_DOTPROD)
+  if constexpr (dot_path_of<Arch> == dot_path::neon_dotprod && (Tokens == 2 || Tokens == 4)) {
+    // sdot takes a lane for all rows: one load for the tokens, and no copies of a quad
+    const int8x16_t w = vreinterpretq_s8_u8(weights);
+    if constexpr (Tokens == 2) {
+      const int8x8_t x = vreinterpret_s8_u8(vld1_u8(codes));
+      dot[0].lanes = vdotq_lane_s32(dot[0].lanes, w, x, 0);
+      dot[1].lanes = vdotq_lane_s32(dot[1].lanes, w, x, 1);
+    } else {
+      const int8x16_t x = vreinterpretq_s8_u8(vld1q_u8(codes));
+      dot[0].lanes = vdotq_laneq_s32(dot[0].lanes, w, x, 0);
+      dot[1].lanes = vdotq_laneq_s32(dot[1].lanes, w, x, 1);
+      dot[2].lanes = vdotq_laneq_s32(dot[2].lanes, w, x, 2);
+      dot[3].lanes = vdotq_laneq_s32(dot[3].lanes, w, x, 3);
+    }
+    return;
+  }
+#endif
+  MXFP4_UNROLL
+  for (std::size_t t = 0; t < Tokens; ++t) dot[t].add(half, weights, load_quad(codes + 4 * t));
+}
 
 /// Scale bytes as int32 lanes; reads rows_per_register bytes.
 template <class Arch>

@@ -44,6 +44,9 @@ template <class Arch>
 inline constexpr bool has_avx2 = std::is_base_of_v<xsimd::avx2, Arch> || has_avx512bw<Arch>;
 template <class Arch>
 inline constexpr bool has_neon64 = std::is_base_of_v<xsimd::neon64, Arch>;
+/// NEON's int8 matrix products.
+template <class Arch>
+inline constexpr bool has_mmla = std::is_base_of_v<xsimd::i8mm<xsimd::neon64>, Arch>;
 
 /// vpermb and vpmultishiftqb: implied by no xsimd tag of 13.2 and 14 alike, so the flags decide for the native one.
 template <class Arch>
