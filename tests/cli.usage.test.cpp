@@ -24,8 +24,8 @@ outcome mxfp4_run(arguments rest) {
   return run(rest);
 }
 
-const char* const commands[] = {"plan",    "quantize",   "merge",   "verify",  "report", "card",
-                                "convert", "dequantize", "inspect", "recipes", "encode", "decode"};
+const char* const commands[] = {"plan",       "quantize", "merge",   "verify", "report",  "card",   "convert",
+                                "dequantize", "inspect",  "compare", "run",    "recipes", "encode", "decode"};
 
 }  // namespace
 

@@ -24,6 +24,8 @@ void add_verify(CLI::App& app);
 void add_convert(CLI::App& app);
 void add_report(CLI::App& app);
 void add_card(CLI::App& app);
+void add_compare(CLI::App& app);
+void add_run(CLI::App& app);
 
 /// A command with --json and options of type Options, which live as long as the command; run(options) when it is chosen.
 template <class Options>

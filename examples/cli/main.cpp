@@ -47,6 +47,10 @@ int main(int argc, char** argv) {
   mxfp4::tools::add_card(app);
   mxfp4::tools::add_convert(app);
   mxfp4::tools::add_inspect(app);
+#if defined(MXFP4_TOOLS_MODEL)
+  mxfp4::tools::add_compare(app);
+  mxfp4::tools::add_run(app);
+#endif
   mxfp4::tools::add_recipes(app);
   mxfp4::tools::add_encode(app);
   mxfp4::tools::add_decode(app);

@@ -1,0 +1,38 @@
+// examples/cli/model_options.cpp -- see model_options.hpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/model_options.hpp"
+
+#include "model/text_ids.hpp"
+
+namespace mxfp4::tools {
+
+void model_options::describe(CLI::App& command) {
+  takes_one_of(command.add_option("--activations", activations_name, "What MXFP4 weights are multiplied with"),
+               {"f32", "int8", "mxfp8"});
+  command.add_option("--threads", threads, "At most so many; 0: as many as the machine has")
+      ->check(CLI::Range(0, 1024).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+}
+
+activation_type model_options::activations() const noexcept {
+  if (activations_name == "int8") return activation_type::int8;
+  return activations_name == "mxfp8" ? activation_type::mxfp8 : activation_type::f32;
+}
+
+model_config read_model_config(const checkpoint_reader& checkpoint) {
+  const nlohmann::ordered_json config = checkpoint.config();
+  if (config.is_null())
+    throw file_error(checkpoint.path() + ": has no " + config_file_name + ", expected a model's directory");
+  return read_model_config(config, checkpoint.path() + "/" + config_file_name);
+}
+
+std::vector<std::int64_t> ids_of_text(const std::string& text, const std::string& option, const model_config& config) {
+  if (config.shape.vocabulary != byte_vocabulary)
+    throw CLI::ValidationError(option,
+                               "the model has " + std::to_string(config.shape.vocabulary) +
+                                   " tokens, and only a vocabulary of 256 is bytes: give its tokens with --ids");
+  return ids_of_bytes(text);
+}
+
+}  // namespace mxfp4::tools

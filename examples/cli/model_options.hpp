@@ -1,0 +1,32 @@
+// examples/cli/model_options.hpp -- options of the commands that run a model.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/command.hpp"
+#include "common/checkpoint_reader.hpp"
+#include "model/config.hpp"
+#include "model/weights.hpp"
+
+namespace mxfp4::tools {
+
+struct model_options {
+  std::string activations_name = "f32";
+  int threads = 0;
+
+  void describe(CLI::App& command);
+  [[nodiscard]] activation_type activations() const noexcept;
+};
+
+/// What the model of a directory is. @throws file_error where it has no config.json, or one of another model.
+[[nodiscard]] model_config read_model_config(const checkpoint_reader& checkpoint);
+
+/// Tokens of a text, which has them for a vocabulary of bytes alone.
+/// @param option  that the text was given by; the other one for numbers is "--ids".  @throws CLI::ValidationError.
+[[nodiscard]] std::vector<std::int64_t> ids_of_text(const std::string& text, const std::string& option,
+                                                    const model_config& config);
+
+}  // namespace mxfp4::tools
