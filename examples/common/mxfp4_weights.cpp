@@ -35,13 +35,13 @@ constexpr pair_form pair_forms[] = {
 /// The weight's shape; nullopt where codes of this form do not have such a shape.
 [[nodiscard]] std::optional<shape_type> weight_shape(const pair_form& f, const shape_type& codes) {
   if (codes.size() < 1 + f.code_dimensions) return std::nullopt;
-  shape_type shape(codes.begin(), codes.end() - static_cast<std::ptrdiff_t>(f.code_dimensions));
+  shape_type shape(codes.begin(), codes.end() - static_cast<std::ptrdiff_t>(f.code_dimensions - 1));
   if (f.form == weight_form::gpt_oss) {
-    if (codes.back() != block_code_bytes || shape.size() != 2) return std::nullopt;
-    shape.push_back(codes[codes.size() - 2] * block_size);
+    if (codes.back() != block_code_bytes || shape.size() != 3) return std::nullopt;
+    shape.back() *= block_size;
   } else {
-    if (codes.back() % block_code_bytes != 0 || shape.size() > 2) return std::nullopt;
-    shape.push_back(codes.back() * 2);
+    if (codes.back() % block_code_bytes != 0 || shape.size() > 3) return std::nullopt;
+    shape.back() *= 2;
   }
   return shape;
 }
