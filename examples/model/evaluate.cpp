@@ -6,7 +6,7 @@
 #include <cmath>
 #include <utility>
 
-#include "common/file_error.hpp"
+#include "common/file.hpp"
 #include "model/attention.hpp"
 #include "model/experts.hpp"
 
@@ -163,6 +163,7 @@ class evaluation {
   }
 
   void step(std::uint64_t bytes) {
+    if (stop_signal != 0) throw interrupted(sources_[0]->path() + ": interrupted, nothing was written");
     done_ += bytes;
     options_.progress(std::min(done_, total_), total_, where_);
   }

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <utility>
 
-#include "common/file_error.hpp"
+#include "common/file.hpp"
 #include "model/metrics.hpp"
 
 namespace mxfp4::tools {
@@ -44,6 +44,7 @@ generator::generator(const checkpoint_reader& checkpoint, const model_config& co
 }
 
 token_rows generator::take(std::span<const std::int64_t> ids, bool last_alone) {
+  if (stop_signal != 0) throw interrupted(checkpoint_.path() + ": interrupted");
   token_rows x = read_embeddings(checkpoint_, config_, ids, length());
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     layers_[l].attend.add_to(x, 0, x.count, caches_[l], rotary_, options_);
