@@ -121,8 +121,10 @@ TEST_CASE("compare: bad input is an error that names it, and leaves no file", "[
        [&](tiny_model& m, json&) {
          m.tensors[w1].shape = {160, 32};
        }},
-      {"experts.3.w1.weight' is I8, expected F32", [&](tiny_model& m, json&) { m.tensors[w1].type = dtype::i8; }},
-      {"'lm_head.weight' is missing", [](tiny_model& m, json&) { m.tensors.erase("lm_head.weight"); }},
+      {"experts.3.w1.weight' is I8, expected F32 or F16 or BF16 or F8_E4M3",
+       [&](tiny_model& m, json&) { m.tensors[w1].type = dtype::i8; }},
+      {"'lm_head.weight' is missing, and so is 'lm_head.weight_packed'",
+       [](tiny_model& m, json&) { m.tensors.erase("lm_head.weight"); }},
       {"'model.norm.weight' is [32], expected [160]",
        [](tiny_model& m, json&) {
          m.tensors["model.norm.weight"] = {dtype::f32, {32}, std::string(128, '\0')};

@@ -45,6 +45,9 @@ class evaluation {
         tokens_(static_cast<std::int64_t>(ids.size())),
         rotary_(config),
         sources_{&reference} {
+    require_all_tensors(reference, config);
+    for (const evaluation_target& t : targets)
+      if (t.checkpoint != nullptr) require_all_tensors(*t.checkpoint, config);
     enter(reference.path(), 0, {});
     for (const evaluation_target& t : targets) {
       if (t.checkpoint != nullptr) sources_.push_back(t.checkpoint);

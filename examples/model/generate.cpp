@@ -37,6 +37,7 @@ generator::generator(const checkpoint_reader& checkpoint, const model_config& co
       experts_(checkpoint, config_, expert_memory),
       rotary_(config),
       caches_(static_cast<std::size_t>(config.shape.layers)) {
+  require_all_tensors(checkpoint, config);  // experts come later
   for (std::int64_t l = 0; l < config.shape.layers; ++l)
     layers_.push_back({attention(checkpoint, config, l), router(checkpoint, config, l)});
   norm_ = read_vector(checkpoint, "model.norm.weight", config.shape.hidden);

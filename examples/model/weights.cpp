@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <utility>
 
 #include "common/checkpoint.hpp"
@@ -20,12 +21,6 @@ namespace {
   return checkpoint.path() + ": tensor " + quote_name(name);
 }
 
-void require_shape(const checkpoint_reader& checkpoint, const tensor_info& t, const std::vector<std::int64_t>& shape) {
-  if (t.shape != shape)
-    throw file_error(where(checkpoint, t.name) + " is " + shape_text(t.shape) + ", expected " + shape_text(shape) +
-                     ", which follows from config.json");
-}
-
 void require_ok(const status& s, const std::string& what) {
   if (!s.ok()) throw file_error(what + ": " + std::string(message(s).view()));
 }
@@ -37,96 +32,97 @@ template <class T>
   return values;
 }
 
-/// Elements [first, first + out.size()) of a tensor of F32 or BF16.
+[[nodiscard]] const checkpoint_tensor& require_tensor(const checkpoint_reader& checkpoint, const std::string& name,
+                                                      const std::vector<std::int64_t>& shape,
+                                                      std::initializer_list<dtype> types) {
+  const checkpoint_tensor* const t = checkpoint.find(name);
+  if (t == nullptr) throw file_error(where(checkpoint, name) + " is missing, expected " + shape_text(shape));
+  if (t->info->shape != shape)
+    throw file_error(where(checkpoint, name) + " is " + shape_text(t->info->shape) + ", expected " + shape_text(shape) +
+                     ", which follows from config.json");
+  if (std::ranges::find(types, t->info->type) != types.end()) return *t;
+  std::string names;
+  for (const dtype type : types) names += (names.empty() ? "" : " or ") + std::string(dtype_name(type));
+  throw file_error(where(checkpoint, name) + " is " + dtype_name(t->info->type) + ", expected " + names);
+}
+
+/// A vector or the embeddings.
+[[nodiscard]] const checkpoint_tensor& require_floats(const checkpoint_reader& checkpoint, const std::string& name,
+                                                      const std::vector<std::int64_t>& shape) {
+  return require_tensor(checkpoint, name, shape, {dtype::f32, dtype::bf16});
+}
+
+/// Elements [first, first + out.size()) of such a tensor.
 void read_floats(const checkpoint_reader& checkpoint, const checkpoint_tensor& t, std::int64_t first,
                  std::span<float> out) {
   if (t.info->type == dtype::f32) return read_elements(checkpoint.shard(t.shard), *t.info, first, out);
-  if (t.info->type != dtype::bf16)
-    throw file_error(where(checkpoint, t.info->name) + " is " + dtype_name(t.info->type) + ", expected F32 or BF16");
   std::vector<bf16> narrow(out.size());
   read_elements(checkpoint.shard(t.shard), *t.info, first, std::span(narrow));
   std::ranges::transform(narrow, out.begin(), [](bf16 x) { return decode(x); });
 }
 
-[[nodiscard]] const checkpoint_tensor& require_tensor(const checkpoint_reader& checkpoint, const std::string& name,
-                                                      const std::vector<std::int64_t>& shape) {
-  const checkpoint_tensor* const t = checkpoint.find(name);
-  if (t == nullptr) throw file_error(where(checkpoint, name) + " is missing, expected " + shape_text(shape));
-  require_shape(checkpoint, *t->info, shape);
-  return *t;
-}
+/// The tensors of a linear layer. Scales: of MXFP4 and FP8.
+struct stored_linear {
+  bool is_mxfp4;
+  const checkpoint_tensor* data;
+  const checkpoint_tensor* scales;
+};
 
-/// The block scales of an FP8 weight.
-[[nodiscard]] const checkpoint_tensor& find_fp8_scales(const checkpoint_reader& checkpoint, const std::string& weight,
-                                                       std::int64_t rows, std::int64_t cols) {
-  const bool inverse = checkpoint.find(weight + scale_suffix) == nullptr;
+[[nodiscard]] stored_linear find_linear(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows,
+                                        std::int64_t cols) {
+  const std::string weight = name + ".weight", packed = weight + packed_suffix;
+  if (checkpoint.find(packed) != nullptr) {
+    if (cols % block_size != 0)
+      throw file_error(where(checkpoint, packed) + " is of a layer with " + std::to_string(cols) +
+                       " columns, expected a multiple of 32");
+    return {true, &require_tensor(checkpoint, packed, {rows, cols / 2}, {dtype::u8}),
+            &require_tensor(checkpoint, weight + scale_suffix, {rows, cols / block_size}, {dtype::u8})};
+  }
+  if (checkpoint.find(weight) == nullptr)
+    throw file_error(where(checkpoint, weight) + " is missing, and so is " + quote_name(packed));
+  const checkpoint_tensor& t =
+      require_tensor(checkpoint, weight, {rows, cols}, {dtype::f32, dtype::f16, dtype::bf16, dtype::f8_e4m3});
+  if (t.info->type != dtype::f8_e4m3) return {false, &t, nullptr};
   const auto bands = [](std::int64_t n) { return (n + fp8_block - 1) / fp8_block; };
-  const checkpoint_tensor& scales =
-      require_tensor(checkpoint, weight + (inverse ? fp8_scale_suffix : scale_suffix), {bands(rows), bands(cols)});
-  if (scales.info->type != dtype::f32)
-    throw file_error(where(checkpoint, scales.info->name) + " is " + dtype_name(scales.info->type) + ", expected F32");
-  return scales;
+  const bool renamed = checkpoint.find(weight + scale_suffix) != nullptr;  // as compressed-tensors has it
+  const std::string scales = weight + (renamed ? scale_suffix : fp8_scale_suffix);
+  return {false, &t, &require_tensor(checkpoint, scales, {bands(rows), bands(cols)}, {dtype::f32})};
 }
 
+constexpr const char* embeddings = "model.embed_tokens.weight";
 constexpr std::int64_t rows_a_task = 32, tokens_a_task = 1024;  // of a dense product
 
 }  // namespace
 
 linear linear::load(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows,
                     std::int64_t cols) {
+  const auto [is_mxfp4, data, scales] = find_linear(checkpoint, name, rows, cols);
   linear w;
   w.rows_ = rows;
   w.cols_ = cols;
-  const std::string weight = name + ".weight";
-  if (const checkpoint_tensor* const packed = checkpoint.find(weight + packed_suffix); packed != nullptr) {
-    if (cols % block_size != 0)
-      throw file_error(where(checkpoint, packed->info->name) + " is of a layer with " + std::to_string(cols) +
-                       " columns, expected a multiple of 32");
-    require_shape(checkpoint, *packed->info, {rows, cols / 2});
-    const checkpoint_tensor& scales = require_tensor(checkpoint, weight + scale_suffix, {rows, cols / block_size});
-    for (const checkpoint_tensor* t : {packed, &scales})
-      if (t->info->type != dtype::u8)
-        throw file_error(where(checkpoint, t->info->name) + " is " + dtype_name(t->info->type) + ", expected U8");
-    w.codes_ = read_all<std::uint8_t>(checkpoint, *packed);
-    w.scales_ = read_all<std::uint8_t>(checkpoint, scales);
-    w.stored_bytes_ = packed->info->bytes() + scales.info->bytes();
-    return w;
+  w.stored_bytes_ = data->info->bytes() + (scales != nullptr ? scales->info->bytes() : 0);
+  if (is_mxfp4) {
+    w.codes_ = read_all<std::uint8_t>(checkpoint, *data);
+    w.scales_ = read_all<std::uint8_t>(checkpoint, *scales);
+  } else if (data->info->type == dtype::f32) {
+    w.wide_ = read_all<float>(checkpoint, *data);
+  } else if (data->info->type == dtype::bf16) {
+    w.narrow_ = read_all<bf16>(checkpoint, *data);
+  } else if (data->info->type == dtype::f16) {
+    const std::vector<f16> values = read_all<f16>(checkpoint, *data);
+    w.wide_.resize(values.size());
+    std::ranges::transform(values, w.wide_.begin(), [](f16 x) { return decode(x); });
+  } else {
+    const std::vector<e4m3> values = read_all<e4m3>(checkpoint, *data);
+    const std::vector<float> s = read_all<float>(checkpoint, *scales);
+    const std::int64_t scale_rows = scales->info->shape[0], scale_cols = scales->info->shape[1];
+    w.narrow_.resize(values.size());
+    require_ok(codec::widen_fp8(dense_view<const e4m3>{values.data(), rows, cols, cols},
+                                dense_view<const float>{s.data(), scale_rows, scale_cols, scale_cols},
+                                dense_view<bf16>{w.narrow_.data(), rows, cols, cols}),
+               where(checkpoint, data->info->name));
   }
-  const checkpoint_tensor* const t = checkpoint.find(weight);
-  if (t == nullptr)
-    throw file_error(where(checkpoint, weight) + " is missing, and so is " + quote_name(weight + packed_suffix));
-  require_shape(checkpoint, *t->info, {rows, cols});
-  w.stored_bytes_ = t->info->bytes();
-  switch (t->info->type) {
-    case dtype::f32:
-      w.wide_ = read_all<float>(checkpoint, *t);
-      return w;
-    case dtype::bf16:
-      w.narrow_ = read_all<bf16>(checkpoint, *t);
-      return w;
-    case dtype::f16: {
-      const std::vector<f16> values = read_all<f16>(checkpoint, *t);
-      w.wide_.resize(values.size());
-      std::ranges::transform(values, w.wide_.begin(), [](f16 x) { return decode(x); });
-      return w;
-    }
-    case dtype::f8_e4m3: {
-      const checkpoint_tensor& scales = find_fp8_scales(checkpoint, weight, rows, cols);
-      const std::vector<e4m3> values = read_all<e4m3>(checkpoint, *t);
-      const std::vector<float> s = read_all<float>(checkpoint, scales);
-      const std::int64_t scale_rows = scales.info->shape[0], scale_cols = scales.info->shape[1];
-      w.narrow_.resize(values.size());
-      w.stored_bytes_ += scales.info->bytes();
-      require_ok(codec::widen_fp8(dense_view<const e4m3>{values.data(), rows, cols, cols},
-                                  dense_view<const float>{s.data(), scale_rows, scale_cols, scale_cols},
-                                  dense_view<bf16>{w.narrow_.data(), rows, cols, cols}),
-                 where(checkpoint, weight));
-      return w;
-    }
-    default:
-      throw file_error(where(checkpoint, weight) + " is " + dtype_name(t->info->type) +
-                       ", expected F32, F16, BF16, F8_E4M3 or the pair " + packed_suffix + ", " + scale_suffix);
-  }
+  return w;
 }
 
 std::uint64_t linear::memory_bytes() const noexcept {
@@ -243,7 +239,7 @@ double weight_error::relative() const noexcept {
 }
 
 std::vector<float> read_vector(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t size) {
-  const checkpoint_tensor& t = require_tensor(checkpoint, name, {size});
+  const checkpoint_tensor& t = require_floats(checkpoint, name, {size});
   std::vector<float> values(static_cast<std::size_t>(size));
   read_floats(checkpoint, t, 0, values);
   return values;
@@ -252,7 +248,7 @@ std::vector<float> read_vector(const checkpoint_reader& checkpoint, const std::s
 token_rows read_embeddings(const checkpoint_reader& checkpoint, const model_config& config,
                            std::span<const std::int64_t> ids, std::int64_t position) {
   const std::int64_t size = config.shape.hidden;
-  const checkpoint_tensor& t = require_tensor(checkpoint, "model.embed_tokens.weight", {config.shape.vocabulary, size});
+  const checkpoint_tensor& t = require_floats(checkpoint, embeddings, {config.shape.vocabulary, size});
   token_rows x(static_cast<std::int64_t>(ids.size()), size);
   for (std::int64_t i = 0; i < x.count; ++i) {
     const std::int64_t id = ids[static_cast<std::size_t>(i)];
@@ -262,6 +258,15 @@ token_rows read_embeddings(const checkpoint_reader& checkpoint, const model_conf
     read_floats(checkpoint, t, id * size, {x.row(i), static_cast<std::size_t>(size)});
   }
   return x;
+}
+
+void require_all_tensors(const checkpoint_reader& checkpoint, const model_config& config) {
+  minimax_m2_shape shape = config.shape;
+  shape.fp8 = false;  // a linear layer is one tensor then, and its name says where to look
+  for (const tensor_info& t : minimax_m2_tensors(shape)) {
+    if (t.shape.size() == 1 || t.name == embeddings) (void)require_floats(checkpoint, t.name, t.shape);
+    else (void)find_linear(checkpoint, t.name.substr(0, t.name.rfind(".weight")), t.shape[0], t.shape[1]);
+  }
 }
 
 std::string layer_name(std::int64_t layer, const std::string& part) {

@@ -89,6 +89,10 @@ struct weight_error {
 [[nodiscard]] token_rows read_embeddings(const checkpoint_reader& checkpoint, const model_config& config,
                                          std::span<const std::int64_t> ids, std::int64_t position);
 
+/// Looks at the headers for every tensor of a model, so that what the last layer lacks is known before the first is read.
+/// @throws file_error as the functions above do.
+void require_all_tensors(const checkpoint_reader& checkpoint, const model_config& config);
+
 [[nodiscard]] std::string layer_name(std::int64_t layer, const std::string& part);  ///< "model.layers.3.<part>"
 
 }  // namespace mxfp4::tools

@@ -14,6 +14,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # no display
 import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 SMALLEST = 1e-9  # nats: what is below, and 0, is drawn here
 
@@ -58,9 +59,9 @@ def drawn(klds):
 
 
 def plot_histogram(targets, directory):
-    largest = max(max(drawn(t["per_token"]["kld"])) for t in targets)
-    bottom = math.log10(SMALLEST)
-    top = max(math.ceil(math.log10(largest) + 1e-9), bottom + 1)
+    klds = [kld for t in targets for kld in drawn(t["per_token"]["kld"])]
+    bottom = math.floor(math.log10(min(klds)))
+    top = max(math.ceil(math.log10(max(klds))), bottom + 1)
     bins = [10 ** (bottom + i * (top - bottom) / 100) for i in range(101)]
     figure, axes = plt.subplots(figsize=(8, 5))
     for target in targets:
@@ -71,7 +72,7 @@ def plot_histogram(targets, directory):
     axes.set_xlabel("KLD of a token, nats")
     axes.set_ylabel("tokens")
     axes.set_title("How far the predictions are from the original's")
-    axes.legend()
+    axes.legend(loc="upper left")
     save(figure, directory, "kld_histogram.png")
 
 
@@ -99,6 +100,7 @@ def plot_experts(target, directory):
     image = axes.imshow(error, aspect="auto", interpolation="nearest", cmap="viridis")
     axes.set_xlabel("expert")
     axes.set_ylabel("layer")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"Relative error of the weights: {name_of(target)}")
     figure.colorbar(image, ax=axes, label="|W - Q| / |W|")
     save(figure, directory, "expert_error_map.png")
