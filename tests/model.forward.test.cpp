@@ -194,7 +194,7 @@ TEST_CASE("model: int8 and MXFP8 activations reach MXFP4 weights, and are as far
     activation_type type;
     double step;  // what a number may be off, in units of the largest of its block
   };
-  // MXINT8: 64 steps to 2^floor(log2 amax), cut at 127 of them. E4M3: half of 2^-3, and cut at 448 where amax is below 512.
+  // MXINT8: 64 steps to 2^floor(log2 amax), cut at 127. E4M3: half of 2^-3, and cut at 448 where amax is below 512.
   for (const auto& [type, step] : {row{activation_type::int8, 1.0 / 64}, row{activation_type::mxfp8, 1.0 / 8}}) {
     CAPTURE(static_cast<int>(type));
     w.multiply(x.view(), y.view(), {type, {}});

@@ -90,7 +90,7 @@ void attention::add_to(token_rows& x, std::int64_t first, std::int64_t count, kv
     for (std::int64_t i = 0; i < s.hidden; ++i) x.row(first + t)[i] += h.row(t)[i];
 }
 
-/// Some tokens and all heads of q that share one of k and v: rows of one product with the keys, of another with the values.
+/// Some tokens and all heads of q that share one of k and v: rows of a product with the keys, then with the values.
 void attention::attend(const token_rows& q, const kv_cache& cache, token_rows& mixed, std::int64_t task) const {
   const minimax_m2_shape& s = config_.shape;
   const std::int64_t kv_head = task % s.key_value_heads, kv_size = config_.key_size(), d = s.head_dim;

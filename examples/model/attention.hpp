@@ -1,7 +1,7 @@
 // examples/model/attention.hpp -- the attention of a layer, over the tokens of a window so far.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   x M x H --> h = norm(x) --> q = rotate(norm(Wq h)), k = rotate(norm(Wk h)), v = Wv h     each norm over all heads at once
+//   x M x H --> h = norm(x) --> q = rotate(norm(Wq h)), k = rotate(norm(Wk h)), v = Wv h   norms over all heads at once
 //               k, v --> the cache;   softmax over the cache up to the token itself of (q k) / sqrt(head_dim), times v
 //               x += Wo (all heads)         heads / key_value_heads heads of q share one of k and v
 //   rotate      dimensions i and i + rotary_dim / 2 of a head by position * theta^(-2i / rotary_dim); the others stay

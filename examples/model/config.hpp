@@ -22,9 +22,9 @@ struct model_config {
 };
 
 /// @param where  begins the messages: the file's path.
-/// @throws file_error for another architecture, a missing or odd number, and for variants of it that are not computed here:
-///         no q/k norm, another score function, tied embeddings, a shared expert, scaled positions, attention other than
-///         full.
+/// @throws file_error for another architecture, a missing or odd number, and for variants of it that are not computed
+///         here: no q/k norm, another score function, tied embeddings, a shared expert, scaled positions, a window of
+///         attention.
 [[nodiscard]] model_config read_model_config(const nlohmann::ordered_json& config, const std::string& where);
 
 /// @throws file_error naming the first number in which two checkpoints of one model differ.

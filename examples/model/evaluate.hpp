@@ -1,10 +1,10 @@
 // examples/model/evaluate.hpp -- one model against others, layer by layer, all tokens at a time.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   ids --> windows of `context` tokens --> every model's hidden states, a layer at a time --> logits, some tokens at a time
+//   ids --> windows of `context` tokens --> each model's hidden states, layer by layer --> logits, some tokens at a time
 //
-// In memory: the hidden states of all tokens, of each checkpoint the attention of one layer or its head, one expert of
-// each model. No window sees another.
+// In memory: of each model the hidden states of all tokens, twice, and one expert; of each checkpoint the attention of
+// one layer, or its head. No window sees another.
 #pragma once
 
 #include <cstdint>
@@ -57,8 +57,8 @@ struct target_result {
 /// @param reference, targets  of one architecture, `config`.
 /// @param ids                 tokens, at least 2.
 /// @return  a result for each target; the same bits for any executor.
-/// @throws file_error for an id outside the vocabulary, weights that do not fit, and a logit that is NaN or infinite, naming
-///         the position.
+/// @throws file_error for an id outside the vocabulary, weights that do not fit, and a logit that is NaN or infinite,
+///         naming the position.
 [[nodiscard]] std::vector<target_result> evaluate(const checkpoint_reader& reference,
                                                   std::span<const evaluation_target> targets,
                                                   const model_config& config, std::span<const std::int64_t> ids,

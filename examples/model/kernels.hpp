@@ -1,5 +1,4 @@
-// examples/model/kernels.hpp -- the products with MXFP4 weights: mxfp4::dispatch where it is built, else the header-only
-// functions, compiled for whatever this program is compiled for.
+// examples/model/kernels.hpp -- products with MXFP4 weights: mxfp4::dispatch where it is built, else the headers.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,8 +1,8 @@
 // examples/model/metrics.hpp -- how far the predictions of two models are apart, token by token and in sum.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   p, q       softmax of the reference's and of the target's logits           all sums in double, logits shifted by their
-//   nll        -log p[next token]                                              maximum first: +-1e4 is as good as +-1
+//   p, q       softmax of the reference's and of the target's logits        all sums in double, logits shifted by their
+//   nll        -log p[next token]                                           maximum first: +-1e4 is as good as +-1
 //   KLD        sum over the vocabulary of p * (log p - log q)
 //   entropy    of p, sum of -p * log p
 //

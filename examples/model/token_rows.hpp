@@ -28,7 +28,7 @@ struct token_rows {
   }
 };
 
-/// out[i] = weight[i] * (x[i] / sqrt(mean(x^2) + eps)); `out` may be x. The squares are added up in double, i ascending.
+/// out[i] = weight[i] * (x[i] / sqrt(mean(x^2) + eps)); `out` may be x. Squares are added up in double, i ascending.
 inline void rms_norm(const float* x, const std::vector<float>& weight, float eps, float* out) {
   double sum = 0;
   for (std::size_t i = 0; i < weight.size(); ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);

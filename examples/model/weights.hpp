@@ -22,8 +22,8 @@
 
 namespace mxfp4::tools {
 
-/// In which form the activations meet MXFP4 weights: as they are, or in blocks of 32 that share a power of two. All other
-/// weights take float.
+/// In which form the activations meet MXFP4 weights: as they are, or in blocks of 32 that share a power of two. All
+/// other weights take float.
 enum class activation_type : std::uint8_t { f32, int8, mxfp8 };
 
 struct product_options {
@@ -37,8 +37,8 @@ class linear {
   linear() = default;
 
   /// @param name  of the layer: "model.layers.0.self_attn.q_proj".
-  /// @throws file_error naming the tensor, where it is missing, has another shape than rows x cols, or a type that is none
-  ///         of the above.
+  /// @throws file_error naming the tensor, where it is missing, has another shape than rows x cols, or a type that is
+  ///         none of the above.
   [[nodiscard]] static linear load(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows,
                                    std::int64_t cols);
 
@@ -89,7 +89,7 @@ struct weight_error {
 [[nodiscard]] token_rows read_embeddings(const checkpoint_reader& checkpoint, const model_config& config,
                                          std::span<const std::int64_t> ids, std::int64_t position);
 
-/// Looks at the headers for every tensor of a model, so that what the last layer lacks is known before the first is read.
+/// Looks at the headers for every tensor of a model: what the last layer lacks is known before the first is read.
 /// @throws file_error as the functions above do.
 void require_all_tensors(const checkpoint_reader& checkpoint, const model_config& config);
 
