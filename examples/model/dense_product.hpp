@@ -4,8 +4,8 @@
 //   panel     8 columns of a matrix side by side: panel[k][0..8), zeros where it has fewer
 //   product   y[m][n] = ((x[m][0] * panel[0][n]) + x[m][1] * panel[1][n]) + ...    k ascending, from +0 or y on
 //
-// Nothing is fused (-ffp-contract=off) and no sum is split, so a result has the same bits whatever else is computed with
-// it: for any number of rows, tasks and threads, on every machine.
+// Nothing is fused (-ffp-contract=off) and no sum is split, so a result has the same bits whatever else is computed
+// with it: for any number of rows, tasks and threads, on every machine.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // examples/model/evaluate.hpp -- one model against others, layer by layer, all tokens at a time.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   ids --> windows of `context` tokens --> each model's hidden states, layer by layer --> logits, some tokens at a time
+//   ids --> windows of `context` tokens --> each model's hidden states, layer by layer --> logits, some tokens at once
 //
 // In memory: of each model the hidden states of all tokens, twice, and one expert; of each checkpoint the attention of
 // one layer, or its head. No window sees another.

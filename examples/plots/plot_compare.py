@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """usage: plot_compare.py DETAILS.json [PNG_DIR]
 
-Writes kld_histogram.png (all targets), kld_entropy.png (against the original's entropy) and expert_error_map.png (layers by
-experts), the last two for the first target. Needs matplotlib. KLD is KL(original || quantised) in nats."""
+Writes kld_histogram.png (all targets), kld_entropy.png (against the original's entropy) and expert_error_map.png, the
+last two for the first target. Needs matplotlib. KLD is KL(original || quantised) in nats."""
 import json
 import math
 import os
