@@ -16,6 +16,12 @@ namespace {
 using namespace mxfp4;
 using mxfp4::test::for_each_arch;
 
+/// A layout that no checkpoint has, and anybody may define.
+struct high_nibble_first : layout::compressed_tensors {
+  using order = high_first;
+  static constexpr const char* name = "high_nibble_first";
+};
+
 /// All 256 scale bytes, each with every code in every place of a block: 256 x 16 blocks.
 struct every_weight {
   std::vector<std::uint8_t> bytes = std::vector<std::uint8_t>(4096 * block_bytes);
@@ -63,6 +69,8 @@ TEST_CASE("kernel::dequantize: every weight, dialect, type and order of nibbles"
     check_against_scalar<dialect::ocp, T>(const_mx_view<>(planar));
     check_against_scalar<dialect::ggml, T>(const_mx_view<>(planar));
     check_against_scalar<dialect::inf_at_255, T>(const_mx_view<>(planar));
+    check_against_scalar<dialect::ocp, T>(
+        const_mx_view<high_nibble_first>{codes.data(), scales.data(), 64, 2048, 1024, 64});
   };
   each(float{});
   each(bf16{});

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 
@@ -47,11 +48,15 @@ enum class store : std::uint8_t { cached, stream };
 
 inline namespace MXFP4_ISA_NS {
 
+/// The orders of the formats that there are; for any other decode_codes is a loop.
+template <class Order>
+inline constexpr bool is_common_order = std::same_as<Order, low_first> || std::same_as<Order, half_split>;
+
 /// 16 bytes of codes in `Order` -> 32 numbers at `out`, which are entries of `row`.
 template <class Arch, nibble_order Order, store Store, element_type T>
 MXFP4_INLINE void decode_codes(const std::uint8_t* codes, const decode_row<T>& row, T* out) noexcept {
 #if defined(__AVX512BW__)
-  if constexpr (has_avx512bw<Arch>) {
+  if constexpr (has_avx512bw<Arch> && is_common_order<Order>) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
     if constexpr (sizeof(T) == 4) {
       const __m512i table = _mm512_load_si512(row.value);
@@ -124,7 +129,8 @@ MXFP4_INLINE void decode_codes(const std::uint8_t* codes, const decode_row<T>& r
   }
 #endif
 #if defined(__AVX2__)
-  if constexpr (has_avx2<Arch> && !has_avx512bw<Arch> && sizeof(T) == 4) {  // two permutations of half the row, blended
+  if constexpr (has_avx2<Arch> && !has_avx512bw<Arch> && is_common_order<Order> &&
+                sizeof(T) == 4) {  // two permutations of half the row, blended
     const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(row.value));
     const __m256i high = _mm256_load_si256(reinterpret_cast<const __m256i*>(row.value + 8));
     for (int part = 0; part < 4; ++part) {
@@ -150,7 +156,8 @@ MXFP4_INLINE void decode_codes(const std::uint8_t* codes, const decode_row<T>& r
   }
 #endif
 #if defined(__AVX2__)
-  if constexpr (has_avx2<Arch> && !has_avx512bw<Arch> && sizeof(T) == 2) {  // low and high bytes looked up, then zipped
+  if constexpr (has_avx2<Arch> && !has_avx512bw<Arch> && is_common_order<Order> &&
+                sizeof(T) == 2) {  // low and high bytes looked up, then zipped
     const __m256i apart = _mm256_shuffle_epi8(_mm256_load_si256(reinterpret_cast<const __m256i*>(row.value)),
                                               _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15,  //
                                                                0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
@@ -181,14 +188,13 @@ MXFP4_INLINE void decode_codes(const std::uint8_t* codes, const decode_row<T>& r
   }
 #endif
 #if defined(__aarch64__)
-  if constexpr (has_neon64<Arch>) {  // tbl looks up bytes: a code becomes the places of its number's bytes
+  if constexpr (has_neon64<Arch> &&
+                is_common_order<Order>) {  // tbl looks up bytes: a code becomes the places of its number's bytes
     const uint8x16_t bytes = vld1q_u8(codes), low = vandq_u8(bytes, vdupq_n_u8(15)), high = vshrq_n_u8(bytes, 4);
     uint8x16_t half[2] = {low, high};
-    if constexpr (!std::same_as<Order, half_split>) {
-      const uint8x16_t even = std::same_as<Order, low_first> ? low : high,
-                       odd = std::same_as<Order, low_first> ? high : low;
-      half[0] = vzip1q_u8(even, odd);
-      half[1] = vzip2q_u8(even, odd);
+    if constexpr (std::same_as<Order, low_first>) {
+      half[0] = vzip1q_u8(low, high);
+      half[1] = vzip2q_u8(low, high);
     }
     auto* to = reinterpret_cast<std::uint8_t*>(out);
     const auto* const entries = reinterpret_cast<const std::uint8_t*>(row.value);
