@@ -12,6 +12,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -63,7 +64,7 @@ namespace mxfp4::kernel {
 
 inline namespace MXFP4_ISA_NS {
 
-/// One block by the scalar floor.
+/// One block by the scalar floor, rounded as in the lanes whatever the compiler contracts. A weight's square is exact.
 template <class T>
 [[gnu::noinline]] void measure_by_floor(const T* x, const std::uint8_t* codes, std::uint8_t scale,
                                         mxfp4::detail::lane_statistics& to) noexcept {
@@ -77,7 +78,7 @@ template <class T>
     const double error = w < q ? q - w : w - q;
     const int lane = i % mxfp4::detail::measured_lanes;
     to.squared_weights[lane] = w * w + to.squared_weights[lane];
-    to.squared_error[lane] = error * error + to.squared_error[lane];
+    to.squared_error[lane] = std::fma(error, error, to.squared_error[lane]);
     to.max_error[lane] = error > to.max_error[lane] ? error : to.max_error[lane];
   });
 }
