@@ -4,6 +4,7 @@
 // A run is held at a known point without a hook in the program: its log goes into a pipe of one page, and a program that
 // logs more than that waits until somebody reads. What has not been logged cannot have been done.
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -84,8 +85,16 @@ class held_run {
     return event;
   }
 
-  /// Waits until the pipe is full, or at least stays as it is: the program is held.
-  void settle() const { usleep(20'000); }
+  /// Waits until no further event fits into the pipe: the program is held. There must be a page of them to come.
+  void settle() const {
+    constexpr int longest_event = 200, patience = 60'000;  // bytes; milliseconds, for a slow machine or an emulated one
+    int waiting = 0, waited = 0;
+    for (; waiting < page - longest_event && waited < patience; ++waited) {
+      usleep(1000);
+      if (ioctl(fileno(log_), FIONREAD, &waiting) != 0) break;
+    }
+    REQUIRE(waiting >= page - longest_event);
+  }
 
   /// Sends a signal and returns the exit code, or 128 + the signal that ended it.
   int end(int signal) {
