@@ -31,9 +31,9 @@ MXFP4_INLINE void to_half_split(const std::uint8_t* in, std::uint8_t* out) noexc
     using words = xsimd::batch<std::uint16_t, simd::register128>;
     const bytes codes = bytes::load_unaligned(in), nibble(std::uint8_t{15});
     const bytes even = codes & nibble;
-    const bytes odd = xsimd::bitwise_cast<std::uint8_t>(xsimd::bitwise_cast<std::uint16_t>(codes) >> 4) & nibble;
-    const words last = xsimd::bitwise_cast<std::uint16_t>(xsimd::zip_hi(even, odd)) << 4;
-    const bytes all = xsimd::zip_lo(even, odd) | xsimd::bitwise_cast<std::uint8_t>(last);
+    const bytes odd = simd::bitwise_cast<std::uint8_t>(simd::bitwise_cast<std::uint16_t>(codes) >> 4) & nibble;
+    const words last = simd::bitwise_cast<std::uint16_t>(xsimd::zip_hi(even, odd)) << 4;
+    const bytes all = xsimd::zip_lo(even, odd) | simd::bitwise_cast<std::uint8_t>(last);
     all.store_unaligned(out);
     return;
   }
@@ -59,21 +59,21 @@ MXFP4_INLINE void turn_low_first(const std::uint8_t* a, const std::uint8_t* b, c
   };
   // Of two rows: words 0 and 1 of their blocks in half_split order, next to one another; words 2 and 3.
   const auto of_two = [](const std::uint8_t* p, const std::uint8_t* q) noexcept {
-    const words x = xsimd::bitwise_cast<std::uint32_t>(bytes::load_unaligned(p));
-    const words y = xsimd::bitwise_cast<std::uint32_t>(bytes::load_unaligned(q));
-    const pairs front = xsimd::bitwise_cast<std::uint16_t>(xsimd::zip_lo(x, y));  // bytes 0..3, 4..7: elements 0..15
-    const pairs back = xsimd::bitwise_cast<std::uint16_t>(xsimd::zip_hi(x, y));   // bytes 8..15: elements 16..31
+    const words x = simd::bitwise_cast<std::uint32_t>(bytes::load_unaligned(p));
+    const words y = simd::bitwise_cast<std::uint32_t>(bytes::load_unaligned(q));
+    const pairs front = simd::bitwise_cast<std::uint16_t>(xsimd::zip_lo(x, y));  // bytes 0..3, 4..7: elements 0..15
+    const pairs back = simd::bitwise_cast<std::uint16_t>(xsimd::zip_hi(x, y));   // bytes 8..15: elements 16..31
     const pairs low(std::uint16_t{0x0F0F}), high(std::uint16_t{0xF0F0});
-    const bytes even = xsimd::bitwise_cast<std::uint8_t>((front & low) | ((back & low) << 4));
-    const bytes odd = xsimd::bitwise_cast<std::uint8_t>(((front >> 4) & low) | (back & high));
-    return two{xsimd::bitwise_cast<std::uint32_t>(xsimd::zip_lo(even, odd)),
-               xsimd::bitwise_cast<std::uint32_t>(xsimd::zip_hi(even, odd))};
+    const bytes even = simd::bitwise_cast<std::uint8_t>((front & low) | ((back & low) << 4));
+    const bytes odd = simd::bitwise_cast<std::uint8_t>(((front >> 4) & low) | (back & high));
+    return two{simd::bitwise_cast<std::uint32_t>(xsimd::zip_lo(even, odd)),
+               simd::bitwise_cast<std::uint32_t>(xsimd::zip_hi(even, odd))};
   };
   const auto store = [out](int g, const words& x, const words& y) noexcept {
-    const auto ab = xsimd::bitwise_cast<std::uint64_t>(xsimd::zip_lo(x, y));
-    const auto cd = xsimd::bitwise_cast<std::uint64_t>(xsimd::zip_hi(x, y));
-    xsimd::bitwise_cast<std::uint8_t>(xsimd::zip_lo(ab, cd)).store_unaligned(out + tile_line_bytes * g);
-    xsimd::bitwise_cast<std::uint8_t>(xsimd::zip_hi(ab, cd)).store_unaligned(out + tile_line_bytes * (g + 1));
+    const auto ab = simd::bitwise_cast<std::uint64_t>(xsimd::zip_lo(x, y));
+    const auto cd = simd::bitwise_cast<std::uint64_t>(xsimd::zip_hi(x, y));
+    simd::bitwise_cast<std::uint8_t>(xsimd::zip_lo(ab, cd)).store_unaligned(out + tile_line_bytes * g);
+    simd::bitwise_cast<std::uint8_t>(xsimd::zip_hi(ab, cd)).store_unaligned(out + tile_line_bytes * (g + 1));
   };
   const two ac = of_two(a, c), bd = of_two(b, d);
   store(0, ac.first, bd.first);
