@@ -170,6 +170,38 @@ TEMPLATE_TEST_CASE("dispatch::measure_error: the counts of the plain loop, its s
   CHECK(std::abs(got.max_error - expected.max_error) <= 0x1p-24 * expected.max_error);
 }
 
+TEST_CASE("dispatch::quantize_fp8_measured: the bytes and counts of the plain loops", "[dispatch]") {
+  SKIP_WITHOUT_ISA();
+  constexpr std::int64_t rows = 130, cols = 160;
+  test::splitmix random(9);
+  std::vector<e4m3> x(rows * cols);
+  for (e4m3& v : x) v = static_cast<e4m3>(random.byte());
+  const std::vector<float> scales{0x1p-7f, 0.003f, 1.5f, -0.2f};
+  const dense_view<const e4m3> w{x.data(), rows, cols, cols};
+  const dense_view<const float> s{scales.data(), 2, 2, 2};
+  std::vector<bf16> widened(x.size());
+  const dense_view<bf16> numbers{widened.data(), rows, cols, cols};
+  REQUIRE(widen_fp8(w, s, numbers).ok());
+  for (int id = 0; id < recipe_count; ++id) {
+    const auto recipe = static_cast<recipe_id>(id);
+    CAPTURE(recipe_name(recipe));
+    mx_memory<layout::compressed_tensors> expected(rows, cols), got(rows, cols);
+    error_statistics want, sum;
+    REQUIRE(quantize_fp8(recipe, w, s, expected.view()).ok());
+    REQUIRE(measure_error(numbers, expected.view(), want).ok());
+    REQUIRE(dispatch::quantize_fp8_measured(recipe, w, s, got.view(), sum).ok());
+    CHECK(content(got, rows, cols) == content(expected, rows, cols));
+    CHECK((sum.weights == want.weights && sum.saturated == want.saturated && sum.zeroed == want.zeroed));
+    CHECK((sum.lost == want.lost && sum.nonfinite == want.nonfinite && sum.nan_blocks == want.nan_blocks));
+    CHECK(sum.scales == want.scales);
+    CHECK(std::abs(sum.squared_error - want.squared_error) <= 0x1p-19 * want.squared_error);
+  }
+  mx_memory<layout::compressed_tensors> q(rows, cols);
+  error_statistics sum;
+  CHECK(dispatch::quantize_fp8_measured(static_cast<recipe_id>(250), w, s, q.view(), sum).code == errc::unknown_recipe);
+  CHECK(sum.weights == 0);
+}
+
 TEMPLATE_TEST_CASE("dispatch::dequantize: every scale byte, dialect and layout", "[dispatch]", float, bf16, f16) {
   SKIP_WITHOUT_ISA();
   constexpr std::int64_t rows = 16, cols = 512;

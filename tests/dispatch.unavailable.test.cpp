@@ -41,6 +41,8 @@ TEST_CASE("dispatch: an instruction set that is not there", "[dispatch]") {
   CHECK(std::ranges::all_of(wide, [](bf16 v) { return v == bf16{0x4000}; }));
   error_statistics sum;
   CHECK(refuses(dispatch::measure_error(w, mx.view(), sum)));
+  CHECK(refuses(dispatch::quantize_fp8_measured(recipe_id::ocp, dense_view<const e4m3>{fp8.data(), n, k, k}, scales,
+                                                mx.view(), sum)));
   CHECK(sum.weights == 0);
   CHECK(refuses(dispatch::dequantize(mx.view(), dense_view<float>{out.data(), n, k, k})));
   CHECK(refuses(dispatch::pack(mx.view()).error()));

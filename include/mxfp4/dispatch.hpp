@@ -131,6 +131,8 @@ status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const den
 status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
                  executor_ref with);
 status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, executor_ref with);
+status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                             const mx_view<>& out, error_statistics& sum);
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with);
 result<packed_matrix> pack(const any_weights& w, executor_ref with);
 status quantize_activations(const any_input& x, int8_activations& out, executor_ref with);
@@ -186,6 +188,15 @@ status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& 
                      executor_ref with = {}) {
   static_assert(!Layout::interleaved && !std::same_as<std::remove_const_t<T>, e4m3>);
   return detail::measure_error(detail::input(w), detail::weights(q).bytes, sum, with);
+}
+
+/// FP8 -> MXFP4, and what it lost added to `sum`, in one pass: kernel::quantize_fp8_measured
+/// (kernel/quantize_measured.hpp).
+template <built_layout Layout>
+status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                             const mx_view<Layout>& out, error_statistics& sum) {
+  static_assert(!Layout::interleaved, "write codes and scales apart, then convert() them to ggml's blocks");
+  return detail::quantize_fp8_measured(recipe, w, scales, detail::output(out).bytes, sum);
 }
 
 /// MXFP4 -> float, bf16 or f16: kernel::dequantize (kernel/dequantize.hpp). errc::unknown_dialect besides.

@@ -176,6 +176,11 @@ status measure_error(const any_input& w, const const_mx_view<>& q, error_statist
   return call(&table::measure_error, w, q, sum, with);
 }
 
+status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                             const mx_view<>& out, error_statistics& sum) {
+  return call(&table::quantize_fp8_measured, recipe, w, scales, out, sum);
+}
+
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with) {
   return call(&table::dequantize, w, out, dialect, with);
 }

@@ -31,6 +31,7 @@ static_assert(
 #include "mxfp4/kernel/measure_error.hpp"
 #include "mxfp4/kernel/quantize.hpp"
 #include "mxfp4/kernel/quantize_fp8.hpp"
+#include "mxfp4/kernel/quantize_measured.hpp"
 #include "mxfp4/linalg.hpp"
 #include "mxfp4/moe.hpp"
 #include "table.hpp"
@@ -150,6 +151,11 @@ status measure_error(const any_input& w, const const_mx_view<>& q, error_statist
                                          [&](const auto& from) { return kernel::measure_error(from, q, sum, with); });
 }
 
+status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                             const mx_view<>& out, error_statistics& sum) {
+  return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8_measured<R>(w, scales, out, sum); });
+}
+
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with) {
   return with_view(w, [&](const auto& from) {
     return with_elements<float, bf16, f16>(out, [&](const auto& to) {
@@ -254,6 +260,7 @@ constinit const detail::table detail::MXFP4_DISPATCH_JOIN(table_, MXFP4_DISPATCH
     .quantize_fp8 = unit::quantize_fp8,
     .widen_fp8 = unit::widen_fp8,
     .measure_error = unit::measure_error,
+    .quantize_fp8_measured = unit::quantize_fp8_measured,
     .dequantize = unit::dequantize,
     .pack = unit::pack,
     .quantize_activations = unit::quantize_activations,

@@ -22,6 +22,8 @@ struct table {
   status (*widen_fp8)(const dense_view<const e4m3>&, const dense_view<const float>&, const dense_view<bf16>&,
                       executor_ref);
   status (*measure_error)(const any_input&, const const_mx_view<>&, error_statistics&, executor_ref);
+  status (*quantize_fp8_measured)(recipe_id, const dense_view<const e4m3>&, const dense_view<const float>&,
+                                  const mx_view<>&, error_statistics&);
   status (*dequantize)(const any_weights&, const any_output&, dialect_id, executor_ref);
   status (*pack)(const any_weights&, packed_matrix&, executor_ref);
   status (*quantize_activations)(const any_input&, int8_activations&, executor_ref);

@@ -8,7 +8,7 @@
 //
 // A block with scale byte < 4 or > 252, one with no code but zeros, and groups with a weight that is NaN, infinite or out
 // of all proportion, go to the plain loop of floor 5.
-// Reads: floors 0-6, executor.hpp.  Read by: tools, dispatch.
+// Reads: floors 0-6, executor.hpp.  Read by: kernel/quantize_measured.hpp, dispatch.
 #pragma once
 
 #include <algorithm>

@@ -3,7 +3,7 @@
 //
 // 256 codes under one scale are a table of 256 words (decode_scaled); a tile of 128 x 128 weights looks its own up in
 // it, and the rest is the kernel for bf16.
-// Reads: floors 0-6, executor.hpp, kernel/quantize.hpp.  Read by: tools, dispatch.
+// Reads: floors 0-6, executor.hpp, kernel/quantize.hpp.  Read by: kernel/quantize_measured.hpp, dispatch.
 #pragma once
 
 #include <algorithm>

@@ -1,0 +1,186 @@
+// tests/kernel.quantize_measured.test.cpp -- one pass gives the bytes and the counts of three plain loops.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Built once for each instruction set; the lower paths of a set are tried inside.
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "mxfp4/kernel/quantize_measured.hpp"
+#include "support/arches.hpp"
+#include "support/matrix.hpp"
+#include "support/random.hpp"
+
+namespace {
+
+using namespace mxfp4;
+
+/// FP8 weights and what they become; nobody writes between the rows.
+struct sample {
+  std::int64_t rows, cols, gap;
+  std::vector<e4m3> w;
+  std::vector<float> factors;
+  std::vector<std::uint8_t> codes, scales;
+
+  sample(std::int64_t m, std::int64_t n, std::int64_t extra)
+      : rows(m),
+        cols(n),
+        gap(extra),
+        w(static_cast<std::size_t>(m * (n + extra))),
+        factors(static_cast<std::size_t>((m + 127) / 128 * ((n + 127) / 128)), 1.0f),
+        codes(static_cast<std::size_t>(m * (n / 2 + extra)), test::poison),
+        scales(static_cast<std::size_t>(m * (n / 32 + extra)), test::poison) {}
+
+  [[nodiscard]] dense_view<const e4m3> weights() const { return {w.data(), rows, cols, cols + gap}; }
+  [[nodiscard]] dense_view<const float> block_scales() const {
+    const std::int64_t across = (cols + 127) / 128;
+    return {factors.data(), (rows + 127) / 128, across, across};
+  }
+  [[nodiscard]] mx_view<> view() { return {codes.data(), scales.data(), rows, cols, cols / 2 + gap, cols / 32 + gap}; }
+
+  /// Mostly numbers of a layer; of every eighth row any code, NaN too.
+  void fill(std::uint64_t seed) {
+    test::splitmix random(seed);
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      const auto sum = static_cast<float>(random.in(-99, 99) + random.in(-99, 99) + random.in(-99, 99));
+      const bool any = static_cast<std::int64_t>(i) / (cols + gap) % 8 == 7;
+      w[i] = any ? static_cast<e4m3>(random.byte()) : encode<e4m3>(sum / 4);
+    }
+  }
+};
+
+/// The three plain loops one after the other.
+template <class Recipe>
+error_statistics by_floor(sample& s) {
+  std::vector<bf16> widened(static_cast<std::size_t>(s.rows * s.cols));
+  const dense_view<bf16> numbers{widened.data(), s.rows, s.cols, s.cols};
+  REQUIRE(widen_fp8(s.weights(), s.block_scales(), numbers).ok());
+  REQUIRE(quantize_fp8<Recipe>(s.weights(), s.block_scales(), s.view()).ok());
+  error_statistics sum;
+  REQUIRE(measure_error(numbers, s.view(), sum).ok());
+  return sum;
+}
+
+/// Bytes, gaps between rows and counts equal, sums within the docstring's bound: no square here underflows.
+void check_equal(const sample& got, const error_statistics& sum, const sample& expected, const error_statistics& want) {
+  CHECK(got.codes == expected.codes);
+  CHECK(got.scales == expected.scales);
+  CHECK(sum.weights == want.weights);
+  CHECK(sum.saturated == want.saturated);
+  CHECK(sum.zeroed == want.zeroed);
+  CHECK(sum.lost == want.lost);
+  CHECK(sum.nonfinite == want.nonfinite);
+  CHECK(sum.nan_blocks == want.nan_blocks);
+  CHECK(sum.scales == want.scales);
+  const double bound = 20 * 0x1p-24 + static_cast<double>(want.weights) * 0x1p-52;
+  CHECK(std::abs(sum.squared_weights - want.squared_weights) <= bound * want.squared_weights);
+  CHECK(std::abs(sum.squared_error - want.squared_error) <= bound * want.squared_error);
+  CHECK(std::abs(sum.max_error - want.max_error) <= 0x1p-24 * want.max_error);
+}
+
+template <class Recipe, class Arch>
+error_statistics check_sample(const sample& s) {
+  CAPTURE(Recipe::name, s.rows, s.cols);
+  sample expected = s, got = s;
+  const error_statistics want = by_floor<Recipe>(expected);
+  error_statistics sum;
+  REQUIRE(kernel::quantize_fp8_measured<Recipe, Arch>(got.weights(), got.block_scales(), got.view(), sum).ok());
+  check_equal(got, sum, expected, want);
+  return sum;
+}
+
+}  // namespace
+
+TEST_CASE("kernel::quantize_fp8_measured: a block by hand", "[kernel][fp8]") {
+  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
+  sample s(1, 32, 0);
+  for (e4m3& w : s.w) w = encode<e4m3>(-0.125f);
+  s.w[3] = encode<e4m3>(5.0f);  // half way between 4 and 6: to 4, whose mantissa is even
+  s.factors = {2.0f};
+  error_statistics sum;
+  REQUIRE(kernel::quantize_fp8_measured<recipe::ocp>(s.weights(), s.block_scales(), s.view(), sum).ok());
+  CHECK(s.scales[0] == 128);  // 10 = 1.25 * 2^3, and 3 - 2 = 1
+  CHECK((s.codes[0] == 0x88 && s.codes[1] == 0x68));
+  CHECK((sum.weights == 32 && sum.zeroed == 31 && sum.scales[128] == 1));
+  CHECK((sum.saturated == 0 && sum.lost == 0 && sum.nonfinite == 0 && sum.nan_blocks == 0));
+  CHECK(sum.squared_weights == 100.0 + 31.0 / 16);
+  CHECK(sum.squared_error == 4.0 + 31.0 / 16);
+  CHECK(sum.max_error == 2.0);
+}
+
+TEST_CASE("kernel::quantize_fp8_measured: every kind of block scale, tile by tile", "[kernel][fp8]") {
+  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
+  sample s(128, 160, 3);
+  s.fill(1);
+  constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const float factor : {0.011f, -0.011f, 1.0f, 0.0f, 0x1p-60f, 0x1p60f, 0x1p118f, 0x1.8p119f, inf, nan}) {
+    CAPTURE(factor);
+    s.factors = {factor, 0.37f};
+    test::for_each_arch([&]<class Arch>(const char* name) {
+      CAPTURE(name);
+      check_sample<recipe::compressed_tensors, Arch>(s);
+    });
+  }
+}
+
+TEST_CASE("kernel::quantize_fp8_measured: recipes", "[kernel][fp8]") {
+  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
+  sample s(130, 96, 0);
+  s.fill(2);
+  check_sample<recipe::ocp, simd::native_arch>(s);
+  check_sample<recipe::mlx, simd::native_arch>(s);
+  check_sample<recipe::min_mse, simd::native_arch>(s);
+}
+
+TEST_CASE("kernel::quantize_fp8_measured: shapes; the same bits wherever it fuses", "[kernel][fp8]") {
+  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
+  for (const auto& [rows, cols] :
+       {std::pair{1, 32}, {129, 160}, {5, 2048 + 96}, {257, 64}, {2, 4096 + 32}, {0, 64}, {64, 0}}) {
+    sample s(rows, cols, 5);
+    s.fill(3);
+    for (std::size_t t = 0; t < s.factors.size(); ++t) s.factors[t] = 0.01f * static_cast<float>(t % 7 + 1);
+    std::vector<error_statistics> fused;
+    test::for_each_arch([&]<class Arch>(const char* name) {
+      CAPTURE(name);
+      const error_statistics sum = check_sample<recipe::compressed_tensors, Arch>(s);
+      if (test::fuses<Arch>) fused.push_back(sum);
+    });
+    for (const error_statistics& f : fused) {
+      CHECK(f.squared_weights == fused.front().squared_weights);
+      CHECK(f.squared_error == fused.front().squared_error);
+    }
+  }
+}
+
+TEST_CASE("kernel::quantize_fp8_measured: sums go on; no read or write past the end", "[kernel][fp8]") {
+  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
+  const test::page_end<e4m3> x(3 * 32);
+  const test::page_end<float> factor(1);
+  const test::page_end<std::uint8_t> codes(3 * 16), scales(3);
+  for (int i = 0; i < 3 * 32; ++i) x.data()[i] = encode<e4m3>(5.0f);
+  *factor.data() = 1.0f;
+  error_statistics sum;
+  for (int turn = 0; turn < 2; ++turn)
+    REQUIRE(kernel::quantize_fp8_measured<>({x.data(), 3, 32, 32}, {factor.data(), 1, 1, 1},
+                                            mx_view<>{codes.data(), scales.data(), 3, 32, 16, 1}, sum)
+                .ok());
+  CHECK((sum.weights == 192 && sum.squared_weights == 192 * 25.0 && sum.squared_error == 192.0));
+  CHECK((sum.max_error == 1.0 && sum.scales[127] == 6));
+}
+
+TEST_CASE("kernel::quantize_fp8_measured: refused arguments leave output and sum alone", "[kernel][fp8]") {
+  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
+  sample s(130, 160, 0);
+  error_statistics sum;
+  const auto refuse = [&](const dense_view<const e4m3>& w, const dense_view<const float>& factors) {
+    const status got = kernel::quantize_fp8_measured<>(w, factors, s.view(), sum);
+    CHECK(s.codes == std::vector<std::uint8_t>(s.codes.size(), test::poison));
+    CHECK(sum.weights == 0);
+    return got.code;
+  };
+  CHECK(refuse({nullptr, 130, 160, 160}, s.block_scales()) == errc::null_pointer);
+  CHECK(refuse({s.w.data(), 130, 128, 160}, s.block_scales()) == errc::shape_mismatch);
+  CHECK(refuse(s.weights(), {s.factors.data(), 1, 2, 2}) == errc::shape_mismatch);
+  CHECK(refuse({reinterpret_cast<const e4m3*>(s.codes.data()), 130, 160, 160}, s.block_scales()) == errc::overlap);
+}
