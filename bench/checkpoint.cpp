@@ -1,9 +1,10 @@
 // bench/checkpoint.cpp -- the tool's own pipeline, FP8 file -> MXFP4 file -> BF16 file, beside its parts alone.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Input from the page cache, output to memory (/dev/shm where it is writable, else the folder for temporary files). A part
-// alone is the kernel, reading the input into a buffer, or writing as many bytes as the output has; the slowest of them
-// is the limit. G weights/s; job_seconds is what the pipeline's rate means for 215 GB of FP8.
+// Input from the page cache of the folder for temporary files, output to memory (/dev/shm, where it is writable). Quantising
+// has two limits, of which the lower counts: the kernel alone, and a loop that reads the input and writes as many bytes
+// as the output has, on as many threads. Dequantising: such a loop that only writes. G weights/s; job_seconds is what the
+// pipeline's rate means for 215 GB of FP8.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -23,16 +24,14 @@ using namespace mxfp4;
 using namespace mxfp4::bench;
 namespace fs = std::filesystem;
 
-constexpr double job_weights = 215.0;  ///< 10^9: FP8 has a byte each
-constexpr std::int64_t chunk = 1 << 20;
+constexpr double job_weights = 215.0;    ///< 10^9: FP8 has a byte each
+constexpr std::int64_t chunk = 1 << 18;  ///< weights
 
 /// A folder that goes away with everything in it.
 class folder {
  public:
-  folder() {
-    const fs::path memory = "/dev/shm";
-    if (::access(memory.c_str(), W_OK) != 0 || !make(memory))
-      if (!make(fs::temp_directory_path())) throw std::runtime_error("no folder for files: set TMPDIR");
+  explicit folder(const fs::path& parent) {
+    if (!make(parent) && !make(fs::temp_directory_path())) throw std::runtime_error("no folder for files: set TMPDIR");
   }
   folder(const folder&) = delete;
   folder& operator=(const folder&) = delete;
@@ -41,12 +40,11 @@ class folder {
     fs::remove_all(path_, ignored);
   }
   [[nodiscard]] std::string file(const char* name) const { return (path_ / name).string(); }
-  [[nodiscard]] const fs::path& path() const { return path_; }
 
  private:
   bool make(const fs::path& parent) {
     std::string name = (parent / "mxfp4_bench_XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) return false;
+    if (::access(parent.c_str(), W_OK) != 0 || ::mkdtemp(name.data()) == nullptr) return false;
     path_ = name;
     return true;
   }
@@ -70,14 +68,11 @@ class files {
       out.append(name(i) + "_scale_inv", std::as_bytes(std::span(scales)));
     }
     out.commit();
-    input_bytes_ = static_cast<std::int64_t>(out.file_bytes());
   }
-  [[nodiscard]] std::string fp8() const { return folder_.file("fp8.safetensors"); }
-  [[nodiscard]] std::string mxfp4() const { return folder_.file("mxfp4.safetensors"); }
-  [[nodiscard]] std::string other() const { return folder_.file("other"); }
-  [[nodiscard]] const fs::path& path() const { return folder_.path(); }
+  [[nodiscard]] std::string fp8() const { return source_.file("fp8.safetensors"); }
+  [[nodiscard]] std::string mxfp4() const { return memory_.file("mxfp4.safetensors"); }
+  [[nodiscard]] std::string other() const { return memory_.file("other"); }
   [[nodiscard]] std::int64_t weights() const { return matrices_ * n * k_; }
-  [[nodiscard]] std::int64_t input_bytes() const { return input_bytes_; }
 
   void quantize(int threads) const {
     tools::quantize_options options;
@@ -115,8 +110,8 @@ class files {
   [[nodiscard]] static std::string name(std::int64_t i) {
     return "model.layers.0.block_sparse_moe.experts." + std::to_string(i) + ".w1.weight";
   }
-  folder folder_;
-  std::int64_t k_, matrices_, input_bytes_ = 0;
+  folder source_{fs::temp_directory_path()}, memory_{"/dev/shm"};
+  std::int64_t k_, matrices_;
   memory<e4m3> weights_;
 };
 
@@ -134,31 +129,33 @@ class descriptor {
   int fd_;
 };
 
-/// Each thread its part of the file, a MiB at a time into or from one buffer.
+/// Each thread its part of the weights, so many at a time that read and written bytes stay in its cache.
 template <class Transfer>
-void in_chunks(int threads, std::int64_t bytes, Transfer transfer) {
+void in_chunks(int threads, std::int64_t weights, Transfer transfer) {
   on_threads(threads, [=](int i) {
-    static thread_local const memory<std::uint8_t> buffer(chunk);
-    const std::int64_t end = bytes * (i + 1) / threads;
-    for (std::int64_t at = bytes * i / threads; at < end; at += chunk)
-      transfer(buffer.data(), size(std::min(chunk, end - at)), at);
+    static thread_local const memory<std::uint8_t> buffer(2 * chunk);
+    const std::int64_t chunks = weights / chunk + 1, end = chunks * (i + 1) / threads;
+    for (std::int64_t c = chunks * i / threads; c < end; ++c)
+      transfer(buffer.data(), c * chunk, std::min(chunk, weights - c * chunk));
   });
 }
 
-[[nodiscard]] work read_alone(const std::shared_ptr<files>& f, int threads) {
-  return {"reading the page cache", 1e-9 * static_cast<double>(f->weights()), [f, threads] {
-            const descriptor in(f->fp8(), O_RDONLY);
-            in_chunks(threads, f->input_bytes(), [fd = in.get()](std::uint8_t* to, std::size_t count, std::int64_t at) {
-              benchmark::DoNotOptimize(::pread(fd, to, count, at));
+[[nodiscard]] work read_and_write(const std::shared_ptr<files>& f, int threads) {
+  return {"reading and writing", 1e-9 * static_cast<double>(f->weights()), [f, threads] {
+            const descriptor in(f->fp8(), O_RDONLY), out(f->other(), O_WRONLY | O_CREAT | O_TRUNC);
+            in_chunks(threads, f->weights(), [&](std::uint8_t* buffer, std::int64_t first, std::int64_t count) {
+              benchmark::DoNotOptimize(::pread(in.get(), buffer, size(count), first));
+              benchmark::DoNotOptimize(::pwrite(out.get(), buffer, size(count / block_size * block_bytes),
+                                                first / block_size * block_bytes));
             });
           }};
 }
 
-[[nodiscard]] work write_alone(const std::shared_ptr<files>& f, int threads, std::int64_t bytes) {
-  return {"writing the output", 1e-9 * static_cast<double>(f->weights()), [f, threads, bytes] {
+[[nodiscard]] work write_bf16(const std::shared_ptr<files>& f) {
+  return {"writing the output", 1e-9 * static_cast<double>(f->weights()), [f] {
             const descriptor out(f->other(), O_WRONLY | O_CREAT | O_TRUNC);
-            in_chunks(threads, bytes, [fd = out.get()](std::uint8_t* from, std::size_t count, std::int64_t at) {
-              benchmark::DoNotOptimize(::pwrite(fd, from, count, at));
+            in_chunks(1, f->weights(), [&](const std::uint8_t* buffer, std::int64_t first, std::int64_t count) {
+              benchmark::DoNotOptimize(::pwrite(out.get(), buffer, size(2 * count), 2 * first));
             });
           }};
 }
@@ -188,12 +185,11 @@ void add_rows() {
     add({"checkpoint_quantize", "e4m3", "mxfp4", "", 0, 0, 0, "files", isa_name<simd::native_arch>(), threads}, [=] {
       const auto f = made();
       f->quantize(threads);
-      const std::int64_t written = f->weights() * block_bytes / block_size;
       subject s{
           f->is_right(),
           "G weights/s",
           {"checkpoint_quantize", 1e-9 * static_cast<double>(f->weights()), [f, threads] { f->quantize(threads); }},
-          {kernel_alone(threads), read_alone(f, threads), write_alone(f, threads, written)}};
+          {kernel_alone(threads), read_and_write(f, threads)}};
       s.limit_is_lowest = true;
       s.job = job_weights;
       return s;
@@ -204,7 +200,7 @@ void add_rows() {
     subject s{f->is_right(),
               "G weights/s",
               {"checkpoint_dequantize", 1e-9 * static_cast<double>(f->weights()), [f] { f->dequantize(); }},
-              {write_alone(f, 1, f->weights() * 2)}};
+              {write_bf16(f)}};
     s.job = job_weights;
     return s;
   });

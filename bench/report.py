@@ -63,6 +63,7 @@ def row_of(run):
         "noise": run.get("noise"),
         "limit_noise": run.get("limit_noise"),
         "clock_ghz": run.get("GHz"),
+        "job_seconds": run.get("job_seconds"),
     }
 
 
@@ -152,6 +153,10 @@ def number(x):
     return f"{x:.{max(0, 2 - math.floor(math.log10(abs(x))))}f}" if x else "0"
 
 
+def duration(seconds):
+    return f"{number(seconds / 60)} min" if seconds >= 60 else f"{number(seconds)} s"
+
+
 def cpu():
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
@@ -188,6 +193,7 @@ def markdown(rows, context):
             what = ", ".join(x for x in (r["activation"], {True: "packed", False: "view"}.get(r["packed"])) if x)
             if r["output"] not in (None, "mxfp4") and kernel == "dequantize":
                 what = f"to {r['output']}"
+            job = f", 215 GB of FP8 in {duration(r['job_seconds'])}" if r["job_seconds"] else ""
             goals = "; ".join(
                 f"{g['metric']} {number(g['reached'])}"
                 + (f" (must {g['must']}{'' if g['reached'] >= g['must'] else ': MISSED'})" if g["must"] else "")
@@ -196,7 +202,7 @@ def markdown(rows, context):
             )
             lines.append(
                 f"| {what} | {r['shape']} | {r['m'] or ''} | {r['residency']} | {r['isa']} | {r['threads']} "
-                f"| {number(r['value'])} {r['unit']} | {number(r['limit'])} | {r['ratio']:.2f} "
+                f"| {number(r['value'])} {r['unit']}{job} | {number(r['limit'])} | {r['ratio']:.2f} "
                 f"| {100 * r['noise']:.1f} % | {goals} |"
             )
         lines.append("")

@@ -25,6 +25,7 @@ def measured(name, value, limit, label="GB/s, limit: read", **more):
 GEMV = "gemv/activation:int8_e8m0/output:f32/weights:packed/shape:4096x4096/m:1/residency:cold/isa:avx512vnni/threads:"
 QUANTIZE = "quantize_ocp/activation:f32/output:mxfp4/shape:{}/residency:hot/isa:avx512vnni/threads:{}"
 SGEMM = "sgemm/activation:f32/output:f32/weights:dense/shape:64x64/m:32/residency:hot/isa:openblas/threads:1"
+CHECKPOINT = "checkpoint_quantize/activation:e4m3/output:mxfp4/residency:files/isa:avx512vnni/threads:"
 GEMM = "gemm/activation:f32/output:f32/weights:view/shape:64x64/m:32/residency:hot/isa:avx512vnni/threads:1"
 
 
@@ -89,6 +90,19 @@ class Report(unittest.TestCase):
                     measured(SGEMM, 60.0, 100.0, "Gop/s, limit: FMA peak"))
         self.assertEqual(self.rows[0]["over_dense"], 1.5)
         self.assertNotIn("below must", self.text)
+
+    def test_what_a_checkpoint_takes(self):
+        label = "G weights/s, limit: reading and writing"
+        self.report(measured(CHECKPOINT + "1", 1.0, 2.0, label, job_seconds=215.0),
+                    measured(CHECKPOINT + "2", 1.7, 2.5, label, job_seconds=59.4))
+        self.assertEqual([r["job_seconds"] for r in self.rows], [215.0, 59.4])
+        self.assertEqual([r["limit_name"] for r in self.rows], ["reading and writing"] * 2)
+        text = (self.out / "report.md").read_text()
+        self.assertIn("| 1 | 1.00 G weights/s, 215 GB of FP8 in 3.58 min | 2.00 | 0.50 |", text)
+        self.assertIn("| 2 | 1.70 G weights/s, 215 GB of FP8 in 59.4 s | 2.50 | 0.68 |", text)
+        self.assertIn("1 thread: ratio 0.500, must 0.6 ", self.text)
+        self.assertIn("2 threads: scaling 1.70, must 1.8 ", self.text)
+        self.assertNotIn("2 threads: ratio", self.text)
 
     def test_update_replaces_what_is_between_the_markers(self):
         page = self.out / "page.md"
