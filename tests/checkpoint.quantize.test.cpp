@@ -31,16 +31,6 @@ using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 using strings = std::vector<std::string>;
 
-/// What the library makes of one matrix: codes, then scales.
-template <class R, class T>
-std::pair<std::string, std::string> by_library(const std::vector<T>& w, std::int64_t rows, std::int64_t cols) {
-  std::vector<std::uint8_t> codes(w.size() / 2), scales(w.size() / 32);
-  const status s = quantize<R>(*make_dense_view(std::span(w), rows, cols),
-                               *make_view(std::span(codes), std::span(scales), rows, cols));
-  REQUIRE(s.ok());
-  return {bytes_of(codes), bytes_of(scales)};
-}
-
 /// bf16(w * scale of its 128 x 128 block), matrix after matrix.
 std::vector<bf16> widen(const std::vector<e4m3>& w, const std::vector<float>& scales, std::size_t rows,
                         std::size_t cols) {
@@ -453,19 +443,6 @@ TEST_CASE("checkpoint: memory does not grow with shards, tensors or the checkpoi
   constexpr std::uint64_t limit = std::uint64_t{40} << 20;
   constexpr std::int64_t part = std::int64_t{44} << 20;  // bytes of a tensor; more than the limit
   const scratch_folder folder;
-  // Tensors without data: they are written as zeros to a hole.
-  const auto write_sparse = [](const std::string& path, const std::vector<tensor_info>& infos) {
-    safetensors_header header;
-    std::uint64_t end = 0;
-    for (tensor_info t : infos) {
-      t.begin = end;
-      t.end = end += tensor_bytes(t.type, t.shape, path);
-      header.tensors.push_back(t);
-    }
-    const std::string text = format_header(header);
-    write_text(path, text);
-    fs::resize_file(path, text.size() + end);
-  };
   const std::vector<tensor_info> tensors = {{"layers.0.experts.gate_up_proj", dtype::bf16, {11, 1024, 2048}},
                                             {"layers.0.experts.0.w1.weight", dtype::f32, {5632, 2048}},
                                             {"embed_tokens.weight", dtype::bf16, {part / 2048, 1024}},

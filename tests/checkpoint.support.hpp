@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <catch2/catch_test_macros.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -10,12 +11,14 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli.support.hpp"
 #include "common/safetensors_reader.hpp"
 #include "common/safetensors_writer.hpp"
 #include "mxfp4/float_types.hpp"
+#include "mxfp4/quantize.hpp"
 
 namespace mxfp4::test {
 
@@ -24,10 +27,11 @@ struct tensor {
   std::string data;
 };
 
-inline std::string write_shard(const std::string& path, const std::vector<tensor>& tensors) {
+inline std::string write_shard(const std::string& path, const std::vector<tensor>& tensors,
+                               std::optional<tools::metadata> extra = tools::metadata{{"format", "pt"}}) {
   std::vector<tools::tensor_info> infos;
   for (const tensor& t : tensors) infos.push_back(t.info);
-  tools::safetensors_writer out(path, infos, tools::metadata{{"format", "pt"}});
+  tools::safetensors_writer out(path, infos, std::move(extra));
   for (const tensor& t : tensors) out.append(t.info.name, std::as_bytes(std::span(t.data)));
   out.commit();
   return path;
@@ -45,6 +49,20 @@ inline std::string write_checkpoint(const std::string& folder, const std::map<st
   write_text(folder + "/model.safetensors.index.json", index.dump());
   write_text(folder + "/config.json", config);
   return folder;
+}
+
+/// Tensors whose data is a hole in the file: zeros that take no room.
+inline void write_sparse(const std::string& path, const std::vector<tools::tensor_info>& infos) {
+  tools::safetensors_header header;
+  std::uint64_t end = 0;
+  for (tools::tensor_info t : infos) {
+    t.begin = end;
+    t.end = end += tools::tensor_bytes(t.type, t.shape, path);
+    header.tensors.push_back(t);
+  }
+  const std::string text = tools::format_header(header);
+  write_text(path, text);
+  std::filesystem::resize_file(path, text.size() + end);
 }
 
 inline std::string tensor_data(const tools::safetensors_reader& file, const std::string& name) {
@@ -95,10 +113,30 @@ std::vector<T> narrowed(const std::vector<float>& w, float factor = 1) {
   return out;
 }
 
+/// What the library makes of a matrix: codes, then scales.
+template <class R, class T>
+std::pair<std::string, std::string> by_library(const std::vector<T>& w, std::int64_t rows, std::int64_t cols) {
+  std::vector<std::uint8_t> codes(w.size() / 2), scales(w.size() / 32);
+  const status s = quantize<R>(*make_dense_view(std::span(w), rows, cols),
+                               *make_view(std::span(codes), std::span(scales), rows, cols));
+  REQUIRE(s.ok());
+  return {bytes_of(codes), bytes_of(scales)};
+}
+
 inline outcome mxfp4_run(std::vector<std::string> arguments, const limits& limit = {},
                          const std::vector<std::string>& environment = {}) {
   arguments.insert(arguments.begin(), MXFP4_PROGRAM);
   return run(std::move(arguments), limit, environment);
+}
+
+/// What a command prints with --json, and nothing else.
+inline nlohmann::json mxfp4_json(std::vector<std::string> arguments) {
+  arguments.emplace_back("--json");
+  const outcome o = mxfp4_run(std::move(arguments));
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  CHECK(o.err == "");
+  return nlohmann::json::parse(o.out);
 }
 
 }  // namespace mxfp4::test

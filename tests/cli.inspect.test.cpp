@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "cli.support.hpp"
+#include "checkpoint.support.hpp"
 
 namespace {
 
@@ -17,16 +17,13 @@ using nlohmann::json;
 using strings = std::vector<std::string>;
 
 outcome inspect(strings rest) {
-  rest.insert(rest.begin(), {MXFP4_PROGRAM, "inspect"});
-  return run(rest);
+  rest.insert(rest.begin(), "inspect");
+  return mxfp4_run(rest);
 }
 
 json report(strings rest) {
-  rest.emplace_back("--json");
-  const outcome o = inspect(rest);
-  CAPTURE(o.err);
-  REQUIRE(o.code == 0);
-  return json::parse(o.out);
+  rest.insert(rest.begin(), "inspect");
+  return mxfp4_json(rest);
 }
 
 /// Two rows of one block each: scales 2 and 2^-3; a NaN block would be 255.

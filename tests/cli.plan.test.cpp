@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "cli.support.hpp"
+#include "checkpoint.support.hpp"
 
 namespace {
 
@@ -20,16 +20,13 @@ using strings = std::vector<std::string>;
 const std::string published = MXFP4_TEST_VECTORS "/minimax_m2/config.json";
 
 outcome plan(strings rest) {
-  rest.insert(rest.begin(), {MXFP4_PROGRAM, "plan"});
-  return run(rest);
+  rest.insert(rest.begin(), "plan");
+  return mxfp4_run(rest);
 }
 
 json report(strings rest) {
-  rest.emplace_back("--json");
-  const outcome o = plan(rest);
-  CAPTURE(o.err);
-  REQUIRE(o.code == 0);
-  return json::parse(o.out);
+  rest.insert(rest.begin(), "plan");
+  return mxfp4_json(rest);
 }
 
 }  // namespace

@@ -6,11 +6,11 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <optional>
+#include <regex>
 #include <string>
 #include <vector>
 
-#include "cli.support.hpp"
+#include "checkpoint.support.hpp"
 #include "common/checkpoint.hpp"
 #include "common/safetensors_writer.hpp"
 #include "mxfp4/quantize.hpp"
@@ -24,71 +24,6 @@ using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 using strings = std::vector<std::string>;
 
-struct tensor {
-  tensor_info info;
-  std::string data;
-};
-
-std::string write_file(const std::string& path, const std::vector<tensor>& tensors,
-                       std::optional<metadata> extra = {}) {
-  std::vector<tensor_info> plan;
-  for (const tensor& t : tensors) plan.push_back(t.info);
-  safetensors_writer out(path, plan, std::move(extra));
-  for (const tensor& t : tensors) out.append(t.info.name, std::as_bytes(std::span(t.data)));
-  out.commit();
-  return path;
-}
-
-std::string data_of(const safetensors_reader& file, const std::string& name) {
-  const tensor_info* t = file.find(name);
-  if (t == nullptr) return "there is no " + name;
-  std::string data(t->bytes(), '\0');
-  file.read(*t, 0, std::as_writable_bytes(std::span(data)));
-  return data;
-}
-
-/// Numbers of any size, some of them large and small.
-std::vector<float> some_weights(std::size_t n, std::uint32_t seed = 1) {
-  std::vector<float> w(n);
-  std::uint32_t state = seed;
-  for (float& x : w) {
-    state = state * 1664525u + 1013904223u;
-    x = (static_cast<float>(state >> 8) / 0x1p23f - 1.0f) * (state % 11 == 0 ? 0.5f : 0.02f);
-  }
-  return w;
-}
-
-template <class T>
-std::vector<T> narrowed(const std::vector<float>& w) {
-  std::vector<T> out;
-  for (const float x : w) out.push_back(encode<T>(x));
-  return out;
-}
-
-/// What the library makes of a matrix: codes, then scales.
-template <class R, class T>
-std::pair<std::string, std::string> by_library(const std::vector<T>& w, std::int64_t rows, std::int64_t cols) {
-  std::vector<std::uint8_t> codes(w.size() / 2), scales(w.size() / 32);
-  const status s = quantize<R>(*make_dense_view(std::span(w), rows, cols),
-                               *make_view(std::span(codes), std::span(scales), rows, cols));
-  REQUIRE(s.ok());
-  return {bytes_of(codes), bytes_of(scales)};
-}
-
-outcome mxfp4_run(strings rest, const limits& limit = {}) {
-  rest.insert(rest.begin(), MXFP4_PROGRAM);
-  return run(rest, limit);
-}
-
-json report_of(strings rest) {
-  rest.emplace_back("--json");
-  const outcome o = mxfp4_run(rest);
-  INFO(o.err);
-  REQUIRE(o.code == 0);
-  CHECK(o.err == "");
-  return json::parse(o.out);
-}
-
 std::string reason(const json& report, const std::string& name) {
   for (const json& c : report["copied"])
     if (c["name"] == name) return c["reason"];
@@ -100,24 +35,24 @@ std::string reason(const json& report, const std::string& name) {
 TEST_CASE("cli: quantize, every kind of tensor", "[cli]") {
   const scratch_folder folder;
   const std::vector<float> w = some_weights(48 * 96), v = some_weights(64 * 64, 7);
-  const std::string in = write_file(folder / "in",
-                                    {
-                                        {{"f32.weight", dtype::f32, {48, 96}}, bytes_of(w)},
-                                        {{"bf16.weight", dtype::bf16, {64, 64}}, bytes_of(narrowed<bf16>(v))},
-                                        {{"f16.weight", dtype::f16, {32, 128}}, bytes_of(narrowed<f16>(v))},
-                                        {{"f64.weight", dtype::f64, {1, 32}}, std::string(256, '1')},
-                                        {{"odd.weight", dtype::f32, {2, 48}}, std::string(384, '2')},
-                                        {{"norm.weight", dtype::bf16, {32}}, std::string(64, '3')},
-                                        {{"cube.weight", dtype::f32, {1, 1, 32}}, std::string(128, '4')},
-                                        {{"empty.weight", dtype::f32, {0, 32}}, ""},
-                                        {{"scalar.weight", dtype::f32, {}}, "5555"},
-                                        {{"f32.bias", dtype::f32, {1, 32}}, std::string(128, '6')},
-                                        {{"router.weight", dtype::f32, {1, 32}}, std::string(128, '7')},
-                                        {{"fp8.weight", dtype::f8_e4m3, {1, 32}}, std::string(32, '8')},
-                                        {{"codes.weight", dtype::u8, {2, 32}}, std::string(64, '9')},
-                                    },
-                                    metadata{{"format", "pt"}, {"k", "v"}});
-  const json report = report_of({"quantize", in, folder / "out", "--exclude", "^router"});
+  const std::string in = write_shard(folder / "in",
+                                     {
+                                         {{"f32.weight", dtype::f32, {48, 96}}, bytes_of(w)},
+                                         {{"bf16.weight", dtype::bf16, {64, 64}}, bytes_of(narrowed<bf16>(v))},
+                                         {{"f16.weight", dtype::f16, {32, 128}}, bytes_of(narrowed<f16>(v))},
+                                         {{"f64.weight", dtype::f64, {1, 32}}, std::string(256, '1')},
+                                         {{"odd.weight", dtype::f32, {2, 48}}, std::string(384, '2')},
+                                         {{"norm.weight", dtype::bf16, {32}}, std::string(64, '3')},
+                                         {{"cube.weight", dtype::f32, {1, 1, 32}}, std::string(128, '4')},
+                                         {{"empty.weight", dtype::f32, {0, 32}}, ""},
+                                         {{"scalar.weight", dtype::f32, {}}, "5555"},
+                                         {{"f32.bias", dtype::f32, {1, 32}}, std::string(128, '6')},
+                                         {{"router.weight", dtype::f32, {1, 32}}, std::string(128, '7')},
+                                         {{"fp8.weight", dtype::f8_e4m3, {1, 32}}, std::string(32, '8')},
+                                         {{"codes.weight", dtype::u8, {2, 32}}, std::string(64, '9')},
+                                     },
+                                     metadata{{"format", "pt"}, {"k", "v"}});
+  const json report = mxfp4_json({"quantize", in, folder / "out", "--exclude", "^router"});
 
   REQUIRE(report["quantized"].size() == 3);
   CHECK(report["recipe"] == "ocp");
@@ -143,7 +78,7 @@ TEST_CASE("cli: quantize, every kind of tensor", "[cli]") {
   for (const json& c : report["copied"]) {
     const std::string name = c["name"];
     CAPTURE(name);
-    CHECK(data_of(after, name) == data_of(before, name));
+    CHECK(tensor_data(after, name) == tensor_data(before, name));
     CHECK(after.find(name)->shape == before.find(name)->shape);
     CHECK(after.find(name)->type == before.find(name)->type);
   }
@@ -154,8 +89,8 @@ TEST_CASE("cli: quantize, every kind of tensor", "[cli]") {
     REQUIRE(after.find(name + "_packed") != nullptr);
     CHECK(after.find(name + "_packed")->shape == std::vector<std::int64_t>{rows, cols / 2});
     CHECK(after.find(name + "_scale")->shape == std::vector<std::int64_t>{rows, cols / 32});
-    CHECK(data_of(after, name + "_packed") == expected.first);
-    CHECK(data_of(after, name + "_scale") == expected.second);
+    CHECK(tensor_data(after, name + "_packed") == expected.first);
+    CHECK(tensor_data(after, name + "_scale") == expected.second);
   };
   check("f32.weight", 48, 96, by_library<recipe::ocp>(w, 48, 96));
   check("bf16.weight", 64, 64, by_library<recipe::ocp>(narrowed<bf16>(v), 64, 64));
@@ -167,15 +102,15 @@ TEST_CASE("cli: quantize uses the recipe of the input's type", "[cli]") {
   const scratch_folder folder;
   std::vector<float> w = some_weights(32 * 32);
   for (float& x : w) x *= 0x1p-13f;  // where compressed-tensors in f16 underflows and in f32 does not
-  const std::string in = write_file(folder / "in", {{{"a.weight", dtype::f32, {32, 32}}, bytes_of(w)},
-                                                    {{"b.weight", dtype::f16, {32, 32}}, bytes_of(narrowed<f16>(w))}});
-  const json report = report_of({"quantize", in, folder / "out", "--recipe", "compressed_tensors"});
+  const std::string in = write_shard(folder / "in", {{{"a.weight", dtype::f32, {32, 32}}, bytes_of(w)},
+                                                     {{"b.weight", dtype::f16, {32, 32}}, bytes_of(narrowed<f16>(w))}});
+  const json report = mxfp4_json({"quantize", in, folder / "out", "--recipe", "compressed_tensors"});
   const safetensors_reader after(folder / "out");
   const auto a = by_library<recipe::compressed_tensors>(w, 32, 32),
              b = by_library<recipe::compressed_tensors>(narrowed<f16>(w), 32, 32);
   CHECK(a.second != b.second);
-  CHECK(data_of(after, "a.weight_scale") == a.second);
-  CHECK(data_of(after, "b.weight_scale") == b.second);
+  CHECK(tensor_data(after, "a.weight_scale") == a.second);
+  CHECK(tensor_data(after, "b.weight_scale") == b.second);
   CHECK(report["quantized"][0]["lost"] == 0);  // F32 comes first in the file
   CHECK(report["quantized"][1]["lost"].get<int>() > 0);
 }
@@ -191,15 +126,15 @@ TEST_CASE("cli: quantize, statistics of known weights", "[cli]") {
   w[64] = 0x1.Cp127f;
   w[65] = 0x1p127f;
   const scratch_folder folder;
-  const std::string in = write_file(folder / "in", {{{"weight", dtype::f32, {3, 32}}, bytes_of(w)}});
-  const json even = report_of({"quantize", in, folder / "out", "--recipe", "torchao_even"})["quantized"][0];
+  const std::string in = write_shard(folder / "in", {{{"weight", dtype::f32, {3, 32}}, bytes_of(w)}});
+  const json even = mxfp4_json({"quantize", in, folder / "out", "--recipe", "torchao_even"})["quantized"][0];
   // amax 7.5 rounds up to 8 there: scale 2, so 7.5 -> 8, -6.5 -> -6, 2.5 -> 2, 0.125 -> 0
   CHECK(even["saturated"] == 0);
   CHECK(even["zeroed"] == 1);
   CHECK(even["lost"] == 2);
   CHECK(even["nan_blocks"] == 1);
   CHECK(even["max_error"] == 0x1.Cp127);
-  const json ocp = report_of({"quantize", in, folder / "out", "--recipe", "ocp"})["quantized"][0];
+  const json ocp = mxfp4_json({"quantize", in, folder / "out", "--recipe", "ocp"})["quantized"][0];
   CHECK(ocp["saturated"] == 3);  // and 1.75 * 2^127 = 7 * 2^125, of which 6 * 2^125 remain
   CHECK(ocp["zeroed"] == 1);
   CHECK(ocp["lost"] == 0);
@@ -210,8 +145,8 @@ TEST_CASE("cli: quantize, statistics of known weights", "[cli]") {
 TEST_CASE("cli: quantize, relative error in closed form", "[cli]") {
   std::vector<float> w(32, 3.5f);  // scale 0.5, v = 7: becomes 3.0
   const scratch_folder folder;
-  const std::string in = write_file(folder / "in", {{{"weight", dtype::f32, {1, 32}}, bytes_of(w)}});
-  const json total = report_of({"quantize", in, folder / "out"})["total"];
+  const std::string in = write_shard(folder / "in", {{{"weight", dtype::f32, {1, 32}}, bytes_of(w)}});
+  const json total = mxfp4_json({"quantize", in, folder / "out"})["total"];
   CHECK(std::abs(total["relative_error"].get<double>() - 0.5 / 3.5) < 1e-15);
   CHECK(total["saturated"] == 32);
 }
@@ -225,29 +160,29 @@ TEST_CASE("cli: quantize FP8 with block scales", "[cli]") {
   const std::vector<tensor> tensors = {{{"x.weight", dtype::f8_e4m3, {rows, cols}}, bytes_of(w)},
                                        {{"x.weight_scale_inv", dtype::f32, {2, 4}}, bytes_of(scales)},
                                        {{"y.weight_scale_inv", dtype::f32, {1, 32}}, std::string(128, 'y')}};
-  const std::string in = write_file(folder / "in", tensors);
-  const json report = report_of({"quantize", in, folder / "out", "--recipe", "compressed_tensors"});
+  const std::string in = write_shard(folder / "in", tensors);
+  const json report = mxfp4_json({"quantize", in, folder / "out", "--recipe", "compressed_tensors"});
   CHECK(report["quantized"].size() == 1);
   CHECK(report["quantized"][0]["bytes"] == rows * cols + 32);
   const safetensors_reader after(folder / "out");
   CHECK(after.find("x.weight_scale_inv") == nullptr);
-  CHECK(data_of(after, "y.weight_scale_inv") == std::string(128, 'y'));
+  CHECK(tensor_data(after, "y.weight_scale_inv") == std::string(128, 'y'));
 
   std::vector<std::uint8_t> codes(w.size() / 2), bytes(w.size() / 32);
   REQUIRE(quantize_fp8<recipe::compressed_tensors>(*make_dense_view(std::span<const e4m3>(w), rows, cols),
                                                    *make_dense_view(std::span<const float>(scales), 2, 4),
                                                    *make_view(std::span(codes), std::span(bytes), rows, cols))
               .ok());
-  CHECK(data_of(after, "x.weight_packed") == bytes_of(codes));
-  CHECK(data_of(after, "x.weight_scale") == bytes_of(bytes));
+  CHECK(tensor_data(after, "x.weight_packed") == bytes_of(codes));
+  CHECK(tensor_data(after, "x.weight_scale") == bytes_of(bytes));
 
   // Excluded, it keeps its block scales, which no --include takes for weights; and scales of the wrong shape are not used.
-  const json kept = report_of({"quantize", in, folder / "out", "--include", "weight", "--exclude", "^x.weight$|^y"});
+  const json kept = mxfp4_json({"quantize", in, folder / "out", "--include", "weight", "--exclude", "^x.weight$|^y"});
   CHECK(reason(kept, "x.weight_scale_inv") == "block scales of 'x.weight'");
   CHECK(kept["quantized"].empty());
   std::vector<tensor> wrong = tensors;
   wrong[1].info.shape = {4, 2};
-  const json refused = report_of({"quantize", write_file(folder / "wrong", wrong), folder / "out"});
+  const json refused = mxfp4_json({"quantize", write_shard(folder / "wrong", wrong), folder / "out"});
   CHECK(reason(refused, "x.weight") == "its block scales are F32 [4, 2], not F32 [2, 4]");
 }
 
@@ -256,19 +191,19 @@ TEST_CASE("cli: NaN and infinity are refused by name and place, or counted", "[c
   for (const float bad : {NAN, INFINITY, -INFINITY}) {
     std::vector<float> w = some_weights(40 * 64);
     w[64 * 37 + 11] = bad;
-    const std::string in = write_file(folder / "in", {{{"a.weight", dtype::f32, {40, 64}}, bytes_of(w)}});
+    const std::string in = write_shard(folder / "in", {{{"a.weight", dtype::f32, {40, 64}}, bytes_of(w)}});
     const outcome refused = mxfp4_run({"quantize", in, folder / "out"});
     CHECK(refused.code == 1);
     CHECK_THAT(refused.err, ContainsSubstring("in: tensor 'a.weight': weight [37, 11] is NaN or infinite") &&
                                 ContainsSubstring("--nonfinite encode"));
     CHECK(folder.names() == strings{"in"});
-    const json report = report_of({"quantize", in, folder / "out", "--nonfinite", "encode"});
+    const json report = mxfp4_json({"quantize", in, folder / "out", "--nonfinite", "encode"});
     CHECK(report["total"]["nonfinite"] == 1);
     CHECK(report["total"]["lost"] == 31);
     CHECK(report["total"]["nan_blocks"] == 1);
-    const json inspected = report_of({"inspect", folder / "out"});
+    const json inspected = mxfp4_json({"inspect", folder / "out"});
     CHECK(inspected["tensors"][0]["nan_blocks"] == 1);
-    const json back = report_of({"dequantize", folder / "out", folder / "back"});
+    const json back = mxfp4_json({"dequantize", folder / "out", folder / "back"});
     CHECK(back["dequantized"][0]["nan_blocks"] == 1);
     std::filesystem::remove(folder / "out");
     std::filesystem::remove(folder / "back");
@@ -277,13 +212,13 @@ TEST_CASE("cli: NaN and infinity are refused by name and place, or counted", "[c
   std::vector<e4m3> w(128 * 32, e4m3{0x38});
   w[32 * 5 + 1] = e4m3{0x7F};
   const std::string in =
-      write_file(folder / "in", {{{"a.weight", dtype::f8_e4m3, {128, 32}}, bytes_of(w)},
-                                 {{"a.weight_scale_inv", dtype::f32, {1, 1}}, bytes_of(std::vector<float>{1.0f})}});
+      write_shard(folder / "in", {{{"a.weight", dtype::f8_e4m3, {128, 32}}, bytes_of(w)},
+                                  {{"a.weight_scale_inv", dtype::f32, {1, 1}}, bytes_of(std::vector<float>{1.0f})}});
   CHECK_THAT(mxfp4_run({"quantize", in, folder / "out"}).err, ContainsSubstring("weight [5, 1] is NaN"));
   w[32 * 5 + 1] = e4m3{0x38};
-  const std::string inf =
-      write_file(folder / "in", {{{"a.weight", dtype::f8_e4m3, {128, 32}}, bytes_of(w)},
-                                 {{"a.weight_scale_inv", dtype::f32, {1, 1}}, bytes_of(std::vector<float>{INFINITY})}});
+  const std::string inf = write_shard(
+      folder / "in", {{{"a.weight", dtype::f8_e4m3, {128, 32}}, bytes_of(w)},
+                      {{"a.weight_scale_inv", dtype::f32, {1, 1}}, bytes_of(std::vector<float>{INFINITY})}});
   CHECK_THAT(mxfp4_run({"quantize", inf, folder / "out"}).err, ContainsSubstring("weight [0, 0] is NaN or infinite"));
 }
 
@@ -291,7 +226,7 @@ TEST_CASE("cli: NaN far into a tensor of several slabs", "[cli]") {
   const scratch_folder folder;
   std::vector<float> w(2100 * 1024, 0.5f);
   w[2099 * 1024 + 1023] = NAN;
-  const std::string in = write_file(folder / "in", {{{"a.weight", dtype::f32, {2100, 1024}}, bytes_of(w)}});
+  const std::string in = write_shard(folder / "in", {{{"a.weight", dtype::f32, {2100, 1024}}, bytes_of(w)}});
   CHECK_THAT(mxfp4_run({"quantize", in, folder / "out"}).err, ContainsSubstring("weight [2099, 1023] is NaN"));
   CHECK(folder.names() == strings{"in"});
 }
@@ -301,15 +236,15 @@ TEST_CASE("cli: names that are taken", "[cli]") {
   const std::string data = bytes_of(some_weights(32));
   for (const char* taken : {"a.weight_packed", "a.weight_scale"}) {
     const std::string in =
-        write_file(folder / "in", {{{"a.weight", dtype::f32, {1, 32}}, data}, {{taken, dtype::u8, {1}}, "x"}});
+        write_shard(folder / "in", {{{"a.weight", dtype::f32, {1, 32}}, data}, {{taken, dtype::u8, {1}}, "x"}});
     const outcome o = mxfp4_run({"quantize", in, folder / "out"});
     CHECK(o.code == 1);
     CHECK_THAT(o.err, ContainsSubstring(std::string("tensor '") + taken + "': is there already"));
     CHECK(folder.names() == strings{"in"});
   }
-  const std::string in = write_file(folder / "in", {{{"a.weight", dtype::f32, {1, 32}}, data},
-                                                    {{"a.weight_packed", dtype::u8, {1, 16}}, std::string(16, 'x')},
-                                                    {{"a.weight_scale", dtype::u8, {1, 1}}, "x"}});
+  const std::string in = write_shard(folder / "in", {{{"a.weight", dtype::f32, {1, 32}}, data},
+                                                     {{"a.weight_packed", dtype::u8, {1, 16}}, std::string(16, 'x')},
+                                                     {{"a.weight_scale", dtype::u8, {1, 1}}, "x"}});
   const outcome o = mxfp4_run({"dequantize", in, folder / "out"});
   CHECK(o.code == 1);
   CHECK_THAT(o.err, ContainsSubstring("tensor 'a.weight': is there beside 'a.weight_packed'"));
@@ -318,7 +253,7 @@ TEST_CASE("cli: names that are taken", "[cli]") {
 
 TEST_CASE("cli: a name too long for a regular expression", "[cli]") {
   const scratch_folder folder;
-  const std::string in = write_file(
+  const std::string in = write_shard(
       folder / "in", {{{std::string(200000, 'x') + ".weight", dtype::f32, {1, 32}}, bytes_of(some_weights(32))}});
   const outcome o = mxfp4_run({"quantize", in, folder / "out"});
   CHECK(o.code == 1);
@@ -329,7 +264,7 @@ TEST_CASE("cli: a name too long for a regular expression", "[cli]") {
 TEST_CASE("cli: a full disk leaves nothing new", "[cli]") {
   const scratch_folder folder;
   const std::string in =
-      write_file(folder / "in", {{{"a.weight", dtype::f32, {512, 128}}, bytes_of(some_weights(512 * 128))}});
+      write_shard(folder / "in", {{{"a.weight", dtype::f32, {512, 128}}, bytes_of(some_weights(512 * 128))}});
   write_text(folder / "out", "old");
   const outcome o = mxfp4_run({"quantize", in, folder / "out"}, {20000});
   CHECK(o.code == 1);
@@ -338,20 +273,57 @@ TEST_CASE("cli: a full disk leaves nothing new", "[cli]") {
   CHECK(read_text(folder / "out") == "old");
 }
 
+TEST_CASE("cli: a file system that fills up leaves what was there", "[cli]") {
+  const scratch_folder folder;
+  const std::string in =
+      write_shard(folder / "in", {{{"a.weight", dtype::f32, {512, 512}}, bytes_of(some_weights(512 * 512))}});
+  std::filesystem::create_directory(folder / "small");
+  constexpr const char* script = R"(
+    mount -t tmpfs -o size=64k none "$1" || exit 77
+    printf old > "$1/out"
+    "$3" quantize "$2" "$1/out"
+    code=$?
+    ls -A "$1" && cat "$1/out"
+    exit $code)";
+  const outcome o =
+      run({"/usr/bin/env", "unshare", "-m", "sh", "-c", script, "sh", folder / "small", in, MXFP4_PROGRAM});
+  if (o.err.find("unshare") != std::string::npos || o.code == 77 || o.code == 127)
+    SKIP("no file system of its own here: " << o.err);
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, ContainsSubstring("small/out: cannot write") && ContainsSubstring("No space left on device"));
+  CHECK(o.out == "out\nold");
+}
+
+TEST_CASE("quantize_file: without include it takes the experts' weights", "[cli]") {
+  const scratch_folder folder;
+  const std::string expert = "layers.0.experts.3.w1.weight", w(32 * 64 * 2, '\x3C');
+  const std::string in = write_shard(
+      folder / "in", {{{expert, dtype::bf16, {32, 64}}, w}, {{"layers.0.q_proj.weight", dtype::bf16, {32, 64}}, w}});
+  quantize_options options;
+  const quantize_report experts = quantize_file(in, folder / "out", options);
+  REQUIRE((experts.quantized.size() == 1 && experts.copied.size() == 1));
+  CHECK(experts.quantized[0].source.name == expert);
+  CHECK(experts.copied[0].reason == "not the weight of an expert");
+  options.include = std::regex("q_proj");
+  const quantize_report other = quantize_file(in, folder / "out", options);
+  REQUIRE((other.quantized.size() == 1 && other.copied.size() == 1));
+  CHECK(other.copied[0].tensor.name == expert);
+}
+
 TEST_CASE("cli: dequantize copies what only looks like MXFP4", "[cli]") {
   const scratch_folder folder;
-  const std::string in = write_file(folder / "in", {
-                                                       {{"a_packed", dtype::u8, {2, 16}}, std::string(32, '\x21')},
-                                                       {{"a_scale", dtype::u8, {2, 1}}, std::string("\x7F\x80")},
-                                                       {{"int4_packed", dtype::i32, {2, 16}}, std::string(128, 'i')},
-                                                       {{"alone_packed", dtype::u8, {2, 16}}, std::string(32, 'l')},
-                                                       {{"nv_packed", dtype::u8, {2, 16}}, std::string(32, 'n')},
-                                                       {{"nv_scale", dtype::f8_e4m3, {2, 2}}, std::string(4, 'n')},
-                                                       {{"short_packed", dtype::u8, {2, 8}}, std::string(16, 's')},
-                                                       {{"flat_packed", dtype::u8, {16}}, std::string(16, 'f')},
-                                                       {{"_packed", dtype::u8, {1, 16}}, std::string(16, 'e')},
-                                                   });
-  const json report = report_of({"dequantize", in, folder / "out", "--to", "f32"});
+  const std::string in = write_shard(folder / "in", {
+                                                        {{"a_packed", dtype::u8, {2, 16}}, std::string(32, '\x21')},
+                                                        {{"a_scale", dtype::u8, {2, 1}}, std::string("\x7F\x80")},
+                                                        {{"int4_packed", dtype::i32, {2, 16}}, std::string(128, 'i')},
+                                                        {{"alone_packed", dtype::u8, {2, 16}}, std::string(32, 'l')},
+                                                        {{"nv_packed", dtype::u8, {2, 16}}, std::string(32, 'n')},
+                                                        {{"nv_scale", dtype::f8_e4m3, {2, 2}}, std::string(4, 'n')},
+                                                        {{"short_packed", dtype::u8, {2, 8}}, std::string(16, 's')},
+                                                        {{"flat_packed", dtype::u8, {16}}, std::string(16, 'f')},
+                                                        {{"_packed", dtype::u8, {1, 16}}, std::string(16, 'e')},
+                                                    });
+  const json report = mxfp4_json({"dequantize", in, folder / "out", "--to", "f32"});
   REQUIRE(report["dequantized"].size() == 1);
   CHECK(report["dequantized"][0]["name"] == "a");
   CHECK(reason(report, "int4_packed") == "packed as I32, not U8");
@@ -362,25 +334,25 @@ TEST_CASE("cli: dequantize copies what only looks like MXFP4", "[cli]") {
   CHECK(reason(report, "flat_packed") == "packed, 1-D, not a matrix");
   CHECK(reason(report, "_packed") == "not MXFP4");
   const safetensors_reader before(in), after(folder / "out");
-  for (const json& c : report["copied"]) CHECK(data_of(after, c["name"]) == data_of(before, c["name"]));
+  for (const json& c : report["copied"]) CHECK(tensor_data(after, c["name"]) == tensor_data(before, c["name"]));
   std::vector<float> expected;  // codes 1 and 2 under scale 1, then under scale 2
   for (const float scale : {1.0f, 2.0f})
     for (int i = 0; i < 16; ++i) expected.insert(expected.end(), {0.5f * scale, 1.0f * scale});
-  CHECK(data_of(after, "a") == bytes_of(expected));
+  CHECK(tensor_data(after, "a") == bytes_of(expected));
   CHECK(after.find("a")->shape == std::vector<std::int64_t>{2, 32});
 }
 
 TEST_CASE("cli: inspect shows a pair as one tensor", "[cli]") {
   const scratch_folder folder;
-  const std::string in = write_file(folder / "in",
-                                    {{{"a.weight_packed", dtype::u8, {2, 32}}, std::string(64, 'x')},
-                                     {{"a.weight_scale", dtype::u8, {2, 2}}, std::string("\x78\xFF\x7A\x79")},
-                                     {{"all_nan_packed", dtype::u8, {1, 16}}, std::string(16, 'x')},
-                                     {{"all_nan_scale", dtype::u8, {1, 1}}, std::string("\xFF")},
-                                     {{"bias", dtype::f32, {2}}, std::string(8, 'b')},
-                                     {{"\x1b[31m", dtype::u8, {1}}, "b"}},
-                                    metadata{{"format", "pt"}});
-  const json report = report_of({"inspect", in});
+  const std::string in = write_shard(folder / "in",
+                                     {{{"a.weight_packed", dtype::u8, {2, 32}}, std::string(64, 'x')},
+                                      {{"a.weight_scale", dtype::u8, {2, 2}}, std::string("\x78\xFF\x7A\x79")},
+                                      {{"all_nan_packed", dtype::u8, {1, 16}}, std::string(16, 'x')},
+                                      {{"all_nan_scale", dtype::u8, {1, 1}}, std::string("\xFF")},
+                                      {{"bias", dtype::f32, {2}}, std::string(8, 'b')},
+                                      {{"\x1b[31m", dtype::u8, {1}}, "b"}},
+                                     metadata{{"format", "pt"}});
+  const json report = mxfp4_json({"inspect", in});
   REQUIRE(report["tensors"].size() == 4);
   const json& a = report["tensors"][2];
   CHECK(
@@ -399,9 +371,9 @@ TEST_CASE("cli: inspect shows a pair as one tensor", "[cli]") {
 
 TEST_CASE("cli: quantising twice changes nothing", "[cli]") {
   const scratch_folder folder;
-  const std::string in =
-      write_file(folder / "in", {{{"a.weight", dtype::bf16, {64, 96}}, bytes_of(narrowed<bf16>(some_weights(64 * 96)))},
-                                 {{"b.weight", dtype::f32, {64, 96}}, bytes_of(some_weights(64 * 96, 3))}});
+  const std::string in = write_shard(
+      folder / "in", {{{"a.weight", dtype::bf16, {64, 96}}, bytes_of(narrowed<bf16>(some_weights(64 * 96)))},
+                      {{"b.weight", dtype::f32, {64, 96}}, bytes_of(some_weights(64 * 96, 3))}});
   for (const char* to : {"bf16", "f32"}) {
     CAPTURE(to);
     REQUIRE(mxfp4_run({"quantize", in, folder / "once"}).code == 0);
@@ -415,7 +387,7 @@ TEST_CASE("cli.silero: a trained network, there and back", "[cli][silero]") {
   const std::string in = std::string(MXFP4_SHARED_DIR) + "/data/silero_vad/silero_vad_16k.safetensors";
   if (!std::filesystem::exists(in)) SKIP("needs " << in);
   const scratch_folder folder;
-  const json report = report_of({"quantize", in, folder / "out"});
+  const json report = mxfp4_json({"quantize", in, folder / "out"});
   REQUIRE(report["quantized"].size() == 2);
   REQUIRE(report["copied"].size() == 13);
   CHECK(report["total"]["weights"] == 2 * 512 * 128);
@@ -427,26 +399,26 @@ TEST_CASE("cli.silero: a trained network, there and back", "[cli][silero]") {
   for (const json& c : report["copied"]) {
     const std::string name = c["name"];
     CAPTURE(name);
-    CHECK(data_of(after, name) == data_of(before, name));
+    CHECK(tensor_data(after, name) == tensor_data(before, name));
   }
-  const json inspected = report_of({"inspect", folder / "out"});
+  const json inspected = mxfp4_json({"inspect", folder / "out"});
   CHECK(inspected["kinds"]["MXFP4"]["tensors"] == 2);
-  REQUIRE(report_of({"dequantize", folder / "out", folder / "back", "--to", "f32"})["dequantized"].size() == 2);
+  REQUIRE(mxfp4_json({"dequantize", folder / "out", folder / "back", "--to", "f32"})["dequantized"].size() == 2);
   const safetensors_reader back(folder / "back");
   for (const char* name : {"lstm_cell.weight_ih", "lstm_cell.weight_hh"}) {
     CAPTURE(name);
-    const std::vector<float> w = values_of<float>(data_of(before, name));
+    const std::vector<float> w = values_of<float>(tensor_data(before, name));
     REQUIRE(w.size() == 512 * 128);
     const auto [codes, scales] = by_library<recipe::ocp>(w, 512, 128);
-    CHECK(data_of(after, std::string(name) + "_packed") == codes);
-    CHECK(data_of(after, std::string(name) + "_scale") == scales);
+    CHECK(tensor_data(after, std::string(name) + "_packed") == codes);
+    CHECK(tensor_data(after, std::string(name) + "_scale") == scales);
     std::vector<float> q(w.size());
     const auto bytes = [](const std::string& text) {
       return std::span(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
     };
     REQUIRE(
         dequantize(*make_view(bytes(codes), bytes(scales), 512, 128), *make_dense_view(std::span(q), 512, 128)).ok());
-    CHECK(data_of(back, name) == bytes_of(q));
+    CHECK(tensor_data(back, name) == bytes_of(q));
     CHECK(back.find(name)->shape == before.find(name)->shape);
   }
 }

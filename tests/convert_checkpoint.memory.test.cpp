@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "convert.support.hpp"
+#include "checkpoint.support.hpp"
 
 namespace {
 
@@ -16,23 +16,8 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t limit = std::uint64_t{32} << 20;
 
-/// Tensors whose data is a hole in the file: zeros that take no room.
-void write_sparse(const std::string& path, const std::vector<tensor_info>& infos) {
-  safetensors_header header;
-  std::uint64_t end = 0;
-  for (tensor_info t : infos) {
-    t.begin = end;
-    t.end = end += tensor_bytes(t.type, t.shape, path);
-    header.tensors.push_back(t);
-  }
-  const std::string text = format_header(header);
-  write_text(path, text);
-  fs::resize_file(path, text.size() + end);
-}
-
 void succeeds(std::vector<std::string> rest) {
-  rest.insert(rest.begin(), MXFP4_PROGRAM);
-  const outcome o = run(rest, {.data_bytes = limit});
+  const outcome o = mxfp4_run(std::move(rest), {.data_bytes = limit});
   INFO(o.err);
   CHECK(o.code == 0);
 }
@@ -49,8 +34,7 @@ TEST_CASE("convert: a length in a GGUF file is not believed before it is compare
   const std::string one = {1, 0, 0, 0, 0, 0, 0, 0}, none(8, '\0');
   write_text(folder / "x.gguf",
              "GGUF" + std::string{3, 0, 0, 0} + none + one + half_a_gigabyte + std::string(100, 'k'));
-  const outcome o =
-      run({MXFP4_PROGRAM, "convert", "--to", "stacked", folder / "x.gguf", folder / "out"}, {.data_bytes = limit});
+  const outcome o = mxfp4_run({"convert", "--to", "stacked", folder / "x.gguf", folder / "out"}, {.data_bytes = limit});
   CHECK(o.code == 1);
   CHECK_THAT(o.err, Catch::Matchers::ContainsSubstring("ends in a key: 536870912 bytes"));
 }

@@ -1,36 +1,17 @@
 // tests/fuzz/gguf.cpp -- any bytes as a GGUF file: accepted and consistent, or refused with a message.
 // SPDX-License-Identifier: Apache-2.0
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "common/gguf_file.hpp"
+#include "memory_file.hpp"
 
 namespace {
 
 using namespace mxfp4::tools;
-
-void require(bool holds) {
-  if (!holds) __builtin_trap();
-}
-
-/// A file that only exists in memory, so that the reader is fuzzed with its own input code.
-class memory_file {
- public:
-  memory_file() : fd_(memfd_create("fuzz", 0)), path_("/proc/self/fd/" + std::to_string(fd_)) { require(fd_ >= 0); }
-  const std::string& hold(const std::uint8_t* data, std::size_t size) const {
-    require(ftruncate(fd_, 0) == 0 && pwrite(fd_, data, size, 0) == static_cast<ssize_t>(size));
-    return path_;
-  }
-
- private:
-  int fd_;
-  std::string path_;
-};
+using mxfp4::test::memory_file, mxfp4::test::require;
 
 void check_accepted(const gguf_reader& reader, std::size_t file_size) {
   std::uint64_t bytes = 0;
