@@ -1,5 +1,8 @@
 // examples/common/block_encoder.cpp -- encode a slab, and compare.
 // SPDX-License-Identifier: Apache-2.0
+//
+// Where weights that are not finite are refused, the statistics tell of them: they have read every weight anyway. Only
+// then does the encoder look for the first one.
 #include "common/block_encoder.hpp"
 
 #include "common/codec.hpp"
@@ -17,15 +20,19 @@ status block_encoder::encode(std::span<const T> weights) {
   // One row: the bytes are those of the tensor, since its rows are whole blocks too.
   const dense_view<const T> w{weights.data(), 1, std::ssize(weights), std::ssize(weights)};
   const mx_view<> out = make_room(1, std::ssize(weights));
-  if (const status s = codec::quantize(recipe_, w, out, policy_); !s.ok()) return s;
-  return codec::measure_error(w, out, statistics_);
+  const std::int64_t nonfinite = statistics_.nonfinite;
+  if (const status s = codec::quantize(recipe_, w, out); !s.ok()) return s;
+  if (const status s = codec::measure_error(w, out, statistics_); !s.ok()) return s;
+  if (policy_ == on_nonfinite::encode || statistics_.nonfinite == nonfinite) return {};
+  return codec::quantize(recipe_, w, out, on_nonfinite::refuse);
 }
 
-status block_encoder::encode_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                                 std::span<const bf16> widened) {
+status block_encoder::encode_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales) {
   const mx_view<> out = make_room(w.rows, w.cols);
-  if (const status s = codec::quantize_fp8(recipe_, w, scales, out, policy_); !s.ok()) return s;
-  return codec::measure_error(dense_view<const bf16>{widened.data(), w.rows, w.cols, w.cols}, out, statistics_);
+  const std::int64_t nonfinite = statistics_.nonfinite;
+  if (const status s = codec::quantize_fp8_measured(recipe_, w, scales, out, statistics_); !s.ok()) return s;
+  if (policy_ == on_nonfinite::encode || statistics_.nonfinite == nonfinite) return {};
+  return codec::quantize_fp8(recipe_, w, scales, out, on_nonfinite::refuse);
 }
 
 template status block_encoder::encode(std::span<const float>);

@@ -27,9 +27,7 @@ class block_encoder {
   status encode(std::span<const T> weights);
 
   /// The same of FP8 weights with block scales, as mxfp4::quantize_fp8 takes them.
-  /// @param widened  w as bf16, for the statistics: as many elements, row after row.
-  status encode_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                    std::span<const bf16> widened);
+  status encode_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales);
 
   [[nodiscard]] std::span<const std::uint8_t> codes() const noexcept { return codes_; }    ///< 16 bytes a block
   [[nodiscard]] std::span<const std::uint8_t> scales() const noexcept { return scales_; }  ///< 1 byte a block

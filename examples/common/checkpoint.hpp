@@ -37,7 +37,7 @@ struct copied_tensor {
 
 struct quantize_options {
   recipe_id recipe = recipe_id::ocp;
-  std::regex include;                 ///< searched in the tensor's name
+  std::optional<std::regex> include;  ///< searched in the tensor's name; without it: is_expert_weight
   std::optional<std::regex> exclude;  ///< wins over include
   on_nonfinite nonfinite = on_nonfinite::refuse;
   int threads = 0;  ///< 0: as many as the machine has

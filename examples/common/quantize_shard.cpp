@@ -8,7 +8,9 @@
 #include <oneapi/tbb/task_arena.h>
 
 #include <algorithm>
+#include <bit>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "common/byte_order.hpp"
@@ -29,8 +31,10 @@ struct geometry {
   bool is_stack;
 };
 
-/// A run of weights inside one matrix, or of bytes to be copied. The slots of the pipeline are used again and again, so
-/// that their buffers are allocated once.
+/// Small enough that what is read, encoded and written is still in the second-level cache at each of these steps.
+constexpr std::int64_t pipeline_weights = 1 << 18, pipeline_bytes = 1 << 19;
+
+/// A run of weights inside one matrix, or of bytes to be copied.
 struct slab {
   const planned_tensor* tensor = nullptr;
   std::size_t index = 0;  ///< of the tensor in the plan
@@ -56,13 +60,40 @@ struct slab {
   }
 };
 
+/// The pipeline's slabs are used again and again, so that their buffers are allocated once; the one that came back last
+/// goes first: it may still be in a cache.
+class slab_stack {
+ public:
+  slab_stack(std::size_t count, const slab& one) : all_(count, one) {
+    for (slab& s : all_) free_.push_back(&s);
+  }
+  /// There is one, as long as no more are out than the pipeline has tokens.
+  [[nodiscard]] slab* take() {
+    const std::lock_guard lock(mutex_);
+    slab* const s = free_.back();
+    free_.pop_back();
+    return s;
+  }
+  void give_back(slab* s) {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(s);
+  }
+
+ private:
+  std::vector<slab> all_;
+  std::vector<slab*> free_;
+  std::mutex mutex_;
+};
+
 /// Elements of a slab of FP8 from `first` on, which is the first of a slab: whole bands of blocks, rows within one band,
 /// or a part of a long row, so that block scales fit to it as to a matrix of its own.
 [[nodiscard]] std::int64_t fp8_slab(const geometry& g, std::int64_t first) noexcept {
-  const std::int64_t row = first / g.cols, col = first % g.cols, rows = slab_weights / g.cols;
-  if (rows == 0) return std::min(slab_weights, g.cols - col);
-  const std::int64_t in_band = row % fp8_block, whole = rows / fp8_block * fp8_block;
-  const std::int64_t most = in_band == 0 && whole > 0 ? whole : std::min(rows, fp8_block - in_band);
+  const std::int64_t row = first / g.cols, col = first % g.cols, rows = pipeline_weights / g.cols;
+  if (rows == 0) return std::min(pipeline_weights, g.cols - col);
+  // A power of two divides a band into equal parts.
+  const std::int64_t most = rows >= fp8_block
+                                ? rows / fp8_block * fp8_block
+                                : static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(rows)));
   return std::min(most, g.rows - row) * g.cols;
 }
 
@@ -94,9 +125,9 @@ class slab_source {
       s.scales = scales_;
       end = (s.matrix + 1) * g.size;
       s.count = source.type == dtype::f8_e4m3 ? fp8_slab(g, first_ - s.matrix * g.size)
-                                              : std::min(slab_weights, end - first_);
+                                              : std::min(pipeline_weights, end - first_);
     } else {
-      s.count = std::min(copied_slab_bytes, total - first_);
+      s.count = std::min(pipeline_bytes, total - first_);
     }
     first_ += s.count;
     s.ends_matrix = first_ == end;
@@ -106,8 +137,6 @@ class slab_source {
   }
 
  private:
-  static constexpr std::int64_t copied_slab_bytes = 4 << 20;
-
   void read_scales(const planned_tensor& t) {
     scales_ = nullptr;
     if (t.scales == planned_tensor::no_scales) return;
@@ -170,9 +199,12 @@ class shard_run {
         const float* const scales = s.scales->data() + (s.matrix * down + row / fp8_block) * across + col / fp8_block;
         const dense_view<const e4m3> w{s.elements<e4m3>().data(), rows, cols, cols};
         const dense_view<const float> factors{scales, ceil_div(rows, fp8_block), ceil_div(cols, fp8_block), across};
-        s.widened.resize(static_cast<std::size_t>(s.count));
-        s.error = codec::widen_fp8(w, factors, dense_view<bf16>{s.widened.data(), rows, cols, cols});
-        if (s.error.ok() && s.action == tensor_action::quantize) s.error = s.encoder.encode_fp8(w, factors, s.widened);
+        if (s.action == tensor_action::quantize) {
+          s.error = s.encoder.encode_fp8(w, factors);
+        } else {
+          s.widened.resize(static_cast<std::size_t>(s.count));
+          s.error = codec::widen_fp8(w, factors, dense_view<bf16>{s.widened.data(), rows, cols, cols});
+        }
       }
     }
   }
@@ -241,28 +273,29 @@ std::vector<matrix_statistics> quantize_shard(const checkpoint_reader& in, const
   const int threads = options.threads > 0 ? options.threads : tbb::info::default_concurrency();
   // One slab for each thread, one being read, one being written.
   const auto tokens = static_cast<std::size_t>(threads) + 2;
-  std::vector<slab> slots(tokens, slab(options.recipe, options.nonfinite));
+  slab_stack slabs(tokens, slab(options.recipe, options.nonfinite));
   slab_source source(in, plan, tensors);
   shard_run run(in, plan, out, options);
-  std::size_t started = 0;
-  const auto pipeline =
-      tbb::make_filter<void, slab*>(tbb::filter_mode::serial_in_order,
-                                    [&](tbb::flow_control& flow) -> slab* {
-                                      // Slabs leave in order, so the one that was `tokens` before has left.
-                                      slab& s = slots[started++ % tokens];
-                                      if (!source.next(s)) {
-                                        flow.stop();
-                                        return nullptr;
-                                      }
-                                      run.read(s);
-                                      return &s;
-                                    }) &
-      tbb::make_filter<slab*, slab*>(tbb::filter_mode::parallel,
-                                     [](slab* s) {
-                                       shard_run::encode(*s);
-                                       return s;
-                                     }) &
-      tbb::make_filter<slab*, void>(tbb::filter_mode::serial_in_order, [&](slab* s) { run.append(*s); });
+  const auto pipeline = tbb::make_filter<void, slab*>(tbb::filter_mode::serial_in_order,
+                                                      [&](tbb::flow_control& flow) -> slab* {
+                                                        slab* const s = slabs.take();
+                                                        if (source.next(*s)) {
+                                                          run.read(*s);
+                                                          return s;
+                                                        }
+                                                        slabs.give_back(s);
+                                                        flow.stop();
+                                                        return nullptr;
+                                                      }) &
+                        tbb::make_filter<slab*, slab*>(tbb::filter_mode::parallel,
+                                                       [](slab* s) {
+                                                         shard_run::encode(*s);
+                                                         return s;
+                                                       }) &
+                        tbb::make_filter<slab*, void>(tbb::filter_mode::serial_in_order, [&](slab* s) {
+                          run.append(*s);
+                          slabs.give_back(s);
+                        });
   // More threads than cores are allowed, where somebody asks for them.
   const tbb::global_control allowed(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
   tbb::task_arena arena(threads);

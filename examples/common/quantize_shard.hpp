@@ -1,7 +1,7 @@
 // examples/common/quantize_shard.hpp -- the tensors of one output file, from plan to bytes, by a pipeline.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   read, in order  -->  encode, in parallel  -->  append, in order      a few slabs of 4 MiB are under way at a time
+//   read, in order  -->  encode, in parallel  -->  append, in order      a few slabs of 1 MiB or less are under way
 //
 // Memory does not depend on the size of tensors, files or checkpoint, but for the block scales of one FP8 tensor, a 4096th
 // of its size. The bytes do not depend on the number of threads, nor does the error, which is summed up in the order of
