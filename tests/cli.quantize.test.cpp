@@ -283,7 +283,7 @@ TEST_CASE("cli: a file system that fills up leaves what was there", "[cli]") {
     printf old > "$1/out"
     "$3" quantize "$2" "$1/out"
     code=$?
-    ls -A "$1" && cat "$1/out"
+    ls -A "$1" && head -c 9 "$1/out"
     exit $code)";
   const outcome o =
       run({"/usr/bin/env", "unshare", "-m", "sh", "-c", script, "sh", folder / "small", in, MXFP4_PROGRAM});
