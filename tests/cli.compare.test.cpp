@@ -107,7 +107,6 @@ TEST_CASE("compare: bad input is an error that names it, and leaves no file", "[
   struct row {
     const char* message;
     std::function<void(tiny_model&, json& config)> break_it;
-    int code = 1;
   };
   const std::string w1 = "model.layers.1.block_sparse_moe.experts.3.w1.weight";
   const auto set = [](const char* key, const json& value) {
@@ -149,7 +148,7 @@ TEST_CASE("compare: bad input is an error that names it, and leaves no file", "[
        [](tiny_model& m, json&) {
          m.tensors["model.layers.1.block_sparse_moe.e_score_correction_bias"].data = bytes_of<float>({0, 0, NAN, 0, 0});
        }},
-      {"vocabulary of 256 is bytes: give its tokens with --ids", set("vocab_size", 300), 2},
+      {"tokenizer.json: is missing, and only a vocabulary of 256 is bytes, not one of 300", set("vocab_size", 300)},
   };
   const scratch_folder folder;
   const std::string text = text_file(folder), details = folder / "details";
@@ -159,9 +158,9 @@ TEST_CASE("compare: bad input is an error that names it, and leaves no file", "[
     tiny_model tiny(weight_kind::fp8);
     json config = tiny_model::config();
     r.break_it(tiny, config);
-    const std::string model = write_checkpoint(folder / std::to_string(number++), tiny.tensors, config);
+    const std::string model = tiny.write(folder / std::to_string(number++), config);
     const outcome o = mxfp4_run({"compare", model, model, "--text", text, "--details", details});
-    CHECK(o.code == r.code);
+    CHECK(o.code == 1);
     CHECK(o.out == "");
     CHECK_THAT(o.err, ContainsSubstring(r.message));
     CHECK(!std::filesystem::exists(details));
@@ -174,7 +173,7 @@ TEST_CASE("compare, run: bad tokens and options", "[cli][compare][bad_input]") {
   tiny_model other_model(weight_kind::bf16);
   json config = tiny_model::config();
   config["rope_theta"] = 5;
-  const std::string other = write_checkpoint(folder / "other", other_model.tensors, config);
+  const std::string other = other_model.write(folder / "other", config);
   std::filesystem::copy(model, folder / "bare");
   std::filesystem::remove(folder / "bare" + "/config.json");
   const auto file = [&](const std::string& name, const std::string& bytes) { return write_text(folder / name, bytes); };
@@ -221,13 +220,13 @@ TEST_CASE("compare, run: bad tokens and options", "[cli][compare][bad_input]") {
 }
 
 TEST_CASE("plots: three pictures of a comparison", "[plots]") {
-  if (run({"/usr/bin/env", "python3", "-c", "import matplotlib"}).code != 0) SKIP("python3 has no matplotlib");
+  if (run({MXFP4_PYTHON, "-c", "import matplotlib"}).code != 0) SKIP("no Python with matplotlib");
   const scratch_folder folder;
   const std::string model = model_in(folder), text = text_file(folder), details = folder / "d", png = folder / "png";
-  const std::string script = MXFP4_PLOT_SCRIPT;
+  const std::string script = MXFP4_PLOTS "/plot_compare.py";
   // The second one is as far from the original as itself: KLD and errors are 0, which no logarithm has.
   REQUIRE(mxfp4_run({"compare", model, model, "--recipes", "ocp", "--text", text, "--details", details}).code == 0);
-  const outcome o = run({"/usr/bin/env", "python3", script, details, png});
+  const outcome o = run({MXFP4_PYTHON, script, details, png});
   CAPTURE(o.err);
   CHECK(o.code == 0);
   for (const char* name : {"kld_histogram.png", "kld_entropy.png", "expert_error_map.png"}) {
@@ -238,10 +237,10 @@ TEST_CASE("plots: three pictures of a comparison", "[plots]") {
   }
   json broken = json::parse(read_text(details));
   broken["targets"][1].erase("per_token");
-  const outcome bad = run({"/usr/bin/env", "python3", script, write_text(folder / "bad", broken.dump()), png});
+  const outcome bad = run({MXFP4_PYTHON, script, write_text(folder / "bad", broken.dump()), png});
   CHECK(bad.code == 1);
   CHECK_THAT(bad.err, ContainsSubstring("has no 'per_token': write it with mxfp4 compare --details"));
-  CHECK_THAT(run({"/usr/bin/env", "python3", script, folder / "none"}).err, ContainsSubstring("No such file"));
+  CHECK_THAT(run({MXFP4_PYTHON, script, folder / "none"}).err, ContainsSubstring("No such file"));
 }
 
 TEST_CASE("run: the same seed gives the same text, on any number of threads", "[cli][run]") {
@@ -268,6 +267,42 @@ TEST_CASE("run: the same seed gives the same text, on any number of threads", "[
   CHECK_THAT(text.err, ContainsSubstring("tokens/s; ") && ContainsSubstring(" of experts in memory, "));
 }
 
+TEST_CASE("run, compare: where there is a tokenizer.json, it reads and writes the text", "[cli][run]") {
+  const scratch_folder folder;
+  const std::string model = model_in(folder), text = write_text(folder / "t", "abc"),
+                    ids = write_text(folder / "i", "158 157 156");
+  // Byte b is token 255 - b, and is called as GPT-2 does: by itself where it can be printed, by a character from 256 on.
+  json vocabulary = json::object();
+  for (int byte = 0, next = 256; byte < 256; ++byte) {
+    const bool printed = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte != 0xAD);
+    const int point = printed ? byte : next++;
+    const std::string name =
+        point < 128 ? std::string(1, static_cast<char>(point))
+                    : std::string{static_cast<char>(0xC0 | point >> 6), static_cast<char>(0x80 | (point & 63))};
+    vocabulary[name] = 255 - byte;
+  }
+  const json tokenizer = {{"added_tokens", json::array()},
+                          {"normalizer", nullptr},
+                          {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}},
+                          {"post_processor", nullptr},
+                          {"decoder", {{"type", "ByteLevel"}}},
+                          {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", json::array()}}}};
+  write_text(model + "/tokenizer.json", tokenizer.dump());
+  CHECK(json_of({"compare", model, "--recipes", "ocp", "--text", text}) ==
+        json_of({"compare", model, "--recipes", "ocp", "--ids", ids}));
+  const json answer = json_of({"run", model, "--ids", "158,157", "--tokens", "2", "--temperature", "0"});
+  CHECK(answer["text"].is_null());
+  const int first = answer["ids"][0], second = answer["ids"][1];
+  const strings numbers_in = {"run", model, "--ids", "158,157", "--tokens", "2", "--temperature", "0"};
+  CHECK(mxfp4_run(numbers_in).out == std::to_string(first) + " " + std::to_string(second) + " \n");
+  const strings text_in = {"run", model, "--prompt", "ab", "--tokens", "2", "--temperature", "0"};
+  CHECK(mxfp4_run(text_in).out == std::string{static_cast<char>(255 - first), static_cast<char>(255 - second), '\n'});
+  write_text(model + "/tokenizer.json", "{}");
+  const outcome bad = mxfp4_run({"run", model, "--prompt", "xyz"});
+  CHECK(bad.code == 1);
+  CHECK_THAT(bad.err, ContainsSubstring("tokenizer.json"));
+}
+
 TEST_CASE("run: the likeliest token is the golden forward pass's", "[cli][run]") {
   const scratch_folder folder;
   const tiny_model tiny(weight_kind::bf16);
@@ -287,14 +322,14 @@ TEST_CASE("compare: memory is that of an expert, not of the model", "[cli][compa
 #endif
   if (read_text(MXFP4_PROGRAM).starts_with("#!")) SKIP("the emulator's own memory is beyond the limit");
   const scratch_folder folder;
-  const std::string model = folder / "model", text = text_file(folder);
+  const std::string model = folder / "model", ids = write_text(folder / "ids", "3 1 4 1 5 9 2 6 5 3 5 8 9 7 9 3");
   REQUIRE(run({MXFP4_GENERATE, "--checkpoint", "--layers", "2", "--hidden", "512", "--intermediate", "512", "--experts",
                "64", "--vocabulary", "256", model})
               .code == 0);
   constexpr std::uint64_t limit = std::uint64_t{48} << 20;  // experts: 2 * 64 * 3 * 512 * 512 bytes
   static_assert(2 * 64 * 3 * 512 * 512 >= 2 * limit);
   const outcome o =
-      mxfp4_run({"compare", model, "--recipes", "ocp", "--text", text, "--threads", "2"}, {.data_bytes = limit});
+      mxfp4_run({"compare", model, "--recipes", "ocp", "--ids", ids, "--threads", "2"}, {.data_bytes = limit});
   INFO(o.err);
   CHECK(o.code == 0);
 }

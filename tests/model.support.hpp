@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <numeric>
 #include <span>
@@ -92,7 +93,12 @@ struct tiny_model {
             {"scoring_func", "sigmoid"},
             {"tie_word_embeddings", false}};
   }
-  [[nodiscard]] std::string write(const std::string& path) const { return write_checkpoint(path, tensors, config()); }
+  /// Without a tokenizer: tokens are bytes.
+  std::string write(const std::string& path, const nlohmann::json& changed = config()) const {
+    write_checkpoint(path, tensors, changed);
+    std::filesystem::remove(path + "/tokenizer.json");
+    return path;
+  }
 
   [[nodiscard]] const tiny_matrix& matrix(const std::string& name) const { return matrices.at(name); }
 

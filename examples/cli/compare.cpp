@@ -30,8 +30,8 @@ struct compare_command {
                      ->delimiter(','))
         ->type_name("NAME,...");
     CLI::Option* const given_text =
-        command.add_option("--text", text, "A file whose bytes are the tokens")->type_name("FILE");
-    command.add_option("--ids", ids, "A file of tokens as numbers, for a model with a tokenizer of its own")
+        command.add_option("--text", text, "A file: its bytes, or what tokenizer.json makes of it")->type_name("FILE");
+    command.add_option("--ids", ids, "A file of tokens as numbers: decimal, with blanks, commas or lines between")
         ->type_name("FILE")
         ->excludes(given_text);
     command.add_option("--tokens", tokens, "Take at most so many tokens")
@@ -56,10 +56,11 @@ struct compare_command {
   return bytes;
 }
 
-[[nodiscard]] std::vector<std::int64_t> read_tokens(const compare_command& command, const model_config& config) {
+[[nodiscard]] std::vector<std::int64_t> read_tokens(const compare_command& command, const checkpoint_reader& original,
+                                                    const model_config& config) {
   if (command.text.empty() && command.ids.empty())
     throw CLI::ValidationError("no tokens: name a file with --text or --ids");
-  std::vector<std::int64_t> tokens = command.ids.empty() ? ids_of_text(read_file(command.text), "--text", config)
+  std::vector<std::int64_t> tokens = command.ids.empty() ? text_tokens(original, config).encode(read_file(command.text))
                                                          : ids_of_numbers(read_file(command.ids), command.ids);
   if (command.tokens > 0 && command.tokens < std::ssize(tokens))
     tokens.resize(static_cast<std::size_t>(command.tokens));
@@ -83,7 +84,7 @@ void run(const compare_command& command) {
     if (!find_recipe(name, recipe)) throw CLI::ValidationError("--recipes", "unknown recipe " + name);
     targets.push_back({name, nullptr, recipe});
   }
-  const std::vector<std::int64_t> ids = read_tokens(command, config);
+  const std::vector<std::int64_t> ids = read_tokens(command, original, config);
   tbb_executor threads(command.model.threads);
   evaluation_options options;
   options.context = command.context > 0 ? command.context : std::min<std::int64_t>(2048, config.context);

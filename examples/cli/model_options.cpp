@@ -2,8 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/model_options.hpp"
 
-#include "model/text_ids.hpp"
-
 namespace mxfp4::tools {
 
 void model_options::describe(CLI::App& command) {
@@ -25,14 +23,6 @@ model_config read_model_config(const checkpoint_reader& checkpoint) {
   if (config.is_null())
     throw file_error(checkpoint.path() + ": has no " + config_file_name + ", expected a model's directory");
   return read_model_config(config, checkpoint.path() + "/" + config_file_name);
-}
-
-std::vector<std::int64_t> ids_of_text(const std::string& text, const std::string& option, const model_config& config) {
-  if (config.shape.vocabulary != byte_vocabulary)
-    throw CLI::ValidationError(option,
-                               "the model has " + std::to_string(config.shape.vocabulary) +
-                                   " tokens, and only a vocabulary of 256 is bytes: give its tokens with --ids");
-  return ids_of_bytes(text);
 }
 
 }  // namespace mxfp4::tools

@@ -2,9 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdint>
 #include <string>
-#include <vector>
 
 #include "cli/command.hpp"
 #include "common/checkpoint_reader.hpp"
@@ -23,10 +21,5 @@ struct model_options {
 
 /// What the model of a directory is. @throws file_error where it has no config.json, or one of another model.
 [[nodiscard]] model_config read_model_config(const checkpoint_reader& checkpoint);
-
-/// Tokens of a text, which has them for a vocabulary of bytes alone.
-/// @param option  that the text was given by; the other one for numbers is "--ids".  @throws CLI::ValidationError.
-[[nodiscard]] std::vector<std::int64_t> ids_of_text(const std::string& text, const std::string& option,
-                                                    const model_config& config);
 
 }  // namespace mxfp4::tools

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <limits>
+#include <optional>
 
 #include "cli/model_options.hpp"
 #include "cli/report.hpp"
@@ -28,7 +29,7 @@ struct run_command {
         ->required()
         ->type_name("DIR");
     CLI::Option* const given = command.add_option("--prompt", prompt, "The text to go on with")->type_name("TEXT");
-    command.add_option("--ids", ids, "The same as numbers, for a model with a tokenizer of its own")
+    command.add_option("--ids", ids, "The same as numbers; those added are printed as numbers too")
         ->type_name("N,...")
         ->excludes(given);
     command.add_option("--tokens", tokens, "Tokens to add")
@@ -54,8 +55,9 @@ using steady = std::chrono::steady_clock;
 void run(const run_command& command) {
   const checkpoint_reader checkpoint(command.model);
   const model_config config = read_model_config(checkpoint);
-  std::vector<std::int64_t> ids =
-      command.ids.empty() ? ids_of_text(command.prompt, "--prompt", config) : ids_of_numbers(command.ids, "--ids");
+  std::optional<text_tokens> words;  // none: numbers
+  if (command.ids.empty()) words.emplace(checkpoint, config);
+  std::vector<std::int64_t> ids = words ? words->encode(command.prompt) : ids_of_numbers(command.ids, "--ids");
   if (ids.empty()) throw CLI::ValidationError("--prompt", "is empty, expected a text to go on with");
   const auto prompt_tokens = std::ssize(ids);
   if (command.tokens > config.context - prompt_tokens)
@@ -72,8 +74,9 @@ void run(const run_command& command) {
   for (std::int64_t i = 0; i < command.tokens; ++i) {
     const std::int64_t next = sample(logits.data, command.temperature, random);
     ids.push_back(next);
-    text += shown(next, config.shape.vocabulary);
-    if (!command.json) print(shown(next, config.shape.vocabulary));
+    const std::string shown = words ? words->decode(next) : std::to_string(next) + " ";
+    text += shown;
+    if (!command.json) print(shown);
     if (i + 1 < command.tokens) logits = model.take({&next, 1});
   }
   const auto end = steady::now();
@@ -85,7 +88,7 @@ void run(const run_command& command) {
                        {"model", command.model},
                        {"prompt_tokens", prompt_tokens},
                        {"ids", ids},
-                       {"text", text},
+                       {"text", words ? ordered_json(text) : ordered_json(nullptr)},
                        {"prompt_tokens_per_second", prompt_rate},
                        {"tokens_per_second", text_rate},
                        {"expert_bytes", model.experts().bytes()},

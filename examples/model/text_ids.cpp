@@ -4,15 +4,31 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 
 #include "common/file_error.hpp"
 
 namespace mxfp4::tools {
 
-std::vector<std::int64_t> ids_of_bytes(std::string_view text) {
+text_tokens::text_tokens(const checkpoint_reader& checkpoint, const model_config& config) {
+  constexpr std::int64_t bytes = 256;
+  const std::string file = checkpoint.directory() + "/tokenizer.json";
+  std::error_code ignored;
+  if (std::filesystem::exists(file, ignored)) tokenizer_ = tokenizer::load(file);
+  else if (config.shape.vocabulary != bytes)
+    throw file_error(file + ": is missing, and only a vocabulary of 256 is bytes, not one of " +
+                     std::to_string(config.shape.vocabulary) + ": give the tokens as numbers with --ids");
+}
+
+std::vector<std::int64_t> text_tokens::encode(std::string_view text) const {
+  if (tokenizer_) return tokenizer_->encode(text);
   std::vector<std::int64_t> ids(text.size());
   std::ranges::transform(text, ids.begin(), [](char c) { return std::int64_t{static_cast<unsigned char>(c)}; });
   return ids;
+}
+
+std::string text_tokens::decode(std::int64_t id) const {
+  return tokenizer_ ? tokenizer_->decode(id) : std::string(1, static_cast<char>(id));
 }
 
 std::vector<std::int64_t> ids_of_numbers(std::string_view text, const std::string& where) {
@@ -30,10 +46,6 @@ std::vector<std::int64_t> ids_of_numbers(std::string_view text, const std::strin
     begin = text.find_first_not_of(separators, end);
   }
   return ids;
-}
-
-std::string shown(std::int64_t id, std::int64_t vocabulary) {
-  return vocabulary == byte_vocabulary ? std::string(1, static_cast<char>(id)) : std::to_string(id) + " ";
 }
 
 }  // namespace mxfp4::tools

@@ -1,24 +1,36 @@
 // examples/model/text_ids.hpp -- text <-> tokens.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A vocabulary of 256 is bytes. Any other wants its tokens as numbers: decimal, separated by blanks, commas or lines.
+//   DIR/tokenizer.json          is what its model reads and writes
+//   none, a vocabulary of 256   bytes
+//   none, any other             numbers alone: decimal, separated by blanks, commas or lines
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "common/checkpoint_reader.hpp"
+#include "model/config.hpp"
+#include "model/tokenizer.hpp"
+
 namespace mxfp4::tools {
 
-inline constexpr std::int64_t byte_vocabulary = 256;
+class text_tokens {
+ public:
+  /// @throws file_error for a tokenizer.json that is not understood, and where there is none and tokens are not bytes.
+  text_tokens(const checkpoint_reader& checkpoint, const model_config& config);
 
-[[nodiscard]] std::vector<std::int64_t> ids_of_bytes(std::string_view text);
+  [[nodiscard]] std::vector<std::int64_t> encode(std::string_view text) const;
+  [[nodiscard]] std::string decode(std::int64_t id) const;  ///< the bytes of one token
+
+ private:
+  std::optional<tokenizer> tokenizer_;  // none: bytes
+};
 
 /// @param where  begins the messages.  @throws file_error for a word that is not a number, naming it and its place.
 [[nodiscard]] std::vector<std::int64_t> ids_of_numbers(std::string_view text, const std::string& where);
-
-/// A token as it is shown: the byte, or the number and a blank.
-[[nodiscard]] std::string shown(std::int64_t id, std::int64_t vocabulary);
 
 }  // namespace mxfp4::tools
