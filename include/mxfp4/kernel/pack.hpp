@@ -27,13 +27,13 @@ MXFP4_INLINE void to_half_split(const std::uint8_t* in, std::uint8_t* out) noexc
   }
 #if defined(__SSE2__) || defined(__aarch64__)
   if constexpr (std::is_same_v<Order, low_first>) {
-    using bytes = xsimd::batch<std::uint8_t, simd::register128>;
-    using words = xsimd::batch<std::uint16_t, simd::register128>;
+    using bytes = simd::batch<std::uint8_t, simd::register128>;
+    using words = simd::batch<std::uint16_t, simd::register128>;
     const bytes codes = bytes::load_unaligned(in), nibble(std::uint8_t{15});
     const bytes even = codes & nibble;
     const bytes odd = simd::bitwise_cast<std::uint8_t>(simd::bitwise_cast<std::uint16_t>(codes) >> 4) & nibble;
-    const words last = simd::bitwise_cast<std::uint16_t>(xsimd::zip_hi(even, odd)) << 4;
-    const bytes all = xsimd::zip_lo(even, odd) | simd::bitwise_cast<std::uint8_t>(last);
+    const words last = simd::bitwise_cast<std::uint16_t>(simd::zip_hi(even, odd)) << 4;
+    const bytes all = simd::zip_lo(even, odd) | simd::bitwise_cast<std::uint8_t>(last);
     all.store_unaligned(out);
     return;
   }
@@ -46,7 +46,7 @@ MXFP4_INLINE void to_half_split(const std::uint8_t* in, std::uint8_t* out) noexc
 #if defined(__SSE2__) || defined(__aarch64__)
 inline constexpr bool has_register128 = true;
 template <class T>
-using lanes128 = xsimd::batch<T, simd::register128>;
+using lanes128 = simd::batch<T, simd::register128>;
 
 /// low_first blocks of rows a, b, c, d -> out + 64 g, g = 0..3: word g of each in half_split order.
 MXFP4_INLINE void turn_low_first(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
@@ -61,19 +61,19 @@ MXFP4_INLINE void turn_low_first(const std::uint8_t* a, const std::uint8_t* b, c
   const auto of_two = [](const std::uint8_t* p, const std::uint8_t* q) noexcept {
     const words x = simd::bitwise_cast<std::uint32_t>(bytes::load_unaligned(p));
     const words y = simd::bitwise_cast<std::uint32_t>(bytes::load_unaligned(q));
-    const pairs front = simd::bitwise_cast<std::uint16_t>(xsimd::zip_lo(x, y));  // bytes 0..3, 4..7: elements 0..15
-    const pairs back = simd::bitwise_cast<std::uint16_t>(xsimd::zip_hi(x, y));   // bytes 8..15: elements 16..31
+    const pairs front = simd::bitwise_cast<std::uint16_t>(simd::zip_lo(x, y));  // bytes 0..3, 4..7: elements 0..15
+    const pairs back = simd::bitwise_cast<std::uint16_t>(simd::zip_hi(x, y));   // bytes 8..15: elements 16..31
     const pairs low(std::uint16_t{0x0F0F}), high(std::uint16_t{0xF0F0});
     const bytes even = simd::bitwise_cast<std::uint8_t>((front & low) | ((back & low) << 4));
     const bytes odd = simd::bitwise_cast<std::uint8_t>(((front >> 4) & low) | (back & high));
-    return two{simd::bitwise_cast<std::uint32_t>(xsimd::zip_lo(even, odd)),
-               simd::bitwise_cast<std::uint32_t>(xsimd::zip_hi(even, odd))};
+    return two{simd::bitwise_cast<std::uint32_t>(simd::zip_lo(even, odd)),
+               simd::bitwise_cast<std::uint32_t>(simd::zip_hi(even, odd))};
   };
   const auto store = [out](int g, const words& x, const words& y) noexcept {
-    const auto ab = simd::bitwise_cast<std::uint64_t>(xsimd::zip_lo(x, y));
-    const auto cd = simd::bitwise_cast<std::uint64_t>(xsimd::zip_hi(x, y));
-    simd::bitwise_cast<std::uint8_t>(xsimd::zip_lo(ab, cd)).store_unaligned(out + tile_line_bytes * g);
-    simd::bitwise_cast<std::uint8_t>(xsimd::zip_hi(ab, cd)).store_unaligned(out + tile_line_bytes * (g + 1));
+    const auto ab = simd::bitwise_cast<std::uint64_t>(simd::zip_lo(x, y));
+    const auto cd = simd::bitwise_cast<std::uint64_t>(simd::zip_hi(x, y));
+    simd::bitwise_cast<std::uint8_t>(simd::zip_lo(ab, cd)).store_unaligned(out + tile_line_bytes * g);
+    simd::bitwise_cast<std::uint8_t>(simd::zip_hi(ab, cd)).store_unaligned(out + tile_line_bytes * (g + 1));
   };
   const two ac = of_two(a, c), bd = of_two(b, d);
   store(0, ac.first, bd.first);
@@ -90,8 +90,8 @@ MXFP4_INLINE void turn_scales(const std::uint8_t* const (&row)[tile_rows], std::
   for (int round = 0; round < 4; ++round) {  // four times every second byte: a place's 8 bits turn by 4
     MXFP4_UNROLL
     for (int r = 0; r < tile_rows / 2; ++r) {
-      next[2 * r] = xsimd::zip_lo(at[r], at[r + tile_rows / 2]);
-      next[2 * r + 1] = xsimd::zip_hi(at[r], at[r + tile_rows / 2]);
+      next[2 * r] = simd::zip_lo(at[r], at[r + tile_rows / 2]);
+      next[2 * r + 1] = simd::zip_hi(at[r], at[r + tile_rows / 2]);
     }
     MXFP4_UNROLL
     for (int r = 0; r < tile_rows; ++r) at[r] = next[r];
@@ -177,8 +177,8 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
     bytes low(std::uint8_t{255}), high(std::uint8_t{0});
     for (std::int64_t b = 0; b < blocks; ++b) {
       const bytes row = bytes::load_unaligned(scales + b * tile_rows);
-      low = xsimd::min(low, row);
-      high = xsimd::max(high, row);
+      low = simd::min(low, row);
+      high = simd::max(high, row);
     }
     std::uint8_t lows[tile_rows], highs[tile_rows];
     low.store_unaligned(lows);

@@ -1,10 +1,10 @@
-// mxfp4/simd/batch.hpp -- floor 6: a register of T for any architecture: xsimd's batch, or sixteen bytes of plain C++.
+// mxfp4/simd/batch.hpp -- floor 6: a register of T for any architecture: xsimd's batch, NEON's own, or plain C++.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Kernels write simd::batch<T, Arch> and simd::fma, simd::select, ...: one text, whether the processor has an instruction
 // set that xsimd knows or not (s390x, RISC-V, ...). Loops of known length over an array are what a compiler turns into
 // vector instructions by itself, where it has any.
-// Reads: bits.hpp, isa.hpp.  Read by: simd/widen.hpp, simd/dot.hpp, kernel/.
+// Reads: isa.hpp, neon_batch.hpp.  Read by: simd/widen.hpp, simd/dot.hpp, kernel/.
 #pragma once
 
 #include <cmath>
@@ -12,8 +12,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "mxfp4/bits.hpp"
 #include "mxfp4/simd/isa.hpp"
+#include "mxfp4/simd/neon_batch.hpp"
 
 namespace mxfp4::simd {
 inline namespace MXFP4_ISA_NS {
@@ -120,16 +120,24 @@ template <class T>
 struct batch_of<T, scalar_arch> {
   using type = plain_batch<T>;
 };
+#if defined(__aarch64__)
+template <class T, class Arch>
+  requires has_neon64<Arch>
+struct batch_of<T, Arch> {
+  using type = neon_batch<T>;
+};
+#endif
 
 }  // namespace detail
 
 template <class T, class Arch>
 using batch = typename detail::batch_of<T, Arch>::type;
 
-// ---- functions: xsimd's for its batches, ours for plain ones --------------------------------------------------------
+// ---- functions: xsimd's for its batches; neon_batch.hpp has NEON's; ours for plain ones ---------------------------
 
-#if !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+#if defined(__SSE2__)
 using xsimd::all;
+using xsimd::bitwise_cast;
 using xsimd::fma;
 using xsimd::max;
 using xsimd::min;
@@ -139,14 +147,8 @@ using xsimd::reduce_max;
 using xsimd::select;
 using xsimd::to_float;
 using xsimd::to_int;
-
-/// The bytes of a register as lanes of another type. Not xsimd's: on NEON that takes a function from a table, and g++ 12
-/// calls it, with every register in memory meanwhile.
-template <class To, class From, class Arch>
-[[nodiscard]] MXFP4_INLINE xsimd::batch<To, Arch> bitwise_cast(const xsimd::batch<From, Arch>& a) noexcept {
-  using result = xsimd::batch<To, Arch>;
-  return result(mxfp4::detail::bit_cast<typename result::register_type>(a.data));
-}
+using xsimd::zip_hi;
+using xsimd::zip_lo;
 #endif
 
 /// The bytes of a register as lanes of another type.
