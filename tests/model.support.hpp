@@ -49,7 +49,7 @@ struct tiny_model {
   tensor_map tensors;
   std::map<std::string, tiny_matrix> matrices;  ///< by the layer's name; vectors have one row
 
-  explicit tiny_model(weight_kind kind, std::uint64_t seed = 1) : kind_(kind), random_(seed) {
+  explicit tiny_model(weight_kind kind) {
     add("model.embed_tokens", vocabulary, hidden, 1.0, weight_kind::bf16);
     for (int l = 0; l < layers; ++l) {
       const std::string layer = "model.layers." + std::to_string(l) + ".", moe = layer + "block_sparse_moe.";
@@ -167,8 +167,7 @@ struct tiny_model {
     matrices[name] = m;
   }
 
-  weight_kind kind_;
-  splitmix random_;
+  splitmix random_{1};
 };
 
 // ---- the forward pass -----------------------------------------------------------------------------------------------
