@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <new>
 #include <string>
 
 #include "cli/command.hpp"
@@ -64,6 +65,8 @@ int main(int argc, char** argv) {
     const int signal = mxfp4::tools::stop_signal;
     std::signal(signal, SIG_DFL);
     std::raise(signal);  // so that the shell sees what ended us
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "mxfp4: out of memory: give it more, or less work at a time\n");
   } catch (const std::exception& error) {
     std::fprintf(stderr, "mxfp4: %s\n", error.what());
   }
