@@ -19,6 +19,10 @@ if(TARGET mxfp4_dispatch)
   install(TARGETS mxfp4_dispatch EXPORT mxfp4-dispatch-targets FILE_SET HEADERS)
   install(EXPORT mxfp4-dispatch-targets NAMESPACE mxfp4:: DESTINATION ${package_dir})
 endif()
+if(TARGET mxfp4_cuda)
+  install(TARGETS mxfp4_cuda EXPORT mxfp4-cuda-targets FILE_SET HEADERS)
+  install(EXPORT mxfp4-cuda-targets NAMESPACE mxfp4:: DESTINATION ${package_dir})
+endif()
 
 configure_package_config_file(cmake/mxfp4Config.cmake.in ${PROJECT_BINARY_DIR}/mxfp4Config.cmake
   INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)

@@ -22,7 +22,9 @@
 #endif
 
 /// Before a loop over registers: unrolled in full, so that an array of them never becomes memory.
-#if defined(__clang__)
+#if defined(__CUDACC__)
+#define MXFP4_UNROLL _Pragma("unroll")
+#elif defined(__clang__)
 #define MXFP4_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define MXFP4_UNROLL _Pragma("GCC unroll 64")

@@ -30,6 +30,7 @@ enum class errc : std::uint8_t {
   unknown_recipe,    ///< `value` is not a recipe_id
   out_of_memory,     ///< `what` asked for `value` bytes and did not get them
   unknown_dialect,   ///< `value` is not a dialect_id
+  misaligned,        ///< `what` is `value` bytes past a multiple of `expected`
   isa_unavailable,   ///< the environment's MXFP4_ISA is `what`; `argument` lists what this CPU and build have
 };
 
@@ -139,6 +140,8 @@ class status_text {
       return text << " is " << s.value << ", expected one of the recipe_id enumerators";
     case errc::unknown_dialect:
       return text << " is " << s.value << ", expected one of the dialect_id enumerators";
+    case errc::misaligned:
+      return text << " is " << s.value << " bytes past a multiple of " << s.expected << ": align it";
     case errc::out_of_memory:
       return text << " asked for " << s.value << " bytes and did not get them: free memory, or split the matrix";
   }

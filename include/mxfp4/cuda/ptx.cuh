@@ -30,6 +30,7 @@ struct target {
   static constexpr bool wgmma = false;
 #endif
   static constexpr bool e2m1_convert = family >= 1000;           ///< cvt of e2m1x2 from f32 and to f16
+  static constexpr bool e4m3_convert = arch >= 890;              ///< cvt of e4m3x2 from f32
   static constexpr bool e4m3_mma = arch == 890 || arch >= 1200;  ///< mma.m16n8k32 of e4m3; sm_90 and sm_100 emulate it
   static constexpr bool block_scaled_mma = family >= 1200 && family < 1300;  ///< mma kind::mxf8f6f4
 };
@@ -204,6 +205,19 @@ MXFP4_DEVICE std::uint32_t multiply_f16x2(std::uint32_t a, std::uint32_t b) {
   return d;
 }
 
+/// Two floats to two f16, nearest even, overflow to infinity; the first into the lower half.
+MXFP4_DEVICE std::uint32_t convert_f32x2_f16x2(float low, float high) {
+  std::uint32_t d;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(d) : "f"(high), "f"(low));
+  return d;
+}
+
+/// a * b rounded to nearest even, subnormals kept whatever -ftz says.
+MXFP4_DEVICE float multiply_f32(float a, float b) {
+  float d;
+  asm("mul.rn.f32 %0, %1, %2;" : "=f"(d) : "f"(a), "f"(b));
+  return d;
+}
 /// a * b + c rounded once.
 MXFP4_DEVICE float fused_multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 
@@ -229,6 +243,20 @@ MXFP4_DEVICE std::uint32_t convert_f32x8_e2m1(const float (&x)[8]) {
       "mov.b32 %0, {b0, b1, b2, b3};\n\t}"
       : "=r"(d)
       : "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3]), "f"(x[4]), "f"(x[5]), "f"(x[6]), "f"(x[7]));
+#else
+  __trap();
+#endif
+  return d;
+}
+
+/// Four floats to four e4m3, nearest even, saturating at 448, NaN to NaN; float i in byte i.
+MXFP4_DEVICE std::uint32_t convert_f32x4_e4m3(const float (&x)[4]) {
+  std::uint32_t d = 0;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 890
+  asm("{\n\t.reg .b16 h0, h1;\n\tcvt.rn.satfinite.e4m3x2.f32 h0, %2, %1;\n\tcvt.rn.satfinite.e4m3x2.f32 h1, %4, %3;\n\t"
+      "mov.b32 %0, {h0, h1};\n\t}"
+      : "=r"(d)
+      : "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3]));
 #else
   __trap();
 #endif

@@ -84,6 +84,11 @@ namespace mxfp4::cuda::device {
   return to_small_float(f16_value(a) * f16_value(b), 5, 10) |
          to_small_float(f16_value(a >> 16) * f16_value(b >> 16), 5, 10) << 16;
 }
+[[nodiscard]] inline std::uint32_t convert_f32x2_f16x2(float low, float high) {
+  return emulator::to_small_float(static_cast<double>(low), 5, 10) |
+         emulator::to_small_float(static_cast<double>(high), 5, 10) << 16;
+}
+[[nodiscard]] inline float multiply_f32(float a, float b) { return a * b; }
 [[nodiscard]] inline float fused_multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
 
 inline void convert_e2m1x8_f16(std::uint32_t codes, std::uint32_t (&d)[4]) {
@@ -105,6 +110,20 @@ inline void convert_e2m1x8_f16(std::uint32_t codes, std::uint32_t (&d)[4]) {
       }
     }
     d |= (nearest | (std::signbit(x[i]) && !std::isnan(x[i]) ? 8u : 0u)) << (4 * i);
+  }
+  return d;
+}
+
+[[nodiscard]] inline std::uint32_t convert_f32x4_e4m3(const float (&x)[4]) {
+  std::uint32_t d = 0;
+  for (unsigned i = 0; i < 4; ++i) {
+    const double magnitude = std::fabs(static_cast<double>(x[i]));
+    std::uint32_t nearest = std::isnan(x[i]) ? 0x7Fu : 0x7Eu;  // 448 from there on
+    for (std::uint32_t c = 0; c < 0x7Eu && nearest == 0x7Eu; ++c) {
+      const double middle = (emulator::e4m3_value(c) + emulator::e4m3_value(c + 1)) / 2;
+      if (magnitude < middle || (magnitude == middle && c % 2 == 0)) nearest = c;
+    }
+    d |= (nearest | (std::signbit(x[i]) && !std::isnan(x[i]) ? 0x80u : 0u)) << (8 * i);
   }
   return d;
 }

@@ -14,19 +14,20 @@
 
 namespace mxfp4::cuda::device {
 
-/// Tests try each way: emulated_target<true, false> and so on.
-template <bool E2m1Convert, bool E4m3Mma, bool BlockScaledMma, bool Wgmma>
+/// Tests try each way.
+template <bool E2m1Convert, bool E4m3Convert, bool E4m3Mma, bool BlockScaledMma, bool Wgmma>
 struct emulated_target {
   static constexpr bool e2m1_convert = E2m1Convert;
+  static constexpr bool e4m3_convert = E4m3Convert;
   static constexpr bool e4m3_mma = E4m3Mma;
   static constexpr bool block_scaled_mma = BlockScaledMma;
   static constexpr bool wgmma = Wgmma;
 };
-using sm_80 = emulated_target<false, false, false, false>;
-using sm_89 = emulated_target<false, true, false, false>;
-using sm_90a = emulated_target<false, false, false, true>;
-using sm_100a = emulated_target<true, false, false, false>;
-using sm_120a = emulated_target<true, true, true, false>;
+using sm_80 = emulated_target<false, false, false, false, false>;
+using sm_89 = emulated_target<false, true, true, false, false>;
+using sm_90a = emulated_target<false, true, false, false, true>;
+using sm_100a = emulated_target<true, true, false, false, false>;
+using sm_120a = emulated_target<true, true, true, true, false>;
 /// What a kernel gets that names none.
 using target = sm_80;
 
