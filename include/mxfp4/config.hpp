@@ -32,6 +32,13 @@
 #define MXFP4_UNROLL
 #endif
 
+/// Before a loop that is to stay one, where a compiler would unroll it and run out of registers.
+#if defined(__CUDACC__)
+#define MXFP4_ROLLED _Pragma("unroll 1")
+#else
+#define MXFP4_ROLLED
+#endif
+
 /// Name of the inline namespace round everything whose machine code depends on -m flags (floors 6 to 8): one name per set
 /// of flags that changes it, so that two translation units with different flags never define the same symbol.
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)

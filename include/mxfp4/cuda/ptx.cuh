@@ -136,6 +136,14 @@ MXFP4_DEVICE void copy_async(void* shared, const void* global, bool valid = true
                  "n"(Bytes), "r"(valid ? Bytes : 0)
                  : "memory");
 }
+/// The same, of which only the first `bytes`, 0 .. Bytes, are read; zeros arrive for the rest. Bytes is 4 or 8.
+template <int Bytes>
+MXFP4_DEVICE void copy_async_part(void* shared, const void* global, int bytes) {
+  static_assert(Bytes == 4 || Bytes == 8);
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(detail::shared_address(shared)), "l"(global),
+               "n"(Bytes), "r"(bytes)
+               : "memory");
+}
 /// Closes this thread's group of copies, which may be empty.
 MXFP4_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /// Waits until at most Pending of this thread's latest groups are under way.

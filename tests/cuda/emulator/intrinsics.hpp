@@ -143,6 +143,21 @@ void copy_async(void* shared, const void* global, bool valid = true) {
   if (valid) emulator::device_memory.read(global, Bytes, Bytes, b.here(), b.order(), "copy_async");
   b.self().open.push_back({shared, valid ? global : nullptr, Bytes});
 }
+template <int Bytes>
+void copy_async_part(void* shared, const void* global, int bytes) {
+  static_assert(Bytes == 4 || Bytes == 8);
+  if (bytes < 0 || bytes > Bytes)
+    throw emulator::fault("copy_async_part: " + std::to_string(bytes) + " bytes, expected 0 to " + std::to_string(Bytes));
+  if (reinterpret_cast<std::uintptr_t>(global) % Bytes != 0)
+    throw emulator::fault("copy_async_part: address not aligned to " + std::to_string(Bytes) + " bytes");
+  emulator::block& b = detail::here();
+  b.shared.write(shared, Bytes, b.here(), "copy_async_part", true);
+  for (int i = 0; i < Bytes; ++i) {  // in pieces, since zeros and the others land together
+    const auto* const from = i < bytes ? static_cast<const std::byte*>(global) + i : nullptr;
+    if (from != nullptr) emulator::device_memory.read(from, 1, 1, b.here(), b.order(), "copy_async_part");
+    b.self().open.push_back({static_cast<std::byte*>(shared) + i, from, 1});
+  }
+}
 inline void copy_async_commit() {
   auto& self = detail::here().self();
   self.groups.push_back(std::move(self.open));

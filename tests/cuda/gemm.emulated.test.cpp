@@ -1,0 +1,154 @@
+// tests/cuda/gemm.emulated.test.cpp -- products of more than eight tokens under the emulator.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Expectations come from reference_gemm in double and from integers. The emulator checks every access and barrier.
+#include <catch2/catch_template_test_macros.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "cuda/product.support.hpp"
+#include "mxfp4/cuda/gemm.cuh"
+
+namespace {
+
+using namespace mxfp4;
+using namespace mxfp4::test;
+
+struct shape {
+  std::int64_t m, n, k, gap;
+};
+/// Every edge: one row, a row past a tile, one block, an odd number of them, fewer steps than stages and more, tokens of
+/// two tiles.
+constexpr shape shapes[] = {{9, 1, 32, 0}, {64, 128, 64, 0}, {65, 130, 96, 1}, {20, 37, 544, 3}, {130, 40, 192, 2}};
+
+template <class X, class Y = float>
+std::vector<float> product(device_weights& w, const tokens& x, std::int64_t n, std::int64_t gap = 0) {
+  device_tokens<X> dx(x, 8 * gap);
+  device_results<Y> y(x.rows, n, gap);
+  REQUIRE(cuda::gemm(w.view(), dx.view(), y.view(), nullptr) == cudaSuccess);
+  return y.values();
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("cuda::gemm: sums that fit a float come out exactly, in any order of the threads", "[cuda][gemm]",
+                   bf16, f16) {
+  splitmix random(1);
+  std::uint64_t seed = 1;
+  for (const auto& bytes : {byte_range(120, 127), byte_range(120, 131)})  // without and with wide scales
+    for (const auto& [m, n, k, gap] : shapes) {
+      CAPTURE(m, n, k, gap, bytes.size());
+      device_settings.seed = ++seed;
+      device_weights w(n, k, 16 * gap, gap);
+      fill(w.host, n, k, bytes, random);
+      tokens x(m, k);
+      x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
+      const exact_product exact(w.host, n, x);
+      REQUIRE(exact.ok);
+      for (const double magnitude : exact.magnitudes) REQUIRE(magnitude < 0x1p16);  // units of 2^-8: 24 bits
+      const std::vector<float> y = product<TestType>(w, x, n, gap);
+      std::int64_t wrong = 0;
+      for (std::size_t i = 0; i < y.size(); ++i) wrong += y[i] != static_cast<float>(exact.sum[i]);
+      CHECK(wrong == 0);
+    }
+}
+
+TEMPLATE_TEST_CASE("cuda::gemm: within the bound, and special values as the reference has them", "[cuda][gemm]", bf16,
+                   f16) {
+  splitmix random(2);
+  for (const auto& bytes : {byte_range(80, 154), {0, 1, 2, 3}, {100, 127, 253, 254, 255}}) {
+    CAPTURE(static_cast<int>(bytes.front()));
+    const std::int64_t m = 12, n = 140, k = 160;
+    device_weights w(n, k, 0, 1);
+    fill(w.host, n, k, bytes, random);
+    tokens x(m, k);
+    x.fill([&](auto, auto) { return std::ldexp(static_cast<float>(random.between(-255, 255)), random.in(-14, -12)); });
+    const exact_product exact(w.host, n, x);
+    REQUIRE(exact.ok);
+    const std::vector<float> y = product<TestType>(w, x, n);
+    if (bytes.back() < 253) {
+      CHECK(outside_bound(y, exact, k) == 0);
+    } else {
+      std::int64_t wrong = 0, special = 0;
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        if (std::fabs(exact.sum[i]) > 0x1p127 && std::isfinite(exact.sum[i])) continue;  // rounding decides
+        wrong += kind_of(y[i]) != kind_of(exact.sum[i]);
+        special += kind_of(y[i]) != number_kind::finite;
+      }
+      CHECK(wrong == 0);
+      CHECK(special > 100);
+    }
+  }
+}
+
+TEST_CASE("cuda::gemm: a NaN scale after a row's end does not count", "[cuda][gemm][special]") {
+  for (const std::int64_t k : {32, 96}) {
+    device_weights w(40, k);
+    splitmix random(3);
+    fill(w.host, 40, k, {126, 127}, random);
+    for (std::int64_t b = 0; b < k / 32; ++b) w.host.scale(9, b) = 255;
+    tokens x(10, k);
+    x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
+    const exact_product exact(w.host, 40, x);
+    const std::vector<float> y = product<bf16>(w, x, 40);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      CAPTURE(k, i);
+      if (i % 40 == 9) CHECK(std::isnan(y[i]));
+      else CHECK(y[i] == static_cast<float>(exact.sum[i]));
+    }
+  }
+}
+
+TEST_CASE("cuda::gemm: same bits for any number of tokens; results in f16", "[cuda][gemm]") {
+  splitmix random(4);
+  device_weights w(33, 352);
+  fill(w.host, 33, 352, byte_range(110, 130), random);
+  tokens x(70, 352);
+  x.fill([&](auto, auto) { return static_cast<float>(random.between(-9999, 9999)) * 0x1p-12f; });
+  const std::vector<float> all = product<bf16>(w, x, 33);
+  tokens fewer(11, 352);
+  fewer.fill([&](std::int64_t r, std::int64_t k) { return x.at(r, k); });
+  device_settings.seed = 50;
+  CHECK(same_bits(product<bf16>(w, fewer, 33), {all.begin(), all.begin() + 11 * 33}));
+  const std::vector<float> exact = product<f16>(w, fewer, 33), rounded = product<f16, f16>(w, fewer, 33);
+  for (std::size_t i = 0; i < exact.size(); ++i) CHECK(same_bits(rounded[i], decode(encode_f16(exact[i]))));
+}
+
+TEST_CASE("cuda::gemm: up to eight tokens are gemv's", "[cuda][gemm]") {
+  splitmix random(5);
+  device_weights w(20, 96);
+  fill(w.host, 20, 96, byte_range(110, 127), random);
+  tokens x(8, 96);
+  x.fill([&](auto, auto) { return static_cast<float>(random.between(-99, 99)); });
+  device_tokens<bf16> dx(x, 0);
+  device_results<float> y(8, 20);
+  REQUIRE(cuda::gemv(w.view(), dx.view(), y.view(), nullptr) == cudaSuccess);
+  CHECK(same_bits(product<bf16>(w, x, 20), y.values()));
+}
+
+TEST_CASE("cuda::gemm: what is refused", "[cuda][gemm][bad_input]") {
+  device_weights w(4, 64);
+  splitmix random(6);
+  fill(w.host, 4, 64, {127}, random);
+  tokens ones(9, 64);
+  ones.fill([](auto, auto) { return 1.0f; });
+  const device_tokens<bf16> x(ones, 0);
+  device_results<float> y(9, 4);
+  auto bad = w.view();
+  bad.codes += 4;
+  CHECK(cuda::gemm(bad, x.view(), y.view(), nullptr) == cudaErrorMisalignedAddress);
+  bad = w.view();
+  bad.cols = 48;
+  CHECK(cuda::gemm(bad, x.view(), y.view(), nullptr) == cudaErrorInvalidValue);
+  // 2^31 - 1 rows and tokens: Y would have 2^62 elements, and more tiles than a grid
+  const std::int64_t lines = (std::int64_t{1} << 31) - 1;
+  bad = w.view();
+  bad.rows = lines;
+  const dense_view<const bf16> many{reinterpret_cast<const bf16*>(std::uintptr_t{1} << 40), lines, 64, 64};
+  const dense_view<float> large{reinterpret_cast<float*>(std::uintptr_t{1} << 61), lines, lines, lines};
+  CHECK(cuda::check_product(bad, many, dense_view<float>{large.data, 1, 1, 1}).code == errc::shape_mismatch);
+  CHECK(cuda::gemm(bad, many, large, nullptr) != cudaSuccess);
+  CHECK(y.untouched());
+}

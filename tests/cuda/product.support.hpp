@@ -1,0 +1,126 @@
+// tests/cuda/product.support.hpp -- weights, tokens and results in the emulator's device memory.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "cuda/emulator/global_memory.hpp"
+#include "mxfp4/cuda/launch.cuh"
+#include "support/product.hpp"
+
+namespace mxfp4::test {
+
+using cuda::emulator::device_array;
+using cuda::emulator::device_settings;
+
+/// N x K weights on the host and, from the first view on, the same bytes on the device: not one byte more, so that what a
+/// kernel reads past the end is found. Gaps between rows: `code_gap` bytes, a multiple of 16, and `scale_gap`.
+class device_weights {
+ public:
+  using layout = layout::compressed_tensors;
+
+  device_weights(std::int64_t rows, std::int64_t cols, std::int64_t code_gap = 0, std::int64_t scale_gap = 0)
+      : host(rows, cols),
+        code_stride_(cols / 2 + code_gap),
+        scale_stride_(cols / 32 + scale_gap),
+        rows_(rows),
+        cols_(cols) {}
+
+  const_mx_view<> view() {
+    if (codes_.empty()) {
+      const auto from = host.view();
+      std::vector<std::uint8_t> codes(static_cast<std::size_t>((rows_ - 1) * code_stride_ + cols_ / 2), 0xFF);
+      std::vector<std::uint8_t> scales(static_cast<std::size_t>((rows_ - 1) * scale_stride_ + cols_ / 32), 0xFF);
+      for (std::int64_t r = 0; r < rows_; ++r) {
+        std::copy_n(from.block_codes(r, 0), cols_ / 2, codes.begin() + r * code_stride_);
+        std::copy_n(from.block_scale(r, 0), cols_ / 32, scales.begin() + r * scale_stride_);
+      }
+      codes_.emplace_back(std::make_unique<device_array<std::uint8_t>>(codes, "codes"));
+      scales_.emplace_back(std::make_unique<device_array<std::uint8_t>>(scales, "scales"));
+    }
+    return {codes_[0]->data(), scales_[0]->data(), rows_, cols_, code_stride_, scale_stride_};
+  }
+
+  mx_memory<layout> host;
+
+ private:
+  std::int64_t code_stride_, scale_stride_, rows_, cols_;
+  std::vector<std::unique_ptr<device_array<std::uint8_t>>> codes_, scales_;
+};
+
+/// M x K activations of X, with a gap of NaNs between the rows.
+template <class X>
+class device_tokens {
+ public:
+  device_tokens(const tokens& x, std::int64_t gap)
+      : rows_(x.rows), cols_(x.cols), stride_(x.cols + gap), data_(make(x, gap)) {}
+  dense_view<const X> view() const { return {data_.data(), rows_, cols_, stride_}; }
+
+ private:
+  static std::vector<X> make(const tokens& x, std::int64_t gap) {
+    const std::int64_t stride = x.cols + gap;
+    std::vector<X> data(static_cast<std::size_t>((x.rows - 1) * stride + x.cols), encode<X>(std::nanf("")));
+    for (std::int64_t m = 0; m < x.rows; ++m)
+      for (std::int64_t k = 0; k < x.cols; ++k)
+        data[static_cast<std::size_t>(m * stride + k)] = encode<X>(x.data[static_cast<std::size_t>(m * x.stride + k)]);
+    return data;
+  }
+  std::int64_t rows_, cols_, stride_;
+  device_array<X> data_;
+};
+
+/// M x N results that no kernel has written yet; rows `gap` elements apart.
+template <class Y>
+class device_results {
+ public:
+  device_results(std::int64_t rows, std::int64_t cols, std::int64_t gap = 0)
+      : rows_(rows),
+        cols_(cols),
+        stride_(cols + gap),
+        data_(static_cast<std::size_t>((rows - 1) * (cols + gap) + cols)) {}
+  dense_view<Y> view() { return {data_.data(), rows_, cols_, stride_}; }
+  bool untouched() const { return data_.untouched(); }
+
+  /// All M x N, without gaps, as floats. Throws if one of them was not written, or a gap was.
+  std::vector<float> values() const {
+    using namespace cuda::emulator;
+    std::vector<float> all;
+    for (std::int64_t m = 0; m < rows_; ++m) {
+      const Y* const row = data_.data() + m * stride_;
+      if (device_memory.first_unwritten(row, static_cast<std::size_t>(cols_) * sizeof(Y)) >= 0)
+        throw fault("row " + std::to_string(m) + " of the result was not written in full");
+      for (std::int64_t n = 0; n < cols_; ++n) all.push_back(decode(row[n]));
+      for (std::int64_t n = cols_; n < stride_ && m + 1 < rows_; ++n)
+        if (device_memory.first_unwritten(row + n, sizeof(Y)) < 0) throw fault("a gap of the result was written");
+    }
+    return all;
+  }
+
+ private:
+  std::int64_t rows_, cols_, stride_;
+  device_array<Y> data_;
+};
+
+/// How many outputs lie outside gamma(3 K + 8) * sum |w x| + K * 2^-140, the bound of cuda/gemv.cuh.
+inline std::int64_t outside_bound(const std::vector<float>& y, const exact_product& exact, std::int64_t cols) {
+  const double n = 3.0 * static_cast<double>(cols) + 8.0, u = 0x1p-24, gamma = n * u / (1.0 - n * u);
+  std::int64_t outside = 0;
+  for (std::size_t i = 0; i < y.size(); ++i) {
+    const double error = std::fabs(static_cast<double>(y[i]) - exact.sum[i]);
+    outside += !(error <= gamma * exact.magnitudes[i] + static_cast<double>(cols) * 0x1p-140);
+  }
+  return outside;
+}
+
+enum class number_kind { finite, positive_infinity, negative_infinity, nan };
+inline number_kind kind_of(double y) {
+  if (std::isnan(y)) return number_kind::nan;
+  if (std::isinf(y)) return y > 0 ? number_kind::positive_infinity : number_kind::negative_infinity;
+  return number_kind::finite;
+}
+
+}  // namespace mxfp4::test
