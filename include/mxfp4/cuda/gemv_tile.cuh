@@ -153,10 +153,11 @@ struct gemv_stream {
       for (int block = 0; block < stage::blocks; block += 2)  // rare: let it be small
         add_two<true>(at, block, static_cast<int>(w.blocks()) - step * stage::blocks);
     } else {
-      MXFP4_ROLLED  // all of it at once spills
-          for (int block = 0; block < stage::blocks; block += 4) {
+      constexpr int at_once = Tiles == 1 ? 4 : 2;  // blocks; more of them spill
+      MXFP4_ROLLED
+      for (int block = 0; block < stage::blocks; block += at_once) {
         add_two<false>(at, block, stage::blocks);
-        add_two<false>(at, block + 2, stage::blocks);
+        if constexpr (at_once == 4) add_two<false>(at, block + 2, stage::blocks);
       }
     }
   }

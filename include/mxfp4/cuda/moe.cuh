@@ -1,0 +1,136 @@
+// mxfp4/cuda/moe.cuh -- side: each routed token times its expert's weights.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   moe_route    indices M x k         -->  workspace        once for a layer
+//   moe_gemm     x, stacked weights    -->  y (M k) x N      for gate and up, and after the activation for down
+//   moe_status   workspace             -->  host             whether an index was out of range; not in a graph
+//
+// The host launches for the worst routing and never learns which it was: blocks without a tile return at once. So nothing
+// waits, and a decode step can be captured in a graph.
+//
+// Reads: moe_plan.cuh, gemv_tile.cuh, gemm_tile.cuh.  Read by: engines.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+
+#include "mxfp4/cuda/gemm_tile.cuh"
+#include "mxfp4/cuda/gemv_tile.cuh"
+#include "mxfp4/cuda/moe_plan.cuh"
+
+namespace mxfp4::cuda {
+
+namespace kernel {
+
+/// One tile of pairs times some of its expert's rows. TilePairs: 2 and 8 as gemv does it, 64 as gemm does.
+template <class X, class Y, int TilePairs>
+struct moe_gemm {
+  static constexpr bool is_gemv = TilePairs <= gemv_tokens;
+  static constexpr int tiles = TilePairs <= 2 ? 1 : 2, stages = TilePairs <= 2 ? 4 : 2;
+  static constexpr int rows = is_gemv ? device::gemv_stage<tiles>::rows : gemm_rows;
+  static constexpr int threads = is_gemv ? gemv_threads : gemm_threads;
+  static constexpr int blocks_per_processor = is_gemv ? 6 : std::same_as<X, f16> ? 2 : 3;
+  static constexpr int shared_bytes =
+      is_gemv ? device::gemv_shared_bytes<tiles, stages>(TilePairs) : device::gemm_shared_bytes<TilePairs / 8>();
+  struct arguments {
+    const_mx_view<> w;
+    dense_view<const X> x;
+    dense_view<Y> y;
+    const std::uint32_t* header;
+    const device::word4* tiles;
+    const std::int32_t* order;
+    int row_tiles;
+    int experts;
+    int pairs_per_row;
+  };
+
+  static MXFP4_DEVICE void run(const arguments& a) {
+    using namespace device;
+    const int number = block_x() / a.row_tiles;
+    if (static_cast<std::uint32_t>(number) >= load_constant(a.header + 2)) return;
+    const word4 tile = load_constant(a.tiles + number);  // expert, first pair, pairs
+    const routed_tokens which{a.order + tile.y, static_cast<int>(tile.z), a.pairs_per_row};
+    const int expert = static_cast<int>(tile.x), per_expert = static_cast<int>(a.y.cols);
+    const int first = block_x() % a.row_tiles * rows;
+    if (expert == a.experts) return fill_with_nan(a.y, which, first);
+    const weight_rows w{a.w, expert * per_expert, (expert + 1) * per_expert};
+    if constexpr (is_gemv) gemv_tile<tiles, stages>(w, w.begin + first, a.x, which, a.y);
+    else gemm_tile<TilePairs / 8>(w, w.begin + first, a.x, which, a.y);
+  }
+
+ private:
+  static MXFP4_DEVICE void fill_with_nan(const dense_view<Y>& y, const device::routed_tokens& which, int first) {
+    for (int i = device::thread_index(); i < rows * which.count; i += threads) {
+      const int column = i % rows;
+      if (column < static_cast<int>(y.cols) - first)
+        device::store(y.row(which.y_row(i / rows)) + first + column,
+                      encode<Y>(mxfp4::detail::float_from_bits(mxfp4::detail::f32_nan)));
+    }
+  }
+};
+
+template <int TilePairs, class X, class Y>
+[[nodiscard]] cudaError_t launch_moe_gemm(const routing_shape& shape, const const_mx_view<>& w,
+                                          const dense_view<const X>& x, const dense_view<Y>& y, const void* workspace,
+                                          cudaStream_t stream) {
+  using kernel = moe_gemm<X, Y, TilePairs>;
+  const detail::moe_workspace_layout layout(shape);
+  const auto* const bytes = static_cast<const std::uint8_t*>(workspace);
+  const std::int64_t row_tiles = (y.cols + kernel::rows - 1) / kernel::rows;
+  return launch<kernel>({row_tiles * layout.most_tiles}, kernel::shared_bytes, stream,
+                        {w, x, y, reinterpret_cast<const std::uint32_t*>(bytes),
+                         reinterpret_cast<const device::word4*>(bytes + layout.header_bytes),
+                         reinterpret_cast<const std::int32_t*>(bytes + layout.pairs_at), static_cast<int>(row_tiles),
+                         static_cast<int>(shape.experts), static_cast<int>(shape.pairs() / x.rows)});
+}
+
+}  // namespace kernel
+
+/// Is this a product that moe_gemm takes?
+/// @return ok, or what is wrong first: with the shape, with w, x or y as check_product has it, x.rows neither M nor M k,
+///         y.rows not M k, w.rows not E y.cols, K that differs, y sharing bytes with w or x, the workspace.
+template <half_type X, result_type Y>
+[[nodiscard]] status check_moe_gemm(const routing_shape& shape, const const_mx_view<>& w, const dense_view<const X>& x,
+                                    const dense_view<Y>& y, const void* workspace,
+                                    std::int64_t workspace_bytes) noexcept {
+  if (const status s = detail::check_moe(shape); !s.ok()) return s;
+  if (const status s = detail::check_weights(w); !s.ok()) return s;
+  if (const status s = detail::check_aligned(x, detail::copy_bytes, "x"); !s.ok()) return s;
+  if (const status s = detail::check_aligned(y, static_cast<std::int64_t>(sizeof(Y)), "y"); !s.ok()) return s;
+  if (x.cols != w.cols) return {errc::shape_mismatch, "cols", x.cols, w.cols, "x"};
+  if (x.rows != shape.tokens && x.rows != shape.pairs())
+    return {errc::shape_mismatch, "rows", x.rows, shape.tokens, "x"};
+  if (y.rows != shape.pairs()) return {errc::shape_mismatch, "rows", y.rows, shape.pairs(), "y"};
+  if (w.rows % shape.experts != 0 || w.rows / shape.experts != y.cols)
+    return {errc::shape_mismatch, "rows / experts", w.rows / shape.experts, y.cols, "w"};
+  using mxfp4::detail::codes_of, mxfp4::detail::data_of, mxfp4::detail::overlap, mxfp4::detail::scales_of;
+  for (const auto& in : {codes_of(w), scales_of(w), data_of(x)})
+    if (overlap(in, data_of(y))) return {errc::overlap, "y"};
+  return detail::check_workspace(shape, workspace, workspace_bytes);
+}
+
+/// Y[p][n] = sum over k of X[row of p][k] * decode(W)[e N + n][k] for each pair p = m * top_k + slot, e = indices[m][slot]
+/// of the last moe_route into the workspace.
+///
+/// @param w  (E N) x K: the experts' N x K matrices one below the other, otherwise as gemv's. E N < 2^31.
+/// @param x  M x K: row p / top_k of a pair; or (M top_k) x K: row p, as the results of an earlier moe_gemm have them.
+/// @param y  (M top_k) x N, overwritten, results in the order of the pairs. NaN where the index names no expert.
+/// @return   cudaSuccess, or why there is no launch, as check_moe_gemm names it (cudaErrorInvalidConfiguration: 2^31 or
+///           more tiles); y is not written then.
+/// An expert without tokens is not read. Accuracy and special values as gemv; same bits for any routing of the others.
+template <half_type X, result_type Y>
+[[nodiscard]] cudaError_t moe_gemm(const routing_shape& shape, const const_mx_view<>& w, const dense_view<const X>& x,
+                                   const dense_view<Y>& y, const void* workspace, std::int64_t workspace_bytes,
+                                   cudaStream_t stream) {
+  if (const status s = check_moe_gemm(shape, w, x, y, workspace, workspace_bytes); !s.ok()) return detail::error_of(s);
+  switch (detail::moe_tile_tokens(shape)) {
+    case 2:
+      return kernel::launch_moe_gemm<2>(shape, w, x, y, workspace, stream);
+    case 8:
+      return kernel::launch_moe_gemm<8>(shape, w, x, y, workspace, stream);
+    default:
+      return kernel::launch_moe_gemm<64>(shape, w, x, y, workspace, stream);
+  }
+}
+
+}  // namespace mxfp4::cuda

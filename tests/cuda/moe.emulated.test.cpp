@@ -1,0 +1,181 @@
+// tests/cuda/moe.emulated.test.cpp -- routed products under the emulator, and indices that name no expert.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Expectations come from reference_gemm over all experts, of which each pair picks its own rows.
+#include <catch2/catch_template_test_macros.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "cuda/product.support.hpp"
+#include "mxfp4/cuda/moe.cuh"
+
+namespace {
+
+using namespace mxfp4;
+using namespace mxfp4::test;
+using cuda::routing_shape;
+
+/// E experts of N x K, M tokens, a routing; what comes of it by definition.
+struct layer {
+  routing_shape shape;
+  std::int64_t n, k;
+  device_weights w;
+  tokens x;
+  std::vector<std::int32_t> indices;
+
+  layer(routing_shape s, std::int64_t rows, std::int64_t cols, std::uint64_t seed)
+      : shape(s), n(rows), k(cols), w(s.experts * rows, cols), x(s.tokens, cols) {
+    splitmix random(seed);
+    fill(w.host, s.experts * n, k, byte_range(120, 129), random);
+    x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
+    for (std::int64_t p = 0; p < s.pairs(); ++p)
+      indices.push_back(static_cast<std::int32_t>(random.between(0, s.experts - 1)));
+  }
+  bool is_bad(std::int64_t pair) const {
+    const std::int32_t e = indices[static_cast<std::size_t>(pair)];
+    return e < 0 || e >= shape.experts;
+  }
+  /// How many results are wrong; `rows_of_x`: M, or M k with the token repeated for each slot.
+  template <class X>
+  std::int64_t wrong(std::int64_t rows_of_x, cuda::moe_report expected_report = {}) {
+    tokens in(rows_of_x, k);
+    in.fill([&](std::int64_t r, std::int64_t c) { return x.at(rows_of_x == shape.tokens ? r : r / shape.top_k, c); });
+    const device_tokens<X> device_x(in, 8);
+    const device_array<std::int32_t> device_indices(indices, "indices");
+    device_array<std::uint8_t> workspace(static_cast<std::size_t>(cuda::moe_workspace_bytes(shape)), "workspace");
+    device_results<float> y(shape.pairs(), n, 3);
+    const auto bytes = static_cast<std::int64_t>(workspace.size());
+    const dense_view<const std::int32_t> view{device_indices.data(), shape.tokens, shape.top_k, shape.top_k};
+    REQUIRE(cuda::moe_route(shape, view, workspace.data(), bytes, nullptr) == cudaSuccess);
+    REQUIRE(cuda::moe_gemm(shape, w.view(), device_x.view(), y.view(), workspace.data(), bytes, nullptr) ==
+            cudaSuccess);
+    cuda::moe_report report{-5, -5};
+    REQUIRE(cuda::moe_status(workspace.data(), nullptr, report) == cudaSuccess);
+    CHECK(report.bad_pairs == expected_report.bad_pairs);
+    CHECK(report.first_bad == expected_report.first_bad);
+
+    const exact_product exact(w.host, shape.experts * n, x);
+    const std::vector<float> values = y.values();
+    std::int64_t count = 0;
+    for (std::int64_t p = 0; p < shape.pairs(); ++p)
+      for (std::int64_t i = 0; i < n; ++i) {
+        const float got = values[static_cast<std::size_t>(p * n + i)];
+        if (is_bad(p)) {
+          count += !std::isnan(got);
+          continue;
+        }
+        const std::int64_t row = indices[static_cast<std::size_t>(p)] * n + i;
+        count +=
+            got != static_cast<float>(exact.sum[static_cast<std::size_t>(p / shape.top_k * shape.experts * n + row)]);
+      }
+    return count;
+  }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("cuda::moe_gemm: few pairs, some, many", "[cuda][moe]", bf16, f16) {
+  std::uint64_t seed = 1;
+  // two pairs to a tile, eight, 64; K / 32 and N odd, so that experts begin anywhere in a word of scales
+  for (const auto& [shape, n] : {std::pair{routing_shape{1, 4, 7}, 21}, std::pair{routing_shape{1, 1, 1}, 1},
+                                 std::pair{routing_shape{7, 3, 5}, 35}, std::pair{routing_shape{45, 2, 5}, 131}}) {
+    CAPTURE(shape.tokens, shape.top_k, shape.experts);
+    device_settings.seed = ++seed;
+    layer l(shape, n, 96, seed);
+    CHECK(l.wrong<TestType>(shape.tokens) == 0);
+    CHECK(l.wrong<TestType>(shape.pairs()) == 0);
+  }
+}
+
+TEST_CASE("cuda::moe_gemm: all pairs to one expert, and more experts than threads", "[cuda][moe]") {
+  for (const auto& shape : {routing_shape{3, 2, 6}, routing_shape{9, 2, 4}, routing_shape{70, 1, 2}}) {
+    CAPTURE(shape.tokens);
+    layer l(shape, 20, 64, 5);
+    for (std::int32_t& e : l.indices) e = static_cast<std::int32_t>(shape.experts - 1);
+    CHECK(l.wrong<bf16>(shape.tokens) == 0);
+  }
+  layer many({40, 8, 300}, 3, 32, 6);  // ten rounds of the warp that adds up
+  CHECK(many.wrong<bf16>(40) == 0);
+}
+
+TEST_CASE("cuda::moe_gemm: an index that names no expert gives NaN, is reported, and harms no other", "[cuda][moe]") {
+  constexpr std::int32_t lowest = std::numeric_limits<std::int32_t>::min(), most = 0x7FFFFFFF;
+  for (const auto& shape : {routing_shape{1, 4, 5}, routing_shape{6, 3, 5}, routing_shape{30, 3, 5}}) {
+    for (const std::int32_t odd : {-1, 5, lowest, most}) {
+      CAPTURE(shape.tokens, odd);
+      layer l(shape, 19, 64, 7);
+      l.indices[1] = odd;
+      l.indices.back() = odd;
+      CHECK(l.wrong<bf16>(shape.tokens, {2, 1}) == 0);
+    }
+  }
+  layer all({4, 2, 5}, 19, 64, 8);
+  for (std::int32_t& e : all.indices) e = 5;
+  CHECK(all.wrong<f16>(4, {8, 0}) == 0);
+}
+
+TEST_CASE("cuda::moe_route: a workspace serves one routing after the other", "[cuda][moe]") {
+  const routing_shape shape{2, 2, 4};
+  const auto bytes = cuda::moe_workspace_bytes(shape);
+  device_array<std::uint8_t> workspace(static_cast<std::size_t>(bytes));
+  for (const bool bad : {true, false, true}) {
+    const device_array<std::int32_t> indices(std::vector<std::int32_t>{3, 3, bad ? 9 : 0, 1});
+    REQUIRE(cuda::moe_route(shape, {indices.data(), 2, 2, 2}, workspace.data(), bytes, nullptr) == cudaSuccess);
+    cuda::moe_report report;
+    REQUIRE(cuda::moe_status(workspace.data(), nullptr, report) == cudaSuccess);
+    CHECK(report.ok() == !bad);
+    CHECK(report.first_bad == (bad ? 2 : -1));
+  }
+}
+
+TEST_CASE("cuda::moe: what is refused, before anything is written", "[cuda][moe][bad_input]") {
+  const routing_shape shape{4, 2, 3};
+  const auto bytes = cuda::moe_workspace_bytes(shape);
+  device_array<std::uint8_t> workspace(static_cast<std::size_t>(bytes + 16));
+  const device_array<std::int32_t> indices(std::vector<std::int32_t>(8, 1));
+  const dense_view<const std::int32_t> good{indices.data(), 4, 2, 2};
+  const auto refuses = [&](const char* sentence, const routing_shape& s, const dense_view<const std::int32_t>& i,
+                           void* memory, std::int64_t size) {
+    CHECK(message(cuda::check_moe_route(s, i, memory, size)).view() == sentence);
+    CHECK(cuda::moe_route(s, i, memory, size, nullptr) != cudaSuccess);
+    CHECK(workspace.untouched());
+  };
+  void* const at = workspace.data();
+  refuses("shape.tokens is 0, expected 1", {0, 2, 3}, good, at, bytes);
+  refuses("shape.top_k is -1, expected 1", {4, -1, 3}, good, at, bytes);
+  refuses("shape.experts is 0, expected 1", {4, 2, 0}, good, at, bytes);
+  refuses("shape.experts is 2049, expected 0 to 2048", {4, 2, 2049}, good, at, bytes);
+  refuses("shape.tokens * top_k is 1073741824, expected 0 to 1073741823", {1 << 30, 2, 3}, good, at, bytes);
+  refuses("indices.data is null, expected memory for 8 elements", shape, {nullptr, 4, 2, 2}, at, bytes);
+  refuses("indices.rows is 3, expected 4", shape, {indices.data(), 3, 2, 2}, at, bytes);
+  refuses("indices.cols is 1, expected 2", shape, {indices.data(), 4, 1, 2}, at, bytes);
+  refuses("workspace is null, expected memory for 128 elements", shape, good, nullptr, bytes);
+  refuses("workspace holds 127, expected at least 128: pass a larger buffer", shape, good, at, bytes - 1);
+  refuses("workspace is 8 bytes past a multiple of 16: align it", shape, good, workspace.data() + 8, bytes);
+  CHECK(cuda::moe_workspace_bytes({0, 1, 1}) == 0);
+
+  layer l(shape, 8, 64, 9);
+  const device_tokens<bf16> x(l.x, 0);
+  device_results<float> y(8, 8);
+  const auto gemm_refuses = [&](const char* sentence, auto&& change) {
+    auto w = l.w.view();
+    auto in = x.view();
+    auto out = y.view();
+    change(w, in, out);
+    CHECK(message(cuda::check_moe_gemm(shape, w, in, out, at, bytes)).view() == sentence);
+    CHECK(cuda::moe_gemm(shape, w, in, out, at, bytes, nullptr) != cudaSuccess);
+    CHECK(y.untouched());
+  };
+  gemm_refuses("w.rows / experts is 7, expected 8", [](auto& w, auto&, auto&) { w.rows = 23; });
+  gemm_refuses("w.codes is 8 bytes past a multiple of 16: align it", [](auto& w, auto&, auto&) { w.codes += 8; });
+  gemm_refuses("x.rows is 3, expected 4", [](auto&, auto& in, auto&) { in.rows = 3; });
+  gemm_refuses("x.cols is 32, expected 64", [](auto&, auto& in, auto&) { in.cols = 32; });
+  gemm_refuses("y.rows is 4, expected 8", [](auto&, auto&, auto& out) { out.rows = 4; });
+  gemm_refuses("y overlaps an input: pass separate memory",
+               [](auto&, auto& in, auto& out) { out.data = reinterpret_cast<float*>(const_cast<bf16*>(in.data)); });
+  cuda::moe_report report;
+  CHECK(cuda::moe_status(nullptr, nullptr, report) == cudaErrorInvalidValue);
+}
