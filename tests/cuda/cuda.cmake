@@ -4,7 +4,7 @@ add_custom_target(mxfp4_cuda_programs)
 
 # Kernels on the host: each thread a fibre (ucontext), loads little-endian as on every GPU.
 if(UNIX AND CMAKE_CXX_BYTE_ORDER STREQUAL LITTLE_ENDIAN)
-  foreach(name emulator.faults emulator.tensor_core quantize.emulated dequantize.emulated gemv.emulated
+  foreach(name emulator.faults emulator.tensor_core quantize.emulated dequantize.emulated convert.emulated gemv.emulated
       gemm.emulated moe.emulated)
     mxfp4_test(cuda.${name} SOURCES cuda/${name}.test.cpp LABELS cuda)
     add_dependencies(mxfp4_cuda_programs test_cuda.${name})
@@ -14,3 +14,37 @@ endif()
 if(NOT TARGET mxfp4::cuda)
   return()
 endif()
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+
+# mxfp4_cuda_kernels(<name> [COMPILE_ONLY]): kernels/<name>.cu for each architecture; a test reads the machine code.
+set(MXFP4_CUDA_TEST_ARCHITECTURES 80 90a 100a 120a CACHE STRING "Architectures whose machine code is checked")
+mark_as_advanced(MXFP4_CUDA_TEST_ARCHITECTURES)
+set(sass ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sass)
+foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
+  set(cubins_${arch} "")
+endforeach()
+function(mxfp4_cuda_kernels name)
+  set(source ${CMAKE_CURRENT_SOURCE_DIR}/cuda/kernels/${name}.cu)
+  set(compiled "")
+  foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
+    set(cubin ${CMAKE_CURRENT_BINARY_DIR}/${name}.${arch}.cubin)
+    add_custom_command(OUTPUT ${cubin} ${cubin}.ptxas DEPENDS ${source} ${sass}/compile.py DEPFILE ${cubin}.d
+      COMMAND ${Python3_EXECUTABLE} ${sass}/compile.py ${CMAKE_CUDA_COMPILER} ${arch} ${source} ${cubin} ${cubin}.d
+        -I${PROJECT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR}
+      COMMENT "Compiling ${name}.cu for sm_${arch}" VERBATIM)
+    set(compiled ${compiled} ${cubin})
+    if(NOT "COMPILE_ONLY" IN_LIST ARGN)
+      set(cubins_${arch} ${cubins_${arch}} ${cubin} PARENT_SCOPE)
+    endif()
+  endforeach()
+  add_custom_target(mxfp4_cuda_kernels_${name} ALL DEPENDS ${compiled})
+  add_dependencies(mxfp4_cuda_programs mxfp4_cuda_kernels_${name})
+endfunction()
+mxfp4_cuda_kernels(conversion)
+mxfp4_cuda_kernels(floors COMPILE_ONLY)
+
+foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
+  add_test(NAME cuda.machine_code.${arch}
+    COMMAND ${Python3_EXECUTABLE} ${sass}/check.py ${CMAKE_CURRENT_SOURCE_DIR}/cuda/kernels/limits.txt ${arch} ${cubins_${arch}})
+  set_tests_properties(cuda.machine_code.${arch} PROPERTIES LABELS cuda)
+endforeach()

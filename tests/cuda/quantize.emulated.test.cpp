@@ -51,6 +51,7 @@ TEST_CASE("cuda::quantize: bf16 and f16, and recipes that compute in them", "[cu
   check_kernel<recipe::ocp, bf16, device::sm_80>(5, 32 * 40, 1);
   check_kernel<recipe::compressed_tensors, bf16, device::sm_80>(5, 32 * 40, 2);
   check_kernel<recipe::compressed_tensors, f16, device::sm_80>(5, 32 * 40, 3);
+  check_kernel<recipe::triton_up, f16, device::sm_80>(5, 32 * 40, 4);  // keeps the sign of NaN
   check_kernel<recipe::ggml, f16, device::sm_80>(1, 32, 4);
 }
 

@@ -71,6 +71,18 @@ template <class Byte>
   return {(items + threads - 1) / threads, rows < max_grid_yz ? rows : max_grid_yz};
 }
 
+/// Rows and blocks of the scales, those included that only fill up a layout's tiles.
+struct padded {
+  std::int64_t rows, blocks;
+};
+template <block_layout Layout>
+[[nodiscard]] constexpr padded padded_shape(const mx_view<Layout>& v) noexcept {
+  if constexpr (requires { Layout::padding; })
+    return {mxfp4::detail::bands(v.rows, Layout::rows_per_band) * Layout::rows_per_band,
+            Layout::scale_band_bytes(v.blocks()) / Layout::rows_per_band};
+  else return {v.rows, v.blocks()};
+}
+
 /// The runtime's word for a refusal.
 [[nodiscard]] constexpr cudaError_t error_of(const status& s) noexcept {
   if (s.ok()) return cudaSuccess;

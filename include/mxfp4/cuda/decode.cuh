@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "mxfp4/cuda/intrinsics.cuh"
 #include "mxfp4/dialect.hpp"
@@ -65,23 +66,28 @@ MXFP4_DEVICE std::uint32_t scale_bf16x2(std::uint32_t byte) {
 /// Eight weights as bf16, the bits of decode_weight<bf16, Dialect>.
 template <decode_dialect Dialect>
 MXFP4_DEVICE void decode_weights_bf16x8(std::uint32_t codes, std::uint32_t byte, std::uint32_t (&d)[4]) {
-  if (byte == 255) {  // what that means is the dialect's own; rare
+  if constexpr (std::is_same_v<Dialect, dialect::ggml>) {
+    // -0 is +0: the signs of zeros go. No carry: 7 + 7 fits a nibble.
+    codes &= ((codes & 0x77777777u) + 0x77777777u) | 0x77777777u;
+    const std::uint32_t again = byte == 255 ? 0x40004000u : 0x3F803F80u;  // byte 255 is 2^128, no bf16: 2^127 twice
+    decode_bf16x8(codes, d);
     MXFP4_UNROLL
-    for (std::uint32_t j = 0; j < 4; ++j) {
-      const auto scale = static_cast<e8m0>(byte);
-      const bf16 low = decode_weight<bf16, Dialect>(static_cast<e2m1>(codes >> (8 * j) & 15u), scale);
-      const bf16 high = decode_weight<bf16, Dialect>(static_cast<e2m1>(codes >> (8 * j + 4) & 15u), scale);
-      d[j] = static_cast<std::uint32_t>(low) | static_cast<std::uint32_t>(high) << 16;
+    for (std::uint32_t& pair : d)
+      pair = multiply_bf16x2(multiply_bf16x2(pair, scale_bf16x2(byte == 255 ? 254 : byte)), again);
+  } else {
+    if (byte == 255) {  // what that means is the dialect's own; rare
+      MXFP4_UNROLL
+      for (std::uint32_t j = 0; j < 4; ++j) {
+        const bf16 low = decode_weight<bf16, Dialect>(static_cast<e2m1>(codes >> (8 * j) & 15u), e8m0::nan);
+        const bf16 high = decode_weight<bf16, Dialect>(static_cast<e2m1>(codes >> (8 * j + 4) & 15u), e8m0::nan);
+        d[j] = static_cast<std::uint32_t>(low) | static_cast<std::uint32_t>(high) << 16;
+      }
+      return;
     }
-    return;
+    decode_bf16x8(codes, d);
+    MXFP4_UNROLL
+    for (std::uint32_t& pair : d) pair = multiply_bf16x2(pair, scale_bf16x2(byte));  // exact, or infinity
   }
-  if constexpr (Dialect::weight(e2m1{8}, e8m0::one) == 0) {  // -0 is +0: drop the signs of zeros
-    const std::uint32_t magnitude = codes & 0x77777777u;
-    codes &= (magnitude + 0x77777777u) | 0x77777777u;  // no carry: 7 + 7 fits a nibble
-  }
-  decode_bf16x8(codes, d);
-  MXFP4_UNROLL
-  for (std::uint32_t& pair : d) pair = multiply_bf16x2(pair, scale_bf16x2(byte));  // exact, or infinity
 }
 
 }  // namespace mxfp4::cuda::device

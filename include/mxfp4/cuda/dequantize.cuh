@@ -114,7 +114,7 @@ template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout
                                      cudaStream_t stream) {
   static_assert(!std::is_same_v<T, e4m3>, "an MXFP4 weight does not fit e4m3 in general");
   static_assert(std::is_same_v<typename Layout::order, low_first> && !Layout::interleaved,
-                "convert to compressed_tensors first: see layout.cuh");
+                "convert to compressed_tensors first: see convert.cuh");
   if (const status s = check_dequantize<Layout>(w, out); !s.ok()) return detail::error_of(s);
   using body = kernel::dequantize<T, Dialect, Layout>;
   return launch<body>(detail::rows_grid(w.rows, w.cols / body::values, body::threads * body::stretches), 0, stream,

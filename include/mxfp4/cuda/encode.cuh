@@ -278,9 +278,15 @@ MXFP4_DEVICE void load_block(const T* p, std::uint32_t (&bits)[block_size]) {
     for (int i = 0; i < 4; ++i) {
       if constexpr (std::is_same_v<T, float>) {
         bits[4 * j + i] = words[i];
+      } else if constexpr (std::is_same_v<T, bf16>) {
+        bits[8 * j + 2 * i] = words[i] << 16;
+        bits[8 * j + 2 * i + 1] = words[i] & 0xFFFF0000u;
       } else {
-        bits[8 * j + 2 * i] = mxfp4::detail::float_bits(decode(static_cast<T>(words[i] & 0xFFFFu)));
-        bits[8 * j + 2 * i + 1] = mxfp4::detail::float_bits(decode(static_cast<T>(words[i] >> 16)));
+        using mxfp4::detail::f32_abs_mask;
+        float low = 0, high = 0;
+        convert_f16x2_f32x2(words[i], low, high);  // the signs are NaN's own: see nonfinite_triton
+        bits[8 * j + 2 * i] = (mxfp4::detail::float_bits(low) & f32_abs_mask) | (words[i] << 16 & ~f32_abs_mask);
+        bits[8 * j + 2 * i + 1] = (mxfp4::detail::float_bits(high) & f32_abs_mask) | (words[i] & ~f32_abs_mask);
       }
     }
   }

@@ -220,6 +220,13 @@ MXFP4_DEVICE std::uint32_t convert_f32x2_f16x2(float low, float high) {
   return d;
 }
 
+/// The two f16 of a pair as floats, exactly; NaN may lose its sign.
+MXFP4_DEVICE void convert_f16x2_f32x2(std::uint32_t pair, float& low, float& high) {
+  asm("{\n\t.reg .b16 l, h;\n\tmov.b32 {l, h}, %2;\n\tcvt.f32.f16 %0, l;\n\tcvt.f32.f16 %1, h;\n\t}"
+      : "=f"(low), "=f"(high)
+      : "r"(pair));
+}
+
 /// a * b rounded to nearest even, subnormals kept whatever -ftz says.
 MXFP4_DEVICE float multiply_f32(float a, float b) {
   float d;

@@ -19,7 +19,8 @@ namespace kernel {
 template <class Recipe, class T, block_layout Layout, class Target = device::target>
 struct quantize {
   static constexpr int threads = 128;
-  static constexpr int blocks_per_processor = 5;  // up to 96 registers: 32 numbers, the scale, the codes
+  // Up to 96 registers, 128 with min_mse: 32 numbers and their codes, or twice those.
+  static constexpr int blocks_per_processor = std::is_base_of_v<mxfp4::detail::min_mse_recipe, Recipe> ? 4 : 5;
   struct arguments {
     dense_view<const T> w;
     mx_view<Layout> out;
@@ -78,13 +79,12 @@ template <block_recipe Recipe = recipe::ocp, class T, block_layout Layout>
   static_assert(element_type<value> && !std::is_same_v<value, e4m3>,
                 "float, bf16 or f16: widen FP8 with its scales first");
   static_assert(std::is_same_v<typename Layout::order, low_first> && !Layout::interleaved,
-                "quantise to compressed_tensors and convert: see layout.cuh");
+                "quantise to compressed_tensors and convert: see convert.cuh");
   if (const status s = check_quantize<value>(w, out); !s.ok()) return detail::error_of(s);
-  const std::int64_t padded_rows = mxfp4::detail::bands(out.rows, Layout::rows_per_band) * Layout::rows_per_band;
-  const std::int64_t padded_blocks = Layout::scale_band_bytes(out.blocks()) / Layout::rows_per_band;
+  const detail::padded padded = detail::padded_shape(out);
   using body = kernel::quantize<Recipe, value, Layout>;
-  return launch<body>(detail::rows_grid(padded_rows, padded_blocks, body::threads), 0, stream,
-                      {w, out, padded_rows, padded_blocks});
+  return launch<body>(detail::rows_grid(padded.rows, padded.blocks, body::threads), 0, stream,
+                      {w, out, padded.rows, padded.blocks});
 }
 
 }  // namespace mxfp4::cuda

@@ -88,6 +88,11 @@ namespace mxfp4::cuda::device {
   return emulator::to_small_float(static_cast<double>(low), 5, 10) |
          emulator::to_small_float(static_cast<double>(high), 5, 10) << 16;
 }
+inline void convert_f16x2_f32x2(std::uint32_t pair, float& low, float& high) {
+  const auto widen = [](double v) { return static_cast<float>(std::isnan(v) ? std::fabs(v) : v); };
+  low = widen(emulator::f16_value(pair));
+  high = widen(emulator::f16_value(pair >> 16));
+}
 [[nodiscard]] inline float multiply_f32(float a, float b) { return a * b; }
 [[nodiscard]] inline float fused_multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
 

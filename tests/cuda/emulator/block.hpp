@@ -161,7 +161,8 @@ inline void launch(extent grid, int threads, std::size_t shared_bytes, const std
   if (running != nullptr) throw fault("a kernel launches another");
   static std::uint32_t launches = 0;
   ++launches;
-  fibers fibers(device_settings.seed);
+  static fibers fibers;
+  fibers.seed(device_settings.seed);
   shared_memory shared(shared_bytes);
   std::vector<int> blocks(static_cast<std::size_t>(grid.x) * static_cast<std::size_t>(grid.y) *
                           static_cast<std::size_t>(grid.z));

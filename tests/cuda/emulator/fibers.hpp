@@ -3,6 +3,7 @@
 //
 // A fibre runs until it waits; which of the ready ones goes on is drawn at random. So between two rendezvous the
 // threads of a block run in every order, and a seed brings an order back. AddressSanitizer is told of each switch.
+// Fibres outlive a run and go round: to make one costs system calls, and under AddressSanitizer a mapping of memory.
 #pragma once
 
 #include <ucontext.h>
@@ -37,9 +38,11 @@ struct fault : std::runtime_error {
 
 class fibers {
  public:
-  explicit fibers(std::uint64_t seed) : random_(seed) {}
+  fibers() { outside_.started = true; }
   fibers(const fibers&) = delete;
   fibers& operator=(const fibers&) = delete;
+
+  void seed(std::uint64_t value) { random_.seed(value); }
 
   /// Runs body() in `count` fibres until all have returned. The first exception of one ends the run and is thrown here;
   /// what the others hold on their stacks is then dropped without destructors. A fibre that waits when none is ready
@@ -47,24 +50,21 @@ class fibers {
   void run(int count, const std::function<void()>& body) {
     body_ = &body;
     failure_ = nullptr;
+    count_ = count;
     while (all_.size() < static_cast<std::size_t>(count)) all_.push_back(std::make_unique<fiber>());
     ready_.clear();
     for (int i = 0; i < count; ++i) {
-      fiber& f = *all_[static_cast<std::size_t>(i)];
+      fiber& f = at(i);
       f.done = false;
       f.waits_for = nullptr;
-      getcontext(&f.context);
-      f.context.uc_stack.ss_sp = f.stack.get();
-      f.context.uc_stack.ss_size = stack_bytes;
-      f.context.uc_link = nullptr;
-      const auto self = reinterpret_cast<std::uintptr_t>(this);  // makecontext passes ints
-      makecontext(&f.context, reinterpret_cast<void (*)()>(&fibers::enter), 2, static_cast<unsigned>(self >> 32),
-                  static_cast<unsigned>(self));
       ready_.push_back(i);
     }
     running_ = count;
     switch_to(pick());
-    if (failure_ != nullptr) std::rethrow_exception(failure_);
+    if (failure_ == nullptr) return;
+    for (int i = 0; i < count; ++i)  // those in the middle of the body start afresh
+      if (!at(i).done) all_[static_cast<std::size_t>(i)] = std::make_unique<fiber>();
+    std::rethrow_exception(failure_);
   }
 
   /// Number of the fibre that runs, and of those that have not returned.
@@ -73,12 +73,12 @@ class fibers {
 
   /// The current fibre waits until another calls wake() for it.
   void wait(const char* what) {
-    all_[static_cast<std::size_t>(current_)]->waits_for = what;
+    at(current_).waits_for = what;
     if (ready_.empty()) throw fault("deadlock: " + waiting());
     switch_to(pick());
   }
   void wake(int i) {
-    all_[static_cast<std::size_t>(i)]->waits_for = nullptr;
+    at(i).waits_for = nullptr;
     ready_.push_back(i);
   }
   /// Lets another fibre run first, if the draw says so.
@@ -100,10 +100,14 @@ class fibers {
   struct fiber {
     ucontext_t context{};
     std::unique_ptr<std::byte[]> stack{new std::byte[stack_bytes]};
+    void* jump[5]{};
     void* fake_stack = nullptr;
+    bool started = false;
     bool done = false;
     const char* waits_for = nullptr;
   };
+
+  [[nodiscard]] fiber& at(int i) { return i == outside ? outside_ : *all_[static_cast<std::size_t>(i)]; }
 
   [[nodiscard]] int pick() {
     const std::size_t i = static_cast<std::size_t>(draw(ready_.size()));
@@ -113,10 +117,10 @@ class fibers {
     return chosen;
   }
 
-  [[nodiscard]] std::string waiting() const {
+  [[nodiscard]] std::string waiting() {
     std::string text;
-    for (std::size_t i = 0; i < all_.size() && text.size() < 400; ++i) {
-      const fiber& f = *all_[i];
+    for (int i = 0; i < count_ && text.size() < 400; ++i) {
+      const fiber& f = at(i);
       if (f.done) text += " " + std::to_string(i) + ":returned";
       else if (f.waits_for != nullptr) text += " " + std::to_string(i) + ":" + f.waits_for;
     }
@@ -126,65 +130,83 @@ class fibers {
   void switch_to(int next) {
     const int previous = current_;
     if (next == previous) return;
-    ucontext_t& from = previous == outside ? outside_ : all_[static_cast<std::size_t>(previous)]->context;
-    ucontext_t& to = next == outside ? outside_ : all_[static_cast<std::size_t>(next)]->context;
     current_ = next;
 #if defined(MXFP4_EMULATOR_ASAN)
-    const bool leaves = previous != outside && all_[static_cast<std::size_t>(previous)]->done;
-    void** save = previous == outside ? &outside_fake_stack_ : &all_[static_cast<std::size_t>(previous)]->fake_stack;
-    const void* bottom = next == outside ? outside_bottom_ : all_[static_cast<std::size_t>(next)]->stack.get();
-    __sanitizer_start_switch_fiber(leaves ? nullptr : save, bottom, next == outside ? outside_bytes_ : stack_bytes);
+    const void* bottom = next == outside ? outside_bottom_ : at(next).stack.get();
+    __sanitizer_start_switch_fiber(&at(previous).fake_stack, bottom, next == outside ? outside_bytes_ : stack_bytes);
 #endif
-    swapcontext(&from, &to);
+    exchange(at(previous), at(next));
 #if defined(MXFP4_EMULATOR_ASAN)
-    __sanitizer_finish_switch_fiber(*save, nullptr, nullptr);
+    __sanitizer_finish_switch_fiber(at(previous).fake_stack, nullptr, nullptr);
 #endif
   }
 
+  /// Goes on in `to`; returns when somebody comes back to `from`.
+  [[gnu::noinline]] void exchange(fiber& from, fiber& to) {
+#if defined(__x86_64__)  // swapcontext would save the signal mask by a system call, each time
+    if (__builtin_setjmp(from.jump) == 0) go_to(to);
+#else
+    if (to.started) swapcontext(&from.context, &to.context);
+    else start(to, &from.context);
+#endif
+  }
+#if defined(__x86_64__)
+  [[gnu::noinline]] void go_to(fiber& to) {
+    if (to.started) __builtin_longjmp(to.jump, 1);
+    start(to, &unused_);
+  }
+#endif
+  void start(fiber& to, ucontext_t* from) {
+    to.started = true;
+    getcontext(&to.context);
+    to.context.uc_stack.ss_sp = to.stack.get();
+    to.context.uc_stack.ss_size = stack_bytes;
+    to.context.uc_link = nullptr;
+    const auto self = reinterpret_cast<std::uintptr_t>(this);  // makecontext passes ints
+    makecontext(&to.context, reinterpret_cast<void (*)()>(&fibers::enter), 2, static_cast<unsigned>(self >> 32),
+                static_cast<unsigned>(self));
+    swapcontext(from, &to.context);
+  }
+
   static void enter(unsigned high, unsigned low) {
-    auto* self = reinterpret_cast<fibers*>(static_cast<std::uintptr_t>(high) << 32 | low);
+    reinterpret_cast<fibers*>(static_cast<std::uintptr_t>(high) << 32 | low)->go_round();
+  }
+
+  [[noreturn]] void go_round() {
 #if defined(MXFP4_EMULATOR_ASAN)
     const void* bottom = nullptr;
     std::size_t bytes = 0;
     __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
-    if (self->started_from_outside()) {
-      self->outside_bottom_ = bottom;
-      self->outside_bytes_ = bytes;
+    if (outside_bottom_ == nullptr) {  // the first fibre of all is entered from outside
+      outside_bottom_ = bottom;
+      outside_bytes_ = bytes;
     }
 #endif
-    self->first_ = false;
-    try {
-      (*self->body_)();
-    } catch (...) {
-      if (self->failure_ == nullptr) self->failure_ = std::current_exception();
+    for (;;) {
+      try {
+        (*body_)();
+      } catch (...) {
+        if (failure_ == nullptr) failure_ = std::current_exception();
+      }
+      at(current_).done = true;
+      --running_;
+      if (failure_ == nullptr && ready_.empty() && running_ > 0)
+        failure_ = std::make_exception_ptr(fault("deadlock: " + waiting()));
+      switch_to(failure_ != nullptr || running_ == 0 ? outside : pick());
     }
-    self->leave();
-  }
-
-  [[nodiscard]] bool started_from_outside() const noexcept { return first_; }
-
-  void leave() {
-    fiber& f = *all_[static_cast<std::size_t>(current_)];
-    f.done = true;
-    --running_;
-    if (failure_ == nullptr && ready_.empty() && running_ > 0)
-      failure_ = std::make_exception_ptr(fault("deadlock: " + waiting()));
-    const bool over = failure_ != nullptr || running_ == 0;
-    if (over) first_ = true;
-    switch_to(over ? outside : pick());
   }
 
   std::vector<std::unique_ptr<fiber>> all_;
   std::vector<int> ready_;
   const std::function<void()>* body_ = nullptr;
   std::exception_ptr failure_;
-  ucontext_t outside_{};
-  void* outside_fake_stack_ = nullptr;
+  fiber outside_;
+  ucontext_t unused_{};
   const void* outside_bottom_ = nullptr;
   std::size_t outside_bytes_ = 0;
+  int count_ = 0;
   int current_ = outside;
   int running_ = 0;
-  bool first_ = true;  ///< the next fibre to start is entered from run()
   std::mt19937_64 random_;
 };
 
