@@ -4,7 +4,6 @@
 // Reads: gemm_tile.cuh, gemv.cuh.  Read by: engines.
 #pragma once
 
-#include <concepts>
 #include <cstdint>
 
 #include "mxfp4/cuda/gemm_tile.cuh"
@@ -18,7 +17,7 @@ namespace kernel {
 template <class X, class Y, int Groups>
 struct gemm {
   static constexpr int threads = gemm_threads;
-  static constexpr int blocks_per_processor = std::same_as<X, f16> ? 2 : 3;  // what fits without spills
+  static constexpr int blocks_per_processor = 3;
   struct arguments {
     const_mx_view<> w;
     dense_view<const X> x;

@@ -82,20 +82,22 @@ struct gemm_stream {
   /// Starts the copies of k = 64 step .. 64 step + 63. Rows, tokens, blocks and scales that do not exist arrive as zeros.
   MXFP4_DEVICE void load(int step, std::uint8_t* to) const {
     const int thread = thread_index(), first_block = step * stage::blocks, blocks = static_cast<int>(w.w.blocks());
+    const int half = thread % 2;
+    const std::uint8_t* codes =
+        w.w.codes + (std::int64_t{first_row} + thread / 2) * w.w.code_stride + (first_block + half) * 16;
     MXFP4_UNROLL
     for (int i = 0; i < 2; ++i) {
-      const int line = thread / 2 + gemm_threads / 2 * i, chunk = thread % 2;
-      const bool exists = line < w.end - first_row && first_block + chunk < blocks;
-      copy_async<16>(to + line * stage::code_row + ((chunk ^ (line >> 2 & 1)) << 4),
-                     w.w.codes + (std::int64_t{first_row} + line) * w.w.code_stride + (first_block + chunk) * 16,
-                     exists);
+      const int line = thread / 2 + gemm_threads / 2 * i;
+      const bool exists = line < w.end - first_row && first_block + half < blocks;
+      copy_async<16>(to + line * stage::code_row + ((half ^ (line >> 2 & 1)) << 4), codes, exists);
+      codes += gemm_threads / 2 * w.w.code_stride;
     }
     const std::int64_t row = std::int64_t{first_row} + thread;
     const std::int64_t word = scales.word_of(row, first_block);
     const bool crosses = scales.byte_of(row, first_block) == 3;
     scales.copy(to + stage::scales_at + thread * stage::scale_row, word, row < w.end);
     scales.copy(to + stage::scales_at + thread * stage::scale_row + 4, word + 4, row < w.end && crosses);
-    MXFP4_UNROLL
+    MXFP4_ROLLED
     for (int i = 0; i < copies; ++i) {
       const int token = thread / 8 + gemm_threads / 8 * i, chunk = thread % 8;
       const bool exists = token < tokens && first_block + chunk / 4 < blocks;
@@ -135,8 +137,8 @@ struct gemm_stream {
       scale_of[i] = from + stage::scales_at + line * stage::scale_row +
                     scales.byte_of(std::int64_t{first_row} + line, step * stage::blocks);
     }
-    MXFP4_UNROLL
-    for (int block = 0; block < stage::blocks; ++block) {
+    MXFP4_ROLLED  // both at once spill
+        for (int block = 0; block < stage::blocks; ++block) {
       std::uint32_t words[4];  // of rows 0-7, 8-15, 16-23, 24-31
       ldmatrix_x4(words, codes + ((block ^ (lane >> 2 & 1)) << 4));
       block_weights<X> weights[2];

@@ -29,7 +29,7 @@ struct moe_gemm {
   static constexpr int tiles = TilePairs <= 2 ? 1 : 2, stages = TilePairs <= 2 ? 4 : 2;
   static constexpr int rows = is_gemv ? device::gemv_stage<tiles>::rows : gemm_rows;
   static constexpr int threads = is_gemv ? gemv_threads : gemm_threads;
-  static constexpr int blocks_per_processor = is_gemv ? 6 : std::same_as<X, f16> ? 2 : 3;
+  static constexpr int blocks_per_processor = is_gemv ? 6 : 3;
   static constexpr int shared_bytes =
       is_gemv ? device::gemv_shared_bytes<tiles, stages>(TilePairs) : device::gemm_shared_bytes<TilePairs / 8>();
   struct arguments {
