@@ -24,25 +24,36 @@ namespace mxfp4::cuda::device {
 /// Scales of 2 and more are rare in weights, and their products need a second factor, or infinities.
 MXFP4_DEVICE bool is_wide(std::uint32_t bytes) { return (bytes & 0x80808080u) != 0; }
 
+/// How eight codes lie in a word: as a checkpoint has them, or with the even ones in the low half (mma16.cuh), where
+/// codes 2j and 2j + 1 are nibbles j and 4 + j.
+enum class nibbles { in_order, even_first };
+
+/// The word shifted left, or right where `by` is negative; `by` is a constant once the loop is unrolled.
+MXFP4_DEVICE std::uint32_t shifted(std::uint32_t word, int by) { return by >= 0 ? word << by : word >> -by; }
+
 // ---- bf16: value * scale, exact -------------------------------------------------------------------------------------
 
-/// Eight codes under a scale byte: d[j] holds the weights of codes 2j (low half) and 2j + 1. 21 instructions.
-template <bool Wide>
-MXFP4_DEVICE void fragment_words(bf16, std::uint32_t codes, std::uint32_t byte, std::uint32_t (&d)[4]) {
-  if constexpr (Wide) {
-    decode_bf16x8(codes, d);
-    const std::uint32_t scale = scale_bf16x2(byte);
-    MXFP4_UNROLL
-    for (int j = 0; j < 4; ++j) d[j] = multiply_bf16x2(d[j], scale);
+/// Codes 2j (low half) and 2j + 1 as bf16 of value * 2^-126.
+template <nibbles Order>
+MXFP4_DEVICE std::uint32_t spread_bf16(std::uint32_t codes, int j) {
+  constexpr std::uint32_t signs = 0x80008000u, magnitudes = 0x01C001C0u;
+  if constexpr (Order == nibbles::even_first) {
+    return (shifted(codes, 12 - 4 * j) & signs) | (shifted(codes, 6 - 4 * j) & magnitudes);
   } else {
-    constexpr std::uint32_t signs = 0x80008000u, magnitudes = 0x01C001C0u;
-    const std::uint32_t even = codes << 4;
-    const std::uint32_t factor = byte * 0x00800080u + 0x3F003F00u;  // 2^(byte - 1), twice: 2^126 and the scale in one
-    MXFP4_UNROLL
-    for (std::uint32_t j = 0; j < 4; ++j) {
-      const std::uint32_t pair = permute_bytes(codes, even, j << 12 | (4 + j) << 4);
-      d[j] = multiply_bf16x2((pair & signs) | (pair >> 6 & magnitudes), factor);
-    }
+    const auto i = static_cast<std::uint32_t>(j);  // of the byte; its upper nibble, and the lower one moved up
+    const std::uint32_t pair = permute_bytes(codes, codes << 4, i << 12 | (4 + i) << 4);
+    return (pair & signs) | (pair >> 6 & magnitudes);
+  }
+}
+
+/// Eight codes under a scale byte: d[j] holds the weights of codes 2j and 2j + 1. 21 instructions, 19 for even_first.
+template <bool Wide, nibbles Order>
+MXFP4_DEVICE void fragment_words(bf16, std::uint32_t codes, std::uint32_t byte, std::uint32_t (&d)[4]) {
+  MXFP4_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    const std::uint32_t pair = spread_bf16<Order>(codes, j);
+    if constexpr (Wide) d[j] = multiply_bf16x2(multiply_bf16x2(pair, 0x7E807E80u), scale_bf16x2(byte));  // 2^126
+    else d[j] = multiply_bf16x2(pair, byte * 0x00800080u + 0x3F003F00u);  // 2^(byte - 1): 2^126 and the scale in one
   }
 }
 
@@ -57,15 +68,18 @@ MXFP4_DEVICE std::uint32_t overflow_f16(std::uint32_t pair, std::uint32_t byte) 
   return low | high << 16;
 }
 
-/// Eight codes in the same order. Wide: infinite where `byte` makes them so. 14 instructions.
-template <bool Wide>
+/// Eight codes in the same order. Wide: infinite where `byte` makes them so. 14 or 15 instructions.
+template <bool Wide, nibbles Order>
 MXFP4_DEVICE void fragment_words(f16, std::uint32_t codes, [[maybe_unused]] std::uint32_t byte, std::uint32_t (&d)[4]) {
   constexpr std::uint32_t signs = 0x80808080u, magnitudes = 0x0E0E0E0Eu, upper_bytes = 0xFF00FF00u;
   const std::uint32_t even = (codes << 4 & signs) | (codes << 1 & magnitudes);
   const std::uint32_t odd = (codes & signs) | (codes >> 3 & magnitudes);
   MXFP4_UNROLL
-  for (std::uint32_t j = 0; j < 4; ++j) {
-    d[j] = permute_bytes(even, odd, (4 + j) << 12 | j << 4) & upper_bytes;
+  for (int j = 0; j < 4; ++j) {
+    const auto i = static_cast<std::uint32_t>(j);
+    if constexpr (Order == nibbles::even_first)
+      d[j] = ((shifted(codes, 12 - 4 * j) & signs) | (shifted(codes, 9 - 4 * j) & magnitudes)) & upper_bytes;
+    else d[j] = permute_bytes(even, odd, (4 + i) << 12 | i << 4) & upper_bytes;
     if constexpr (Wide) d[j] = overflow_f16(d[j], byte);
   }
 }
@@ -96,13 +110,13 @@ struct block_weights<f16> {
 
 /// @param low, high            the lane's words of rows g and g + 8
 /// @param low_byte, high_byte  their scales
-template <class X, bool Wide>
+template <class X, bool Wide, nibbles Order = nibbles::in_order>
 MXFP4_DEVICE block_weights<X> make_weights(std::uint32_t low, std::uint32_t high, std::uint32_t low_byte,
                                            std::uint32_t high_byte) {
   block_weights<X> w;
   std::uint32_t upper[4], lower[4];
-  fragment_words<Wide>(X{}, low, low_byte, upper);
-  fragment_words<Wide>(X{}, high, high_byte, lower);
+  fragment_words<Wide, Order>(X{}, low, low_byte, upper);
+  fragment_words<Wide, Order>(X{}, high, high_byte, lower);
   MXFP4_UNROLL
   for (int i = 0; i < 2; ++i) {
     w.a[i][0] = upper[2 * i];

@@ -30,6 +30,17 @@ inline constexpr std::int64_t word_bytes = 4;   ///< the same for scales
   return check_alignment(w.scales, word_bytes, "scales", "w");
 }
 
+/// What is asked of x, of y and of the three together, w being one that may be read.
+template <class X, class Y>
+[[nodiscard]] status check_operands(const mxfp4::detail::operand& w, const dense_view<const X>& x,
+                                    const dense_view<Y>& y, std::int64_t max_tokens) noexcept {
+  if (const status s = check_aligned(x, copy_bytes, "x"); !s.ok()) return s;
+  if (const status s = check_aligned(y, static_cast<std::int64_t>(sizeof(Y)), "y"); !s.ok()) return s;
+  if (x.rows > max_tokens) return {errc::out_of_range, "rows", x.rows, max_tokens, "x"};
+  using mxfp4::detail::operand_of;
+  return mxfp4::detail::check_product(w, operand_of(x, "x"), operand_of(y, "y"));
+}
+
 }  // namespace detail
 
 /// Can Y = X W^T run on the device? `max_tokens` is what the product at hand takes.
@@ -40,11 +51,7 @@ template <half_type X, result_type Y>
 [[nodiscard]] status check_product(const const_mx_view<>& w, const dense_view<const X>& x, const dense_view<Y>& y,
                                    std::int64_t max_tokens = detail::max_lines) noexcept {
   if (const status s = detail::check_weights(w); !s.ok()) return s;
-  if (const status s = detail::check_aligned(x, detail::copy_bytes, "x"); !s.ok()) return s;
-  if (const status s = detail::check_aligned(y, static_cast<std::int64_t>(sizeof(Y)), "y"); !s.ok()) return s;
-  if (x.rows > max_tokens) return {errc::out_of_range, "rows", x.rows, max_tokens, "x"};
-  using mxfp4::detail::operand_of;
-  return mxfp4::detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y"));
+  return detail::check_operands(mxfp4::detail::operand_of(w, "w"), x, y, max_tokens);
 }
 
 }  // namespace mxfp4::cuda
