@@ -41,6 +41,7 @@ function(mxfp4_cuda_kernels name)
   add_dependencies(mxfp4_cuda_programs mxfp4_cuda_kernels_${name})
 endfunction()
 mxfp4_cuda_kernels(conversion)
+mxfp4_cuda_kernels(products)
 mxfp4_cuda_kernels(floors COMPILE_ONLY)
 
 foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
