@@ -11,6 +11,17 @@ if(UNIX AND CMAKE_CXX_BYTE_ORDER STREQUAL LITTLE_ENDIAN)
   endforeach()
 endif()
 
+# Bugs planted into a copy of the kernels: the emulated tests must notice each.
+if(MXFP4_NIGHTLY)
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  get_target_property(catch2_include Catch2::Catch2 INTERFACE_INCLUDE_DIRECTORIES)
+  list(TRANSFORM catch2_include PREPEND --flag=-isystem)
+  add_test(NAME cuda.mutations COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/mutations.py
+    --compiler ${CMAKE_CXX_COMPILER} ${catch2_include} --flag=-DMXFP4_TEST_VECTORS="${CMAKE_CURRENT_SOURCE_DIR}/vectors"
+    --library=$<TARGET_FILE:Catch2::Catch2WithMain> --library=$<TARGET_FILE:Catch2::Catch2>)
+  set_tests_properties(cuda.mutations PROPERTIES LABELS nightly TIMEOUT 3600 RUN_SERIAL ON)
+endif()
+
 if(NOT TARGET mxfp4::cuda)
   return()
 endif()
@@ -49,3 +60,19 @@ foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
     COMMAND ${Python3_EXECUTABLE} ${sass}/check.py ${CMAKE_CURRENT_SOURCE_DIR}/cuda/kernels/limits.txt ${arch} ${cubins_${arch}})
   set_tests_properties(cuda.machine_code.${arch} PROPERTIES LABELS cuda)
 endforeach()
+
+# With a GPU they run; without one they are built and report 77, which ctest shows as skipped.
+find_package(CUDAToolkit QUIET)
+foreach(program gpu_test gpu_bench)
+  add_executable(${program} cuda/${program}.cu)
+  target_link_libraries(${program} PRIVATE mxfp4::cuda)
+  target_include_directories(${program} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+  target_compile_options(${program} PRIVATE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-Werror=all-warnings>)
+  add_test(NAME cuda.${program} COMMAND ${program})
+  set_tests_properties(cuda.${program} PROPERTIES LABELS cuda SKIP_RETURN_CODE 77 RUN_SERIAL ON TIMEOUT 1800)
+  add_dependencies(mxfp4_cuda_programs ${program})
+endforeach()
+if(TARGET CUDA::cublas)   # dense bf16, for comparison
+  target_link_libraries(gpu_bench PRIVATE CUDA::cublas)
+  target_compile_definitions(gpu_bench PRIVATE MXFP4_WITH_CUBLAS)
+endif()

@@ -4,10 +4,14 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
+#include <string>
 #include <vector>
 
+#include "cuda/fragments.support.cuh"
 #include "mxfp4/cuda/launch.cuh"
 #include "support/random.hpp"
+#include "support/vectors.hpp"
 
 namespace {
 
@@ -151,4 +155,25 @@ TEST_CASE("emulator: small floats, their values and the nearest of them", "[cuda
   CHECK(device::permute_bytes(0x80, 0, 0x8888) == 0xFFFFFFFF);
   CHECK(device::multiply_bf16x2(0x00403FC0, 0x7E804000) == 0x3F004040);  // 2^-127 * 2^126, 1.5 * 2
   CHECK(device::convert_f32x4_e4m3({1.0f, -500.0f, 0x1p-10f, 0x1.8p-9f}) == 0x0200FE38);
+}
+
+TEST_CASE("emulator: every intrinsic as hardware has it, where that was captured", "[cuda][emulator]") {
+  int captured = 0;
+  const auto compare = [&captured]<class Target>(Target, const std::string& arch) {
+    using kernel = test::capture_fragments<Target>;
+    const emulator::device_array<std::uint32_t> in(test::fragment_input(), "in");
+    emulator::device_array<std::uint32_t> out(32 * test::fragment_outputs, "out");
+    REQUIRE(launch<kernel>({}, kernel::shared_bytes, nullptr, {in.data(), out.data()}) == cudaSuccess);
+    const std::string name = "cuda/fragments.sm_" + arch + ".u32";
+    if (!std::filesystem::exists(std::string(MXFP4_TEST_VECTORS) + "/" + name)) return;
+    ++captured;
+    CAPTURE(name);
+    CHECK(out.host() == mxfp4::test::load<std::uint32_t>(name));
+  };
+  compare(device::sm_80{}, "80");
+  compare(device::sm_89{}, "89");
+  compare(device::sm_90a{}, "90a");
+  compare(device::sm_100a{}, "100a");
+  compare(device::sm_120a{}, "120a");
+  if (captured == 0) SKIP("no vectors: gpu_test --capture tests/vectors/cuda writes them on a GPU");
 }

@@ -1,0 +1,251 @@
+// tests/cuda/gpu_bench.cu -- on a GPU: how fast, next to a copy and to the vendor's dense bf16. Ends with 77 where there is none.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Bytes are what a kernel must move: 17 for 32 weights, and the numbers on the other side; for a copy, read and written.
+// Products go through several matrices in turn, more than 200 MB of them, so that none is found in a cache. Before it is
+// timed, a result is compared with sums in double: a wrong kernel has no time, and the program ends with 1.
+#if defined(MXFP4_WITH_CUBLAS)
+#include <cublas_v2.h>
+#endif
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cuda/gpu.support.cuh"
+#include "mxfp4/block.hpp"
+#include "mxfp4/cuda/dequantize.cuh"
+#include "mxfp4/cuda/gemm.cuh"
+#include "mxfp4/cuda/moe.cuh"
+#include "mxfp4/cuda/quantize.cuh"
+#include "support/random.hpp"
+
+namespace {
+
+using namespace mxfp4;
+using cuda::test::buffer;
+using cuda::test::require;
+
+int failures = 0;
+double copy_gbps = 0;
+
+/// Median seconds of one call, over rounds of several calls; call(i) gets the number of the call.
+double seconds(const std::function<void(int)>& call, int calls) {
+  cudaEvent_t begin, end;
+  require(cudaEventCreate(&begin), "cudaEventCreate");
+  require(cudaEventCreate(&end), "cudaEventCreate");
+  std::vector<double> rounds;
+  for (int round = 0; round < 12; ++round) {
+    require(cudaEventRecord(begin), "cudaEventRecord");
+    for (int i = 0; i < calls; ++i) call(round * calls + i);
+    require(cudaEventRecord(end), "cudaEventRecord");
+    require(cudaEventSynchronize(end), "a kernel");
+    float milliseconds = 0;
+    require(cudaEventElapsedTime(&milliseconds, begin, end), "cudaEventElapsedTime");
+    if (round >= 2) rounds.push_back(1e-3 * static_cast<double>(milliseconds) / calls);  // the first two warm up
+  }
+  std::sort(rounds.begin(), rounds.end());
+  return rounds[rounds.size() / 2];
+}
+
+void report_bytes(const std::string& what, double bytes, double s) {
+  const double gbps = 1e-9 * bytes / s;
+  std::printf("| %-44s | %10.1f us | %8.0f GB/s   | %5.1f %% of the copy |\n", what.c_str(), 1e6 * s, gbps,
+              100 * gbps / (copy_gbps > 0 ? copy_gbps : gbps));
+}
+void report_flops(const std::string& what, double flops, double s) {
+  std::printf("| %-44s | %10.1f us | %8.1f TFLOP/s | |\n", what.c_str(), 1e6 * s, 1e-12 * flops / s);
+}
+void report_wrong(const std::string& what) {
+  std::printf("| %-44s | WRONG | | |\n", what.c_str());
+  ++failures;
+}
+
+/// Weights with random codes and scales near one.
+struct weights {
+  std::int64_t rows, cols;
+  std::vector<std::uint8_t> host_codes, host_scales;
+  buffer<std::uint8_t> codes, scales;
+
+  weights(std::int64_t n, std::int64_t k, std::uint64_t seed)
+      : rows(n),
+        cols(k),
+        host_codes(random(n * k / 2, seed, 0, 255)),
+        host_scales(random(n * k / 32, seed + 1, 118, 126)),
+        codes(host_codes),
+        scales(host_scales) {}
+  [[nodiscard]] const_mx_view<> view() const { return {codes.data(), scales.data(), rows, cols, cols / 2, cols / 32}; }
+  [[nodiscard]] double bytes() const { return static_cast<double>(codes.bytes() + scales.bytes()); }
+  [[nodiscard]] double at(std::int64_t n, std::int64_t k) const {
+    const auto i = static_cast<std::size_t>(n * cols + k);
+    return static_cast<double>(decode_weight(static_cast<e2m1>(host_codes[i / 2] >> (i % 2 * 4) & 15u),
+                                             static_cast<e8m0>(host_scales[i / 32])));
+  }
+  static std::vector<std::uint8_t> random(std::int64_t n, std::uint64_t seed, int low, int high) {
+    mxfp4::test::splitmix random(seed);
+    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(n));
+    for (auto& b : bytes) b = static_cast<std::uint8_t>(random.in(low, high));
+    return bytes;
+  }
+};
+
+std::vector<bf16> activations(std::int64_t n) {
+  mxfp4::test::splitmix random(5);
+  std::vector<bf16> x(static_cast<std::size_t>(n));
+  for (auto& v : x) v = encode_bf16(static_cast<float>(random.in(-100, 100)) / 64.0f);
+  return x;
+}
+
+/// Some results against their definition; row_of(m) is the row of w that result column 0 of m belongs to.
+bool is_right(const weights& w, const std::vector<bf16>& x, const std::vector<float>& y, std::int64_t tokens,
+              std::int64_t columns, const std::function<std::int64_t(std::int64_t)>& row_of) {
+  mxfp4::test::splitmix random(6);
+  for (int sample = 0; sample < 64; ++sample) {
+    const std::int64_t m = random.between(0, tokens - 1), n = random.between(0, columns - 1);
+    double sum = 0, magnitude = 0;
+    for (std::int64_t k = 0; k < w.cols; ++k) {
+      const double p =
+          w.at(row_of(m) + n, k) * static_cast<double>(decode(x[static_cast<std::size_t>(m * w.cols + k)]));
+      sum += p;
+      magnitude += std::fabs(p);
+    }
+    const double got = static_cast<double>(y[static_cast<std::size_t>(m * columns + n)]);
+    if (!(std::fabs(got - sum) <= 1e-3 * magnitude)) return false;
+  }
+  return true;
+}
+
+void bench_copy() {
+  const buffer<std::uint8_t> from(std::size_t{1} << 30), to(std::size_t{1} << 30);
+  const double s = seconds(
+      [&](int) { require(cudaMemcpyAsync(to.data(), from.data(), to.bytes(), cudaMemcpyDeviceToDevice), "copy"); }, 5);
+  report_bytes("copy, 1 GiB", 2.0 * static_cast<double>(to.bytes()), s);
+  copy_gbps = 2e-9 * static_cast<double>(to.bytes()) / s;
+}
+
+void bench_conversion() {
+  const std::int64_t rows = 65536, cols = 8192;
+  const buffer<bf16> dense(static_cast<std::size_t>(rows * cols));
+  const buffer<std::uint8_t> codes(static_cast<std::size_t>(rows * cols / 2)),
+      scales(static_cast<std::size_t>(rows * cols / 32));
+  require(cudaMemset(codes.data(), 0x35, codes.bytes()), "cudaMemset");
+  require(cudaMemset(scales.data(), 127, scales.bytes()), "cudaMemset");
+  const mx_view<> mx{codes.data(), scales.data(), rows, cols, cols / 2, cols / 32};
+  const dense_view<bf16> numbers{dense.data(), rows, cols, cols};
+  const double bytes = static_cast<double>(dense.bytes() + codes.bytes() + scales.bytes());
+  report_bytes("dequantize to bf16, 65536 x 8192", bytes,
+               seconds([&](int) { require(cuda::dequantize(mx, numbers, nullptr), "dequantize"); }, 3));
+  report_bytes("quantize ocp from bf16, 65536 x 8192", bytes,
+               seconds([&](int) { require(cuda::quantize(numbers, mx, nullptr), "quantize"); }, 3));
+  report_bytes(
+      "quantize compressed_tensors from bf16", bytes,
+      seconds([&](int) { require(cuda::quantize<recipe::compressed_tensors>(numbers, mx, nullptr), "quantize"); }, 3));
+}
+
+/// The vendor's dense bf16, the same shape; nothing where this was built without it.
+void bench_dense([[maybe_unused]] std::int64_t m, [[maybe_unused]] std::int64_t n, [[maybe_unused]] std::int64_t k) {
+#if defined(MXFP4_WITH_CUBLAS)
+  const buffer<bf16> w(static_cast<std::size_t>(n * k)), x(static_cast<std::size_t>(m * k));
+  const buffer<float> y(static_cast<std::size_t>(m * n));
+  require(cudaMemset(w.data(), 0, w.bytes()), "cudaMemset");
+  require(cudaMemset(x.data(), 0, x.bytes()), "cudaMemset");
+  cublasHandle_t blas = nullptr;
+  if (cublasCreate(&blas) != CUBLAS_STATUS_SUCCESS) return;
+  const float one = 1.0f, zero = 0.0f;
+  bool ok = true;
+  const double s = seconds(
+      [&](int) {
+        ok &= cublasGemmEx(blas, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(n), static_cast<int>(m),
+                           static_cast<int>(k), &one, w.data(), CUDA_R_16BF, static_cast<int>(k), x.data(), CUDA_R_16BF,
+                           static_cast<int>(k), &zero, y.data(), CUDA_R_32F, static_cast<int>(n), CUBLAS_COMPUTE_32F,
+                           CUBLAS_GEMM_DEFAULT) == CUBLAS_STATUS_SUCCESS;
+      },
+      5);
+  cublasDestroy(blas);
+  const std::string what = "  dense bf16 by cuBLAS";
+  if (!ok) return report_wrong(what);
+  if (m == 1) report_bytes(what, static_cast<double>(w.bytes()), s);
+  else report_flops(what, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k), s);
+#endif
+}
+
+void bench_product(std::int64_t m, std::int64_t n, std::int64_t k) {
+  const std::string what = (m == 1 ? "gemv " : "gemm ") + std::to_string(n) + " x " + std::to_string(k) +
+                           (m == 1 ? "" : ", M = " + std::to_string(m));
+  const weights w(n, k, 1);
+  std::vector<const_mx_view<>> copies{w.view()};
+  std::vector<std::unique_ptr<weights>> more;
+  for (double bytes = w.bytes(); bytes < 250e6; bytes += w.bytes()) {
+    more.push_back(std::make_unique<weights>(n, k, 100 + more.size()));
+    copies.push_back(more.back()->view());
+  }
+  const std::vector<bf16> host_x = activations(m * k);
+  const buffer<bf16> x(host_x);
+  const buffer<float> y(static_cast<std::size_t>(m * n));
+  const dense_view<const bf16> from{x.data(), m, k, k};
+  const dense_view<float> to{y.data(), m, n, n};
+  require(cuda::gemm(w.view(), from, to, nullptr), what.c_str());
+  if (!is_right(w, host_x, y.host(), m, n, [](std::int64_t) { return 0; })) return report_wrong(what);
+  const double s = seconds(
+      [&](int i) {
+        require(cuda::gemm(copies[static_cast<std::size_t>(i) % copies.size()], from, to, nullptr), what.c_str());
+      },
+      m == 1 ? 50 : 5);
+  if (m == 1) report_bytes(what, w.bytes(), s);
+  else report_flops(what, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k), s);
+  bench_dense(m, n, k);
+}
+
+/// Decode of one layer: each token has 8 of 256 experts, none twice.
+void bench_moe(std::int64_t tokens) {
+  const std::int64_t experts = 256, top_k = 8, n = 3072, k = 3072;
+  const std::string what = "moe, 256 experts top-8, 3072 x 3072, M = " + std::to_string(tokens);
+  const weights w(experts * n, k, 3);
+  std::vector<std::int32_t> indices;
+  for (std::int64_t m = 0; m < tokens; ++m)
+    for (std::int64_t slot = 0; slot < top_k; ++slot)
+      indices.push_back(static_cast<std::int32_t>((m * 37 + slot * 29) % experts));
+  std::vector<bool> used(static_cast<std::size_t>(experts));
+  for (const std::int32_t e : indices) used[static_cast<std::size_t>(e)] = true;
+  const auto in_use = static_cast<double>(std::count(used.begin(), used.end(), true));
+
+  const cuda::routing_shape shape{tokens, top_k, experts};
+  const buffer<std::int32_t> device_indices(indices);
+  const std::int64_t bytes = cuda::moe_workspace_bytes(shape);
+  const buffer<std::uint8_t> workspace(static_cast<std::size_t>(bytes));
+  const std::vector<bf16> host_x = activations(tokens * top_k * k);
+  const buffer<bf16> x(host_x);
+  const buffer<float> y(static_cast<std::size_t>(tokens * top_k * n));
+  const auto run = [&](int) {
+    require(cuda::moe_route(shape, {device_indices.data(), tokens, top_k, top_k}, workspace.data(), bytes, nullptr),
+            "route");
+    require(cuda::moe_gemm(shape, w.view(), dense_view<const bf16>{x.data(), tokens * top_k, k, k},
+                           dense_view<float>{y.data(), tokens * top_k, n, n}, workspace.data(), bytes, nullptr),
+            what.c_str());
+  };
+  run(0);
+  const bool right = is_right(w, host_x, y.host(), tokens * top_k, n, [&](std::int64_t pair) {
+    return std::int64_t{indices[static_cast<std::size_t>(pair)]} * n;
+  });
+  if (!right) return report_wrong(what);
+  report_bytes(what, w.bytes() * in_use / static_cast<double>(experts), seconds(run, 20));
+}
+
+}  // namespace
+
+int main() {
+  cudaDeviceProp device{};
+  if (!cuda::test::find_device(device)) return cuda::test::skipped;
+  bench_copy();
+  bench_conversion();
+  bench_product(1, 8192, 8192);
+  bench_product(1, 28672, 8192);
+  bench_product(4096, 8192, 8192);
+  bench_moe(1);
+  bench_moe(8);
+  return failures == 0 ? 0 : 1;
+}
