@@ -36,15 +36,12 @@ if(NOT MXFP4_CUDA STREQUAL OFF AND CUDA IN_LIST languages)
     # one format into another
     include/mxfp4/cuda/decode.cuh include/mxfp4/cuda/encode.cuh include/mxfp4/cuda/quantize.cuh
     include/mxfp4/cuda/quantize_mxfp8.cuh include/mxfp4/cuda/dequantize.cuh
-<<<<<<< HEAD
+    include/mxfp4/cuda/convert.cuh include/mxfp4/cuda/mma16.cuh
     # products
     include/mxfp4/cuda/product.cuh include/mxfp4/cuda/tile.cuh include/mxfp4/cuda/fragment.cuh
     include/mxfp4/cuda/gemv_tile.cuh include/mxfp4/cuda/gemv.cuh include/mxfp4/cuda/gemv_mma16.cuh
     include/mxfp4/cuda/gemm_tile.cuh include/mxfp4/cuda/gemm.cuh
     include/mxfp4/cuda/moe_plan.cuh include/mxfp4/cuda/moe.cuh
-=======
-    include/mxfp4/cuda/convert.cuh include/mxfp4/cuda/mma16.cuh
->>>>>>> 55d0ab8 (cuda: convert and mma16 order; machine code read back from the cubins)
   )
   set_target_properties(mxfp4_cuda PROPERTIES EXPORT_NAME cuda)
 endif()
