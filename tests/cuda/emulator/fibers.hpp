@@ -202,8 +202,8 @@ class fibers {
   std::exception_ptr failure_;
   fiber outside_;
   ucontext_t unused_{};
-  const void* outside_bottom_ = nullptr;
-  std::size_t outside_bytes_ = 0;
+  [[maybe_unused]] const void* outside_bottom_ = nullptr;  // for AddressSanitizer
+  [[maybe_unused]] std::size_t outside_bytes_ = 0;
   int count_ = 0;
   int current_ = outside;
   int running_ = 0;
