@@ -132,6 +132,25 @@ TEST_CASE("cuda::dequantize: tails, rows apart, swizzled scales, a grid that goe
   check(bf16{}, layout::swizzled_128x4{}, 131, 32 * 5, 0);
 }
 
+TEST_CASE("cuda::dequantize: offsets of more than 32 bits", "[cuda][dequantize]") {
+  const std::int64_t rows = 3, cols = 64, code_stride = std::int64_t{3} << 30, stride = (std::int64_t{1} << 31) + 8;
+  const cuda::test::far_rows<std::uint8_t> codes(rows, cols / 2, code_stride, true);
+  const cuda::test::far_rows<bf16> out(rows, cols, stride, false);
+  const device_array<std::uint8_t> scales(std::vector<std::uint8_t>(6, 127), "scales");
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t j = 0; j < cols / 2; ++j)
+      codes.data()[r * code_stride + j] = static_cast<std::uint8_t>(j * 7 + r);
+  const const_mx_view<> w{codes.data(), scales.data(), rows, cols, code_stride, 2};
+  REQUIRE(cuda::dequantize(w, dense_view<bf16>{out.data(), rows, cols, stride}, nullptr) == cudaSuccess);
+  std::size_t wrong = 0;
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < cols; ++c) {
+      const auto code = static_cast<unsigned>(c / 2 * 7 + r) >> (c % 2 * 4) & 15u;
+      wrong += out.data()[r * stride + c] != decode_weight<bf16>(static_cast<e2m1>(code), e8m0::one);
+    }
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("cuda::decode: values of eight codes, in each form", "[cuda][dequantize]") {
   using namespace cuda::emulator;
   std::size_t wrong = 0;

@@ -2,7 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstdint>
+#include <stdexcept>
 #include <vector>
 
 #include "mxfp4/cuda/check.cuh"
@@ -49,6 +52,34 @@ struct host_mx {
              cols,
              Layout::code_row_bytes(cols / block_size),
              Layout::scale_band_bytes(cols / block_size)} {}
+};
+
+/// Rows so far apart that their offsets need more than 32 bits. Only the rows themselves are device memory.
+template <class T>
+class far_rows {
+ public:
+  far_rows(std::int64_t rows, std::int64_t cols, std::int64_t stride, bool written) : rows_(rows), stride_(stride) {
+    bytes_ = static_cast<std::size_t>((rows - 1) * stride + cols) * sizeof(T);
+    void* const at = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) throw std::runtime_error("mmap of sparse memory failed");
+    data_ = static_cast<T*>(at);
+    for (std::int64_t r = 0; r < rows; ++r)
+      emulator::device_memory.add(row(r), static_cast<std::size_t>(cols) * sizeof(T), written, "far row");
+  }
+  far_rows(const far_rows&) = delete;
+  far_rows& operator=(const far_rows&) = delete;
+  ~far_rows() {
+    for (std::int64_t r = 0; r < rows_; ++r) emulator::device_memory.remove(row(r));
+    munmap(data_, bytes_);
+  }
+  [[nodiscard]] T* data() const { return data_; }
+
+ private:
+  [[nodiscard]] std::byte* row(std::int64_t r) const { return reinterpret_cast<std::byte*>(data_ + r * stride_); }
+
+  std::int64_t rows_, stride_;
+  std::size_t bytes_;
+  T* data_;
 };
 
 /// Blocks of many kinds in turn: one binade, all binades, ties of some scale, zeros of both signs, subnormals, the largest

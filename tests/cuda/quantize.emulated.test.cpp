@@ -118,6 +118,25 @@ TEST_CASE("cuda::quantize: rows apart, in any order of threads", "[cuda][quantiz
   }
 }
 
+TEST_CASE("cuda::quantize: offsets of more than 32 bits", "[cuda][quantize]") {
+  const std::int64_t rows = 3, cols = 64, stride = (std::int64_t{1} << 31) + 8, code_stride = std::int64_t{3} << 30;
+  const cuda::test::far_rows<bf16> w(rows, cols, stride, true);
+  const cuda::test::far_rows<std::uint8_t> codes(rows, cols / 2, code_stride, false);
+  device_array<std::uint8_t> scales(6, "scales");
+  const std::vector<bf16> x = numbers<bf16>(6, 30);
+  for (std::int64_t i = 0; i < rows * cols; ++i)
+    w.data()[i / cols * stride + i % cols] = x[static_cast<std::size_t>(i)];
+  REQUIRE(cuda::quantize(dense_view<const bf16>{w.data(), rows, cols, stride},
+                         mx_view<>{codes.data(), scales.data(), rows, cols, code_stride, 2}, nullptr) == cudaSuccess);
+  host_mx<> expected(rows, cols);
+  REQUIRE(quantize(dense_view<const bf16>{x.data(), rows, cols, cols}, expected.view).ok());
+  std::size_t wrong = 0;
+  for (std::int64_t i = 0; i < rows * cols / 2; ++i)
+    wrong += codes.data()[i / (cols / 2) * code_stride + i % (cols / 2)] != expected.codes[static_cast<std::size_t>(i)];
+  CHECK(wrong == 0);
+  CHECK(scales.host() == expected.scales);
+}
+
 TEST_CASE("cuda::quantize: what it refuses, before a launch", "[cuda][quantize][bad_input]") {
   const device_array<float> w(std::vector<float>(4 * 64), "w");
   device_mx<> out(4, 64);
