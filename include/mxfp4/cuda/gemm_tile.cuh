@@ -38,10 +38,10 @@ struct gemm_stage {
   static constexpr int bytes = tokens_at + 8 * Groups * token_row;
 };
 
-/// The ring, and the row of x of each token: registers are for the sums.
+/// The ring, and the rows of x and of y of each token: registers are for the sums.
 template <int Groups>
 [[nodiscard]] MXFP4_HD constexpr int gemm_shared_bytes() {
-  return gemm_stages * gemm_stage<Groups>::bytes + 8 * Groups * 4;
+  return gemm_stages * gemm_stage<Groups>::bytes + 2 * 8 * Groups * 4;
 }
 
 template <class X, int Groups, class Tokens>
@@ -51,23 +51,25 @@ struct gemm_stream {
 
   weight_rows w;
   dense_view<const X> x;
-  scale_words scales;
+  scale_row scales;  ///< of the row whose scales this thread copies
   int first_row;
   int tokens;
-  std::int32_t* rows;  ///< of x, in shared memory
+  std::int32_t* rows;  ///< of x, then of y, in shared memory
   float sum[2][static_cast<std::size_t>(Groups)][4];
 
   MXFP4_DEVICE gemm_stream(const weight_rows& weights, int row, const dense_view<const X>& activations,
                            const Tokens& which, std::int32_t* table)
       : w(weights),
         x(activations),
-        scales(scale_words::of(weights.w)),
+        scales(scale_row::of(weights.w, std::int64_t{row} + thread_index(), thread_index() < weights.end - row)),
         first_row(row),
         tokens(which.count),
         rows(table) {
     static_assert(8 * Groups <= gemm_threads);
-    if (thread_index() < 8 * Groups)
+    if (thread_index() < 8 * Groups) {
       store_shared(rows + thread_index(), thread_index() < tokens ? which.x_row(thread_index()) : 0);
+      store_shared(rows + 8 * Groups + thread_index(), thread_index() < tokens ? which.y_row(thread_index()) : 0);
+    }
     block_barrier();
     MXFP4_UNROLL
     for (int tile = 0; tile < 2; ++tile) {
@@ -92,11 +94,9 @@ struct gemm_stream {
       copy_async<16>(to + line * stage::code_row + ((half ^ (line >> 2 & 1)) << 4), codes, exists);
       codes += gemm_threads / 2 * w.w.code_stride;
     }
-    const std::int64_t row = std::int64_t{first_row} + thread;
-    const std::int64_t word = scales.word_of(row, first_block);
-    const bool crosses = scales.byte_of(row, first_block) == 3;
-    scales.copy(to + stage::scales_at + thread * stage::scale_row, word, row < w.end);
-    scales.copy(to + stage::scales_at + thread * stage::scale_row + 4, word + 4, row < w.end && crosses);
+    const int word = (scale_row::first_byte(w.w, std::int64_t{first_row} + thread) + first_block) & ~3;
+    scales.copy(to + stage::scales_at + thread * stage::scale_row, word);
+    scales.copy(to + stage::scales_at + thread * stage::scale_row + 4, word + 4);
     MXFP4_ROLLED
     for (int i = 0; i < copies; ++i) {
       const int token = thread / 8 + gemm_threads / 8 * i, chunk = thread % 8;
@@ -135,7 +135,7 @@ struct gemm_stream {
     for (int i = 0; i < 4; ++i) {
       const int line = first_line + 8 * i + group;
       scale_of[i] = from + stage::scales_at + line * stage::scale_row +
-                    scales.byte_of(std::int64_t{first_row} + line, step * stage::blocks);
+                    ((scale_row::first_byte(w.w, std::int64_t{first_row} + line) + step * stage::blocks) & 3);
     }
     MXFP4_ROLLED  // both at once spill
         for (int block = 0; block < stage::blocks; ++block) {
@@ -201,8 +201,8 @@ MXFP4_DEVICE void gemm_tile(const weight_rows& w, int first_row, const dense_vie
     }
   }
   block_barrier();
-  for (int token = warp; token < which.count; token += gemm_threads / warp_size) {
-    Y* const to = y.row(which.y_row(token)) + (first_row - w.begin);
+  for (int token = warp; token < stream.tokens; token += gemm_threads / warp_size) {
+    Y* const to = y.row(load_shared(stream.rows + 8 * Groups + token)) + (first_row - w.begin);
     for (int line = lane; line < gemm_rows && line < w.end - first_row; line += warp_size)
       store(to + line, encode<Y>(finish<X>(load_shared(sums + token * pitch + line))));
   }

@@ -61,13 +61,11 @@ struct gemv_stream {
 
   const_mx_view<> w;
   dense_view<const X> x;
-  scale_words scales;
+  scale_row my_scales;  ///< of the row whose scales this lane copies
   int first_row;
   int end_row;
   int tokens;
-  int my_row;            ///< lane i: the row of x of token i
-  std::int64_t my_word;  ///< the first word of scales of the row whose scales this lane copies
-  int my_words;          ///< how many of the three it has to
+  int my_row;  ///< lane i: the row of x of token i
   std::uint8_t* ring;
   int stage_bytes;
   float sum[tiles][4];
@@ -76,17 +74,14 @@ struct gemv_stream {
                            const Tokens& which, std::uint8_t* memory)
       : w(weights.w),
         x(activations),
-        scales(scale_words::of(weights.w)),
+        my_scales(scale_row::of(weights.w, std::int64_t{row} + lane_index() % stage::rows,
+                                lane_index() % stage::rows < weights.end - row)),
         first_row(row),
         end_row(weights.end),
         tokens(which.count),
         my_row(which.x_row(lane_index() < which.count ? lane_index() : 0)),
         ring(memory),
         stage_bytes(stage::bytes(which.count)) {
-    const int line = lane_index() % stage::rows;
-    const std::int64_t from = std::int64_t{first_row} + line;
-    my_word = scales.word_of(from, 0);
-    my_words = line >= end_row - first_row ? 0 : scales.byte_of(from, 0) == 0 ? 2 : 3;
     MXFP4_UNROLL
     for (int tile = 0; tile < Tiles; ++tile) {
       MXFP4_UNROLL
@@ -112,8 +107,8 @@ struct gemv_stream {
     for (int i = 0; i < 3; i += words_at_once) {
       const int word = i + lane / stage::rows;
       if (word < 3)
-        scales.copy(to + stage::scales_at + lane % stage::rows * stage::scale_row + 4 * word,
-                    my_word + first_block + 4 * word, word < my_words);
+        my_scales.copy(to + stage::scales_at + lane % stage::rows * stage::scale_row + 4 * word,
+                       first_block + 4 * word);
     }
     const int block = first_block + lane / 4;
     for (int i = 0; i < tokens; ++i) {
@@ -146,7 +141,7 @@ struct gemv_stream {
     for (int i = 0; i < 2 * Tiles; ++i) {
       const int line = 8 * i + group;
       at.scales[i] =
-          from + stage::scales_at + line * stage::scale_row + scales.byte_of(std::int64_t{first_row} + line, 0);
+          from + stage::scales_at + line * stage::scale_row + scale_row::first_byte(w, std::int64_t{first_row} + line);
     }
     if constexpr (Wide) {
       MXFP4_ROLLED

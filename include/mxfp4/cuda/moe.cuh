@@ -29,7 +29,8 @@ struct moe_gemm {
   static constexpr int tiles = TilePairs <= 2 ? 1 : 2, stages = TilePairs <= 2 ? 4 : 2;
   static constexpr int rows = is_gemv ? device::gemv_stage<tiles>::rows : gemm_rows;
   static constexpr int threads = is_gemv ? gemv_threads : gemm_threads;
-  static constexpr int blocks_per_processor = is_gemv ? 6 : 3;
+  static constexpr bool is_f16 = std::same_as<X, f16>;  // whose sums of blocks take registers: one block fewer, no spills
+  static constexpr int blocks_per_processor = is_gemv ? (is_f16 && tiles == 2 ? 5 : 6) : is_f16 ? 2 : 3;
   static constexpr int shared_bytes =
       is_gemv ? device::gemv_shared_bytes<tiles, stages>(TilePairs) : device::gemm_shared_bytes<TilePairs / 8>();
   struct arguments {
@@ -49,7 +50,7 @@ struct moe_gemm {
     const int number = block_x() / a.row_tiles;
     if (static_cast<std::uint32_t>(number) >= load_constant(a.header + 2)) return;
     const word4 tile = load_constant(a.tiles + number);  // expert, first pair, pairs
-    const routed_tokens which{a.order + tile.y, static_cast<int>(tile.z), a.pairs_per_row};
+    const routed_tokens which{a.order, static_cast<int>(tile.y), static_cast<int>(tile.z), a.pairs_per_row};
     const int expert = static_cast<int>(tile.x), per_expert = static_cast<int>(a.y.cols);
     const int first = block_x() % a.row_tiles * rows;
     if (expert == a.experts) return fill_with_nan(a.y, which, first);

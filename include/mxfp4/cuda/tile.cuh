@@ -29,38 +29,35 @@ struct dense_tokens {
 
 /// Some of the pairs (token, slot) of one expert. Pair p is row p of Y, and row p / pairs_per_row of X.
 struct routed_tokens {
-  const std::int32_t* pairs;
+  const std::int32_t* order;  ///< pairs by expert
+  int first;
   int count;
   int pairs_per_row;
 
-  [[nodiscard]] MXFP4_DEVICE int x_row(int i) const { return load_constant(pairs + i) / pairs_per_row; }
-  [[nodiscard]] MXFP4_DEVICE int y_row(int i) const { return load_constant(pairs + i); }
+  [[nodiscard]] MXFP4_DEVICE int x_row(int i) const { return load_constant(order + first + i) / pairs_per_row; }
+  [[nodiscard]] MXFP4_DEVICE int y_row(int i) const { return load_constant(order + first + i); }
 };
 
-/// The scales of a matrix as 4-byte words, since no asynchronous copy moves less. A row of K / 32 bytes may begin inside a
+/// The scales of a row as 4-byte words, since no asynchronous copy moves less. A row of K / 32 bytes may begin inside a
 /// word: the word then begins in the row before. `scales` is 4-byte aligned; no byte outside the matrix is read.
-struct scale_words {
-  const std::uint8_t* scales;
-  std::int64_t stride;
-  std::int64_t end;  ///< offset past the last scale of the matrix
+struct scale_row {
+  const std::uint8_t* words;  ///< the one that holds the row's first scale
+  int left;                   ///< bytes from there to the last scale of the matrix, as far as an int counts
 
-  [[nodiscard]] MXFP4_DEVICE static scale_words of(const const_mx_view<>& w) {
-    return {w.scales, w.scale_stride, w.rows == 0 ? 0 : (w.rows - 1) * w.scale_stride + w.blocks()};
+  /// `exists`: otherwise only zeros are to arrive.
+  [[nodiscard]] MXFP4_DEVICE static scale_row of(const const_mx_view<>& w, std::int64_t row, bool exists) {
+    const std::int64_t offset = (row * w.scale_stride) & ~std::int64_t{3};
+    const std::int64_t end = (w.rows - 1) * w.scale_stride + w.blocks() - offset;
+    return {w.scales + offset, !exists ? 0 : end < 0x7FFFFFFF ? static_cast<int>(end) : 0x7FFFFFFF};
   }
-  /// Where the word lies that holds the scale of (row, block).
-  [[nodiscard]] MXFP4_DEVICE std::int64_t word_of(std::int64_t row, int block) const {
-    return (row * stride + block) & ~std::int64_t{3};
+  /// Which byte of its first word is the scale of a row: the lowest two bits, which no higher ones reach.
+  [[nodiscard]] MXFP4_DEVICE static int first_byte(const const_mx_view<>& w, std::int64_t row) {
+    return static_cast<int>((static_cast<std::uint32_t>(row) * static_cast<std::uint32_t>(w.scale_stride)) & 3u);
   }
-  /// Which byte of that word it is: the lowest two bits, which no higher ones reach.
-  [[nodiscard]] MXFP4_DEVICE int byte_of(std::int64_t row, int block) const {
-    const auto low = static_cast<std::uint32_t>(row) * static_cast<std::uint32_t>(stride);
-    return static_cast<int>((low + static_cast<std::uint32_t>(block)) & 3u);
-  }
-  /// Starts to copy the word at `offset`, a multiple of 4; zeros for what is past the end, or for all of it.
-  MXFP4_DEVICE void copy(std::uint8_t* shared, std::int64_t offset, bool exists = true) const {
-    const std::int64_t left = end - offset;
-    const int bytes = left >= 4 ? 4 : left > 0 ? static_cast<int>(left) : 0;
-    copy_async_part<4>(shared, scales + offset, exists ? bytes : 0);
+  /// Starts to copy the word `offset` bytes on, a multiple of 4; zeros for what is past the end.
+  MXFP4_DEVICE void copy(std::uint8_t* shared, int offset) const {
+    const int bytes = left - offset;
+    copy_async_part<4>(shared, words + offset, bytes >= 4 ? 4 : bytes > 0 ? bytes : 0);
   }
 };
 
