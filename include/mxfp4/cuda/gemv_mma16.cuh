@@ -15,6 +15,55 @@
 
 namespace mxfp4::cuda {
 
+namespace device {
+
+/// The lane's words and scales of a step of a tile; codes 0 where there is no such step (-1) or tile.
+MXFP4_DEVICE void load_mma16(const const_mma16_view& w, std::int64_t tile, int step, int steps, word4& codes,
+                             std::uint32_t& scales) {
+  codes = {0, 0, 0, 0};
+  scales = mma16::padding_scales;
+  if (step < 0 || tile >= mma16::tiles(w.rows)) return;
+  const std::int64_t place = tile * steps + step;
+  const int lane = lane_index();
+  codes = load_streaming(reinterpret_cast<const word4*>(w.codes + place * mma16::code_bytes) + lane);
+  scales = load_streaming(reinterpret_cast<const std::uint32_t*>(w.scales + place * mma16::scale_bytes) + lane / 4);
+}
+
+/// Adds up what the warps of a block have and stores it. X: what finish() has to know.
+template <class X, class Y, std::size_t Tiles>
+MXFP4_DEVICE void store_sums(const float (&sum)[Tiles][4], const dense_view<Y>& y, int first_row, int rows,
+                             int tokens) {
+  constexpr int lines = 16 * static_cast<int>(Tiles), of_warp = lines * gemv_tokens;
+  const int lane = lane_index();
+  auto* const all = reinterpret_cast<float*>(shared_memory());  // [warp][token][row]
+  MXFP4_UNROLL
+  for (int tile = 0; tile < static_cast<int>(Tiles); ++tile) {
+    MXFP4_UNROLL
+    for (int i = 0; i < 4; ++i)
+      store_shared(
+          all + warp_index() * of_warp + (2 * (lane % 4) + (i & 1)) * lines + 16 * tile + lane / 4 + 8 * (i >> 1),
+          sum[tile][i]);
+  }
+  block_barrier();
+  for (int i = thread_index(); i < lines * tokens; i += gemv_threads) {
+    const int token = i / lines, line = i % lines;
+    if (line >= rows - first_row) continue;
+    float total = 0.0f;
+    MXFP4_UNROLL
+    for (int part = 0; part < gemv_warps; ++part) total += load_shared(all + part * of_warp + i);
+    store(y.row(token) + first_row + line, encode<Y>(finish<X>(total)));
+  }
+}
+
+}  // namespace device
+
+namespace detail {
+[[nodiscard]] inline mxfp4::detail::operand operand_of(const const_mma16_view& w) noexcept {
+  const mx_bytes bytes = *mma16_bytes_needed(w.rows, w.cols);
+  return {{}, w.rows, w.cols, {{w.codes, bytes.codes}, {w.scales, bytes.scales}}};
+}
+}  // namespace detail
+
 namespace kernel {
 
 template <class X, class Y, int Tiles>
@@ -23,8 +72,7 @@ struct gemv_mma16 {
   static constexpr int blocks_per_processor = 6;  // 80 registers
   static constexpr auto tiles = static_cast<std::size_t>(Tiles);
   static constexpr int ahead = Tiles == 1 ? 4 : 2;  ///< steps whose weights are loaded before the first is used
-  static constexpr int sums = Tiles * 128;          ///< of a warp
-  static constexpr int shared_bytes = gemv_warps * sums * 4;
+  static constexpr int shared_bytes = gemv_warps * 16 * Tiles * gemv_tokens * 4;
   struct arguments {
     const_mma16_view w;
     dense_view<const X> x;
@@ -33,7 +81,7 @@ struct gemv_mma16 {
 
   static MXFP4_DEVICE void run(const arguments& a) {
     using namespace device;
-    const int steps = static_cast<int>(mma16::steps(a.w.cols)), warp = warp_index(), lane = lane_index();
+    const int steps = static_cast<int>(mma16::steps(a.w.cols)), warp = warp_index();
     const int begin = static_cast<int>(std::int64_t{steps} * warp / gemv_warps);
     const int end = static_cast<int>(std::int64_t{steps} * (warp + 1) / gemv_warps);
     float sum[tiles][4];
@@ -50,48 +98,18 @@ struct gemv_mma16 {
       for (int i = 0; i < ahead; ++i) {
         MXFP4_UNROLL
         for (int tile = 0; tile < Tiles; ++tile) {
-          load_step(a.w, block_x() * std::int64_t{Tiles} + tile, step + i < end ? step + i : -1, steps, codes[i][tile],
-                    scales[i][tile]);
+          load_mma16(a.w, block_x() * std::int64_t{Tiles} + tile, step + i < end ? step + i : -1, steps, codes[i][tile],
+                     scales[i][tile]);
           all_scales |= scales[i][tile];
         }
       }
       if (ballot(is_wide(all_scales)) != 0) add<true>(a, step, end, codes, scales, sum);
       else add<false>(a, step, end, codes, scales, sum);
     }
-    auto* const all = reinterpret_cast<float*>(shared_memory());  // [warp][token][row]
-    MXFP4_UNROLL
-    for (int tile = 0; tile < Tiles; ++tile) {
-      MXFP4_UNROLL
-      for (int i = 0; i < 4; ++i)
-        store_shared(all + warp * sums + (2 * (lane % 4) + (i & 1)) * 16 * Tiles + 16 * tile + lane / 4 + 8 * (i >> 1),
-                     sum[tile][i]);
-    }
-    block_barrier();
-    const int first_row = block_x() * 16 * Tiles, tokens = static_cast<int>(a.x.rows);
-    for (int i = thread_index(); i < 16 * Tiles * tokens; i += threads) {
-      const int token = i / (16 * Tiles), line = i % (16 * Tiles);
-      if (line >= static_cast<int>(a.w.rows) - first_row) continue;
-      float total = 0.0f;
-      MXFP4_UNROLL
-      for (int part = 0; part < gemv_warps; ++part) total += load_shared(all + part * sums + i);
-      store(a.y.row(token) + first_row + line, encode<Y>(finish<X>(total)));
-    }
+    store_sums<X, Y>(sum, a.y, block_x() * 16 * Tiles, static_cast<int>(a.w.rows), static_cast<int>(a.x.rows));
   }
 
  private:
-  /// The lane's words and scales of a step of a tile; codes 0 where there is no such step or tile.
-  static MXFP4_DEVICE void load_step(const const_mma16_view& w, std::int64_t tile, int step, int steps,
-                                     device::word4& codes, std::uint32_t& scales) {
-    codes = {0, 0, 0, 0};
-    scales = mma16::padding_scales;
-    if (step < 0 || tile >= mma16::tiles(w.rows)) return;
-    const std::int64_t place = tile * steps + step;
-    const int lane = device::lane_index();
-    codes = device::load_streaming(reinterpret_cast<const device::word4*>(w.codes + place * mma16::code_bytes) + lane);
-    scales = device::load_streaming(reinterpret_cast<const std::uint32_t*>(w.scales + place * mma16::scale_bytes) +
-                                    lane / 4);
-  }
-
   template <bool Wide>
   static MXFP4_DEVICE void add(const arguments& a, int step, int end,
                                const device::word4 (&codes)[static_cast<std::size_t>(ahead)][tiles],
@@ -137,9 +155,7 @@ template <half_type X, result_type Y>
 [[nodiscard]] status check_product(const const_mma16_view& w, const dense_view<const X>& x, const dense_view<Y>& y,
                                    std::int64_t max_tokens = detail::max_lines) noexcept {
   if (const status s = check(w, "w"); !s.ok()) return s;
-  const mx_bytes bytes = *mma16_bytes_needed(w.rows, w.cols);
-  return detail::check_operands({{}, w.rows, w.cols, {{w.codes, bytes.codes}, {w.scales, bytes.scales}}}, x, y,
-                                max_tokens);
+  return detail::check_operands(detail::operand_of(w), x, y, max_tokens);
 }
 
 /// gemv with weights in the order of mma16.cuh: pack_mma16 makes it once, each product then takes fewer instructions.
