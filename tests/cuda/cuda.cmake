@@ -76,3 +76,8 @@ if(TARGET CUDA::cublas)   # dense bf16, for comparison
   target_link_libraries(gpu_bench PRIVATE CUDA::cublas)
   target_compile_definitions(gpu_bench PRIVATE MXFP4_WITH_CUBLAS)
 endif()
+if(TARGET cuda_gemv)   # the example checks itself
+  add_test(NAME cuda.example COMMAND cuda_gemv)
+  set_tests_properties(cuda.example PROPERTIES LABELS cuda SKIP_RETURN_CODE 77)
+  add_dependencies(mxfp4_cuda_programs cuda_gemv)
+endif()

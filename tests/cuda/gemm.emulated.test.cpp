@@ -19,8 +19,8 @@ using namespace mxfp4::test;
 struct shape {
   std::int64_t m, n, k, gap;
 };
-/// Every edge: one row, a row past a tile, one block, an odd number of them, fewer steps than stages and more, tokens of
-/// two tiles.
+/// Every edge: one row, a row past a tile, one block, an odd number of them, fewer steps than stages and more, tokens
+/// of two tiles.
 constexpr shape shapes[] = {{9, 1, 32, 0}, {64, 128, 64, 0}, {65, 130, 96, 1}, {20, 37, 544, 3}, {130, 40, 192, 2}};
 
 template <class X, class Y = float>

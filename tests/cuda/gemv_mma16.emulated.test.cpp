@@ -1,4 +1,4 @@
-// tests/cuda/gemv_mma16.emulated.test.cpp -- products with weights in the order of the tensor cores, under the emulator.
+// tests/cuda/gemv_mma16.emulated.test.cpp -- products with weights in the tensor cores' order, under the emulator.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Expectations come from reference_gemm in double and from integers. The emulator checks every access and barrier.

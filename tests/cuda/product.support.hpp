@@ -17,8 +17,8 @@ namespace mxfp4::test {
 using cuda::emulator::device_array;
 using cuda::emulator::device_settings;
 
-/// N x K weights on the host and, from the first view on, the same bytes on the device: not one byte more, so that what a
-/// kernel reads past the end is found. Gaps between rows: `code_gap` bytes, a multiple of 16, and `scale_gap`.
+/// N x K weights on the host and, from the first view on, the same bytes on the device: not one byte more, so that
+/// what a kernel reads past the end is found. Gaps between rows: `code_gap` bytes, a multiple of 16, and `scale_gap`.
 class device_weights {
  public:
   using layout = layout::compressed_tensors;

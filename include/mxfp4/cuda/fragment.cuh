@@ -4,8 +4,8 @@
 //   block of row r     word 0    word 1    word 2    word 3        16 bytes = one row of an 8 x 8 ldmatrix matrix
 //   k (low_first)      0 .. 7    8 .. 15   16 .. 23  24 .. 31      lane (g, t) receives word t of rows g and g + 8
 //
-// A sum over k does not ask for an order of k, so a lane's eight k may stand anywhere in the two mma, as long as weights
-// and activations agree: the lane (g, t) brings k = 8t .. 8t + 7 of rows g, g + 8 and of token g, two by two.
+// A sum over k does not ask for an order of k, so a lane's eight k may stand anywhere in the two mma, as long as
+// weights and activations agree: the lane (g, t) brings k = 8t .. 8t + 7 of rows g, g + 8 and of token g, two by two.
 //
 //   bf16   the scale goes into the weights, which are then exactly decode(code, scale): one sum over all of K
 //   f16    has no room for the scale: a block is summed unscaled, then scaled in f32
@@ -20,8 +20,8 @@
 
 namespace mxfp4::cuda::device {
 
-/// Whether one of four scale bytes needs the wide decoding, which is right for every byte: the plain one is for 0 .. 127.
-/// Scales of 2 and more are rare in weights, and their products need a second factor, or infinities.
+/// Whether one of four scale bytes needs the wide decoding, which is right for every byte: the plain one is for
+/// 0 .. 127. Scales of 2 and more are rare in weights, and their products need a second factor, or infinities.
 MXFP4_DEVICE bool is_wide(std::uint32_t bytes) { return (bytes & 0x80808080u) != 0; }
 
 /// How eight codes lie in a word: as a checkpoint has them, or with the even ones in the low half (mma16.cuh), where
@@ -59,8 +59,8 @@ MXFP4_DEVICE void fragment_words(bf16, std::uint32_t codes, std::uint32_t byte, 
 
 // ---- f16: value * 2^-14, exact; the scale follows in f32 ------------------------------------------------------------
 
-/// Halves whose product with the scale is beyond f32, `byte` being 253 or 254, become infinite: a weight is the float that
-/// decode(code, scale) gives.
+/// Halves whose product with the scale is beyond f32, `byte` being 253 or 254, become infinite: a weight is the float
+/// that decode(code, scale) gives.
 MXFP4_DEVICE std::uint32_t overflow_f16(std::uint32_t pair, std::uint32_t byte) {
   const std::uint32_t first = byte == 254 ? 0x0800u : byte == 253 ? 0x0C00u : 0x8000u;  // 2, 4 or none, * 2^-14
   const std::uint32_t low = (pair & 0x7FFFu) >= first ? (pair & 0x8000u) | 0x7C00u : pair & 0xFFFFu;

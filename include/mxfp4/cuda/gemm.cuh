@@ -49,8 +49,8 @@ template <int Groups, class X, class Y>
 /// 128 rows x 64 tokens whose weights are decoded once for all their tokens.
 ///
 /// @param w, x, y  as gemv's, M from 1 on.
-/// @return   cudaSuccess, or why there is no launch, as gemv; cudaErrorInvalidConfiguration where there would be 2^31 or
-///           more tiles. y is not written then.
+/// @return   cudaSuccess, or why there is no launch, as gemv; cudaErrorInvalidConfiguration where there would be 2^31
+///           or more tiles. y is not written then.
 /// Accuracy, special values, source: as gemv.
 /// Same bits for any M up to 8, and for any M from 9 on.
 template <half_type X, result_type Y>

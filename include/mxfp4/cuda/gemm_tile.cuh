@@ -81,7 +81,8 @@ struct gemm_stream {
     }
   }
 
-  /// Starts the copies of k = 64 step .. 64 step + 63. Rows, tokens, blocks and scales that do not exist arrive as zeros.
+  /// Starts the copies of k = 64 step .. 64 step + 63. Rows, tokens, blocks and scales that do not exist arrive as
+  /// zeros.
   MXFP4_DEVICE void load(int step, std::uint8_t* to) const {
     const int thread = thread_index(), first_block = step * stage::blocks, blocks = static_cast<int>(w.w.blocks());
     const int half = thread % 2;
@@ -184,7 +185,7 @@ MXFP4_DEVICE void gemm_tile(const weight_rows& w, int first_row, const dense_vie
     stream.add(step, from);
     slot = slot == gemm_stages - 1 ? 0 : slot + 1;
   }
-  block_barrier();  // all are done with the ring, which now takes the sums: [token][row], so that rows are stored in order
+  block_barrier();  // all are done with the ring, which now takes the sums: [token][row], the order they are stored in
   auto* const sums = reinterpret_cast<float*>(ring);
   constexpr int pitch = gemm_rows + 4;  // a lane group's four tokens in different banks
   static_assert(8 * Groups * pitch * 4 <= gemm_stages * stage::bytes);

@@ -1,8 +1,8 @@
 // mxfp4/cuda/gemv_mma16.cuh -- side: Y = X W^T for up to eight tokens, from weights in the order of the tensor cores.
 // SPDX-License-Identifier: Apache-2.0
 //
-// gemv's work without shared memory on the way: a lane reads its sixteen bytes of a tile's step, 512 for a warp, as they
-// lie, and decodes them where they are. Four steps are under way at a time; the warps of a block share K.
+// gemv's work without shared memory on the way: a lane reads its sixteen bytes of a tile's step, 512 for a warp, as
+// they lie, and decodes them where they are. Two or four steps are under way at a time; the warps of a block share K.
 //
 // Reads: gemv.cuh, mma16.cuh.  Read by: engines.
 #pragma once
@@ -163,7 +163,8 @@ template <half_type X, result_type Y>
 /// @param w        N x K in tiles, as pack_mma16 wrote them.
 /// @param x, y     as gemv's: 1 to 8 tokens.
 /// @return         as gemv, with what check_product(w, x, y, 8) names.
-/// Accuracy, special values, source: as gemv. Same bits for any M; not always those of gemv, whose warps share K otherwise.
+/// Accuracy, special values, source: as gemv. Same bits for any M; not always gemv's, whose warps share K
+/// in other parts.
 template <half_type X, result_type Y>
 [[nodiscard]] cudaError_t gemv(const const_mma16_view& w, const dense_view<const X>& x, const dense_view<Y>& y,
                                cudaStream_t stream) {

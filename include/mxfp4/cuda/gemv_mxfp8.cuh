@@ -1,8 +1,8 @@
-// mxfp4/cuda/gemv_mxfp8.cuh -- side: Y = X W^T for up to eight tokens in MXFP8, on the block-scaled tensor cores of sm_120a.
+// mxfp4/cuda/gemv_mxfp8.cuh -- side: Y = X W^T for up to eight tokens in MXFP8, on sm_120's block-scaled tensor cores.
 // SPDX-License-Identifier: Apache-2.0
 //
-// mma kind::mxf8f6f4 multiplies E2M1 codes by e4m3 and applies both scales itself: a lane's word takes four instructions
-// instead of twenty. Weights in the order of mma16.cuh, read as gemv_mma16.cuh does.
+// mma kind::mxf8f6f4 multiplies E2M1 codes by e4m3 and applies both scales itself: a lane's word takes four
+// instructions instead of twenty. Weights in the order of mma16.cuh, read as gemv_mma16.cuh does.
 //
 //   word of mma16, nibbles 0 .. 7      codes 0 2 4 6 1 3 5 7 of k = 8t .. 8t + 7
 //   even nibbles, one to a byte        codes 0 4 1 5     registers 0, 1 of A (rows g, g + 8); B register 0 likewise
@@ -103,7 +103,8 @@ struct gemv_mxfp8 {
 
 }  // namespace kernel
 
-/// Can Y = X W^T run with these? As check_product, x as check(x) has it, its elements 8-byte aligned with such a stride.
+/// Can Y = X W^T run with these? As check_product, x as check(x) has it, its elements 8-byte aligned with such a
+/// stride.
 template <result_type Y>
 [[nodiscard]] status check_product(const const_mma16_view& w, const const_mxfp8_view& x, const dense_view<Y>& y,
                                    std::int64_t max_tokens = detail::max_lines) noexcept {
@@ -121,10 +122,12 @@ template <result_type Y>
 /// @param x  M x K, M <= 8, e4m3 elements and E8M0 scales, as quantize_mxfp8 writes them: 8-byte aligned, the stride of
 ///           elements a multiple of 8; scales anywhere.
 /// @param y  M x N, overwritten: float, bf16 or f16; must not overlap w or x.
-/// @return   cudaSuccess, or why there is no launch: cudaErrorNotSupported off compute capability 12; else as gemv, with
-///           what check_product(w, x, y, 8) names. Compiled for sm_120 without the suffix a or f, the kernel traps.
-/// Accuracy: products are exact (2 + 4 bits) and so are scales: an element is value * 2^(byte - 127), never infinite. The
-///           sums as gemv's: |Y - exact| <= gamma(3 K + 8) * sum |w*x| + K * 2^-140, while partial results are finite.
+/// @return   cudaSuccess, or why there is no launch: cudaErrorNotSupported off compute capability 12; else as gemv,
+///           with what check_product(w, x, y, 8) names. Compiled for sm_120 without the suffix a or f, the kernel
+///           traps.
+/// Accuracy: products are exact (2 + 4 bits) and so are scales: an element is value * 2^(byte - 127), never infinite.
+///           The sums as gemv's: |Y - exact| <= gamma(3 K + 8) * sum |w*x| + K * 2^-140, while partial results are
+///           finite.
 /// Special:  scale byte 255 on either side and e4m3's NaN make the result NaN.
 /// Same bits for any M. Source: OCP MX v1.0; PTX ISA, mma .kind::mxf8f6f4.
 template <result_type Y>

@@ -9,9 +9,9 @@
 //   a stage of the ring: codes [row][128 bytes], scales [row][3 words], activations [token][512 bytes]
 //
 // Why so: a GPU reads 8 weights in the time of about 33 instructions of a thread, so what limits a small product is not
-// memory but instructions. Tensor cores multiply eight tokens in the time of one, ldmatrix brings a lane the eight codes it
-// decodes, and what feeds a weight comes by copies that cost it no instruction. Two tiles share the activations' loads
-// from three tokens on; for fewer, more and smaller blocks fill the device better.
+// memory but instructions. Tensor cores multiply eight tokens in the time of one, ldmatrix brings a lane the eight
+// codes it decodes, and what feeds a weight comes by copies that cost it no instruction. Two tiles share the
+// activations' loads from three tokens on; for fewer, more and smaller blocks fill the device better.
 // Codes and activations are swizzled by 16 bytes, so that eight lanes never meet in a bank.
 //
 // Reads: fragment.cuh, tile.cuh.  Read by: gemv.cuh, moe.cuh.

@@ -5,8 +5,8 @@
 //   moe_gemm     x, stacked weights    -->  y (M k) x N      for gate and up, and after the activation for down
 //   moe_status   workspace             -->  host             whether an index was out of range; not in a graph
 //
-// The host launches for the worst routing and never learns which it was: blocks without a tile return at once. So nothing
-// waits, and a decode step can be captured in a graph.
+// The host launches for the worst routing and never learns which it was: blocks without a tile return at once. So
+// nothing waits, and a decode step can be captured in a graph.
 //
 // Reads: moe_plan.cuh, gemv_tile.cuh, gemm_tile.cuh.  Read by: engines.
 #pragma once
@@ -29,7 +29,7 @@ struct moe_gemm {
   static constexpr int tiles = TilePairs <= 2 ? 1 : 2, stages = TilePairs <= 2 ? 4 : 2;
   static constexpr int rows = is_gemv ? device::gemv_stage<tiles>::rows : gemm_rows;
   static constexpr int threads = is_gemv ? gemv_threads : gemm_threads;
-  static constexpr bool is_f16 = std::same_as<X, f16>;  // whose sums of blocks take registers: one block fewer, no spills
+  static constexpr bool is_f16 = std::same_as<X, f16>;  // its sums of blocks take registers: one block fewer
   static constexpr int blocks_per_processor = is_gemv ? (is_f16 && tiles == 2 ? 5 : 6) : is_f16 ? 2 : 3;
   static constexpr int shared_bytes =
       is_gemv ? device::gemv_shared_bytes<tiles, stages>(TilePairs) : device::gemm_shared_bytes<TilePairs / 8>();
@@ -88,8 +88,9 @@ template <int TilePairs, class X, class Y>
 }  // namespace kernel
 
 /// Is this a product that moe_gemm takes?
-/// @return ok, or what is wrong first: with the shape, with w, x or y as check_product has it, x.rows neither M nor M k,
-///         y.rows not M k, w.rows not E y.cols, K that differs, y sharing bytes with w or x, the workspace.
+/// @return ok, or what is wrong first: with the shape, with w, x or y as check_product has it, x.rows neither M
+///         nor M top_k, y.rows not M top_k, w.rows not E y.cols, K that differs, y sharing bytes with w or x, the
+///         workspace.
 template <half_type X, result_type Y>
 [[nodiscard]] status check_moe_gemm(const routing_shape& shape, const const_mx_view<>& w, const dense_view<const X>& x,
                                     const dense_view<Y>& y, const void* workspace,
@@ -110,8 +111,8 @@ template <half_type X, result_type Y>
   return detail::check_workspace(shape, workspace, workspace_bytes);
 }
 
-/// Y[p][n] = sum over k of X[row of p][k] * decode(W)[e N + n][k] for each pair p = m * top_k + slot, e = indices[m][slot]
-/// of the last moe_route into the workspace.
+/// Y[p][n] = sum over k of X[row of p][k] * decode(W)[e N + n][k] for each pair p = m * top_k + slot,
+/// e = indices[m][slot] of the last moe_route into the workspace.
 ///
 /// @param w  (E N) x K: the experts' N x K matrices one below the other, otherwise as gemv's. E N < 2^31.
 /// @param x  M x K: row p / top_k of a pair; or (M top_k) x K: row p, as the results of an earlier moe_gemm have them.
