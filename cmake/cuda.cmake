@@ -34,7 +34,8 @@ if(NOT MXFP4_CUDA STREQUAL OFF AND CUDA IN_LIST languages)
     include/mxfp4/cuda/intrinsics.cuh include/mxfp4/cuda/ptx.cuh include/mxfp4/cuda/launch.cuh
     include/mxfp4/cuda/check.cuh
     # one format into another
-    include/mxfp4/cuda/decode.cuh include/mxfp4/cuda/encode.cuh include/mxfp4/cuda/quantize.cuh
+    include/mxfp4/cuda/decode.cuh include/mxfp4/cuda/encode.cuh include/mxfp4/cuda/encode_bf16.cuh
+    include/mxfp4/cuda/quantize.cuh
     include/mxfp4/cuda/quantize_mxfp8.cuh include/mxfp4/cuda/dequantize.cuh
     include/mxfp4/cuda/convert.cuh include/mxfp4/cuda/mma16.cuh
     # products

@@ -49,6 +49,8 @@ TEST_CASE("cuda::quantize: every recipe, float", "[cuda][quantize]") {
 
 TEST_CASE("cuda::quantize: bf16 and f16, and recipes that compute in them", "[cuda][quantize]") {
   check_kernel<recipe::ocp, bf16, device::sm_80>(5, 32 * 40, 1);
+  check_kernel<recipe::mlx, bf16, device::sm_80>(5, 32 * 40,
+                                                 1);  // not in pairs: NaN is not a matter of the whole block
   check_kernel<recipe::compressed_tensors, bf16, device::sm_80>(5, 32 * 40, 2);
   check_kernel<recipe::compressed_tensors, f16, device::sm_80>(5, 32 * 40, 3);
   check_kernel<recipe::triton_up, f16, device::sm_80>(5, 32 * 40, 4);  // keeps the sign of NaN
@@ -96,6 +98,37 @@ TEST_CASE("cuda::quantize: one code is the floor's, for every upper half of a fl
   compare(nearest_finite{}, no_negative_zero{});
   compare(with_quarter_defect<nearest_even>{}, sign_of_quotient<float>{});
   compare(toward_zero{}, keep_sign{});  // no midpoints: seven compares
+}
+
+TEST_CASE("cuda::quantize: pairs of bf16, every number under many scales", "[cuda][quantize]") {
+  const auto compare = []<class R>(R) {
+    for (const unsigned exponent : {0u, 1u, 2u, 3u, 4u, 5u, 7u, 8u, 9u, 10u, 64u, 127u, 128u, 200u, 252u, 253u, 254u})
+      for (const unsigned mantissa : {0u, 0x3Fu, 0x40u, 0x41u, 0x5Fu, 0x60u, 0x7Fu}) {
+        const std::uint32_t amax = exponent << 7 | mantissa;
+        std::size_t wrong = 0;
+        for (std::uint32_t first = amax > 0x700 ? amax - 0x700 : 0; first <= amax;
+             first += 31) {  // 14 binades and more
+          std::uint32_t pairs[16]{}, bits[block_size];
+          for (std::uint32_t i = 0; i < 32; ++i) {
+            const std::uint32_t magnitude = i == 31 ? amax : first + i <= amax ? first + i : 0;
+            const std::uint32_t x = magnitude | (i % 3 == 0 ? 0x8000u : 0u);
+            pairs[i / 2] |= x << (i % 2 * 16);
+            bits[i] = x << 16;
+          }
+          const block_codes expected = R::template for_input<bf16>::encode(bits);
+          const device::encoded_block got = device::encode_pairs<R>(pairs);
+          wrong += got.scale != static_cast<std::uint32_t>(expected.scale);
+          for (unsigned i = 0; i < 32; ++i)
+            wrong += (got.words[i / 8] >> (i % 8 * 4) & 15u) != static_cast<std::uint32_t>(expected.code[i]);
+        }
+        CAPTURE(R::name, exponent, mantissa);
+        CHECK(wrong == 0);
+      }
+  };
+  compare(recipe::ocp{});
+  compare(recipe::compressed_tensors{});
+  compare(recipe::microxcaling_even{});
+  compare(recipe::torchao_rceil{});
 }
 
 TEST_CASE("cuda::quantize: rows apart, in any order of threads", "[cuda][quantize]") {

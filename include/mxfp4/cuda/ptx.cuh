@@ -206,6 +206,24 @@ MXFP4_DEVICE std::uint32_t multiply_bf16x2(std::uint32_t a, std::uint32_t b) {
 #endif
   return d;
 }
+/// Two sums a * b + c of bf16 likewise, rounded once.
+MXFP4_DEVICE std::uint32_t multiply_add_bf16x2(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  std::uint32_t d;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+/// The smaller of two bf16, twice; neither is NaN.
+MXFP4_DEVICE std::uint32_t min_bf16x2(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t d;
+  asm("min.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+  return d;
+}
+/// The larger of two bf16, twice; NaN if either is.
+MXFP4_DEVICE std::uint32_t max_bf16x2(std::uint32_t a, std::uint32_t b) {
+  std::uint32_t d;
+  asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+  return d;
+}
 /// Two f16 products likewise.
 MXFP4_DEVICE std::uint32_t multiply_f16x2(std::uint32_t a, std::uint32_t b) {
   std::uint32_t d;

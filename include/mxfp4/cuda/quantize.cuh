@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A thread owns a block: it reads 64 or 128 bytes and writes 16 bytes and one. Nothing is shared between threads.
-// Reads: encode.cuh, check.cuh.  Read by: engines.
+// Reads: encode.cuh, encode_bf16.cuh, check.cuh.  Read by: engines.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 
 #include "mxfp4/cuda/check.cuh"
 #include "mxfp4/cuda/encode.cuh"
+#include "mxfp4/cuda/encode_bf16.cuh"
 
 namespace mxfp4::cuda {
 
@@ -39,13 +40,24 @@ struct quantize {
             continue;
           }
         }
-        std::uint32_t bits[block_size];
-        device::load_block(a.w.row(row) + b * block_size, bits);
-        const device::encoded_block e = device::encode_words<Recipe, T, Target>(bits);
+        const device::encoded_block e = encode(a.w.row(row) + b * block_size);
         device::store_streaming(reinterpret_cast<device::word4*>(a.out.block_codes(row, b)),
                                 device::word4{e.words[0], e.words[1], e.words[2], e.words[3]});
         device::store(scale, static_cast<std::uint8_t>(e.scale));
       }
+  }
+
+ private:
+  static MXFP4_DEVICE device::encoded_block encode(const T* x) {
+    if constexpr (std::is_same_v<T, bf16> && device::encodes_in_pairs<typename Recipe::template for_input<T>, Target>) {
+      std::uint32_t pairs[block_size / 2];
+      device::load_pairs(x, pairs);
+      return device::encode_pairs<Recipe>(pairs);
+    } else {
+      std::uint32_t bits[block_size];
+      device::load_block(x, bits);
+      return device::encode_words<Recipe, T, Target>(bits);
+    }
   }
 };
 

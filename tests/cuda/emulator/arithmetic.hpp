@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "cuda/emulator/fibers.hpp"
+
 namespace mxfp4::cuda::emulator {
 
 /// A float of `exponent` and `mantissa` bits with IEEE's infinity and NaN, exact in double.
@@ -78,6 +80,28 @@ namespace mxfp4::cuda::device {
   using namespace emulator;
   return to_small_float(bf16_value(a) * bf16_value(b), 8, 7) |
          to_small_float(bf16_value(a >> 16) * bf16_value(b >> 16), 8, 7) << 16;
+}
+[[nodiscard]] inline std::uint32_t multiply_add_bf16x2(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+  using namespace emulator;  // sums of a product's 16 bits and 8 more are exact in double unless they lie 30 binades apart
+  const auto one = [](std::uint32_t x, std::uint32_t y, std::uint32_t z) {
+    return to_small_float(std::fma(bf16_value(x), bf16_value(y), bf16_value(z)), 8, 7);
+  };
+  return one(a, b, c) | one(a >> 16, b >> 16, c >> 16) << 16;
+}
+[[nodiscard]] inline std::uint32_t min_bf16x2(std::uint32_t a, std::uint32_t b) {
+  const auto one = [](std::uint32_t x, std::uint32_t y) {
+    if (std::isnan(emulator::bf16_value(x)) || std::isnan(emulator::bf16_value(y)))
+      throw emulator::fault("min_bf16x2 of NaN");
+    return (emulator::bf16_value(x) < emulator::bf16_value(y) ? x : y) & 0xFFFFu;
+  };
+  return one(a, b) | one(a >> 16, b >> 16) << 16;
+}
+[[nodiscard]] inline std::uint32_t max_bf16x2(std::uint32_t a, std::uint32_t b) {
+  const auto one = [](std::uint32_t x, std::uint32_t y) {
+    if (std::isnan(emulator::bf16_value(x)) || std::isnan(emulator::bf16_value(y))) return 0x7FFFu;
+    return (emulator::bf16_value(x) > emulator::bf16_value(y) ? x : y) & 0xFFFFu;
+  };
+  return one(a, b) | one(a >> 16, b >> 16) << 16;
 }
 [[nodiscard]] inline std::uint32_t multiply_f16x2(std::uint32_t a, std::uint32_t b) {
   using namespace emulator;

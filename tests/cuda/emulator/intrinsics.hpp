@@ -147,7 +147,8 @@ template <int Bytes>
 void copy_async_part(void* shared, const void* global, int bytes) {
   static_assert(Bytes == 4 || Bytes == 8);
   if (bytes < 0 || bytes > Bytes)
-    throw emulator::fault("copy_async_part: " + std::to_string(bytes) + " bytes, expected 0 to " + std::to_string(Bytes));
+    throw emulator::fault("copy_async_part: " + std::to_string(bytes) + " bytes, expected 0 to " +
+                          std::to_string(Bytes));
   if (reinterpret_cast<std::uintptr_t>(global) % Bytes != 0)
     throw emulator::fault("copy_async_part: address not aligned to " + std::to_string(Bytes) + " bytes");
   emulator::block& b = detail::here();
