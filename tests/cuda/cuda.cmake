@@ -1,4 +1,4 @@
-# Tests of the device headers, label cuda: under the emulator with any compiler, and with nvcc what can be said without a GPU.
+# Tests of the device headers, label cuda: under the emulator, and with nvcc what can be said without a GPU.
 # SPDX-License-Identifier: Apache-2.0
 add_custom_target(mxfp4_cuda_programs)
 
@@ -13,10 +13,9 @@ endif()
 
 # Bugs planted into a copy of the kernels: the emulated tests must notice each.
 if(MXFP4_NIGHTLY)
-  find_package(Python3 REQUIRED COMPONENTS Interpreter)
   get_target_property(catch2_include Catch2::Catch2 INTERFACE_INCLUDE_DIRECTORIES)
   list(TRANSFORM catch2_include PREPEND --flag=-isystem)
-  add_test(NAME cuda.mutations COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/mutations.py
+  add_test(NAME cuda.mutations COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/cuda/mutations.py
     --compiler ${CMAKE_CXX_COMPILER} ${catch2_include} --flag=-DMXFP4_TEST_VECTORS="${CMAKE_CURRENT_SOURCE_DIR}/vectors"
     --library=$<TARGET_FILE:Catch2::Catch2WithMain> --library=$<TARGET_FILE:Catch2::Catch2>)
   set_tests_properties(cuda.mutations PROPERTIES LABELS nightly TIMEOUT 3600 RUN_SERIAL ON)
@@ -25,7 +24,6 @@ endif()
 if(NOT TARGET mxfp4::cuda)
   return()
 endif()
-find_package(Python3 REQUIRED COMPONENTS Interpreter)
 
 # mxfp4_cuda_kernels(<name> [COMPILE_ONLY]): kernels/<name>.cu for each architecture; a test reads the machine code.
 set(MXFP4_CUDA_TEST_ARCHITECTURES 80 90a 100a 120a CACHE STRING "Architectures whose machine code is checked")
@@ -40,7 +38,7 @@ function(mxfp4_cuda_kernels name)
   foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
     set(cubin ${CMAKE_CURRENT_BINARY_DIR}/${name}.${arch}.cubin)
     add_custom_command(OUTPUT ${cubin} ${cubin}.ptxas DEPENDS ${source} ${sass}/compile.py DEPFILE ${cubin}.d
-      COMMAND ${Python3_EXECUTABLE} ${sass}/compile.py ${CMAKE_CUDA_COMPILER} ${arch} ${source} ${cubin} ${cubin}.d
+      COMMAND ${MXFP4_PYTHON} ${sass}/compile.py ${CMAKE_CUDA_COMPILER} ${arch} ${source} ${cubin} ${cubin}.d
         -I${PROJECT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR}
       COMMENT "Compiling ${name}.cu for sm_${arch}" VERBATIM)
     set(compiled ${compiled} ${cubin})
@@ -57,7 +55,8 @@ mxfp4_cuda_kernels(floors COMPILE_ONLY)
 
 foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
   add_test(NAME cuda.machine_code.${arch}
-    COMMAND ${Python3_EXECUTABLE} ${sass}/check.py ${CMAKE_CURRENT_SOURCE_DIR}/cuda/kernels/limits.txt ${arch} ${cubins_${arch}})
+    COMMAND ${MXFP4_PYTHON} ${sass}/check.py ${CMAKE_CURRENT_SOURCE_DIR}/cuda/kernels/limits.txt ${arch}
+      ${cubins_${arch}})
   set_tests_properties(cuda.machine_code.${arch} PROPERTIES LABELS cuda)
 endforeach()
 

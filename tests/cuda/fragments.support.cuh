@@ -1,8 +1,8 @@
-// tests/cuda/fragments.support.cuh -- one warp tries every intrinsic whose lanes and bits the emulator takes from a document.
+// tests/cuda/fragments.support.cuh -- one warp tries every intrinsic that the emulator takes from a document.
 // SPDX-License-Identifier: Apache-2.0
 //
-// gpu_test --capture writes what hardware gives; emulator.tensor_core.test.cpp asks the emulator for the same. The numbers
-// are small integers where sums are rounded, and any bits elsewhere.
+// gpu_test --capture writes what hardware gives; emulator.tensor_core.test.cpp asks the emulator for the same. The
+// numbers are small integers where sums are rounded, and any bits elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ namespace mxfp4::cuda::test {
 inline constexpr int fragment_inputs = 32;   ///< words of a lane
 inline constexpr int fragment_outputs = 48;  ///< likewise; zeros where the target lacks the instruction
 
-/// Words 0-3 a, 4-5 b as pairs of bf16, 6-11 as pairs of f16, 12-17 as e4m3, 18-21 as e2m1 containers, 22-23 scales, the
-/// rest any bits; all without NaN.
+/// Words 0-3 a, 4-5 b as pairs of bf16, 6-11 as pairs of f16, 12-17 as e4m3, 18-21 as e2m1 containers, 22-23 scales,
+/// the rest any bits; all without NaN.
 inline std::vector<std::uint32_t> fragment_input() {
   mxfp4::test::splitmix random(2026);
   const auto integer = [&](int bits, auto encode) {

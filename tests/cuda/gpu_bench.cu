@@ -1,9 +1,10 @@
-// tests/cuda/gpu_bench.cu -- on a GPU: how fast, next to a copy and to the vendor's dense bf16. Ends with 77 where there is none.
+// tests/cuda/gpu_bench.cu -- on a GPU: how fast, next to a copy and to the vendor's dense bf16. 77 where there is none.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Bytes are what a kernel must move: 17 for 32 weights, and the numbers on the other side; for a copy, read and written.
-// Products go through several matrices in turn, more than 200 MB of them, so that none is found in a cache. Before it is
-// timed, a result is compared with sums in double: a wrong kernel has no time, and the program ends with 1.
+// Bytes are what a kernel must move: 17 for 32 weights, and the numbers on the other side; for a copy, read and
+// written. Products go through several matrices in turn, more than 200 MB of them, so that none is found in a cache.
+// Before it is timed, a result is compared with sums in double: a wrong kernel has no time, and the program ends with
+// 1.
 #if defined(MXFP4_WITH_CUBLAS)
 #include <cublas_v2.h>
 #endif

@@ -1,4 +1,4 @@
-// tests/cuda/matrix.support.hpp -- device matrices for the emulated tests, and numbers that try a quantiser's every path.
+// tests/cuda/matrix.support.hpp -- device matrices for the emulated tests, and numbers for a quantiser's every path.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -82,8 +82,8 @@ class far_rows {
   T* data_;
 };
 
-/// Blocks of many kinds in turn: one binade, all binades, ties of some scale, zeros of both signs, subnormals, the largest
-/// numbers, a NaN or an infinity among others.
+/// Blocks of many kinds in turn: one binade, all binades, ties of some scale, zeros of both signs, subnormals, the
+/// largest numbers, a NaN or an infinity among others.
 template <element_type T>
 std::vector<T> numbers(std::size_t blocks, std::uint64_t seed) {
   mxfp4::test::splitmix random(seed);

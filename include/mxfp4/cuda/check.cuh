@@ -65,8 +65,8 @@ template <class Byte>
   return {};
 }
 
-/// Blocks of threads for rows of `items` each, an item a thread: kernels go round in both directions where rows are more
-/// than a grid has room for.
+/// Blocks of threads for rows of `items` each, an item a thread: kernels go round in both directions where rows are
+/// more than a grid has room for.
 [[nodiscard]] constexpr grid rows_grid(std::int64_t rows, std::int64_t items, std::int64_t threads) noexcept {
   return {(items + threads - 1) / threads, rows < max_grid_yz ? rows : max_grid_yz};
 }

@@ -1,8 +1,8 @@
 // mxfp4/cuda/convert.cuh -- side: from one checkpoint layout to another on the device, without loss.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A thread moves a block. ggml's blocks of 17 bytes are read and written byte by byte, since no wider access is aligned:
-// convert once to compressed_tensors, which every other kernel reads.
+// A thread moves a block. ggml's blocks of 17 bytes are read and written byte by byte, since no wider access is
+// aligned: convert once to compressed_tensors, which every other kernel reads.
 // Reads: check.cuh, layout.hpp.  Read by: engines.
 #pragma once
 
@@ -103,8 +103,8 @@ template <block_layout From, block_layout To>
 /// Moves every code and every scale byte to its place in another layout, as convert() of convert.hpp does on the host:
 /// compressed_tensors (gpt_oss and mlx are the same bytes), swizzled_128x4 (padding written as byte 0), ggml.
 /// @param in   rows x cols in device memory.  @param out  the same shape; must not overlap `in`.
-/// @return     cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all else
-///             that check_convert names; then nothing is written. No workspace, no allocation, no waiting.
+/// @return     cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all
+///             else that check_convert names; then nothing is written. No workspace, no allocation, no waiting.
 template <class Byte, block_layout From, block_layout To>
 [[nodiscard]] cudaError_t convert(const basic_mx_view<Byte, From>& in, const mx_view<To>& out, cudaStream_t stream) {
   if (const status s = check_convert<From, To>(in, out); !s.ok()) return detail::error_of(s);

@@ -102,12 +102,12 @@ template <block_layout Layout, class T>
 /// MXFP4 -> numbers, the bits of decode_weight<T, Dialect>: exact for float and bf16; f16 rounds to nearest even, which
 /// gives infinity from 65520 on and zero up to 2^-25.
 ///
-/// @param w    rows x cols weights in device memory, cols a multiple of 32, low_first, scales in rows or swizzled_128x4;
-///             codes 4-byte aligned with a stride that is a multiple of 4, scales at any address.
+/// @param w    rows x cols weights in device memory, cols a multiple of 32, low_first, scales in rows or
+///             swizzled_128x4; codes 4-byte aligned with a stride that is a multiple of 4, scales at any address.
 /// @param out  the same shape in device memory, overwritten: float, bf16 or f16; 16-byte aligned, with a stride whose
 ///             bytes are a multiple of 16; what lies between its rows is not touched.
-/// @return     cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all else
-///             that check_dequantize names; then nothing is written. Faults of the device come with a later call.
+/// @return     cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all
+///             else that check_dequantize names; then nothing is written. Faults of the device come with a later call.
 /// Scale byte 0 is 2^-127; byte 255 as `Dialect` has it. No workspace, no allocation, no waiting.
 template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, element_type T>
 [[nodiscard]] cudaError_t dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out,

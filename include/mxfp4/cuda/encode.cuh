@@ -201,8 +201,8 @@ MXFP4_DEVICE int drop_nans(const std::uint32_t (&bits)[block_size], std::uint32_
   return nans;
 }
 
-// The policies of recipe.hpp for blocks with NaN or infinity, by overloads: what they do, on packed codes. A recipe with
-// a policy of its own needs an overload here.
+// The policies of recipe.hpp for blocks with NaN or infinity, by overloads: what they do, on packed codes. A recipe
+// with a policy of its own needs an overload here.
 
 template <class Recipe, class Target>
 MXFP4_DEVICE encoded_block encode_nonfinite(nonfinite_is_nan_block, const std::uint32_t (&)[block_size],

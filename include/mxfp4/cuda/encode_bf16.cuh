@@ -76,8 +76,8 @@ MXFP4_DEVICE std::uint32_t encode_pair(std::uint32_t pair, std::uint32_t inverse
   return code | sign >> 12;
 }
 
-/// The bytes of encode_block<Recipe> for bf16, where encodes_in_pairs. pairs: the 32 numbers, the first one in the lower
-/// half of pairs[0].
+/// The bytes of encode_block<Recipe> for bf16, where encodes_in_pairs. pairs: the 32 numbers, the first one in the
+/// lower half of pairs[0].
 template <class Recipe>
 MXFP4_DEVICE encoded_block encode_pairs(const std::uint32_t (&pairs)[block_size / 2]) {
   using resolved = typename Recipe::template for_input<bf16>;

@@ -18,7 +18,8 @@
 //   A 16 x 32  register r, byte i: row g + 8 * (r & 1), column 4 * t + i + 16 * (r >> 1)
 //   B 32 x 8   register r, byte i: row 4 * t + i + 16 * r, column g
 // ldmatrix m8n8.b16: lanes 8i .. 8i + 7 give the addresses of the rows of matrix i (16 bytes each, 16-byte aligned);
-//   register i of a lane: the 4 bytes at offset 4 * t of row g of matrix i. With .trans: elements (2t, g) and (2t + 1, g).
+//   register i of a lane: the 4 bytes at offset 4 * t of row g of matrix i. With .trans: its elements (2t, g) and
+//   (2t + 1, g).
 //
 // Reads: floors 0-1.  Read by: cuda/.
 #pragma once

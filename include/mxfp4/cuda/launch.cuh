@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(Kernel::threads, Kernel::blocks_per_processor)
 }  // namespace detail
 
 /// Starts Kernel::run in `blocks` blocks of Kernel::threads threads with `shared_bytes` of dynamic shared memory.
-/// @return cudaErrorInvalidConfiguration where the grid is empty or too large; else what the runtime says of the launch.
-///         Faults of the kernel itself come with a later call, as always in CUDA.
+/// @return cudaErrorInvalidConfiguration where the grid is empty or too large; else what the runtime says of the
+///         launch. Faults of the kernel itself come with a later call, as always in CUDA.
 template <class Kernel>
 [[nodiscard]] cudaError_t launch(const grid& blocks, std::size_t shared_bytes, cudaStream_t stream,
                                  const typename Kernel::arguments& arguments) {

@@ -347,9 +347,9 @@ MXFP4_DEVICE void mma_e4m3(float (&d)[4], const std::uint32_t (&a)[4], const std
 #endif
 }
 
-/// 16 x 8 x 32, A of e2m1 (one code a byte, in bits 2 .. 5, the others zero), B of e4m3, each with an E8M0 scale for its
-/// 32 values; sums in f32. Scales of A: byte ByteA of scale_a in lanes t = 0 (row g) and t = 1 (row g + 8); of B: byte
-/// ByteB of scale_b in lanes t = 0 (column g).
+/// 16 x 8 x 32, A of e2m1 (one code a byte, in bits 2 .. 5, the others zero), B of e4m3, each with an E8M0 scale for
+/// its 32 values; sums in f32. Scales of A: byte ByteA of scale_a in lanes t = 0 (row g) and t = 1 (row g + 8); of B:
+/// byte ByteB of scale_b in lanes t = 0 (column g).
 template <int ByteA, int ByteB>
 MXFP4_DEVICE void mma_e2m1_e4m3(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
                                 std::uint32_t scale_a, std::uint32_t scale_b) {

@@ -65,8 +65,8 @@ struct quantize {
 
 /// Can the matrix be quantised on the device?
 /// @return ok, or what is wrong first: a size that is negative, zero or 2^31 and more; cols no multiple of 32; a stride
-///         shorter than a row; a null pointer; w.data, w.stride in bytes, out.codes or out.code_stride not a multiple of
-///         16 bytes; shapes that differ; overlap.
+///         shorter than a row; a null pointer; w.data, w.stride in bytes, out.codes or out.code_stride not a multiple
+///         of 16 bytes; shapes that differ; overlap.
 template <class T, block_layout Layout>
 [[nodiscard]] status check_quantize(const dense_view<const T>& w, const mx_view<Layout>& out) noexcept {
   if (const status s = detail::check_aligned(w, 16, "w"); !s.ok()) return s;
@@ -80,10 +80,11 @@ template <class T, block_layout Layout>
 ///
 /// @param w    rows x cols numbers in device memory, cols a multiple of 32; float, bf16 or f16; 16-byte aligned, with a
 ///             stride whose bytes are a multiple of 16.
-/// @param out  the same shape in device memory, low_first, scales in rows or swizzled_128x4; codes 16-byte aligned with a
-///             stride that is a multiple of 16, scales at any address. Every byte that a block or padding owns is written.
-/// @return     cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all else
-///             that check_quantize names; then nothing is written. Faults of the device come with a later call.
+/// @param out  the same shape in device memory, low_first, scales in rows or swizzled_128x4; codes 16-byte aligned with
+///             a stride that is a multiple of 16, scales at any address. Every byte that a block or padding owns is
+///             written.
+/// @return     cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all
+///             else that check_quantize names; then nothing is written. Faults of the device come with a later call.
 /// NaN, infinity, subnormals, overflow: as the recipe's docstring says. No workspace, no allocation, no waiting.
 template <block_recipe Recipe = recipe::ocp, class T, block_layout Layout>
 [[nodiscard]] cudaError_t quantize(const dense_view<T>& w, const mx_view<Layout>& out, cudaStream_t stream) {

@@ -91,8 +91,8 @@ template <class T>
 
 /// X -> MXFP8: e4m3 elements and E8M0 scales, the bytes of encode_mxfp8 on the host.
 ///
-/// @param x        M x K numbers in device memory, K a multiple of 32; float, bf16 or f16; 16-byte aligned, with a stride
-///                 whose bytes are a multiple of 16.
+/// @param x        M x K numbers in device memory, K a multiple of 32; float, bf16 or f16; 16-byte aligned, with a
+///                 stride whose bytes are a multiple of 16.
 /// @param out      the same shape in device memory, elements 16-byte aligned with a stride that is a multiple of 16.
 /// @param scaling  floor (OCP MX v1.0) or rceil, which saturates nothing.
 /// @return         cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all

@@ -1,7 +1,8 @@
 // tests/cuda/emulator/arithmetic.hpp -- device::* on bytes and pairs of small floats, after the PTX ISA's text.
 // SPDX-License-Identifier: Apache-2.0
 //
-// The numbers are taken apart here, not by the library's own conversions, so that a wrong one does not agree with itself.
+// The numbers are taken apart here, not by the library's own conversions, so that a wrong one does not agree with
+// itself.
 #pragma once
 
 #include <cmath>
@@ -82,7 +83,7 @@ namespace mxfp4::cuda::device {
          to_small_float(bf16_value(a >> 16) * bf16_value(b >> 16), 8, 7) << 16;
 }
 [[nodiscard]] inline std::uint32_t multiply_add_bf16x2(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
-  using namespace emulator;  // sums of a product's 16 bits and 8 more are exact in double unless they lie 30 binades apart
+  using namespace emulator;  // std::fma in double: exact unless the terms lie 30 binades apart
   const auto one = [](std::uint32_t x, std::uint32_t y, std::uint32_t z) {
     return to_small_float(std::fma(bf16_value(x), bf16_value(y), bf16_value(z)), 8, 7);
   };

@@ -1,9 +1,10 @@
 // tests/cuda/emulator/memory.hpp -- device memory that knows who wrote what, and when.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Time is a counter of the launch that each barrier moves on. An access is ordered after an earlier one of another thread
-// if a barrier that both have passed lies between: of the block, or of the warp where both threads are in the same.
-// Where neither does, the two race. So a missing barrier is found in every order of the threads, not only in the unlucky.
+// Time is a counter of the launch that each barrier moves on. An access is ordered after an earlier one of another
+// thread if a barrier that both have passed lies between: of the block, or of the warp where both threads are in the
+// same. Where neither does, the two race. So a missing barrier is found in every order of the threads, not only in the
+// unlucky.
 #pragma once
 
 #include <algorithm>

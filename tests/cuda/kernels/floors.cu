@@ -1,4 +1,4 @@
-// tests/cuda/kernels/floors.cu -- the scalar floors are device code: what a kernel author would call, called in a kernel.
+// tests/cuda/kernels/floors.cu -- the scalar floors are device code: what a kernel author calls, in a kernel.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/block.hpp"
 #include "mxfp4/cuda/launch.cuh"

@@ -7,7 +7,8 @@
 
 namespace mxfp4::cuda {
 
-template cudaError_t gemm(const const_mx_view<>&, const dense_view<const bf16>&, const dense_view<float>&, cudaStream_t);
+template cudaError_t gemm(const const_mx_view<>&, const dense_view<const bf16>&, const dense_view<float>&,
+                          cudaStream_t);
 template cudaError_t gemm(const const_mx_view<>&, const dense_view<const f16>&, const dense_view<f16>&, cudaStream_t);
 template cudaError_t gemv(const const_mma16_view&, const dense_view<const bf16>&, const dense_view<float>&,
                           cudaStream_t);

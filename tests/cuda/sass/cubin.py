@@ -2,8 +2,8 @@
 
 SPDX-License-Identifier: Apache-2.0
 
-A cubin is an ELF file with a section .text.<kernel> for each kernel. From sm_70 on an instruction has 16 bytes; bits 0-8
-say what it does, bits 9-11 where its operands are. The numbers below were read off what ptxas makes of one-line kernels.
+A cubin is an ELF file with a section .text.<kernel> for each kernel. From sm_70 on an instruction has 16 bytes; bits 0
+to 8 say what it does, bits 9 to 11 where its operands are. The numbers are those of ptxas 13.0.
 """
 import collections
 import struct
