@@ -51,7 +51,7 @@ struct gemm_stream {
 
   weight_rows w;
   dense_view<const X> x;
-  scale_row scales;  ///< of the row whose scales this thread copies
+  row_scales scales;  ///< of the row whose scales this thread copies
   int first_row;
   int tokens;
   std::int32_t* rows;  ///< of x, then of y, in shared memory
@@ -61,7 +61,7 @@ struct gemm_stream {
                            const Tokens& which, std::int32_t* table)
       : w(weights),
         x(activations),
-        scales(scale_row::of(weights.w, std::int64_t{row} + thread_index(), thread_index() < weights.end - row)),
+        scales(row_scales::of(weights.w, std::int64_t{row} + thread_index(), thread_index() < weights.end - row)),
         first_row(row),
         tokens(which.count),
         rows(table) {
@@ -95,7 +95,7 @@ struct gemm_stream {
       copy_async<16>(to + line * stage::code_row + ((half ^ (line >> 2 & 1)) << 4), codes, exists);
       codes += gemm_threads / 2 * w.w.code_stride;
     }
-    const int word = (scale_row::first_byte(w.w, std::int64_t{first_row} + thread) + first_block) & ~3;
+    const int word = (row_scales::first_byte(w.w, std::int64_t{first_row} + thread) + first_block) & ~3;
     scales.copy(to + stage::scales_at + thread * stage::scale_row, word);
     scales.copy(to + stage::scales_at + thread * stage::scale_row + 4, word + 4);
     MXFP4_ROLLED
@@ -136,7 +136,7 @@ struct gemm_stream {
     for (int i = 0; i < 4; ++i) {
       const int line = first_line + 8 * i + group;
       scale_of[i] = from + stage::scales_at + line * stage::scale_row +
-                    ((scale_row::first_byte(w.w, std::int64_t{first_row} + line) + step * stage::blocks) & 3);
+                    ((row_scales::first_byte(w.w, std::int64_t{first_row} + line) + step * stage::blocks) & 3);
     }
     MXFP4_ROLLED  // both at once spill
         for (int block = 0; block < stage::blocks; ++block) {

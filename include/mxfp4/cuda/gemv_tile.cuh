@@ -61,7 +61,7 @@ struct gemv_stream {
 
   const_mx_view<> w;
   dense_view<const X> x;
-  scale_row my_scales;  ///< of the row whose scales this lane copies
+  row_scales my_scales;  ///< of the row whose scales this lane copies
   int first_row;
   int end_row;
   int tokens;
@@ -74,8 +74,8 @@ struct gemv_stream {
                            const Tokens& which, std::uint8_t* memory)
       : w(weights.w),
         x(activations),
-        my_scales(scale_row::of(weights.w, std::int64_t{row} + lane_index() % stage::rows,
-                                lane_index() % stage::rows < weights.end - row)),
+        my_scales(row_scales::of(weights.w, std::int64_t{row} + lane_index() % stage::rows,
+                                 lane_index() % stage::rows < weights.end - row)),
         first_row(row),
         end_row(weights.end),
         tokens(which.count),
@@ -141,7 +141,7 @@ struct gemv_stream {
     for (int i = 0; i < 2 * Tiles; ++i) {
       const int line = 8 * i + group;
       at.scales[i] =
-          from + stage::scales_at + line * stage::scale_row + scale_row::first_byte(w, std::int64_t{first_row} + line);
+          from + stage::scales_at + line * stage::scale_row + row_scales::first_byte(w, std::int64_t{first_row} + line);
     }
     if constexpr (Wide) {
       MXFP4_ROLLED

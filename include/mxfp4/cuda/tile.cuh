@@ -40,12 +40,12 @@ struct routed_tokens {
 
 /// The scales of a row as 4-byte words, since no asynchronous copy moves less. A row of K / 32 bytes may begin inside a
 /// word: the word then begins in the row before. `scales` is 4-byte aligned; no byte outside the matrix is read.
-struct scale_row {
+struct row_scales {
   const std::uint8_t* words;  ///< the one that holds the row's first scale
   int left;                   ///< bytes from there to the last scale of the matrix, as far as an int counts
 
   /// `exists`: otherwise only zeros are to arrive.
-  [[nodiscard]] MXFP4_DEVICE static scale_row of(const const_mx_view<>& w, std::int64_t row, bool exists) {
+  [[nodiscard]] MXFP4_DEVICE static row_scales of(const const_mx_view<>& w, std::int64_t row, bool exists) {
     const std::int64_t offset = (row * w.scale_stride) & ~std::int64_t{3};
     const std::int64_t end = (w.rows - 1) * w.scale_stride + w.blocks() - offset;
     return {w.scales + offset, !exists ? 0 : end < 0x7FFFFFFF ? static_cast<int>(end) : 0x7FFFFFFF};
