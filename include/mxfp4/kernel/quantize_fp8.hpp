@@ -3,68 +3,21 @@
 //
 // 256 codes under one scale are a table of 256 words (decode_scaled); a tile of 128 x 128 weights looks its own up in
 // it, and the rest is the kernel for bf16.
-// Reads: floors 0-6, executor.hpp, kernel/quantize.hpp.  Read by: kernel/quantize_measured.hpp, dispatch.
+// AVX-512 VBMI needs no words: kernel/fp8_tiles.hpp.
+// Reads: floors 0-6, executor.hpp, kernel/quantize.hpp, kernel/fp8_tiles.hpp.
+// Read by: kernel/quantize_measured.hpp, dispatch.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
+#include "mxfp4/kernel/fp8_tiles.hpp"
 #include "mxfp4/kernel/quantize.hpp"
 
 namespace mxfp4::kernel {
 
 inline namespace MXFP4_ISA_NS {
-
-/// A part of a row of FP8 weights. `tables` has the words of its scales, from the one of block `first` on.
-struct fp8_source {
-  static constexpr bool exact = true;
-  static constexpr std::int64_t blocks_a_scale = fp8_block / block_size;
-  const e4m3* x;
-  const simd::fp8_words* tables;
-  std::int64_t first;
-
-  [[nodiscard]] MXFP4_INLINE const simd::fp8_words& words(std::int64_t b) const noexcept {
-    return tables[(b - first) / blocks_a_scale];
-  }
-  [[nodiscard]] MXFP4_INLINE const e4m3* at(std::int64_t b) const noexcept { return x + b * block_size; }
-  template <class Arch>
-  MXFP4_INLINE void load(std::int64_t b, simd::word_block<Arch>& block) const noexcept {
-    block.load(at(b), words(b));
-  }
-  void bits(std::int64_t b, std::uint32_t (&to)[block_size]) const noexcept {
-    for (int i = 0; i < block_size; ++i)
-      to[i] = static_cast<std::uint32_t>(words(b).word[static_cast<unsigned>(at(b)[i])]) << 16;
-  }
-};
-
-/// What one task works on: rows [top, bottom) under one row of scales, and at most 2048 columns of them: 2 KiB of each
-/// row, and 9 KiB of tables.
-class fp8_part {
- public:
-  static constexpr std::int64_t most_tables = 16;
-  std::int64_t top, bottom, first, last;  ///< rows, blocks
-
-  [[nodiscard]] static std::int64_t count_a_band(std::int64_t scale_cols) noexcept {
-    return mxfp4::detail::bands(scale_cols, most_tables);
-  }
-  fp8_part(const dense_view<const e4m3>& w, const dense_view<const float>& scales, std::int64_t index) noexcept
-      : w_(w) {
-    const std::int64_t band = index / count_a_band(scales.cols),
-                       scale = index % count_a_band(scales.cols) * most_tables;
-    const std::int64_t blocks = w.cols / block_size, tables = std::min(scales.cols - scale, most_tables);
-    top = band * fp8_block;
-    bottom = std::min(top + fp8_block, w.rows);
-    first = scale * fp8_source::blocks_a_scale;
-    last = std::min(first + tables * fp8_source::blocks_a_scale, blocks);
-    for (std::int64_t t = 0; t < tables; ++t) tables_[t] = simd::make_fp8_words(scales.row(band)[scale + t]);
-  }
-  [[nodiscard]] fp8_source row(std::int64_t r) const noexcept { return {w_.row(r), tables_, first}; }
-
- private:
-  dense_view<const e4m3> w_;
-  simd::fp8_words tables_[most_tables];
-};
 
 /// Row-major index of the first weight that is NaN or infinite, or -1.
 template <class Arch>
@@ -115,9 +68,15 @@ status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const floa
   if (w.rows == 0 || w.cols == 0) return {};
   const std::int64_t parts = scales.rows * fp8_part::count_a_band(scales.cols);
   with.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
-    const fp8_part part(w, scales, static_cast<std::int64_t>(index));
-    for (std::int64_t r = part.top; r < part.bottom; ++r)
-      quantize_row<resolved, Arch>(part.row(r), out, r, part.first, part.last);
+    const auto encode = [&out](const fp8_source& from, std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
+      quantize_row<resolved, Arch>(from, out, r, first, last);
+    };
+    if constexpr (has_fp8_tiles<resolved, Arch, Layout>) {
+      quantize_fp8_tiles<resolved, Arch>(w, scales, out, static_cast<std::int64_t>(index), encode);
+    } else {
+      const fp8_part part(w, scales, static_cast<std::int64_t>(index));
+      for (std::int64_t r = part.top; r < part.bottom; ++r) encode(part.row(r), r, part.first, part.last);
+    }
   });
   mxfp4::detail::fill_padding(out);
   return {};

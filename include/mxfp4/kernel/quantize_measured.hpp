@@ -1,16 +1,20 @@
-// mxfp4/kernel/quantize_measured.hpp -- floor 7: FP8 -> MXFP4 and what was lost on the way, while a row is in the cache.
+// mxfp4/kernel/quantize_measured.hpp -- floor 7: FP8 -> MXFP4 and what was lost, while a row is in the cache.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   2 KiB of a row of e4m3  -->  4 KiB of bf16 on the stack  -->  codes, scales      kernel/quantize.hpp
 //                                            |                         |
 //                                            +----------->-------------+---> sums    kernel/measure_error.hpp
 //
-// The three passes one after the other over a matrix that no cache holds take twice the time.
+// The three passes one after the other over a matrix that no cache holds take twice the time. AVX-512 VBMI looks most
+// of it up, bytes in, codes and errors out (kernel/fp8_tiles.hpp): 0.21 ns a weight against 0.45 (Zen 4).
 // Reads: floors 0-6, kernel/quantize_fp8.hpp, kernel/measure_error.hpp.  Read by: tools, dispatch.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
+#include "mxfp4/kernel/fp8_tiles.hpp"
 #include "mxfp4/kernel/measure_error.hpp"
 #include "mxfp4/kernel/quantize_fp8.hpp"
 
@@ -18,17 +22,36 @@ namespace mxfp4::kernel {
 
 inline namespace MXFP4_ISA_NS {
 
+/// Blocks [first, last) of a row, at most 64: widened, encoded, measured.
+template <class Resolved, class Arch, block_layout Layout>
+void measure_fp8_row(const fp8_source& from, const mx_view<Layout>& out, std::int64_t r, std::int64_t first,
+                     std::int64_t last, mxfp4::detail::lane_statistics& found) noexcept {
+  alignas(64) bf16 row[fp8_part::most_tables * fp8_block];
+  const std::int64_t blocks = last - first;
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    simd::word_block<Arch> block;
+    from.load(first + b, block);
+    block.store(row + b * block_size);
+  }
+  std::uint8_t* const codes = out.block_codes(r, first);
+  std::uint8_t* const bytes = out.block_scale(r, first);
+  quantize_row<Resolved, Arch>(row_source<bf16>{row},
+                               mx_view<>{codes, bytes, 1, blocks * block_size, out.code_stride, out.scale_stride}, 0, 0,
+                               blocks);
+  measure_blocks<Arch>(row, codes, bytes, blocks, found);
+}
+
 /// FP8 -> MXFP4: the bytes of quantize_fp8; adds to `sum` what measure_error finds between w as bf16 and them.
 ///
 /// @param w       rows x cols, cols a multiple of 32, any stride.
 /// @param scales  ceil(rows / 128) x ceil(cols / 128), to multiply with; any value.
-/// @param out     the shape of w, codes and scales apart (compressed_tensors, gpt_oss, mlx); must not overlap w or scales.
+/// @param out     the shape of w, codes and scales apart (compressed_tensors, gpt_oss, mlx); must not overlap them.
 /// @param sum     added to. `nonfinite` counts weights that are NaN or infinite; they are encoded as on_nonfinite::encode
 ///                says, and whoever refuses them throws the result away.
 /// @return        ok, or what is wrong with the arguments; nothing is written then, and `sum` is untouched.
 /// One task: whoever has several threads gives each of them rows from a multiple of 128 on, and adds up their sums.
 /// Accuracy: measure_error's, whose counts and scales these are; squares are summed by bands of 128 rows, in those by
-/// 2048 columns, in those by rows.
+/// 2048 columns, in those by rows. Where there are tables, four rows come together: the same bound, other last bits.
 template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, block_layout Layout>
   requires std::same_as<typename Layout::order, low_first> && (Layout::rows_per_band == 1)
 status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
@@ -38,23 +61,31 @@ status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<c
   if (w.rows == 0 || w.cols == 0) return {};
   mxfp4::detail::lane_statistics found;
   const std::int64_t parts = scales.rows * fp8_part::count_a_band(scales.cols);
-  for (std::int64_t index = 0; index < parts; ++index) {
-    const fp8_part part(w, scales, index);
-    const std::int64_t blocks = part.last - part.first;
-    for (std::int64_t r = part.top; r < part.bottom; ++r) {
-      alignas(64) bf16 row[fp8_part::most_tables * fp8_block];
-      const fp8_source from = part.row(r);
-      for (std::int64_t b = 0; b < blocks; ++b) {
-        simd::word_block<Arch> block;
-        from.load(part.first + b, block);
-        block.store(row + b * block_size);
-      }
-      std::uint8_t* const codes = out.block_codes(r, part.first);
-      std::uint8_t* const bytes = out.block_scale(r, part.first);
-      quantize_row<resolved, Arch>(row_source<bf16>{row},
-                                   mx_view<>{codes, bytes, 1, blocks * block_size, out.code_stride, out.scale_stride},
-                                   0, 0, blocks);
-      measure_blocks<Arch>(row, codes, bytes, blocks, found);
+  const auto general = [&](const fp8_source& from, std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
+    measure_fp8_row<resolved, Arch>(from, out, r, first, last, found);
+  };
+  if constexpr (has_fp8_tiles<resolved, Arch, Layout>) {
+    simd::fp8_tile_sums sums;
+    std::int64_t blocks = 0;
+    const auto count = [&](const std::uint8_t* bytes) noexcept {
+      for (int b = 0; b < simd::tile_blocks; ++b) ++found.counts.scales[bytes[b]];
+      blocks += simd::tile_blocks;
+    };
+    for (std::int64_t index = 0; index < parts; ++index) {
+      const double largest = quantize_fp8_tiles<resolved, Arch, true>(w, scales, out, index, sums, general, count);
+      found.max_error[0] = std::max(found.max_error[0], largest);
+    }
+    found.counts.weights += blocks * block_size;
+    found.counts.saturated += sums.saturated;
+    found.counts.zeroed += sums.zeroed;
+    for (std::size_t lane = 0; lane < sums.squared_error.size(); ++lane) {
+      found.squared_weights[lane] += sums.squared_weights[lane];
+      found.squared_error[lane] += sums.squared_error[lane];
+    }
+  } else {
+    for (std::int64_t index = 0; index < parts; ++index) {
+      const fp8_part part(w, scales, index);
+      for (std::int64_t r = part.top; r < part.bottom; ++r) general(part.row(r), r, part.first, part.last);
     }
   }
   found.finish(sum);
