@@ -29,7 +29,6 @@
 #include "checkpoint.support.hpp"
 
 namespace {
-
 namespace fs = std::filesystem;
 using namespace mxfp4::test;
 using namespace mxfp4::tools;

@@ -29,7 +29,7 @@ struct every_weight {
           codes.push_back(static_cast<std::uint8_t>((b + j) % 16 | (b + 3 * j + 5) % 16 << 4));
       }
   }
-  [[nodiscard]] unsigned code(std::size_t i) const { return codes[i / 2] >> (i % 2 * 4) & 15u; }
+  [[nodiscard]] unsigned code(std::size_t i) const { return unsigned{codes[i / 2]} >> (i % 2 * 4) & 15u; }
 };
 
 /// The weight by its definition, in double: 4 * 2^127 and more is what a float makes of it.
