@@ -42,8 +42,10 @@ TEST_CASE("demo: the relative errors that others publish, 0.110 to 0.116", "[dem
     }
     CHECK(report["total"]["lost"] == 0);
     CHECK(report["total"]["nonfinite"] == 0);
-    // The same weights as BF16 give the same file.
-    CHECK(quantize(recipe, bf16, folder / "q_bf16")["total"]["relative_error"] == report["total"]["relative_error"]);
+    // The same weights as BF16 give the same file, and the same sums but for the order in which they are added up:
+    // measure_error promises 20 * 2^-24.
+    const auto total = [](const json& r) { return r["total"]["relative_error"].get<double>(); };
+    CHECK(std::abs(total(quantize(recipe, bf16, folder / "q_bf16")) / total(report) - 1) <= 20 * 0x1p-24);
     CHECK(read_text(folder / "q") == read_text(folder / "q_bf16"));
   }
 }
