@@ -43,10 +43,10 @@ double quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<cons
   const std::int64_t a_band = fp8_part::count_a_band(scales.cols), band = index / a_band;
   const std::int64_t scale = index % a_band * fp8_part::most_tables;
   const std::int64_t top = band * fp8_block, bottom = std::min(top + fp8_block, w.rows);
-  const std::int64_t first = scale * tile_blocks, blocks = w.cols / block_size;
-  const std::int64_t last = std::min(first + fp8_part::most_tables * tile_blocks, blocks);
+  const std::int64_t first = scale * fp8_tile_blocks, blocks = w.cols / block_size;
+  const std::int64_t last = std::min(first + fp8_part::most_tables * fp8_tile_blocks, blocks);
   fp8_tile tiles[fp8_part::most_tables];
-  const std::int64_t count = (last - first) / tile_blocks;
+  const std::int64_t count = (last - first) / fp8_tile_blocks;
   for (std::int64_t t = 0; t < count; ++t)
     make_fp8_tile<typename Resolved::scale_rule_type, typename Resolved::rounding_rule_type,
                   typename Resolved::zero_rule_type, Arch, Measured>(scales.row(band)[scale + t], tiles[t]);
@@ -55,28 +55,28 @@ double quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<cons
   const auto leave = [&](std::int64_t r, std::int64_t t) noexcept {
     if (!has_words[t]) words[t] = make_fp8_words(scales.row(band)[scale + t]);
     has_words[t] = true;
-    const std::int64_t b = first + t * tile_blocks;
-    others(fp8_source{w.row(r), words, first}, r, b, std::min(b + tile_blocks, last));
+    const std::int64_t b = first + t * fp8_tile_blocks;
+    others(fp8_source{w.row(r), words, first}, r, b, std::min(b + fp8_tile_blocks, last));
   };
   std::int64_t r = top;
-  for (; r + tile_rows <= bottom; r += tile_rows) {
+  for (; r + fp8_tile_rows <= bottom; r += fp8_tile_rows) {
     for (std::int64_t t = 0; t < count; ++t) {
-      const std::int64_t b = first + t * tile_blocks;
+      const std::int64_t b = first + t * fp8_tile_blocks;
       std::uint8_t* const bytes = out.block_scale(r, b);
       if (tiles[t].regular &&
           encode_fp8_tile<Arch, Measured>(w.row(r) + b * block_size, w.stride, tiles[t], out.block_codes(r, b),
                                           out.code_stride, bytes, out.scale_stride, sums)) [[likely]] {
         if constexpr (Measured)
-          for (std::int64_t i = 0; i < tile_rows; ++i) counted(bytes + i * out.scale_stride);
+          for (std::int64_t i = 0; i < fp8_tile_rows; ++i) counted(bytes + i * out.scale_stride);
       } else {
-        for (std::int64_t i = 0; i < tile_rows; ++i) leave(r + i, t);
+        for (std::int64_t i = 0; i < fp8_tile_rows; ++i) leave(r + i, t);
       }
     }
-    if (first + count * tile_blocks < last)
-      for (std::int64_t i = 0; i < tile_rows; ++i) leave(r + i, count);
+    if (first + count * fp8_tile_blocks < last)
+      for (std::int64_t i = 0; i < fp8_tile_rows; ++i) leave(r + i, count);
   }
   for (; r < bottom; ++r)
-    for (std::int64_t t = 0; first + t * tile_blocks < last; ++t) leave(r, t);
+    for (std::int64_t t = 0; first + t * fp8_tile_blocks < last; ++t) leave(r, t);
   double largest = 0;
   if constexpr (Measured)
     for (std::int64_t t = 0; t < count; ++t)

@@ -68,8 +68,8 @@ status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<c
     simd::fp8_tile_sums sums;
     std::int64_t blocks = 0;
     const auto count = [&](const std::uint8_t* bytes) noexcept {
-      for (int b = 0; b < simd::tile_blocks; ++b) ++found.counts.scales[bytes[b]];
-      blocks += simd::tile_blocks;
+      for (int b = 0; b < simd::fp8_tile_blocks; ++b) ++found.counts.scales[bytes[b]];
+      blocks += simd::fp8_tile_blocks;
     };
     for (std::int64_t index = 0; index < parts; ++index) {
       const double largest = quantize_fp8_tiles<resolved, Arch, true>(w, scales, out, index, sums, general, count);

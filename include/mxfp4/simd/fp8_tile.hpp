@@ -35,7 +35,7 @@ struct place_rule {
 };
 
 /// Four rows of 128 weights.
-inline constexpr std::int64_t tile_rows = 4, tile_cols = 128, tile_blocks = 4;
+inline constexpr std::int64_t fp8_tile_rows = 4, fp8_tile_cols = 128, fp8_tile_blocks = 4;
 
 /// The tables of one FP8 scale, and the largest error so far.
 struct alignas(64) fp8_tile {
