@@ -34,7 +34,7 @@ endif()
 
 if(MXFP4_INSTALL)
   add_test(NAME package.install COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DBUILD=${PROJECT_BINARY_DIR}
-    -DPREFIX=${prefix} -DDISPATCH=${MXFP4_DISPATCH} -P ${CMAKE_CURRENT_SOURCE_DIR}/package.installed/install.cmake)
+    -DPREFIX=${prefix} -DDISPATCH=${MXFP4_DISPATCH} -DCUDA=$<TARGET_EXISTS:mxfp4::cuda> -P ${CMAKE_CURRENT_SOURCE_DIR}/package.installed/install.cmake)
   package_test(installed installed -Dmxfp4_ROOT=${prefix})
   package_test(two_tus two_tus -Dmxfp4_ROOT=${prefix})
   package_test(format_only format_only -Dmxfp4_ROOT=${prefix})

@@ -1,4 +1,4 @@
-# cmake -DSOURCE=<dir> -DBUILD=<dir> -DPREFIX=<dir> -DDISPATCH=<bool> -P install.cmake
+# cmake -DSOURCE=<dir> -DBUILD=<dir> -DPREFIX=<dir> -DDISPATCH=<bool> -DCUDA=<bool> -P install.cmake
 # Installs mxfp4, moves the prefix, and checks that it holds every header and names no folder of the build machine.
 set(first ${PREFIX}.first)
 file(REMOVE_RECURSE ${PREFIX} ${first})
@@ -8,6 +8,9 @@ file(RENAME ${first} ${PREFIX})
 file(GLOB_RECURSE written RELATIVE ${SOURCE}/include ${SOURCE}/include/*)
 if(NOT DISPATCH)
   list(REMOVE_ITEM written mxfp4/dispatch.hpp)
+endif()
+if(NOT CUDA)
+  list(FILTER written EXCLUDE REGEX "^mxfp4/cuda/")
 endif()
 file(GLOB_RECURSE installed RELATIVE ${PREFIX}/include ${PREFIX}/include/mxfp4/*)
 if(NOT "${written}" STREQUAL "${installed}")
