@@ -31,8 +31,9 @@ struct geometry {
   bool is_stack;
 };
 
-/// Small enough that what is read, encoded and written is still in the second-level cache at each of these steps.
-constexpr std::int64_t pipeline_weights = 1 << 18, pipeline_bytes = 1 << 19;
+/// Small enough that what is read, encoded and written is still in a near cache at each of these steps; large enough for
+/// a band of 128 rows of 4096 weights, whose tables are then made once.
+constexpr std::int64_t pipeline_weights = 1 << 19, pipeline_bytes = 1 << 19;
 
 /// A run of weights inside one matrix, or of bytes to be copied.
 struct slab {

@@ -33,12 +33,12 @@ inline constexpr bool has_fp8_tiles = [] {
 
 #if defined(__AVX512VBMI__) && defined(__AVX512BW__)
 
-/// One part (as fp8_part cuts them) by tables; returns the largest error. others(source, r, first, last)
-/// gets blocks of a row that are not for tables, counted(bytes) four scale bytes at a time.
-template <class Resolved, class Arch, bool Measured, block_layout Layout, class Others, class Counted>
-double quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                          const mx_view<Layout>& out, std::int64_t index, simd::fp8_tile_sums& sums, Others others,
-                          Counted counted) noexcept {
+/// One part (as fp8_part cuts them) by tables. others(source, r, first, last) gets blocks of a row that are not for
+/// tables.
+template <class Resolved, class Arch, bool Measured, block_layout Layout, class Others>
+void quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                        const mx_view<Layout>& out, std::int64_t index, simd::fp8_tile_sums& sums,
+                        Others others) noexcept {
   using namespace simd;
   const std::int64_t a_band = fp8_part::count_a_band(scales.cols), band = index / a_band;
   const std::int64_t scale = index % a_band * fp8_part::most_tables;
@@ -62,26 +62,19 @@ double quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<cons
   for (; r + fp8_tile_rows <= bottom; r += fp8_tile_rows) {
     for (std::int64_t t = 0; t < count; ++t) {
       const std::int64_t b = first + t * fp8_tile_blocks;
-      std::uint8_t* const bytes = out.block_scale(r, b);
-      if (tiles[t].regular &&
-          encode_fp8_tile<Arch, Measured>(w.row(r) + b * block_size, w.stride, tiles[t], out.block_codes(r, b),
-                                          out.code_stride, bytes, out.scale_stride, sums)) [[likely]] {
-        if constexpr (Measured)
-          for (std::int64_t i = 0; i < fp8_tile_rows; ++i) counted(bytes + i * out.scale_stride);
-      } else {
-        for (std::int64_t i = 0; i < fp8_tile_rows; ++i) leave(r + i, t);
-      }
+      const bool done = tiles[t].regular && encode_fp8_tile<Arch, Measured>(
+                                                w.row(r) + b * block_size, w.stride, tiles[t], out.block_codes(r, b),
+                                                out.code_stride, out.block_scale(r, b), out.scale_stride, sums);
+      for (std::int64_t i = 0; !done && i < fp8_tile_rows; ++i) leave(r + i, t);
     }
     if (first + count * fp8_tile_blocks < last)
       for (std::int64_t i = 0; i < fp8_tile_rows; ++i) leave(r + i, count);
   }
   for (; r < bottom; ++r)
     for (std::int64_t t = 0; first + t * fp8_tile_blocks < last; ++t) leave(r, t);
-  double largest = 0;
   if constexpr (Measured)
     for (std::int64_t t = 0; t < count; ++t)
-      if (tiles[t].regular) largest = std::max(largest, tiles[t].max_error());
-  return largest;
+      if (tiles[t].regular) sums.max_error = std::max(sums.max_error, tiles[t].max_error());
 }
 
 /// The same without statistics.
@@ -89,7 +82,7 @@ template <class Resolved, class Arch, block_layout Layout, class Others>
 void quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                         const mx_view<Layout>& out, std::int64_t index, Others others) noexcept {
   simd::fp8_tile_sums none;
-  quantize_fp8_tiles<Resolved, Arch, false>(w, scales, out, index, none, others, [](const std::uint8_t*) noexcept {});
+  quantize_fp8_tiles<Resolved, Arch, false>(w, scales, out, index, none, others);
 }
 
 #endif

@@ -41,11 +41,11 @@ inline constexpr std::int64_t fp8_tile_rows = 4, fp8_tile_cols = 128, fp8_tile_b
 struct alignas(64) fp8_tile {
   std::uint8_t code[128];                                          ///< low nibble: of w > 0, high nibble: of w < 0
   std::uint8_t weight[2][128], error[2][128];                      ///< bytes 0 and 1 of |w| / s and |w - q| / s
+  std::uint8_t mark[128];                                          ///< 1: above 6 s, 16: not 0, under code 0
   alignas(64) std::array<std::uint16_t, block_size> largest = {};  ///< errors, as bf16 in units of 2^(byte - 127)
+  float scale;
   std::int32_t carry, byte;
-  std::uint8_t saturated_from;  ///< the first index above 6 s
-  std::uint8_t zeroed_up_to;    ///< the last index under code 0
-  bool regular;                 ///< else there are no tables: such a scale is left to others
+  bool regular;  ///< else there are no tables: such a scale is left to others
 
   /// The largest |w - q|. An error of 0 is a word with the exponent of its scale alone: up / 8 <= 32.
   [[nodiscard]] double max_error() const noexcept {
@@ -62,7 +62,9 @@ struct alignas(64) fp8_tile {
 /// Sums of many tiles in doubles, lane by lane.
 struct fp8_tile_sums {
   alignas(64) std::array<double, 16> squared_weights{}, squared_error{};
-  std::int64_t saturated = 0, zeroed = 0;
+  alignas(64) std::array<std::int64_t, 8> saturated{}, zeroed{};
+  std::array<std::int64_t, 256> scales{};  ///< blocks by scale byte
+  double max_error = 0;                    ///< of the weights that the tables do not have
 };
 
 }  // namespace mxfp4::simd
@@ -134,9 +136,23 @@ alignas(64) inline constexpr auto spread_floats = make_spreads<std::uint32_t, 1>
 }
 alignas(64) inline constexpr std::array<std::uint8_t, 64> even_bytes = make_even_bytes();
 
-/// One of 128 bytes; bit 7 of an index does not count.
-[[nodiscard]] MXFP4_INLINE __m512i look_up(const std::uint8_t* table, __m512i index) noexcept {
-  return _mm512_permutex2var_epi8(_mm512_load_si512(table), index, _mm512_load_si512(table + 64));
+/// 128 bytes to look up; bit 7 of an index does not count.
+class table {
+ public:
+  explicit table(const std::uint8_t* bytes) noexcept
+      : low_(_mm512_load_si512(bytes)), high_(_mm512_load_si512(bytes + 64)) {}
+  [[nodiscard]] MXFP4_INLINE __m512i operator[](__m512i index) const noexcept {
+    return _mm512_permutex2var_epi8(low_, index, high_);
+  }
+
+ private:
+  __m512i low_, high_;
+};
+
+/// Row i of one of these.
+template <class Spreads>
+[[nodiscard]] MXFP4_INLINE __m512i spread(const Spreads& spreads, int i) noexcept {
+  return _mm512_load_si512(spreads[static_cast<std::size_t>(i)].data());
 }
 
 /// Largest bytes of the sixteen blocks in eight registers: lane 8 (i / 4) + 4 b + i % 4 has block b of register i.
@@ -179,6 +195,11 @@ MXFP4_INLINE void add_lanes(__m512 lanes, __m512d unit, double* to) noexcept {
   _mm512_store_pd(to + 8, _mm512_fmadd_pd(high, unit, _mm512_load_pd(to + 8)));
 }
 
+/// Adds up eight by eight.
+MXFP4_INLINE void add_bytes(__m512i bytes, std::int64_t* to) noexcept {
+  _mm512_store_si512(to, _mm512_add_epi64(_mm512_load_si512(to), _mm512_sad_epu8(bytes, _mm512_setzero_si512())));
+}
+
 /// The bytes of the words' halves, 64 each.
 MXFP4_INLINE void split_words(__m512i first, __m512i second, std::uint8_t* low, std::uint8_t* high) noexcept {
   const __m512i even = _mm512_load_si512(even_bytes.data()), odd = _mm512_add_epi8(even, _mm512_set1_epi8(1));
@@ -201,6 +222,69 @@ MXFP4_INLINE void split_words(__m512i first, __m512i second, std::uint8_t* low, 
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
+/// Sixteen bytes into a table of counts. Two or three different ones are all there are: faster than one by one.
+MXFP4_INLINE void count_equal(const std::uint8_t (&bytes)[16], std::array<std::int64_t, 256>& counts) noexcept {
+  const __m128i all = _mm_load_si128(reinterpret_cast<const __m128i*>(bytes));
+  for (unsigned left = 0xFFFF; left != 0;) {
+    const std::uint8_t byte = bytes[std::countr_zero(left)];
+    const unsigned equal = _mm_cmpeq_epi8_mask(all, _mm_set1_epi8(static_cast<char>(byte)));
+    counts[byte] += std::popcount(equal);
+    left &= ~equal;
+  }
+}
+
+/// Adds what a tile lost. index: places in the tables; up: of each block, both as encode_fp8_tile has them. Apart from
+/// the encoding, so that the tables stay in registers.
+MXFP4_INLINE void measure_fp8_tile(const __m512i (&index)[8], __m512i up, fp8_tile& tables,
+                                   fp8_tile_sums& sums) noexcept {
+  const table weight_low(tables.weight[0]), weight_high(tables.weight[1]);
+  const table error_low(tables.error[0]), error_high(tables.error[1]), marks(tables.mark);
+  const __m512i words = _mm512_slli_epi32(up, 4);  // what a scale adds to the word of a bf16
+  const __m512 square = _mm512_castsi512_ps(       // 4^(up / 8 - 24)
+      _mm512_add_epi32(_mm512_slli_epi32(up, 21), _mm512_set1_epi32((127 - 48) << 23)));
+  __m512 squared_weights = _mm512_setzero_ps(), squared_error = _mm512_setzero_ps();
+  __m512i largest = _mm512_load_si512(tables.largest.data()), marked = _mm512_setzero_si512();
+  for (int j = 0; j < 8; ++j) {
+    const int i = 4 * (j % 2) + j / 2;  // a row after the other
+    const __m512i w0 = weight_low[index[i]], w1 = weight_high[index[i]];
+    const __m512i e0 = error_low[index[i]], e1 = error_high[index[i]];
+    const __m512i low = _mm512_unpacklo_epi8(e0, e1), high = _mm512_unpackhi_epi8(e0, e1);
+    const __m512 unit = _mm512_permutexvar_ps(spread(spread_floats, i), square);
+    squared_weights =
+        _mm512_fmadd_ps(squares(_mm512_unpacklo_epi8(w0, w1), _mm512_unpackhi_epi8(w0, w1)), unit, squared_weights);
+    squared_error = _mm512_fmadd_ps(squares(low, high), unit, squared_error);
+    const __m512i scale = _mm512_permutexvar_epi16(spread(spread_words, i), words);
+    largest = _mm512_max_epu16(largest, _mm512_add_epi16(_mm512_max_epu16(low, high), scale));
+    marked = _mm512_add_epi8(marked, marks[index[i]]);
+  }
+  _mm512_store_si512(tables.largest.data(), largest);
+  const __m512d unit = _mm512_set1_pd(fp8_tile::unit(127 + 2 * (tables.byte + 24 - 127)));
+  add_lanes(squared_weights, unit, sums.squared_weights.data());
+  add_lanes(squared_error, unit, sums.squared_error.data());
+  const __m512i nibbles = _mm512_set1_epi8(15);
+  add_bytes(_mm512_and_si512(marked, nibbles), sums.saturated.data());
+  add_bytes(_mm512_and_si512(_mm512_srli_epi16(marked, 4), nibbles), sums.zeroed.data());
+}
+
+/// And of the weights that are not 0, but too far below the largest of their block for an index: code 0 has lost them
+/// whole.
+inline void measure_least_weights(const e4m3* w, std::int64_t stride, const __m512i (&index)[8], const fp8_tile& tables,
+                                  fp8_tile_sums& sums) noexcept {
+  for (int i = 0; i < 8; ++i) {
+    const e4m3* const from = w + i % 4 * stride + i / 4 * 64;
+    const __mmask64 least = _mm512_mask_testn_epi8_mask(
+        _mm512_test_epi8_mask(_mm512_loadu_si512(from), _mm512_set1_epi8(0x7F)), index[i], index[i]);
+    for (std::uint64_t left = least; left != 0; left &= left - 1) {
+      const double lost =
+          std::abs(static_cast<double>(decode(decode_scaled(from[std::countr_zero(left)], tables.scale))));
+      sums.squared_weights[0] += lost * lost;
+      sums.squared_error[0] += lost * lost;
+      sums.max_error = std::max(sums.max_error, lost);
+      ++sums.zeroed[0];
+    }
+  }
+}
+
 }  // namespace detail
 
 /// Makes the tables of an FP8 scale under a recipe; those of weights and errors where `Measured`.
@@ -212,6 +296,7 @@ void make_fp8_tile(float scale, fp8_tile& to) noexcept {
   to.regular = rule.last >= rule.first && exponent >= rule.first + reach && exponent + reach <= rule.last &&
                exponent >= 27 && exponent <= 227;  // a scale < 0 has bit 8 set
   if (!to.regular) return;
+  to.scale = scale;
 
   alignas(16) std::uint16_t binade[8];
   for (unsigned m = 0; m < 8; ++m)
@@ -247,26 +332,24 @@ void make_fp8_tile(float scale, fp8_tile& to) noexcept {
   }
   if constexpr (Measured) {
     to.largest = {};
-    int up_to_six = 0, zeros = 0;
     for (int i = 0; i < 4; i += 2) {
       detail::split_words(words[i].word, words[i + 1].word, to.weight[0] + 32 * i, to.weight[1] + 32 * i);
       detail::split_words(detail::errors(words[i].word, to.code + 32 * i),
                           detail::errors(words[i + 1].word, to.code + 32 * i + 32), to.error[0] + 32 * i,
                           to.error[1] + 32 * i);
       const __m512i six = _mm512_set1_epi16(0x40C0);
-      up_to_six += std::popcount(_mm512_cmple_epu16_mask(words[i].word, six));
-      up_to_six += std::popcount(_mm512_cmple_epu16_mask(words[i + 1].word, six));
-      const __m512i code = _mm512_load_si512(to.code + 32 * i);
-      zeros += std::popcount(_mm512_testn_epi8_mask(code, _mm512_set1_epi8(7)));
+      const __mmask64 above_six = _mm512_cmpgt_epu16_mask(words[i].word, six) |
+                                  std::uint64_t{_mm512_cmpgt_epu16_mask(words[i + 1].word, six)} << 32;
+      const __mmask64 zeroed =
+          _mm512_testn_epi8_mask(_mm512_load_si512(to.code + 32 * i), _mm512_set1_epi8(7)) & (i == 0 ? ~1ULL : ~0ULL);
+      _mm512_store_si512(to.mark + 32 * i,
+                         _mm512_or_si512(_mm512_maskz_set1_epi8(above_six, 1), _mm512_maskz_set1_epi8(zeroed, 16)));
     }
-    to.saturated_from = static_cast<std::uint8_t>(up_to_six);
-    to.zeroed_up_to = static_cast<std::uint8_t>(zeros - 1);
   }
 }
 
 /// Four rows of 128 weights -> codes and scales, and what was lost added to `sums` where `Measured`. False, with
-/// nothing added and the output left for others to write, where a weight is NaN or all of a block are 0 or 2^-9; where
-/// `Measured`, also where one that is not 0 lies fifteen binades below the largest of its block.
+/// nothing added and the output left for others to write, where a weight is NaN or all of a block are 0 or 2^-9.
 /// Accuracy: errors are exact; a square is rounded at most thirteen times on its way into a sum of doubles.
 /// @param stride  bytes from one row of weights to the next; code_stride, scale_stride: of the output.
 template <class Arch, bool Measured>
@@ -274,10 +357,10 @@ template <class Arch, bool Measured>
 [[nodiscard]] MXFP4_INLINE bool encode_fp8_tile(const e4m3* w, std::int64_t stride, fp8_tile& tables,
                                                 std::uint8_t* codes, std::int64_t code_stride, std::uint8_t* scales,
                                                 std::int64_t scale_stride, fp8_tile_sums& sums) noexcept {
+  const detail::table places(mxfp4::detail::fp8_places.data()), code(tables.code);
   __m512i place[8];
   MXFP4_UNROLL
-  for (int i = 0; i < 8; ++i)
-    place[i] = detail::look_up(mxfp4::detail::fp8_places.data(), _mm512_loadu_si512(w + i % 4 * stride + i / 4 * 64));
+  for (int i = 0; i < 8; ++i) place[i] = places[_mm512_loadu_si512(w + i % 4 * stride + i / 4 * 64)];
   const __m512i top = detail::largest_bytes(place);
   const __m512i least = _mm512_set1_epi32(detail::first_index);
   if (_mm512_cmpgt_epu32_mask(_mm512_sub_epi32(top, least), _mm512_set1_epi32(254 - detail::first_index)) != 0)
@@ -292,12 +375,7 @@ template <class Arch, bool Measured>
   _mm_store_si128(reinterpret_cast<__m128i*>(bytes), by_row);
   for (int r = 0; r < 4; ++r) std::memcpy(scales + r * scale_stride, bytes + 4 * r, 4);
 
-  const __m512i words = _mm512_slli_epi32(up, 4);  // what a scale adds to the word of a bf16
-  const __m512 square = _mm512_castsi512_ps(       // 4^(up / 8 - 24)
-      _mm512_add_epi32(_mm512_slli_epi32(up, 21), _mm512_set1_epi32((127 - 48) << 23)));
-  __m512 squared_weights = _mm512_setzero_ps(), squared_error = _mm512_setzero_ps();
-  __m512i largest = _mm512_load_si512(tables.largest.data());
-  std::int64_t saturated = 0, zeroed = 0;
+  alignas(64) __m512i index[8];
   __m512i least_index = _mm512_set1_epi8(1);  // any index that is not 0
   MXFP4_UNROLL
   for (int r = 0; r < 4; ++r) {
@@ -305,45 +383,27 @@ template <class Arch, bool Measured>
     MXFP4_UNROLL
     for (int h = 0; h < 2; ++h) {
       const int i = 4 * h + r;
-      const auto of = [i](const auto& spreads) noexcept {
-        return _mm512_load_si512(spreads[static_cast<std::size_t>(i)].data());
-      };
       const __m512i raw = _mm512_loadu_si512(w + r * stride + h * 64);
       const __mmask64 nonzero = _mm512_test_epi8_mask(raw, _mm512_set1_epi8(0x7F));
-      const __m512i distance = _mm512_subs_epu8(place[i], _mm512_permutexvar_epi8(of(detail::spread_bytes), down));
-      const __m512i index = _mm512_maskz_max_epu8(nonzero, distance, _mm512_set1_epi8(1));
-      const __m512i both = detail::look_up(tables.code, index);
+      const __m512i distance =
+          _mm512_subs_epu8(place[i], _mm512_permutexvar_epi8(detail::spread(detail::spread_bytes, i), down));
+      const __m512i at = _mm512_maskz_max_epu8(nonzero, distance, _mm512_set1_epi8(1));
+      if constexpr (Measured) {
+        index[i] = distance;
+        least_index = _mm512_mask_min_epu8(least_index, nonzero, least_index, distance);
+      }
+      const __m512i both = code[at];
       const __m512i nibble = _mm512_mask_blend_epi8(_mm512_movepi8_mask(raw), both, _mm512_srli_epi16(both, 4));
       pair[h] = _mm512_maddubs_epi16(_mm512_and_si512(nibble, _mm512_set1_epi8(15)), _mm512_set1_epi16(0x1001));
-      if constexpr (Measured) {
-        least_index = _mm512_mask_min_epu8(least_index, nonzero, least_index, distance);
-        const __m512i w0 = detail::look_up(tables.weight[0], index), w1 = detail::look_up(tables.weight[1], index);
-        const __m512i e0 = detail::look_up(tables.error[0], index), e1 = detail::look_up(tables.error[1], index);
-        const __m512i error_low = _mm512_unpacklo_epi8(e0, e1), error_high = _mm512_unpackhi_epi8(e0, e1);
-        const __m512 unit = _mm512_permutexvar_ps(of(detail::spread_floats), square);
-        squared_weights = _mm512_fmadd_ps(detail::squares(_mm512_unpacklo_epi8(w0, w1), _mm512_unpackhi_epi8(w0, w1)),
-                                          unit, squared_weights);
-        squared_error = _mm512_fmadd_ps(detail::squares(error_low, error_high), unit, squared_error);
-        const __m512i scale = _mm512_permutexvar_epi16(of(detail::spread_words), words);
-        largest = _mm512_max_epu16(largest, _mm512_add_epi16(_mm512_max_epu16(error_low, error_high), scale));
-        saturated +=
-            std::popcount(_mm512_cmpge_epu8_mask(index, _mm512_set1_epi8(static_cast<char>(tables.saturated_from))));
-        zeroed += std::popcount(
-            _mm512_mask_cmple_epu8_mask(nonzero, index, _mm512_set1_epi8(static_cast<char>(tables.zeroed_up_to))));
-      }
     }
     const __m512i packed = _mm512_permutex2var_epi8(pair[0], _mm512_load_si512(detail::even_bytes.data()), pair[1]);
     _mm512_storeu_si512(codes + r * code_stride, packed);
   }
   if constexpr (Measured) {
+    detail::measure_fp8_tile(index, up, tables, sums);
     if (_mm512_testn_epi8_mask(least_index, least_index) != 0) [[unlikely]]
-      return false;
-    const __m512d unit = _mm512_set1_pd(fp8_tile::unit(127 + 2 * (tables.byte + 24 - 127)));
-    detail::add_lanes(squared_weights, unit, sums.squared_weights.data());
-    detail::add_lanes(squared_error, unit, sums.squared_error.data());
-    _mm512_store_si512(tables.largest.data(), largest);
-    sums.saturated += saturated;
-    sums.zeroed += zeroed;
+      detail::measure_least_weights(w, stride, index, tables, sums);
+    detail::count_equal(bytes, sums.scales);
   }
   return true;
 }
