@@ -37,7 +37,7 @@ struct basic_mxfp8_view {
   std::int64_t element_stride = 0;  ///< bytes from one row of elements to the next
   std::int64_t scale_stride = 0;    ///< bytes from one row of scales to the next
 
-  [[nodiscard]] constexpr std::int64_t blocks() const noexcept { return cols / block_size; }  ///< in a row
+  [[nodiscard]] MXFP4_HD constexpr std::int64_t blocks() const noexcept { return cols / block_size; }  ///< in a row
   [[nodiscard]] constexpr mxfp8_row row(std::int64_t r) const noexcept {
     return {elements + r * element_stride, scales + r * scale_stride, 0};
   }
@@ -48,7 +48,7 @@ struct basic_mxfp8_view {
   }
   template <class B>
     requires(!std::is_const_v<Byte> && std::same_as<B, const Byte>)
-  [[nodiscard]] constexpr operator basic_mxfp8_view<B>() const noexcept {
+  [[nodiscard]] MXFP4_HD constexpr operator basic_mxfp8_view<B>() const noexcept {
     return {elements, scales, rows, cols, element_stride, scale_stride};
   }
 };

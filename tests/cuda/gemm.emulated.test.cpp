@@ -16,12 +16,10 @@ namespace {
 using namespace mxfp4;
 using namespace mxfp4::test;
 
-struct shape {
-  std::int64_t m, n, k, gap;
-};
 /// Every edge: one row, a row past a tile, one block, an odd number of them, fewer steps than stages and more, tokens
 /// of two tiles.
-constexpr shape shapes[] = {{9, 1, 32, 0}, {64, 128, 64, 0}, {65, 130, 96, 1}, {20, 37, 544, 3}, {130, 40, 192, 2}};
+constexpr product_shape shapes[] = {
+    {9, 1, 32, 0}, {64, 128, 64, 0}, {65, 130, 96, 1}, {20, 37, 544, 3}, {130, 40, 192, 2}};
 
 template <class X, class Y = float>
 std::vector<float> product(device_weights& w, const tokens& x, std::int64_t n, std::int64_t gap = 0) {
@@ -35,24 +33,11 @@ std::vector<float> product(device_weights& w, const tokens& x, std::int64_t n, s
 
 TEMPLATE_TEST_CASE("cuda::gemm: sums that fit a float come out exactly, in any order of the threads", "[cuda][gemm]",
                    bf16, f16) {
-  splitmix random(1);
-  std::uint64_t seed = 1;
-  for (const auto& bytes : {byte_range(120, 127), byte_range(120, 131)})  // without and with wide scales
-    for (const auto& [m, n, k, gap] : shapes) {
-      CAPTURE(m, n, k, gap, bytes.size());
-      device_settings.seed = ++seed;
-      device_weights w(n, k, 16 * gap, gap);
-      fill(w.host, n, k, bytes, random);
-      tokens x(m, k);
-      x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
-      const exact_product exact(w.host, n, x);
-      REQUIRE(exact.ok);
-      for (const double magnitude : exact.magnitudes) REQUIRE(magnitude < 0x1p16);  // units of 2^-8: 24 bits
-      const std::vector<float> y = product<TestType>(w, x, n, gap);
-      std::int64_t wrong = 0;
-      for (std::size_t i = 0; i < y.size(); ++i) wrong += y[i] != static_cast<float>(exact.sum[i]);
-      CHECK(wrong == 0);
-    }
+  check_exact_sums(shapes, product<TestType>);
+}
+
+TEMPLATE_TEST_CASE("cuda::gemm: every scale byte with every code", "[cuda][gemm][special]", bf16, f16) {
+  check_every_scale(9, product<TestType>);
 }
 
 TEMPLATE_TEST_CASE("cuda::gemm: within the bound, and special values as the reference has them", "[cuda][gemm]", bf16,
@@ -84,21 +69,7 @@ TEMPLATE_TEST_CASE("cuda::gemm: within the bound, and special values as the refe
 }
 
 TEST_CASE("cuda::gemm: a NaN scale after a row's end does not count", "[cuda][gemm][special]") {
-  for (const std::int64_t k : {32, 96}) {
-    device_weights w(40, k);
-    splitmix random(3);
-    fill(w.host, 40, k, {126, 127}, random);
-    for (std::int64_t b = 0; b < k / 32; ++b) w.host.scale(9, b) = 255;
-    tokens x(10, k);
-    x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
-    const exact_product exact(w.host, 40, x);
-    const std::vector<float> y = product<bf16>(w, x, 40);
-    for (std::size_t i = 0; i < y.size(); ++i) {
-      CAPTURE(k, i);
-      if (i % 40 == 9) CHECK(std::isnan(y[i]));
-      else CHECK(y[i] == static_cast<float>(exact.sum[i]));
-    }
-  }
+  check_scales_past_a_row(10, 40, product<bf16>);
 }
 
 TEST_CASE("cuda::gemm: same bits for any number of tokens; results in f16", "[cuda][gemm]") {

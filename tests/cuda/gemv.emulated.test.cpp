@@ -20,13 +20,10 @@ namespace {
 using namespace mxfp4;
 using namespace mxfp4::test;
 
-struct shape {
-  std::int64_t m, n, k, gap;
-};
 /// Every edge: one row, a row past a tile, one block, odd blocks whose scales straddle words, steps fewer than warps, a
 /// warp with several steps, each number of tokens.
-constexpr shape shapes[] = {{1, 1, 32, 0},  {1, 17, 288, 1}, {2, 33, 2080, 0}, {3, 32, 96, 3}, {4, 31, 1312, 2},
-                            {5, 40, 64, 0}, {6, 65, 160, 1}, {7, 5, 256, 0},   {8, 35, 544, 3}};
+constexpr product_shape shapes[] = {{1, 1, 32, 0},  {1, 17, 288, 1}, {2, 33, 2080, 0}, {3, 32, 96, 3}, {4, 31, 1312, 2},
+                                    {5, 40, 64, 0}, {6, 65, 160, 1}, {7, 5, 256, 0},   {8, 35, 544, 3}};
 
 template <class X, class Y = float>
 std::vector<float> product(device_weights& w, const tokens& x, std::int64_t n, std::int64_t gap = 0) {
@@ -36,38 +33,18 @@ std::vector<float> product(device_weights& w, const tokens& x, std::int64_t n, s
   return y.values();
 }
 
-std::int64_t unequal(const std::vector<float>& y, const std::vector<double>& exact) {
-  std::int64_t wrong = 0;
-  for (std::size_t i = 0; i < y.size(); ++i) wrong += y[i] != static_cast<float>(exact[i]);
-  return wrong;
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("cuda::gemv: sums that fit a float come out exactly, in any order of the threads", "[cuda][gemv]",
                    bf16, f16) {
-  splitmix random(1);
-  std::uint64_t seed = 1;
-  for (const auto& bytes : {byte_range(120, 127), byte_range(120, 131)})  // without and with wide scales
-    for (const auto& [m, n, k, gap] : shapes) {
-      CAPTURE(m, n, k, gap, bytes.size());
-      device_settings.seed = ++seed;
-      device_weights w(n, k, 16 * gap, gap);
-      fill(w.host, n, k, bytes, random);
-      tokens x(m, k);
-      x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
-      const exact_product exact(w.host, n, x);
-      REQUIRE(exact.ok);
-      for (const double magnitude : exact.magnitudes) REQUIRE(magnitude < 0x1p16);  // units of 2^-8: 24 bits
-      CHECK(unequal(product<TestType>(w, x, n, gap), exact.sum) == 0);
-    }
+  check_exact_sums(shapes, product<TestType>);
 }
 
 TEMPLATE_TEST_CASE("cuda::gemv: within the bound", "[cuda][gemv][accuracy]", bf16, f16) {
   splitmix random(2);
   for (const auto& bytes : {byte_range(80, 127), byte_range(100, 154), {0, 1, 2, 3}, {200, 220, 225}}) {
     CAPTURE(static_cast<int>(bytes.front()));
-    for (const auto& [m, n, k, gap] : {shape{1, 20, 2080, 1}, shape{8, 33, 800, 0}}) {
+    for (const auto& [m, n, k, gap] : {product_shape{1, 20, 2080, 1}, product_shape{8, 33, 800, 0}}) {
       device_weights w(n, k, 0, gap);
       fill(w.host, n, k, bytes, random);
       tokens x(m, k);
@@ -83,43 +60,11 @@ TEMPLATE_TEST_CASE("cuda::gemv: within the bound", "[cuda][gemv][accuracy]", bf1
 }
 
 TEMPLATE_TEST_CASE("cuda::gemv: every scale byte with every code", "[cuda][gemv][special]", bf16, f16) {
-  // Row n: scale byte n, all its codes alike. Token 0 sees one of its weights, token 1 all with small factors.
-  for (unsigned code = 0; code < 16; ++code) {
-    device_weights w(256, 64);
-    tokens x(2, 64);
-    x.fill([](std::int64_t m, std::int64_t k) { return m == 1 ? 0x1p-12f : k == 37 ? 1.0f : 0.0f; });
-    for (std::int64_t n = 0; n < 256; ++n)
-      for (std::int64_t b = 0; b < 2; ++b) {
-        w.host.scale(n, b) = b == 0 ? std::uint8_t{127} : static_cast<std::uint8_t>(n);
-        for (std::int64_t k = 0; k < 32; ++k) w.host.set_code(n, 32 * b + k, b == 0 ? 0u : code);
-      }
-    const exact_product exact(w.host, 256, x);
-    REQUIRE(exact.ok);
-    const std::vector<float> y = product<TestType>(w, x, 256);
-    for (std::size_t i = 0; i < y.size(); ++i) {
-      CAPTURE(code, i % 256, i / 256);
-      if (kind_of(exact.sum[i]) == number_kind::finite) CHECK(y[i] == static_cast<float>(exact.sum[i]));
-      else CHECK(kind_of(y[i]) == kind_of(exact.sum[i]));
-    }
-  }
+  check_every_scale(3, product<TestType>);
 }
 
 TEMPLATE_TEST_CASE("cuda::gemv: a NaN scale after a row's end does not count", "[cuda][gemv][special]", bf16, f16) {
-  for (const std::int64_t k : {32, 96, 288}) {  // what a row's last word of scales holds belongs to the next row
-    device_weights w(18, k);
-    splitmix random(3);
-    fill(w.host, 18, k, {126, 127}, random);
-    for (std::int64_t b = 0; b < k / 32; ++b) w.host.scale(9, b) = 255;
-    tokens x(3, k);
-    x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
-    const exact_product exact(w.host, 18, x);
-    const std::vector<float> y = product<TestType>(w, x, 18);
-    for (std::size_t i = 0; i < y.size(); ++i) {
-      CAPTURE(k, i);
-      if (i % 18 == 9) CHECK(std::isnan(y[i]));
-      else CHECK(y[i] == static_cast<float>(exact.sum[i]));
-    }
-  }
+  check_scales_past_a_row(3, 18, product<TestType>);
 }
 
 TEMPLATE_TEST_CASE("cuda::gemv: NaN and infinity stay with their token", "[cuda][gemv][special]", bf16, f16) {

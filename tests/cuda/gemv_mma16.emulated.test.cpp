@@ -6,7 +6,6 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "cuda/product.support.hpp"
@@ -17,11 +16,8 @@ namespace {
 using namespace mxfp4;
 using namespace mxfp4::test;
 
-struct shape {
-  std::int64_t m, n, k;
-};
 /// One row, a row past a tile, one tile where two are done at once, odd blocks, a warp with more steps than are ahead.
-constexpr shape shapes[] = {{1, 1, 32}, {2, 33, 2080}, {3, 16, 96}, {4, 31, 1312}, {8, 49, 544}};
+constexpr product_shape shapes[] = {{1, 1, 32, 1}, {2, 33, 2080, 0}, {3, 16, 96, 1}, {4, 31, 1312, 2}, {8, 49, 544, 1}};
 
 /// The weights in tiles, packed on the device.
 struct packed_weights {
@@ -47,46 +43,11 @@ std::vector<float> product(device_weights& w, const tokens& x, std::int64_t n, s
 }  // namespace
 
 TEMPLATE_TEST_CASE("cuda::gemv mma16: sums that fit a float come out exactly", "[cuda][gemv]", bf16, f16) {
-  splitmix random(1);
-  std::uint64_t seed = 1;
-  for (const auto& bytes : {byte_range(120, 127), byte_range(120, 131)})  // without and with wide scales
-    for (const auto& [m, n, k] : shapes) {
-      CAPTURE(m, n, k, bytes.size());
-      device_settings.seed = ++seed;
-      device_weights w(n, k);
-      fill(w.host, n, k, bytes, random);
-      tokens x(m, k);
-      x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
-      const exact_product exact(w.host, n, x);
-      REQUIRE(exact.ok);
-      for (const double magnitude : exact.magnitudes) REQUIRE(magnitude < 0x1p16);  // units of 2^-8: 24 bits
-      const std::vector<float> y = product<TestType>(w, x, n, 1);
-      std::int64_t wrong = 0;
-      for (std::size_t i = 0; i < y.size(); ++i) wrong += y[i] != static_cast<float>(exact.sum[i]);
-      CHECK(wrong == 0);
-    }
+  check_exact_sums(shapes, product<TestType>);
 }
 
 TEMPLATE_TEST_CASE("cuda::gemv mma16: every scale byte with every code; NaN and infinity", "[cuda][gemv]", bf16, f16) {
-  for (unsigned code = 0; code < 16; ++code) {
-    device_weights w(256, 64);
-    tokens x(3, 64);
-    x.fill([](std::int64_t m, std::int64_t k) { return m == 1 ? 0x1p-12f : k == 37 ? 1.0f : 0.0f; });
-    x.at(2, 60) = std::numeric_limits<float>::infinity();
-    for (std::int64_t n = 0; n < 256; ++n)
-      for (std::int64_t b = 0; b < 2; ++b) {
-        w.host.scale(n, b) = b == 0 ? std::uint8_t{127} : static_cast<std::uint8_t>(n);
-        for (std::int64_t k = 0; k < 32; ++k) w.host.set_code(n, 32 * b + k, b == 0 ? 0u : code);
-      }
-    const exact_product exact(w.host, 256, x);
-    REQUIRE(exact.ok);
-    const std::vector<float> y = product<TestType>(w, x, 256);
-    for (std::size_t i = 0; i < y.size(); ++i) {
-      CAPTURE(code, i % 256, i / 256);
-      if (kind_of(exact.sum[i]) == number_kind::finite) CHECK(y[i] == static_cast<float>(exact.sum[i]));
-      else CHECK(kind_of(y[i]) == kind_of(exact.sum[i]));
-    }
-  }
+  check_every_scale(3, product<TestType>);
 }
 
 TEMPLATE_TEST_CASE("cuda::gemv mma16: within the bound; same bits for any M and order of the threads", "[cuda][gemv]",

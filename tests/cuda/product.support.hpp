@@ -1,10 +1,13 @@
-// tests/cuda/product.support.hpp -- weights, tokens and results in the emulator's device memory.
+// tests/cuda/product.support.hpp -- weights, tokens and results in the emulator's device memory, and what every product
+// is held to.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <algorithm>
+#include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -105,14 +108,15 @@ class device_results {
   device_array<Y> data_;
 };
 
-/// How many outputs lie outside gamma(3 K + 8) * sum |w x| + K * 2^-140, the bound of cuda/gemv.cuh.
-inline std::int64_t outside_bound(const std::vector<float>& y, const exact_product& exact, std::int64_t cols) {
+/// |y - sum| <= gamma(3 K + 8) * magnitude + K * 2^-140, the bound of cuda/gemv.cuh; magnitude = sum |w x|.
+inline bool within_bound(float y, double sum, double magnitude, std::int64_t cols) {
   const double n = 3.0 * static_cast<double>(cols) + 8.0, u = 0x1p-24, gamma = n * u / (1.0 - n * u);
+  return std::fabs(static_cast<double>(y) - sum) <= gamma * magnitude + static_cast<double>(cols) * 0x1p-140;
+}
+/// How many outputs lie outside.
+inline std::int64_t outside_bound(const std::vector<float>& y, const exact_product& exact, std::int64_t cols) {
   std::int64_t outside = 0;
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    const double error = std::fabs(static_cast<double>(y[i]) - exact.sum[i]);
-    outside += !(error <= gamma * exact.magnitudes[i] + static_cast<double>(cols) * 0x1p-140);
-  }
+  for (std::size_t i = 0; i < y.size(); ++i) outside += !within_bound(y[i], exact.sum[i], exact.magnitudes[i], cols);
   return outside;
 }
 
@@ -121,6 +125,85 @@ inline number_kind kind_of(double y) {
   if (std::isnan(y)) return number_kind::nan;
   if (std::isinf(y)) return y > 0 ? number_kind::positive_infinity : number_kind::negative_infinity;
   return number_kind::finite;
+}
+
+/// How many outputs are not the exact sums, which a float holds; where those are no numbers, the kind must agree.
+inline std::int64_t unequal(const std::vector<float>& y, const std::vector<double>& exact) {
+  std::int64_t wrong = 0;
+  for (std::size_t i = 0; i < y.size(); ++i)
+    wrong += kind_of(exact[i]) == number_kind::finite ? y[i] != static_cast<float>(exact[i])
+                                                      : kind_of(y[i]) != kind_of(exact[i]);
+  return wrong;
+}
+
+/// `gap`: between the rows of W, X and Y, in pieces of the alignment that each asks for.
+struct product_shape {
+  std::int64_t m, n, k, gap;
+};
+
+// product(w, x, n, gap) computes Y = X W^T, M x N, with rows of X and Y that are `gap` apart.
+
+/// Sums that fit a float come out exactly, in any order of the threads, without and with wide scales.
+template <std::size_t N, class Product>
+void check_exact_sums(const product_shape (&shapes)[N], Product&& product) {
+  splitmix random(1);
+  for (const auto& bytes : {byte_range(120, 127), byte_range(120, 131)})
+    for (const auto& [m, n, k, gap] : shapes) {
+      CAPTURE(m, n, k, gap, bytes.size());
+      ++device_settings.seed;
+      device_weights w(n, k, 16 * gap, gap);
+      fill(w.host, n, k, bytes, random);
+      tokens x(m, k);
+      x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
+      const exact_product exact(w.host, n, x);
+      REQUIRE(exact.ok);
+      for (const double magnitude : exact.magnitudes) REQUIRE(magnitude < 0x1p16);  // units of 2^-8: 24 bits
+      CHECK(unequal(product(w, x, n, gap), exact.sum) == 0);
+    }
+}
+
+/// 256 x 64 weights: row n has code 0 under byte 127, then 32 times `code` under scale byte n.
+inline void fill_with_every_scale(device_weights& w, unsigned code) {
+  for (std::int64_t n = 0; n < 256; ++n)
+    for (std::int64_t b = 0; b < 2; ++b) {
+      w.host.scale(n, b) = b == 0 ? std::uint8_t{127} : static_cast<std::uint8_t>(n);
+      for (std::int64_t k = 0; k < 32; ++k) w.host.set_code(n, 32 * b + k, b == 0 ? 0u : code);
+    }
+}
+
+/// Every scale byte with every code. Token 0 sees one weight of a row, token 1 all with small factors, token 2 has an
+/// infinity; the others see one weight.
+template <class Product>
+void check_every_scale(std::int64_t m, Product&& product) {
+  for (unsigned code = 0; code < 16; ++code) {
+    CAPTURE(code);
+    device_weights w(256, 64);
+    fill_with_every_scale(w, code);
+    tokens x(m, 64);
+    x.fill([](std::int64_t r, std::int64_t k) { return r == 1 ? 0x1p-12f : k == 37 ? 1.0f : 0.0f; });
+    x.at(2, 60) = std::numeric_limits<float>::infinity();
+    const exact_product exact(w.host, 256, x);
+    REQUIRE(exact.ok);
+    CHECK(unequal(product(w, x, 256, 0), exact.sum) == 0);
+  }
+}
+
+/// What a row's last word of scales holds belongs to the next row: the NaNs of row 9 must not reach row 8.
+template <class Product>
+void check_scales_past_a_row(std::int64_t m, std::int64_t n, Product&& product) {
+  for (const std::int64_t k : {32, 96, 288}) {
+    CAPTURE(k);
+    device_weights w(n, k);
+    splitmix random(3);
+    fill(w.host, n, k, {126, 127}, random);
+    for (std::int64_t b = 0; b < k / 32; ++b) w.host.scale(9, b) = 255;
+    tokens x(m, k);
+    x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
+    const exact_product exact(w.host, n, x);
+    for (std::int64_t i = 0; i < m * n; ++i)
+      REQUIRE(std::isnan(exact.sum[static_cast<std::size_t>(i)]) == (i % n == 9));
+    CHECK(unequal(product(w, x, n, 0), exact.sum) == 0);
+  }
 }
 
 }  // namespace mxfp4::test

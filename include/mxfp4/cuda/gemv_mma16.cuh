@@ -17,17 +17,43 @@ namespace mxfp4::cuda {
 
 namespace device {
 
-/// The lane's words and scales of a step of a tile; codes 0 where there is no such step (-1) or tile.
-MXFP4_DEVICE void load_mma16(const const_mma16_view& w, std::int64_t tile, int step, int steps, word4& codes,
-                             std::uint32_t& scales) {
-  codes = {0, 0, 0, 0};
-  scales = mma16::padding_scales;
-  if (step < 0 || tile >= mma16::tiles(w.rows)) return;
-  const std::int64_t place = tile * steps + step;
-  const int lane = lane_index();
-  codes = load_streaming(reinterpret_cast<const word4*>(w.codes + place * mma16::code_bytes) + lane);
-  scales = load_streaming(reinterpret_cast<const std::uint32_t*>(w.scales + place * mma16::scale_bytes) + lane / 4);
-}
+/// The lane's words and scales of `Ahead` steps of `Tiles` tiles: loaded before the first of them is used.
+template <int Ahead, int Tiles>
+struct mma16_words {
+  static constexpr auto ahead = static_cast<std::size_t>(Ahead), tiles = static_cast<std::size_t>(Tiles);
+  word4 codes[ahead][tiles];
+  std::uint32_t scales[ahead][tiles];
+
+  /// From step `step` on, of tiles Tiles * group ..; codes 0 where there is no such step before `end`, or no such tile.
+  MXFP4_DEVICE void load(const const_mma16_view& w, int group, int step, int end) {
+    const std::int64_t steps = mma16::steps(w.cols);
+    MXFP4_UNROLL
+    for (int i = 0; i < Ahead; ++i) {
+      MXFP4_UNROLL
+      for (int j = 0; j < Tiles; ++j) {
+        const std::int64_t tile = group * std::int64_t{Tiles} + j;
+        codes[i][j] = {0, 0, 0, 0};
+        scales[i][j] = mma16::padding_scales;
+        if (step + i >= end || tile >= mma16::tiles(w.rows)) continue;
+        const std::int64_t place = tile * steps + step + i;
+        const int lane = lane_index();
+        codes[i][j] = load_streaming(reinterpret_cast<const word4*>(w.codes + place * mma16::code_bytes) + lane);
+        scales[i][j] =
+            load_streaming(reinterpret_cast<const std::uint32_t*>(w.scales + place * mma16::scale_bytes) + lane / 4);
+      }
+    }
+  }
+  /// Whether one of this warp's scales needs the wide decoding: the same answer in every lane.
+  [[nodiscard]] MXFP4_DEVICE bool wide() const {
+    std::uint32_t any = 0;
+    MXFP4_UNROLL
+    for (const auto& of_step : scales) {
+      MXFP4_UNROLL
+      for (const std::uint32_t bytes : of_step) any |= bytes;
+    }
+    return ballot(is_wide(any)) != 0;
+  }
+};
 
 /// Adds up what the warps of a block have and stores it. X: what finish() has to know.
 template <class X, class Y, std::size_t Tiles>
@@ -71,7 +97,7 @@ struct gemv_mma16 {
   static constexpr int threads = gemv_threads;
   static constexpr int blocks_per_processor = 6;  // 80 registers
   static constexpr auto tiles = static_cast<std::size_t>(Tiles);
-  static constexpr int ahead = Tiles == 1 ? 4 : 2;  ///< steps whose weights are loaded before the first is used
+  static constexpr int ahead = Tiles == 1 ? 4 : 2;
   static constexpr int shared_bytes = gemv_warps * 16 * Tiles * gemv_tokens * 4;
   struct arguments {
     const_mma16_view w;
@@ -81,39 +107,21 @@ struct gemv_mma16 {
 
   static MXFP4_DEVICE void run(const arguments& a) {
     using namespace device;
-    const int steps = static_cast<int>(mma16::steps(a.w.cols)), warp = warp_index();
-    const int begin = static_cast<int>(std::int64_t{steps} * warp / gemv_warps);
-    const int end = static_cast<int>(std::int64_t{steps} * (warp + 1) / gemv_warps);
+    const auto [begin, end] = warp_share(static_cast<int>(mma16::steps(a.w.cols)), gemv_warps);
     float sum[tiles][4];
-    MXFP4_UNROLL
-    for (int tile = 0; tile < Tiles; ++tile) {
-      MXFP4_UNROLL
-      for (int i = 0; i < 4; ++i) sum[tile][i] = 0.0f;
-    }
+    clear(sum);
     for (int step = begin; step < end; step += ahead) {
-      word4 codes[static_cast<std::size_t>(ahead)][tiles];
-      std::uint32_t scales[static_cast<std::size_t>(ahead)][tiles];
-      std::uint32_t all_scales = 0;
-      MXFP4_UNROLL
-      for (int i = 0; i < ahead; ++i) {
-        MXFP4_UNROLL
-        for (int tile = 0; tile < Tiles; ++tile) {
-          load_mma16(a.w, block_x() * std::int64_t{Tiles} + tile, step + i < end ? step + i : -1, steps, codes[i][tile],
-                     scales[i][tile]);
-          all_scales |= scales[i][tile];
-        }
-      }
-      if (ballot(is_wide(all_scales)) != 0) add<true>(a, step, end, codes, scales, sum);
-      else add<false>(a, step, end, codes, scales, sum);
+      mma16_words<ahead, Tiles> words;
+      words.load(a.w, block_x(), step, end);
+      if (words.wide()) add<true>(a, step, end, words, sum);
+      else add<false>(a, step, end, words, sum);
     }
     store_sums<X, Y>(sum, a.y, block_x() * 16 * Tiles, static_cast<int>(a.w.rows), static_cast<int>(a.x.rows));
   }
 
  private:
   template <bool Wide>
-  static MXFP4_DEVICE void add(const arguments& a, int step, int end,
-                               const device::word4 (&codes)[static_cast<std::size_t>(ahead)][tiles],
-                               const std::uint32_t (&scales)[static_cast<std::size_t>(ahead)][tiles],
+  static MXFP4_DEVICE void add(const arguments& a, int step, int end, const device::mma16_words<ahead, Tiles>& words,
                                float (&sum)[tiles][4]) {
     using namespace device;
     const int lane = lane_index(), group = lane / 4, tokens = static_cast<int>(a.x.rows);
@@ -129,8 +137,8 @@ struct gemv_mma16 {
         if (block < blocks) eight = load_constant(reinterpret_cast<const word4*>(x + block * block_size));
         MXFP4_UNROLL
         for (int tile = 0; tile < Tiles; ++tile) {
-          const word4& c = codes[i][tile];
-          const std::uint32_t bytes = scales[i][tile] >> (16 * next);
+          const word4& c = words.codes[i][tile];
+          const std::uint32_t bytes = words.scales[i][tile] >> (16 * next);
           add_block(sum[tile],
                     make_weights<X, Wide, nibbles::even_first>(next == 0 ? c.x : c.z, next == 0 ? c.y : c.w,
                                                                bytes & 0xFFu, bytes >> 8 & 0xFFu),
@@ -155,7 +163,7 @@ template <half_type X, result_type Y>
 [[nodiscard]] status check_product(const const_mma16_view& w, const dense_view<const X>& x, const dense_view<Y>& y,
                                    std::int64_t max_tokens = detail::max_lines) noexcept {
   if (const status s = check(w, "w"); !s.ok()) return s;
-  return detail::check_operands(detail::operand_of(w), x, y, max_tokens);
+  return detail::check_operands(detail::operand_of(w), x, detail::copy_bytes, y, max_tokens);
 }
 
 /// gemv with weights in the order of mma16.cuh: pack_mma16 makes it once, each product then takes fewer instructions.

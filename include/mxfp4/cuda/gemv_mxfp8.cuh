@@ -26,44 +26,27 @@ struct gemv_mxfp8 {
   static constexpr int threads = gemv_threads;
   static constexpr int blocks_per_processor = 6;  // 80 registers
   static constexpr auto tiles = static_cast<std::size_t>(Tiles);
-  static constexpr int ahead = 2;  ///< steps whose operands are loaded before the first is used
+  static constexpr int ahead = 2;
   static constexpr int shared_bytes = gemv_warps * 16 * Tiles * gemv_tokens * 4;
   struct arguments {
     const_mma16_view w;
-    const std::uint8_t* x;  ///< elements
-    const std::uint8_t* x_scales;
-    std::int64_t x_stride;  ///< bytes
-    std::int64_t x_scale_stride;
-    int tokens;
+    const_mxfp8_view x;
     dense_view<Y> y;
   };
 
   static MXFP4_DEVICE void run(const arguments& a) {
     using namespace device;
-    const int steps = static_cast<int>(mma16::steps(a.w.cols)), warp = warp_index();
-    const int begin = static_cast<int>(std::int64_t{steps} * warp / gemv_warps);
-    const int end = static_cast<int>(std::int64_t{steps} * (warp + 1) / gemv_warps);
+    const auto [begin, end] = warp_share(static_cast<int>(mma16::steps(a.w.cols)), gemv_warps);
     float sum[tiles][4];
-    MXFP4_UNROLL
-    for (int tile = 0; tile < Tiles; ++tile) {
-      MXFP4_UNROLL
-      for (int i = 0; i < 4; ++i) sum[tile][i] = 0.0f;
-    }
+    clear(sum);
     for (int step = begin; step < end; step += ahead) {
-      word4 codes[static_cast<std::size_t>(ahead)][tiles];
-      std::uint32_t scales[static_cast<std::size_t>(ahead)][tiles];
-      MXFP4_UNROLL
-      for (int i = 0; i < ahead; ++i) {
-        MXFP4_UNROLL
-        for (int tile = 0; tile < Tiles; ++tile)
-          load_mma16(a.w, block_x() * std::int64_t{Tiles} + tile, step + i < end ? step + i : -1, steps, codes[i][tile],
-                     scales[i][tile]);
-      }
+      mma16_words<ahead, Tiles> words;
+      words.load(a.w, block_x(), step, end);
       MXFP4_UNROLL
       for (int i = 0; i < ahead; ++i)
-        if (step + i < end) add(a, step + i, codes[i], scales[i], sum);
+        if (step + i < end) add(a, step + i, words.codes[i], words.scales[i], sum);
     }
-    store_sums<e4m3, Y>(sum, a.y, block_x() * 16 * Tiles, static_cast<int>(a.w.rows), a.tokens);
+    store_sums<e4m3, Y>(sum, a.y, block_x() * 16 * Tiles, static_cast<int>(a.w.rows), static_cast<int>(a.x.rows));
   }
 
  private:
@@ -71,15 +54,16 @@ struct gemv_mxfp8 {
                                const std::uint32_t (&scales)[tiles], float (&sum)[tiles][4]) {
     using namespace device;
     const int lane = lane_index(), group = lane / 4, t = lane % 4, blocks = static_cast<int>(a.w.cols / block_size);
-    const std::int64_t token = group < a.tokens ? group : a.tokens - 1;  // the columns past the last are not stored
+    const std::int64_t token = group < a.x.rows ? group : a.x.rows - 1;  // the columns past the last are not stored
     word2 eight[2] = {{0, 0}, {0, 0}};
     std::uint32_t x_scales = 0x7F7Fu;  // 2^0 for a block that does not exist
     MXFP4_UNROLL
     for (int next = 0; next < 2; ++next) {
       const int block = 2 * step + next;
       if (block >= blocks) break;
-      eight[next] = load_constant(reinterpret_cast<const word2*>(a.x + token * a.x_stride + block * 32 + 8 * t));
-      const std::uint32_t byte = load_constant(a.x_scales + token * a.x_scale_stride + block);
+      eight[next] =
+          load_constant(reinterpret_cast<const word2*>(a.x.elements + token * a.x.element_stride + block * 32 + 8 * t));
+      const std::uint32_t byte = load_constant(a.x.scales + token * a.x.scale_stride + block);
       x_scales = (x_scales & ~(0xFFu << (8 * next))) | byte << (8 * next);
     }
     const std::uint32_t first[2] = {permute_bytes(eight[0].x, eight[0].y, 0x5140),
@@ -109,11 +93,7 @@ template <result_type Y>
 [[nodiscard]] status check_product(const const_mma16_view& w, const const_mxfp8_view& x, const dense_view<Y>& y,
                                    std::int64_t max_tokens = detail::max_lines) noexcept {
   if (const status s = check(w, "w"); !s.ok()) return s;
-  if (const status s = detail::check_aligned(x, 8, "x"); !s.ok()) return s;
-  if (const status s = detail::check_aligned(y, static_cast<std::int64_t>(sizeof(Y)), "y"); !s.ok()) return s;
-  if (x.rows > max_tokens) return {errc::out_of_range, "rows", x.rows, max_tokens, "x"};
-  using mxfp4::detail::operand_of;
-  return mxfp4::detail::check_product(detail::operand_of(w), operand_of(x, "x"), operand_of(y, "y"));
+  return detail::check_operands(detail::operand_of(w), x, 8, y, max_tokens);
 }
 
 /// Y[m][n] = sum over k of X[m][k] * W[n][k] for 1 to 8 tokens in MXFP8 (W4A8), on sm_120 and its family.
@@ -139,8 +119,7 @@ template <result_type Y>
   if (number < 1200 || number >= 1300) return cudaErrorNotSupported;
   constexpr int tiles = 2;
   using body = kernel::gemv_mxfp8<Y, tiles>;
-  return launch<body>({(mma16::tiles(w.rows) + tiles - 1) / tiles}, body::shared_bytes, stream,
-                      {w, x.elements, x.scales, x.element_stride, x.scale_stride, static_cast<int>(x.rows), y});
+  return launch<body>({(mma16::tiles(w.rows) + tiles - 1) / tiles}, body::shared_bytes, stream, {w, x, y});
 }
 
 }  // namespace mxfp4::cuda

@@ -82,11 +82,7 @@ struct gemv_stream {
         my_row(which.x_row(lane_index() < which.count ? lane_index() : 0)),
         ring(memory),
         stage_bytes(stage::bytes(which.count)) {
-    MXFP4_UNROLL
-    for (int tile = 0; tile < Tiles; ++tile) {
-      MXFP4_UNROLL
-      for (int i = 0; i < 4; ++i) sum[tile][i] = 0.0f;
-    }
+    clear(sum);
   }
 
   /// Starts the copies of k = 256 step .. 256 step + 255. Rows, blocks and scales that do not exist arrive as zeros.
@@ -197,8 +193,7 @@ MXFP4_DEVICE void gemv_tile(const weight_rows& w, int first_row, const dense_vie
   const int ring_bytes = Stages * stage::bytes(which.count), warp = warp_index(), lane = lane_index();
   gemv_stream<X, Tiles, Tokens> stream(w, first_row, x, which, shared_memory() + warp * ring_bytes);
   const int steps = static_cast<int>((w.w.blocks() + stage::blocks - 1) / stage::blocks);
-  const int begin = static_cast<int>(std::int64_t{steps} * warp / gemv_warps);
-  const int end = static_cast<int>(std::int64_t{steps} * (warp + 1) / gemv_warps);
+  const auto [begin, end] = warp_share(steps, gemv_warps);
   for (int i = 0; i < Stages - 1; ++i) {
     if (begin + i < end) stream.load(begin + i, i);
     copy_async_commit();

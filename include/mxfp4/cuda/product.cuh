@@ -30,11 +30,12 @@ inline constexpr std::int64_t word_bytes = 4;   ///< the same for scales
   return check_alignment(w.scales, word_bytes, "scales", "w");
 }
 
-/// What is asked of x, of y and of the three together, w being one that may be read.
+/// What is asked of x, a dense or an MXFP8 view whose rows start at multiples of x_bytes, of y, and of the three
+/// together, w being one that may be read.
 template <class X, class Y>
-[[nodiscard]] status check_operands(const mxfp4::detail::operand& w, const dense_view<const X>& x,
+[[nodiscard]] status check_operands(const mxfp4::detail::operand& w, const X& x, std::int64_t x_bytes,
                                     const dense_view<Y>& y, std::int64_t max_tokens) noexcept {
-  if (const status s = check_aligned(x, copy_bytes, "x"); !s.ok()) return s;
+  if (const status s = check_aligned(x, x_bytes, "x"); !s.ok()) return s;
   if (const status s = check_aligned(y, static_cast<std::int64_t>(sizeof(Y)), "y"); !s.ok()) return s;
   if (x.rows > max_tokens) return {errc::out_of_range, "rows", x.rows, max_tokens, "x"};
   using mxfp4::detail::operand_of;
@@ -51,7 +52,7 @@ template <half_type X, result_type Y>
 [[nodiscard]] status check_product(const const_mx_view<>& w, const dense_view<const X>& x, const dense_view<Y>& y,
                                    std::int64_t max_tokens = detail::max_lines) noexcept {
   if (const status s = detail::check_weights(w); !s.ok()) return s;
-  return detail::check_operands(mxfp4::detail::operand_of(w, "w"), x, y, max_tokens);
+  return detail::check_operands(mxfp4::detail::operand_of(w, "w"), x, detail::copy_bytes, y, max_tokens);
 }
 
 }  // namespace mxfp4::cuda

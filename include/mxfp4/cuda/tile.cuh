@@ -1,9 +1,11 @@
-// mxfp4/cuda/tile.cuh -- side: what gemv and gemm share: which tokens a tile has, and scale bytes on their way in.
+// mxfp4/cuda/tile.cuh -- side: what gemv and gemm share: which tokens a tile has, scale bytes on their way in, and how
+// warps share K.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reads: intrinsics.cuh, floor 4's views.  Read by: gemv.cuh, gemm.cuh, moe.cuh.
+// Reads: intrinsics.cuh, floor 4's views.  Read by: gemv_tile.cuh, gemv_mma16.cuh, gemm_tile.cuh.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "mxfp4/cuda/intrinsics.cuh"
@@ -40,19 +42,23 @@ struct routed_tokens {
 
 /// The scales of a row as 4-byte words, since no asynchronous copy moves less. A row of K / 32 bytes may begin inside a
 /// word: the word then begins in the row before. `scales` is 4-byte aligned; no byte outside the matrix is read.
+/// View: of weights or of MXFP8 activations.
 struct row_scales {
   const std::uint8_t* words;  ///< the one that holds the row's first scale
   int left;                   ///< bytes from there to the last scale of the matrix, as far as an int counts
 
   /// `exists`: otherwise only zeros are to arrive.
-  [[nodiscard]] MXFP4_DEVICE static row_scales of(const const_mx_view<>& w, std::int64_t row, bool exists) {
-    const std::int64_t offset = (row * w.scale_stride) & ~std::int64_t{3};
-    const std::int64_t end = (w.rows - 1) * w.scale_stride + w.blocks() - offset;
-    return {w.scales + offset, !exists ? 0 : end < 0x7FFFFFFF ? static_cast<int>(end) : 0x7FFFFFFF};
+  template <class View>
+  [[nodiscard]] MXFP4_DEVICE static row_scales of(const View& v, std::int64_t row, bool exists) {
+    const std::int64_t offset = (row * v.scale_stride) & ~std::int64_t{3};
+    const std::int64_t end = (v.rows - 1) * v.scale_stride + v.blocks() - offset;
+    return {v.scales + offset, !exists ? 0 : end < 0x7FFFFFFF ? static_cast<int>(end) : 0x7FFFFFFF};
   }
-  /// Which byte of its first word is the scale of a row: the lowest two bits, which no higher ones reach.
-  [[nodiscard]] MXFP4_DEVICE static int first_byte(const const_mx_view<>& w, std::int64_t row) {
-    return static_cast<int>((static_cast<std::uint32_t>(row) * static_cast<std::uint32_t>(w.scale_stride)) & 3u);
+  /// Which byte of its first word is the scale of a row: the lowest two bits, which no higher ones reach. The same for
+  /// rows that are a multiple of four apart.
+  template <class View>
+  [[nodiscard]] MXFP4_DEVICE static int first_byte(const View& v, std::int64_t row) {
+    return static_cast<int>((static_cast<std::uint32_t>(row) * static_cast<std::uint32_t>(v.scale_stride)) & 3u);
   }
   /// Starts to copy the word `offset` bytes on, a multiple of 4; zeros for what is past the end.
   MXFP4_DEVICE void copy(std::uint8_t* shared, int offset) const {
@@ -60,6 +66,24 @@ struct row_scales {
     copy_async_part<4>(shared, words + offset, bytes >= 4 ? 4 : bytes > 0 ? bytes : 0);
   }
 };
+
+/// Steps begin .. end - 1 of K.
+struct step_range {
+  int begin, end;
+};
+/// What this warp sums where the `warps` of a block share `steps`; perhaps nothing.
+MXFP4_DEVICE step_range warp_share(int steps, int warps) {
+  const std::int64_t warp = warp_index();
+  return {static_cast<int>(steps * warp / warps), static_cast<int>(steps * (warp + 1) / warps)};
+}
+
+MXFP4_DEVICE void clear(float& sum) { sum = 0.0f; }
+/// All sums of an array, of any number of dimensions, to zero.
+template <class T, std::size_t N>
+MXFP4_DEVICE void clear(T (&sums)[N]) {
+  MXFP4_UNROLL
+  for (T& one : sums) clear(one);
+}
 
 /// A scale byte that has arrived. Past the last block of a row there are codes 0 under the bytes of what follows in
 /// memory; a NaN among those must not count.
