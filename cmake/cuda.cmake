@@ -43,6 +43,7 @@ if(NOT MXFP4_CUDA STREQUAL OFF AND CUDA IN_LIST languages)
     include/mxfp4/cuda/gemv_tile.cuh include/mxfp4/cuda/gemv.cuh include/mxfp4/cuda/gemv_mma16.cuh
     include/mxfp4/cuda/gemv_mxfp8.cuh
     include/mxfp4/cuda/gemm_tile.cuh include/mxfp4/cuda/gemm.cuh
+    include/mxfp4/cuda/gemm_mxfp8_tile.cuh include/mxfp4/cuda/gemm_mxfp8.cuh
     include/mxfp4/cuda/moe_plan.cuh include/mxfp4/cuda/moe.cuh
   )
   set_target_properties(mxfp4_cuda PROPERTIES EXPORT_NAME cuda)

@@ -5,7 +5,7 @@ add_custom_target(mxfp4_cuda_programs)
 # Kernels on the host: each thread a fibre (ucontext), loads little-endian as on every GPU.
 if(UNIX AND CMAKE_CXX_BYTE_ORDER STREQUAL LITTLE_ENDIAN)
   foreach(name emulator.faults emulator.tensor_core quantize.emulated dequantize.emulated convert.emulated gemv.emulated
-      gemv_mma16.emulated gemv_mxfp8.emulated gemm.emulated moe.emulated)
+      gemv_mma16.emulated gemv_mxfp8.emulated gemm.emulated gemm_mxfp8.emulated moe.emulated)
     mxfp4_test(cuda.${name} SOURCES cuda/${name}.test.cpp LABELS cuda)
     add_dependencies(mxfp4_cuda_programs test_cuda.${name})
   endforeach()
@@ -26,7 +26,7 @@ if(NOT TARGET mxfp4::cuda)
 endif()
 
 # mxfp4_cuda_kernels(<name> [COMPILE_ONLY]): kernels/<name>.cu for each architecture; a test reads the machine code.
-set(MXFP4_CUDA_TEST_ARCHITECTURES 80 90a 100a 120a CACHE STRING "Architectures whose machine code is checked")
+set(MXFP4_CUDA_TEST_ARCHITECTURES 80 89 90a 100a 120a CACHE STRING "Architectures whose machine code is checked")
 mark_as_advanced(MXFP4_CUDA_TEST_ARCHITECTURES)
 set(sass ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sass)
 foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
@@ -51,6 +51,7 @@ function(mxfp4_cuda_kernels name)
 endfunction()
 mxfp4_cuda_kernels(conversion)
 mxfp4_cuda_kernels(products)
+mxfp4_cuda_kernels(products_mxfp8)
 mxfp4_cuda_kernels(floors COMPILE_ONLY)
 
 foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)

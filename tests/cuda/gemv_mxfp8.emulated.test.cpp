@@ -33,7 +33,7 @@ TEST_CASE("cuda::gemv MXFP8: sums that fit a float come out exactly", "[cuda][ge
 }
 
 TEST_CASE("cuda::gemv MXFP8: every scale byte of the weights under bytes of the activations", "[cuda][gemv][mxfp8]") {
-  check_every_mxfp8_scale(8, product);
+  check_every_mxfp8_scale({0, 1, 100, 127, 180, 253, 254, 255}, product);
 }
 
 TEST_CASE("cuda::gemv MXFP8: within the bound; NaN stays with its token", "[cuda][gemv][mxfp8]") {

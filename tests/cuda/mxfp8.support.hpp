@@ -1,4 +1,4 @@
-// tests/cuda/mxfp8.support.hpp -- tokens in MXFP8 in the emulator's device memory, and what products with them are held to.
+// tests/cuda/mxfp8.support.hpp -- tokens in MXFP8 in the emulator's device memory, and what their products are held to.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Expectations are sums in double of values from support/oracle.hpp.
@@ -113,14 +113,11 @@ void check_exact_mxfp8_sums(const product_shape (&shapes)[N], Product&& product)
   }
 }
 
-/// Every scale byte of the weights under `m` bytes of the activations, of which 7 are fixed: products of scales beyond
-/// the range of f32 on either side, NaN on one or both.
+/// Every scale byte of the weights under each of `x_bytes`, a token's: products of scales beyond the range of f32 on
+/// either side, NaN on one or both.
 template <class Product>
-void check_every_mxfp8_scale(std::int64_t m, Product&& product) {
-  constexpr std::uint8_t ends[] = {0, 1, 127, 191, 192, 254, 255};
-  splitmix random(5);
-  std::vector<std::uint8_t> x_bytes(std::begin(ends), std::end(ends));
-  while (static_cast<std::int64_t>(x_bytes.size()) < m) x_bytes.push_back(random.byte());
+void check_every_mxfp8_scale(const std::vector<std::uint8_t>& x_bytes, Product&& product) {
+  const auto m = static_cast<std::int64_t>(x_bytes.size());
   for (unsigned code = 1; code < 16; code += 3) {
     CAPTURE(code);
     device_weights w(256, 64);
@@ -133,7 +130,7 @@ void check_every_mxfp8_scale(std::int64_t m, Product&& product) {
     const exact_mxfp8_product exact(w, 256, x);
     std::int64_t special = 0;
     for (const double sum : exact.sum) special += !std::isfinite(static_cast<float>(sum));
-    CHECK(special > 256);
+    CHECK(special > 100);
     CHECK(not_nearest(product(w, 256, x), exact.sum) == 0);
   }
 }

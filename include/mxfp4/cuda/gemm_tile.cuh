@@ -92,8 +92,8 @@ struct gemm_weights {
   [[nodiscard]] MXFP4_DEVICE static const std::uint8_t* codes(const std::uint8_t* from, int block) {
     return from + thread_index() * stage::code_row + ((block ^ (thread_index() >> 2 & 1)) << 4);
   }
-  /// Where its scale of the first of the stage's blocks is, for row lane / 4 of its warp: for those 8, 16 and 24 further
-  /// down, 8, 16 and 24 scale_row on.
+  /// Where the scale of the first of the stage's blocks is, for row lane / 4 of this warp: for the rows 8, 16 and 24
+  /// further down, as many scale_row on.
   [[nodiscard]] MXFP4_DEVICE const std::uint8_t* lane_scales(const std::uint8_t* from, int step) const {
     const int line = 32 * warp_index() + lane_index() / 4;
     return from + stage::scales_at + line * stage::scale_row +

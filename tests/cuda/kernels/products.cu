@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/cuda/gemm.cuh"
 #include "mxfp4/cuda/gemv_mma16.cuh"
-#include "mxfp4/cuda/gemv_mxfp8.cuh"
 #include "mxfp4/cuda/moe.cuh"
 
 namespace mxfp4::cuda {
@@ -13,7 +12,6 @@ template cudaError_t gemm(const const_mx_view<>&, const dense_view<const f16>&, 
 template cudaError_t gemv(const const_mma16_view&, const dense_view<const bf16>&, const dense_view<float>&,
                           cudaStream_t);
 template cudaError_t gemv(const const_mma16_view&, const dense_view<const f16>&, const dense_view<f16>&, cudaStream_t);
-template cudaError_t gemv(const const_mma16_view&, const const_mxfp8_view&, const dense_view<float>&, cudaStream_t);
 template cudaError_t moe_gemm(const routing_shape&, const const_mx_view<>&, const dense_view<const bf16>&,
                               const dense_view<bf16>&, const void*, std::int64_t, cudaStream_t);
 template cudaError_t moe_gemm(const routing_shape&, const const_mx_view<>&, const dense_view<const f16>&,
