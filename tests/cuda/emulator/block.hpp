@@ -16,6 +16,7 @@
 #include "cuda/emulator/fibers.hpp"
 #include "cuda/emulator/global_memory.hpp"
 #include "cuda/emulator/memory.hpp"
+#include "cuda/emulator/wgmma_state.hpp"
 
 namespace mxfp4::cuda::emulator {
 
@@ -29,6 +30,7 @@ struct settings {
   int multiprocessors = 4;
   int architecture = 1200;  ///< 10 * compute capability * 10: 800, 900, 1200
   std::size_t max_shared_bytes = 99 * 1024;
+  bool wgmma = false;  ///< the program was compiled for sm_90a, and runs there
 };
 inline settings device_settings;
 
@@ -54,6 +56,8 @@ class block {
     std::vector<copy> open;
     std::deque<std::vector<copy>> groups;
     bool fenced = false;
+    std::vector<std::uint32_t> proxy_fences;  ///< when each was
+    wgmma_registers registers;
   };
 
   block(fibers& running, shared_memory& memory, int size, extent blocks, extent number, std::uint32_t launch)
@@ -77,7 +81,18 @@ class block {
   [[nodiscard]] thread& self() { return threads[static_cast<std::size_t>(thread_index())]; }
   [[nodiscard]] moment here() const {
     const int t = thread_index();
-    return {t, now_, last_block_barrier_, warps_[static_cast<std::size_t>(t / 32)].last_barrier};
+    return {t, now_, last_block_barrier_, warps_[static_cast<std::size_t>(t / 32)].last_barrier,
+            static_cast<std::uint32_t>(threads[static_cast<std::size_t>(t)].proxy_fences.size())};
+  }
+  /// What the hardware reads for all threads of the block: ordered after what a barrier of the block was after.
+  [[nodiscard]] moment for_all() const { return {no_thread, now_, last_block_barrier_, last_block_barrier_, 0}; }
+  /// What the warp has started.
+  [[nodiscard]] wgmma_queue& wgmmas(int of_warp) { return warps_[static_cast<std::size_t>(of_warp)].wgmmas; }
+  void proxy_fence() { self().proxy_fences.push_back(now_); }
+  /// Whether thread `t` had a proxy fence after its first `fences`, and then all met at a barrier.
+  [[nodiscard]] bool proxy_fenced(int t, std::uint32_t fences) const {
+    const auto& all = threads[static_cast<std::size_t>(t)].proxy_fences;
+    return fences < all.size() && all[fences] < last_block_barrier_;
   }
   [[nodiscard]] const block_moment& order() const noexcept { return order_; }
 
@@ -124,6 +139,7 @@ class block {
   };
   struct warp {
     meeting lanes;
+    wgmma_queue wgmmas;
     std::uint32_t last_barrier = 0;
   };
 
@@ -187,6 +203,7 @@ inline void launch(extent grid, int threads, std::size_t shared_bytes, const std
         for (const auto& group : b.self().groups)
           if (!group.empty()) throw fault("returns without having waited for its asynchronous copies");
         if (!b.self().open.empty()) throw fault("returns with asynchronous copies that it never committed");
+        if (!b.self().registers.under_way.empty()) throw fault("returns without having waited for its wgmma");
       } catch (const fault& f) {
         throw fault(where() + f.what());
       }

@@ -237,3 +237,4 @@ template <class T>
 
 #include "cuda/emulator/arithmetic.hpp"
 #include "cuda/emulator/tensor_core.hpp"
+#include "cuda/emulator/wgmma.hpp"

@@ -26,7 +26,9 @@ struct moment {
   std::uint32_t now;                 ///< moved on by every barrier of the block
   std::uint32_t last_block_barrier;  ///< times before it are ordered before this moment
   std::uint32_t last_warp_barrier;   ///< likewise for the threads of the same warp
+  std::uint32_t proxy_fences;        ///< how many the thread has made
 };
+inline constexpr int no_thread = 32 * 1000;  ///< in place of one: of no thread's warp
 
 /// The latest access of one kind to a byte; several threads of one warp, or of several, may share it.
 struct access {
@@ -90,6 +92,7 @@ class shared_memory {
     for (std::size_t i = first; i < first + bytes; ++i) {
       cell& c = shadow_[i];
       if (c.in_flight) throw fault(place(what, i) + " is written while an asynchronous copy to it is under way");
+      if (c.wgmmas > 0) throw fault(place(what, i) + " is written while a wgmma that reads it is under way");
       if (c.write.races_with(m))
         throw fault(place(what, i) + " is written without a barrier after the write" + by(c.write));
       if (c.read.races_with(m))
@@ -97,6 +100,26 @@ class shared_memory {
       c.in_flight = in_flight;
       c.atomic = false;
       c.write.by(m);
+      c.proxy_fences = m.proxy_fences;
+    }
+  }
+  /// A wgmma that reads `bytes` is started. fenced(thread, fences): see block::proxy_fenced.
+  template <class F>
+  void begin_wgmma(std::size_t first, std::size_t bytes, int warps, const moment& m, F&& fenced) {
+    read(base_ + checked(first, bytes), bytes, m, "wgmma");
+    for (std::size_t i = first; i < first + bytes; ++i) {
+      cell& c = shadow_[i];
+      if (c.write.who < 0 || !fenced(c.write.who, c.proxy_fences))
+        throw fault(place("wgmma", i) + " is read without async_proxy_fence and a barrier after the write" +
+                    by(c.write));
+      c.wgmmas = static_cast<std::uint8_t>(c.wgmmas + warps);
+    }
+  }
+  /// A warp has waited for it.
+  void end_wgmma(std::size_t first, std::size_t bytes, const moment& m) {
+    for (std::size_t i = first; i < first + bytes; ++i) {
+      --shadow_[i].wgmmas;
+      shadow_[i].read.also_by(m);
     }
   }
   void land(void* p, const void* source, std::size_t bytes, const moment& m) {
@@ -104,6 +127,7 @@ class shared_memory {
     for (std::size_t i = first; i < first + bytes; ++i) {
       shadow_[i].in_flight = false;
       shadow_[i].write.by(m);
+      shadow_[i].proxy_fences = m.proxy_fences;
     }
     if (source != nullptr) std::memcpy(p, source, bytes);
     else std::memset(p, 0, bytes);
@@ -129,9 +153,18 @@ class shared_memory {
   static constexpr std::size_t alignment = 1024;
   struct cell {
     access write, read;
+    std::uint32_t proxy_fences = 0;  ///< that the writer had made
+    std::uint8_t wgmmas = 0;         ///< warps that may still read it by wgmma, once for each
     bool in_flight = false;
     bool atomic = false;
   };
+
+  [[nodiscard]] std::size_t checked(std::size_t first, std::size_t bytes) const {
+    if (first >= bytes_ || bytes > bytes_ - first)
+      throw fault("wgmma: " + std::to_string(bytes) + " bytes at offset " + std::to_string(first) +
+                  " are outside the " + std::to_string(bytes_) + " bytes of shared memory");
+    return first;
+  }
 
   [[nodiscard]] std::size_t offset(const void* p, std::size_t bytes, const char* what) const {
     const auto first = reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(base_);
@@ -148,7 +181,9 @@ class shared_memory {
     return std::string(what) + ": shared byte " + std::to_string(i);
   }
   [[nodiscard]] static std::string by(const access& a) {
-    return a.who >= 0 ? " by thread " + std::to_string(a.who) : " by several threads";
+    return a.who == no_thread ? " by a wgmma"
+           : a.who >= 0       ? " by thread " + std::to_string(a.who)
+                              : " by several threads";
   }
 
   std::vector<std::byte> storage_;
