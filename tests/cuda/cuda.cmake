@@ -4,8 +4,9 @@ add_custom_target(mxfp4_cuda_programs)
 
 # Kernels on the host: each thread a fibre (ucontext), loads little-endian as on every GPU.
 if(UNIX AND CMAKE_CXX_BYTE_ORDER STREQUAL LITTLE_ENDIAN)
-  foreach(name emulator.faults emulator.tensor_core quantize.emulated dequantize.emulated convert.emulated gemv.emulated
-      gemv_mma16.emulated gemv_mxfp8.emulated gemm.emulated gemm_mxfp8.emulated moe.emulated)
+  foreach(name emulator.faults emulator.tensor_core emulator.wgmma quantize.emulated dequantize.emulated
+      convert.emulated gemv.emulated gemv_mma16.emulated gemv_mxfp8.emulated gemm.emulated gemm_mxfp8.emulated
+      gemm_wgmma.emulated moe.emulated)
     mxfp4_test(cuda.${name} SOURCES cuda/${name}.test.cpp LABELS cuda)
     add_dependencies(mxfp4_cuda_programs test_cuda.${name})
   endforeach()

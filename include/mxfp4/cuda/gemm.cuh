@@ -1,12 +1,14 @@
 // mxfp4/cuda/gemm.cuh -- side: Y = X W^T for any number of tokens, weights decoded into tensor cores.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reads: gemm_tile.cuh, gemv.cuh.  Read by: engines.
+// Reads: gemm_tile.cuh, gemm_wgmma.cuh, gemv.cuh.  Read by: engines.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 
 #include "mxfp4/cuda/gemm_tile.cuh"
+#include "mxfp4/cuda/gemm_wgmma.cuh"
 #include "mxfp4/cuda/gemv.cuh"
 #include "mxfp4/cuda/product.cuh"
 
@@ -14,51 +16,96 @@ namespace mxfp4::cuda {
 
 namespace kernel {
 
-template <class X, class Y, int Groups>
-struct gemm {
-  static constexpr int threads = gemm_threads;
-  static constexpr int blocks_per_processor = 3;
-  struct arguments {
-    const_mx_view<> w;
-    dense_view<const X> x;
-    dense_view<Y> y;
-    std::int64_t row_tiles;
-  };
-  static MXFP4_DEVICE void run(const arguments& a) {
-    const auto row_tile = device::block_x() % static_cast<int>(a.row_tiles);
-    const auto first_token = device::block_x() / static_cast<int>(a.row_tiles) * (8 * Groups);
-    const int left = static_cast<int>(a.x.rows) - first_token;
-    const device::dense_tokens tokens{first_token, left < 8 * Groups ? left : 8 * Groups};
-    device::gemm_tile<Groups>(device::weight_rows{a.w, 0, static_cast<int>(a.w.rows)}, row_tile * gemm_rows, a.x,
-                              tokens, a.y);
+template <class X, class Y>
+struct gemm_arguments {
+  const_mx_view<> w;
+  dense_view<const X> x;
+  dense_view<Y> y;
+  std::int64_t row_tiles;
+
+  [[nodiscard]] MXFP4_DEVICE device::weight_rows rows() const { return {w, 0, static_cast<int>(w.rows)}; }
+  [[nodiscard]] MXFP4_DEVICE int first_row() const {
+    return device::block_x() % static_cast<int>(row_tiles) * gemm_rows;
+  }
+  /// Those of this block, at most `most`.
+  [[nodiscard]] MXFP4_DEVICE device::dense_tokens tokens(int most) const {
+    const int first = device::block_x() / static_cast<int>(row_tiles) * most;
+    const int left = static_cast<int>(x.rows) - first;
+    return {first, left < most ? left : most};
   }
 };
 
-template <int Groups, class X, class Y>
+template <class X, class Y>
+struct gemm {
+  static constexpr int threads = gemm_threads;
+  static constexpr int blocks_per_processor = 3;
+  static constexpr int groups = 8, tokens = 8 * groups;
+  static constexpr int shared_bytes = device::gemm_shared_bytes<groups>();
+  using arguments = gemm_arguments<X, Y>;
+  static MXFP4_DEVICE void run(const arguments& a) {
+    device::gemm_tile<groups>(a.rows(), a.first_row(), a.x, a.tokens(tokens), a.y);
+  }
+};
+
+/// The same by wgmma.
+template <class X, class Y>
+struct gemm_wgmma {
+  static constexpr bool compiled = device::target::wgmma;
+  static constexpr int threads = gemm_wgmma_threads;
+  static constexpr int blocks_per_processor = std::same_as<X, f16> ? 1 : 2;  // f16: sums of blocks take registers
+  static constexpr int groups = 16, tokens = 8 * groups;
+  static constexpr int shared_bytes = device::gemm_wgmma_shared_bytes<groups>();
+  using arguments = gemm_arguments<X, Y>;
+  static MXFP4_DEVICE void run(const arguments& a) {
+    device::gemm_wgmma_tile<groups>(a.rows(), a.first_row(), a.x, a.tokens(tokens), a.y);
+  }
+};
+
+[[nodiscard]] inline std::int64_t tiles_of(std::int64_t lines, std::int64_t tile) { return (lines + tile - 1) / tile; }
+
+template <class Kernel, class X, class Y>
 [[nodiscard]] cudaError_t launch_gemm(const const_mx_view<>& w, const dense_view<const X>& x, const dense_view<Y>& y,
                                       cudaStream_t stream) {
-  const std::int64_t row_tiles = (w.rows + gemm_rows - 1) / gemm_rows;
-  const std::int64_t token_tiles = (x.rows + 8 * Groups - 1) / (8 * Groups);
-  return launch<gemm<X, Y, Groups>>({row_tiles * token_tiles}, device::gemm_shared_bytes<Groups>(), stream,
-                                    {w, x, y, row_tiles});
+  const std::int64_t row_tiles = tiles_of(w.rows, gemm_rows);
+  return launch<Kernel>({row_tiles * tiles_of(x.rows, Kernel::tokens)}, Kernel::shared_bytes, stream,
+                        {w, x, y, row_tiles});
+}
+
+/// Whether wgmma is the better way, and there. Its tiles have 128 tokens, mma.sync's 64: up to 64 tokens a tile would be
+/// half empty; and where its tiles are no more than half the multiprocessors, mma.sync's, twice as many, keep twice as
+/// many busy, at no less than half the rate of each.
+template <class X, class Y>
+[[nodiscard]] cudaError_t choose_wgmma(std::int64_t rows, std::int64_t tokens, bool& chosen) {
+  chosen = false;
+  if (tokens <= gemm<X, Y>::tokens) return cudaSuccess;
+  int processors = 0;
+  if (const cudaError_t error = multiprocessors(processors); error != cudaSuccess) return error;
+  const std::int64_t tiles = tiles_of(rows, gemm_rows) * tiles_of(tokens, gemm_wgmma<X, Y>::tokens);
+  return 2 * tiles > processors ? has_kernel<gemm_wgmma<X, Y>>(chosen) : cudaSuccess;
 }
 
 }  // namespace kernel
 
 /// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], for any number of tokens: gemv's work for up to 8, else tiles of
-/// 128 rows x 64 tokens whose weights are decoded once for all their tokens.
+/// 128 rows x 64 tokens whose weights are decoded once for all their tokens. Code for sm_90a multiplies by wgmma, in
+/// tiles of 128 rows x 128 tokens, where there are more than 64 tokens and enough tiles for half the multiprocessors;
+/// code for sm_90 does not.
 ///
 /// @param w, x, y  as gemv's, M from 1 on.
 /// @return   cudaSuccess, or why there is no launch, as gemv; cudaErrorInvalidConfiguration where there would be 2^31
 ///           or more tiles. y is not written then.
-/// Accuracy, special values, source: as gemv.
-/// Same bits for any M up to 8, and for any M from 9 on.
+/// Accuracy, special values, source: as gemv; wgmma too adds at most 16 products to a sum at a time.
+/// Same bits for any M up to 8, for any from 9 on by mma, and for any by wgmma: which one a product gets depends on the
+/// device, N and M alone.
 template <half_type X, result_type Y>
 [[nodiscard]] cudaError_t gemm(const const_mx_view<>& w, const dense_view<const X>& x, const dense_view<Y>& y,
                                cudaStream_t stream) {
   if (const status s = check_product(w, x, y); !s.ok()) return detail::error_of(s);
   if (x.rows <= gemv_tokens) return gemv(w, x, y, stream);
-  return kernel::launch_gemm<8>(w, x, y, stream);
+  bool wgmma = false;
+  if (const cudaError_t error = kernel::choose_wgmma<X, Y>(w.rows, x.rows, wgmma); error != cudaSuccess) return error;
+  return wgmma ? kernel::launch_gemm<kernel::gemm_wgmma<X, Y>>(w, x, y, stream)
+               : kernel::launch_gemm<kernel::gemm<X, Y>>(w, x, y, stream);
 }
 
 }  // namespace mxfp4::cuda

@@ -9,7 +9,7 @@
 //             |  warp 3  |              swizzled by 16 bytes: eight lanes never meet in a bank
 //             +----------+
 //
-// Reads: fragment.cuh, tile.cuh.  Read by: gemm.cuh, moe.cuh.
+// Reads: fragment.cuh, tile.cuh.  Read by: gemm_wgmma.cuh, gemm.cuh, moe.cuh.
 #pragma once
 
 #include <cstddef>
@@ -105,6 +105,16 @@ struct gemm_weights {
   }
 };
 
+/// Writes the rows of x, then of y, of each token of a tile; 0 for those of Most that there are not. By a block of at
+/// least Most threads.
+template <int Most, class Tokens>
+MXFP4_DEVICE void store_token_rows(std::int32_t* table, const Tokens& which) {
+  const int i = thread_index();
+  if (i >= Most) return;
+  store_shared(table + i, i < which.count ? which.x_row(i) : 0);
+  store_shared(table + Most + i, i < which.count ? which.y_row(i) : 0);
+}
+
 template <class X, int Groups, class Tokens>
 struct gemm_stream {
   using stage = gemm_stage<Groups>;
@@ -120,10 +130,7 @@ struct gemm_stream {
                            std::int32_t* table)
       : weights(w, row), x(activations), tokens(which.count), rows(table) {
     static_assert(8 * Groups <= gemm_threads);
-    if (thread_index() < 8 * Groups) {
-      store_shared(rows + thread_index(), thread_index() < tokens ? which.x_row(thread_index()) : 0);
-      store_shared(rows + 8 * Groups + thread_index(), thread_index() < tokens ? which.y_row(thread_index()) : 0);
-    }
+    store_token_rows<8 * Groups>(table, which);
     block_barrier();
     clear(sum);
   }
@@ -208,8 +215,19 @@ MXFP4_DEVICE void run_ring(Stream& stream, int steps, std::uint8_t* ring) {
   }
 }
 
+/// Stores the sums of a tile that are in shared memory, [token][row], by a block of Threads. y_row(token): the row of y
+/// of each of `tokens` tokens; X: what finish() has to know.
+template <class X, int Threads, class Y, class RowOf>
+MXFP4_DEVICE void store_sums(const float* sums, const dense_view<Y>& y, int column, int columns, int tokens,
+                             RowOf&& y_row) {
+  for (int token = warp_index(); token < tokens; token += Threads / warp_size) {
+    Y* const to = y.row(y_row(token)) + column;
+    for (int line = lane_index(); line < gemm_rows && line < columns; line += warp_size)
+      store(to + line, encode<Y>(finish<X>(load_shared(sums + token * gemm_sum_pitch + line))));
+  }
+}
+
 /// Stores the sums through shared memory, which takes them in the order in which they are stored: [token][row].
-/// y_row(token): the row of y of each of `tokens` tokens; X: what finish() has to know.
 template <class X, class Y, std::size_t Groups, class RowOf>
 MXFP4_DEVICE void store_gemm(const float (&sum)[2][Groups][4], std::uint8_t* ring, const dense_view<Y>& y, int column,
                              int columns, int tokens, RowOf&& y_row) {
@@ -229,11 +247,7 @@ MXFP4_DEVICE void store_gemm(const float (&sum)[2][Groups][4], std::uint8_t* rin
     }
   }
   block_barrier();
-  for (int token = warp; token < tokens; token += gemm_threads / warp_size) {
-    Y* const to = y.row(y_row(token)) + column;
-    for (int line = lane; line < gemm_rows && line < columns; line += warp_size)
-      store(to + line, encode<Y>(finish<X>(load_shared(sums + token * pitch + line))));
-  }
+  store_sums<X, gemm_threads>(sums, y, column, columns, tokens, y_row);
 }
 
 /// y[token][row - begin] for the rows of w from `first_row` on and the tokens of `which`, by a block of gemm_threads.

@@ -10,6 +10,9 @@
 //     static MXFP4_DEVICE void run(const arguments& a) { ... }
 //   };
 //
+// One that not every architecture can run says so: `static constexpr bool compiled = device::target::wgmma;`. Elsewhere
+// its entry is empty and bound to fewer threads, by which has_kernel knows it, and which a launch is refused for.
+//
 // Nothing here allocates, synchronises or waits, so launches can be captured in a graph.
 // Reads: intrinsics.cuh.  Read by: the kernels of cuda/.
 #pragma once
@@ -42,11 +45,21 @@ inline constexpr std::size_t plain_shared_bytes = 48 * 1024;
   return g.x > 0 && g.x <= max_grid_x && g.y > 0 && g.y <= max_grid_yz && g.z > 0 && g.z <= max_grid_yz;
 }
 
+/// Whether the compilation at hand has the kernel's text.
+template <class Kernel>
+[[nodiscard]] MXFP4_HD constexpr bool is_compiled() noexcept {
+  if constexpr (requires { Kernel::compiled; }) return Kernel::compiled;
+  else return true;
+}
+
 #if defined(__CUDACC__)
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::threads, Kernel::blocks_per_processor)
+inline constexpr int entry_threads = is_compiled<Kernel>() ? Kernel::threads : device::warp_size;
+
+template <class Kernel>
+__global__ void __launch_bounds__(entry_threads<Kernel>, Kernel::blocks_per_processor)
     entry(const __grid_constant__ typename Kernel::arguments arguments) {
-  Kernel::run(arguments);
+  if constexpr (is_compiled<Kernel>()) Kernel::run(arguments);
 }
 #endif
 
@@ -73,6 +86,21 @@ template <class Kernel>
   if (shared_bytes > emulator::device_settings.max_shared_bytes) return cudaErrorInvalidValue;
   emulator::launch({static_cast<int>(blocks.x), static_cast<int>(blocks.y), static_cast<int>(blocks.z)},
                    Kernel::threads, shared_bytes, [&] { Kernel::run(arguments); });
+  return cudaSuccess;
+#endif
+}
+
+/// Whether the code that the current device runs has the kernel's text: a program for sm_90 has no wgmma, one for sm_90a
+/// has. Looks the entry up, which neither waits nor allocates.
+template <class Kernel>
+[[nodiscard]] cudaError_t has_kernel(bool& has) {
+#if defined(__CUDACC__)
+  cudaFuncAttributes entry{};
+  const cudaError_t error = cudaFuncGetAttributes(&entry, detail::entry<Kernel>);
+  has = error == cudaSuccess && entry.maxThreadsPerBlock >= Kernel::threads;
+  return error;
+#else
+  has = detail::is_compiled<Kernel>() || emulator::device_settings.wgmma;
   return cudaSuccess;
 #endif
 }

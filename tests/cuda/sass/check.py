@@ -11,7 +11,8 @@ kernel (a regular expression on the demangled name) and architectures fit is the
   kernel  architectures  registers  instructions  in the main loop  must have
   gemv<   80,90a         82         -             130               HMMA,LDSM|LDG
 
-No kernel may spill or touch local memory, each must fit a line, and each line of this architecture a kernel.
+No kernel may spill, touch local memory, or have its wgmma serialised; each must fit a line, and each line of this
+architecture a kernel.
 """
 import re
 import sys
@@ -46,6 +47,11 @@ def ptxas_report(path):
     return report
 
 
+def serialized(path):
+    """Lines of the log that say of a kernel that its wgmma wait for one another."""
+    return [line.strip() for line in open(path) if "wgmma" in line and "serialized" in line]
+
+
 def main():
     limits_path, arch, *paths = sys.argv[1:]
     limits = read_limits(limits_path, arch)
@@ -54,6 +60,7 @@ def main():
     print(f"{'registers':>9} {'total':>6} {'loop':>5}  kernel (sm_{arch})")
     for path in paths:
         report = ptxas_report(path + ".ptxas")
+        wrong += serialized(path + ".ptxas")
         for name, instructions in cubin.kernels(path).items():
             short = re.sub(r"mxfp4::(cuda::|kernel::|detail::|recipe::|layout::|device::|dialect::)*|void |entry<|\(.*\)$", "", name)
             registers, stack, spills = report[name]

@@ -1,0 +1,195 @@
+// tests/cuda/gemm_wgmma.emulated.test.cpp -- products by wgmma under the emulator, and when gemm takes that way.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Expectations come from reference_gemm in double and from integers. The emulator checks every access, barrier, fence
+// and wait.
+#include <catch2/catch_template_test_macros.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "cuda/product.support.hpp"
+#include "mxfp4/cuda/gemm.cuh"
+
+namespace {
+
+using namespace mxfp4;
+using namespace mxfp4::test;
+
+struct shape {
+  std::int64_t m, n, k, gap;
+};
+/// Every edge: one row, a row past a tile, one block, an odd number of them, fewer steps than stages and more, tokens
+/// of one tile, of a part of one, of three.
+constexpr shape shapes[] = {{9, 1, 32, 0},    {128, 128, 64, 0}, {129, 130, 96, 1},
+                            {20, 37, 544, 3}, {300, 40, 192, 2}, {64, 129, 320, 0}};
+
+/// A device with room for the ring; `there`: and the program compiled for it.
+struct hopper {
+  explicit hopper(bool there = true) {
+    device_settings.max_shared_bytes = 227 * 1024;
+    device_settings.wgmma = there;
+  }
+  hopper(const hopper&) = delete;
+  hopper& operator=(const hopper&) = delete;
+  ~hopper() { device_settings = {}; }
+};
+
+template <class X, class Y = float>
+std::vector<float> product(device_weights& w, const tokens& x, std::int64_t n, std::int64_t gap = 0) {
+  device_tokens<X> dx(x, 8 * gap);
+  device_results<Y> y(x.rows, n, gap);
+  REQUIRE(cuda::kernel::launch_gemm<cuda::kernel::gemm_wgmma<X, Y>>(w.view(), dx.view(), y.view(), nullptr) ==
+          cudaSuccess);
+  return y.values();
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("cuda::gemm by wgmma: sums that fit a float come out exactly, in any order of the threads",
+                   "[cuda][gemm][wgmma]", bf16, f16) {
+  const hopper device;
+  splitmix random(1);
+  std::uint64_t seed = 1;
+  for (const auto& [m, n, k, gap] : shapes) {
+    // without and with wide scales
+    const auto bytes = ++seed % 2 == 0 ? byte_range(120, 127) : byte_range(120, 131);
+    CAPTURE(m, n, k, gap, bytes.size());
+    device_settings.seed = seed;
+    device_weights w(n, k, 16 * gap, gap);
+    fill(w.host, n, k, bytes, random);
+    tokens x(m, k);
+    x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
+    const exact_product exact(w.host, n, x);
+    REQUIRE(exact.ok);
+    for (const double magnitude : exact.magnitudes) REQUIRE(magnitude < 0x1p16);  // units of 2^-8: 24 bits
+    const std::vector<float> y = product<TestType>(w, x, n, gap);
+    std::int64_t wrong = 0;
+    for (std::size_t i = 0; i < y.size(); ++i) wrong += y[i] != static_cast<float>(exact.sum[i]);
+    CHECK(wrong == 0);
+  }
+}
+
+TEMPLATE_TEST_CASE("cuda::gemm by wgmma: within the bound, and special values as the reference has them",
+                   "[cuda][gemm][wgmma]", bf16, f16) {
+  const hopper device;
+  splitmix random(2);
+  for (const auto& bytes : {byte_range(80, 154), {0, 1, 2, 3}, {100, 127, 253, 254, 255}}) {
+    CAPTURE(static_cast<int>(bytes.front()));
+    const std::int64_t m = 12, n = 140, k = 160;
+    device_weights w(n, k, 0, 1);
+    fill(w.host, n, k, bytes, random);
+    tokens x(m, k);
+    x.fill([&](auto, auto) { return std::ldexp(static_cast<float>(random.between(-255, 255)), random.in(-14, -12)); });
+    const exact_product exact(w.host, n, x);
+    REQUIRE(exact.ok);
+    const std::vector<float> y = product<TestType>(w, x, n);
+    if (bytes.back() < 253) {
+      CHECK(outside_bound(y, exact, k) == 0);
+    } else {
+      std::int64_t wrong = 0, special = 0;
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        if (std::fabs(exact.sum[i]) > 0x1p127 && std::isfinite(exact.sum[i])) continue;  // rounding decides
+        wrong += kind_of(y[i]) != kind_of(exact.sum[i]);
+        special += kind_of(y[i]) != number_kind::finite;
+      }
+      CHECK(wrong == 0);
+      CHECK(special > 100);
+    }
+  }
+}
+
+TEST_CASE("cuda::gemm by wgmma: every scale byte, each in a row of its own", "[cuda][gemm][wgmma][special]") {
+  const hopper device;
+  device_weights w(256, 64);
+  splitmix random(3);
+  w.host.fill_randomly(random);
+  for (std::int64_t r = 0; r < 256; ++r)
+    for (std::int64_t b = 0; b < 2; ++b) w.host.scale(r, b) = static_cast<std::uint8_t>(r);
+  tokens x(10, 64);
+  x.fill([&](std::int64_t m, auto) { return m < 5 ? static_cast<float>(random.between(-2, 2)) : 0x1p-9f; });
+  const exact_product exact(w.host, 256, x);
+  const std::vector<float> as_bf16 = product<bf16>(w, x, 256), as_f16 = product<f16>(w, x, 256);
+  std::int64_t wrong = 0;
+  for (std::size_t i = 0; i < as_bf16.size(); ++i) {
+    if (std::fabs(exact.sum[i]) > 0x1p127 && std::isfinite(exact.sum[i])) continue;
+    const float expected = static_cast<float>(exact.sum[i]);  // 64 products of few bits under one scale: exact
+    if (std::fabs(expected) >= 0x1p-126f || expected == 0 || std::isnan(expected))
+      for (const float y : {as_bf16[i], as_f16[i]}) wrong += std::isnan(expected) ? !std::isnan(y) : y != expected;
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("cuda::gemm by wgmma: a NaN scale after a row's end does not count", "[cuda][gemm][wgmma][special]") {
+  const hopper device;
+  for (const std::int64_t k : {32, 96}) {
+    device_weights w(40, k);
+    splitmix random(3);
+    fill(w.host, 40, k, {126, 127}, random);
+    for (std::int64_t b = 0; b < k / 32; ++b) w.host.scale(9, b) = 255;
+    tokens x(10, k);
+    x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
+    const exact_product exact(w.host, 40, x);
+    const std::vector<float> y = product<bf16>(w, x, 40);
+    for (std::size_t i = 0; i < y.size(); ++i) {
+      CAPTURE(k, i);
+      if (i % 40 == 9) CHECK(std::isnan(y[i]));
+      else CHECK(y[i] == static_cast<float>(exact.sum[i]));
+    }
+  }
+}
+
+TEST_CASE("cuda::gemm by wgmma: same bits for any number of tokens; results in f16", "[cuda][gemm][wgmma]") {
+  const hopper device;
+  splitmix random(4);
+  device_weights w(33, 352);
+  fill(w.host, 33, 352, byte_range(110, 130), random);
+  tokens x(140, 352);
+  x.fill([&](auto, auto) { return static_cast<float>(random.between(-9999, 9999)) * 0x1p-12f; });
+  const std::vector<float> all = product<bf16>(w, x, 33);
+  tokens fewer(11, 352);
+  fewer.fill([&](std::int64_t r, std::int64_t k) { return x.at(r, k); });
+  device_settings.seed = 50;
+  CHECK(same_bits(product<bf16>(w, fewer, 33), {all.begin(), all.begin() + 11 * 33}));
+  const std::vector<float> exact = product<f16>(w, fewer, 33), rounded = product<f16, f16>(w, fewer, 33);
+  for (std::size_t i = 0; i < exact.size(); ++i) CHECK(same_bits(rounded[i], decode(encode_f16(exact[i]))));
+}
+
+TEST_CASE("cuda::gemm: wgmma for more than 64 tokens and half the multiprocessors, where it is compiled",
+          "[cuda][gemm][wgmma]") {
+  device_weights w(257, 32);
+  splitmix random(5);
+  fill(w.host, 257, 32, {127}, random);
+  // room for the ring of mma.sync alone: where wgmma is chosen, the launch is refused
+  const auto chosen = [&](std::int64_t m, int multiprocessors, bool compiled) {
+    const hopper device(compiled);
+    device_settings.multiprocessors = multiprocessors;
+    device_settings.max_shared_bytes = 64 * 1024;
+    tokens ones(m, 32);
+    ones.fill([](auto, auto) { return 1.0f; });
+    const device_tokens<bf16> x(ones, 0);
+    device_results<float> y(m, 257);
+    const cudaError_t error = cuda::gemm(w.view(), x.view(), y.view(), nullptr);
+    REQUIRE((error == cudaSuccess || error == cudaErrorInvalidValue));
+    return error != cudaSuccess;
+  };
+  CHECK(chosen(65, 5, true));  // three tiles of rows
+  CHECK_FALSE(chosen(64, 5, true));
+  CHECK_FALSE(chosen(65, 6, true));
+  CHECK(chosen(129, 11, true));
+  CHECK_FALSE(chosen(129, 12, true));
+  CHECK_FALSE(chosen(65, 5, false));
+
+  const hopper device;  // and with the room it is right
+  tokens x(65, 32);
+  x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
+  const exact_product exact(w.host, 257, x);
+  const device_tokens<f16> dx(x, 0);
+  device_results<float> y(65, 257);
+  REQUIRE(cuda::gemm(w.view(), dx.view(), y.view(), nullptr) == cudaSuccess);
+  const std::vector<float> values = y.values();
+  std::int64_t wrong = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) wrong += values[i] != static_cast<float>(exact.sum[i]);
+  CHECK(wrong == 0);
+}
