@@ -175,5 +175,14 @@ TEST_CASE("emulator: every intrinsic as hardware has it, where that was captured
   compare(device::sm_90a{}, "90a");
   compare(device::sm_100a{}, "100a");
   compare(device::sm_120a{}, "120a");
+
+  using kernel = test::capture_wgmma<device::sm_90a>;
+  const emulator::device_array<std::uint32_t> in(test::wgmma_input(), "in");
+  emulator::device_array<std::uint32_t> out(128 * test::wgmma_outputs, "out");
+  REQUIRE(launch<kernel>({}, kernel::shared_bytes, nullptr, {in.data(), out.data()}) == cudaSuccess);
+  if (std::filesystem::exists(std::string(MXFP4_TEST_VECTORS) + "/cuda/wgmma.sm_90a.u32")) {
+    ++captured;
+    CHECK(out.host() == mxfp4::test::load<std::uint32_t>("cuda/wgmma.sm_90a.u32"));
+  }
   if (captured == 0) SKIP("no vectors: gpu_test --capture tests/vectors/cuda writes them on a GPU");
 }

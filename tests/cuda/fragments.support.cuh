@@ -1,4 +1,4 @@
-// tests/cuda/fragments.support.cuh -- one warp tries every intrinsic that the emulator takes from a document.
+// tests/cuda/fragments.support.cuh -- a warp, or four, try every intrinsic that the emulator takes from a document.
 // SPDX-License-Identifier: Apache-2.0
 //
 // gpu_test --capture writes what hardware gives; emulator.tensor_core.test.cpp asks the emulator for the same. The
@@ -108,6 +108,71 @@ struct capture_fragments {
     out[43] = warp_add(in[28]);
     MXFP4_UNROLL
     for (int i = 0; i < fragment_outputs; ++i) store(arguments.out + lane_index() * fragment_outputs + i, out[i]);
+  }
+};
+
+inline constexpr int wgmma_inputs = 56;   ///< words of a thread
+inline constexpr int wgmma_outputs = 96;  ///< likewise
+
+/// Words 0-3 a as pairs of bf16, 4-7 as pairs of f16, 8-39 b as pairs of bf16, 40-55 as pairs of f16.
+inline std::vector<std::uint32_t> wgmma_input() {
+  mxfp4::test::splitmix random(2027);
+  std::vector<std::uint32_t> in;
+  for (int thread = 0; thread < 128; ++thread)
+    for (int i = 0; i < wgmma_inputs; ++i) {
+      const bool is_bf16 = i < 4 || (i >= 8 && i < 40);
+      std::uint32_t word = 0;
+      for (int half = 0; half < 2; ++half) {
+        const auto v = static_cast<float>(random.in(-6, 6));
+        word |= static_cast<std::uint32_t>(is_bf16 ? std::uint32_t(encode_bf16(v)) : std::uint32_t(encode_f16(v)))
+                << (16 * half);
+      }
+      in.push_back(word);
+    }
+  return in;
+}
+
+/// One warp group: 64 x 16 x 128 of bf16, then 64 x 16 x 64 of f16, from the second and the last 16 columns of rows of
+/// 128 bytes that hold b as it comes, swizzled or not.
+template <class Target>
+struct capture_wgmma {
+  static constexpr bool compiled = Target::wgmma;
+  static constexpr int threads = 128;
+  static constexpr int blocks_per_processor = 1;
+  static constexpr int shared_bytes = 24 * 1024;
+  using arguments = typename capture_fragments<Target>::arguments;
+  static MXFP4_DEVICE void run(const arguments& arguments) {
+    using namespace device;
+    const std::uint32_t* const in = arguments.in + thread_index() * wgmma_inputs;
+    std::uint32_t* const out = arguments.out + thread_index() * wgmma_outputs;
+    auto* const shared = reinterpret_cast<word4*>(shared_memory());
+    for (int i = 0; i < 12; ++i) {  // 128 rows of bf16, then 64 rows of f16
+      const int at = i < 8 ? thread_index() * 8 + i : 1024 + thread_index() * 4 + i - 8;
+      store_shared(shared + at, load(reinterpret_cast<const word4*>(in + 8) + i));
+    }
+    async_proxy_fence();
+    block_barrier();
+    const shared_operand rows = shared_operand::at(shared_address(shared), operand_order::swizzled_128, 1024);
+    std::uint32_t a[2][4];
+    float wide[64], narrow[32];
+    MXFP4_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      a[0][i] = load(in + i);
+      a[1][i] = load(in + 4 + i);
+    }
+    MXFP4_UNROLL
+    for (int i = 0; i < 64; ++i) wide[i] = static_cast<float>(i);
+    MXFP4_UNROLL
+    for (int i = 0; i < 32; ++i) narrow[i] = 1e9f;
+    wgmma_fence(a, wide, narrow);
+    wgmma_bf16<true>(wide, a[0], rows.advanced(32));
+    wgmma_f16<false>(narrow, a[1], rows.advanced(16 * 1024 + 96));
+    wgmma_commit();
+    wgmma_wait<0>(wide, narrow);
+    MXFP4_UNROLL
+    for (int i = 0; i < 64; ++i) store(out + i, mxfp4::detail::float_bits(wide[i]));
+    MXFP4_UNROLL
+    for (int i = 0; i < 32; ++i) store(out + 64 + i, mxfp4::detail::float_bits(narrow[i]));
   }
 };
 

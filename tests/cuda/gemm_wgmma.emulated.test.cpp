@@ -121,6 +121,23 @@ TEST_CASE("cuda::gemm by wgmma: every scale byte, each in a row of its own", "[c
   CHECK(wrong == 0);
 }
 
+TEST_CASE("cuda::gemm by wgmma: one wide scale among a warp's sixteen rows", "[cuda][gemm][wgmma][special]") {
+  const hopper device;
+  for (std::int64_t wide = 0; wide < 16; wide += 5) {
+    device_weights w(128, 64);
+    splitmix random(6);
+    fill(w.host, 128, 64, {126}, random);
+    for (std::int64_t r = wide; r < 128; r += 16) w.host.scale(r, r / 16 % 2) = 140;
+    tokens x(9, 64);
+    x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
+    const exact_product exact(w.host, 128, x);
+    const std::vector<float> y = product<bf16>(w, x, 128);
+    std::int64_t wrong = 0;
+    for (std::size_t i = 0; i < y.size(); ++i) wrong += y[i] != static_cast<float>(exact.sum[i]);
+    CHECK(wrong == 0);
+  }
+}
+
 TEST_CASE("cuda::gemm by wgmma: a NaN scale after a row's end does not count", "[cuda][gemm][wgmma][special]") {
   const hopper device;
   for (const std::int64_t k : {32, 96}) {

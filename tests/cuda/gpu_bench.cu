@@ -201,6 +201,32 @@ void bench_product(std::int64_t m, std::int64_t n, std::int64_t k) {
   bench_dense(m, n, k);
 }
 
+/// mma.sync and wgmma side by side, for the place where gemm changes from one to the other; nothing without wgmma.
+void bench_both(std::int64_t m, std::int64_t n, std::int64_t k) {
+  using by_wgmma = cuda::kernel::gemm_wgmma<bf16, float>;
+  bool there = false, chosen = false;
+  require(cuda::has_kernel<by_wgmma>(there), "has_kernel");
+  if (!there) return;
+  require(cuda::kernel::choose_wgmma<bf16, float>(n, m, chosen), "choose_wgmma");
+  const weights w(n, k, 1);
+  const std::vector<bf16> host_x = activations(m * k);
+  const buffer<bf16> x(host_x);
+  const buffer<float> y(static_cast<std::size_t>(m * n));
+  const dense_view<const bf16> from{x.data(), m, k, k};
+  const dense_view<float> to{y.data(), m, n, n};
+  const auto run = [&](const std::string& way, bool is_chosen, auto&& launch) {
+    const std::string what = way + (is_chosen ? " (chosen)" : "") + ", " + std::to_string(n) + " x " +
+                             std::to_string(k) + ", M = " + std::to_string(m);
+    require(launch(), what.c_str());
+    if (!is_right(w, host_x, y.host(), m, n, [](std::int64_t) { return 0; })) return report_wrong(what);
+    report_flops(what, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k),
+                 seconds([&](int) { require(launch(), what.c_str()); }, 5));
+  };
+  run("gemm by mma", !chosen,
+      [&] { return cuda::kernel::launch_gemm<cuda::kernel::gemm<bf16, float>>(w.view(), from, to, nullptr); });
+  run("gemm by wgmma", chosen, [&] { return cuda::kernel::launch_gemm<by_wgmma>(w.view(), from, to, nullptr); });
+}
+
 /// Decode of one layer: each token has 8 of 256 experts, none twice.
 void bench_moe(std::int64_t tokens) {
   const std::int64_t experts = 256, top_k = 8, n = 3072, k = 3072;
@@ -246,6 +272,7 @@ int main() {
   bench_product(1, 8192, 8192);
   bench_product(1, 28672, 8192);
   bench_product(4096, 8192, 8192);
+  for (const std::int64_t m : {64, 128, 256, 512, 4096}) bench_both(m, 8192, 8192);
   bench_moe(1);
   bench_moe(8);
   return failures == 0 ? 0 : 1;

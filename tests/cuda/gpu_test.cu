@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // gpu_test                 runs the checks
-// gpu_test --capture DIR   writes DIR/fragments.sm_<arch>.u32, which the emulator is then held to
+// gpu_test --capture DIR   writes DIR/fragments.sm_<arch>.u32, and wgmma.sm_90a.u32 on such a one: the emulator is then
+//                          held to them
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -14,6 +15,7 @@
 #include "mxfp4/convert.hpp"
 #include "mxfp4/cuda/convert.cuh"
 #include "mxfp4/cuda/dequantize.cuh"
+#include "mxfp4/cuda/gemm.cuh"
 #include "mxfp4/cuda/mma16.cuh"
 #include "mxfp4/cuda/quantize.cuh"
 #include "mxfp4/cuda/quantize_mxfp8.cuh"
@@ -124,13 +126,42 @@ void check_mxfp8() {
   check_same("quantize_mxfp8 bf16, rceil: scales", got_scales.host(), scales);
 }
 
-int capture(const cudaDeviceProp& device, const std::string& folder) {
-  using kernel = cuda::test::capture_fragments<cuda::device::target>;
-  const buffer<std::uint32_t> in(cuda::test::fragment_input()), out(32 * cuda::test::fragment_outputs);
-  require(cuda::launch<kernel>({}, kernel::shared_bytes, nullptr, {in.data(), out.data()}), "capture_fragments");
-  const int arch = 10 * device.major + device.minor;
-  const std::string name = folder + "/fragments.sm_" + std::to_string(arch) + (arch >= 90 ? "a" : "") + ".u32";
-  const std::vector<std::uint32_t> words = out.host();
+/// Products whose sums fit a float, so that they are exact in any order: more than eight tokens, and so many that wgmma
+/// is chosen where it is.
+template <class X>
+void check_gemm(const std::string& what, std::int64_t m, std::int64_t n, std::int64_t k) {
+  mxfp4::test::splitmix random(13);
+  std::vector<std::uint8_t> codes(static_cast<std::size_t>(n * k / 2)), scales(codes.size() / 16);
+  for (auto& c : codes) c = random.byte();
+  for (auto& s : scales) s = static_cast<std::uint8_t>(random.in(120, 129));
+  std::vector<float> weights(codes.size() * 2), x(static_cast<std::size_t>(m * k));
+  const const_mx_view<> host{codes.data(), scales.data(), n, k, k / 2, k / 32};
+  if (!dequantize(host, dense_view<float>{weights.data(), n, k, k}).ok()) ++failures;
+  std::vector<X> tokens;
+  for (float& v : x) {
+    v = static_cast<float>(random.in(-2, 2));
+    tokens.push_back(encode<X>(v));
+  }
+  std::vector<float> expected(static_cast<std::size_t>(m * n));
+  for (std::int64_t i = 0; i < m * n; ++i) {
+    const float *const row = x.data() + i / n * k, *const w = weights.data() + i % n * k;
+    float sum = 0;
+    for (std::int64_t j = 0; j < k; ++j) sum += row[j] * w[j];
+    expected[static_cast<std::size_t>(i)] = sum;
+  }
+  const buffer<std::uint8_t> device_codes(codes), device_scales(scales);
+  const buffer<X> device_x(tokens);
+  const buffer<float> y(expected.size());
+  bool wgmma = false;
+  require(cuda::kernel::choose_wgmma<X, float>(n, m, wgmma), "choose_wgmma");
+  const std::string title = "gemm " + what + ", " + std::to_string(m) + " tokens" + (wgmma ? ", by wgmma" : "");
+  require(cuda::gemm(const_mx_view<>{device_codes.data(), device_scales.data(), n, k, k / 2, k / 32},
+                     dense_view<const X>{device_x.data(), m, k, k}, dense_view<float>{y.data(), m, n, n}, nullptr),
+          title.c_str());
+  check_same(title.c_str(), y.host(), expected);
+}
+
+int write_words(const std::string& name, const std::vector<std::uint32_t>& words) {
   std::ofstream file(name, std::ios::binary);
   file.write(reinterpret_cast<const char*>(words.data()), static_cast<std::streamsize>(words.size() * 4));
   if (!file.flush()) {
@@ -139,6 +170,23 @@ int capture(const cudaDeviceProp& device, const std::string& folder) {
   }
   std::printf("%s: %zu words\n", name.c_str(), words.size());
   return 0;
+}
+
+int capture(const cudaDeviceProp& device, const std::string& folder) {
+  using kernel = cuda::test::capture_fragments<cuda::device::target>;
+  const buffer<std::uint32_t> in(cuda::test::fragment_input()), out(32 * cuda::test::fragment_outputs);
+  require(cuda::launch<kernel>({}, kernel::shared_bytes, nullptr, {in.data(), out.data()}), "capture_fragments");
+  const int arch = 10 * device.major + device.minor;
+  const std::string name = folder + "/fragments.sm_" + std::to_string(arch) + (arch >= 90 ? "a" : "") + ".u32";
+  const int result = write_words(name, out.host());
+
+  using wgmma = cuda::test::capture_wgmma<cuda::device::target>;
+  bool there = false;
+  require(cuda::has_kernel<wgmma>(there), "has_kernel");
+  if (result != 0 || !there) return result;
+  const buffer<std::uint32_t> wgmma_in(cuda::test::wgmma_input()), wgmma_out(128 * cuda::test::wgmma_outputs);
+  require(cuda::launch<wgmma>({}, wgmma::shared_bytes, nullptr, {wgmma_in.data(), wgmma_out.data()}), "capture_wgmma");
+  return write_words(folder + "/wgmma.sm_90a.u32", wgmma_out.host());
 }
 
 }  // namespace
@@ -164,6 +212,10 @@ int main(int argc, char** argv) {
   check_dequantize<dialect::ggml, f16>("dequantize ggml, f16");
   check_dequantize<dialect::inf_at_255, float>("dequantize inf_at_255, float");
   check_mxfp8();
+  check_gemm<bf16>("bf16", 65, 200, 544);
+  check_gemm<f16>("f16", 20, 131, 96);
+  check_gemm<bf16>("bf16", 140, 4400, 544);  // 70 tiles of 128 x 128: more than half of 132 multiprocessors
+  check_gemm<f16>("f16", 140, 4400, 544);
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;
 }
