@@ -90,6 +90,21 @@ TEMPLATE_TEST_CASE("cuda::moe_gemm: few pairs, some, many", "[cuda][moe]", bf16,
   }
 }
 
+TEMPLATE_TEST_CASE("cuda::moe_gemm: many pairs by wgmma", "[cuda][moe][wgmma]", bf16, f16) {
+  struct hopper {
+    hopper() { device_settings.wgmma = true; }
+    ~hopper() { device_settings = {}; }
+  } const device;
+  layer odd({45, 2, 5}, 131, 96, 4);  // K / 32 and N odd: experts begin anywhere in a word of scales
+  CHECK(odd.wrong<TestType>(45) == 0);
+  CHECK(cuda::emulator::launched_threads == cuda::gemm_wgmma_threads);
+  layer one({70, 1, 2}, 20, 224, 5);  // a tile that is full, one that is not; none of the first expert
+  for (std::int32_t& e : one.indices) e = 1;
+  CHECK(one.wrong<TestType>(70) == 0);
+  one.indices[3] = 2;
+  CHECK(one.wrong<TestType>(70, {1, 3}) == 0);
+}
+
 TEST_CASE("cuda::moe_gemm: all pairs to one expert, and more experts than threads", "[cuda][moe]") {
   for (const auto& shape : {routing_shape{3, 2, 6}, routing_shape{9, 2, 4}, routing_shape{70, 1, 2}}) {
     CAPTURE(shape.tokens);

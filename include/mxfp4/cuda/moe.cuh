@@ -8,13 +8,14 @@
 // The host launches for the worst routing and never learns which it was: blocks without a tile return at once. So
 // nothing waits, and a decode step can be captured in a graph.
 //
-// Reads: moe_plan.cuh, gemv_tile.cuh, gemm_tile.cuh.  Read by: engines.
+// Reads: moe_plan.cuh, gemv_tile.cuh, gemm_tile.cuh, gemm_wgmma.cuh.  Read by: engines.
 #pragma once
 
 #include <concepts>
 #include <cstdint>
 
 #include "mxfp4/cuda/gemm_tile.cuh"
+#include "mxfp4/cuda/gemm_wgmma.cuh"
 #include "mxfp4/cuda/gemv_tile.cuh"
 #include "mxfp4/cuda/moe_plan.cuh"
 
@@ -22,17 +23,20 @@ namespace mxfp4::cuda {
 
 namespace kernel {
 
-/// One tile of pairs times some of its expert's rows. TilePairs: 2 and 8 as gemv does it, 64 as gemm does.
-template <class X, class Y, int TilePairs>
+/// One tile of pairs times some of its expert's rows. TilePairs: 2 and 8 as gemv does it, 64 as gemm does, by wgmma if
+/// ByWgmma.
+template <class X, class Y, int TilePairs, bool ByWgmma = false>
 struct moe_gemm {
+  static constexpr bool compiled = !ByWgmma || device::target::wgmma;
   static constexpr bool is_gemv = TilePairs <= gemv_tokens;
   static constexpr int tiles = TilePairs <= 2 ? 1 : 2, stages = TilePairs <= 2 ? 4 : 2;
   static constexpr int rows = is_gemv ? device::gemv_stage<tiles>::rows : gemm_rows;
-  static constexpr int threads = is_gemv ? gemv_threads : gemm_threads;
+  static constexpr int threads = is_gemv ? gemv_threads : ByWgmma ? gemm_wgmma_threads : gemm_threads;
   static constexpr bool is_f16 = std::same_as<X, f16>;  // its sums of blocks take registers: one block fewer
-  static constexpr int blocks_per_processor = is_gemv ? (is_f16 && tiles == 2 ? 5 : 6) : is_f16 ? 2 : 3;
-  static constexpr int shared_bytes =
-      is_gemv ? device::gemv_shared_bytes<tiles, stages>(TilePairs) : device::gemm_shared_bytes<TilePairs / 8>();
+  static constexpr int blocks_per_processor = is_gemv ? (is_f16 && tiles == 2 ? 5 : 6) : ByWgmma || is_f16 ? 2 : 3;
+  static constexpr int shared_bytes = is_gemv   ? device::gemv_shared_bytes<tiles, stages>(TilePairs)
+                                      : ByWgmma ? device::gemm_wgmma_shared_bytes<TilePairs / 8>()
+                                                : device::gemm_shared_bytes<TilePairs / 8>();
   struct arguments {
     const_mx_view<> w;
     dense_view<const X> x;
@@ -56,6 +60,7 @@ struct moe_gemm {
     if (expert == a.experts) return fill_with_nan(a.y, which, first);
     const weight_rows w{a.w, expert * per_expert, (expert + 1) * per_expert};
     if constexpr (is_gemv) gemv_tile<tiles, stages>(w, w.begin + first, a.x, which, a.y);
+    else if constexpr (ByWgmma) gemm_wgmma_tile<TilePairs / 8>(w, w.begin + first, a.x, which, a.y);
     else gemm_tile<TilePairs / 8>(w, w.begin + first, a.x, which, a.y);
   }
 
@@ -70,11 +75,11 @@ struct moe_gemm {
   }
 };
 
-template <int TilePairs, class X, class Y>
+template <int TilePairs, bool ByWgmma = false, class X, class Y>
 [[nodiscard]] cudaError_t launch_moe_gemm(const routing_shape& shape, const const_mx_view<>& w,
                                           const dense_view<const X>& x, const dense_view<Y>& y, const void* workspace,
                                           cudaStream_t stream) {
-  using kernel = moe_gemm<X, Y, TilePairs>;
+  using kernel = moe_gemm<X, Y, TilePairs, ByWgmma>;
   const detail::moe_workspace_layout layout(shape);
   const auto* const bytes = static_cast<const std::uint8_t*>(workspace);
   const std::int64_t row_tiles = (y.cols + kernel::rows - 1) / kernel::rows;
@@ -131,8 +136,12 @@ template <half_type X, result_type Y>
     case 8:
       return kernel::launch_moe_gemm<8>(shape, w, x, y, workspace, stream);
     default:
-      return kernel::launch_moe_gemm<64>(shape, w, x, y, workspace, stream);
+      break;
   }
+  bool wgmma = false;  // at 64 tokens the weights are decoded as often as for mma, and multiplied faster
+  if (const cudaError_t error = has_kernel<kernel::moe_gemm<X, Y, 64, true>>(wgmma); error != cudaSuccess) return error;
+  return wgmma ? kernel::launch_moe_gemm<64, true>(shape, w, x, y, workspace, stream)
+               : kernel::launch_moe_gemm<64>(shape, w, x, y, workspace, stream);
 }
 
 }  // namespace mxfp4::cuda

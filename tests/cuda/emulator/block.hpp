@@ -169,6 +169,7 @@ class block {
 };
 
 inline block* running = nullptr;
+inline int launched_threads = 0;  ///< of each block of the latest launch
 
 /// Runs body() in every thread of every block. Throws the first fault, with the block and thread that it is of.
 inline void launch(extent grid, int threads, std::size_t shared_bytes, const std::function<void()>& body) {
@@ -177,6 +178,7 @@ inline void launch(extent grid, int threads, std::size_t shared_bytes, const std
   if (running != nullptr) throw fault("a kernel launches another");
   static std::uint32_t launches = 0;
   ++launches;
+  launched_threads = threads;
   static fibers fibers;
   fibers.seed(device_settings.seed);
   shared_memory shared(shared_bytes);
