@@ -33,6 +33,9 @@ inline bool find_device(cudaDeviceProp& device) {
   return true;
 }
 
+/// gpu_test.products.cu: how many of the products were wrong.
+int check_products(const cudaDeviceProp& device);
+
 template <class T>
 class buffer {
  public:

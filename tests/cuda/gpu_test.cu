@@ -1,4 +1,4 @@
-// tests/cuda/gpu_test.cu -- on a GPU: the kernels' bytes are the host's. Ends with 77 where there is none.
+// tests/cuda/gpu_test.cu -- on a GPU: the kernels' bytes are the host's, products within bounds. Without one, 77.
 // SPDX-License-Identifier: Apache-2.0
 //
 // gpu_test                 runs the checks
@@ -216,6 +216,7 @@ int main(int argc, char** argv) {
   check_gemm<f16>("f16", 20, 131, 96);
   check_gemm<bf16>("bf16", 140, 4400, 544);  // 70 tiles of 128 x 128: more than half of 132 multiprocessors
   check_gemm<f16>("f16", 140, 4400, 544);
+  failures += cuda::test::check_products(device);
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;
 }
