@@ -21,8 +21,10 @@
 #include "mxfp4/block.hpp"
 #include "mxfp4/cuda/dequantize.cuh"
 #include "mxfp4/cuda/gemm.cuh"
+#include "mxfp4/cuda/gemm_mxfp8.cuh"
 #include "mxfp4/cuda/moe.cuh"
 #include "mxfp4/cuda/quantize.cuh"
+#include "mxfp4/cuda/quantize_mxfp8.cuh"
 #include "support/random.hpp"
 
 namespace {
@@ -94,6 +96,20 @@ struct weights {
   }
 };
 
+/// More than 200 MB of weights of one shape, to be gone through in turn.
+struct rotating_weights {
+  std::vector<std::unique_ptr<weights>> all;
+
+  rotating_weights(std::int64_t n, std::int64_t k) {
+    for (double bytes = 0; bytes < 250e6; bytes += all.back()->bytes())
+      all.push_back(std::make_unique<weights>(n, k, 1 + 100 * all.size()));
+  }
+  [[nodiscard]] const weights& first() const { return *all[0]; }
+  [[nodiscard]] const_mx_view<> view(int call) const {
+    return all[static_cast<std::size_t>(call) % all.size()]->view();
+  }
+};
+
 std::vector<bf16> activations(std::int64_t n) {
   mxfp4::test::splitmix random(5);
   std::vector<bf16> x(static_cast<std::size_t>(n));
@@ -101,16 +117,17 @@ std::vector<bf16> activations(std::int64_t n) {
   return x;
 }
 
-/// Some results against their definition; row_of(m) is the row of w that result column 0 of m belongs to.
-bool is_right(const weights& w, const std::vector<bf16>& x, const std::vector<float>& y, std::int64_t tokens,
-              std::int64_t columns, const std::function<std::int64_t(std::int64_t)>& row_of) {
+/// Some results against their definition; x(i) is element i of the activations, row_of(m) the row of w that result
+/// column 0 of m belongs to.
+bool is_right(
+    const weights& w, const std::function<float(std::size_t)>& x, const std::vector<float>& y, std::int64_t tokens,
+    std::int64_t columns, const std::function<std::int64_t(std::int64_t)>& row_of = [](std::int64_t) { return 0; }) {
   mxfp4::test::splitmix random(6);
   for (int sample = 0; sample < 64; ++sample) {
     const std::int64_t m = random.between(0, tokens - 1), n = random.between(0, columns - 1);
     double sum = 0, magnitude = 0;
     for (std::int64_t k = 0; k < w.cols; ++k) {
-      const double p =
-          w.at(row_of(m) + n, k) * static_cast<double>(decode(x[static_cast<std::size_t>(m * w.cols + k)]));
+      const double p = w.at(row_of(m) + n, k) * static_cast<double>(x(static_cast<std::size_t>(m * w.cols + k)));
       sum += p;
       magnitude += std::fabs(p);
     }
@@ -174,30 +191,33 @@ void bench_dense([[maybe_unused]] std::int64_t m, [[maybe_unused]] std::int64_t 
 #endif
 }
 
+std::string name_of(const char* kind, std::int64_t m, std::int64_t n, std::int64_t k) {
+  return (m == 1 ? "gemv " : "gemm ") + std::string(kind) + std::to_string(n) + " x " + std::to_string(k) +
+         (m == 1 ? "" : ", M = " + std::to_string(m));
+}
+
+/// Times one product after another; multiply(call) starts it.
+void report_product(const std::string& what, const weights& w, std::int64_t m,
+                    const std::function<cudaError_t(int)>& multiply) {
+  const double s = seconds([&](int call) { require(multiply(call), what.c_str()); }, m == 1 ? 50 : 5);
+  if (m == 1) report_bytes(what, w.bytes(), s);
+  else report_flops(what, 2.0 * static_cast<double>(m) * static_cast<double>(w.rows) * static_cast<double>(w.cols), s);
+}
+
 void bench_product(std::int64_t m, std::int64_t n, std::int64_t k) {
-  const std::string what = (m == 1 ? "gemv " : "gemm ") + std::to_string(n) + " x " + std::to_string(k) +
-                           (m == 1 ? "" : ", M = " + std::to_string(m));
-  const weights w(n, k, 1);
-  std::vector<const_mx_view<>> copies{w.view()};
-  std::vector<std::unique_ptr<weights>> more;
-  for (double bytes = w.bytes(); bytes < 250e6; bytes += w.bytes()) {
-    more.push_back(std::make_unique<weights>(n, k, 100 + more.size()));
-    copies.push_back(more.back()->view());
-  }
+  const std::string what = name_of("", m, n, k);
+  const rotating_weights w(n, k);
   const std::vector<bf16> host_x = activations(m * k);
   const buffer<bf16> x(host_x);
   const buffer<float> y(static_cast<std::size_t>(m * n));
   const dense_view<const bf16> from{x.data(), m, k, k};
   const dense_view<float> to{y.data(), m, n, n};
-  require(cuda::gemm(w.view(), from, to, nullptr), what.c_str());
-  if (!is_right(w, host_x, y.host(), m, n, [](std::int64_t) { return 0; })) return report_wrong(what);
-  const double s = seconds(
-      [&](int i) {
-        require(cuda::gemm(copies[static_cast<std::size_t>(i) % copies.size()], from, to, nullptr), what.c_str());
-      },
-      m == 1 ? 50 : 5);
-  if (m == 1) report_bytes(what, w.bytes(), s);
-  else report_flops(what, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k), s);
+  const auto multiply = [&](int call) { return cuda::gemm(w.view(call), from, to, nullptr); };
+  require(multiply(0), what.c_str());
+  if (!is_right(
+          w.first(), [&](std::size_t i) { return decode(host_x[i]); }, y.host(), m, n))
+    return report_wrong(what);
+  report_product(what, w.first(), m, multiply);
   bench_dense(m, n, k);
 }
 
@@ -218,13 +238,39 @@ void bench_both(std::int64_t m, std::int64_t n, std::int64_t k) {
     const std::string what = way + (is_chosen ? " (chosen)" : "") + ", " + std::to_string(n) + " x " +
                              std::to_string(k) + ", M = " + std::to_string(m);
     require(launch(), what.c_str());
-    if (!is_right(w, host_x, y.host(), m, n, [](std::int64_t) { return 0; })) return report_wrong(what);
+    if (!is_right(
+            w, [&](std::size_t i) { return decode(host_x[i]); }, y.host(), m, n))
+      return report_wrong(what);
     report_flops(what, 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k),
                  seconds([&](int) { require(launch(), what.c_str()); }, 5));
   };
   run("gemm by mma", !chosen,
       [&] { return cuda::kernel::launch_gemm<cuda::kernel::gemm<bf16, float>>(w.view(), from, to, nullptr); });
   run("gemm by wgmma", chosen, [&] { return cuda::kernel::launch_gemm<by_wgmma>(w.view(), from, to, nullptr); });
+}
+
+/// The same with activations in MXFP8, where the device multiplies those.
+void bench_mxfp8_product(std::int64_t m, std::int64_t n, std::int64_t k) {
+  const std::string what = name_of("MXFP8 ", m, n, k);
+  const rotating_weights w(n, k);
+  const buffer<bf16> dense(activations(m * k));
+  const buffer<std::uint8_t> elements(dense.size()), scales(dense.size() / block_size);
+  const buffer<float> y(static_cast<std::size_t>(m * n));
+  const mxfp8_view x{elements.data(), scales.data(), m, k, k, k / block_size};
+  require(cuda::quantize_mxfp8(dense_view<const bf16>{dense.data(), m, k, k}, x, mxfp8_scaling::rceil, nullptr),
+          "quantize_mxfp8");
+  const auto multiply = [&](int call) {
+    return cuda::gemm(w.view(call), const_mxfp8_view(x), dense_view<float>{y.data(), m, n, n}, nullptr);
+  };
+  const cudaError_t error = multiply(0);
+  if (error == cudaErrorNotSupported) return void(std::printf("| %-44s | not supported | | |\n", what.c_str()));
+  require(error, what.c_str());
+  const std::vector<std::uint8_t> e = elements.host(), s = scales.host();
+  const auto value = [&](std::size_t i) {
+    return decode(static_cast<e4m3>(e[i]), static_cast<e8m0>(s[i / block_size]));
+  };
+  if (!is_right(w.first(), value, y.host(), m, n)) return report_wrong(what);
+  report_product(what, w.first(), m, multiply);
 }
 
 /// Decode of one layer: each token has 8 of 256 experts, none twice.
@@ -255,9 +301,9 @@ void bench_moe(std::int64_t tokens) {
             what.c_str());
   };
   run(0);
-  const bool right = is_right(w, host_x, y.host(), tokens * top_k, n, [&](std::int64_t pair) {
-    return std::int64_t{indices[static_cast<std::size_t>(pair)]} * n;
-  });
+  const bool right = is_right(
+      w, [&](std::size_t i) { return decode(host_x[i]); }, y.host(), tokens * top_k, n,
+      [&](std::int64_t pair) { return std::int64_t{indices[static_cast<std::size_t>(pair)]} * n; });
   if (!right) return report_wrong(what);
   report_bytes(what, w.bytes() * in_use / static_cast<double>(experts), seconds(run, 20));
 }
@@ -273,6 +319,8 @@ int main() {
   bench_product(1, 28672, 8192);
   bench_product(4096, 8192, 8192);
   for (const std::int64_t m : {64, 128, 256, 512, 4096}) bench_both(m, 8192, 8192);
+  bench_mxfp8_product(1, 8192, 8192);
+  bench_mxfp8_product(4096, 8192, 8192);
   bench_moe(1);
   bench_moe(8);
   return failures == 0 ? 0 : 1;
