@@ -112,6 +112,15 @@ TEST_CASE("emulator: mma m16n8k32", "[cuda][emulator]") {
            e2m1_container_of, e4m3_of, true);
 }
 
+TEST_CASE("emulator: sums that keep 13 bits", "[cuda][emulator]") {
+  const double products[16] = {1.0, 0x1.8p-13, -0x1p-14, -0x1.8p-13};
+  CHECK(emulator::add_cutting_off(13, 0.0, products) == 1.0);             // 1 + 2^-13 + 0 - 2^-13
+  CHECK(emulator::add_cutting_off(13, 0x1.0004p0, products) == 2.0);      // what is there loses its 2^-14
+  CHECK(emulator::add_cutting_off(13, 0x1.0008p0, products) == 2.0);      // 2^-13 more stays, until the sum is cut
+  CHECK(emulator::add_cutting_off(13, -1.0, products) == 0.0);            // as much in magnitude
+  CHECK(emulator::add_cutting_off(13, 0x1p13, products) == 0x1.0008p13);  // 1 is the last bit that is kept
+}
+
 TEST_CASE("emulator: ldmatrix", "[cuda][emulator]") {
   emulator::launch({}, 32, 512, [] {
     auto* const elements = reinterpret_cast<std::uint16_t*>(device::shared_memory());

@@ -68,6 +68,13 @@ TEMPLATE_TEST_CASE("cuda::gemm MXFP8: within the bound; NaN stays with its token
   check_mxfp8_bound(9, {0, 1, 2, 3}, product<TestType>);           // results below 2^-126
 }
 
+TEST_CASE("cuda::gemm MXFP8: within the bound of tensor cores that keep 13 bits", "[cuda][gemm][mxfp8]") {
+  device_settings.e4m3_fraction_bits = 13;
+  const double worst = check_mxfp8_bound(20, byte_range(100, 127), product<sm_89>, 0x1p-7);
+  device_settings.e4m3_fraction_bits = 0;
+  CHECK(worst > 0x1p-15);  // they do cut off
+}
+
 TEMPLATE_TEST_CASE("cuda::gemm MXFP8: a NaN scale after a row's end does not count", "[cuda][gemm][mxfp8][special]",
                    sm_89, sm_120a) {
   for (const std::int64_t k : {32, 96, 288})

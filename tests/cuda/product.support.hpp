@@ -108,10 +108,10 @@ class device_results {
   device_array<Y> data_;
 };
 
-/// |y - sum| <= gamma(3 K + 8) * magnitude + K * 2^-140, the bound of cuda/gemv.cuh; magnitude = sum |w x|.
-inline bool within_bound(float y, double sum, double magnitude, std::int64_t cols) {
+/// |y - sum| <= (gamma(3 K + 8) + more) * magnitude + K * 2^-140, the bound of cuda/gemv.cuh; magnitude = sum |w x|.
+inline bool within_bound(float y, double sum, double magnitude, std::int64_t cols, double more = 0) {
   const double n = 3.0 * static_cast<double>(cols) + 8.0, u = 0x1p-24, gamma = n * u / (1.0 - n * u);
-  return std::fabs(static_cast<double>(y) - sum) <= gamma * magnitude + static_cast<double>(cols) * 0x1p-140;
+  return std::fabs(static_cast<double>(y) - sum) <= (gamma + more) * magnitude + static_cast<double>(cols) * 0x1p-140;
 }
 /// How many outputs lie outside.
 inline std::int64_t outside_bound(const std::vector<float>& y, const exact_product& exact, std::int64_t cols) {
