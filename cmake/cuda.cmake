@@ -42,7 +42,7 @@ if(NOT MXFP4_CUDA STREQUAL OFF AND CUDA IN_LIST languages)
     # products
     include/mxfp4/cuda/product.cuh include/mxfp4/cuda/tile.cuh include/mxfp4/cuda/fragment.cuh
     include/mxfp4/cuda/gemv_tile.cuh include/mxfp4/cuda/gemv.cuh include/mxfp4/cuda/gemv_mma16.cuh
-    include/mxfp4/cuda/gemv_mxfp8.cuh
+    include/mxfp4/cuda/fragment_mxfp8.cuh include/mxfp4/cuda/gemv_mxfp8.cuh
     include/mxfp4/cuda/gemm_tile.cuh include/mxfp4/cuda/gemm_wgmma.cuh include/mxfp4/cuda/gemm.cuh
     include/mxfp4/cuda/gemm_mxfp8_tile.cuh include/mxfp4/cuda/gemm_mxfp8.cuh
     include/mxfp4/cuda/moe_plan.cuh include/mxfp4/cuda/moe.cuh

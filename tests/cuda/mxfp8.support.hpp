@@ -135,8 +135,8 @@ void check_every_mxfp8_scale(const std::vector<std::uint8_t>& x_bytes, Product&&
   }
 }
 
-/// Any elements, saturated ones among them, under scales within `bytes`; one NaN in the last token but one. `more`: what
-/// the bound has beside f32's rounding. Returns the largest error in units of sum |w x|.
+/// Any elements, saturated ones among them, under scales within `bytes`; one NaN in the last token but one. `more`:
+/// what the bound has beside f32's rounding. Returns the largest error in units of sum |w x|.
 template <class Product>
 double check_mxfp8_bound(std::int64_t m, const std::vector<std::uint8_t>& bytes, Product&& product, double more = 0) {
   splitmix random(2);

@@ -1,11 +1,6 @@
 // mxfp4/cuda/gemm_mxfp8.cuh -- side: Y = X W^T for any number of tokens in MXFP8, weights as a checkpoint has them.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   compiled for                 tensor cores                               scales
-//   120a, 120f, 121a and such    e2m1 x e4m3, mma kind::mxf8f6f4            in the tensor core
-//   89, 120 and 121              e4m3 x e4m3, the codes decoded to it       in f32, after each block
-//   others                       have no mma of 8-bit floats: not supported
-//
 // Reads: gemm_mxfp8_tile.cuh, product.cuh.  Read by: engines.
 #pragma once
 
@@ -30,7 +25,7 @@ struct gemm_mxfp8 {
     int row_tiles;
   };
   static MXFP4_DEVICE void run(const arguments& a) {
-    if constexpr (Target::block_scaled_mma || Target::e4m3_mma) {
+    if constexpr (device::multiplies_mxfp8<Target>) {
       const int row_tile = device::block_x() % a.row_tiles;
       const int first_token = device::block_x() / a.row_tiles * (8 * Groups);
       const int left = static_cast<int>(a.x.rows) - first_token;
@@ -45,9 +40,7 @@ template <int Groups, class Target, class Y>
 [[nodiscard]] cudaError_t launch_gemm_mxfp8(const const_mx_view<>& w, const const_mxfp8_view& x, const dense_view<Y>& y,
                                             cudaStream_t stream) {
   using body = gemm_mxfp8<Y, Groups, Target>;
-  int number = 0;
-  if (const cudaError_t error = compiled_architecture<body>(number); error != cudaSuccess) return error;
-  if (number != 890 && (number < 1200 || number >= 1300)) return cudaErrorNotSupported;
+  if (const cudaError_t error = detail::check_multiplies_mxfp8<body>(); error != cudaSuccess) return error;
   const std::int64_t row_tiles = (w.rows + gemm_rows - 1) / gemm_rows;
   const std::int64_t token_tiles = (x.rows + 8 * Groups - 1) / (8 * Groups);
   return launch<body>({row_tiles * token_tiles}, device::gemm_mxfp8_shared_bytes<Groups>(), stream,

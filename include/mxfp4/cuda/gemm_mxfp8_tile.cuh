@@ -2,21 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // gemm_tile.cuh's tile, ring and epilogue with other tokens in a stage: elements [token][64 bytes], scales
-// [token][2 words]. A block of 32 k is one mma.m16n8k32:
+// [token][2 words]. A lane brings k = 8t .. 8t + 7 of its rows, the word that ldmatrix gives it, and of its token: two
+// permutations put the decoded codes back in order, so that a token's eight elements are one load and stay as they are.
 //
-//   block-scaled   codes spread to a byte each, 4 instructions for 8; the tensor core applies both scales
-//   otherwise      codes decoded to e4m3 of value * 2^-6, 7 instructions for 8; the block's sum is scaled in f32
-//
-// A lane brings k = 8t .. 8t + 7 of its rows, the word that ldmatrix gives it, and of its token: two permutations put
-// the decoded codes back in order, so that a token's eight elements are one load and stay as they are.
-//
-// Reads: decode.cuh, gemm_tile.cuh, mxfp8_view.hpp.  Read by: gemm_mxfp8.cuh.
+// Reads: fragment_mxfp8.cuh, gemm_tile.cuh, mxfp8_view.hpp.  Read by: gemm_mxfp8.cuh.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "mxfp4/cuda/decode.cuh"
+#include "mxfp4/cuda/fragment_mxfp8.cuh"
 #include "mxfp4/cuda/gemm_tile.cuh"
 #include "mxfp4/mxfp8_view.hpp"
 
@@ -35,41 +30,6 @@ template <int Groups>
   static_assert(8 * Groups * gemm_sum_pitch * 4 <= gemm_stages * gemm_mxfp8_stage<Groups>::bytes);
   return gemm_stages * gemm_mxfp8_stage<Groups>::bytes;
 }
-
-// ---- a block of sixteen rows and eight tokens -----------------------------------------------------------------------
-
-/// Eight codes as the bytes of two registers of A: codes 0 .. 3 and 4 .. 7.
-template <class Target>
-MXFP4_DEVICE void mxfp8_weight_bytes(std::uint32_t codes, std::uint32_t& low, std::uint32_t& high) {
-  std::uint32_t even, odd;
-  if constexpr (Target::block_scaled_mma) spread_e2m1x8(codes, even, odd);
-  else decode_e4m3x8(codes, even, odd);
-  low = permute_bytes(even, odd, 0x5140);
-  high = permute_bytes(even, odd, 0x7362);
-}
-
-/// Whether one of four scale bytes of activations is from 192 on: 2^65 and more, or NaN. Below, the product with a
-/// weight's scale that is not wide is no infinity.
-MXFP4_DEVICE bool is_wide_mxfp8(std::uint32_t bytes) { return is_wide(bytes & bytes << 1); }
-
-/// sum + block * 2^6 * 2^(w - 127) * 2^(x - 127); block: a sum of 32 products of an element and 2^-6 of a code, in
-/// magnitude 0 or 2^-16 .. 1344. Wide: for any two bytes, by half of the exponent at a time, so that `block` leaves the
-/// floats on the way only if it does so in all. Otherwise for w < 128 and x < 192, where the factor is a float; below
-/// 2^-149 it is rounded, which costs the sum less than 2^-150 * 1344.
-template <bool Wide>
-MXFP4_DEVICE float add_scaled(float sum, float block, std::uint32_t w, std::uint32_t x) {
-  if constexpr (Wide) {
-    const float nan = mxfp4::detail::float_from_bits(mxfp4::detail::f32_nan);
-    const float units = fused_multiply_add(block, w == 255 ? nan : 0x1p6f, x == 255 ? nan : 0.0f);
-    const float half = scale_f32<false>((w + x) >> 1), other_half = scale_f32<false>((w + x + 1) >> 1);
-    return fused_multiply_add(multiply_f32(units, half), other_half, sum);
-  } else {
-    const auto power = [](std::uint32_t byte) { return mxfp4::detail::float_from_bits((byte + 3) << 23); };
-    return fused_multiply_add(block, multiply_f32(power(w), power(x)), sum);
-  }
-}
-
-// ---- the stream -----------------------------------------------------------------------------------------------------
 
 template <int Groups, class Target>
 struct gemm_mxfp8_stream {
@@ -177,8 +137,13 @@ struct gemm_mxfp8_stream {
     ldmatrix_x4(words, gemm_weights::codes(at.stage, block));
     MXFP4_UNROLL
     for (int tile = 0; tile < 2; ++tile) {
-      mxfp8_weight_bytes<Target>(words[2 * tile], a[tile][0], a[tile][2]);
-      mxfp8_weight_bytes<Target>(words[2 * tile + 1], a[tile][1], a[tile][3]);
+      MXFP4_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        std::uint32_t even, odd;
+        mxfp8_weight_bytes<Target>(words[2 * tile + half], even, odd);
+        a[tile][half] = permute_bytes(even, odd, 0x5140);
+        a[tile][half + 2] = permute_bytes(even, odd, 0x7362);
+      }
     }
   }
   /// The lane's eight elements of a token of a group.
@@ -216,13 +181,7 @@ struct gemm_mxfp8_stream {
       std::uint32_t x_scale[2];
       for (int i = 0; i < 2; ++i) x_scale[i] = load_shared(at.x_scales[i] + group * 8 * stage::scale_row + block);
       MXFP4_UNROLL
-      for (int tile = 0; tile < 2; ++tile) {
-        float product[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        mma_e4m3(product, a[tile], b);
-        MXFP4_UNROLL
-        for (int i = 0; i < 4; ++i)
-          sum[tile][group][i] = add_scaled<Wide>(sum[tile][group][i], product[i], scales[tile][i >> 1], x_scale[i & 1]);
-      }
+      for (int tile = 0; tile < 2; ++tile) add_e4m3_block<Wide>(sum[tile][group], a[tile], b, scales[tile], x_scale);
     }
   }
 };
