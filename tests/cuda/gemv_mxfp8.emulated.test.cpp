@@ -39,6 +39,7 @@ TEMPLATE_TEST_CASE("cuda::gemv MXFP8: every scale byte of the weights under byte
                    "[cuda][gemv][mxfp8]", sm_89, sm_120a) {
   check_every_mxfp8_scale({0, 1, 100, 127, 150, 180, 190, 191}, product<TestType>);
   check_every_mxfp8_scale({127, 191, 192, 253, 254, 255}, product<TestType>);
+  check_every_mxfp8_scale({127, 254, 127, 127}, product<TestType>);  // an odd one alone
 }
 
 TEMPLATE_TEST_CASE("cuda::gemv MXFP8: within the bound; NaN stays with its token", "[cuda][gemv][mxfp8]", sm_89,
