@@ -118,23 +118,8 @@ template <class Kernel>
 #endif
 }
 
-/// Its architecture: 800 for compute capability 8.0, 1210 for 12.1.
-[[nodiscard]] inline cudaError_t architecture(int& number) {
-#if defined(__CUDACC__)
-  int device = 0, major = 0, minor = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
-  number = 100 * major + 10 * minor;
-  return error;
-#else
-  number = emulator::device_settings.architecture;
-  return cudaSuccess;
-#endif
-}
-
-/// The architecture that the text of Kernel which runs on the current device was compiled for, in the same
-/// numbers: 800 on a device of 8.9, where the program holds nothing nearer.
+/// The architecture that the text of Kernel which runs on the current device was compiled for: 800 for compute
+/// capability 8.0, 1210 for 12.1; 800 on a device of 8.9, too, where the program holds nothing nearer.
 template <class Kernel>
 [[nodiscard]] cudaError_t compiled_architecture(int& number) {
 #if defined(__CUDACC__)
