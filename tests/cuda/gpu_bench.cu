@@ -323,5 +323,6 @@ int main() {
   bench_mxfp8_product(4096, 8192, 8192);
   bench_moe(1);
   bench_moe(8);
+  bench_moe(512);  // tiles of 64 pairs
   return failures == 0 ? 0 : 1;
 }

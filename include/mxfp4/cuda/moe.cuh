@@ -124,6 +124,7 @@ template <half_type X, result_type Y>
 /// @param y  (M top_k) x N, overwritten, results in the order of the pairs. NaN where the index names no expert.
 /// @return   cudaSuccess, or why there is no launch, as check_moe_gemm names it (cudaErrorInvalidConfiguration: 2^31 or
 ///           more tiles); y is not written then.
+/// More than eight pairs for an expert on average are multiplied in tiles of 64, by wgmma where the code is for sm_90a.
 /// An expert without tokens is not read. Accuracy and special values as gemv; same bits for any routing of the others.
 template <half_type X, result_type Y>
 [[nodiscard]] cudaError_t moe_gemm(const routing_shape& shape, const const_mx_view<>& w, const dense_view<const X>& x,
