@@ -25,6 +25,7 @@ struct layer {
   device_weights w;
   tokens x;
   std::vector<std::int32_t> indices;
+  bool in_parts = false;  ///< tiles of 64 pairs, 32 at a time
 
   layer(routing_shape s, std::int64_t rows, std::int64_t cols, std::uint64_t seed)
       : shape(s), n(rows), k(cols), w(s.experts * rows, cols), x(s.tokens, cols) {
@@ -50,7 +51,9 @@ struct layer {
     const auto bytes = static_cast<std::int64_t>(workspace.size());
     const dense_view<const std::int32_t> view{device_indices.data(), shape.tokens, shape.top_k, shape.top_k};
     REQUIRE(cuda::moe_route(shape, view, workspace.data(), bytes, nullptr) == cudaSuccess);
-    REQUIRE(cuda::moe_gemm(shape, w.view(), device_x.view(), y.view(), workspace.data(), bytes, nullptr) ==
+    REQUIRE((in_parts ? cuda::kernel::launch_moe_gemm<64, false, 32>(shape, w.view(), device_x.view(), y.view(),
+                                                                     workspace.data(), nullptr)
+                      : cuda::moe_gemm(shape, w.view(), device_x.view(), y.view(), workspace.data(), bytes, nullptr)) ==
             cudaSuccess);
     cuda::moe_report report{-5, -5};
     REQUIRE(cuda::moe_status(workspace.data(), nullptr, report) == cudaSuccess);
@@ -87,6 +90,16 @@ TEMPLATE_TEST_CASE("cuda::moe_gemm: few pairs, some, many", "[cuda][moe]", bf16,
     layer l(shape, n, 96, seed);
     CHECK(l.wrong<TestType>(shape.tokens) == 0);
     CHECK(l.wrong<TestType>(shape.pairs()) == 0);
+  }
+}
+
+TEST_CASE("cuda::moe_gemm: a tile of 64 pairs in two parts, as f16 on sm_120", "[cuda][moe]") {
+  for (const std::int64_t m : {17, 32, 33, 64, 70}) {
+    CAPTURE(m);
+    layer l({m, 1, 2}, 20, 96, 9);
+    for (std::int32_t& e : l.indices) e = 1;
+    l.in_parts = true;
+    CHECK(l.wrong<f16>(m) == 0);
   }
 }
 

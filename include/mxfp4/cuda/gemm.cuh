@@ -52,8 +52,9 @@ template <class X, class Y>
 struct gemm_wgmma {
   static constexpr bool compiled = device::target::wgmma;
   static constexpr int threads = gemm_wgmma_threads;
-  static constexpr int blocks_per_processor = std::same_as<X, f16> ? 1 : 2;  // f16: sums of blocks take registers
-  static constexpr int groups = 16, tokens = 8 * groups;
+  static constexpr int blocks_per_processor = 2;
+  static constexpr int groups = std::same_as<X, f16> ? 8 : 16;  // f16: sums of blocks take registers, too
+  static constexpr int tokens = 8 * groups;
   static constexpr int shared_bytes = device::gemm_wgmma_shared_bytes<groups>();
   using arguments = gemm_arguments<X, Y>;
   static MXFP4_DEVICE void run(const arguments& a) {
@@ -71,9 +72,9 @@ template <class Kernel, class X, class Y>
                         {w, x, y, row_tiles});
 }
 
-/// Whether wgmma is the better way, and there. Its tiles have 128 tokens, mma.sync's 64: up to 64 tokens a tile would be
-/// half empty; and where its tiles are no more than half the multiprocessors, mma.sync's, twice as many, keep twice as
-/// many busy, at no less than half the rate of each.
+/// Whether wgmma is the better way, and there. Its tiles have 128 tokens of bf16, mma.sync's 64: up to 64 tokens a tile
+/// would be half empty; and where its tiles are no more than half the multiprocessors, mma.sync's, twice as many, keep
+/// twice as many busy, at no less than half the rate of each. f16, whose tiles are equal, follows the same rule.
 template <class X, class Y>
 [[nodiscard]] cudaError_t choose_wgmma(std::int64_t rows, std::int64_t tokens, bool& chosen) {
   chosen = false;
@@ -88,7 +89,7 @@ template <class X, class Y>
 
 /// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], for any number of tokens: gemv's work for up to 8, else tiles of
 /// 128 rows x 64 tokens whose weights are decoded once for all their tokens. Code for sm_90a multiplies by wgmma, in
-/// tiles of 128 rows x 128 tokens, where there are more than 64 tokens and enough tiles for half the multiprocessors;
+/// tiles of 128 rows x 128 tokens (64 of f16), where there are more than 64 tokens and enough tiles for half the multiprocessors;
 /// code for sm_90 does not.
 ///
 /// @param w, x, y  as gemv's, M from 1 on.

@@ -48,11 +48,11 @@ using gemm_sums = float[2][static_cast<std::size_t>(Groups)][4];
 /// A row of sums, one of them for each token, in shared memory: a lane group's four tokens in different banks.
 inline constexpr int gemm_sum_pitch = gemm_rows + 4;
 
-/// The ring, and the rows of x and of y of each token: registers are for the sums.
+/// The ring, the rows of x and of y of each token, and the tile's end.
 template <int Groups>
 [[nodiscard]] MXFP4_HD constexpr int gemm_shared_bytes() {
   static_assert(8 * Groups * gemm_sum_pitch * 4 <= gemm_stages * gemm_stage<Groups>::bytes);
-  return gemm_stages * gemm_stage<Groups>::bytes + 2 * 8 * Groups * 4;
+  return gemm_stages * gemm_stage<Groups>::bytes + 2 * 8 * Groups * 4 + static_cast<int>(sizeof(tile_end));
 }
 
 /// The way of the weights' 128 rows from `first_row` on into the stages.
@@ -257,9 +257,12 @@ MXFP4_DEVICE void gemm_tile(const weight_rows& w, int first_row, const dense_vie
   using stage = gemm_stage<Groups>;
   std::uint8_t* const ring = shared_memory();
   auto* const rows = reinterpret_cast<std::int32_t*>(ring + gemm_stages * stage::bytes);
+  auto* const end = reinterpret_cast<tile_end*>(rows + 2 * 8 * Groups);
+  store_end(end, w, first_row, which);
   gemm_stream<X, Groups, Tokens> stream(w, first_row, x, which, rows);
   run_ring<gemm_stages>(stream, static_cast<int>((w.w.blocks() + stage::blocks - 1) / stage::blocks), ring);
-  store_gemm<X>(stream.sum, ring, y, first_row - w.begin, w.end - first_row, stream.tokens,
+  const auto [tokens, column, columns] = load_end(end);
+  store_gemm<X>(stream.sum, ring, y, column, columns, tokens,
                 [&](int token) { return load_shared(rows + 8 * Groups + token); });
 }
 

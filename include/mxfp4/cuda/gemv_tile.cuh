@@ -45,11 +45,19 @@ struct gemv_stage {
   [[nodiscard]] MXFP4_HD static constexpr int bytes(int tokens) { return tokens_at + tokens * token_row; }
 };
 
+/// What stands before the rings: the row of y of each token, and the tile's end.
+struct gemv_result {
+  std::int32_t row[gemv_tokens];
+  tile_end end;
+};
+inline constexpr int gemv_result_bytes = 64;
+static_assert(sizeof(gemv_result) <= gemv_result_bytes);
+
 /// Shared memory of a block; the sums of the warps fit into their rings.
 template <int Tiles, int Stages>
 [[nodiscard]] MXFP4_HD constexpr int gemv_shared_bytes(int tokens) {
   static_assert(gemv_stage<Tiles>::rows * gemv_tokens * 4 <= gemv_stage<Tiles>::bytes(0));
-  return gemv_warps * Stages * gemv_stage<Tiles>::bytes(tokens);
+  return gemv_result_bytes + gemv_warps * Stages * gemv_stage<Tiles>::bytes(tokens);
 }
 
 /// One warp's way through its part of K.
@@ -190,8 +198,12 @@ template <int Tiles, int Stages, class X, class Y, class Tokens>
 MXFP4_DEVICE void gemv_tile(const weight_rows& w, int first_row, const dense_view<const X>& x, const Tokens& which,
                             const dense_view<Y>& y) {
   using stage = gemv_stage<Tiles>;
+  auto* const result = reinterpret_cast<gemv_result*>(shared_memory());
+  if (thread_index() < which.count) store_shared(result->row + thread_index(), which.y_row(thread_index()));
+  store_end(&result->end, w, first_row, which);
+  std::uint8_t* const rings = shared_memory() + gemv_result_bytes;
   const int ring_bytes = Stages * stage::bytes(which.count), warp = warp_index(), lane = lane_index();
-  gemv_stream<X, Tiles, Tokens> stream(w, first_row, x, which, shared_memory() + warp * ring_bytes);
+  gemv_stream<X, Tiles, Tokens> stream(w, first_row, x, which, rings + warp * ring_bytes);
   const int steps = static_cast<int>((w.w.blocks() + stage::blocks - 1) / stage::blocks);
   const auto [begin, end] = warp_share(steps, gemv_warps);
   for (int i = 0; i < Stages - 1; ++i) {
@@ -220,14 +232,15 @@ MXFP4_DEVICE void gemv_tile(const weight_rows& w, int first_row, const dense_vie
                    stream.sum[tile][i]);
   }
   block_barrier();
-  for (int i = thread_index(); i < stage::rows * which.count; i += gemv_threads) {
+  const auto [tokens, column, columns] = load_end(&result->end);
+  for (int i = thread_index(); i < stage::rows * tokens; i += gemv_threads) {
     const int token = i / stage::rows, line = i % stage::rows;
-    if (line >= w.end - first_row) continue;
+    if (line >= columns) continue;
     float total = 0.0f;
     MXFP4_UNROLL
     for (int part = 0; part < gemv_warps; ++part)
-      total += load_shared(reinterpret_cast<const float*>(shared_memory() + part * ring_bytes) + i);
-    store(y.row(which.y_row(token)) + (first_row - w.begin) + line, encode<Y>(finish<X>(total)));
+      total += load_shared(reinterpret_cast<const float*>(rings + part * ring_bytes) + i);
+    store(y.row(load_shared(result->row + token)) + column + line, encode<Y>(finish<X>(total)));
   }
 }
 

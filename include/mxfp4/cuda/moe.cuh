@@ -24,16 +24,19 @@ namespace mxfp4::cuda {
 namespace kernel {
 
 /// One tile of pairs times some of its expert's rows. TilePairs: 2 and 8 as gemv does it, 64 as gemm does, by wgmma if
-/// ByWgmma.
-template <class X, class Y, int TilePairs, bool ByWgmma = false>
+/// ByWgmma. AtOnce: pairs that gemm multiplies at a time; 0 as many as the architecture likes.
+template <class X, class Y, int TilePairs, bool ByWgmma = false, int AtOnce = 0>
 struct moe_gemm {
   static constexpr bool compiled = !ByWgmma || device::target::wgmma;
   static constexpr bool is_gemv = TilePairs <= gemv_tokens;
   static constexpr int tiles = TilePairs <= 2 ? 1 : 2, stages = TilePairs <= 2 ? 4 : 2;
   static constexpr int rows = is_gemv ? device::gemv_stage<tiles>::rows : gemm_rows;
   static constexpr int threads = is_gemv ? gemv_threads : ByWgmma ? gemm_wgmma_threads : gemm_threads;
-  static constexpr bool is_f16 = std::same_as<X, f16>;  // its sums of blocks take registers: one block fewer
-  static constexpr int blocks_per_processor = is_gemv ? (is_f16 && tiles == 2 ? 5 : 6) : ByWgmma || is_f16 ? 2 : 3;
+  /// With f16 and 64 pairs, the compiler spills on sm_120.
+  static constexpr int at_once = AtOnce != 0                                              ? AtOnce
+                                 : std::same_as<X, f16> && device::target::family >= 1200 ? 32
+                                                                                          : 64;
+  static constexpr int blocks_per_processor = is_gemv ? 6 : ByWgmma ? 2 : 3;
   static constexpr int shared_bytes = is_gemv   ? device::gemv_shared_bytes<tiles, stages>(TilePairs)
                                       : ByWgmma ? device::gemm_wgmma_shared_bytes<TilePairs / 8>()
                                                 : device::gemm_shared_bytes<TilePairs / 8>();
@@ -53,7 +56,8 @@ struct moe_gemm {
     using namespace device;
     const int number = block_x() / a.row_tiles;
     if (static_cast<std::uint32_t>(number) >= load_constant(a.header + 2)) return;
-    const word4 tile = load_constant(a.tiles + number);  // expert, first pair, pairs
+    word4 tile = load_constant(a.tiles + number);                  // expert, first pair, pairs
+    if constexpr (target::arch >= 900) tile.z = warp_max(tile.z);  // same in all lanes: in a register of the warp
     const routed_tokens which{a.order, static_cast<int>(tile.y), static_cast<int>(tile.z), a.pairs_per_row};
     const int expert = static_cast<int>(tile.x), per_expert = static_cast<int>(a.y.cols);
     const int first = block_x() % a.row_tiles * rows;
@@ -61,10 +65,18 @@ struct moe_gemm {
     const weight_rows w{a.w, expert * per_expert, (expert + 1) * per_expert};
     if constexpr (is_gemv) gemv_tile<tiles, stages>(w, w.begin + first, a.x, which, a.y);
     else if constexpr (ByWgmma) gemm_wgmma_tile<TilePairs / 8>(w, w.begin + first, a.x, which, a.y);
-    else gemm_tile<TilePairs / 8>(w, w.begin + first, a.x, which, a.y);
+    else if constexpr (at_once >= TilePairs) gemm_tile<TilePairs / 8>(w, w.begin + first, a.x, which, a.y);
+    else multiply_in_parts(a, w, first, which);
   }
 
  private:
+  static MXFP4_DEVICE void multiply_in_parts(const arguments& a, const device::weight_rows& w, int first,
+                                             const device::routed_tokens& which) {
+    for (int done = 0; done < which.count; done += at_once) {
+      device::block_barrier();  // the last part's results have left the shared memory
+      device::gemm_tile<at_once / 8>(w, w.begin + first, a.x, which.part(done, at_once), a.y);
+    }
+  }
   static MXFP4_DEVICE void fill_with_nan(const dense_view<Y>& y, const device::routed_tokens& which, int first) {
     for (int i = device::thread_index(); i < rows * which.count; i += threads) {
       const int column = i % rows;
@@ -75,11 +87,11 @@ struct moe_gemm {
   }
 };
 
-template <int TilePairs, bool ByWgmma = false, class X, class Y>
+template <int TilePairs, bool ByWgmma = false, int AtOnce = 0, class X, class Y>
 [[nodiscard]] cudaError_t launch_moe_gemm(const routing_shape& shape, const const_mx_view<>& w,
                                           const dense_view<const X>& x, const dense_view<Y>& y, const void* workspace,
                                           cudaStream_t stream) {
-  using kernel = moe_gemm<X, Y, TilePairs, ByWgmma>;
+  using kernel = moe_gemm<X, Y, TilePairs, ByWgmma, AtOnce>;
   const detail::moe_workspace_layout layout(shape);
   const auto* const bytes = static_cast<const std::uint8_t*>(workspace);
   const std::int64_t row_tiles = (y.cols + kernel::rows - 1) / kernel::rows;

@@ -36,9 +36,31 @@ struct routed_tokens {
   int count;
   int pairs_per_row;
 
+  /// From number `begin` on, at most `most` of them.
+  [[nodiscard]] MXFP4_DEVICE routed_tokens part(int begin, int most) const {
+    return {order, first + begin, count - begin < most ? count - begin : most, pairs_per_row};
+  }
   [[nodiscard]] MXFP4_DEVICE int x_row(int i) const { return load_constant(order + first + i) / pairs_per_row; }
   [[nodiscard]] MXFP4_DEVICE int y_row(int i) const { return load_constant(order + first + i); }
 };
+
+/// What a tile asks for again at its end. It waits in shared memory, at a multiple of 4 bytes: registers are for the sums.
+struct tile_end {
+  std::int32_t tokens;
+  std::int32_t column;   ///< of y, for the tile's first row of weights
+  std::int32_t columns;  ///< from there on
+};
+/// To be read after a barrier.
+template <class Tokens>
+MXFP4_DEVICE void store_end(tile_end* to, const weight_rows& w, int first_row, const Tokens& which) {
+  if (thread_index() != 0) return;
+  store_shared(&to->tokens, static_cast<std::int32_t>(which.count));
+  store_shared(&to->column, static_cast<std::int32_t>(first_row - w.begin));
+  store_shared(&to->columns, static_cast<std::int32_t>(w.end - first_row));
+}
+MXFP4_DEVICE tile_end load_end(const tile_end* from) {
+  return {load_shared(&from->tokens), load_shared(&from->column), load_shared(&from->columns)};
+}
 
 /// The scales of a row as 4-byte words, since no asynchronous copy moves less. A row of K / 32 bytes may begin inside a
 /// word: the word then begins in the row before. `scales` is 4-byte aligned; no byte outside the matrix is read.

@@ -30,7 +30,7 @@ struct settings {
   int multiprocessors = 4;
   int architecture = 1200;  ///< 10 * compute capability * 10: 800, 900, 1200
   std::size_t max_shared_bytes = 99 * 1024;
-  bool wgmma = false;  ///< the program was compiled for sm_90a, and runs there
+  bool wgmma = false;          ///< the program was compiled for sm_90a, and runs there
   int e4m3_fraction_bits = 0;  ///< what mma_e4m3 keeps of each term behind the point of the largest; 0: all
 };
 inline settings device_settings;

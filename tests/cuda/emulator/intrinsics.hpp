@@ -15,19 +15,21 @@
 namespace mxfp4::cuda::device {
 
 /// Tests try each way.
-template <bool E2m1Convert, bool E4m3Convert, bool E4m3Mma, bool BlockScaledMma, bool Wgmma>
+template <int Arch, bool E2m1Convert, bool E4m3Convert, bool E4m3Mma, bool BlockScaledMma, bool Wgmma>
 struct emulated_target {
+  static constexpr int arch = Arch;
+  static constexpr int family = Arch >= 1000 ? Arch : 0;
   static constexpr bool e2m1_convert = E2m1Convert;
   static constexpr bool e4m3_convert = E4m3Convert;
   static constexpr bool e4m3_mma = E4m3Mma;
   static constexpr bool block_scaled_mma = BlockScaledMma;
   static constexpr bool wgmma = Wgmma;
 };
-using sm_80 = emulated_target<false, false, false, false, false>;
-using sm_89 = emulated_target<false, true, true, false, false>;
-using sm_90a = emulated_target<false, true, false, false, true>;
-using sm_100a = emulated_target<true, true, false, false, false>;
-using sm_120a = emulated_target<true, true, true, true, false>;
+using sm_80 = emulated_target<800, false, false, false, false, false>;
+using sm_89 = emulated_target<890, false, true, true, false, false>;
+using sm_90a = emulated_target<900, false, true, false, false, true>;
+using sm_100a = emulated_target<1000, true, true, false, false, false>;
+using sm_120a = emulated_target<1200, true, true, true, true, false>;
 /// What a kernel gets that names none.
 using target = sm_80;
 
