@@ -11,40 +11,34 @@
 using namespace mxfp4;
 
 template <class T>
-T* to_device(const std::vector<T>& host) {  // never freed: the program ends
+T* both_see(std::int64_t count) {  // memory for host and GPU; never freed: the program ends
   void* p = nullptr;
-  if (cudaMalloc(&p, host.size() * sizeof(T)) != cudaSuccess) return nullptr;
-  cudaMemcpy(p, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice);
-  return static_cast<T*>(p);
+  return cudaMallocManaged(&p, count * sizeof(T)) == cudaSuccess ? static_cast<T*>(p) : nullptr;
 }
 
 int main() {
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return std::printf("skipped: no GPU\n"), 77;
+  if (both_see<char>(1) == nullptr) return std::puts("skipped: no GPU"), 77;
   const std::int64_t tokens = 2, rows = 256, cols = 512;  // W is N x K, X is M x K, Y is M x N
-  std::vector<float> weights(rows * cols), y(tokens * rows);
-  std::vector<bf16> x(tokens * cols);
+  std::vector<float> weights(rows * cols);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = 0.02f * std::sin(static_cast<float>(i * i));
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = encode_bf16(std::cos(static_cast<float>(i)));
-  std::vector<std::uint8_t> codes(rows * cols / 2), scales(rows * cols / block_size);
-  const auto w = *make_view(std::span(codes), std::span(scales), rows, cols);
+  const dense_view<bf16> x{both_see<bf16>(tokens * cols), tokens, cols, cols};
+  for (int i = 0; i < tokens * cols; ++i) x.data[i] = encode_bf16(std::cos(static_cast<float>(i)));
+
+  // W as a checkpoint has it: nothing is repacked for the GPU.
+  std::uint8_t *const codes = both_see<std::uint8_t>(rows * cols / 2), *const scales =
+                                                                           both_see<std::uint8_t>(rows * cols / 32);
+  const mx_view<> w{codes, scales, rows, cols, cols / 2, cols / 32};
+  const dense_view<float> y{both_see<float>(tokens * rows), tokens, rows, rows};
   status s = quantize<recipe::compressed_tensors>(*make_dense_view(std::span(weights), rows, cols), w);
+  if (s.ok()) s = cuda::check_product<bf16, float>(w, x, y);
+  if (!s.ok()) return std::puts(message(s).c_str()), 1;
+  cudaError_t error = cuda::gemv<bf16, float>(w, x, y, nullptr);  // does not wait
+  if (error == cudaSuccess) error = cudaDeviceSynchronize();
+
   std::vector<double> exact(tokens * rows);
-  const dense_view<const bf16> host_x{x.data(), tokens, cols, cols};
-  if (s.ok()) s = reference_gemm(w, host_x, dense_view<double>{exact.data(), tokens, rows, rows});
-  if (!s.ok()) return std::printf("%s\n", message(s).c_str()), 1;
-
-  // The same views, over device memory. Nothing is repacked; the call does not wait.
-  const const_mx_view<> device_w{to_device(codes), to_device(scales), rows, cols, w.code_stride, w.scale_stride};
-  const dense_view<const bf16> device_x{to_device(x), tokens, cols, cols};
-  const dense_view<float> device_y{to_device(y), tokens, rows, rows};
-  cudaError_t error = cuda::gemv(device_w, device_x, device_y, nullptr);
-  if (error != cudaSuccess) std::printf("%s\n", message(cuda::check_product(device_w, device_x, device_y)).c_str());
-  if (error == cudaSuccess) error = cudaMemcpy(y.data(), device_y.data, y.size() * sizeof(float), cudaMemcpyDefault);
-  if (error != cudaSuccess) return std::printf("%s\n", cudaGetErrorString(error)), 1;
-
+  s = reference_gemm(w, x, dense_view<double>{exact.data(), tokens, rows, rows});
   double largest = 0;
-  for (std::size_t i = 0; i < y.size(); ++i) largest = std::fmax(largest, std::fabs(y[i] - exact[i]));
-  std::printf("y[0] = %.6f; largest difference from the sum in double %.1e\n", y[0], largest);
-  return largest < 1e-4 ? 0 : 1;
+  for (std::size_t i = 0; i < exact.size(); ++i) largest = std::fmax(largest, std::fabs(y.data[i] - exact[i]));
+  std::printf("%s; largest difference from the sum in double: %.1e\n", cudaGetErrorString(error), largest);
+  return s.ok() && error == cudaSuccess && largest < 1e-4 ? 0 : 1;
 }
