@@ -10,10 +10,7 @@ import math
 import os
 import sys
 
-import matplotlib
-
-matplotlib.use("Agg")  # no display
-import matplotlib.pyplot as plt
+from figures import plt, save
 from matplotlib.ticker import MaxNLocator
 
 SMALLEST = 1e-9  # nats: what is below, and 0, is drawn here
@@ -39,15 +36,6 @@ def read_details(path):
     except (OSError, ValueError, TypeError) as error:
         sys.exit(f"plot_compare.py: {path}: {error}: write it with mxfp4 compare --details")
     return details
-
-
-def save(figure, directory, name):
-    """Complete or absent under its name."""
-    path = os.path.join(directory, name)
-    figure.savefig(path + ".tmp", format="png", dpi=120, bbox_inches="tight")
-    os.replace(path + ".tmp", path)
-    plt.close(figure)
-    print(path)
 
 
 def name_of(target):

@@ -9,10 +9,7 @@ import csv
 import os
 import sys
 
-import matplotlib
-
-matplotlib.use("Agg")  # no display
-import matplotlib.pyplot as plt
+from figures import plt, save
 
 
 def read_csv(path, columns):
@@ -27,15 +24,6 @@ def read_csv(path, columns):
     except (OSError, ValueError, csv.Error) as error:
         sys.exit(f"plot_report.py: {path}: {error}: write it with mxfp4 report")
     return rows
-
-
-def save(figure, directory, name):
-    """Complete or absent under its name."""
-    path = os.path.join(directory, name)
-    figure.savefig(path + ".tmp", format="png", dpi=120, bbox_inches="tight")
-    os.replace(path + ".tmp", path)
-    plt.close(figure)
-    print(path)
 
 
 def plot_experts(rows, directory):

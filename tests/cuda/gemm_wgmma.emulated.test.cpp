@@ -5,7 +5,6 @@
 // and wait.
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
-#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -58,30 +57,7 @@ TEMPLATE_TEST_CASE("cuda::gemm by wgmma: every scale byte with every code", "[cu
 TEMPLATE_TEST_CASE("cuda::gemm by wgmma: within the bound, and special values as the reference has them",
                    "[cuda][gemm][wgmma]", bf16, f16) {
   const hopper device;
-  splitmix random(2);
-  for (const auto& bytes : {byte_range(80, 154), {0, 1, 2, 3}, {100, 127, 253, 254, 255}}) {
-    CAPTURE(static_cast<int>(bytes.front()));
-    const std::int64_t m = 12, n = 140, k = 160;
-    device_weights w(n, k, 0, 1);
-    fill(w.host, n, k, bytes, random);
-    tokens x(m, k);
-    x.fill([&](auto, auto) { return std::ldexp(static_cast<float>(random.between(-255, 255)), random.in(-14, -12)); });
-    const exact_product exact(w.host, n, x);
-    REQUIRE(exact.ok);
-    const std::vector<float> y = product<TestType>(w, x, n);
-    if (bytes.back() < 253) {
-      CHECK(outside_bound(y, exact, k) == 0);
-    } else {
-      std::int64_t wrong = 0, special = 0;
-      for (std::size_t i = 0; i < y.size(); ++i) {
-        if (std::fabs(exact.sum[i]) > 0x1p127 && std::isfinite(exact.sum[i])) continue;  // rounding decides
-        wrong += kind_of(y[i]) != kind_of(exact.sum[i]);
-        special += kind_of(y[i]) != number_kind::finite;
-      }
-      CHECK(wrong == 0);
-      CHECK(special > 100);
-    }
-  }
+  check_bound_and_specials(12, 140, product<TestType>);
 }
 
 TEST_CASE("cuda::gemm by wgmma: one wide scale among a warp's sixteen rows", "[cuda][gemm][wgmma][special]") {

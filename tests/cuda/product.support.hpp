@@ -188,6 +188,36 @@ void check_every_scale(std::int64_t m, Product&& product) {
   }
 }
 
+/// Results within the bound for scales of all sizes that keep the sums finite; where they do not, the kinds of numbers
+/// that the reference has.
+template <class Product>
+void check_bound_and_specials(std::int64_t m, std::int64_t n, Product&& product) {
+  splitmix random(2);
+  for (const auto& bytes : {byte_range(80, 154), {0, 1, 2, 3}, {100, 127, 253, 254, 255}}) {
+    CAPTURE(static_cast<int>(bytes.front()));
+    constexpr std::int64_t k = 160;
+    device_weights w(n, k, 0, 1);
+    fill(w.host, n, k, bytes, random);
+    tokens x(m, k);
+    x.fill([&](auto, auto) { return std::ldexp(static_cast<float>(random.between(-255, 255)), random.in(-14, -12)); });
+    const exact_product exact(w.host, n, x);
+    REQUIRE(exact.ok);
+    const std::vector<float> y = product(w, x, n, 0);
+    if (bytes.back() < 253) {
+      CHECK(outside_bound(y, exact, k) == 0);
+    } else {
+      std::int64_t wrong = 0, special = 0;
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        if (std::fabs(exact.sum[i]) > 0x1p127 && std::isfinite(exact.sum[i])) continue;  // rounding decides
+        wrong += kind_of(y[i]) != kind_of(exact.sum[i]);
+        special += kind_of(y[i]) != number_kind::finite;
+      }
+      CHECK(wrong == 0);
+      CHECK(special > 100);
+    }
+  }
+}
+
 /// What a row's last word of scales holds belongs to the next row: the NaNs of row 9 must not reach row 8.
 template <class Product>
 void check_scales_past_a_row(std::int64_t m, std::int64_t n, Product&& product) {
