@@ -6,14 +6,13 @@
 //   89, 120 and 121              e4m3 x e4m3, of 2^-6 times the codes     in f32, after each block
 //   others                       have none of 8-bit floats: such kernels are empty and are not launched
 //
-// Reads: decode.cuh, fragment.cuh, launch.cuh.  Read by: gemv_mxfp8.cuh, gemm_mxfp8_tile.cuh.
+// Reads: decode.cuh, fragment.cuh.  Read by: gemv_mxfp8.cuh, gemm_mxfp8_tile.cuh.
 #pragma once
 
 #include <cstdint>
 
 #include "mxfp4/cuda/decode.cuh"
 #include "mxfp4/cuda/fragment.cuh"
-#include "mxfp4/cuda/launch.cuh"
 
 namespace mxfp4::cuda {
 
@@ -63,18 +62,5 @@ MXFP4_DEVICE void add_e4m3_block(float (&d)[4], const std::uint32_t (&a)[4], con
 }
 
 }  // namespace device
-
-namespace detail {
-
-/// cudaErrorNotSupported where the text of Kernel that would run is compiled for neither compute capability 8.9 nor 12.
-template <class Kernel>
-[[nodiscard]] cudaError_t check_multiplies_mxfp8() {
-  int number = 0;
-  const cudaError_t error = compiled_architecture<Kernel>(number);
-  if (error != cudaSuccess) return error;
-  return number == 890 || (number >= 1200 && number < 1300) ? cudaSuccess : cudaErrorNotSupported;
-}
-
-}  // namespace detail
 
 }  // namespace mxfp4::cuda

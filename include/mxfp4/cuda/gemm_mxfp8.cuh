@@ -16,6 +16,7 @@ namespace kernel {
 
 template <class Y, int Groups, class Target>
 struct gemm_mxfp8 {
+  static constexpr bool compiled = device::multiplies_mxfp8<Target>;
   static constexpr int threads = gemm_threads;
   static constexpr int blocks_per_processor = 3;  // 168 registers
   struct arguments {
@@ -25,14 +26,12 @@ struct gemm_mxfp8 {
     int row_tiles;
   };
   static MXFP4_DEVICE void run(const arguments& a) {
-    if constexpr (device::multiplies_mxfp8<Target>) {
-      const int row_tile = device::block_x() % a.row_tiles;
-      const int first_token = device::block_x() / a.row_tiles * (8 * Groups);
-      const int left = static_cast<int>(a.x.rows) - first_token;
-      device::gemm_mxfp8_tile<Groups, Target>(device::weight_rows{a.w, 0, static_cast<int>(a.w.rows)},
-                                              row_tile * gemm_rows, a.x,
-                                              {first_token, left < 8 * Groups ? left : 8 * Groups}, a.y);
-    }
+    const int row_tile = device::block_x() % a.row_tiles;
+    const int first_token = device::block_x() / a.row_tiles * (8 * Groups);
+    const int left = static_cast<int>(a.x.rows) - first_token;
+    device::gemm_mxfp8_tile<Groups, Target>(device::weight_rows{a.w, 0, static_cast<int>(a.w.rows)},
+                                            row_tile * gemm_rows, a.x,
+                                            {first_token, left < 8 * Groups ? left : 8 * Groups}, a.y);
   }
 };
 
@@ -40,7 +39,9 @@ template <int Groups, class Target, class Y>
 [[nodiscard]] cudaError_t launch_gemm_mxfp8(const const_mx_view<>& w, const const_mxfp8_view& x, const dense_view<Y>& y,
                                             cudaStream_t stream) {
   using body = gemm_mxfp8<Y, Groups, Target>;
-  if (const cudaError_t error = detail::check_multiplies_mxfp8<body>(); error != cudaSuccess) return error;
+  bool has = false;
+  if (const cudaError_t error = has_kernel<body>(has); error != cudaSuccess) return error;
+  if (!has) return cudaErrorNotSupported;
   const std::int64_t row_tiles = (w.rows + gemm_rows - 1) / gemm_rows;
   const std::int64_t token_tiles = (x.rows + 8 * Groups - 1) / (8 * Groups);
   return launch<body>({row_tiles * token_tiles}, device::gemm_mxfp8_shared_bytes<Groups>(), stream,

@@ -24,6 +24,7 @@ namespace kernel {
 
 template <class Y, int Tiles, class Target>
 struct gemv_mxfp8 {
+  static constexpr bool compiled = device::multiplies_mxfp8<Target>;
   static constexpr int threads = gemv_threads;
   static constexpr int blocks_per_processor = 6;  // 80 registers
   static constexpr auto tiles = static_cast<std::size_t>(Tiles);
@@ -36,11 +37,6 @@ struct gemv_mxfp8 {
   };
 
   static MXFP4_DEVICE void run(const arguments& a) {
-    if constexpr (device::multiplies_mxfp8<Target>) multiply(a);
-  }
-
- private:
-  static MXFP4_DEVICE void multiply(const arguments& a) {
     using namespace device;
     const auto [begin, end] = warp_share(static_cast<int>(mma16::steps(a.w.cols)), gemv_warps);
     float sum[tiles][4];
@@ -55,6 +51,7 @@ struct gemv_mxfp8 {
     store_sums<e4m3, Y>(sum, a.y, block_x() * 16 * Tiles, static_cast<int>(a.w.rows), static_cast<int>(a.x.rows));
   }
 
+ private:
   /// The tokens past the last, whose columns are not stored, are the last.
   static MXFP4_DEVICE std::int64_t existing(const arguments& a, int token) {
     return token < a.x.rows ? token : a.x.rows - 1;
@@ -155,7 +152,9 @@ template <result_type Y, class Target = device::target>
   if (const status s = check_product(w, x, y, gemv_tokens); !s.ok()) return detail::error_of(s);
   constexpr int tiles = 2;
   using body = kernel::gemv_mxfp8<Y, tiles, Target>;
-  if (const cudaError_t error = detail::check_multiplies_mxfp8<body>(); error != cudaSuccess) return error;
+  bool has = false;
+  if (const cudaError_t error = has_kernel<body>(has); error != cudaSuccess) return error;
+  if (!has) return cudaErrorNotSupported;
   return launch<body>({(mma16::tiles(w.rows) + tiles - 1) / tiles}, body::shared_bytes, stream, {w, x, y});
 }
 

@@ -118,19 +118,4 @@ template <class Kernel>
 #endif
 }
 
-/// The architecture that the text of Kernel which runs on the current device was compiled for: 800 for compute
-/// capability 8.0, 1210 for 12.1; 800 on a device of 8.9, too, where the program holds nothing nearer.
-template <class Kernel>
-[[nodiscard]] cudaError_t compiled_architecture(int& number) {
-#if defined(__CUDACC__)
-  cudaFuncAttributes attributes{};
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, detail::entry<Kernel>);
-  number = 10 * attributes.ptxVersion;
-  return error;
-#else
-  number = emulator::device_settings.architecture;
-  return cudaSuccess;
-#endif
-}
-
 }  // namespace mxfp4::cuda

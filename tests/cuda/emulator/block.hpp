@@ -28,7 +28,6 @@ struct extent {
 struct settings {
   std::uint64_t seed = 1;
   int multiprocessors = 4;
-  int architecture = 1200;  ///< 10 * compute capability * 10: 800, 900, 1200
   std::size_t max_shared_bytes = 99 * 1024;
   bool wgmma = false;          ///< the program was compiled for sm_90a, and runs there
   int e4m3_fraction_bits = 0;  ///< what mma_e4m3 keeps of each term behind the point of the largest; 0: all
