@@ -49,18 +49,8 @@ TEST_CASE("cuda::gemm: a NaN scale after a row's end does not count", "[cuda][ge
 }
 
 TEST_CASE("cuda::gemm: same bits for any number of tokens; results in f16", "[cuda][gemm]") {
-  splitmix random(4);
-  device_weights w(33, 352);
-  fill(w.host, 33, 352, byte_range(110, 130), random);
-  tokens x(70, 352);
-  x.fill([&](auto, auto) { return static_cast<float>(random.between(-9999, 9999)) * 0x1p-12f; });
-  const std::vector<float> all = product<bf16>(w, x, 33);
-  tokens fewer(11, 352);
-  fewer.fill([&](std::int64_t r, std::int64_t k) { return x.at(r, k); });
-  device_settings.seed = 50;
-  CHECK(same_bits(product<bf16>(w, fewer, 33), {all.begin(), all.begin() + 11 * 33}));
-  const std::vector<float> exact = product<f16>(w, fewer, 33), rounded = product<f16, f16>(w, fewer, 33);
-  for (std::size_t i = 0; i < exact.size(); ++i) CHECK(same_bits(rounded[i], decode(encode_f16(exact[i]))));
+  check_fewer_tokens(70, product<bf16>);
+  check_results_in_f16(product<f16>, product<f16, f16>);
 }
 
 TEST_CASE("cuda::gemm: up to eight tokens are gemv's", "[cuda][gemm]") {

@@ -218,6 +218,37 @@ void check_bound_and_specials(std::int64_t m, std::int64_t n, Product&& product)
   }
 }
 
+/// 33 x 352 weights and tokens whose sums are rounded.
+struct rounded_sums {
+  device_weights w{33, 352};
+  tokens x;
+
+  explicit rounded_sums(std::int64_t m) : x(m, 352) {
+    splitmix random(4);
+    fill(w.host, 33, 352, byte_range(110, 130), random);
+    x.fill([&](auto, auto) { return static_cast<float>(random.between(-9999, 9999)) * 0x1p-12f; });
+  }
+};
+
+/// The first eleven of `m` tokens have the same results alone, bit for bit and in another order of the threads.
+template <class Product>
+void check_fewer_tokens(std::int64_t m, Product&& product) {
+  rounded_sums s(m);
+  const std::vector<float> all = product(s.w, s.x, 33, 0);
+  tokens fewer(11, 352);
+  fewer.fill([&](std::int64_t r, std::int64_t k) { return s.x.at(r, k); });
+  device_settings.seed = 50;
+  CHECK(same_bits(product(s.w, fewer, 33, 0), {all.begin(), all.begin() + 11 * 33}));
+}
+
+/// Results in f16 are those in f32, rounded once.
+template <class InF32, class InF16>
+void check_results_in_f16(InF32&& in_f32, InF16&& in_f16) {
+  rounded_sums s(11);
+  const std::vector<float> exact = in_f32(s.w, s.x, 33, 0), rounded = in_f16(s.w, s.x, 33, 0);
+  for (std::size_t i = 0; i < exact.size(); ++i) CHECK(same_bits(rounded[i], decode(encode_f16(exact[i]))));
+}
+
 /// What a row's last word of scales holds belongs to the next row: the NaNs of row 9 must not reach row 8.
 template <class Product>
 void check_scales_past_a_row(std::int64_t m, std::int64_t n, Product&& product) {

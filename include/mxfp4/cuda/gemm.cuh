@@ -89,8 +89,8 @@ template <class X, class Y>
 
 /// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], for any number of tokens: gemv's work for up to 8, else tiles of
 /// 128 rows x 64 tokens whose weights are decoded once for all their tokens. Code for sm_90a multiplies by wgmma, in
-/// tiles of 128 rows x 128 tokens (64 of f16), where there are more than 64 tokens and enough tiles for half the multiprocessors;
-/// code for sm_90 does not.
+/// tiles of 128 rows x 128 tokens (64 of f16), where there are more than 64 tokens and enough tiles for half the
+/// multiprocessors; code for sm_90 does not.
 ///
 /// @param w, x, y  as gemv's, M from 1 on.
 /// @return   cudaSuccess, or why there is no launch, as gemv; cudaErrorInvalidConfiguration where there would be 2^31

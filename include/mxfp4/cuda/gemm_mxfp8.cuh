@@ -39,13 +39,10 @@ template <int Groups, class Target, class Y>
 [[nodiscard]] cudaError_t launch_gemm_mxfp8(const const_mx_view<>& w, const const_mxfp8_view& x, const dense_view<Y>& y,
                                             cudaStream_t stream) {
   using body = gemm_mxfp8<Y, Groups, Target>;
-  bool has = false;
-  if (const cudaError_t error = has_kernel<body>(has); error != cudaSuccess) return error;
-  if (!has) return cudaErrorNotSupported;
   const std::int64_t row_tiles = (w.rows + gemm_rows - 1) / gemm_rows;
   const std::int64_t token_tiles = (x.rows + 8 * Groups - 1) / (8 * Groups);
-  return launch<body>({row_tiles * token_tiles}, device::gemm_mxfp8_shared_bytes<Groups>(), stream,
-                      {w, x, y, static_cast<int>(row_tiles)});
+  return launch_if_compiled<body>({row_tiles * token_tiles}, device::gemm_mxfp8_shared_bytes<Groups>(), stream,
+                                  {w, x, y, static_cast<int>(row_tiles)});
 }
 
 }  // namespace kernel

@@ -152,10 +152,7 @@ template <result_type Y, class Target = device::target>
   if (const status s = check_product(w, x, y, gemv_tokens); !s.ok()) return detail::error_of(s);
   constexpr int tiles = 2;
   using body = kernel::gemv_mxfp8<Y, tiles, Target>;
-  bool has = false;
-  if (const cudaError_t error = has_kernel<body>(has); error != cudaSuccess) return error;
-  if (!has) return cudaErrorNotSupported;
-  return launch<body>({(mma16::tiles(w.rows) + tiles - 1) / tiles}, body::shared_bytes, stream, {w, x, y});
+  return launch_if_compiled<body>({(mma16::tiles(w.rows) + tiles - 1) / tiles}, body::shared_bytes, stream, {w, x, y});
 }
 
 }  // namespace mxfp4::cuda

@@ -105,6 +105,15 @@ template <class Kernel>
 #endif
 }
 
+/// launch, and cudaErrorNotSupported where the code that the current device runs lacks the kernel.
+template <class Kernel>
+[[nodiscard]] cudaError_t launch_if_compiled(const grid& blocks, std::size_t shared_bytes, cudaStream_t stream,
+                                             const typename Kernel::arguments& arguments) {
+  bool has = false;
+  if (const cudaError_t error = has_kernel<Kernel>(has); error != cudaSuccess) return error;
+  return has ? launch<Kernel>(blocks, shared_bytes, stream, arguments) : cudaErrorNotSupported;
+}
+
 /// Multiprocessors of the current device.
 [[nodiscard]] inline cudaError_t multiprocessors(int& count) {
 #if defined(__CUDACC__)
