@@ -1,10 +1,11 @@
 // bench/checkpoint.cpp -- the tool's own pipeline, FP8 file -> MXFP4 file -> BF16 file, beside its parts alone.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Input from the page cache of the folder for temporary files, output to memory (/dev/shm, where it is writable). Quantising
-// has two limits, of which the lower counts: the kernel alone, and a loop that reads the input and writes as many bytes
-// as the output has, on as many threads. Dequantising: such a loop that only writes. G weights/s; job_seconds is what the
-// pipeline's rate means for 215 GB of FP8.
+// Input from the page cache of the folder for temporary files, output to memory (/dev/shm, where it is writable): a new
+// file each time, the last one deleted outside the time. Quantising has two limits, of which the lower counts: the
+// kernel alone, and a loop that reads the input and writes as many bytes as the output has, on as many threads.
+// Dequantising: such a loop that only writes. G weights/s; job_seconds is what the pipeline's rate means for 215 GB of
+// FP8.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "common/checkpoint.hpp"
 #include "common/safetensors_writer.hpp"
 #include "limits.hpp"
+#include "mxfp4/dispatch.hpp"
 #include "mxfp4/kernel/quantize_fp8.hpp"
 
 namespace {
@@ -73,6 +75,11 @@ class files {
   [[nodiscard]] std::string mxfp4() const { return memory_.file("mxfp4.safetensors"); }
   [[nodiscard]] std::string other() const { return memory_.file("other"); }
   [[nodiscard]] std::int64_t weights() const { return matrices_ * n * k_; }
+  /// Before a new one is written. A file that is not there is none to delete.
+  static void remove(const std::string& file) {
+    std::error_code ignored;
+    fs::remove(file, ignored);
+  }
 
   void quantize(int threads) const {
     tools::quantize_options options;
@@ -141,23 +148,27 @@ void in_chunks(int threads, std::int64_t weights, Transfer transfer) {
 }
 
 [[nodiscard]] work read_and_write(const std::shared_ptr<files>& f, int threads) {
-  return {"reading and writing", 1e-9 * static_cast<double>(f->weights()), [f, threads] {
+  return {"reading and writing", 1e-9 * static_cast<double>(f->weights()),
+          [f, threads] {
             const descriptor in(f->fp8(), O_RDONLY), out(f->other(), O_WRONLY | O_CREAT | O_TRUNC);
             in_chunks(threads, f->weights(), [&](std::uint8_t* buffer, std::int64_t first, std::int64_t count) {
               benchmark::DoNotOptimize(::pread(in.get(), buffer, size(count), first));
               benchmark::DoNotOptimize(::pwrite(out.get(), buffer, size(count / block_size * block_bytes),
                                                 first / block_size * block_bytes));
             });
-          }};
+          },
+          [f] { files::remove(f->other()); }};
 }
 
 [[nodiscard]] work write_bf16(const std::shared_ptr<files>& f) {
-  return {"writing the output", 1e-9 * static_cast<double>(f->weights()), [f] {
+  return {"writing the output", 1e-9 * static_cast<double>(f->weights()),
+          [f] {
             const descriptor out(f->other(), O_WRONLY | O_CREAT | O_TRUNC);
             in_chunks(1, f->weights(), [&](const std::uint8_t* buffer, std::int64_t first, std::int64_t count) {
               benchmark::DoNotOptimize(::pwrite(out.get(), buffer, size(2 * count), 2 * first));
             });
-          }};
+          },
+          [f] { files::remove(f->other()); }};
 }
 
 /// 64 Mi weights again and again, which no cache holds.
@@ -181,25 +192,28 @@ void in_chunks(int threads, std::int64_t weights, Transfer transfer) {
 }
 
 void add_rows() {
+  const auto chosen_isa = dispatch::isa();
+  const std::string isa = chosen_isa ? *chosen_isa : "none";  // the tools' kernels are dispatch's
   for (const int threads : {1, 2})
-    add({"checkpoint_quantize", "e4m3", "mxfp4", "", 0, 0, 0, "files", isa_name<simd::native_arch>(), threads}, [=] {
+    add({"checkpoint_quantize", "e4m3", "mxfp4", "", 0, 0, 0, "files", isa, threads}, [=] {
       const auto f = made();
       f->quantize(threads);
-      subject s{
-          f->is_right(),
-          "G weights/s",
-          {"checkpoint_quantize", 1e-9 * static_cast<double>(f->weights()), [f, threads] { f->quantize(threads); }},
-          {kernel_alone(threads), read_and_write(f, threads)}};
+      subject s{f->is_right(),
+                "G weights/s",
+                {"checkpoint_quantize", 1e-9 * static_cast<double>(f->weights()),
+                 [f, threads] { f->quantize(threads); }, [f] { files::remove(f->mxfp4()); }},
+                {kernel_alone(threads), read_and_write(f, threads)}};
       s.limit_is_lowest = true;
       s.job = job_weights;
       return s;
     });
-  add({"checkpoint_dequantize", "mxfp4", "bf16", "", 0, 0, 0, "files", isa_name<simd::native_arch>(), 1}, [] {
+  add({"checkpoint_dequantize", "mxfp4", "bf16", "", 0, 0, 0, "files", isa, 1}, [] {
     const auto f = made();
     f->quantize(1);
     subject s{f->is_right(),
               "G weights/s",
-              {"checkpoint_dequantize", 1e-9 * static_cast<double>(f->weights()), [f] { f->dequantize(); }},
+              {"checkpoint_dequantize", 1e-9 * static_cast<double>(f->weights()), [f] { f->dequantize(); },
+               [f] { files::remove(f->other()); }},
               {write_bf16(f)}};
     s.job = job_weights;
     return s;

@@ -5,12 +5,13 @@
 # A unit's flags start from the architecture's base, so that a -march=native in CMAKE_CXX_FLAGS does not reach it;
 # src/dispatch/cpu.hpp asks the CPU for all that they allow. Best first.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  set(isas avx512vnni avx512bw avxvnni avx2 sse2)
+  set(isas avx512bf16 avx512vnni avx512bw avxvnni avx2 sse2)
   set(mxfp4_flags_sse2 -march=x86-64)
   set(mxfp4_flags_avx2 -march=x86-64 -mavx2 -mfma -mf16c)
   set(mxfp4_flags_avxvnni ${mxfp4_flags_avx2} -mavxvnni)
   set(mxfp4_flags_avx512bw ${mxfp4_flags_avx2} -mavx512f -mavx512dq -mavx512cd -mavx512bw -mavx512vl)
   set(mxfp4_flags_avx512vnni ${mxfp4_flags_avx512bw} -mavx512ifma -mavx512vbmi -mavx512vnni)
+  set(mxfp4_flags_avx512bf16 ${mxfp4_flags_avx512vnni} -mavx512bf16)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(isas neon_i8mm neon_dotprod neon)
   set(mxfp4_flags_neon -march=armv8-a)

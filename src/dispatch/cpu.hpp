@@ -60,6 +60,8 @@ struct leaf {
 [[nodiscard]] inline bool runs_avx512vnni() noexcept {
   return runs_avx512bw() && has_all(cpuid(7).ebx, bit(21)) && has_all(cpuid(7).ecx, bit(1) | bit(11));
 }
+/// And products of bf16.
+[[nodiscard]] inline bool runs_avx512bf16() noexcept { return runs_avx512vnni() && has_all(cpuid(7, 1).eax, bit(5)); }
 
 #elif defined(__aarch64__)
 

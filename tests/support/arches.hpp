@@ -45,7 +45,9 @@ void for_each_arch(F&& f) {
 /// Has this CPU what the translation unit was compiled for?
 inline bool cpu_runs_this_unit() {
   namespace cpu = dispatch::detail::cpu;
-#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+  return cpu::runs_avx512bf16();
+#elif defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
   return cpu::runs_avx512vnni();
 #elif defined(__AVX512BW__)
   return cpu::runs_avx512bw();

@@ -60,13 +60,18 @@ void quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<const 
   };
   std::int64_t r = top;
   for (; r + fp8_tile_rows <= bottom; r += fp8_tile_rows) {
+    std::uint64_t by_tables = 0;  // which blocks of these rows
     for (std::int64_t t = 0; t < count; ++t) {
       const std::int64_t b = first + t * fp8_tile_blocks;
       const bool done = tiles[t].regular && encode_fp8_tile<Arch, Measured>(
                                                 w.row(r) + b * block_size, w.stride, tiles[t], out.block_codes(r, b),
                                                 out.code_stride, out.block_scale(r, b), out.scale_stride, sums);
+      by_tables |= (done ? std::uint64_t{0xF} : 0) << t * fp8_tile_blocks;
       for (std::int64_t i = 0; !done && i < fp8_tile_rows; ++i) leave(r + i, t);
     }
+    if constexpr (Measured)
+      for (std::int64_t i = 0; i < fp8_tile_rows; ++i)
+        count_bytes(out.block_scale(r + i, first), by_tables, sums.scales);
     if (first + count * fp8_tile_blocks < last)
       for (std::int64_t i = 0; i < fp8_tile_rows; ++i) leave(r + i, count);
   }

@@ -11,7 +11,7 @@
 //   index = place - (up - 120), 1 at least where the weight is not 0       0 .. 127: sixteen binades
 //
 // and 128 entries tell the code, |w| / s and |w - q| / s, both as bf16, in which they are exact. One vpermi2b looks up
-// 64 weights whatever their scales are.
+// 64 weights whatever their scales are. AVX512_BF16 squares them without widening.
 // Reads: floors 0-3, encode.hpp, words.hpp.  Read by: kernel/fp8_tiles.hpp.
 #pragma once
 
@@ -176,8 +176,12 @@ template <class Spreads>
 }
 
 /// Squares of 64 numbers, 32 in a register and bf16 each, added up: lane i has those of bytes 4 i .. 4 i + 3, in some
-/// order within 128 bits.
+/// order within 128 bits. No number here is near enough to 0 for vdpbf16ps to lose it: 2^-13 is the least.
 [[nodiscard]] MXFP4_INLINE __m512 squares(__m512i low, __m512i high) noexcept {
+#if defined(__AVX512BF16__)
+  const __m512bh first = reinterpret_cast<__m512bh>(low), second = reinterpret_cast<__m512bh>(high);
+  return _mm512_dpbf16_ps(_mm512_dpbf16_ps(_mm512_setzero_ps(), first, first), second, second);
+#else
   const auto even = [](__m512i x) noexcept { return _mm512_castsi512_ps(_mm512_slli_epi32(x, 16)); };
   const auto odd = [](__m512i x) noexcept {
     return _mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(static_cast<int>(0xFFFF0000))));
@@ -186,6 +190,7 @@ template <class Spreads>
   sum = _mm512_fmadd_ps(odd(low), odd(low), sum);
   sum = _mm512_fmadd_ps(even(high), even(high), sum);
   return _mm512_fmadd_ps(odd(high), odd(high), sum);
+#endif
 }
 
 MXFP4_INLINE void add_lanes(__m512 lanes, __m512d unit, double* to) noexcept {
@@ -220,17 +225,6 @@ MXFP4_INLINE void split_words(__m512i first, __m512i second, std::uint8_t* low, 
   const __m256i low = sixteen(_mm512_castsi512_si256(weights), code);
   const __m256i high = sixteen(_mm512_extracti64x4_epi64(weights, 1), code + 16);
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-}
-
-/// Sixteen bytes into a table of counts. Two or three different ones are all there are: faster than one by one.
-MXFP4_INLINE void count_equal(const std::uint8_t (&bytes)[16], std::array<std::int64_t, 256>& counts) noexcept {
-  const __m128i all = _mm_load_si128(reinterpret_cast<const __m128i*>(bytes));
-  for (unsigned left = 0xFFFF; left != 0;) {
-    const std::uint8_t byte = bytes[std::countr_zero(left)];
-    const unsigned equal = _mm_cmpeq_epi8_mask(all, _mm_set1_epi8(static_cast<char>(byte)));
-    counts[byte] += std::popcount(equal);
-    left &= ~equal;
-  }
 }
 
 /// Adds what a tile lost. index: places in the tables; up: of each block, both as encode_fp8_tile has them. Apart from
@@ -348,7 +342,20 @@ void make_fp8_tile(float scale, fp8_tile& to) noexcept {
   }
 }
 
-/// Four rows of 128 weights -> codes and scales, and what was lost added to `sums` where `Measured`. False, with
+/// Counts those of 64 bytes that bit i of `which` asks for. Scales are few different ones: faster than one by one.
+inline void count_bytes(const std::uint8_t* bytes, std::uint64_t which,
+                        std::array<std::int64_t, 256>& counts) noexcept {
+  const __m512i all = _mm512_maskz_loadu_epi8(which, bytes);
+  while (which != 0) {
+    const std::uint8_t byte = bytes[std::countr_zero(which)];
+    const std::uint64_t equal = _mm512_mask_cmpeq_epi8_mask(which, all, _mm512_set1_epi8(static_cast<char>(byte)));
+    counts[byte] += std::popcount(equal);
+    which &= ~equal;
+  }
+}
+
+/// Four rows of 128 weights -> codes and scales, and what was lost added to `sums` where `Measured`, all but the counts
+/// of scales, which count_bytes knows from the output. False, with
 /// nothing added and the output left for others to write, where a weight is NaN or all of a block are 0 or 2^-9.
 /// Accuracy: errors are exact; a square is rounded at most thirteen times on its way into a sum of doubles.
 /// @param stride  bytes from one row of weights to the next; code_stride, scale_stride: of the output.
@@ -403,7 +410,6 @@ template <class Arch, bool Measured>
     detail::measure_fp8_tile(index, up, tables, sums);
     if (_mm512_testn_epi8_mask(least_index, least_index) != 0) [[unlikely]]
       detail::measure_least_weights(w, stride, index, tables, sums);
-    detail::count_equal(bytes, sums.scales);
   }
   return true;
 }
