@@ -21,9 +21,24 @@ else()
   set(isas scalar)   # plain C++, with the compiler's own flags
 endif()
 
-set(MXFP4_DISPATCH_ISAS "${isas}" CACHE STRING "Instruction sets that mxfp4::dispatch is built for, best first")
+set(MXFP4_DISPATCH_ISAS "${isas}" CACHE STRING
+  "Instruction sets that mxfp4::dispatch is built for, best first; or native: the best one of this machine, which builds soonest")
 mark_as_advanced(MXFP4_DISPATCH_ISAS)
 set(generated ${CMAKE_CURRENT_BINARY_DIR}/dispatch)
+
+if(MXFP4_DISPATCH_ISAS STREQUAL "native")
+  set(ask "#include <cstdio>\n#include \"cpu.hpp\"\nint main() {\n")
+  foreach(isa IN LISTS isas)
+    string(APPEND ask "  if (mxfp4::dispatch::detail::cpu::runs_${isa}()) return std::fputs(\"${isa}\", stdout), 0;\n")
+  endforeach()
+  file(CONFIGURE OUTPUT ${generated}/native.cpp CONTENT "${ask}}\n" @ONLY)
+  try_run(mxfp4_native_code mxfp4_native_compiled ${generated} ${generated}/native.cpp
+    CMAKE_FLAGS "-DINCLUDE_DIRECTORIES=${CMAKE_CURRENT_SOURCE_DIR}/src/dispatch"
+    COMPILE_OUTPUT_VARIABLE errors RUN_OUTPUT_VARIABLE MXFP4_DISPATCH_ISAS)
+  if(NOT mxfp4_native_compiled OR NOT mxfp4_native_code EQUAL 0 OR NOT MXFP4_DISPATCH_ISAS)
+    message(FATAL_ERROR "MXFP4_DISPATCH_ISAS is native, but this machine cannot be asked (${mxfp4_native_code}): name some of '${isas}'\n${errors}")
+  endif()
+endif()
 
 # Somebody else's project builds it when something links it.
 set(all "")

@@ -6,12 +6,12 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <limits>
-#include <thread>
 #include <vector>
 
 #include "mxfp4/linalg_f32.hpp"
 #include "support/arches.hpp"
 #include "support/product.hpp"
+#include "support/threads.hpp"
 
 namespace {
 
@@ -40,18 +40,6 @@ float add_term(float sum, float weight, float x) {
   volatile const float next = sum + term;
   return next;
 }
-
-struct striped_executor {
-  std::size_t threads;
-  void run(std::size_t tasks, task_ref body) const {
-    std::vector<std::thread> team;
-    for (std::size_t t = 0; t < threads; ++t)
-      team.emplace_back([=, this] {
-        for (std::size_t i = t; i < tasks; i += threads) body(i);
-      });
-    for (std::thread& member : team) member.join();
-  }
-};
 
 float some_float(splitmix& random) { return static_cast<float>(random.between(-9999999, 9999999)) * 0x1.3p-20f; }
 
@@ -169,8 +157,8 @@ TEMPLATE_LIST_TEST_CASE("gemv, gemm: the same bits for 1 to 4 threads", "[linalg
     const tiles_of tiles(w, 200, 288);
     const std::vector<float> view = product<TestType>(w.view(), x.view()),
                              packed = product<TestType>(tiles.view(), x.view());
-    for (const std::size_t threads : {1u, 2u, 3u, 4u}) {
-      const striped_executor team{threads};
+    for (const std::size_t count : {1u, 2u, 3u, 4u}) {
+      const threads team{count};
       CHECK(same_bits(product<TestType>(w.view(), x.view(), {false, team}), view));
       CHECK(same_bits(product<TestType>(tiles.view(), x.view(), {false, team}), packed));
     }

@@ -6,12 +6,12 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <tuple>
 #include <vector>
 
 #include "mxfp4/linalg_f32.hpp"
 #include "support/product.hpp"
+#include "support/threads.hpp"
 
 namespace {
 
@@ -19,20 +19,6 @@ using namespace mxfp4;
 using namespace mxfp4::test;
 using layouts =
     std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
-
-/// `threads` threads, each taking every threads-th task, last first.
-struct striped_executor {
-  std::size_t threads;
-  void run(std::size_t tasks, task_ref body) const {
-    std::vector<std::thread> team;
-    for (std::size_t t = 0; t < threads; ++t)
-      team.emplace_back([=, this] {
-        for (std::size_t i = tasks; i-- > 0;)
-          if (i % threads == t) body(i);
-      });
-    for (std::thread& member : team) member.join();
-  }
-};
 
 struct counting_executor {
   std::vector<std::size_t> tasks;
@@ -73,8 +59,8 @@ TEST_CASE("gemv, gemm: the same bits for any number of threads and any order of 
   const tiles_of packed = p.packed();
   for (const dense_view<const float>& x : {p.token(0), p.x.view()}) {
     const std::vector<float> view = run(p.w.view(), x, serial), tiles = run(packed.view(), x, serial);
-    for (const std::size_t threads : {1u, 2u, 3u, 4u}) {
-      const striped_executor executor{threads};
+    for (const std::size_t count : {1u, 2u, 3u, 4u}) {
+      const threads executor{count};
       CHECK(same_bits(run(p.w.view(), x, executor), view));
       CHECK(same_bits(run(packed.view(), x, executor), tiles));
     }

@@ -1,4 +1,4 @@
-// tests/support/threads.hpp -- an executor of plain threads: task i on thread i % count.
+// tests/support/threads.hpp -- an executor of plain threads: task i on thread i % count, the last ones first.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -16,7 +16,8 @@ struct threads {
     std::vector<std::thread> team;
     for (std::size_t t = 0; t < count; ++t)
       team.emplace_back([=, this] {
-        for (std::size_t i = t; i < tasks; i += count) body(i);
+        for (std::size_t i = tasks; i-- > 0;)
+          if (i % count == t) body(i);
       });
     for (std::thread& t : team) t.join();
   }
