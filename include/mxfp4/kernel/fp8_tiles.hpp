@@ -60,6 +60,7 @@ void quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<const 
   };
   std::int64_t r = top;
   for (; r + fp8_tile_rows <= bottom; r += fp8_tile_rows) {
+    static_assert(fp8_part::most_tables * fp8_tile_blocks == 64);
     std::uint64_t by_tables = 0;  // which blocks of these rows
     for (std::int64_t t = 0; t < count; ++t) {
       const std::int64_t b = first + t * fp8_tile_blocks;

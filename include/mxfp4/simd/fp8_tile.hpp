@@ -354,9 +354,9 @@ inline void count_bytes(const std::uint8_t* bytes, std::uint64_t which,
   }
 }
 
-/// Four rows of 128 weights -> codes and scales, and what was lost added to `sums` where `Measured`, all but the counts
-/// of scales, which count_bytes knows from the output. False, with
-/// nothing added and the output left for others to write, where a weight is NaN or all of a block are 0 or 2^-9.
+/// Four rows of 128 weights -> codes and scales, and what was lost added to `sums` where `Measured`: all but `scales`,
+/// which count_bytes takes from the output. False, with nothing added and the output left for others to write, where a
+/// weight is NaN or all of a block are 0 or 2^-9.
 /// Accuracy: errors are exact; a square is rounded at most thirteen times on its way into a sum of doubles.
 /// @param stride  bytes from one row of weights to the next; code_stride, scale_stride: of the output.
 template <class Arch, bool Measured>
