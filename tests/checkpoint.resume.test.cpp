@@ -426,8 +426,7 @@ TEST_CASE("checkpoint: a small disk", "[.small_disk]") {
 }
 
 TEST_CASE("checkpoint: a full disk", "[checkpoint]") {
-  const outcome o =
-      run({"/usr/bin/env", "unshare", "-Urm", fs::read_symlink("/proc/self/exe").string(), "[.small_disk]"});
+  const outcome o = run({"/usr/bin/env", "unshare", "-Urm", MXFP4_ITSELF, "[.small_disk]"});
   constexpr int skipped = 4;  // Catch2's code; env has 125 to 127 where there is no unshare
   if (o.code == skipped || o.code >= 125 || o.err.starts_with("unshare")) SKIP("no file system of our own: " << o.err);
   INFO(o.out);
