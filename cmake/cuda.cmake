@@ -11,7 +11,7 @@ endif()
 get_property(languages GLOBAL PROPERTY ENABLED_LANGUAGES)
 if(NOT MXFP4_CUDA STREQUAL OFF AND NOT CUDA IN_LIST languages AND (PROJECT_IS_TOP_LEVEL OR MXFP4_CUDA STREQUAL ON))
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)   # before the language: its own default is too old for bf16 and cp.async
-    set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 100a-real 120a-real)
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 89-real 90a-real 100a-real 120a-real)
   endif()
   include(CheckLanguage)
   check_language(CUDA)
