@@ -77,7 +77,7 @@ TEST_CASE("moe: bad input", "[moe][bad_input]") {
     experts[0].gate.rows = -1;
     both("gate.rows (number 0) is -1, expected 0 or more");
     experts.clear();
-    both("indices (row 0, column 0) is 0, expected 0 to -1");
+    both("indices (row 0, column 0) is 0, expected none, as there is nothing to choose from");
   }
   SECTION("x, y and the workspace") {
     const auto call = [&](dense_view<const float> in, dense_view<float> out) {

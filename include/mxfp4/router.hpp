@@ -84,11 +84,11 @@ inline status route_topk_sigmoid(const dense_view<const float>& logits, const fl
   if (const status s = check(indices, "indices"); !s.ok()) return s;
   if (const status s = check(weights, "weights"); !s.ok()) return s;
   constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
-  if (logits.cols > most) return {errc::out_of_range, "cols", logits.cols, most, "logits"};
+  if (logits.cols > most) return {errc::too_large, "cols", logits.cols, most, "logits"};
   if (indices.rows != logits.rows) return {errc::shape_mismatch, "rows", indices.rows, logits.rows, "indices"};
   if (weights.rows != logits.rows) return {errc::shape_mismatch, "rows", weights.rows, logits.rows, "weights"};
   if (weights.cols != indices.cols) return {errc::shape_mismatch, "cols", weights.cols, indices.cols, "weights"};
-  if (indices.cols > logits.cols) return {errc::out_of_range, "cols", indices.cols, logits.cols, "indices"};
+  if (indices.cols > logits.cols) return {errc::too_large, "cols", indices.cols, logits.cols, "indices"};
   const mxfp4::detail::byte_range inputs[] = {mxfp4::detail::data_of(logits),
                                               {bias, bias == nullptr ? 0 : logits.cols * std::int64_t{sizeof(float)}},
                                               mxfp4::detail::data_of(indices)};

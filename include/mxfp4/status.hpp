@@ -23,7 +23,7 @@ enum class errc : std::uint8_t {
   buffer_too_small,  ///< `what` holds `value` elements or bytes, `expected` are needed
   stride_too_small,  ///< `what` is shorter than a row
   shape_mismatch,    ///< `what` differs from what the other arguments ask for
-  out_of_range,      ///< `what` is `value`, expected 0 to `expected`
+  out_of_range,      ///< `what` is an index, `value`, expected 0 to `expected`; none where that is -1
   not_a_number,      ///< `what` is NaN
   overlap,           ///< `what` shares memory with an input
   nonfinite,         ///< the element with row-major index `value` is NaN or infinity
@@ -31,6 +31,7 @@ enum class errc : std::uint8_t {
   out_of_memory,     ///< `what` asked for `value` bytes and did not get them
   unknown_dialect,   ///< `value` is not a dialect_id
   misaligned,        ///< `what` is `value` bytes past a multiple of `expected`
+  too_large,         ///< `what` is `value`, expected at most `expected`
   isa_unavailable,   ///< the environment's MXFP4_ISA is `what`; `argument` lists what this CPU and build have
 };
 
@@ -128,7 +129,10 @@ class status_text {
     case errc::shape_mismatch:
       return text << " is " << s.value << ", expected " << s.expected;
     case errc::out_of_range:
+      if (s.expected < 0) return text << " is " << s.value << ", expected none, as there is nothing to choose from";
       return text << " is " << s.value << ", expected 0 to " << s.expected;
+    case errc::too_large:
+      return text << " is " << s.value << ", expected at most " << s.expected;
     case errc::not_a_number:
       return text << " is NaN, expected a number: repair the input";
     case errc::overlap:

@@ -169,8 +169,8 @@ TEST_CASE("cuda::gemv: what is refused, before anything is written", "[cuda][gem
   refuses("w.rows is 0, expected 1", [](auto& a, auto&, auto&) { a.rows = 0; });
   refuses("w.rows is -1, expected 0 or more", [](auto& a, auto&, auto&) { a.rows = -1; });
   refuses("w.cols is 0, expected 1", [](auto& a, auto&, auto&) { a.cols = 0; });
-  refuses("w.rows is 2147483648, expected 0 to 2147483647", [&](auto& a, auto&, auto&) { a.rows = large; });
-  refuses("w.cols is 2147483648, expected 0 to 2147483647", [&](auto& a, auto&, auto&) {
+  refuses("w.rows is 2147483648, expected at most 2147483647", [&](auto& a, auto&, auto&) { a.rows = large; });
+  refuses("w.cols is 2147483648, expected at most 2147483647", [&](auto& a, auto&, auto&) {
     a.cols = large;
     a.code_stride = a.scale_stride = large;
   });
@@ -178,7 +178,7 @@ TEST_CASE("cuda::gemv: what is refused, before anything is written", "[cuda][gem
   refuses("x.data is 2 bytes past a multiple of 16: align it", [](auto&, auto& x, auto&) { x.data += 1; });
   refuses("x.stride in bytes is 8 bytes past a multiple of 16: align it", [](auto&, auto& x, auto&) { x.stride += 4; });
   refuses("x.rows is 0, expected 1", [](auto&, auto& x, auto&) { x.rows = 0; });
-  refuses("x.rows is 9, expected 0 to 8", [](auto&, auto& x, auto&) { x.rows = 9; });
+  refuses("x.rows is 9, expected at most 8", [](auto&, auto& x, auto&) { x.rows = 9; });
   refuses("x.cols is 32, expected 64", [](auto&, auto& x, auto&) { x.cols = 32; });
   refuses("y.rows is 7, expected 8", [](auto&, auto&, auto& y) { y.rows = 7; });
   refuses("y.cols is 3, expected 4", [](auto&, auto&, auto& y) { y.cols = 3; });

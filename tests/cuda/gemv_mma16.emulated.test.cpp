@@ -86,7 +86,7 @@ TEST_CASE("cuda::gemv mma16: what is refused, before anything is written", "[cud
   refuses("w.codes is 8 bytes past a multiple of 16: align it", [](auto& a, auto&, auto&) { a.codes += 8; });
   refuses("w.scales is null, expected memory for 64 elements", [](auto& a, auto&, auto&) { a.scales = nullptr; });
   refuses("w.rows is 0, expected 1", [](auto& a, auto&, auto&) { a.rows = 0; });
-  refuses("x.rows is 9, expected 0 to 8", [](auto&, auto& x, auto&) { x.rows = 9; });
+  refuses("x.rows is 9, expected at most 8", [](auto&, auto& x, auto&) { x.rows = 9; });
   refuses("x.cols is 32, expected 64", [](auto&, auto& x, auto&) { x.cols = 32; });
   refuses("y.cols is 19, expected 20", [](auto&, auto&, auto& y) { y.cols = 19; });
   refuses("y overlaps an input: pass separate memory",

@@ -67,7 +67,7 @@ TEST_CASE("cuda::gemv MXFP8: what is refused, before anything is written", "[cud
   refuses("x.element_stride is 4 bytes past a multiple of 8: align it",
           [](auto&, auto& x, auto&) { x.element_stride += 4; });
   refuses("x.scales is null, expected memory for 16 elements", [](auto&, auto& x, auto&) { x.scales = nullptr; });
-  refuses("x.rows is 9, expected 0 to 8", [](auto&, auto& x, auto&) { x.rows = 9; });
+  refuses("x.rows is 9, expected at most 8", [](auto&, auto& x, auto&) { x.rows = 9; });
   refuses("x.cols is 32, expected 64", [](auto&, auto& x, auto&) { x.cols = 32; });
   refuses("y.cols is 15, expected 16", [](auto&, auto&, auto& y) { y.cols = 15; });
   const auto run = [&]<class Target>(Target) {

@@ -175,8 +175,8 @@ TEST_CASE("cuda::moe: what is refused, before anything is written", "[cuda][moe]
   refuses("shape.tokens is 0, expected 1", {0, 2, 3}, good, at, bytes);
   refuses("shape.top_k is -1, expected 1", {4, -1, 3}, good, at, bytes);
   refuses("shape.experts is 0, expected 1", {4, 2, 0}, good, at, bytes);
-  refuses("shape.experts is 2049, expected 0 to 2048", {4, 2, 2049}, good, at, bytes);
-  refuses("shape.tokens * top_k is 1073741824, expected 0 to 1073741823", {1 << 30, 2, 3}, good, at, bytes);
+  refuses("shape.experts is 2049, expected at most 2048", {4, 2, 2049}, good, at, bytes);
+  refuses("shape.tokens * top_k is 1073741824, expected at most 1073741823", {1 << 30, 2, 3}, good, at, bytes);
   refuses("indices.data is null, expected memory for 8 elements", shape, {nullptr, 4, 2, 2}, at, bytes);
   refuses("indices.rows is 3, expected 4", shape, {indices.data(), 3, 2, 2}, at, bytes);
   refuses("indices.cols is 1, expected 2", shape, {indices.data(), 4, 1, 2}, at, bytes);

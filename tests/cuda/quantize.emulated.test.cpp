@@ -196,7 +196,7 @@ TEST_CASE("cuda::quantize: what it refuses, before a launch", "[cuda][quantize][
   refused(with(good, [](auto& v) { v.rows = -1; }), out.view, "w.rows is -1, expected 0 or more",
           cudaErrorInvalidValue);
   refused(with(good, [](auto& v) { v.rows = std::int64_t{1} << 31; }), out.view,
-          "w.rows is 2147483648, expected 0 to 2147483647", cudaErrorInvalidValue);
+          "w.rows is 2147483648, expected at most 2147483647", cudaErrorInvalidValue);
   refused(with(good, [](auto& v) { v.rows = 3; }), out.view, "out.rows is 4, expected 3", cudaErrorInvalidValue);
   refused(good, with(out.view, [](auto& v) { v.cols = 48; }),
           "out.cols is 48, expected a multiple of 32: pad the rows, or leave this tensor as it is",

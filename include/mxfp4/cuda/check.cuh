@@ -27,8 +27,8 @@ inline constexpr std::int64_t max_lines = 0x7FFFFFFF;  ///< of rows, and of colu
 [[nodiscard]] inline status check_lines(std::int64_t rows, std::int64_t cols, const char* argument) noexcept {
   if (rows == 0) return {errc::shape_mismatch, "rows", 0, 1, argument};
   if (cols == 0) return {errc::shape_mismatch, "cols", 0, 1, argument};
-  if (rows > max_lines) return {errc::out_of_range, "rows", rows, max_lines, argument};
-  if (cols > max_lines) return {errc::out_of_range, "cols", cols, max_lines, argument};
+  if (rows > max_lines) return {errc::too_large, "rows", rows, max_lines, argument};
+  if (cols > max_lines) return {errc::too_large, "cols", cols, max_lines, argument};
   return {};
 }
 

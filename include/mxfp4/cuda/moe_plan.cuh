@@ -42,9 +42,9 @@ namespace detail {
   if (shape.tokens <= 0) return {errc::shape_mismatch, "tokens", shape.tokens, 1, "shape"};
   if (shape.top_k <= 0) return {errc::shape_mismatch, "top_k", shape.top_k, 1, "shape"};
   if (shape.experts <= 0) return {errc::shape_mismatch, "experts", shape.experts, 1, "shape"};
-  if (shape.experts > moe_max_experts) return {errc::out_of_range, "experts", shape.experts, moe_max_experts, "shape"};
+  if (shape.experts > moe_max_experts) return {errc::too_large, "experts", shape.experts, moe_max_experts, "shape"};
   if (shape.tokens > max_lines / shape.top_k)
-    return {errc::out_of_range, "tokens * top_k", shape.tokens, max_lines / shape.top_k, "shape"};
+    return {errc::too_large, "tokens * top_k", shape.tokens, max_lines / shape.top_k, "shape"};
   return {};
 }
 

@@ -37,7 +37,7 @@ template <class X, class Y>
                                     const dense_view<Y>& y, std::int64_t max_tokens) noexcept {
   if (const status s = check_aligned(x, x_bytes, "x"); !s.ok()) return s;
   if (const status s = check_aligned(y, static_cast<std::int64_t>(sizeof(Y)), "y"); !s.ok()) return s;
-  if (x.rows > max_tokens) return {errc::out_of_range, "rows", x.rows, max_tokens, "x"};
+  if (x.rows > max_tokens) return {errc::too_large, "rows", x.rows, max_tokens, "x"};
   using mxfp4::detail::operand_of;
   return mxfp4::detail::check_product(w, operand_of(x, "x"), operand_of(y, "y"));
 }
