@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "harness.hpp"
-#include "mxfp4/aligned_buffer.hpp"
-#include "mxfp4/float_types.hpp"
+#include "mxfp4/core/aligned_buffer.hpp"
+#include "mxfp4/core/float_types.hpp"
 #include "mxfp4/kernel/pack.hpp"
-#include "mxfp4/packed_matrix.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
+#include "mxfp4/tensor/packed_matrix.hpp"
 
 namespace mxfp4::bench {
 

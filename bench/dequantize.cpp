@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // hot: codes and output in the second-level cache of each core. cold: 2^27 weights, stored past the cache. GB/s is what
-// is written. ISA `scalar` is the plain loop of floor 5, the oracle.
+// is written. ISA `scalar` is the plain loop of reference/, the oracle.
 #include "mxfp4/kernel/dequantize.hpp"
 #include "limits.hpp"
 

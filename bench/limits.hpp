@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "data.hpp"
+#include "mxfp4/simd/dequant_table.hpp"
 #include "mxfp4/simd/dot.hpp"
-#include "mxfp4/simd/lut.hpp"
 #include "mxfp4/simd/widen.hpp"
 #include "threads.hpp"
 

@@ -3,9 +3,9 @@
 //
 // MiniMax-M2: H = 3072, I = 1536, 1.9 GB in all. One token goes to other experts each time; 32 tokens go to about 160
 // experts, which is more than a cache holds. GB/s is 17 bytes per 32 weights of the experts in use.
-#include "mxfp4/moe.hpp"
+#include "mxfp4/moe/moe.hpp"
 #include "limits.hpp"
-#include "mxfp4/sigmoid.hpp"
+#include "mxfp4/reference/sigmoid.hpp"
 
 namespace {
 

@@ -4,7 +4,7 @@
 
 #include "limits.hpp"
 #include "mxfp4/linalg.hpp"
-#include "mxfp4/reference.hpp"
+#include "mxfp4/reference/gemm.hpp"
 
 namespace mxfp4::bench {
 

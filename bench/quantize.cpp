@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // hot: input and output in the second-level cache of each core. cold: 2^27 weights from memory. GB/s is what is read.
-// ISA `scalar` is the plain loop of floor 5, the oracle.
+// ISA `scalar` is the plain loop of reference/, the oracle.
 #include "mxfp4/kernel/quantize.hpp"
 #include "limits.hpp"
 #include "mxfp4/kernel/quantize_fp8.hpp"
@@ -60,7 +60,7 @@ subject prepare(const row& r) {
 template <class Recipe>
 subject prepare_fp8(const row& r) {
   const auto data = std::make_shared<matrix<e4m3>>(r.n, r.k);
-  const std::int64_t across = detail::bands(r.k, fp8_block), down = detail::bands(r.n, fp8_block);
+  const std::int64_t across = detail::ceil_div(r.k, fp8_block), down = detail::ceil_div(r.n, fp8_block);
   const auto factors = std::make_shared<memory<float>>(across * down);
   random_bits random(4);
   for (float& f : *factors) f = 0.01f + std::fabs(random.bell(0.01f));

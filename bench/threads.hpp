@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <thread>
 
-#include "mxfp4/executor.hpp"
+#include "mxfp4/core/executor_ref.hpp"
 
 namespace mxfp4::bench {
 

@@ -29,23 +29,7 @@ if(NOT MXFP4_CUDA STREQUAL OFF AND CUDA IN_LIST languages)
   target_link_libraries(mxfp4_cuda INTERFACE mxfp4_format)
   # CMake 3.25 does not know cuda_std_20 for this compiler, and cxx_std_20 does not reach the CUDA language.
   target_compile_options(mxfp4_cuda INTERFACE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-std=c++20>)
-  target_sources(mxfp4_cuda INTERFACE FILE_SET HEADERS BASE_DIRS include FILES
-    # the layer between a kernel's text and a GPU
-    include/mxfp4/cuda/intrinsics.cuh include/mxfp4/cuda/ptx.cuh include/mxfp4/cuda/ptx_wgmma.cuh
-    include/mxfp4/cuda/launch.cuh
-    include/mxfp4/cuda/check.cuh
-    # one format into another
-    include/mxfp4/cuda/decode.cuh include/mxfp4/cuda/encode.cuh include/mxfp4/cuda/encode_bf16.cuh
-    include/mxfp4/cuda/quantize.cuh
-    include/mxfp4/cuda/quantize_mxfp8.cuh include/mxfp4/cuda/dequantize.cuh
-    include/mxfp4/cuda/convert.cuh include/mxfp4/cuda/mma16.cuh
-    # products
-    include/mxfp4/cuda/product.cuh include/mxfp4/cuda/tile.cuh include/mxfp4/cuda/fragment.cuh
-    include/mxfp4/cuda/gemv_tile.cuh include/mxfp4/cuda/gemv.cuh include/mxfp4/cuda/gemv_mma16.cuh
-    include/mxfp4/cuda/fragment_mxfp8.cuh include/mxfp4/cuda/gemv_mxfp8.cuh
-    include/mxfp4/cuda/gemm_tile.cuh include/mxfp4/cuda/gemm_wgmma.cuh include/mxfp4/cuda/gemm.cuh
-    include/mxfp4/cuda/gemm_mxfp8_tile.cuh include/mxfp4/cuda/gemm_mxfp8.cuh
-    include/mxfp4/cuda/moe_plan.cuh include/mxfp4/cuda/moe.cuh
-  )
+  file(GLOB headers CONFIGURE_DEPENDS include/mxfp4/cuda/*.cuh include/mxfp4/cuda/device/*.cuh)
+  target_sources(mxfp4_cuda INTERFACE FILE_SET HEADERS BASE_DIRS include FILES ${headers})
   set_target_properties(mxfp4_cuda PROPERTIES EXPORT_NAME cuda)
 endif()

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <cstdio>
 #include <mxfp4/cuda/gemv.cuh>
-#include <mxfp4/quantize.hpp>
-#include <mxfp4/reference.hpp>
+#include <mxfp4/reference/gemm.hpp>
+#include <mxfp4/reference/quantize.hpp>
 #include <vector>
 using namespace mxfp4;
 

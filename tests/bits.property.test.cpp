@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "mxfp4/bits.hpp"
+#include "mxfp4/core/bits.hpp"
 #include "support/oracle.hpp"
 #include "support/random.hpp"
 #include "support/sweep.hpp"

@@ -6,9 +6,9 @@
 #include <span>
 #include <type_traits>
 
-#include "mxfp4/block.hpp"
-#include "mxfp4/peer_cast.hpp"
-#include "mxfp4/recipe_id.hpp"
+#include "mxfp4/format/block.hpp"
+#include "mxfp4/format/peer_cast.hpp"
+#include "mxfp4/format/recipe_id.hpp"
 #include "support/print.hpp"
 
 namespace {

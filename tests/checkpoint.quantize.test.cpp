@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
 
 namespace {
 

@@ -1,8 +1,8 @@
 // tests/checkpoint.resume.test.cpp -- mxfp4 quantize DIR that is killed, disturbed, spread over processes.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A run is held at a known point without a hook in the program: its log goes into a pipe of one page, and a program that
-// logs more than that waits until somebody reads. What has not been logged cannot have been done.
+// A run is held at a known point without a hook in the program: its log goes into a pipe of one page, and a program
+// that logs more than that waits until somebody reads. What has not been logged cannot have been done.
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>

@@ -17,8 +17,8 @@
 #include "cli.support.hpp"
 #include "common/safetensors_reader.hpp"
 #include "common/safetensors_writer.hpp"
-#include "mxfp4/float_types.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/core/float_types.hpp"
+#include "mxfp4/reference/quantize.hpp"
 
 namespace mxfp4::test {
 

@@ -271,7 +271,8 @@ TEST_CASE("run, compare: where there is a tokenizer.json, it reads and writes th
   const scratch_folder folder;
   const std::string model = model_in(folder), text = write_text(folder / "t", "abc"),
                     ids = write_text(folder / "i", "158 157 156");
-  // Byte b is token 255 - b, and is called as GPT-2 does: by itself where it can be printed, by a character from 256 on.
+  // Byte b is token 255 - b, and is called as GPT-2 does: by itself where it can be printed, by a character from 256
+  // on.
   json vocabulary = json::object();
   for (int byte = 0, next = 256; byte < 256; ++byte) {
     const bool printed = (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte != 0xAD);

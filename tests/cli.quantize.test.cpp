@@ -13,7 +13,7 @@
 #include "checkpoint.support.hpp"
 #include "common/checkpoint.hpp"
 #include "common/safetensors_writer.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
 
 namespace {
 
@@ -176,7 +176,8 @@ TEST_CASE("cli: quantize FP8 with block scales", "[cli]") {
   CHECK(tensor_data(after, "x.weight_packed") == bytes_of(codes));
   CHECK(tensor_data(after, "x.weight_scale") == bytes_of(bytes));
 
-  // Excluded, it keeps its block scales, which no --include takes for weights; and scales of the wrong shape are not used.
+  // Excluded, it keeps its block scales, which no --include takes for weights; and scales of the wrong shape are not
+  // used.
   const json kept = mxfp4_json({"quantize", in, folder / "out", "--include", "weight", "--exclude", "^x.weight$|^y"});
   CHECK(reason(kept, "x.weight_scale_inv") == "block scales of 'x.weight'");
   CHECK(kept["quantized"].empty());

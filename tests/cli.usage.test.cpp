@@ -9,8 +9,8 @@
 
 #include "cli.support.hpp"
 #include "cli/recipe_notes.hpp"
-#include "mxfp4/block.hpp"
-#include "mxfp4/version.hpp"
+#include "mxfp4/core/version.hpp"
+#include "mxfp4/format/block.hpp"
 
 namespace {
 

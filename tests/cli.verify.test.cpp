@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cli.verify.support.hpp"
-#include "mxfp4/recipe_id.hpp"
+#include "mxfp4/format/recipe_id.hpp"
 
 namespace {
 

@@ -1,6 +1,6 @@
 // tests/convert.property.test.cpp -- every pair of layouts: all bytes arrive and come back, nothing else is touched.
 // SPDX-License-Identifier: Apache-2.0
-#include "mxfp4/convert.hpp"
+#include "mxfp4/tensor/convert.hpp"
 
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>

@@ -9,7 +9,7 @@
 
 #include "common/dequantize_checkpoint.hpp"
 #include "convert.support.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
 
 namespace {
 

@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <string>
 
-#include "mxfp4/block.hpp"
-#include "mxfp4/dialect.hpp"
+#include "mxfp4/format/block.hpp"
+#include "mxfp4/format/dialect.hpp"
 #include "support/oracle.hpp"
 #include "support/print.hpp"
 #include "support/sweep.hpp"

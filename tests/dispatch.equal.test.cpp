@@ -1,4 +1,5 @@
-// tests/dispatch.equal.test.cpp -- mxfp4::dispatch gives the bits of the scalar floor, whatever instruction set it took.
+// tests/dispatch.equal.test.cpp -- mxfp4::dispatch gives the bits of the plain loop, whatever instruction set it
+// took.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Compiled for any CPU and run once for each value of MXFP4_ISA (dispatch.cmake); dispatch.f32.test.cpp has the sums of
@@ -13,7 +14,7 @@
 #include <vector>
 
 #include "mxfp4/dispatch.hpp"
-#include "mxfp4/int8_reference.hpp"
+#include "mxfp4/reference/int8.hpp"
 #include "support/matrix.hpp"
 #include "support/product.hpp"
 #include "support/random.hpp"

@@ -5,7 +5,7 @@
 #include <string>
 #include <type_traits>
 
-#include "mxfp4/e2m1.hpp"
+#include "mxfp4/core/e2m1.hpp"
 #include "support/print.hpp"
 #include "support/vectors.hpp"
 

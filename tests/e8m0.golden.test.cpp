@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "mxfp4/e8m0.hpp"
-#include "mxfp4/float_types.hpp"
+#include "mxfp4/core/e8m0.hpp"
+#include "mxfp4/core/float_types.hpp"
 #include "support/print.hpp"
 #include "support/vectors.hpp"
 

@@ -4,7 +4,7 @@
 #include <limits>
 #include <vector>
 
-#include "mxfp4/error_statistics.hpp"
+#include "mxfp4/reference/error_statistics.hpp"
 
 namespace {
 

@@ -1,4 +1,5 @@
-// tests/executor.throws.test.cpp -- an executor that throws: it passes through every function, and nothing stays broken.
+// tests/executor.throws.test.cpp -- an executor that throws: it passes through every function, and nothing stays
+// broken.
 // SPDX-License-Identifier: Apache-2.0
 #include "support/executors.hpp"
 

@@ -1,14 +1,15 @@
 // tests/flags.body.cpp -- all recipes on all recorded blocks, all decodes, and a digest of the rest.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Compiled once per set of floating-point options (flags.cmake). Nothing here does floating-point arithmetic of its own.
+// Compiled once per set of floating-point options (flags.cmake). Nothing here does floating-point arithmetic of its
+// own.
 #include "flags.body.hpp"
 
 #include <cstdio>
 #include <cstring>
 
-#include "mxfp4/block.hpp"
-#include "mxfp4/peer_cast.hpp"
+#include "mxfp4/format/block.hpp"
+#include "mxfp4/format/peer_cast.hpp"
 #include "support/peers.hpp"
 
 namespace mxfp4::test {

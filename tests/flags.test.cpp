@@ -1,8 +1,9 @@
 // tests/flags.test.cpp -- the same bytes under every floating-point environment, for one set of compiler options.
 // SPDX-License-Identifier: Apache-2.0
 //
-// One program per set of options (flags.cmake): only flags.body.cpp is compiled with them, so that this file runs on any
-// machine, and none of them reaches the linker, where -ffast-math would switch on flush-to-zero for the whole program.
+// One program per set of options (flags.cmake): only flags.body.cpp is compiled with them, so that this file runs on
+// any machine, and none of them reaches the linker, where -ffast-math would switch on flush-to-zero for the whole
+// program.
 #include <catch2/catch_test_macros.hpp>
 #include <cfenv>
 #include <cstdint>

@@ -1,11 +1,12 @@
-// tests/float_types.exhaustive.test.cpp -- bf16, f16 and e4m3 against tables of their values and a search for the nearest.
+// tests/float_types.exhaustive.test.cpp -- bf16, f16 and e4m3 against tables of their values and a search for the
+// nearest.
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
 
-#include "mxfp4/float_types.hpp"
+#include "mxfp4/core/float_types.hpp"
 #include "support/oracle.hpp"
 #include "support/print.hpp"
 #include "support/sweep.hpp"

@@ -11,7 +11,7 @@
 #include "common/byte_order.hpp"
 #include "common/checkpoint_reader.hpp"
 #include "common/minimax_m2.hpp"
-#include "mxfp4/float_types.hpp"
+#include "mxfp4/core/float_types.hpp"
 
 namespace {
 

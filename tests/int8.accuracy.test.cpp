@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "mxfp4/linalg_int8.hpp"
-#include "mxfp4/reference.hpp"
+#include "mxfp4/linalg/int8.hpp"
+#include "mxfp4/reference/gemm.hpp"
 #include "support/arches.hpp"
 #include "support/matrix.hpp"
 

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "mxfp4/linalg_int8.hpp"
+#include "mxfp4/linalg/int8.hpp"
 #include "support/arches.hpp"
 #include "support/matrix.hpp"
 

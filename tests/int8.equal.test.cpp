@@ -1,5 +1,6 @@
-// tests/int8.equal.test.cpp -- the W4A8 kernels: bit-equal to the scalar reference on every ISA, for every shape, source,
-// executor and scale byte.
+// tests/int8.equal.test.cpp -- the W4A8 kernels: bit-equal to the scalar reference on every ISA, for every shape,
+// source, executor and scale byte.
+//
 // SPDX-License-Identifier: Apache-2.0
 //
 // Without FMA (sse2) the float scales of int8_scaling::f32 are multiplied and added: there the bound is checked.
@@ -12,7 +13,7 @@
 #include <limits>
 #include <vector>
 
-#include "mxfp4/linalg_int8.hpp"
+#include "mxfp4/linalg/int8.hpp"
 #include "support/arches.hpp"
 #include "support/matrix.hpp"
 #include "support/random.hpp"

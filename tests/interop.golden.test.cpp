@@ -10,7 +10,7 @@
 #include "common/convert_checkpoint.hpp"
 #include "common/hash.hpp"
 #include "convert.support.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
 #include "support/vectors.hpp"
 
 namespace {

@@ -1,12 +1,12 @@
-// tests/kernel.dequantize.test.cpp -- the dequantising kernel gives the scalar floor's bits: every weight there is.
+// tests/kernel.dequantize.test.cpp -- the dequantising kernel gives the plain loop's bits: every weight there is.
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_test_macros.hpp>
 #include <cstring>
 #include <vector>
 
-#include "mxfp4/convert.hpp"
 #include "mxfp4/kernel/dequantize.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
+#include "mxfp4/tensor/convert.hpp"
 #include "support/arches.hpp"
 #include "support/matrix.hpp"
 #include "support/random.hpp"

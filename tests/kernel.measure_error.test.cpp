@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "mxfp4/kernel/measure_error.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
 #include "support/arches.hpp"
 #include "support/matrix.hpp"
 #include "support/random.hpp"

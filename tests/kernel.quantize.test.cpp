@@ -1,7 +1,7 @@
-// tests/kernel.quantize.test.cpp -- the quantising kernel gives the scalar floor's bytes: every recipe, type, layout.
+// tests/kernel.quantize.test.cpp -- the quantising kernel gives the plain loop's bytes: every recipe, type, layout.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Built once for each instruction set; the scalar floor itself is proved against the peers in recipe.golden.test.cpp.
+// Built once for each instruction set; the plain loop itself is proved against the peers in recipe.golden.test.cpp.
 #include <catch2/catch_test_macros.hpp>
 #include <limits>
 #include <vector>
@@ -21,7 +21,7 @@ T element(std::uint32_t f32_bits) {
   return encode<T>(detail::float_from_bits(f32_bits));
 }
 
-/// Blocks that visit every exponent of T, every kind of special value, and values on and beside the cuts.
+/// Blocks that visit every exponent of T, every kind of special value, and values on and beside the boundaries.
 template <class T>
 std::vector<T> hard_blocks(std::int64_t count, std::uint64_t seed) {
   test::splitmix random(seed);
@@ -44,7 +44,7 @@ std::vector<T> hard_blocks(std::int64_t count, std::uint64_t seed) {
 }
 
 /// Largest magnitudes on and beside every threshold of every scale rule, at every exponent; the others an ulp from a
-/// cut under the scales that may come of it, or so small that a quotient by the scale underflows.
+/// boundary under the scales that may come of it, or so small that a quotient by the scale underflows.
 std::vector<float> edge_blocks(std::int64_t count) {
   constexpr std::uint32_t thresholds[] = {0, 0x07C3B8, 0x400000, 0x600000, 0x7FFFE0};
   constexpr std::uint32_t cuts[] = {0x3E800000, 0x3F400000, 0x3FA00000, 0x3FE00000, 0x40200000, 0x40600000, 0x40A00000};

@@ -1,4 +1,4 @@
-// tests/kernel.quantize_fp8.test.cpp -- the FP8 kernel gives the scalar floor's bytes: every code, recipe, scale.
+// tests/kernel.quantize_fp8.test.cpp -- the FP8 kernel gives the plain loop's bytes: every code, recipe, scale.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Built once for each instruction set; the lower paths of a set are tried inside. That a weight is bf16(w * scale) is

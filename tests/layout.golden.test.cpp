@@ -3,7 +3,7 @@
 //
 // The offset tables are CUTLASS's Sm1xxBlockScaledConfig<32> layout evaluated and torchao's to_blocked run; see
 // tests/vectors/README.md for the commits.
-#include "mxfp4/layout.hpp"
+#include "mxfp4/tensor/layout.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "mxfp4/convert.hpp"
-#include "mxfp4/view.hpp"
+#include "mxfp4/tensor/convert.hpp"
+#include "mxfp4/tensor/view.hpp"
 #include "support/matrix.hpp"
 
 namespace {

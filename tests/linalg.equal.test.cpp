@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "mxfp4/linalg.hpp"
-#include "mxfp4/quantize.hpp"
-#include "mxfp4/reference.hpp"
+#include "mxfp4/reference/gemm.hpp"
+#include "mxfp4/reference/quantize.hpp"
 #include "support/random.hpp"
 
 using namespace mxfp4;

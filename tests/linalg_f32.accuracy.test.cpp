@@ -10,7 +10,7 @@
 #include <tuple>
 #include <vector>
 
-#include "mxfp4/linalg_f32.hpp"
+#include "mxfp4/linalg/f32.hpp"
 #include "support/product.hpp"
 
 namespace {

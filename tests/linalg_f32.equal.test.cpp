@@ -1,5 +1,6 @@
 // tests/linalg_f32.equal.test.cpp -- gemv and gemm with float activations on every architecture that the flags allow,
 // plain C++ among them: the same sums, kinds and bits.
+//
 // SPDX-License-Identifier: Apache-2.0
 #include <bit>
 #include <catch2/catch_template_test_macros.hpp>
@@ -8,7 +9,7 @@
 #include <limits>
 #include <vector>
 
-#include "mxfp4/linalg_f32.hpp"
+#include "mxfp4/linalg/f32.hpp"
 #include "support/arches.hpp"
 #include "support/product.hpp"
 #include "support/threads.hpp"

@@ -9,7 +9,7 @@
 #include <tuple>
 #include <vector>
 
-#include "mxfp4/linalg_f32.hpp"
+#include "mxfp4/linalg/f32.hpp"
 #include "support/product.hpp"
 #include "support/threads.hpp"
 
@@ -80,12 +80,12 @@ TEST_CASE("gemv, gemm: packed tiles, X and Y may lie anywhere", "[linalg][proper
   for (const dense_view<const float>& x : {p.token(0), p.x.view()}) {
     const std::vector<float> expected = run(tiles.view(), x, serial);
     for (const std::size_t shift : {1u, 2u, 4u, 17u}) {
-      const packed_tiles at = tiles.view();
+      const packed_view at = tiles.view();
       const auto blocks = static_cast<std::size_t>(at.tiles * at.blocks);
       std::vector<std::uint8_t> codes(blocks * 256 + shift), scales(blocks * 16 + shift);
       std::copy_n(at.codes, blocks * 256, codes.data() + shift);
       std::copy_n(at.scales, blocks * 16, scales.data() + shift);
-      const packed_tiles moved{codes.data() + shift, scales.data() + shift, at.tiles, at.blocks, at.rows};
+      const packed_view moved{codes.data() + shift, scales.data() + shift, at.tiles, at.blocks, at.rows};
       CHECK(same_bits(run(moved, x, serial), expected));
       std::vector<float> in(static_cast<std::size_t>(x.rows * x.stride) + shift), out(expected.size() + shift);
       std::copy_n(x.data, x.rows * x.stride, in.data() + shift);
@@ -150,7 +150,7 @@ TEMPLATE_LIST_TEST_CASE("gemv, gemm: no byte is read or written past the last", 
           const page_end<std::uint8_t> lines(tiles * k / 32 * 256), bytes(tiles * k / 32 * 16);
           for (std::int64_t i = 0; i < tiles * k / 32 * 256; ++i) lines.data()[i] = 0x22;
           for (std::int64_t i = 0; i < tiles * k / 32 * 16; ++i) bytes.data()[i] = 127;
-          const packed_tiles packed{lines.data(), bytes.data(), tiles, k / 32, n};
+          const packed_view packed{lines.data(), bytes.data(), tiles, k / 32, n};
           REQUIRE(gemm(packed, tokens_view, dense_view<float>{y.data(), m, n, n + gap}, {true, {}}).ok());
           for (std::int64_t i = 0; i < m * (n + gap) - gap; ++i)
             wrong += y.data()[i] != (i % (n + gap) < n ? 2.0f * static_cast<float>(k) : 77.0f);
@@ -180,7 +180,7 @@ TEST_CASE("gemv, gemm: empty sums and empty outputs", "[linalg]") {
       REQUIRE(gemm(no_columns, dense_view<const float>{nullptr, m, 0, 0}, out).ok());
       CHECK((y[0] == 0.0f && y[1] == 0.0f && y[2] == 77.0f && y[3] == (m == 2 ? 0.0f : 77.0f)));
       y[0] = y[1] = y[3] = y[4] = 77.0f;
-      REQUIRE(gemm(packed_tiles{nullptr, nullptr, 1, 0, 2}, dense_view<const float>{nullptr, m, 0, 0}, out).ok());
+      REQUIRE(gemm(packed_view{nullptr, nullptr, 1, 0, 2}, dense_view<const float>{nullptr, m, 0, 0}, out).ok());
       CHECK((y[0] == 0.0f && y[1] == 0.0f && y[2] == 77.0f));
       y[0] = y[1] = y[3] = y[4] = 77.0f;
     }
@@ -192,7 +192,7 @@ TEST_CASE("gemv, gemm: empty sums and empty outputs", "[linalg]") {
     REQUIRE(gemm(const_mx_view<>{nullptr, nullptr, 0, 32, 16, 1}, dense_view<const float>{x, 2, 32, 32},
                  dense_view<float>{y, 2, 0, 0})
                 .ok());
-    REQUIRE(gemv(packed_tiles{nullptr, nullptr, 0, 1, 0}, x, y).ok());
+    REQUIRE(gemv(packed_view{nullptr, nullptr, 0, 1, 0}, x, y).ok());
     CHECK(y[0] == 77.0f);
   }
 }
@@ -252,11 +252,10 @@ TEST_CASE("gemv, gemm: bad arguments are named and nothing is written", "[linalg
 
   alignas(4) std::uint8_t tile[512 + 8] = {};
   const std::uint8_t lines[512] = {}, bytes[32] = {};
-  CHECK(
-      is(gemv(packed_tiles{tile, bytes, 1, 2, 2}, x, reinterpret_cast<float*>(tile + 508)), errc::overlap, "y", 0, 0));
-  CHECK(is(gemv(packed_tiles{lines, tile + 2, 1, 2, 2}, x, reinterpret_cast<float*>(tile + 32)), errc::overlap, "y", 0,
+  CHECK(is(gemv(packed_view{tile, bytes, 1, 2, 2}, x, reinterpret_cast<float*>(tile + 508)), errc::overlap, "y", 0, 0));
+  CHECK(is(gemv(packed_view{lines, tile + 2, 1, 2, 2}, x, reinterpret_cast<float*>(tile + 32)), errc::overlap, "y", 0,
            0));
-  const auto packed = [&](packed_tiles tiles) { return gemv(tiles, x, y); };
+  const auto packed = [&](packed_view tiles) { return gemv(tiles, x, y); };
   REQUIRE(packed({lines, bytes, 1, 2, 2}).ok());
   for (float& value : y) value = 77.0f;
   CHECK(is(packed({lines, bytes, 2, 2, 2}), errc::shape_mismatch, "w.tiles", 2, 1));
@@ -266,6 +265,6 @@ TEST_CASE("gemv, gemm: bad arguments are named and nothing is written", "[linalg
   CHECK(is(packed({lines, bytes, 0, 2, -2}), errc::negative_size, "w.rows", -2, 0));
   CHECK(is(packed({lines, bytes, 1, std::int64_t{1} << 60, 2}), errc::size_overflow, "w.tiles * blocks", 1, 0));
   CHECK(is(packed({lines, bytes, 0, std::int64_t{1} << 60, 0}), errc::size_overflow, "w.tiles * blocks", 0, 0));
-  CHECK(is(gemm(packed_tiles{lines, bytes, 1, 1, 2}, tokens_view, out), errc::shape_mismatch, "x.cols", 64, 32));
+  CHECK(is(gemm(packed_view{lines, bytes, 1, 1, 2}, tokens_view, out), errc::shape_mismatch, "x.cols", 64, 32));
   for (const float value : y) CHECK(value == 77.0f);
 }

@@ -1,5 +1,6 @@
-// tests/linalg_mxfp8.equal.test.cpp -- MXFP8 activations: the bytes of the definition on every architecture; products equal
-// those of the numbers that the elements mean.
+// tests/linalg_mxfp8.equal.test.cpp -- MXFP8 activations: the bytes of the definition on every architecture; products
+// equal those of the numbers that the elements mean.
+//
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -10,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "mxfp4/linalg_mxfp8.hpp"
+#include "mxfp4/linalg/mxfp8.hpp"
 #include "support/arches.hpp"
 #include "support/product.hpp"
 

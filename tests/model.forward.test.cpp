@@ -1,5 +1,6 @@
 // tests/model.forward.test.cpp -- the forward pass against one in double, which shares nothing with it and can be wrong
 // on purpose; a cache of keys and values; activations in int8 and MXFP8.
+//
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>

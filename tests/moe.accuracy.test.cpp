@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "mxfp4/moe.hpp"
+#include "mxfp4/moe/moe.hpp"
 #include "support/arches.hpp"
 #include "support/moe.hpp"
 
@@ -98,8 +98,9 @@ TEST_CASE("moe: int8 is near f32", "[moe][accuracy]") {
 }
 
 TEST_CASE("moe: powers of two are exact", "[moe][exact]") {
-  // Expert e: gate row n has one weight 1 (2^0 * code 2) at column 0, up row n one at column n; down row n one at column
-  // n, scale 2^(e - 1). With x[0] = 64, silu(64) is 64 in float: so hidden = 64 x[n] and y[n] = sum of w 2^(e-1) 64 x[n].
+  // Expert e: gate row n has one weight 1 (2^0 * code 2) at column 0, up row n one at column n; down row n one at
+  // column n, scale 2^(e - 1). With x[0] = 64, silu(64) is 64 in float: so hidden = 64 x[n] and y[n] = sum of w 2^(e-1)
+  // 64 x[n].
   const std::int64_t h = 64;
   expert_memory<layout::compressed_tensors> experts = [] {
     splitmix random(63);

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "mxfp4/moe.hpp"
+#include "mxfp4/moe/moe.hpp"
 #include "support/moe.hpp"
 
 namespace {

@@ -1,4 +1,5 @@
-// tests/moe.equal.test.cpp -- the int8 moe: bit-equal to its scalar definition on every ISA; and what must not change it.
+// tests/moe.equal.test.cpp -- the int8 moe: bit-equal to its scalar definition on every ISA; and what must not change
+// it.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <catch2/catch_template_test_macros.hpp>
@@ -7,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-#include "mxfp4/moe.hpp"
+#include "mxfp4/moe/moe.hpp"
 #include "support/arches.hpp"
 #include "support/moe.hpp"
 #include "support/threads.hpp"

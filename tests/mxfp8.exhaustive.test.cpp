@@ -1,7 +1,8 @@
-// tests/mxfp8.exhaustive.test.cpp -- MXFP8 blocks: scales against log2 and a division, elements against the nearest value of
-// a list, decoding against ldexp.
+// tests/mxfp8.exhaustive.test.cpp -- MXFP8 blocks: scales against log2 and a division, elements against the nearest
+// value of a list, decoding against ldexp.
+//
 // SPDX-License-Identifier: Apache-2.0
-#include "mxfp4/mxfp8.hpp"
+#include "mxfp4/format/mxfp8.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#include "mxfp4/nibble.hpp"
+#include "mxfp4/format/nibble.hpp"
 #include "support/print.hpp"
 #include "support/random.hpp"
 

@@ -24,6 +24,11 @@ endfunction()
 add_test(NAME package.headers COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_DIR} --target all_verify_interface_header_sets)
 set_tests_properties(package.headers PROPERTIES LABELS package)
 
+if(MXFP4_PYTHON)
+  add_test(NAME package.layers COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/package.layers.py ${PROJECT_SOURCE_DIR})
+  set_tests_properties(package.layers PROPERTIES LABELS package)
+endif()
+
 package_test(fetch fetch)
 package_test(subdirectory subdirectory)
 package_test(subdirectory_format_only subdirectory -DMXFP4_FORMAT_ONLY=ON -DCMAKE_DISABLE_FIND_PACKAGE_xsimd=ON)

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "mxfp4/peer_cast.hpp"
+#include "mxfp4/format/peer_cast.hpp"
 #include "support/oracle.hpp"
 #include "support/print.hpp"
 #include "support/sweep.hpp"

@@ -1,6 +1,6 @@
 // tests/quantize.equal.test.cpp -- whole tensors: the bytes of encode_block, the numbers of the format's formula.
 // SPDX-License-Identifier: Apache-2.0
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -13,7 +13,7 @@
 #include <tuple>
 #include <vector>
 
-#include "mxfp4/block.hpp"
+#include "mxfp4/format/block.hpp"
 #include "support/matrix.hpp"
 
 namespace {

@@ -7,9 +7,9 @@
 #include <cstdint>
 #include <tuple>
 
-#include "mxfp4/convert.hpp"
-#include "mxfp4/quantize.hpp"
-#include "mxfp4/reference.hpp"
+#include "mxfp4/reference/gemm.hpp"
+#include "mxfp4/reference/quantize.hpp"
+#include "mxfp4/tensor/convert.hpp"
 #include "support/matrix.hpp"
 
 namespace {

@@ -1,14 +1,15 @@
 // tests/recipe.golden.test.cpp -- every recipe against the bytes that its peer wrote: scale and all codes.
 // SPDX-License-Identifier: Apache-2.0
 //
-// The vectors, the programs and commits that made them: tests/vectors/README.md. What is not compared: support/peers.hpp.
+// The vectors, the programs and commits that made them: tests/vectors/README.md. What is not compared:
+// support/peers.hpp.
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
 
-#include "mxfp4/block.hpp"
+#include "mxfp4/format/block.hpp"
 #include "support/peers.hpp"
 #include "support/print.hpp"
 #include "support/vectors.hpp"

@@ -1,8 +1,8 @@
 // tests/recipe.min_mse.test.cpp -- min_mse is the best of its three scales, and never worse than any fixed recipe.
 // SPDX-License-Identifier: Apache-2.0
 //
-// The blocks are integers of at most 22 bits times one power of two, so a sum of squared errors in double is exact: each
-// square has at most 46 bits and 32 of them 51. No tolerance is needed, and ties are real ties.
+// The blocks are integers of at most 22 bits times one power of two, so a sum of squared errors in double is exact:
+// each square has at most 46 bits and 32 of them 51. No tolerance is needed, and ties are real ties.
 #include <algorithm>
 #include <array>
 #include <catch2/catch_test_macros.hpp>
@@ -11,8 +11,8 @@
 #include <limits>
 #include <string>
 
-#include "mxfp4/block.hpp"
-#include "mxfp4/recipe_id.hpp"
+#include "mxfp4/format/block.hpp"
+#include "mxfp4/format/recipe_id.hpp"
 #include "support/oracle.hpp"
 #include "support/print.hpp"
 #include "support/random.hpp"

@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
-#include "mxfp4/block.hpp"
-#include "mxfp4/recipe_id.hpp"
+#include "mxfp4/format/block.hpp"
+#include "mxfp4/format/recipe_id.hpp"
 #include "support/oracle.hpp"
 #include "support/print.hpp"
 #include "support/random.hpp"
@@ -115,13 +115,13 @@ TEST_CASE("compressed_tensors is idempotent in bf16 and f16 too", "[recipe][prop
   CHECK(idempotent(f16{}) == none);
 }
 
-// For amax = m * 2^e a rule takes s = 2^(e-2) while m is below its threshold t, and 2^(e-1) from there on. So amax / s is
-// 4m in [4, 4t) or 2m in [2t, 4): together [2t, 4t), and twice that for mlx, whose scales are half as large.
+// For amax = m * 2^e a rule takes s = 2^(e-2) while m is below its threshold t, and 2^(e-1) from there on. So amax / s
+// is 4m in [4, 4t) or 2m in [2t, 4): together [2t, 4t), and twice that for mlx, whose scales are half as large.
 //   floor  t = 2      [4, 8)          rceil  t = 1.5, exclusive   (3, 6]
 //   ceil   t = 1      (2, 4]          mlx    t = 1.0607           [4.243, 8.485)
 //   even   t = 1.75   [3.5, 7)        by log2f: as floor or rceil, moved by at most 50 ulps, which is below 2^-17
-// The error of an element is at most half of the gap that it lies in, s/4 up to 2s, s/2 up to 4s, s up to 6s, and beyond
-// that what it exceeds 6s by: less than 2s for floor, s for even, 2.486s for mlx, nothing for ceil and rceil.
+// The error of an element is at most half of the gap that it lies in, s/4 up to 2s, s/2 up to 4s, s up to 6s, and
+// beyond that what it exceeds 6s by: less than 2s for floor, s for even, 2.486s for mlx, nothing for ceil and rceil.
 TEST_CASE("the error of an element is bounded as each scale rule has it", "[recipe][property]") {
   struct bound {
     std::string_view recipe;

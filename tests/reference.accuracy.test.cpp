@@ -1,6 +1,6 @@
 // tests/reference.accuracy.test.cpp -- reference_gemm and reference_gemv against integer arithmetic.
 // SPDX-License-Identifier: Apache-2.0
-#include "mxfp4/reference.hpp"
+#include "mxfp4/reference/gemm.hpp"
 
 #include <bit>
 #include <catch2/catch_template_test_macros.hpp>
@@ -11,7 +11,7 @@
 #include <tuple>
 #include <vector>
 
-#include "mxfp4/convert.hpp"
+#include "mxfp4/tensor/convert.hpp"
 #include "support/matrix.hpp"
 
 namespace {

@@ -1,4 +1,4 @@
-// tests/rounding.exhaustive.test.cpp -- number to FP4 code against nearest-by-distance, which knows no cuts.
+// tests/rounding.exhaustive.test.cpp -- number to FP4 code against nearest-by-distance, which knows no boundaries.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
@@ -7,7 +7,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "mxfp4/rounding.hpp"
+#include "mxfp4/format/rounding.hpp"
 #include "support/oracle.hpp"
 #include "support/random.hpp"
 #include "support/sweep.hpp"
@@ -122,7 +122,7 @@ namespace {
 /// Code of +-x under `byte` by the zero rule, where x is the float with the magnitude bits `i`.
 template <class Zero>
 e2m1 code_under(int byte, std::uint32_t bits) {
-  return encode_bits<Zero>(bits, make_cuts<nearest_even, Zero>(static_cast<e8m0>(byte)));
+  return encode_bits<Zero>(bits, make_boundaries<nearest_even, Zero>(static_cast<e8m0>(byte)));
 }
 
 /// Is x / 2^(byte - 127), rounded to T, zero? By the quotient itself, which a double holds.
@@ -162,7 +162,7 @@ TEST_CASE("the sign of zero under every scale byte", "[rounding][exhaustive]") {
       found.expect(zero_rules_right(byte, magnitude), std::uint64_t{static_cast<unsigned>(byte)} << 32 | magnitude);
     };
     for (std::uint32_t i = 0; i < 4; ++i) check(i);
-    // the smallest value, and half of it, of f32, bf16 and f16, and the first cut
+    // the smallest value, and half of it, of f32, bf16 and f16, and the first boundary
     for (const int exponent : {-150, -149, -134, -133, -25, -24, -2})
       if (const double at = std::ldexp(1.0, exponent + byte - 127); at >= 0x1p-149 && at < 0x1p128) {
         const std::uint32_t bits = as_bits(static_cast<float>(at));

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "mxfp4/rounding.hpp"
+#include "mxfp4/format/rounding.hpp"
 #include "support/print.hpp"
 #include "support/vectors.hpp"
 
@@ -151,7 +151,7 @@ TEST_CASE("e2m1 encode of every bf16 and f16 is CUDA's", "[rounding][golden][exh
 TEST_CASE("the quarter defect needs all 24 bits: it is there from scale byte 4 on", "[rounding][golden]") {
   using defect = with_quarter_defect<nearest_even>;
   const auto code = [](std::uint8_t byte, std::uint32_t bits) {
-    return encode_bits<keep_sign>(bits, make_cuts<defect, keep_sign>(e8m0{byte}));
+    return encode_bits<keep_sign>(bits, make_boundaries<defect, keep_sign>(e8m0{byte}));
   };
   CHECK(code(4, 0x00FFFFFFu) == e2m1{1});  // 2^-125 less one ulp
   CHECK(code(4, 0x01000000u) == e2m1{0});

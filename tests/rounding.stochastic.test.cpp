@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "mxfp4/block.hpp"
+#include "mxfp4/format/block.hpp"
 #include "support/oracle.hpp"
 #include "support/print.hpp"
 #include "support/random.hpp"

@@ -1,6 +1,6 @@
 // tests/router.golden.test.cpp -- route_topk_sigmoid: literal routings, an independent sort, and every wrong argument.
 // SPDX-License-Identifier: Apache-2.0
-#include "mxfp4/router.hpp"
+#include "mxfp4/moe/router.hpp"
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>

@@ -1,11 +1,12 @@
-// tests/scale_rule.exhaustive.test.cpp -- each scale rule against its peer's own formula, written out with its divisions
-// and logarithms.
+// tests/scale_rule.exhaustive.test.cpp -- each scale rule against its peer's own formula, written out with its
+// divisions and logarithms.
+//
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where a peer takes log2 in float the expectation comes from the recorded tables of a real log2f (tests/vectors), never
-// from this machine's. The tables have one entry per binade of normal floats; at the two ends that they leave out (2^128,
-// and subnormal quotients) the logarithm is taken in double and rounded to float, which is the same wherever log2f is
-// within half an ulp, and no float comes near enough to a boundary there for the difference to matter.
+// Where a peer takes log2 in float the expectation comes from the recorded tables of a real log2f (tests/vectors),
+// never from this machine's. The tables have one entry per binade of normal floats; at the two ends that they leave out
+// (2^128, and subnormal quotients) the logarithm is taken in double and rounded to float, which is the same wherever
+// log2f is within half an ulp, and no float comes near enough to a boundary there for the difference to matter.
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
@@ -13,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "mxfp4/scale_rule.hpp"
+#include "mxfp4/format/scale_rule.hpp"
 #include "support/oracle.hpp"
 #include "support/sweep.hpp"
 #include "support/vectors.hpp"

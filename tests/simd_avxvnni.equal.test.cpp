@@ -1,9 +1,9 @@
 // tests/simd_avxvnni.equal.test.cpp -- the AVX-VNNI path of the int8 products, on a CPU that has AVX-512 VNNI.
 // SPDX-License-Identifier: Apache-2.0
 //
-// vpdpbusd is one operation with two encodings, VEX (AVX-VNNI) and EVEX (AVX-512 VNNI with VL); CPUs that have the second
-// only are common. So this unit is compiled for AVX2, says that it has AVX-VNNI, and gives the one intrinsic the other
-// encoding. What stays untested is the encoding that the compiler chooses in a real AVX-VNNI unit.
+// vpdpbusd is one operation with two encodings, VEX (AVX-VNNI) and EVEX (AVX-512 VNNI with VL); CPUs that have the
+// second only are common. So this unit is compiled for AVX2, says that it has AVX-VNNI, and gives the one intrinsic the
+// other encoding. What stays untested is the encoding that the compiler chooses in a real AVX-VNNI unit.
 #include <immintrin.h>
 
 namespace {
@@ -19,7 +19,7 @@ namespace {
 #include <type_traits>
 #include <vector>
 
-#include "mxfp4/linalg_int8.hpp"
+#include "mxfp4/linalg/int8.hpp"
 #include "support/product.hpp"
 
 using namespace mxfp4;

@@ -22,7 +22,7 @@ void weights_of(const simd::byte_lanes<Arch>& lanes, int (&w)[64]) {
   alignas(64) std::uint8_t bytes[64];
   lanes.store_aligned(bytes);
   for (int i = 0; i < 4 * simd::rows_per_register<Arch>; ++i)
-    w[i] = simd::weight_bias<Arch> != 0 ? bytes[i] - simd::weight_bias<Arch> : static_cast<std::int8_t>(bytes[i]);
+    w[i] = simd::zero_point<Arch> != 0 ? bytes[i] - simd::zero_point<Arch> : static_cast<std::int8_t>(bytes[i]);
 }
 
 }  // namespace

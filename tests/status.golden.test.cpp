@@ -1,6 +1,6 @@
 // tests/status.golden.test.cpp -- every errc as its literal sentence; result<T>.
 // SPDX-License-Identifier: Apache-2.0
-#include "mxfp4/status.hpp"
+#include "mxfp4/core/status.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>

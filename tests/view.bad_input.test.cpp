@@ -1,6 +1,6 @@
 // tests/view.bad_input.test.cpp -- sizes, strides, pointers and buffers that are wrong, and what each is told; overlap.
 // SPDX-License-Identifier: Apache-2.0
-#include "mxfp4/view.hpp"
+#include "mxfp4/tensor/view.hpp"
 
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
@@ -9,7 +9,7 @@
 #include <string_view>
 #include <type_traits>
 
-#include "mxfp4/float_types.hpp"
+#include "mxfp4/core/float_types.hpp"
 
 namespace {
 

@@ -27,7 +27,8 @@ void add_card(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_run(CLI::App& app);
 
-/// A command with --json and options of type Options, which live as long as the command; run(options) when it is chosen.
+/// A command with --json and options of type Options, which live as long as the command; run(options) when it is
+/// chosen.
 template <class Options>
 Options& add_command(CLI::App& app, const std::string& name, const std::string& description,
                      void (*run)(const Options&)) {

@@ -29,7 +29,7 @@ struct row {
   std::string name, type;
   std::vector<std::int64_t> shape;
   std::uint64_t bytes = 0;
-  std::optional<scale_range> scales;  // of MXFP4
+  std::optional<stored_scale_range> scales;  // of MXFP4
   std::string note;
 };
 
@@ -50,7 +50,7 @@ struct kind {
   for (const tensor_info& t : file.header().tensors) {
     if (const auto found = by_packed.find(&t); found != by_packed.end()) {
       const mxfp4_tensor& p = *found->second;
-      rows.push_back({p.name, "MXFP4", {p.rows, p.cols}, p.bytes(), read_scale_range(file, p), ""});
+      rows.push_back({p.name, "MXFP4", {p.rows, p.cols}, p.bytes(), read_stored_scale_range(file, p), ""});
     } else if (!scales.contains(&t)) {
       rows.push_back({t.name, dtype_name(t.type), t.shape, t.bytes(), std::nullopt, why_no_pair(file, t)});
     }
@@ -58,7 +58,7 @@ struct kind {
   return rows;
 }
 
-[[nodiscard]] bool has_scales(const scale_range& s) { return s.smallest <= s.largest; }
+[[nodiscard]] bool has_scales(const stored_scale_range& s) { return s.smallest <= s.largest; }
 
 [[nodiscard]] ordered_json json_of(const row& r) {
   ordered_json entry = {{"name", r.name}, {"dtype", r.type}, {"shape", r.shape}, {"bytes", r.bytes}};

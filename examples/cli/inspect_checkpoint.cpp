@@ -9,7 +9,7 @@
 #include "cli/inspect_checkpoint.hpp"
 #include "cli/report.hpp"
 #include "common/tensor_summary.hpp"
-#include "mxfp4/e2m1.hpp"
+#include "mxfp4/core/e2m1.hpp"
 
 namespace mxfp4::tools {
 

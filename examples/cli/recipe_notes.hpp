@@ -1,10 +1,11 @@
-// examples/cli/recipe_notes.hpp -- what `mxfp4 recipes` says of each recipe; the longer story is in mxfp4/recipe.hpp.
+// examples/cli/recipe_notes.hpp -- what `mxfp4 recipes` says of each recipe; the longer story is in
+// mxfp4/recipe.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <array>
 
-#include "mxfp4/recipe_id.hpp"
+#include "mxfp4/recipe.hpp"
 
 namespace mxfp4::tools {
 

@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "mxfp4/error_statistics.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/error_statistics.hpp"
+#include "mxfp4/reference/quantize.hpp"
 
 namespace mxfp4::tools {
 

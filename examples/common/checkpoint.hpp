@@ -1,12 +1,14 @@
-// examples/common/checkpoint.hpp -- a safetensors file <-> the same with its weights as MXFP4 (compressed-tensors names).
+// examples/common/checkpoint.hpp -- a safetensors file <-> the same with its weights as MXFP4 (compressed-tensors
+// names).
 // SPDX-License-Identifier: Apache-2.0
 //
-//   X.weight  F32, F16, BF16 [rows, cols]               X.weight_packed  U8 [rows, cols / 2]     low nibble = even column
+//   X.weight  F32, F16, BF16 [rows, cols]               X.weight_packed  U8 [rows, cols / 2]     low nibble = even
+//   column
 //   or F8_E4M3 + X.weight_scale_inv F32           -->   X.weight_scale   U8 [rows, cols / 32]    E8M0
 //      [ceil(rows / 128), ceil(cols / 128)]
 //
-// Everything else is copied byte for byte, and listed with the reason. A few slabs are in memory at a time: quantize_shard.hpp
-// says how many; quantize_checkpoint.hpp does whole directories.
+// Everything else is copied byte for byte, and listed with the reason. A few slabs are in memory at a time:
+// quantize_shard.hpp says how many; quantize_checkpoint.hpp does whole directories.
 #pragma once
 
 #include <cstdint>
@@ -76,19 +78,19 @@ struct mxfp4_tensor {
   [[nodiscard]] std::uint64_t bytes() const noexcept { return packed->bytes() + scale->bytes(); }
 };
 
-/// The pairs of a file in the order of their packed tensors. A tensor called *_packed that has no fitting partner is not
-/// among them; why_no_pair tells the reason.
+/// The pairs of a file in the order of their packed tensors. A tensor called *_packed that has no fitting partner is
+/// not among them; why_no_pair tells the reason.
 [[nodiscard]] std::vector<mxfp4_tensor> find_mxfp4_tensors(const safetensors_reader& file);
 
 /// Empty for a tensor that is not called *_packed or belongs to a pair.
 [[nodiscard]] std::string why_no_pair(const safetensors_reader& file, const tensor_info& packed);
 
 /// The scale bytes of a tensor: 255 is NaN and not counted for the range.
-struct scale_range {
+struct stored_scale_range {
   int smallest = 255, largest = 0;  ///< smallest > largest: every scale is NaN, or there is none
   std::int64_t nan = 0;
 };
-[[nodiscard]] scale_range read_scale_range(const safetensors_reader& file, const mxfp4_tensor& tensor);
+[[nodiscard]] stored_scale_range read_stored_scale_range(const safetensors_reader& file, const mxfp4_tensor& tensor);
 
 struct dequantized_tensor {
   std::string name;

@@ -6,8 +6,8 @@
 //      /model.safetensors                        or, without an index, this one, or the only *.safetensors
 //      /config.json, tokenizer.json, ...         other files
 //
-// The weight_map decides: a name that another shard's header repeats, a file that it does not mention, count for nothing
-// and are listed. Checkpoints that were requantised in place hold such leftovers.
+// The weight_map decides: a name that another shard's header repeats, a file that it does not mention, count for
+// nothing and are listed. Checkpoints that were requantised in place hold such leftovers.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +37,8 @@ struct checkpoint_tensor {
 class checkpoint_reader {
  public:
   /// @param path  a directory, or a safetensors file, which is then the only shard and has no other files.
-  /// @throws file_error for a shard that is missing or not exactly what the format says, for a tensor that is not in the
-  ///         shard the weight_map names, for an index that is not one, or leads out of the directory.
+  /// @throws file_error for a shard that is missing or not exactly what the format says, for a tensor that is not in
+  ///         the shard the weight_map names, for an index that is not one, or leads out of the directory.
   explicit checkpoint_reader(const std::string& path);
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }

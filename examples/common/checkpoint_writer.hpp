@@ -1,7 +1,8 @@
 // examples/common/checkpoint_writer.hpp -- jobs to a model's directory, a safetensors file, or a GGUF file.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   OUT.tmp-<pid>/  model-00001-of-00003.safetensors ...  --all jobs done-->  index, config.json, other files  -->  OUT/
+//   OUT.tmp-<pid>/  model-00001-of-00003.safetensors ...  --all jobs done-->  index, config.json, other files  -->
+//   OUT/
 //                                                         --destroyed before-->  removed
 //
 // The directory appears complete or not at all. A shard is on the disk before the next one is begun.
@@ -38,8 +39,8 @@ struct output_size {
   std::size_t shards = 0;
 };
 
-/// Writes a directory of shards of at most `max_shard_bytes` of data, or of a single job where that is more; one shard is
-/// called model.safetensors and has no index. OUT must not exist, or be an empty directory.
+/// Writes a directory of shards of at most `max_shard_bytes` of data, or of a single job where that is more; one shard
+/// is called model.safetensors and has no index. OUT must not exist, or be an empty directory.
 /// @throws file_error  for that, too little space, and as the jobs do.
 output_size write_directory(const std::string& path, const std::vector<tensor_job>& jobs, const directory_files& files,
                             std::uint64_t max_shard_bytes, const job_hooks& hooks);

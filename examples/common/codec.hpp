@@ -9,8 +9,8 @@
 #else
 #include <vector>
 
-#include "mxfp4/error_statistics.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/error_statistics.hpp"
+#include "mxfp4/reference/quantize.hpp"
 #endif
 
 namespace mxfp4::tools::codec {

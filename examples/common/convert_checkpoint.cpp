@@ -1,4 +1,5 @@
-// examples/common/convert_checkpoint.cpp -- the jobs of a form, the quantization_config that goes with it, and the files.
+// examples/common/convert_checkpoint.cpp -- the jobs of a form, the quantization_config that goes with it, and the
+// files.
 // SPDX-License-Identifier: Apache-2.0
 #include "common/convert_checkpoint.hpp"
 
@@ -109,8 +110,8 @@ void require_unchanged(const source& s) {
   return make_quantization_config(modules, where);
 }
 
-/// config.json for the output. It stays as it is, byte for byte, where the source is in compressed-tensors' form already
-/// and stays in it: the stacked form differs in names only.
+/// config.json for the output. It stays as it is, byte for byte, where the source is in compressed-tensors' form
+/// already and stays in it: the stacked form differs in names only.
 [[nodiscard]] std::string make_config_text(const std::string& text, checkpoint_form to, const expert_model& model,
                                            const std::vector<tensor_job>& jobs, const std::string& where) {
   const std::string file = where + "/" + config_file_name;

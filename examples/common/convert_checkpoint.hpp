@@ -5,12 +5,14 @@
 //   compressed_tensors  a pair per expert: P.<e>.w1.weight_packed, _scale                   compressed-tensors
 //   stacked             P.gate_up_proj_packed [E, 2 I, H / 2], P.down_proj_packed, _scale   compressed-tensors
 //   gpt_oss             P.gate_up_proj_blocks [E, 2 I, H / 32, 16], _scales, _bias; down_   mxfp4
-//   gguf                one file; P.w1.weight MXFP4 [E, I, H] by part, X.weight [rows, cols]   kept in mxfp4.config_json
+//   gguf                one file; P.w1.weight MXFP4 [E, I, H] by part, X.weight [rows, cols]   kept in
+//   mxfp4.config_json
 //   block_fp8           P.<e>.w1.weight F8_E4M3, _scale_inv F32 [rows / 128, cols / 128]    fp8
 //
-// Each of the first four holds the same codes and scale bytes, so any way through them ends with the bytes it began with
-// (expert_layers.hpp has the names). block_fp8 has the same values: exact_fp8.hpp. Everything else is copied byte for
-// byte. A few slabs of 4 MiB are in memory, whatever the size of tensors and files; block_fp8 takes 128 rows at a time.
+// Each of the first four holds the same codes and scale bytes, so any way through them ends with the bytes it began
+// with (expert_layers.hpp has the names). block_fp8 has the same values: exact_fp8.hpp. Everything else is copied byte
+// for byte. A few slabs of 4 MiB are in memory, whatever the size of tensors and files; block_fp8 takes 128 rows at a
+// time.
 #pragma once
 
 #include <cstdint>

@@ -23,9 +23,9 @@ struct dequantize_directory_report {
   output_size after;
 };
 
-/// MXFP4 pairs X_packed, X_scale become X in BF16, which holds every weight exactly; F8_E4M3 with block scales, X_scale_inv
-/// or X_scale F32 [ceil(rows / 128), ceil(cols / 128)], becomes BF16 as bf16(w * scale); everything else is copied. In
-/// config.json quantization_config goes and the type of the weights is bfloat16.
+/// MXFP4 pairs X_packed, X_scale become X in BF16, which holds every weight exactly; F8_E4M3 with block scales,
+/// X_scale_inv or X_scale F32 [ceil(rows / 128), ceil(cols / 128)], becomes BF16 as bf16(w * scale); everything else is
+/// copied. In config.json quantization_config goes and the type of the weights is bfloat16.
 /// @param output  a directory that does not exist or is empty.
 /// @throws file_error as convert_checkpoint does; for a checkpoint in gpt-oss' form, whose BF16 tensors are transposed:
 ///         convert it to compressed-tensors first; and for F8_E4M3 without such scales.

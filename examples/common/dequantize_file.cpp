@@ -67,8 +67,8 @@ std::vector<mxfp4_tensor> find_mxfp4_tensors(const safetensors_reader& file) {
   return found;
 }
 
-scale_range read_scale_range(const safetensors_reader& file, const mxfp4_tensor& tensor) {
-  scale_range range;
+stored_scale_range read_stored_scale_range(const safetensors_reader& file, const mxfp4_tensor& tensor) {
+  stored_scale_range range;
   std::vector<std::uint8_t> scales;
   for_each_slab(tensor.scale->elements(), slab_weights, [&](std::int64_t first, std::int64_t count) {
     scales.resize(static_cast<std::size_t>(count));
@@ -114,7 +114,7 @@ dequantize_report dequantize_file(const std::string& input, const std::string& o
   for (const mxfp4_tensor& w : weights) {
     if (to == dtype::bf16) dequantize_tensor<bf16>(in, w, out, done);
     else dequantize_tensor<float>(in, w, out, done);
-    report.dequantized.push_back({w.name, {w.rows, w.cols}, read_scale_range(in, w).nan});
+    report.dequantized.push_back({w.name, {w.rows, w.cols}, read_stored_scale_range(in, w).nan});
   }
   for (const copied_tensor& c : report.copied) copy_tensor(in, c.tensor, out, done);
   out.commit();

@@ -2,21 +2,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A weight is 0 or 1 * 2^e or 1.5 * 2^e. Under a scale 2^k, e4m3 holds 1.5 * 2^8 = 384 (its largest is 448) and every
-// multiple of 2^-9 up to 2^-6, and the ones between with more digits than are needed here. So a 128 x 128 block fits iff
+// multiple of 2^-9 up to 2^-6, and the ones between with more digits than are needed here. So a 128 x 128 block fits
+// iff
 //
 //   top - bottom <= 17     top: the largest e; bottom: the largest b such that every weight is a multiple of 2^b
 //
 // and any k in [top - 8, bottom + 9] does. Taken is the smallest that is a normal float, max(top - 8, -126): bottom is
 // never below -128, so it is in that range. Real checkpoints stay within 8 octaves or so; a block that does not fit is
-// refused, for a conversion that rounds quietly is worse than none. With scale bytes alone one could be sure only up to a
-// difference of 14.
+// refused, for a conversion that rounds quietly is worse than none. With scale bytes alone one could be sure only up to
+// a difference of 14.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
-#include "mxfp4/float_types.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/core/float_types.hpp"
+#include "mxfp4/reference/quantize.hpp"
 
 namespace mxfp4::tools {
 
@@ -34,12 +35,12 @@ struct exponent_span {
   [[nodiscard]] int scale_exponent() const noexcept;  ///< k; 0 where all are zero
 };
 
-/// Rows of MXFP4, at most 128 of them, to e4m3 and block scales: decode(fp8) * scale is the weight, bit for bit, the sign
-/// of zero included.
+/// Rows of MXFP4, at most 128 of them, to e4m3 and block scales: decode(fp8) * scale is the weight, bit for bit, the
+/// sign of zero included.
 /// @param cols    a multiple of 32.  codes rows x cols / 2, scales rows x cols / 32.
 /// @param fp8     rows x cols.  @param block_scales  ceil(cols / 128).
-/// @return        -1, or the index of the first block of 128 columns that does not fit; nothing is promised of the output
-///                then, and `why` tells what it spans.
+/// @return        -1, or the index of the first block of 128 columns that does not fit; nothing is promised of the
+///                output then, and `why` tells what it spans.
 [[nodiscard]] std::int64_t encode_exact_fp8(std::span<const std::uint8_t> codes, std::span<const std::uint8_t> scales,
                                             std::int64_t rows, std::int64_t cols, std::span<e4m3> fp8,
                                             std::span<float> block_scales, exponent_span& why) noexcept;

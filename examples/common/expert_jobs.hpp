@@ -10,8 +10,8 @@
 
 namespace mxfp4::tools {
 
-/// The jobs of one layer's experts, or of one weight that is no expert's; they read through what they are made from, which
-/// must outlive them.
+/// The jobs of one layer's experts, or of one weight that is no expert's; they read through what they are made from,
+/// which must outlive them.
 /// @param where  begins the messages: the source's path.
 /// @throws file_error where the form has no place for it. encode_fp8 jobs throw when they are run: exact_fp8.hpp.
 

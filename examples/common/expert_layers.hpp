@@ -56,8 +56,8 @@ struct expert_model {
 };
 
 /// @param where  begins the messages: the checkpoint's path.
-/// @throws file_error for an expert that is missing, there twice, or of another shape than its neighbours, and for biases
-///         that do not fit.
+/// @throws file_error for an expert that is missing, there twice, or of another shape than its neighbours, and for
+///         biases that do not fit.
 [[nodiscard]] expert_model group_experts(const weight_list& list, const std::string& where);
 
 }  // namespace mxfp4::tools

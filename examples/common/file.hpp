@@ -52,8 +52,8 @@ class input_file {
   std::int64_t modified_ = 0;
 };
 
-/// A file under a temporary name in the folder of its final one. A symbolic link is followed; anything that exists and is
-/// not a regular file is refused, for the rename would replace it.
+/// A file under a temporary name in the folder of its final one. A symbolic link is followed; anything that exists and
+/// is not a regular file is refused, for the rename would replace it.
 class output_file {
  public:
   explicit output_file(std::string path);

@@ -1,5 +1,6 @@
-// examples/common/file_error.hpp -- the one error of the file code: a sentence that names the file, the thing in it, its
-// value, and what was expected.
+// examples/common/file_error.hpp -- the one error of the file code: a sentence that names the file, the thing in it,
+// its value, and what was expected.
+//
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

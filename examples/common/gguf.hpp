@@ -5,10 +5,11 @@
 //   pairs:    key, type u32, value           a string is its length u64 and its bytes; an array its element type u32,
 //                                            its length u64 and its elements
 //   tensors:  name, dimensions u32, ne[dimensions] u64, type u32, offset u64
-//   padding to general.alignment (a u32 among the pairs, 32 where it is absent), then the data; each tensor is padded too
+//   padding to general.alignment (a u32 among the pairs, 32 where it is absent), then the data; each tensor is padded
+//   too
 //
-// Little-endian. ne[0] is the dimension that lies contiguously, so ne is a shape reversed: stacked experts [E, rows, cols]
-// are ne = {cols, rows, E}. A row of MXFP4 (type 39) is cols / 32 blocks of 17 bytes: layout::ggml.
+// Little-endian. ne[0] is the dimension that lies contiguously, so ne is a shape reversed: stacked experts [E, rows,
+// cols] are ne = {cols, rows, E}. A row of MXFP4 (type 39) is cols / 32 blocks of 17 bytes: layout::ggml.
 // The reader is strict, like that of safetensors, and believes no count before the file can hold that many.
 // Source: ggml docs/gguf.md; what ggml's own reader (src/gguf.cpp at 067d44f) accepts; type sizes: ggml-common.h.
 #pragma once
@@ -84,8 +85,8 @@ struct gguf_header {
   [[nodiscard]] const std::string* find_string(std::string_view key) const noexcept;
 };
 
-/// Bytes that a tensor takes. @throws file_error beginning with `where` for 2^63 bits or more, a row of MXFP4 that is not
-/// whole blocks, and more than four dimensions.
+/// Bytes that a tensor takes. @throws file_error beginning with `where` for 2^63 bits or more, a row of MXFP4 that is
+/// not whole blocks, and more than four dimensions.
 [[nodiscard]] std::uint64_t gguf_tensor_bytes(ggml_type type, const std::vector<std::int64_t>& shape,
                                               const std::string& where);
 

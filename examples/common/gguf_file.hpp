@@ -1,5 +1,6 @@
 // examples/common/gguf_file.hpp -- a GGUF file, checked when opened and read in pieces; written in pieces, complete or
 // not there.
+//
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -18,8 +19,8 @@ namespace mxfp4::tools {
 /// Holds the header, never the data.
 class gguf_reader {
  public:
-  /// @throws file_error for a file that cannot be read or is not exactly what the format says, and for tensors of a type
-  ///         that safetensors has not (ggml's other block formats).
+  /// @throws file_error for a file that cannot be read or is not exactly what the format says, and for tensors of a
+  ///         type that safetensors has not (ggml's other block formats).
   explicit gguf_reader(const std::string& path);
 
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }

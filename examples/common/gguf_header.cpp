@@ -8,7 +8,7 @@
 
 #include "common/byte_order.hpp"
 #include "common/gguf.hpp"
-#include "mxfp4/nibble.hpp"
+#include "mxfp4/format/nibble.hpp"
 
 namespace mxfp4::tools {
 

@@ -46,13 +46,13 @@ class tensor_list {
 
   void add_linear(const std::string& name, std::int64_t rows, std::int64_t cols) {
     add(name, fp8_ ? dtype::f8_e4m3 : dtype::bf16, {rows, cols});
-    if (fp8_) add(name + fp8_scale_suffix, dtype::f32, {bands(rows), bands(cols)});
+    if (fp8_) add(name + fp8_scale_suffix, dtype::f32, {ceil_div(rows), ceil_div(cols)});
   }
 
   [[nodiscard]] std::vector<tensor_info> take() { return std::move(tensors_); }
 
  private:
-  [[nodiscard]] static std::int64_t bands(std::int64_t n) { return (n + fp8_block - 1) / fp8_block; }
+  [[nodiscard]] static std::int64_t ceil_div(std::int64_t n) { return (n + fp8_block - 1) / fp8_block; }
 
   bool fp8_;
   std::vector<tensor_info> tensors_;

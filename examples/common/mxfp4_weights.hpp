@@ -8,7 +8,7 @@
 //
 // The bytes of the first two are the same; those of ggml hold the same codes in another order. No form interprets a
 // byte, so what passes from one to another and back is unchanged; but readers differ in what code 8 and scale byte 255
-// mean (mxfp4/dialect.hpp): ggml reads -0 as +0 and byte 255 as 2^128.
+// mean (mxfp4/format/dialect.hpp): ggml reads -0 as +0 and byte 255 as 2^128.
 #pragma once
 
 #include <cstdint>

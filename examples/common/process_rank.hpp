@@ -8,7 +8,8 @@
 //   PMIx                              PMIX_RANK               --world
 //   Kubernetes, indexed job           JOB_COMPLETION_INDEX    --world
 //
-// Slurm comes after the launchers of MPI: what mpirun starts on the first node of a job inherits the job's SLURM_PROCID 0.
+// Slurm comes after the launchers of MPI: what mpirun starts on the first node of a job inherits the job's SLURM_PROCID
+// 0.
 #pragma once
 
 #include <functional>

@@ -107,7 +107,8 @@ struct output_shard {
           {"files", names}};
 }
 
-/// A shard is only ever renamed into its place after its report has been written: both are there, or it counts for nothing.
+/// A shard is only ever renamed into its place after its report has been written: both are there, or it counts for
+/// nothing.
 [[nodiscard]] bool is_done(const std::string& out, const quantize_journal& journal, const std::string& file) {
   return is_file(out + "/" + file) && is_file(journal.report_path(file));
 }

@@ -1,15 +1,16 @@
 // examples/common/quantize_checkpoint.hpp -- a checkpoint's directory to MXFP4, resumable, by one process or many.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   OUT/.mxfp4/manifest.json          settings, the input's identity, the files to come: what a later run must agree with
+//   OUT/.mxfp4/manifest.json          settings, the input's identity, the files to come: what a later run must agree
+//   with
 //             /<shard>.json           report of a shard, written before the shard gets its name
 //   OUT/config.json, tokenizer.json   the input's, with the quantization_config; its README stays behind
 //      /model-00000-of-00130...       one shard for each of the input, or parts of a single file
 //      /mxfp4_report.json             what was lost, by matrix and expert
 //      /model.safetensors.index.json  last of all: with it the checkpoint is complete, and .mxfp4 goes
 //
-// Every file is complete or absent under its name. After any end, kill -9 too, the same command goes on: shards that are
-// there are kept, and the result has the same bytes as that of a run which nobody disturbed.
+// Every file is complete or absent under its name. After any end, kill -9 too, the same command goes on: shards that
+// are there are kept, and the result has the same bytes as that of a run which nobody disturbed.
 #pragma once
 
 #include <cstdint>
@@ -65,8 +66,8 @@ struct checkpoint_result {
 };
 
 /// @param in   a directory with config.json.  @param out  a directory, made where it is absent.
-/// @throws file_error for whatever is wrong with a file; for an input or settings that differ from those with which `out`
-///         was begun; for an `out` that holds something else, is inside `in`, or has too little space.
+/// @throws file_error for whatever is wrong with a file; for an input or settings that differ from those with which
+///         `out` was begun; for an `out` that holds something else, is inside `in`, or has too little space.
 checkpoint_result quantize_checkpoint(const std::string& in, const std::string& out,
                                       const checkpoint_settings& settings, const checkpoint_run& run,
                                       checkpoint_observer& observer);

@@ -31,8 +31,8 @@ struct geometry {
   bool is_stack;
 };
 
-/// Small enough that what is read, encoded and written is still in a near cache at each of these steps; large enough for
-/// a band of 128 rows of 4096 weights, whose tables are then made once.
+/// Small enough that what is read, encoded and written is still in a near cache at each of these steps; large enough
+/// for a band of 128 rows of 4096 weights, whose tables are then made once.
 constexpr std::int64_t pipeline_weights = 1 << 19, pipeline_bytes = 1 << 19;
 
 /// A run of weights inside one matrix, or of bytes to be copied.
@@ -86,8 +86,8 @@ class slab_stack {
   std::mutex mutex_;
 };
 
-/// Elements of a slab of FP8 from `first` on, which is the first of a slab: whole bands of blocks, rows within one band,
-/// or a part of a long row, so that block scales fit to it as to a matrix of its own.
+/// Elements of a slab of FP8 from `first` on, which is the first of a slab: whole bands of blocks, rows within one
+/// band, or a part of a long row, so that block scales fit to it as to a matrix of its own.
 [[nodiscard]] std::int64_t fp8_slab(const geometry& g, std::int64_t first) noexcept {
   const std::int64_t row = first / g.cols, col = first % g.cols, rows = pipeline_weights / g.cols;
   if (rows == 0) return std::min(pipeline_weights, g.cols - col);

@@ -3,9 +3,9 @@
 //
 //   read, in order  -->  encode, in parallel  -->  append, in order      a few slabs of 1 MiB or less are under way
 //
-// Memory does not depend on the size of tensors, files or checkpoint, but for the block scales of one FP8 tensor, a 4096th
-// of its size. The bytes do not depend on the number of threads, nor does the error, which is summed up in the order of
-// the slabs.
+// Memory does not depend on the size of tensors, files or checkpoint, but for the block scales of one FP8 tensor, a
+// 4096th of its size. The bytes do not depend on the number of threads, nor does the error, which is summed up in the
+// order of the slabs.
 #pragma once
 
 #include <cstdint>

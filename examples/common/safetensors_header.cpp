@@ -31,8 +31,8 @@ constexpr std::array<dtype_row, dtype_count> dtypes = {{
 
 constexpr const char* metadata_key = "__metadata__";
 
-/// Takes the events of the JSON parser; whatever is not exactly the header's grammar ends in a file_error. SAX and not a
-/// document, because a document has forgotten duplicate keys and turned large numbers into floats.
+/// Takes the events of the JSON parser; whatever is not exactly the header's grammar ends in a file_error. SAX and not
+/// a document, because a document has forgotten duplicate keys and turned large numbers into floats.
 class header_events final : public json::json_sax_t {
  public:
   explicit header_events(const std::string& file) : file_(file) {}

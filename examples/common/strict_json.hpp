@@ -14,8 +14,8 @@ namespace mxfp4::tools {
 
 inline constexpr std::uint64_t json_file_limit = 256 << 20;  ///< bytes; an index has about 100 a tensor
 
-/// `text` as a document. Json: nlohmann::json (sorted keys, fast look-up) or ordered_json (the file's order; quadratic in
-/// the keys of one object, so not for an index).
+/// `text` as a document. Json: nlohmann::json (sorted keys, fast look-up) or ordered_json (the file's order; quadratic
+/// in the keys of one object, so not for an index).
 /// @param file  for messages.
 /// @throws file_error for what is not JSON, and for an object that has a key twice, which a document would forget.
 template <class Json>

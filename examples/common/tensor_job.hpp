@@ -1,8 +1,8 @@
 // examples/common/tensor_job.hpp -- tensors to be written, and how their bytes are made.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A command first makes the jobs, from headers alone, and whoever writes the file knows all names and sizes; then the jobs
-// are run one after the other, each handing over its bytes in pieces.
+// A command first makes the jobs, from headers alone, and whoever writes the file knows all names and sizes; then the
+// jobs are run one after the other, each handing over its bytes in pieces.
 #pragma once
 
 #include <algorithm>

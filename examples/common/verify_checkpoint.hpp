@@ -21,7 +21,7 @@
 #include <string>
 #include <vector>
 
-#include "mxfp4/recipe_id.hpp"
+#include "mxfp4/recipe.hpp"
 
 namespace mxfp4::tools {
 

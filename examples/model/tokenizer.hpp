@@ -4,8 +4,9 @@
 //   text --> added tokens out of it --> pieces, by regular expressions --> bytes --> merged by rank --> ids
 //
 // Understood: model BPE (merges as strings or pairs, ignore_merges), pre-tokenizers Split (Isolated, or Removed and
-// inverted), ByteLevel and sequences of them, added tokens, decoder ByteLevel. Anything else is refused by its name, never
-// passed over: tokens that are nearly right are worse than none. Not added: what a post-processor or a chat template adds.
+// inverted), ByteLevel and sequences of them, added tokens, decoder ByteLevel. Anything else is refused by its name,
+// never passed over: tokens that are nearly right are worse than none. Not added: what a post-processor or a chat
+// template adds.
 // Source: huggingface/tokenizers 0.23; the tests compare ids with its own.
 #pragma once
 

@@ -86,7 +86,7 @@ struct stored_linear {
   const auto bands = [](std::int64_t n) { return (n + fp8_block - 1) / fp8_block; };
   const bool renamed = checkpoint.find(weight + scale_suffix) != nullptr;  // as compressed-tensors has it
   const std::string scales = weight + (renamed ? scale_suffix : fp8_scale_suffix);
-  return {false, &t, &require_tensor(checkpoint, scales, {bands(rows), bands(cols)}, {dtype::f32})};
+  return {false, &t, &require_tensor(checkpoint, scales, {ceil_div(rows), ceil_div(cols)}, {dtype::f32})};
 }
 
 constexpr const char* embeddings = "model.embed_tokens.weight";

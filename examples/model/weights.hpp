@@ -17,7 +17,7 @@
 #include "model/config.hpp"
 #include "model/token_rows.hpp"
 #include "mxfp4/executor.hpp"
-#include "mxfp4/recipe_id.hpp"
+#include "mxfp4/recipe.hpp"
 #include "mxfp4/view.hpp"
 
 namespace mxfp4::tools {

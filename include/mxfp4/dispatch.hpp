@@ -1,18 +1,18 @@
-// mxfp4/dispatch.hpp -- floor 8: the kernels of every instruction set, one of them picked at run time.
+// mxfp4/dispatch.hpp -- the kernels of every instruction set, one of them picked at run time.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   #include <mxfp4/dispatch.hpp>                    link mxfp4::dispatch, a static library; no compiler flag, no xsimd
 //   mxfp4::dispatch::gemm(w, x, y);                  the signatures of linalg.hpp, moe.hpp, router.hpp, kernel/
 //
 //   x86-64     sse2  avx2  avxvnni  avx512bw  avx512vnni  avx512bf16   the last that the CPU has is taken,
-//   aarch64    neon  neon_dotprod  neon_i8mm                           or the one that MXFP4_ISA in the environment names
+//   aarch64    neon  neon_dotprod  neon_i8mm                           or the one that MXFP4_ISA in the environment
+//   names
 //
 // Where MXFP4_ISA names none that the CPU and the library have, every function returns errc::isa_unavailable and leaves
-// all as it was. What was a template argument is an argument here: recipe_id, dialect_id. The results are the header-only
-// functions' for that instruction set, bit for bit; their docstrings hold. The library is built for float, bf16, f16 and
-// e4m3, for codes and scales apart (compressed_tensors, gpt_oss, mlx) and for ggml's blocks; convert() makes the others.
-// Reads: floors 0-5, packed_matrix.hpp, activation.hpp, mxfp8_activations.hpp, gemm_options.hpp, expert.hpp,
-//        moe_workspace.hpp, router.hpp.  Read by: engines; src/dispatch implements it.
+// all as it was. What was a template argument is an argument here: recipe_id, dialect_id. The results are the
+// header-only functions' for that instruction set, bit for bit; their docstrings hold. The library is built for float,
+// bf16, f16 and e4m3, for codes and scales apart (compressed_tensors, gpt_oss, mlx) and for ggml's blocks; convert()
+// makes the others.
 #pragma once
 
 #include <concepts>
@@ -23,18 +23,18 @@
 #include <type_traits>
 #include <utility>
 
-#include "mxfp4/activation.hpp"
-#include "mxfp4/error_statistics.hpp"
-#include "mxfp4/executor.hpp"
-#include "mxfp4/expert.hpp"
-#include "mxfp4/gemm_options.hpp"
-#include "mxfp4/moe_workspace.hpp"
-#include "mxfp4/mxfp8_activations.hpp"
-#include "mxfp4/packed_matrix.hpp"
-#include "mxfp4/quantize.hpp"
-#include "mxfp4/recipe_id.hpp"
-#include "mxfp4/router.hpp"
-#include "mxfp4/view.hpp"
+#include "mxfp4/core/executor_ref.hpp"
+#include "mxfp4/format/recipe_id.hpp"
+#include "mxfp4/moe/expert.hpp"
+#include "mxfp4/moe/router.hpp"
+#include "mxfp4/moe/workspace.hpp"
+#include "mxfp4/reference/error_statistics.hpp"
+#include "mxfp4/reference/quantize.hpp"
+#include "mxfp4/tensor/activation.hpp"
+#include "mxfp4/tensor/gemm_options.hpp"
+#include "mxfp4/tensor/mxfp8_activations.hpp"
+#include "mxfp4/tensor/packed_matrix.hpp"
+#include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::dispatch {
 
@@ -138,10 +138,10 @@ result<packed_matrix> pack(const any_weights& w, executor_ref with);
 status quantize_activations(const any_input& x, int8_activations& out, executor_ref with);
 status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling, executor_ref with);
 status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
-status gemm(const packed_tiles& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
+status gemm(const packed_view& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
 status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options);
 status gemm(const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options);
-status gemm(const packed_tiles& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options);
+status gemm(const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options);
 
 /// How tokens go to experts and come back: moe's arguments after x.
 struct moe_call {
@@ -216,7 +216,8 @@ template <class Byte, built_layout Layout>
   return detail::pack(detail::weights(w), with);
 }
 
-/// Float, bf16 or f16 activations -> int8, in the scaling of `out`: mxfp4::quantize_activations (kernel/activation.hpp).
+/// Float, bf16 or f16 activations -> int8, in the scaling of `out`: mxfp4::quantize_activations
+/// (kernel/activation.hpp).
 template <class T>
 status quantize_activations(const dense_view<T>& x, int8_activations& out, executor_ref with = {}) {
   static_assert(!std::same_as<std::remove_const_t<T>, e4m3>);
@@ -256,7 +257,7 @@ template <class T>
 
 // ---- products -------------------------------------------------------------------------------------------------------
 
-/// Y = X W^T, or Y += X W^T, with activations of float, bf16, f16 or e4m3: gemm of linalg_f32.hpp, dialect ocp: the
+/// Y = X W^T, or Y += X W^T, with activations of float, bf16, f16 or e4m3: gemm of linalg/f32.hpp, dialect ocp: the
 /// others differ for blocks with scale byte 255 only.
 template <class Byte, built_layout Layout, class T>
 status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<float>& y,
@@ -264,7 +265,7 @@ status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const 
   return detail::gemm(detail::weights(w), detail::input(x), y, options);
 }
 template <class T>
-status gemm(const packed_tiles& w, const dense_view<T>& x, const dense_view<float>& y,
+status gemm(const packed_view& w, const dense_view<T>& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
   return detail::gemm(w, detail::input(x), y, options);
 }
@@ -274,7 +275,7 @@ status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<flo
   return dispatch::gemm(w.view(), x, y, options);
 }
 
-/// The same with int8 activations, W4A8: gemm of linalg_int8.hpp, dialect ocp.
+/// The same with int8 activations, W4A8: gemm of linalg/int8.hpp, dialect ocp.
 template <class Byte, built_layout Layout>
 status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
@@ -283,14 +284,14 @@ status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, con
 status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options = {});
 
-/// The same with MXFP8 activations: gemm of linalg_mxfp8.hpp, dialect ocp.
+/// The same with MXFP8 activations: gemm of linalg/mxfp8.hpp, dialect ocp.
 template <class Byte, built_layout Layout, class ByteX>
 status gemm(const basic_mx_view<Byte, Layout>& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
   return detail::gemm(detail::weights(w), x, y, options);
 }
 template <class ByteX>
-status gemm(const packed_tiles& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
+status gemm(const packed_view& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
   return detail::gemm(w, x, y, options);
 }

@@ -1,31 +1,33 @@
-// mxfp4/linalg.hpp -- floor 8: matrix products with MXFP4 weights: the public page.
+// mxfp4/linalg.hpp -- matrix products with MXFP4 weights: the public page.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   Y[m][n] = sum over k of X[m][k] * W[n][k]        W is N x K, X is M x K, Y is M x N
 //
 //   weights                                     activations
-//   a view of the checkpoint's own bytes        dense_view of float, bf16, f16, e4m3      f32 arithmetic (linalg_f32.hpp)
-//   packed_matrix: pack() once, faster          int8_activations: quantize_activations()  int8 dots      (linalg_int8.hpp)
-//                                               mxfp8_activations, mxfp8_view             f32 arithmetic (linalg_mxfp8.hpp)
+//   a view of the checkpoint's own bytes        dense_view of float, bf16, f16, e4m3      f32 arithmetic
+//   (linalg/f32.hpp)
+//   packed_matrix: pack() once, faster          int8_activations: quantize_activations()  int8 dots
+//   (linalg/int8.hpp)
+//                                               mxfp8_activations, mxfp8_view             f32 arithmetic
+//                                               (linalg/mxfp8.hpp)
 //
 // Every pair has gemm() and, for one token, gemv(); options: accumulate, executor.
-// Reads: floors 0-7.  Read by: engines.
 #pragma once
 
-#include "mxfp4/linalg_f32.hpp"
-#include "mxfp4/linalg_int8.hpp"
-#include "mxfp4/linalg_mxfp8.hpp"
+#include "mxfp4/linalg/f32.hpp"
+#include "mxfp4/linalg/int8.hpp"
+#include "mxfp4/linalg/mxfp8.hpp"
 
 namespace mxfp4 {
 inline namespace MXFP4_ISA_NS {
 
-/// gemm of linalg_f32.hpp for a packed matrix.
+/// gemm of linalg/f32.hpp for a packed matrix.
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class T>
 status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<float>& y, gemm_options options = {}) {
   return gemm<Dialect, Arch>(w.view(), x, y, options);
 }
 
-/// gemv of linalg_f32.hpp for a packed matrix: x has w.cols() elements, y has w.rows().
+/// gemv of linalg/f32.hpp for a packed matrix: x has w.cols() elements, y has w.rows().
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, element_type T>
 status gemv(const packed_matrix& w, const T* x, float* y, gemm_options options = {}) {
   return gemv<Dialect, Arch>(w.view(), x, y, options);

@@ -1,11 +1,5 @@
-// mxfp4/version.hpp -- floor 0: the one place that holds the version; CMake reads it from here.
+// mxfp4/version.hpp -- the version of this library.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-namespace mxfp4 {
-
-inline constexpr int version_major = 0;  ///< before 1.0 a new minor version may break source compatibility
-inline constexpr int version_minor = 1;
-inline constexpr int version_patch = 0;
-
-}  // namespace mxfp4
+#include "mxfp4/core/version.hpp"

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "cpu.hpp"
-#include "mxfp4/moe_plan.hpp"
+#include "mxfp4/moe/plan.hpp"
 #include "table.hpp"
 
 namespace mxfp4::dispatch {
@@ -106,7 +106,7 @@ mxfp4::detail::operand operand_of(const detail::any_input& x) noexcept {
 /// Checks and sorts for the units, so that none has that code.
 template <class Experts, class X>
 status moe(void (*detail::table::*run)(const Experts&, const X&, const detail::moe_plan&, const detail::moe_call&),
-           const Experts& experts, const X& x, const mxfp4::detail::operand& in, detail::moe_unit_rule rule,
+           const Experts& experts, const X& x, const mxfp4::detail::operand& in, detail::moe_m_tile_rule rule,
            const detail::moe_call& call) {
   detail::moe_plan plan;
   if (const status s = kernel::plan_moe(experts, in, call.indices, call.weights, call.y, call.workspace, rule, plan);
@@ -122,7 +122,8 @@ status moe_f32(void (*detail::table::*run)(const Experts&, const detail::any_inp
                const Experts& experts, const detail::any_input& x, const detail::moe_call& call) {
   const choice& c = chosen();
   if (c.chosen() == nullptr) return c.why_not();
-  const detail::moe_unit_rule rule = x.rows == 1 ? detail::moe_unit_rule{1, true} : c.chosen()->functions->f32_tokens;
+  const detail::moe_m_tile_rule rule =
+      x.rows == 1 ? detail::moe_m_tile_rule{1, true} : c.chosen()->functions->f32_tokens;
   return moe(run, experts, x, operand_of(x), rule, call);
 }
 
@@ -206,7 +207,7 @@ status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y
   return call(&table::gemm_f32, w, x, y, options);
 }
 
-status gemm(const packed_tiles& w, const any_input& x, const dense_view<float>& y, const gemm_options& options) {
+status gemm(const packed_view& w, const any_input& x, const dense_view<float>& y, const gemm_options& options) {
   return call(&table::gemm_f32_packed, w, x, y, options);
 }
 
@@ -222,7 +223,7 @@ status gemm(const any_weights& w, const const_mxfp8_view& x, const dense_view<fl
   return call(&table::gemm_mxfp8, w, x, y, options);
 }
 
-status gemm(const packed_tiles& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options) {
+status gemm(const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options) {
   return call(&table::gemm_mxfp8_packed, w, x, y, options);
 }
 

@@ -1,13 +1,13 @@
 // src/dispatch/isa_unit.hpp -- all kernels, compiled for one instruction set: the whole text of a unit <isa>.cpp.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Such a unit must not leave behind a function that the linker could take for another unit's of the same name: a program
-// would run AVX-512 instructions on a CPU without them. Three things see to that: what stands here is in an unnamed
-// namespace; the kernels are in a namespace of this unit alone, so that they do not meet those of a consumer either, who
-// may have compiled them without optimisation; what is left is always inlined (config.hpp). Test dispatch.symbol_gate
-// looks whether it holds. For the same reason nothing here owns memory.
+// Such a unit must not leave behind a function that the linker could take for another unit's of the same name: a
+// program would run AVX-512 instructions on a CPU without them. Three things see to that: what stands here is in an
+// unnamed namespace; the kernels are in a namespace of this unit alone, so that they do not meet those of a consumer
+// either, who may have compiled them without optimisation; what is left is always inlined (config.hpp). Test
+// dispatch.symbol_gate looks whether it holds. For the same reason nothing here owns memory.
 // Reads: table.hpp, floors 0-8.  Read by: the generated units.
-#include "mxfp4/config.hpp"
+#include "mxfp4/core/config.hpp"
 
 #define MXFP4_DISPATCH_JOIN_(a, b) a##b
 #define MXFP4_DISPATCH_JOIN(a, b) MXFP4_DISPATCH_JOIN_(a, b)
@@ -33,13 +33,13 @@ static_assert(
 #include "mxfp4/kernel/quantize_fp8.hpp"
 #include "mxfp4/kernel/quantize_measured.hpp"
 #include "mxfp4/linalg.hpp"
-#include "mxfp4/moe.hpp"
+#include "mxfp4/moe/moe.hpp"
 #include "table.hpp"
 
 namespace mxfp4::dispatch {
 
 namespace detail {
-/// Calls f with a pointer to row r of x, in its type: moe_f32.hpp finds this by x's namespace.
+/// Calls f with a pointer to row r of x, in its type: moe/f32.hpp finds this by x's namespace.
 template <class F>
 MXFP4_INLINE void with_row(const any_input& x, std::int64_t r, F f) noexcept {
   const auto row = [&]<class T>() { return static_cast<const T*>(x.data) + r * x.stride; };
@@ -97,8 +97,8 @@ status with_recipe(recipe_id id, F f) {
   return s;
 }
 
-/// A row goes through a buffer with codes and scales apart: another copy of every kernel, for the order of ggml's nibbles,
-/// would double this unit to save a few cycles a block.
+/// A row goes through a buffer with codes and scales apart: another copy of every kernel, for the order of ggml's
+/// nibbles, would double this unit to save a few cycles a block.
 template <class Resolved, class T>
 void quantize_to_ggml(const dense_view<T>& w, const mx_view<layout::ggml>& out, executor_ref with) {
   const block_tasks tasks(w.rows, out.blocks());
@@ -183,7 +183,7 @@ status gemm_f32(const any_weights& w, const any_input& x, const dense_view<float
   });
 }
 
-status gemm_f32_packed(const packed_tiles& w, const any_input& x, const dense_view<float>& y,
+status gemm_f32_packed(const packed_view& w, const any_input& x, const dense_view<float>& y,
                        const gemm_options& options) {
   return with_elements<float, bf16, f16, e4m3>(x,
                                                [&](const auto& tokens) { return mxfp4::gemm(w, tokens, y, options); });
@@ -209,7 +209,7 @@ status gemm_mxfp8(const any_weights& w, const const_mxfp8_view& x, const dense_v
   return with_view(w, [&](const auto& weights) { return mxfp4::gemm(weights, x, y, options); });
 }
 
-status gemm_mxfp8_packed(const packed_tiles& w, const const_mxfp8_view& x, const dense_view<float>& y,
+status gemm_mxfp8_packed(const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y,
                          const gemm_options& options) {
   return mxfp4::gemm(w, x, y, options);
 }

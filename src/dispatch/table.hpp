@@ -6,14 +6,14 @@
 #pragma once
 
 #include "mxfp4/dispatch.hpp"
-#include "mxfp4/moe_workspace.hpp"
+#include "mxfp4/moe/workspace.hpp"
 
 namespace mxfp4::dispatch::detail {
 
-using mxfp4::detail::moe_plan, mxfp4::detail::moe_unit_rule;
+using mxfp4::detail::moe_plan, mxfp4::detail::moe_m_tile_rule;
 
-/// The functions of dispatch.hpp's detail, for one instruction set. pack: into a matrix made for the shape of the weights.
-/// moe_*: the call is checked and planned.
+/// The functions of dispatch.hpp's detail, for one instruction set. pack: into a matrix made for the shape of the
+/// weights. moe_*: the call is checked and planned.
 /// A public function that is added becomes a member here, a definition in isa_unit.hpp and a line in dispatch.cpp.
 struct table {
   status (*quantize)(recipe_id, const any_input&, const any_mx<std::uint8_t>&, on_nonfinite, executor_ref);
@@ -28,19 +28,19 @@ struct table {
   status (*pack)(const any_weights&, packed_matrix&, executor_ref);
   status (*quantize_activations)(const any_input&, int8_activations&, executor_ref);
   status (*gemm_f32)(const any_weights&, const any_input&, const dense_view<float>&, const gemm_options&);
-  status (*gemm_f32_packed)(const packed_tiles&, const any_input&, const dense_view<float>&, const gemm_options&);
+  status (*gemm_f32_packed)(const packed_view&, const any_input&, const dense_view<float>&, const gemm_options&);
   status (*gemm_int8)(const any_weights&, const int8_activations&, const dense_view<float>&, const gemm_options&);
   status (*gemm_int8_packed)(const packed_matrix&, const int8_activations&, const dense_view<float>&,
                              const gemm_options&);
   status (*quantize_mxfp8)(const any_input&, const mxfp8_view&, mxfp8_scaling, executor_ref);
   status (*gemm_mxfp8)(const any_weights&, const const_mxfp8_view&, const dense_view<float>&, const gemm_options&);
-  status (*gemm_mxfp8_packed)(const packed_tiles&, const const_mxfp8_view&, const dense_view<float>&,
+  status (*gemm_mxfp8_packed)(const packed_view&, const const_mxfp8_view&, const dense_view<float>&,
                               const gemm_options&);
   void (*moe_f32)(const view_experts&, const any_input&, const moe_plan&, const moe_call&);
   void (*moe_f32_packed)(const packed_experts&, const any_input&, const moe_plan&, const moe_call&);
   void (*moe_int8)(const view_experts&, const int8_activations&, const moe_plan&, const moe_call&);
   void (*moe_int8_packed)(const packed_experts&, const int8_activations&, const moe_plan&, const moe_call&);
-  moe_unit_rule f32_tokens;  ///< how several tokens of an expert are put together; dispatch.cpp plans by it
+  moe_m_tile_rule f32_tokens;  ///< how several tokens of an expert are put together; dispatch.cpp plans by it
   status (*route_topk_sigmoid)(const dense_view<const float>&, const float*, const dense_view<std::int32_t>&,
                                const dense_view<float>&, const route_options&);
 };

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "cuda/matrix.support.hpp"
-#include "mxfp4/convert.hpp"
 #include "mxfp4/cuda/convert.cuh"
 #include "mxfp4/cuda/mma16.cuh"
+#include "mxfp4/tensor/convert.hpp"
 #include "support/vectors.hpp"
 
 namespace {

@@ -8,6 +8,7 @@ if(UNIX AND CMAKE_CXX_BYTE_ORDER STREQUAL LITTLE_ENDIAN)
       convert.emulated gemv.emulated gemv_mma16.emulated gemv_mxfp8.emulated gemm.emulated gemm_mxfp8.emulated
       gemm_wgmma.emulated moe.emulated)
     mxfp4_test(cuda.${name} SOURCES cuda/${name}.test.cpp LABELS cuda)
+    target_compile_definitions(test_cuda.${name} PRIVATE MXFP4_CUDA_EMULATOR="cuda/emulator/emulator.hpp")
     add_dependencies(mxfp4_cuda_programs test_cuda.${name})
   endforeach()
 endif()
@@ -53,7 +54,7 @@ endfunction()
 mxfp4_cuda_kernels(conversion)
 mxfp4_cuda_kernels(products)
 mxfp4_cuda_kernels(products_mxfp8)
-mxfp4_cuda_kernels(floors COMPILE_ONLY)
+mxfp4_cuda_kernels(scalar COMPILE_ONLY)
 
 foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
   add_test(NAME cuda.machine_code.${arch}

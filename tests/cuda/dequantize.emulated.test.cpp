@@ -98,7 +98,7 @@ TEST_CASE("cuda::dequantize: tails, rows apart, swizzled scales, a grid that goe
     mxfp4::test::splitmix random(9);
     const std::int64_t stride = cols + gap, code_stride = cols / 2 + 4;
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(rows * code_stride));
-    std::vector<std::uint8_t> scales(static_cast<std::size_t>(mxfp4::detail::bands(rows, Layout::rows_per_band) *
+    std::vector<std::uint8_t> scales(static_cast<std::size_t>(mxfp4::detail::ceil_div(rows, Layout::rows_per_band) *
                                                               Layout::scale_band_bytes(cols / block_size)));
     for (auto& c : codes) c = random.byte();
     for (auto& s : scales) s = random.byte();

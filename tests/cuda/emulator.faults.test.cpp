@@ -7,7 +7,7 @@
 #include <functional>
 #include <vector>
 
-#include "mxfp4/cuda/launch.cuh"
+#include "mxfp4/cuda/device/launch.cuh"
 
 namespace emulator = mxfp4::cuda::emulator;
 namespace device = mxfp4::cuda::device;

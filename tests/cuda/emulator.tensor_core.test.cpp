@@ -1,5 +1,6 @@
 // tests/cuda/emulator.tensor_core.test.cpp -- the emulated tensor cores multiply: fragments filled by element, from
 // the PTX ISA's maps give the product of the matrices, computed here by its definition.
+//
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
@@ -9,7 +10,7 @@
 #include <vector>
 
 #include "cuda/fragments.support.cuh"
-#include "mxfp4/cuda/launch.cuh"
+#include "mxfp4/cuda/device/launch.cuh"
 #include "support/random.hpp"
 #include "support/vectors.hpp"
 
@@ -38,8 +39,8 @@ struct problem {
   }
 };
 
-/// K = 16, by element i of a lane: its row is the group's for i % 4 < 2, else 8 more; its column 2 * thread + (i & 1), 8
-/// more from i = 4 on. A register holds two elements.
+/// K = 16, by element i of a lane: its row is the group's for i % 4 < 2, else 8 more; its column 2 * thread + (i & 1),
+/// 8 more from i = 4 on. A register holds two elements.
 template <class Multiply>
 void check_16(Multiply multiply, std::uint32_t (*encode)(int)) {
   const problem<16> p(3);
@@ -60,8 +61,8 @@ void check_16(Multiply multiply, std::uint32_t (*encode)(int)) {
   });
 }
 
-/// K = 32: the row is the group's for i / 4 even, else 8 more; the column 4 * thread + (i & 3), 16 more from i = 8 on. A
-/// register holds four elements.
+/// K = 32: the row is the group's for i / 4 even, else 8 more; the column 4 * thread + (i & 3), 16 more from i = 8 on.
+/// A register holds four elements.
 template <class Multiply>
 void check_32(Multiply multiply, std::uint32_t (*encode_a)(int), std::uint32_t (*encode_b)(int), bool scaled) {
   const problem<32> p(5);

@@ -1,4 +1,5 @@
-// tests/cuda/emulator.wgmma.test.cpp -- the emulated wgmma multiplies, and finds every misuse: one wrong kernel for each.
+// tests/cuda/emulator.wgmma.test.cpp -- the emulated wgmma multiplies, and finds every misuse: one wrong kernel for
+// each.
 // SPDX-License-Identifier: Apache-2.0
 //
 // The operands are laid out element by element from the PTX ISA's maps; products are taken by their definition.
@@ -10,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "mxfp4/cuda/launch.cuh"
+#include "mxfp4/cuda/device/launch.cuh"
 #include "support/random.hpp"
 
 namespace {
@@ -64,8 +65,8 @@ void load_a(std::uint32_t (&a)[4], int k_0, std::uint16_t (*encode)(int)) {
   }
 }
 
-/// Is element i of a lane the right one? Row: 16 * warp + group, 8 more for i % 4 >= 2; column: 8 * (i / 4) + 2 * thread
-/// + (i & 1).
+/// Is element i of a lane the right one? Row: 16 * warp + group, 8 more for i % 4 >= 2; column: 8 * (i / 4) + 2 *
+/// thread + (i & 1).
 void check_d(const float* d, int columns, int k) {
   const int group = device::lane_index() / 4, thread = device::lane_index() % 4,
             first = 16 * (device::warp_index() % 4);

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "mxfp4/cuda/launch.cuh"
+#include "mxfp4/cuda/device/launch.cuh"
 #include "support/random.hpp"
 
 namespace mxfp4::cuda::test {

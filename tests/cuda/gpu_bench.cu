@@ -18,13 +18,13 @@
 #include <vector>
 
 #include "cuda/gpu.support.cuh"
-#include "mxfp4/block.hpp"
 #include "mxfp4/cuda/dequantize.cuh"
 #include "mxfp4/cuda/gemm.cuh"
 #include "mxfp4/cuda/gemm_mxfp8.cuh"
 #include "mxfp4/cuda/moe.cuh"
 #include "mxfp4/cuda/quantize.cuh"
 #include "mxfp4/cuda/quantize_mxfp8.cuh"
+#include "mxfp4/format/block.hpp"
 #include "support/random.hpp"
 
 namespace {

@@ -12,14 +12,14 @@
 
 #include "cuda/fragments.support.cuh"
 #include "cuda/gpu.support.cuh"
-#include "mxfp4/convert.hpp"
 #include "mxfp4/cuda/convert.cuh"
 #include "mxfp4/cuda/dequantize.cuh"
 #include "mxfp4/cuda/gemm.cuh"
 #include "mxfp4/cuda/mma16.cuh"
 #include "mxfp4/cuda/quantize.cuh"
 #include "mxfp4/cuda/quantize_mxfp8.cuh"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
+#include "mxfp4/tensor/convert.hpp"
 
 namespace {
 

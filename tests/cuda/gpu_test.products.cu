@@ -12,7 +12,7 @@
 #include "mxfp4/cuda/gemv_mma16.cuh"
 #include "mxfp4/cuda/gemv_mxfp8.cuh"
 #include "mxfp4/cuda/moe.cuh"
-#include "mxfp4/reference.hpp"
+#include "mxfp4/reference/gemm.hpp"
 #include "support/random.hpp"
 
 namespace mxfp4::cuda::test {

@@ -8,8 +8,8 @@
 #include <stdexcept>
 #include <vector>
 
-#include "mxfp4/cuda/check.cuh"
-#include "mxfp4/view.hpp"
+#include "mxfp4/cuda/device/check.cuh"
+#include "mxfp4/tensor/view.hpp"
 #include "support/random.hpp"
 
 namespace mxfp4::cuda::test {
@@ -24,7 +24,7 @@ struct device_mx {
 
   device_mx(std::int64_t rows, std::int64_t cols, std::int64_t gap = 0)
       : codes(static_cast<std::size_t>(rows * (Layout::code_row_bytes(cols / block_size) + gap)), "codes"),
-        scales(static_cast<std::size_t>(mxfp4::detail::bands(rows, Layout::rows_per_band) *
+        scales(static_cast<std::size_t>(mxfp4::detail::ceil_div(rows, Layout::rows_per_band) *
                                         Layout::scale_band_bytes(cols / block_size)),
                "scales"),
         view{codes.data(),
@@ -43,7 +43,7 @@ struct host_mx {
 
   host_mx(std::int64_t rows, std::int64_t cols)
       : codes(static_cast<std::size_t>(rows * Layout::code_row_bytes(cols / block_size)), 0xA5),
-        scales(static_cast<std::size_t>(mxfp4::detail::bands(rows, Layout::rows_per_band) *
+        scales(static_cast<std::size_t>(mxfp4::detail::ceil_div(rows, Layout::rows_per_band) *
                                         Layout::scale_band_bytes(cols / block_size)),
                0xA5),
         view{codes.data(),

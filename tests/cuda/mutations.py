@@ -44,7 +44,7 @@ def run(what, test, file, old, new, options):
         header.write_text(text.replace(old, new))
         program = pathlib.Path(folder) / "program"
         compiled = subprocess.run(
-            [options.compiler, "-std=c++20", "-O0", f"-I{include}", f"-I{ROOT / 'tests'}", *options.flag, "-pthread",
+            [options.compiler, "-std=c++20", "-O0", '-DMXFP4_CUDA_EMULATOR="cuda/emulator/emulator.hpp"', f"-I{include}", f"-I{ROOT / 'tests'}", *options.flag, "-pthread",
              str(HERE / f"{test}.test.cpp"), "-o", str(program), *options.library], capture_output=True, text=True)
         if compiled.returncode != 0:
             return f"does not compile:\n{compiled.stderr[:2000]}"

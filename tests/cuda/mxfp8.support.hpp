@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "cuda/product.support.hpp"
-#include "mxfp4/mxfp8_view.hpp"
+#include "mxfp4/tensor/mxfp8_view.hpp"
 
 namespace mxfp4::test {
 

@@ -1,5 +1,6 @@
 // tests/cuda/product.support.hpp -- weights, tokens and results in the emulator's device memory, and what every product
 // is held to.
+//
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -12,7 +13,7 @@
 #include <vector>
 
 #include "cuda/emulator/global_memory.hpp"
-#include "mxfp4/cuda/launch.cuh"
+#include "mxfp4/cuda/device/launch.cuh"
 #include "support/product.hpp"
 
 namespace mxfp4::test {

@@ -7,7 +7,7 @@
 #include "cuda/matrix.support.hpp"
 #include "mxfp4/cuda/quantize.cuh"
 #include "mxfp4/cuda/quantize_mxfp8.cuh"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
 
 namespace {
 
@@ -30,10 +30,11 @@ void check_kernel(std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
   const device_array<T> w(x, "w");
   device_mx<Layout> got(rows, cols);
   using kernel = cuda::kernel::quantize<Recipe, T, Layout, Target>;
-  const typename kernel::arguments arguments{{w.data(), rows, cols, cols},
-                                             got.view,
-                                             mxfp4::detail::bands(rows, Layout::rows_per_band) * Layout::rows_per_band,
-                                             Layout::scale_band_bytes(cols / block_size) / Layout::rows_per_band};
+  const typename kernel::arguments arguments{
+      {w.data(), rows, cols, cols},
+      got.view,
+      mxfp4::detail::ceil_div(rows, Layout::rows_per_band) * Layout::rows_per_band,
+      Layout::scale_band_bytes(cols / block_size) / Layout::rows_per_band};
   device_settings.seed = seed;
   cuda::emulator::launch({2, 2, 1}, kernel::threads, 0, [&] { kernel::run(arguments); });
   CHECK(got.codes.host() == expected.codes);
@@ -75,8 +76,8 @@ TEST_CASE("cuda::quantize: one code is the floor's, for every upper half of a fl
   const auto compare = []<class Round, class Zero>(Round, Zero) {
     for (const int byte : {0, 1, 2, 3, 64, 126, 127, 128, 129, 200, 251, 252, 253, 254}) {
       const auto scale = static_cast<e8m0>(byte);
-      const element_cuts floor = make_cuts<Round, Zero>(scale);
-      const device::detail::block_rules rules{floor.sign_cut, floor.stray,
+      const element_boundaries floor = make_boundaries<Round, Zero>(scale);
+      const device::detail::block_rules rules{floor.sign_boundary, floor.stray,
                                               static_cast<int>(Round::reachable(byte - 127))};
       const float inverse = device::inverse_scale(byte);
       int wrong = 0;

@@ -124,8 +124,8 @@ class Runner:
             text = target.read_text()
             target.write_text(text[:position] + new + text[position + len(old):])
             everything = folder / "all.cpp"
-            everything.write_text("#include <mxfp4/convert.hpp>\n#include <mxfp4/peer_cast.hpp>\n"
-                                  "#include <mxfp4/reference.hpp>\n")
+            everything.write_text("#include <mxfp4/tensor/convert.hpp>\n#include <mxfp4/format/peer_cast.hpp>\n"
+                                  "#include <mxfp4/reference/gemm.hpp>\n")
             if subprocess.run([self.args.compiler, "-std=c++20", "-fsyntax-only", "-w", f"-I{folder / 'include'}",
                                str(everything)], capture_output=True).returncode != 0:
                 return mutant, "the headers do not compile"

@@ -1,4 +1,5 @@
-// tests/package.cuda/consumer.cu -- includes the device headers as a user would; needs no GPU, since it asks for nothing.
+// tests/package.cuda/consumer.cu -- includes the device headers as a user would; needs no GPU, since it asks for
+// nothing.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdio>
 

@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "mxfp4/executor.hpp"
+#include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/dequantize.hpp"
 #include "mxfp4/kernel/quantize.hpp"
 #include "mxfp4/linalg.hpp"

@@ -15,9 +15,9 @@
 #include <new>
 #include <vector>
 
-#include "mxfp4/float_types.hpp"
-#include "mxfp4/layout.hpp"
-#include "mxfp4/view.hpp"
+#include "mxfp4/core/float_types.hpp"
+#include "mxfp4/tensor/layout.hpp"
+#include "mxfp4/tensor/view.hpp"
 #include "support/random.hpp"
 
 namespace mxfp4::test {

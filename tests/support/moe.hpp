@@ -8,9 +8,9 @@
 #include <numeric>
 #include <vector>
 
-#include "mxfp4/int8_reference.hpp"
 #include "mxfp4/kernel/pack.hpp"
-#include "mxfp4/moe.hpp"
+#include "mxfp4/moe/moe.hpp"
+#include "mxfp4/reference/int8.hpp"
 #include "support/product.hpp"
 
 namespace mxfp4::test {

@@ -1,8 +1,8 @@
 // tests/support/oracle.hpp -- the formats defined a second time: by values and distances, with nothing from include/.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Distances are doubles and exact where it matters: between two neighbours lo <= m <= hi with hi <= 2 lo both differences
-// are exact (Sterbenz); with lo = 0 the difference hi - m is rounded only where m is far from the middle.
+// Distances are doubles and exact where it matters: between two neighbours lo <= m <= hi with hi <= 2 lo both
+// differences are exact (Sterbenz); with lo = 0 the difference hi - m is rounded only where m is far from the middle.
 #pragma once
 
 #include <algorithm>
@@ -73,8 +73,8 @@ inline unsigned stochastic_fp4(double magnitude, std::uint32_t random) {
 
 // ---- the small floating-point formats -------------------------------------------------------------------------------
 
-/// All non-negative values of a format by its field formula, and one more beyond the largest: a number nearer to that one
-/// has overflowed.
+/// All non-negative values of a format by its field formula, and one more beyond the largest: a number nearer to that
+/// one has overflowed.
 inline std::vector<double> small_values(int mantissa_bits, int bias, unsigned largest_code) {
   std::vector<double> values;
   for (unsigned code = 0; code <= largest_code + 1; ++code) {
@@ -97,8 +97,8 @@ inline const std::vector<double>& e4m3_values() {
   return v;
 }
 
-/// Index of the nearest value, ties to the even index, searching from `start` (at most the right answer) upward; the last
-/// index means overflow.
+/// Index of the nearest value, ties to the even index, searching from `start` (at most the right answer) upward; the
+/// last index means overflow.
 inline std::size_t nearest_index(const std::vector<double>& values, double magnitude, std::size_t start) {
   std::size_t lower = start;
   while (lower + 1 < values.size() && values[lower + 1] <= magnitude) ++lower;

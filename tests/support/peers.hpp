@@ -9,7 +9,7 @@
 #include <ostream>
 #include <type_traits>
 
-#include "mxfp4/block.hpp"
+#include "mxfp4/format/block.hpp"
 
 namespace mxfp4::test {
 

@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <string>
 
-#include "mxfp4/block.hpp"
+#include "mxfp4/format/block.hpp"
 
 namespace mxfp4::test {
 

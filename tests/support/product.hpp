@@ -8,8 +8,8 @@
 #include <initializer_list>
 #include <vector>
 
-#include "mxfp4/packed_tiles.hpp"
-#include "mxfp4/reference.hpp"
+#include "mxfp4/reference/gemm.hpp"
+#include "mxfp4/tensor/packed_view.hpp"
 #include "support/matrix.hpp"
 #include "support/oracle.hpp"
 
@@ -42,7 +42,7 @@ class tiles_of {
         scales_[static_cast<std::size_t>(block * 16 + n % 16)] = source.scale(n, k / 32);
       }
   }
-  packed_tiles view() const { return {codes_.data(), scales_.data(), tiles_, blocks_, rows_}; }
+  packed_view view() const { return {codes_.data(), scales_.data(), tiles_, blocks_, rows_}; }
 
  private:
   std::int64_t rows_, tiles_, blocks_;

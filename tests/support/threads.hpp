@@ -6,7 +6,7 @@
 #include <thread>
 #include <vector>
 
-#include "mxfp4/executor.hpp"
+#include "mxfp4/core/executor_ref.hpp"
 
 namespace mxfp4::test {
 

@@ -22,8 +22,8 @@ inline std::size_t element_bytes(const std::string& name) {
   return wide ? 4 : half ? 2 : 1;
 }
 
-/// The bytes of tests/vectors/<name>, whose elements are little-endian, in the order of this machine. An absent file is an
-/// error, never a skipped test.
+/// The bytes of tests/vectors/<name>, whose elements are little-endian, in the order of this machine. An absent file is
+/// an error, never a skipped test.
 inline std::vector<std::uint8_t> load_bytes(const std::string& name) {
   const std::string path = std::string(MXFP4_TEST_VECTORS) + "/" + name;
   std::ifstream file(path, std::ios::binary);

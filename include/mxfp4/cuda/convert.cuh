@@ -3,13 +3,12 @@
 //
 // A thread moves a block. ggml's blocks of 17 bytes are read and written byte by byte, since no wider access is
 // aligned: convert once to compressed_tensors, which every other kernel reads.
-// Reads: check.cuh, layout.hpp.  Read by: engines.
 #pragma once
 
 #include <cstdint>
 
-#include "mxfp4/cuda/check.cuh"
-#include "mxfp4/nibble.hpp"
+#include "mxfp4/cuda/device/check.cuh"
+#include "mxfp4/format/nibble.hpp"
 
 namespace mxfp4::cuda {
 

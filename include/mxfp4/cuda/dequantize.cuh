@@ -3,15 +3,14 @@
 //
 // Output is three to eight times the input, so it decides the order: a thread writes 16 bytes, its neighbour the next.
 // It does that for four stretches of the row, whose loads are under way together.
-// Reads: decode.cuh, check.cuh.  Read by: engines.
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
 
-#include "mxfp4/cuda/check.cuh"
-#include "mxfp4/cuda/decode.cuh"
-#include "mxfp4/dialect.hpp"
+#include "mxfp4/cuda/device/check.cuh"
+#include "mxfp4/cuda/device/decode.cuh"
+#include "mxfp4/format/dialect.hpp"
 
 namespace mxfp4::cuda {
 

@@ -1,16 +1,14 @@
 // mxfp4/cuda/gemm.cuh -- side: Y = X W^T for any number of tokens, weights decoded into tensor cores.
 // SPDX-License-Identifier: Apache-2.0
-//
-// Reads: gemm_tile.cuh, gemm_wgmma.cuh, gemv.cuh.  Read by: engines.
 #pragma once
 
 #include <concepts>
 #include <cstdint>
 
-#include "mxfp4/cuda/gemm_tile.cuh"
-#include "mxfp4/cuda/gemm_wgmma.cuh"
+#include "mxfp4/cuda/device/gemm_tile.cuh"
+#include "mxfp4/cuda/device/gemm_wgmma.cuh"
+#include "mxfp4/cuda/device/product.cuh"
 #include "mxfp4/cuda/gemv.cuh"
-#include "mxfp4/cuda/product.cuh"
 
 namespace mxfp4::cuda {
 

@@ -1,14 +1,12 @@
 // mxfp4/cuda/gemm_mxfp8.cuh -- side: Y = X W^T for any number of tokens in MXFP8, weights as a checkpoint has them.
 // SPDX-License-Identifier: Apache-2.0
-//
-// Reads: gemm_mxfp8_tile.cuh, product.cuh.  Read by: engines.
 #pragma once
 
 #include <cstdint>
 
-#include "mxfp4/cuda/gemm_mxfp8_tile.cuh"
+#include "mxfp4/cuda/device/gemm_mxfp8_tile.cuh"
+#include "mxfp4/cuda/device/product.cuh"
 #include "mxfp4/cuda/gemv.cuh"
-#include "mxfp4/cuda/product.cuh"
 
 namespace mxfp4::cuda {
 

@@ -1,13 +1,9 @@
 // mxfp4/cuda/gemv.cuh -- side: Y = X W^T for up to eight tokens, from the codes as a checkpoint has them.
 // SPDX-License-Identifier: Apache-2.0
-//
-// Reads: gemv_tile.cuh, product.cuh.  Read by: gemm.cuh, engines.
 #pragma once
 
-#include <cstdint>
-
-#include "mxfp4/cuda/gemv_tile.cuh"
-#include "mxfp4/cuda/product.cuh"
+#include "mxfp4/cuda/device/gemv_tile.cuh"
+#include "mxfp4/cuda/device/product.cuh"
 
 namespace mxfp4::cuda {
 

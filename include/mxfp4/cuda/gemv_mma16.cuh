@@ -3,8 +3,6 @@
 //
 // gemv's work without shared memory on the way: a lane reads its sixteen bytes of a tile's step, 512 for a warp, as
 // they lie, and decodes them where they are. Two or four steps are under way at a time; the warps of a block share K.
-//
-// Reads: gemv.cuh, mma16.cuh.  Read by: engines.
 #pragma once
 
 #include <cstddef>

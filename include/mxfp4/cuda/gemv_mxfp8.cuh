@@ -7,16 +7,14 @@
 //   word of mma16, nibbles 0 .. 7      codes 0 2 4 6 1 3 5 7 of k = 8t .. 8t + 7
 //   even nibbles, one to a byte        codes 0 4 1 5     registers 0, 1 of A (rows g, g + 8); B register 0 likewise
 //   odd nibbles                        codes 2 6 3 7     registers 2, 3 of A;                 B register 1
-//
-// Reads: fragment_mxfp8.cuh, gemv_mma16.cuh, mxfp8_view.hpp.  Read by: engines.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "mxfp4/cuda/fragment_mxfp8.cuh"
+#include "mxfp4/cuda/device/fragment_mxfp8.cuh"
 #include "mxfp4/cuda/gemv_mma16.cuh"
-#include "mxfp4/mxfp8_view.hpp"
+#include "mxfp4/tensor/mxfp8_view.hpp"
 
 namespace mxfp4::cuda {
 

@@ -9,12 +9,11 @@
 //   scales   [tile][step][g][4 bytes]: the scales of the same four blocks
 //
 // Rows beyond the last and the second block of the last step, where there is none, are codes 0 under byte 127.
-// Reads: check.cuh.  Read by: engines, gemv.cuh.
 #pragma once
 
 #include <cstdint>
 
-#include "mxfp4/cuda/check.cuh"
+#include "mxfp4/cuda/device/check.cuh"
 
 namespace mxfp4::cuda {
 

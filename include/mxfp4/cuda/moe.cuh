@@ -7,17 +7,15 @@
 //
 // The host launches for the worst routing and never learns which it was: blocks without a tile return at once. So
 // nothing waits, and a decode step can be captured in a graph.
-//
-// Reads: moe_plan.cuh, gemv_tile.cuh, gemm_tile.cuh, gemm_wgmma.cuh.  Read by: engines.
 #pragma once
 
 #include <concepts>
 #include <cstdint>
 
-#include "mxfp4/cuda/gemm_tile.cuh"
-#include "mxfp4/cuda/gemm_wgmma.cuh"
-#include "mxfp4/cuda/gemv_tile.cuh"
-#include "mxfp4/cuda/moe_plan.cuh"
+#include "mxfp4/cuda/device/gemm_tile.cuh"
+#include "mxfp4/cuda/device/gemm_wgmma.cuh"
+#include "mxfp4/cuda/device/gemv_tile.cuh"
+#include "mxfp4/cuda/device/moe_plan.cuh"
 
 namespace mxfp4::cuda {
 

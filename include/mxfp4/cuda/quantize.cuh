@@ -2,15 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A thread owns a block: it reads 64 or 128 bytes and writes 16 bytes and one. Nothing is shared between threads.
-// Reads: encode.cuh, encode_bf16.cuh, check.cuh.  Read by: engines.
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
 
-#include "mxfp4/cuda/check.cuh"
-#include "mxfp4/cuda/encode.cuh"
-#include "mxfp4/cuda/encode_bf16.cuh"
+#include "mxfp4/cuda/device/check.cuh"
+#include "mxfp4/cuda/device/encode.cuh"
+#include "mxfp4/cuda/device/encode_bf16.cuh"
 
 namespace mxfp4::cuda {
 

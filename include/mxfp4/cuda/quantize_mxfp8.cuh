@@ -2,15 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A thread owns a block, as in quantize.cuh: 32 bytes of e4m3 and a scale byte.
-// Reads: encode.cuh, check.cuh, mxfp8.hpp.  Read by: engines.
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
 
-#include "mxfp4/cuda/check.cuh"
-#include "mxfp4/cuda/encode.cuh"
-#include "mxfp4/mxfp8.hpp"
+#include "mxfp4/cuda/device/check.cuh"
+#include "mxfp4/cuda/device/encode.cuh"
+#include "mxfp4/format/mxfp8.hpp"
 
 namespace mxfp4::cuda {
 

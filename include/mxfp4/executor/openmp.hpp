@@ -1,8 +1,7 @@
-// mxfp4/executor/openmp.hpp -- floor 8: tasks on OpenMP.
+// mxfp4/executor/openmp.hpp -- tasks on OpenMP.
 // SPDX-License-Identifier: Apache-2.0
 //
 // For units compiled with OpenMP: target_link_libraries(engine PRIVATE mxfp4::mxfp4 OpenMP::OpenMP_CXX).
-// Reads: executor.hpp.  Read by: engines.
 #pragma once
 
 #if !defined(_OPENMP)
@@ -14,7 +13,7 @@
 #include <cstddef>
 #include <exception>
 
-#include "mxfp4/executor.hpp"
+#include "mxfp4/core/executor_ref.hpp"
 
 namespace mxfp4 {
 

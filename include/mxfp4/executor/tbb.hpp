@@ -1,8 +1,7 @@
-// mxfp4/executor/tbb.hpp -- floor 8: tasks on oneTBB.
+// mxfp4/executor/tbb.hpp -- tasks on oneTBB.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Includes oneTBB, which the consumer brings: target_link_libraries(engine PRIVATE mxfp4::mxfp4 TBB::tbb).
-// Reads: executor.hpp.  Read by: engines.
 #pragma once
 
 #include <oneapi/tbb/parallel_for.h>
@@ -11,7 +10,7 @@
 
 #include <cstddef>
 
-#include "mxfp4/executor.hpp"
+#include "mxfp4/core/executor_ref.hpp"
 
 namespace mxfp4 {
 

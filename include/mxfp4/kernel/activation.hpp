@@ -1,18 +1,17 @@
-// mxfp4/kernel/activation.hpp -- floor 7: f32, bf16 and f16 activations to int8.
+// mxfp4/kernel/activation.hpp -- f32, bf16 and f16 activations to int8.
 // SPDX-License-Identifier: Apache-2.0
 //
 // The definition is activation.hpp's encode_mxint8 and encode_int8; these loops give the same bits under the default
 // rounding mode (nearest even).
-// Reads: activation.hpp, executor.hpp, simd/batch.hpp.  Read by: linalg_int8.hpp.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#include "mxfp4/activation.hpp"
-#include "mxfp4/executor.hpp"
-#include "mxfp4/float_types.hpp"
+#include "mxfp4/core/executor_ref.hpp"
+#include "mxfp4/core/float_types.hpp"
 #include "mxfp4/simd/batch.hpp"
+#include "mxfp4/tensor/activation.hpp"
 
 namespace mxfp4 {
 namespace kernel {
@@ -71,28 +70,28 @@ MXFP4_INLINE void widen_block(const T* in, float (&x)[block_size]) noexcept {
   for (int i = 0; i < block_size; ++i) x[i] = decode(in[i]);
 }
 
-/// Where one token of a group keeps its blocks, and the gains seen so far.
+/// Where one token of a group keeps its blocks, and the scale_exponents seen so far.
 struct token_writer {
   std::uint8_t* group;  ///< the first block of the group
   int8_scaling scaling;
   int token, width;
-  mxfp4::detail::gain_range gains{32767, -32768};
+  mxfp4::detail::scale_exponent_range scale_exponents{32767, -32768};
 
   void put(std::int64_t b, const mxfp4::detail::int8_block& block, std::uint32_t scale_word) const noexcept {
     std::uint8_t* const at = group + b * int8_activations::block_bytes_at(width) + 4 * token;
     for (int q = 0; q < block_quads; ++q) std::memcpy(at + 4 * q * width, block.code + 4 * q, 4);
-    const std::int32_t seed = -mxfp4::detail::weight_offset * block.sum;
-    std::memcpy(at + 4 * block_quads * width, &seed, sizeof seed);
+    const std::int32_t initial_sum = -mxfp4::detail::zero_point * block.sum;
+    std::memcpy(at + 4 * block_quads * width, &initial_sum, sizeof initial_sum);
     std::memcpy(at + 4 * (block_quads + 1) * width, &scale_word, sizeof scale_word);
   }
-  void saw(int gain) noexcept {
-    if (gain < gains.low) gains.low = static_cast<std::int16_t>(gain);
-    if (gain > gains.high) gains.high = static_cast<std::int16_t>(gain);
+  void saw(int scale_exponent) noexcept {
+    if (scale_exponent < scale_exponents.low) scale_exponents.low = static_cast<std::int16_t>(scale_exponent);
+    if (scale_exponent > scale_exponents.high) scale_exponents.high = static_cast<std::int16_t>(scale_exponent);
   }
 };
 
-[[nodiscard]] constexpr std::uint32_t exponent_word(int gain) noexcept {
-  return static_cast<std::uint32_t>(gain) << mxfp4::detail::f32_mantissa_bits;
+[[nodiscard]] constexpr std::uint32_t exponent_word(int scale_exponent) noexcept {
+  return static_cast<std::uint32_t>(scale_exponent) << mxfp4::detail::f32_mantissa_bits;
 }
 
 /// One token. Returns what its sums are to be multiplied with in the end.
@@ -124,13 +123,13 @@ float quantize_token(const T* x, std::int64_t blocks, token_writer& writer) noex
     if (amax >= f32_inf) finish = float_from_bits(f32_nan);
     if (scaling == int8_scaling::e8m0) {
       const std::uint8_t byte = mxint8_scale(amax);
-      const int gain = exponent_gain(byte);
-      writer.put(b, round_mxint8<Arch>(block, byte), exponent_word(gain));
-      if (amax < f32_inf) writer.saw(gain);
+      const int scale_exponent = scale_exponent_of(byte);
+      writer.put(b, round_mxint8<Arch>(block, byte), exponent_word(scale_exponent));
+      if (amax < f32_inf) writer.saw(scale_exponent);
     } else {
       const float scale = int8_scale(float_from_bits(amax));
       writer.put(b, round_int8<Arch>(block, int8_inverse_scale(float_from_bits(amax))), float_bits(0.5f * scale));
-      if (amax < f32_inf) writer.saw(exponent_gain(scale));
+      if (amax < f32_inf) writer.saw(scale_exponent_of(scale));
     }
   }
   return finish;
@@ -157,13 +156,14 @@ status quantize_activations(dense_view<T> x, int8_activations& out, executor_ref
   if (mxfp4::detail::overlap(out.bytes(), mxfp4::detail::data_of(x))) return {errc::overlap, "out"};
   const auto task = [&](std::size_t i) {
     const auto group = static_cast<std::int64_t>(i);
-    mxfp4::detail::gain_range gains{32767, -32768};
+    mxfp4::detail::scale_exponent_range scale_exponents{32767, -32768};
     for (int t = 0; t < out.rows_in(group); ++t) {
-      kernel::token_writer writer{out.block(group, 0), out.scaling(), t, out.width(group), gains};
+      kernel::token_writer writer{out.block(group, 0), out.scaling(), t, out.width(group), scale_exponents};
       out.finish(group)[t] = kernel::quantize_token<Arch>(x.row(group * token_group + t), out.blocks(), writer);
-      gains = writer.gains;
+      scale_exponents = writer.scale_exponents;
     }
-    out.set_gains(group, gains.low <= gains.high ? gains : mxfp4::detail::gain_range{});
+    out.set_scale_exponents(
+        group, scale_exponents.low <= scale_exponents.high ? scale_exponents : mxfp4::detail::scale_exponent_range{});
   };
   executor.run(static_cast<std::size_t>(out.groups()), task);
   return {};

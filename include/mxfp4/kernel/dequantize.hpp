@@ -1,26 +1,24 @@
-// mxfp4/kernel/dequantize.hpp -- floor 7: MXFP4 -> numbers at the speed of the stores.
+// mxfp4/kernel/dequantize.hpp -- MXFP4 -> numbers at the speed of the stores.
 // SPDX-License-Identifier: Apache-2.0
-//
-// Reads: floors 0-6, executor.hpp.  Read by: tools, dispatch.
 #pragma once
 
 #include <cstdint>
 
-#include "mxfp4/executor.hpp"
-#include "mxfp4/simd/lut.hpp"
-#include "mxfp4/tasks.hpp"
-#include "mxfp4/view.hpp"
+#include "mxfp4/core/executor_ref.hpp"
+#include "mxfp4/simd/dequant_table.hpp"
+#include "mxfp4/tensor/tasks.hpp"
+#include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::kernel {
 
-/// Output from this size on is stored past the cache: a line that nobody is going to read soon is then not read before it
-/// is written. Smaller output stays in the cache, where streaming would cost half the rate (bench/README.md).
+/// Output from this size on is stored past the cache: a line that nobody is going to read soon is then not read before
+/// it is written. Smaller output stays in the cache, where streaming would cost half the rate (bench/README.md).
 inline constexpr std::int64_t stream_from_bytes = std::int64_t{16} << 20;
 
 inline namespace MXFP4_ISA_NS {
 
-/// Blocks [first, last) of a row. The view comes by value: a store of bytes may alias one behind a reference, whose fields
-/// would then be loaded again for every block.
+/// Blocks [first, last) of a row. The view comes by value: a store of bytes may alias one behind a reference, whose
+/// fields would then be loaded again for every block.
 template <class Arch, decode_dialect Dialect, simd::store Store, class Byte, block_layout Layout, element_type T>
 void dequantize_row(basic_mx_view<Byte, Layout> w, std::int64_t row, std::int64_t first, std::int64_t last,
                     T* out) noexcept {
@@ -34,7 +32,8 @@ void dequantize_row(basic_mx_view<Byte, Layout> w, std::int64_t row, std::int64_
   }
 }
 
-/// W -> numbers, as `Dialect` reads them: the bits of mxfp4::dequantize, on every architecture and for any number of tasks.
+/// W -> numbers, as `Dialect` reads them: the bits of mxfp4::dequantize, on every architecture and for any number of
+/// tasks.
 ///
 /// @param w     rows x cols, any layout and stride.
 /// @param out   the same shape, overwritten: float, bf16 or f16; must not overlap w.

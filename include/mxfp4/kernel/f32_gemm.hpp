@@ -1,4 +1,4 @@
-// mxfp4/kernel/f32_gemm.hpp -- floor 7: several tokens times W, in f32: a register tile of FMAs over panels in cache.
+// mxfp4/kernel/f32_gemm.hpp -- several tokens times W, in f32: a register tile of FMAs over panels in cache.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   for 128 tokens, for 256 columns:   activations -> panel [token tile][k][tokens]     128 KiB, on the caller's stack
@@ -7,14 +7,13 @@
 //
 // An output is one chain of FMAs in ascending k, started at 0 or at what is accumulated to; the register file only
 // decides how many chains run side by side. So the bits do not depend on M, N, the tasks or the source of W.
-// Reads: floors 0-6, kernel/f32_panel.hpp.  Read by: linalg_f32.hpp.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <utility>
 
-#include "mxfp4/executor.hpp"
+#include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/f32_panel.hpp"
 
 namespace mxfp4::kernel {
@@ -122,13 +121,13 @@ void multiply_tiles(const Source& w, std::int64_t first, std::int64_t last, std:
 
 }  // namespace detail
 
-/// Y = X W^T or Y += X W^T, W from a view_source or a packed_source, X a dense_view or an mxfp8_view. Arguments are
+/// Y = X W^T or Y += X W^T, W from a view_source or a f32_packed_source, X a dense_view or an mxfp8_view. Arguments are
 /// checked by the caller.
 template <class Arch, class Source, class X>
 void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accumulate, executor_ref executor) {
   using tile = detail::register_tile<Arch>;
   constexpr std::int64_t task_rows = tile::task_tiles * tile_rows;
-  const std::int64_t all_tiles = mxfp4::detail::bands(w.rows(), tile_rows);
+  const std::int64_t all_tiles = mxfp4::detail::ceil_div(w.rows(), tile_rows);
   alignas(64) float tokens[tile::panel_tokens * gemm_columns];
   for (std::int64_t top = 0; top < x.rows; top += tile::panel_tokens) {
     const std::int64_t bottom = std::min(top + tile::panel_tokens, x.rows);

@@ -1,18 +1,17 @@
-// mxfp4/kernel/f32_gemv.hpp -- floor 7: one token times W, in f32, straight from the codes.
+// mxfp4/kernel/f32_gemv.hpp -- one token times W, in f32, straight from the codes.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   view     lanes run along k: [low nibbles of a block's 16 bytes][high nibbles], and x is put into that order once. A
-//            weight is an entry of the row of its scale byte (simd/lut.hpp): one path for every byte. Two sums a row.
+//            weight is an entry of the row of its scale byte (simd/dequant_table.hpp): one path for every byte. Two
+//            sums a row.
 //   packed   lanes are rows. Four sums of 2v * x over a block, then one FMA with scale / 2: one multiplication a block,
 //            not one a weight. Where that could leave the range of a float, the weights are decoded first.
-//
-// Reads: floors 0-6, kernel/f32_panel.hpp.  Read by: linalg_f32.hpp.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
-#include "mxfp4/executor.hpp"
+#include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/f32_panel.hpp"
 
 namespace mxfp4::kernel {
@@ -79,7 +78,7 @@ void dot_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t cou
 
 /// y[0 .. 16) of one tile. `small`: no |x| reaches gemv_large, so that the sum of a block stays finite.
 template <class Arch, decode_dialect Dialect>
-void dot_tile(const packed_tiles& w, std::int64_t tile, std::int64_t first, std::int64_t blocks, const float* x,
+void dot_tile(const packed_view& w, std::int64_t tile, std::int64_t first, std::int64_t blocks, const float* x,
               bool small, float* y) noexcept {
   constexpr int V = lanes<Arch>, parts = registers_per_tile<Arch>;
   constexpr std::int64_t ahead = 8;  // blocks: 2 KiB
@@ -142,7 +141,7 @@ void multiply_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_
 
 /// The same for packed weights; `top` is the first row of a tile.
 template <class Arch, decode_dialect Dialect>
-void multiply_rows(const packed_tiles& w, std::int64_t top, std::int64_t bottom, std::int64_t done, std::int64_t cols,
+void multiply_rows(const packed_view& w, std::int64_t top, std::int64_t bottom, std::int64_t done, std::int64_t cols,
                    const float* panel, bool small, float* y, bool add) noexcept {
   for (std::int64_t r = top; r < bottom; r += tile_rows) {
     const std::int64_t count = std::min<std::int64_t>(tile_rows, bottom - r);
@@ -170,7 +169,7 @@ void gemv_f32(const const_mx_view<Layout>& w, X x, float* y, bool accumulate, ex
 
 /// The same for packed weights.
 template <class Arch, decode_dialect Dialect, class X>
-void gemv_f32(const packed_tiles& w, X x, float* y, bool accumulate, executor_ref executor) {
+void gemv_f32(const packed_view& w, X x, float* y, bool accumulate, executor_ref executor) {
   alignas(64) float panel[gemv_columns];
   detail::for_each_pass(w.cols(), gemv_columns, accumulate, [&](std::int64_t done, std::int64_t cols, bool add) {
     for (std::int64_t k = 0; k < cols; k += detail::lanes<Arch>)

@@ -1,27 +1,25 @@
-// mxfp4/kernel/f32_panel.hpp -- floor 7: weights and activations as panels of floats in cache.
+// mxfp4/kernel/f32_panel.hpp -- weights and activations as panels of floats in cache.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   weights      16 rows x 32 k of codes, turned round so that a lane is a row (tile16x32_v1 has them so; the rows of a
 //                view are transposed in cache), are decoded to [k][16 rows]: what a register of the product holds
 //   activations  [k][tokens of a register tile], widened: what is broadcast
-//
-// Reads: floors 0-6, packed_tiles.hpp.  Read by: kernel/f32_gemv.hpp, kernel/f32_gemm.hpp.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
 
-#include "mxfp4/packed_tiles.hpp"
-#include "mxfp4/simd/lookup.hpp"
-#include "mxfp4/simd/lut.hpp"
+#include "mxfp4/simd/dequant_table.hpp"
+#include "mxfp4/simd/register_lookup.hpp"
 #include "mxfp4/simd/widen.hpp"
-#include "mxfp4/view.hpp"
+#include "mxfp4/tensor/packed_view.hpp"
+#include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::kernel {
 
 /// Scale bytes for which half the scale is a normal float, made by a shift, and all weights are finite: the product
-/// with twice a code's value is then exact. The other bytes go to the table of the scalar floor.
+/// with twice a code's value is then exact. The other bytes go to the table of the plain loop.
 inline constexpr unsigned plain_scale_min = 2, plain_scale_max = 252;
 
 inline namespace MXFP4_ISA_NS {
@@ -68,7 +66,8 @@ template <nibble_order Order>
   return line_order<Order>[static_cast<std::size_t>(8 * g + j)];
 }
 
-/// One block of a tile -> panel[32][16]; the floats that Dialect says, whatever the scale bytes. Code 8 of plain bytes is
+/// One block of a tile -> panel[32][16]; the floats that Dialect says, whatever the scale bytes. Code 8 of plain bytes
+/// is
 /// -0 in every dialect: as a term of a sum that starts at +0 it is no different from +0.
 template <class Arch, nibble_order Order, decode_dialect Dialect>
 MXFP4_INLINE void decode_tile(const std::uint8_t* codes, const std::uint8_t* scales, float* panel) noexcept {
@@ -100,8 +99,8 @@ MXFP4_INLINE void decode_tile(const std::uint8_t* codes, const std::uint8_t* sca
 // ---- where a panel's codes come from: decode(tile, first block, blocks, panel[32 * blocks][16]) -------------------
 
 template <class Arch, decode_dialect Dialect>
-struct packed_source {
-  packed_tiles w;
+struct f32_packed_source {
+  packed_view w;
 
   [[nodiscard]] std::int64_t rows() const noexcept { return w.rows; }
   [[nodiscard]] std::int64_t blocks() const noexcept { return w.blocks; }
@@ -184,7 +183,7 @@ void for_each_pass(std::int64_t cols, std::int64_t columns, bool accumulate, F&&
 }
 
 [[nodiscard]] constexpr std::size_t task_count(std::int64_t rows, std::int64_t rows_a_task) noexcept {
-  return static_cast<std::size_t>(mxfp4::detail::bands(rows, rows_a_task));
+  return static_cast<std::size_t>(mxfp4::detail::ceil_div(rows, rows_a_task));
 }
 
 }  // namespace detail

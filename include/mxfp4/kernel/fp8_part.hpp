@@ -1,16 +1,14 @@
-// mxfp4/kernel/fp8_part.hpp -- floor 7: FP8 weights in parts that one task works on, with the words of their scales.
+// mxfp4/kernel/fp8_part.hpp -- FP8 weights in parts that one task works on, with the words of their scales.
 // SPDX-License-Identifier: Apache-2.0
-//
-// Reads: floors 0-6.  Read by: kernel/fp8_tiles.hpp, kernel/quantize_fp8.hpp.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
 #include "mxfp4/simd/encode.hpp"
-#include "mxfp4/tasks.hpp"
-#include "mxfp4/view.hpp"
+#include "mxfp4/tensor/tasks.hpp"
+#include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::kernel {
 
@@ -46,7 +44,7 @@ class fp8_part {
   std::int64_t top, bottom, first, last;  ///< rows, blocks
 
   [[nodiscard]] static std::int64_t count_a_band(std::int64_t scale_cols) noexcept {
-    return mxfp4::detail::bands(scale_cols, most_tables);
+    return mxfp4::detail::ceil_div(scale_cols, most_tables);
   }
   fp8_part(const dense_view<const e4m3>& w, const dense_view<const float>& scales, std::int64_t index) noexcept
       : w_(w) {

@@ -1,22 +1,22 @@
-// mxfp4/kernel/int8.hpp -- floor 7: a tile of 16 rows of weights times a group of up to 16 tokens, in int8.
+// mxfp4/kernel/int8.hpp -- a tile of 16 rows of weights times a group of up to 16 tokens, in int8.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   sums[token][row] = fma(float(seed + sum over quads of w * x), 2^(byte - 127) * scale, sums[token][row])   by block
+//   sums[token][row] = fma(float(initial_sum + sum over quads of w * x), 2^(byte - 127) * scale, sums[token][row])   by
+//   block
 //
-// Lanes are rows, tokens are registers: a quad of activations is broadcast from memory, a quad of weights is decoded once
-// for all tokens of the group. Blocks ascend, so a group's sums may be put down and taken up again between any two.
-// Reads: packed_matrix.hpp, activation.hpp, int8_reference.hpp, simd/dot.hpp, simd/mmla.hpp.
-// Read by: linalg_int8.hpp.
+// Lanes are rows, tokens are registers: a quad of activations is broadcast from memory, a quad of weights is decoded
+// once for all tokens of the group. Blocks ascend, so a group's sums may be put down and taken up again between any
+// two.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-#include "mxfp4/activation.hpp"
-#include "mxfp4/int8_reference.hpp"
-#include "mxfp4/packed_matrix.hpp"
+#include "mxfp4/reference/int8.hpp"
 #include "mxfp4/simd/dot.hpp"
 #include "mxfp4/simd/mmla.hpp"
+#include "mxfp4/tensor/activation.hpp"
+#include "mxfp4/tensor/packed_matrix.hpp"
 
 namespace mxfp4 {
 namespace kernel {
@@ -34,7 +34,7 @@ struct group_ref {
   const std::uint8_t* blocks;
   int width;
   bool multiply_scales;  ///< scales are floats (f32), else exponents to add (e8m0, row)
-  mxfp4::detail::gain_range gains;
+  mxfp4::detail::scale_exponent_range scale_exponents;
 };
 
 /// The sums of a group: [token][row].
@@ -44,17 +44,19 @@ struct alignas(64) group_sums {
 
 /// The smallest byte of a nonzero weight with which a group's factors are normal floats; as a factor of its own, in f32
 /// scaling, the byte must be one too.
-[[nodiscard]] MXFP4_INLINE int smallest_byte(mxfp4::detail::gain_range gains) noexcept {
-  const int byte = mxfp4::detail::factor_field_min - gains.low;
+[[nodiscard]] MXFP4_INLINE int smallest_byte(mxfp4::detail::scale_exponent_range scale_exponents) noexcept {
+  const int byte = mxfp4::detail::factor_field_min - scale_exponents.low;
   return byte < 1 ? 1 : byte;
 }
 
 /// May every product be formed by an exact fma? Else the tile goes through int8_step, with the same result where both
 /// are defined.
-[[nodiscard]] MXFP4_INLINE bool is_regular(scale_range weights, mxfp4::detail::gain_range gains) noexcept {
+[[nodiscard]] MXFP4_INLINE bool is_regular(scale_range weights,
+                                           mxfp4::detail::scale_exponent_range scale_exponents) noexcept {
   using namespace mxfp4::detail;
-  return weights.high <= finite_scale_max && weights.high + gains.high <= factor_field_max &&
-         gains.high - gains.low <= factor_field_max - factor_field_min && weights.low >= smallest_byte(gains);
+  return weights.high <= finite_scale_max && weights.high + scale_exponents.high <= factor_field_max &&
+         scale_exponents.high - scale_exponents.low <= factor_field_max - factor_field_min &&
+         weights.low >= smallest_byte(scale_exponents);
 }
 
 /// A block of a register of rows: byte quad q of each, as biased weights.
@@ -73,8 +75,8 @@ template <class Arch>
   return weights;
 }
 
-/// Few tokens' weights come from memory, or nearly: this far ahead of where they are used, in bytes. Eight tokens hot gain
-/// 5 to 15 %, an expert with two or four of them cold 20 %.
+/// Few tokens' weights come from memory, or nearly: this far ahead of where they are used, in bytes. Eight tokens hot
+/// scale_exponent 5 to 15 %, an expert with two or four of them cold 20 %.
 inline constexpr int prefetch_distance = 4096;
 inline constexpr int prefetch_width = 8;
 
@@ -134,13 +136,13 @@ void multiply_part(const std::uint8_t* codes, const std::uint8_t* scales, int sm
     for (int t = 0; t < Tokens; ++t)
       acc[v][t] = simd::float_lanes<Arch>::load_aligned(sums + t * tile_rows + v * lanes);
   }
-  const simd::int_lanes<Arch> floor(smallest);
+  const simd::int_lanes<Arch> least(smallest);
   for (; blocks > 0; --blocks) {
     if constexpr (Width <= prefetch_width) prefetch_block(codes);
     MXFP4_UNROLL
     for (int v = 0; v < Registers; ++v) {
       const auto weights = decode_block<Arch>(codes + 4 * v * lanes);
-      const simd::int_lanes<Arch> byte = simd::max(simd::widen_bytes<Arch>(scales + v * lanes), floor);
+      const simd::int_lanes<Arch> byte = simd::max(simd::widen_bytes<Arch>(scales + v * lanes), least);
       add_block<Arch, MultiplyScales, Width, Tokens>(weights, byte << mxfp4::detail::f32_mantissa_bits, x, acc[v]);
     }
     codes += tile_block_bytes;
@@ -172,7 +174,7 @@ void multiply_pairs(const std::uint8_t* codes, const std::uint8_t* scales, int s
     MXFP4_UNROLL
     for (int t = 0; t < token_pairs; ++t) acc[p][t] = unit::load_sums(at(p, t), tile_rows);
   }
-  const ints floor(smallest);
+  const ints least(smallest);
   for (; blocks > 0; --blocks) {
     if constexpr (Width <= prefetch_width) prefetch_block(codes);
     typename unit::products dot[static_cast<std::size_t>(row_pairs)][static_cast<std::size_t>(token_pairs)]{};
@@ -196,7 +198,7 @@ void multiply_pairs(const std::uint8_t* codes, const std::uint8_t* scales, int s
     ints row_scale[static_cast<std::size_t>(row_pairs)], token_scale[static_cast<std::size_t>(token_pairs)];
     MXFP4_UNROLL
     for (int p = 0; p < row_pairs; p += 2)
-      unit::spread_rows(simd::max(simd::widen_bytes<Arch>(scales + 2 * p), floor) << mxfp4::detail::f32_mantissa_bits,
+      unit::spread_rows(simd::max(simd::widen_bytes<Arch>(scales + 2 * p), least) << mxfp4::detail::f32_mantissa_bits,
                         row_scale + p);
     MXFP4_UNROLL
     for (int t = 0; t < token_pairs; ++t)
@@ -227,16 +229,17 @@ void multiply_group(const tile_ref& w, const group_ref& x, std::int64_t blocks, 
     constexpr int tokens = Width % 8 == 0 ? 8 : Width % 4 == 0 ? 4 : 2, rows = 2 * mmla_sums / (tokens / 2);
     for (int row = 0; row < tile_rows; row += rows)
       for (int token = 0; token < Width; token += tokens)
-        multiply_pairs<Arch, MultiplyScales, Width, tokens>(w.codes + 4 * row, w.scales + row, smallest_byte(x.gains),
-                                                            x.blocks + 4 * token, blocks, &sums.at[token][row]);
+        multiply_pairs<Arch, MultiplyScales, Width, tokens>(w.codes + 4 * row, w.scales + row,
+                                                            smallest_byte(x.scale_exponents), x.blocks + 4 * token,
+                                                            blocks, &sums.at[token][row]);
   } else {
     constexpr int lanes = simd::rows_per_register<Arch>, registers = Width == 1 ? tile_rows / lanes : 1;
     constexpr int tokens = tokens_at_once<Arch, Width>;
     for (int row = 0; row < tile_rows; row += registers * lanes)
       for (int token = 0; token < Width; token += tokens)
-        multiply_part<Arch, MultiplyScales, Width, tokens, registers>(w.codes + 4 * row, w.scales + row,
-                                                                      smallest_byte(x.gains), x.blocks + 4 * token,
-                                                                      blocks, &sums.at[token][row]);
+        multiply_part<Arch, MultiplyScales, Width, tokens, registers>(
+            w.codes + 4 * row, w.scales + row, smallest_byte(x.scale_exponents), x.blocks + 4 * token, blocks,
+            &sums.at[token][row]);
   }
 }
 
@@ -291,7 +294,7 @@ inline void multiply_irregular(const tile_ref& w, const group_ref& x, std::int64
 /// Some blocks of a tile times those of a group.
 template <class Arch>
 void multiply(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
-  if (is_regular(w.range, x.gains)) multiply_regular<Arch>(w, x, blocks, sums);
+  if (is_regular(w.range, x.scale_exponents)) multiply_regular<Arch>(w, x, blocks, sums);
   else multiply_irregular(w, x, blocks, sums);
 }
 

@@ -1,4 +1,4 @@
-// mxfp4/kernel/measure_error.hpp -- floor 7: how far weights are from what they became, eight blocks at a time.
+// mxfp4/kernel/measure_error.hpp -- how far weights are from what they became, eight blocks at a time.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   block scales     2^(s - 127), the largest of the eight: 2^(top - 127)
@@ -6,9 +6,8 @@
 //                    e = x - v 2^(s - top)     rounded once
 //   sixteen lanes    sum x^2, sum e^2, max |e| in float; after eight blocks into doubles, times 4^(top - 127)
 //
-// A block with scale byte < 4 or > 252, one with no code but zeros, and groups with a weight that is NaN, infinite or out
-// of all proportion, go to the plain loop of floor 5.
-// Reads: floors 0-6, executor.hpp.  Read by: kernel/quantize_measured.hpp, dispatch.
+// A block with scale byte < 4 or > 252, one with no code but zeros, and groups with a weight that is NaN, infinite or
+// out of all proportion, go to the plain loop (reference/).
 #pragma once
 
 #include <algorithm>
@@ -17,11 +16,11 @@
 #include <cstdint>
 #include <cstring>
 
-#include "mxfp4/error_statistics.hpp"
-#include "mxfp4/executor.hpp"
-#include "mxfp4/simd/lookup.hpp"
+#include "mxfp4/core/executor_ref.hpp"
+#include "mxfp4/reference/error_statistics.hpp"
+#include "mxfp4/simd/register_lookup.hpp"
 #include "mxfp4/simd/widen.hpp"
-#include "mxfp4/view.hpp"
+#include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::detail {
 
@@ -64,7 +63,7 @@ namespace mxfp4::kernel {
 
 inline namespace MXFP4_ISA_NS {
 
-/// One block by the scalar floor, rounded as in the lanes whatever the compiler contracts. A weight's square is exact.
+/// One block by the plain loop, rounded as in the lanes whatever the compiler contracts. A weight's square is exact.
 template <class T>
 [[gnu::noinline]] void measure_by_floor(const T* x, const std::uint8_t* codes, std::uint8_t scale,
                                         mxfp4::detail::lane_statistics& to) noexcept {
@@ -225,7 +224,8 @@ void measure_blocks(const T* x, const std::uint8_t* codes, const std::uint8_t* s
 /// @param sum   added to.
 /// @param with  runs the tasks, which are cut by the shape alone.
 /// @return      ok, or what is wrong with the arguments; `sum` is untouched then.
-/// Accuracy: an error w - q is rounded once, and is exact where q is nearest to w, at most 12 scales; max_error is off by 2^-24 of it at the
+/// Accuracy: an error w - q is rounded once, and is exact where q is nearest to w, at most 12 scales; max_error is off
+///           by 2^-24 of it at the
 ///           most. The sums of squares add numbers >= 0, sixteen of them at most to a float lane: relative error up to
 ///           20 * 2^-24 + weights * 2^-53, and 2^-126 * weights * (largest scale)^2 for squares that underflow; a
 ///           weight that is a subnormal float wants a machine that does not flush it.

@@ -1,18 +1,17 @@
-// mxfp4/kernel/moe.hpp -- floor 7: what an expert does between its products, and what becomes of its results.
+// mxfp4/kernel/moe.hpp -- what an expert does between its products, and what becomes of its results.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   swiglu      gate <- silu(gate) * up
 //   combine     y <- y + w[0] * down[0] + w[1] * down[1] + ...     slots in this order, one fma each
 //
 // The bits are sigmoid.hpp's and std::fma's on every ISA: without a vector fma the scalar text runs.
-// Reads: sigmoid.hpp, simd/batch.hpp.  Read by: moe.hpp.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
 
-#include "mxfp4/sigmoid.hpp"
+#include "mxfp4/reference/sigmoid.hpp"
 #include "mxfp4/simd/batch.hpp"
 
 namespace mxfp4::kernel {
@@ -56,10 +55,10 @@ void swiglu(float* gate, const float* up, std::int64_t count) noexcept {
   }
 }
 
-/// y[i] <- sum over slots of weights[slot] * down[place[slot] * stride + i], from y[i] or +0 on; count is a multiple of
-/// 32. Any NaN becomes 0x7FC00000.
+/// y[i] <- sum over slots of weights[slot] * down[permuted row[slot] * stride + i], from y[i] or +0 on; count is a
+/// multiple of 32. Any NaN becomes 0x7FC00000.
 template <class Arch>
-void combine(const float* down, std::int64_t stride, const std::int64_t* place, const float* weights,
+void combine(const float* down, std::int64_t stride, const std::int64_t* permuted_row, const float* weights,
              std::int64_t slots, std::int64_t count, bool accumulate, float* y) noexcept {
   const float nan = mxfp4::detail::float_from_bits(mxfp4::detail::f32_nan);
   if constexpr (in_lanes<Arch>) {
@@ -67,13 +66,13 @@ void combine(const float* down, std::int64_t stride, const std::int64_t* place, 
     for (std::int64_t i = 0; i < count; i += static_cast<std::int64_t>(floats::size)) {
       floats sum = accumulate ? floats::load_unaligned(y + i) + floats(0.0f) : floats(0.0f);
       for (std::int64_t s = 0; s < slots; ++s)
-        sum = simd::fma(floats(weights[s]), floats::load_unaligned(down + place[s] * stride + i), sum);
+        sum = simd::fma(floats(weights[s]), floats::load_unaligned(down + permuted_row[s] * stride + i), sum);
       simd::select(sum == sum, sum, floats(nan)).store_unaligned(y + i);
     }
   } else {
     for (std::int64_t i = 0; i < count; ++i) {
       float sum = accumulate ? y[i] + 0.0f : 0.0f;
-      for (std::int64_t s = 0; s < slots; ++s) sum = std::fma(weights[s], down[place[s] * stride + i], sum);
+      for (std::int64_t s = 0; s < slots; ++s) sum = std::fma(weights[s], down[permuted_row[s] * stride + i], sum);
       y[i] = sum == sum ? sum : nan;
     }
   }

@@ -1,24 +1,23 @@
-// mxfp4/kernel/mxfp8.hpp -- floor 7: f32, bf16 and f16 activations to MXFP8.
+// mxfp4/kernel/mxfp8.hpp -- f32, bf16 and f16 activations to MXFP8.
 // SPDX-License-Identifier: Apache-2.0
 //
 // The definition is mxfp8.hpp's encode_mxfp8; this gives the same bytes under the default rounding mode, subnormals not
 // flushed to zero.
-// Reads: mxfp8_activations.hpp, kernel/activation.hpp, executor.hpp.  Read by: linalg_mxfp8.hpp.
 #pragma once
 
 #include <cstdint>
 
-#include "mxfp4/executor.hpp"
+#include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/activation.hpp"
-#include "mxfp4/mxfp8_activations.hpp"
 #include "mxfp4/simd/batch.hpp"
+#include "mxfp4/tensor/mxfp8_activations.hpp"
 
 namespace mxfp4 {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
-/// mxfp8_element of 32 finite floats. Multiplied by a power of two they are exact, or so small that they become 0. Below
-/// 2^-6 the spacing of e4m3 is that of floats at 2^14: an addition rounds.
+/// mxfp8_element of 32 finite floats. Multiplied by a power of two they are exact, or so small that they become 0.
+/// Below 2^-6 the spacing of e4m3 is that of floats at 2^14: an addition rounds.
 template <class Arch>
 MXFP4_INLINE void round_mxfp8(const float (&x)[block_size], std::uint8_t byte, std::uint8_t* out) noexcept {
   using namespace mxfp4::detail;
@@ -80,7 +79,7 @@ status quantize_activations(dense_view<T> x, mxfp8_view out, mxfp8_scaling scali
         else kernel::round_mxfp8<Arch>(block, byte, elements);
       }
   };
-  executor.run(static_cast<std::size_t>(bands(x.rows, rows_a_task)), task);
+  executor.run(static_cast<std::size_t>(ceil_div(x.rows, rows_a_task)), task);
   return {};
 }
 

@@ -1,18 +1,17 @@
-// mxfp4/kernel/pack.hpp -- floor 7: from a checkpoint's rows to the order of packed_matrix.
+// mxfp4/kernel/pack.hpp -- from a checkpoint's rows to the order of packed_matrix.
 // SPDX-License-Identifier: Apache-2.0
 //
-// In half_split order (nibble.hpp) a row's block is four words of 4 bytes: word g is what line g of the tile holds of it.
-// So packing is: rows to half_split, and transpose 16 x 4 words; four rows at a time in registers of 16 bytes, which a
-// product with a view does each time. Wider registers would have rows inserted one by one.
-// Reads: packed_matrix.hpp, simd/lookup.hpp.  Read by: kernel/int8.hpp, linalg_int8.hpp.
+// In half_split order (nibble.hpp) a row's block is four words of 4 bytes: word g is what line g of the tile holds of
+// it. So packing is: rows to half_split, and transpose 16 x 4 words; four rows at a time in registers of 16 bytes,
+// which a product with a view does each time. Wider registers would have rows inserted one by one.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#include "mxfp4/executor.hpp"
-#include "mxfp4/packed_matrix.hpp"
-#include "mxfp4/simd/lookup.hpp"
+#include "mxfp4/core/executor_ref.hpp"
+#include "mxfp4/simd/register_lookup.hpp"
+#include "mxfp4/tensor/packed_matrix.hpp"
 
 namespace mxfp4 {
 namespace kernel {
@@ -208,7 +207,7 @@ void pack_tiles(const basic_mx_view<Byte, Layout>& w, packed_matrix& packed, exe
       packed.update_range(t);
     }
   };
-  executor.run(static_cast<std::size_t>(mxfp4::detail::bands(packed.tiles(), tiles_per_task)), task);
+  executor.run(static_cast<std::size_t>(mxfp4::detail::ceil_div(packed.tiles(), tiles_per_task)), task);
 }
 
 }  // namespace MXFP4_ISA_NS

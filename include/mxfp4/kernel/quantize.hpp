@@ -1,19 +1,19 @@
-// mxfp4/kernel/quantize.hpp -- floor 7: numbers -> MXFP4, eight blocks at a time in registers.
+// mxfp4/kernel/quantize.hpp -- numbers -> MXFP4, eight blocks at a time in registers.
 // SPDX-License-Identifier: Apache-2.0
 //
-// One kernel for every recipe: the scale is one compare by exponent, the codes are cuts (simd/words.hpp). Blocks with
-// NaN, infinity, a scale at an end of the range or a word in doubt go to the scalar floor, and so does all of min_mse.
-// Reads: floors 0-6, executor.hpp.  Read by: kernel/quantize_fp8.hpp, tools, dispatch.
+// One kernel for every recipe: the scale is one compare by exponent, the codes are boundaries (simd/words.hpp). Blocks
+// with NaN, infinity, a scale at an end of the range or a word ambiguous go to the plain loop, and so does all of
+// min_mse.
 #pragma once
 
 #include <cstdint>
 
-#include "mxfp4/executor.hpp"
-#include "mxfp4/quantize.hpp"
+#include "mxfp4/core/executor_ref.hpp"
+#include "mxfp4/reference/quantize.hpp"
 #include "mxfp4/simd/encode.hpp"
-#include "mxfp4/simd/lookup.hpp"
-#include "mxfp4/tasks.hpp"
-#include "mxfp4/view.hpp"
+#include "mxfp4/simd/register_lookup.hpp"
+#include "mxfp4/tensor/tasks.hpp"
+#include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::detail {
 template <class R>
@@ -28,7 +28,7 @@ inline constexpr std::int64_t prefetch_bytes = 8192;
 
 inline namespace MXFP4_ISA_NS {
 
-/// A row of numbers as they are, in blocks. A source gives the words of a block, and its f32 bits for the scalar floor;
+/// A row of numbers as they are, in blocks. A source gives the words of a block, and its f32 bits for the plain loop;
 /// `exact`: the words are the numbers.
 template <element_type T>
 struct row_source {
@@ -46,9 +46,9 @@ struct row_source {
   }
 };
 
-/// One block by the scalar floor; returns its scale byte.
+/// One block by the plain loop; returns its scale byte.
 template <class Resolved, nibble_order Order, class Source>
-[[gnu::noinline]] std::uint8_t encode_by_floor(const Source& from, std::int64_t b, std::uint8_t* codes) noexcept {
+[[gnu::noinline]] std::uint8_t encode_by_loop(const Source& from, std::int64_t b, std::uint8_t* codes) noexcept {
   std::uint32_t bits[block_size];
   from.bits(b, bits);
   const block_codes encoded = Resolved::encode(bits);
@@ -63,17 +63,17 @@ MXFP4_INLINE std::uint8_t quantize_block(const Source& from, std::int64_t b, con
   using round = typename Resolved::rounding_rule_type;
   using zero = typename Resolved::zero_rule_type;
   const simd::word_step& step = mxfp4::detail::word_steps<typename Resolved::scale_rule_type, Source::exact>[amax >> 7];
-  const std::uint8_t byte = step.byte[amax >= step.cut ? 1 : 0];
-  bool sure = byte != 0 && amax != step.doubt;
+  const std::uint8_t byte = step.byte[amax >= step.boundary ? 1 : 0];
+  bool sure = byte != 0 && amax != step.ambiguous;
   const simd::word_scale& scale = mxfp4::detail::word_scales<round, zero>[byte];
   if constexpr (mxfp4::detail::has_stray<round, Source::exact>)
     sure = sure && !block.has(static_cast<std::uint16_t>((scale.offset & 0xFFFFu) + 63));
   if constexpr (!Source::exact && !std::same_as<zero, keep_sign>) {
-    const std::uint16_t doubt = mxfp4::detail::sign_doubts<round, zero>[byte];
-    sure = sure && (doubt == simd::no_word || !block.has(doubt));
+    const std::uint16_t ambiguous = mxfp4::detail::ambiguous_signs<round, zero>[byte];
+    sure = sure && (ambiguous == simd::no_word || !block.has(ambiguous));
   }
   if (!sure) [[unlikely]]
-    return encode_by_floor<Resolved, Order>(from, b, codes);
+    return encode_by_loop<Resolved, Order>(from, b, codes);
   block.template encode<round, zero, Order>(scale, codes);
   return byte;
 }
@@ -132,7 +132,7 @@ void quantize_row(Source from, mx_view<Layout> out, std::int64_t row, std::int64
     for (; b < last; ++b, codes += step) quantize_group<Resolved, Arch, 1>(from, out, row, b, codes);
   } else {
     for (; b < last; ++b, codes += step)
-      *out.block_scale(row, b) = encode_by_floor<Resolved, typename Layout::order>(from, b, codes);
+      *out.block_scale(row, b) = encode_by_loop<Resolved, typename Layout::order>(from, b, codes);
   }
 }
 

@@ -1,18 +1,15 @@
-// mxfp4/kernel/quantize_fp8.hpp -- floor 7: FP8 with a scale for each 128 x 128 weights -> MXFP4 or bf16.
+// mxfp4/kernel/quantize_fp8.hpp -- FP8 with a scale for each 128 x 128 weights -> MXFP4 or bf16.
 // SPDX-License-Identifier: Apache-2.0
 //
 // 256 codes under one scale are a table of 256 words (decode_scaled); a tile of 128 x 128 weights looks its own up in
 // it, and the rest is the kernel for bf16.
-// AVX-512 VBMI needs no words: kernel/fp8_tiles.hpp.
-// Reads: floors 0-6, executor.hpp, kernel/quantize.hpp, kernel/fp8_tiles.hpp.
-// Read by: kernel/quantize_measured.hpp, dispatch.
+// AVX-512 VBMI needs no words: kernel/fp8_tables.hpp.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
-#include "mxfp4/kernel/fp8_tiles.hpp"
+#include "mxfp4/kernel/fp8_tables.hpp"
 #include "mxfp4/kernel/quantize.hpp"
 
 namespace mxfp4::kernel {

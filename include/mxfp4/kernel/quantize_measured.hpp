@@ -1,4 +1,4 @@
-// mxfp4/kernel/quantize_measured.hpp -- floor 7: FP8 -> MXFP4 and what was lost, while a row is in the cache.
+// mxfp4/kernel/quantize_measured.hpp -- FP8 -> MXFP4 and what was lost, while a row is in the cache.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   2 KiB of a row of e4m3  -->  4 KiB of bf16 on the stack  -->  codes, scales      kernel/quantize.hpp
@@ -6,15 +6,14 @@
 //                                            +----------->-------------+---> sums    kernel/measure_error.hpp
 //
 // The three passes one after the other over a matrix that no cache holds take twice the time. AVX-512 VBMI looks most
-// of it up, bytes in, codes and errors out (kernel/fp8_tiles.hpp): 0.145 ns a weight against 0.45 (Zen 4).
-// Reads: floors 0-6, kernel/quantize_fp8.hpp, kernel/measure_error.hpp.  Read by: tools, dispatch.
+// of it up, bytes in, codes and errors out (kernel/fp8_tables.hpp): 0.145 ns a weight against 0.45 (Zen 4).
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
-#include "mxfp4/kernel/fp8_tiles.hpp"
+#include "mxfp4/kernel/fp8_tables.hpp"
 #include "mxfp4/kernel/measure_error.hpp"
 #include "mxfp4/kernel/quantize_fp8.hpp"
 
@@ -46,8 +45,8 @@ void measure_fp8_row(const fp8_source& from, const mx_view<Layout>& out, std::in
 /// @param w       rows x cols, cols a multiple of 32, any stride.
 /// @param scales  ceil(rows / 128) x ceil(cols / 128), to multiply with; any value.
 /// @param out     the shape of w, codes and scales apart (compressed_tensors, gpt_oss, mlx); must not overlap them.
-/// @param sum     added to. `nonfinite` counts weights that are NaN or infinite; they are encoded as on_nonfinite::encode
-///                says, and whoever refuses them throws the result away.
+/// @param sum     added to. `nonfinite` counts weights that are NaN or infinite; they are encoded as
+///                on_nonfinite::encode says, and whoever refuses them throws the result away.
 /// @return        ok, or what is wrong with the arguments; nothing is written then, and `sum` is untouched.
 /// One task: whoever has several threads gives each of them rows from a multiple of 128 on, and adds up their sums.
 /// Accuracy: measure_error's, whose counts and scales these are; squares are summed by bands of 128 rows, in those by

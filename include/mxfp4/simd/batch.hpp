@@ -1,10 +1,9 @@
-// mxfp4/simd/batch.hpp -- floor 6: a register of T for any architecture: xsimd's batch, NEON's own, or plain C++.
+// mxfp4/simd/batch.hpp -- a register of T for any architecture: xsimd's batch, NEON's own, or plain C++.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kernels write simd::batch<T, Arch> and simd::fma, simd::select, ...: one text, whether the processor has an instruction
-// set that xsimd knows or not (s390x, RISC-V, ...). Loops of known length over an array are what a compiler turns into
-// vector instructions by itself, where it has any.
-// Reads: isa.hpp, neon_batch.hpp.  Read by: simd/widen.hpp, simd/dot.hpp, kernel/.
+// Kernels write simd::batch<T, Arch> and simd::fma, simd::select, ...: one text, whether the processor has an
+// instruction set that xsimd knows or not (s390x, RISC-V, ...). Loops of known length over an array are what a compiler
+// turns into vector instructions by itself, where it has any.
 #pragma once
 
 #include <cmath>
@@ -19,8 +18,8 @@ namespace mxfp4::simd {
 inline namespace MXFP4_ISA_NS {
 
 /// Does simd::fma round once? On x86 only AVX2 and later have the instruction, and xsimd does not use it under the name
-/// avxvnni; plain C++ has what the compiler's flags allow, and multiplies and adds else: a library call for each product
-/// would cost a hundred times as much.
+/// avxvnni; plain C++ has what the compiler's flags allow, and multiplies and adds else: a library call for each
+/// product would cost a hundred times as much.
 template <class Arch>
 inline constexpr bool fuses =
     has_avx512bw<Arch> || std::is_base_of_v<xsimd::fma3<xsimd::avx2>, Arch> || has_neon64<Arch>;

@@ -1,9 +1,9 @@
-// mxfp4/simd/dot.hpp -- floor 6: four-bit weights to bytes, and dot products of four bytes per lane.
+// mxfp4/simd/dot.hpp -- four-bit weights to bytes, and dot products of four bytes per lane.
 // SPDX-License-Identifier: Apache-2.0
 //
 // A lane is a row of a tile (packed_matrix.hpp) and holds four consecutive elements, a quad. Weights are twice their
-// value plus weight_bias<Arch>: 12 makes them the unsigned operand 0..24 of x86's instructions, and the -12 * sum of the
-// block's activation codes is where such a sum starts; NEON multiplies signed bytes and has no bias.
+// value plus zero_point<Arch>: 12 makes them the unsigned operand 0..24 of x86's instructions, and the -12 * sum of
+// the block's activation codes is where such a sum starts; NEON multiplies signed bytes and has no bias.
 //
 //   path                 instructions for a quad         partial sums
 //   avx512vnni, avxvnni  vpdpbusd                        int32
@@ -58,7 +58,7 @@ inline constexpr int rows_per_register = static_cast<int>(int_lanes<Arch>::size)
 
 /// What is added to twice a weight.
 template <class Arch>
-inline constexpr int weight_bias = has_neon64<Arch> ? 0 : 12;
+inline constexpr int zero_point = has_neon64<Arch> ? 0 : 12;
 
 namespace detail {
 
@@ -70,7 +70,7 @@ inline constexpr auto weight_table = [] {
     alignas(64) std::uint8_t entry[64];
   } t{};
   for (int i = 0; i < 64; ++i)
-    t.entry[i] = static_cast<std::uint8_t>(weight_bias<Arch> + (i % 16 < 8 ? doubled[i % 8] : -doubled[i % 8]));
+    t.entry[i] = static_cast<std::uint8_t>(zero_point<Arch> + (i % 16 < 8 ? doubled[i % 8] : -doubled[i % 8]));
   return t;
 }();
 
@@ -108,7 +108,7 @@ MXFP4_INLINE void decode_quads(const std::uint8_t* line, byte_lanes<Arch>& low, 
       w = _mm_sub_epi8(w, _mm_cmpgt_epi8(m, _mm_set1_epi8(5)));
       w = _mm_add_epi8(w, _mm_and_si128(_mm_cmpgt_epi8(m, _mm_set1_epi8(6)), _mm_set1_epi8(3)));
       w = _mm_sub_epi8(_mm_xor_si128(w, minus), minus);
-      return _mm_add_epi8(w, _mm_set1_epi8(weight_bias<Arch>));
+      return _mm_add_epi8(w, _mm_set1_epi8(zero_point<Arch>));
     };
     const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(line)), mask = _mm_set1_epi8(15);
     low = bytes(weights(_mm_and_si128(codes, mask)));
@@ -138,12 +138,13 @@ MXFP4_INLINE void decode_quads(const std::uint8_t* line, byte_lanes<Arch>& low, 
   return quad;
 }
 
-/// A block's sum in the making, for one token: start(seed), add each of the 8 quads once, half 0 for the first four
-/// and 1 for the others, then sum(). `seed` is -12 * (sum of the token's codes); where there is no bias it is not used.
+/// A block's sum in the making, for one token: start(initial_sum), add each of the 8 quads once, half 0 for the first
+/// four and 1 for the others, then sum(). `initial_sum` is -12 * (sum of the token's codes); where there is no bias it
+/// is not used.
 template <class Arch, dot_path = dot_path_of<Arch>>
 struct block_sum {
-  MXFP4_INLINE void start(std::int32_t seed) noexcept {
-    for (std::int32_t& lane : lanes) lane = weight_bias<Arch> != 0 ? seed : 0;
+  MXFP4_INLINE void start(std::int32_t initial_sum) noexcept {
+    for (std::int32_t& lane : lanes) lane = zero_point<Arch> != 0 ? initial_sum : 0;
   }
   MXFP4_INLINE void add(int, const byte_lanes<Arch>& weights, std::int32_t quad) noexcept {
     alignas(64) std::uint8_t w[byte_lanes<Arch>::size];
@@ -151,7 +152,7 @@ struct block_sum {
     std::int8_t x[4];
     std::memcpy(x, &quad, sizeof x);
     for (std::size_t i = 0; i < byte_lanes<Arch>::size; ++i)
-      lanes[i / 4] += (weight_bias<Arch> != 0 ? int{w[i]} : int{static_cast<std::int8_t>(w[i])}) * x[i % 4];
+      lanes[i / 4] += (zero_point<Arch> != 0 ? int{w[i]} : int{static_cast<std::int8_t>(w[i])}) * x[i % 4];
   }
   [[nodiscard]] MXFP4_INLINE int_lanes<Arch> sum() const noexcept { return int_lanes<Arch>::load_aligned(lanes); }
 
@@ -161,7 +162,7 @@ struct block_sum {
 #if defined(__AVX512VNNI__)
 template <class Arch>
 struct block_sum<Arch, dot_path::avx512vnni> {
-  MXFP4_INLINE void start(std::int32_t seed) noexcept { lanes = _mm512_set1_epi32(seed); }
+  MXFP4_INLINE void start(std::int32_t initial_sum) noexcept { lanes = _mm512_set1_epi32(initial_sum); }
   MXFP4_INLINE void add(int, const byte_lanes<Arch>& weights, std::int32_t quad) noexcept {
     lanes = _mm512_dpbusd_epi32(lanes, weights, _mm512_set1_epi32(quad));
   }
@@ -174,7 +175,7 @@ struct block_sum<Arch, dot_path::avx512vnni> {
 #if defined(__AVXVNNI__)
 template <class Arch>
 struct block_sum<Arch, dot_path::avxvnni> {
-  MXFP4_INLINE void start(std::int32_t seed) noexcept { lanes = _mm256_set1_epi32(seed); }
+  MXFP4_INLINE void start(std::int32_t initial_sum) noexcept { lanes = _mm256_set1_epi32(initial_sum); }
   MXFP4_INLINE void add(int, const byte_lanes<Arch>& weights, std::int32_t quad) noexcept {
     lanes = _mm256_dpbusd_avx_epi32(lanes, weights, _mm256_set1_epi32(quad));
   }
@@ -188,7 +189,7 @@ struct block_sum<Arch, dot_path::avxvnni> {
 template <class Arch>
 struct block_sum<Arch, dot_path::avx512bw> {
   MXFP4_INLINE void start(std::int32_t s) noexcept {
-    seed = s;
+    initial_sum = s;
     pairs[0] = pairs[1] = _mm512_setzero_si512();
   }
   MXFP4_INLINE void add(int half, const byte_lanes<Arch>& weights, std::int32_t quad) noexcept {
@@ -197,11 +198,11 @@ struct block_sum<Arch, dot_path::avx512bw> {
   [[nodiscard]] MXFP4_INLINE int_lanes<Arch> sum() const noexcept {
     const __m512i one = _mm512_set1_epi16(1);
     const __m512i both = _mm512_add_epi32(_mm512_madd_epi16(pairs[0], one), _mm512_madd_epi16(pairs[1], one));
-    return int_lanes<Arch>(_mm512_add_epi32(both, _mm512_set1_epi32(seed)));
+    return int_lanes<Arch>(_mm512_add_epi32(both, _mm512_set1_epi32(initial_sum)));
   }
 
   __m512i pairs[2];
-  std::int32_t seed;
+  std::int32_t initial_sum;
 };
 #endif
 
@@ -209,7 +210,7 @@ struct block_sum<Arch, dot_path::avx512bw> {
 template <class Arch>
 struct block_sum<Arch, dot_path::avx2> {
   MXFP4_INLINE void start(std::int32_t s) noexcept {
-    seed = s;
+    initial_sum = s;
     pairs[0] = pairs[1] = _mm256_setzero_si256();
   }
   MXFP4_INLINE void add(int half, const byte_lanes<Arch>& weights, std::int32_t quad) noexcept {
@@ -218,11 +219,11 @@ struct block_sum<Arch, dot_path::avx2> {
   [[nodiscard]] MXFP4_INLINE int_lanes<Arch> sum() const noexcept {
     const __m256i one = _mm256_set1_epi16(1);
     const __m256i both = _mm256_add_epi32(_mm256_madd_epi16(pairs[0], one), _mm256_madd_epi16(pairs[1], one));
-    return int_lanes<Arch>(_mm256_add_epi32(both, _mm256_set1_epi32(seed)));
+    return int_lanes<Arch>(_mm256_add_epi32(both, _mm256_set1_epi32(initial_sum)));
   }
 
   __m256i pairs[2];
-  std::int32_t seed;
+  std::int32_t initial_sum;
 };
 #endif
 
@@ -230,7 +231,7 @@ struct block_sum<Arch, dot_path::avx2> {
 template <class Arch>
 struct block_sum<Arch, dot_path::sse2> {
   MXFP4_INLINE void start(std::int32_t s) noexcept {
-    seed = s;
+    initial_sum = s;
     pairs[0] = pairs[1] = _mm_setzero_si128();
   }
   MXFP4_INLINE void add(int, const byte_lanes<Arch>& weights, std::int32_t quad) noexcept {
@@ -242,11 +243,11 @@ struct block_sum<Arch, dot_path::sse2> {
     const __m128 a = _mm_castsi128_ps(pairs[0]), b = _mm_castsi128_ps(pairs[1]);
     const __m128i even = _mm_castps_si128(_mm_shuffle_ps(a, b, 0x88)),
                   odd = _mm_castps_si128(_mm_shuffle_ps(a, b, 0xDD));
-    return int_lanes<Arch>(_mm_add_epi32(_mm_add_epi32(even, odd), _mm_set1_epi32(seed)));
+    return int_lanes<Arch>(_mm_add_epi32(_mm_add_epi32(even, odd), _mm_set1_epi32(initial_sum)));
   }
 
   __m128i pairs[2];
-  std::int32_t seed;
+  std::int32_t initial_sum;
 };
 #endif
 

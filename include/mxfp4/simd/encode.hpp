@@ -1,14 +1,12 @@
-// mxfp4/simd/encode.hpp -- floor 6: 32 numbers -> words; words -> their largest magnitude; words -> 16 bytes of codes.
+// mxfp4/simd/encode.hpp -- 32 numbers -> words; words -> their largest magnitude; words -> 16 bytes of codes.
 // SPDX-License-Identifier: Apache-2.0
 //
 // A block is 32 words of 16 bits (words.hpp): one register of AVX-512, two of AVX2. A half binade of the scaled
-// magnitude holds one cut at the most: a table with an entry for each replaces seven compares by a permutation and an
-// addition.
+// magnitude holds one boundary at the most: a table with an entry for each replaces seven compares by a permutation and
+// an addition.
 //
 //   half binade   < .25 | .25  .375 | .5  .75 | 1   1.5 | 2    3  | 4    6      sum = magnitude + entry
 //   codes           0   | 0|1   1   |  1  1|2 | 2|3 3|4 | 4|5 5|6 | 6|7  7      code = sum / half binade
-//
-// Reads: floors 0-3, isa.hpp, widen.hpp, words.hpp.  Read by: kernel/quantize.hpp.
 #pragma once
 
 #include <array>
@@ -76,19 +74,19 @@ struct word_block {
   /// Codes under `scale`, packed in `Order`.
   template <rounding_rule Round, zero_rule Zero, nibble_order Order>
   MXFP4_INLINE void encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
-    const auto sign_cut = static_cast<std::int16_t>(scale.negative & word_abs_mask);
-    std::int16_t cut[7];
+    const auto sign_boundary = static_cast<std::int16_t>(scale.negative & word_abs_mask);
+    std::int16_t boundary[7];
     for (unsigned i = 0; i < 7; ++i)
-      cut[i] =
-          static_cast<std::int16_t>(mxfp4::detail::word_cut(Round::base(i) + static_cast<unsigned>(Round::ulps(i))) -
-                                    (125 * 128 - 64) + static_cast<int>(scale.offset & 0xFFFFu));
+      boundary[i] = static_cast<std::int16_t>(
+          mxfp4::detail::word_boundary(Round::base(i) + static_cast<unsigned>(Round::ulps(i))) - (125 * 128 - 64) +
+          static_cast<int>(scale.offset & 0xFFFFu));
     alignas(16) std::uint16_t code[block_size];
     for (int i = 0; i < block_size; ++i) {  // written so that compilers vectorise it for any -m flags
       const auto magnitude = static_cast<std::int16_t>(lane[i] & word_abs_mask);
       int count = 0;
-      for (const std::int16_t c : cut) count += magnitude >= c ? 1 : 0;
-      int sign = magnitude >= sign_cut ? lane[i] >> 12 & 8 : 0;
-      if constexpr (Zero::zero_is_negative) sign |= magnitude < sign_cut ? 8 : 0;
+      for (const std::int16_t c : boundary) count += magnitude >= c ? 1 : 0;
+      int sign = magnitude >= sign_boundary ? lane[i] >> 12 & 8 : 0;
+      if constexpr (Zero::zero_is_negative) sign |= magnitude < sign_boundary ? 8 : 0;
       code[i] = static_cast<std::uint16_t>(count | sign);
     }
     for (int j = 0; j < block_code_bytes; ++j) {
@@ -253,13 +251,13 @@ struct word_block<Arch> {
     const __m256i eight = _mm256_set1_epi16(8);
     if constexpr (std::same_as<Zero, keep_sign>)
       return _mm256_or_si256(code, _mm256_and_si256(_mm256_srli_epi16(w, 12), eight));
-    const auto reaches = [eight](__m256i x, __m256i cut) noexcept {  // 8 where x >= cut
-      return _mm256_and_si256(_mm256_cmpeq_epi16(_mm256_max_epu16(x, cut), x), eight);
+    const auto reaches = [eight](__m256i x, __m256i boundary) noexcept {  // 8 where x >= boundary
+      return _mm256_and_si256(_mm256_cmpeq_epi16(_mm256_max_epu16(x, boundary), x), eight);
     };
     code = _mm256_or_si256(code, reaches(w, all(scale.negative)));
     if constexpr (Zero::zero_is_negative) {
-      const __m256i cut = _mm256_and_si256(all(scale.negative), _mm256_set1_epi16(word_abs_mask));
-      code = _mm256_or_si256(code, _mm256_xor_si256(reaches(magnitude, cut), eight));
+      const __m256i boundary = _mm256_and_si256(all(scale.negative), _mm256_set1_epi16(word_abs_mask));
+      code = _mm256_or_si256(code, _mm256_xor_si256(reaches(magnitude, boundary), eight));
     }
     return code;
   }

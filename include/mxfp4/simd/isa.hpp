@@ -1,16 +1,16 @@
-// mxfp4/simd/isa.hpp -- floor 6: which instructions a kernel may use.
+// mxfp4/simd/isa.hpp -- which instructions a kernel may use.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A kernel is a template on an xsimd architecture and lives in `inline namespace MXFP4_ISA_NS` (config.hpp says why both).
-// A primitive asks here what its architecture has. Asking for more than the compiler's flags allow is a compile error in
-// the primitive; asking for less runs the path of a lower ISA, bit for bit the same, which is how the tests reach them all.
-// Reads: config.hpp, xsimd.  Read by: simd/, kernel/.
+// A kernel is a template on an xsimd architecture and lives in `inline namespace MXFP4_ISA_NS` (config.hpp says why
+// both). A primitive asks here what its architecture has. Asking for more than the compiler's flags allow is a compile
+// error in the primitive; asking for less runs the path of a lower ISA, bit for bit the same, which is how the tests
+// reach them all.
 #pragma once
 
 #include <type_traits>
 #include <xsimd/xsimd.hpp>
 
-#include "mxfp4/config.hpp"
+#include "mxfp4/core/config.hpp"
 
 #if defined(__SSE2__)
 #include <immintrin.h>

@@ -1,4 +1,4 @@
-// mxfp4/simd/mmla.hpp -- floor 6: two tokens times two rows, eight elements at a time: NEON's smmla.
+// mxfp4/simd/mmla.hpp -- two tokens times two rows, eight elements at a time: NEON's smmla.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   a register of   holds                                            made of
@@ -7,8 +7,9 @@
 //   sums            (t, r)   (t, r + 1)    | (t + 1, r)   (t + 1, r + 1)
 //
 // In memory both are quads, as sdot wants them: a zip of 32-bit lanes puts two of a row side by side. That is one
-// instruction for a register of tokens, and one for two registers of rows, whose codes are zipped before the low and the
-// high nibbles part. An smmla does the 32 products of two sdot; sums stay in these places from the first block to the last.
+// instruction for a register of tokens, and one for two registers of rows, whose codes are zipped before the low and
+// the high nibbles part. An smmla does the 32 products of two sdot; sums stay in these places from the first block to
+// the last.
 // Exact: a block is at most 32 * 12 * 127. Reads: dot.hpp.  Read by: kernel/int8.hpp.
 #pragma once
 

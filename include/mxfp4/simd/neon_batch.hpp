@@ -1,17 +1,16 @@
-// mxfp4/simd/neon_batch.hpp -- floor 6: a NEON register of T, with the operations of xsimd::batch that the kernels use.
+// mxfp4/simd/neon_batch.hpp -- a NEON register of T, with the operations of xsimd::batch that the kernels use.
 // SPDX-License-Identifier: Apache-2.0
 //
-// xsimd's own takes each operation from a table of functions, one for each T. In a large function g++ 12 finds out too late
-// which one it is and calls it: an addition is then a call with the registers in memory, and the functions stay behind
-// outside MXFP4_ISA_NS. Here an operation is the compiler's own on vectors, or an intrinsic.
-// Reads: bits.hpp.  Read by: batch.hpp.
+// xsimd's own takes each operation from a table of functions, one for each T. In a large function g++ 12 finds out too
+// late which one it is and calls it: an addition is then a call with the registers in memory, and the functions stay
+// behind outside MXFP4_ISA_NS. Here an operation is the compiler's own on vectors, or an intrinsic.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
-#include "mxfp4/bits.hpp"
+#include "mxfp4/core/bits.hpp"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>

@@ -1,12 +1,10 @@
-// mxfp4/simd/widen.hpp -- floor 6: f32, bf16, f16, e4m3 or MXFP8 in memory -> a register of floats; back to bf16 and f16.
+// mxfp4/simd/widen.hpp -- f32, bf16, f16, e4m3 or MXFP8 in memory -> a register of floats; back to bf16 and f16.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   bf16   bits << 16
 //   f16    F16C where there is AVX2, NEON's conversion, else as e4m3
 //   e4m3   the fields moved to their places with the exponent field one too high, as a float, minus its own hidden bit:
 //          2^e (1 + m) - 2^e = 2^e m, which is what a subnormal means. No float here is an f32 subnormal.
-//
-// Reads: floors 0-4, batch.hpp.  Read by: kernel/f32_panel.hpp, and whoever wants numbers of a small type in registers.
 #pragma once
 
 #include <array>
@@ -14,9 +12,9 @@
 #include <cstdint>
 #include <cstring>
 
-#include "mxfp4/float_types.hpp"
-#include "mxfp4/mxfp8_view.hpp"
+#include "mxfp4/core/float_types.hpp"
 #include "mxfp4/simd/batch.hpp"
+#include "mxfp4/tensor/mxfp8_view.hpp"
 
 namespace mxfp4::simd {
 inline namespace MXFP4_ISA_NS {
@@ -152,8 +150,8 @@ template <class Arch, element_type T>
   }
 }
 
-/// The same of an MXFP8 row: the bits of decode(element, scale), but for a NaN's sign and as long as nothing is flushed to
-/// zero. The elements are in one block.
+/// The same of an MXFP8 row: the bits of decode(element, scale), but for a NaN's sign and as long as nothing is flushed
+/// to zero. The elements are in one block.
 template <class Arch>
 [[nodiscard]] MXFP4_INLINE floats<Arch> load_widened(const mxfp8_row& x) noexcept {
   const auto* const elements = reinterpret_cast<const e4m3*>(x.elements + x.first);

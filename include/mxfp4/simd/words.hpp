@@ -1,4 +1,4 @@
-// mxfp4/simd/words.hpp -- floor 6: a recipe in 16 bits, as data: what the words of a block are compared with.
+// mxfp4/simd/words.hpp -- a recipe in 16 bits, as data: what the words of a block are compared with.
 // SPDX-License-Identifier: Apache-2.0
 //
 // A number becomes the upper half of its f32 bits, and the half that is cut off leaves one bit behind: rounding to odd.
@@ -6,33 +6,32 @@
 //   f32 bits   s eeeeeeee mmmmmmm mmmmmmmmmmmmmmmm        word = upper | (lower != 0)
 //              |---- upper ------|---- lower -----|       bf16: the word is the number
 //
-// Every cut of every rounding is a number with two bits of mantissa, or one ulp above such a number; so a word is on
-// the same side of it as the number. The few bounds of peers that are finer than that (logarithms in float, quotients
-// that underflow) leave one word in doubt: a block where it occurs goes to the scalar floor.
-// Reads: floors 0-3.  Read by: simd/encode.hpp, kernel/quantize.hpp, kernel/quantize_fp8.hpp.
+// Every boundary of every rounding is a number with two bits of mantissa, or one ulp above such a number; so a word is
+// on the same side of it as the number. The few bounds of peers that are finer than that (logarithms in float,
+// quotients that underflow) leave one word ambiguous: a block where it occurs goes to the plain loop.
 #pragma once
 
 #include <array>
 #include <cstdint>
 
-#include "mxfp4/recipe.hpp"
+#include "mxfp4/format/recipe.hpp"
 
 namespace mxfp4::simd {
 
 inline constexpr unsigned word_abs_mask = 0x7FFF, word_inf = 0x7F80, word_nan = 0x7FC0;
 inline constexpr std::uint16_t no_word = 0xFFFF;  ///< above every magnitude
 
-/// The scale bytes that the vector paths take: in between, every cut is a normal float, and none overflows.
+/// The scale bytes that the vector paths take: in between, every boundary is a normal float, and none overflows.
 inline constexpr unsigned vector_scale_min = 4, vector_scale_max = 252;
 
-/// The scale rule for one exponent field: byte[0] for a largest magnitude under `cut`, else byte[1]; an index, as the
-/// branch would be a bet. Scale byte 0, and a largest magnitude of `doubt`: left to the scalar floor.
+/// The scale rule for one exponent field: byte[0] for a largest magnitude under `boundary`, else byte[1]; an index, as
+/// the branch would be a bet. Scale byte 0, and a largest magnitude of `ambiguous`: left to the plain loop.
 struct alignas(8) word_step {
-  std::uint16_t cut = no_word, doubt = no_word;
+  std::uint16_t boundary = no_word, ambiguous = no_word;
   std::uint8_t byte[2] = {0, 0};
 };
 
-/// The same where a rule is regular, with nothing left to the scalar floor and nothing in doubt:
+/// The same where a rule is regular, with nothing left to the plain loop and nothing ambiguous:
 /// byte = (amax + carry) / 128 - 2 for `first` <= amax / 128 <= `last`. None if last < first.
 struct word_rule {
   std::uint32_t carry = 0, first = 1, last = 0;
@@ -63,27 +62,27 @@ struct alignas(64) fp8_words {
 
 namespace mxfp4::detail {
 
-/// `bits` >= cut is word >= word_cut(cut), unless the word is the one in doubt.
-[[nodiscard]] constexpr std::uint16_t word_cut(std::uint32_t cut) noexcept {
-  return static_cast<std::uint16_t>(cut > 0xFFFF0000u ? 0xFFFFu : (cut + 0xFFFFu) >> 16);
+/// `bits` >= boundary is word >= word_boundary(boundary), unless the word is the ambiguous one.
+[[nodiscard]] constexpr std::uint16_t word_boundary(std::uint32_t boundary) noexcept {
+  return static_cast<std::uint16_t>(boundary > 0xFFFF0000u ? 0xFFFFu : (boundary + 0xFFFFu) >> 16);
 }
 
-/// `exact`: the numbers have 16 bits, so none is rounded and nothing is in doubt.
-[[nodiscard]] constexpr std::uint16_t word_in_doubt(std::uint32_t cut, bool exact) noexcept {
-  return exact || (cut & 0x1FFFFu) <= 1 ? simd::no_word : static_cast<std::uint16_t>(cut >> 16 | 1u);
+/// `exact`: the numbers have 16 bits, so none is rounded and nothing is ambiguous.
+[[nodiscard]] constexpr std::uint16_t word_in_doubt(std::uint32_t boundary, bool exact) noexcept {
+  return exact || (boundary & 0x1FFFFu) <= 1 ? simd::no_word : static_cast<std::uint16_t>(boundary >> 16 | 1u);
 }
 
 template <scale_rule Rule, bool Exact>
 [[nodiscard]] consteval std::array<simd::word_step, 256> make_word_steps() noexcept {
-  std::array<simd::word_step, 256> steps{};  // 255, infinity and NaN: left to the scalar floor
+  std::array<simd::word_step, 256> steps{};  // 255, infinity and NaN: left to the plain loop
   for (unsigned exponent = 0; exponent < 255; ++exponent) {
     const scale_step step = Rule::step(exponent);
-    const std::uint32_t cut = (exponent << f32_mantissa_bits) + step.threshold;
+    const std::uint32_t boundary = (exponent << f32_mantissa_bits) + step.threshold;
     const auto taken = [exponent](scale_outcome o) {
       const bool vectors = !o.flush && o.byte >= simd::vector_scale_min && o.byte <= simd::vector_scale_max;
       return vectors && o.byte + 3u >= exponent ? o.byte : std::uint8_t{0};
     };
-    steps[exponent] = {word_cut(cut), word_in_doubt(cut, Exact), {taken(step.below), taken(step.above)}};
+    steps[exponent] = {word_boundary(boundary), word_in_doubt(boundary, Exact), {taken(step.below), taken(step.above)}};
   }
   return steps;
 }
@@ -94,7 +93,7 @@ inline constexpr std::array<simd::word_step, 256> word_steps = make_word_steps<R
 template <zero_rule Zero, rounding_rule Round>
 [[nodiscard]] constexpr std::uint32_t sign_cut_under(unsigned byte) noexcept {
   const int k = static_cast<int>(byte) - f32_bias;
-  return Zero::sign_cut(static_cast<e8m0>(byte), cut_bits(Round::base(0), Round::ulps(0), k));
+  return Zero::sign_boundary(static_cast<e8m0>(byte), boundary_bits(Round::base(0), Round::ulps(0), k));
 }
 
 template <rounding_rule Round, zero_rule Zero>
@@ -102,13 +101,13 @@ template <rounding_rule Round, zero_rule Zero>
   std::array<simd::word_scale, 256> scales{};
   for (unsigned byte = simd::vector_scale_min; byte <= simd::vector_scale_max; ++byte)
     scales[byte] = {((byte - 2) * 128 - 64) * 0x10001u,
-                    (word_cut(sign_cut_under<Zero, Round>(byte)) | 0x8000u) * 0x10001u};
+                    (word_boundary(sign_cut_under<Zero, Round>(byte)) | 0x8000u) * 0x10001u};
   return scales;
 }
 template <rounding_rule Round, zero_rule Zero>
 inline constexpr std::array<simd::word_scale, 256> word_scales = make_word_scales<Round, Zero>();
 
-/// By scale byte: the magnitude whose sign is in doubt where numbers are rounded to words.
+/// By scale byte: the magnitude whose sign is ambiguous where numbers are rounded to words.
 template <rounding_rule Round, zero_rule Zero>
 [[nodiscard]] consteval std::array<std::uint16_t, 256> make_sign_doubts() noexcept {
   std::array<std::uint16_t, 256> doubts{};
@@ -117,7 +116,7 @@ template <rounding_rule Round, zero_rule Zero>
   return doubts;
 }
 template <rounding_rule Round, zero_rule Zero>
-inline constexpr std::array<std::uint16_t, 256> sign_doubts = make_sign_doubts<Round, Zero>();
+inline constexpr std::array<std::uint16_t, 256> ambiguous_signs = make_sign_doubts<Round, Zero>();
 
 /// The longest run of exponent fields round that of 2^-8, where weights are, with one threshold.
 template <scale_rule Rule, rounding_rule Round, zero_rule Zero, bool Exact>
@@ -126,38 +125,39 @@ template <scale_rule Rule, rounding_rule Round, zero_rule Zero, bool Exact>
   const auto regular = [&](unsigned exponent) {
     const scale_step rule = Rule::step(exponent);
     const simd::word_step step = word_steps<Rule, Exact>[exponent];
-    bool plain = rule.threshold == threshold && step.doubt == simd::no_word;
+    bool plain = rule.threshold == threshold && step.ambiguous == simd::no_word;
     for (unsigned i = 0; i < 2; ++i)
       plain = plain && step.byte[i] == exponent - 2 + i &&
               word_in_doubt(sign_cut_under<Zero, Round>(step.byte[i]), Exact) == simd::no_word;
     return plain;
   };
   if (!regular(119)) return {};
-  simd::word_rule rule{128 - (word_cut(threshold) & 0xFFu), 119, 119};
+  simd::word_rule rule{128 - (word_boundary(threshold) & 0xFFu), 119, 119};
   while (regular(rule.first - 1)) --rule.first;
   while (regular(rule.last + 1)) ++rule.last;
   return rule;
 }
 
-/// Does a rounding have a stray magnitude (rounding.hpp)? It is the float below the first cut: the word of place 63.
+/// Does a rounding have a stray magnitude (rounding.hpp)? It is the float below the first boundary: the word of place
+/// 63.
 template <rounding_rule Round, bool Exact>
-inline constexpr bool has_stray = !Exact && Round::stray(0) != never;
+inline constexpr bool has_stray = !Exact && Round::stray(0) != unreachable;
 
 template <rounding_rule Round>
 [[nodiscard]] consteval simd::half_binades make_half_binades() {
   simd::half_binades h{};
   for (unsigned n = 0; n < 16; ++n) {
-    unsigned code = 0, cut = (n + 1) * 64;
+    unsigned code = 0, boundary = (n + 1) * 64;
     for (unsigned i = 0; i < 7; ++i) {
       const std::uint32_t at = Round::base(i) + static_cast<std::uint32_t>(Round::ulps(i));
-      if (word_in_doubt(at, false) != simd::no_word) throw "a cut that does not fit 16 bits";
-      const unsigned place = word_cut(at) - (125u * 128 - 64);
+      if (word_in_doubt(at, false) != simd::no_word) throw "a boundary that does not fit 16 bits";
+      const unsigned place = word_boundary(at) - (125u * 128 - 64);
       if (place <= n * 64) ++code;
-      else if (place < (n + 1) * 64) cut = place;
+      else if (place < (n + 1) * 64) boundary = place;
     }
-    h.carry[n] = static_cast<std::uint8_t>((n + 1) * 64 - cut);
+    h.carry[n] = static_cast<std::uint8_t>((n + 1) * 64 - boundary);
     h.code[n] = static_cast<std::uint8_t>(code);
-    h.both[n] = static_cast<std::uint16_t>((n + 1) * 64 - cut + (code - n) * 64);
+    h.both[n] = static_cast<std::uint16_t>((n + 1) * 64 - boundary + (code - n) * 64);
     if (n > 0 && h.carry[n - 1] != 0 && h.code[n - 1] + 1u != code) throw "a carry leads to the next code";
   }
   return h;

@@ -1,8 +1,8 @@
 // tests/cuda/emulator/intrinsics.hpp -- device::* on the host: the same functions as cuda/ptx.cuh.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Included by mxfp4/cuda/intrinsics.cuh, whose comments and those of ptx.cuh say what each does. Here every misuse
-// throws an emulator::fault.
+// Included by mxfp4/cuda/device/intrinsics.cuh, whose comments and those of ptx.cuh say what each does. Here every
+// misuse throws an emulator::fault.
 #pragma once
 
 #include <bit>

@@ -1,0 +1,98 @@
+// mxfp4/format/dialect.hpp -- a code under a scale byte -> a number, as the different readers see it.
+// SPDX-License-Identifier: Apache-2.0
+//
+//                  byte 255, code c            code 8 (-0)   readers
+//   ocp            NaN                         -0            OCP MX v1.0, CUDA, CUTLASS, ml_dtypes, torchao
+//   inf_at_255     2^128 * v: +-inf, 0 is NaN  -0            compressed-tensors, gpt-oss, MLX
+//   ggml           2^128 * v: 0.5 is 2^127     +0            ggml, ik_llama (integer 2v times half a scale)
+//
+// Everywhere else a weight is its float value v * 2^(byte - 127): exact, subnormals included, infinity where that
+// overflows (byte 254 with |v| >= 2, byte 253 with |v| >= 4). Integer arithmetic only, so flush-to-zero loses nothing.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+
+#include "mxfp4/core/e2m1.hpp"
+#include "mxfp4/core/e8m0.hpp"
+#include "mxfp4/core/float_types.hpp"
+
+namespace mxfp4 {
+
+namespace detail {
+/// f32 bits of code under scale 2^(byte - 127), for a byte that means a number.
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint32_t weight_bits(e2m1 code, e8m0 scale) noexcept {
+  const auto c = static_cast<unsigned>(code);
+  return ldexp_bits(e2m1_magnitude_bits(c & 7u), static_cast<int>(scale) - f32_bias) | (c & 8u) << 28;
+}
+}  // namespace detail
+
+/// A dialect gives the f32 bits of a weight.
+template <class D>
+concept decode_dialect = requires(e2m1 code, e8m0 scale) {
+  { D::name } -> std::convertible_to<const char*>;
+  { D::weight(code, scale) } noexcept -> std::same_as<std::uint32_t>;
+};
+
+namespace dialect {
+
+struct ocp {
+  static constexpr const char* name = "ocp";
+  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
+    return scale == e8m0::nan ? detail::f32_nan : detail::weight_bits(code, scale);
+  }
+};
+
+struct inf_at_255 {
+  static constexpr const char* name = "inf_at_255";
+  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
+    if (scale != e8m0::nan) return detail::weight_bits(code, scale);
+    const auto c = static_cast<unsigned>(code);
+    return (c & 7u) == 0 ? detail::f32_nan : detail::f32_inf | (c & 8u) << 28;
+  }
+};
+
+struct ggml {
+  static constexpr const char* name = "ggml";
+  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
+    return code == e2m1{8} ? 0u : detail::weight_bits(code, scale);
+  }
+};
+
+}  // namespace dialect
+
+/// Dialects chosen at run time. The numbers are stable.
+enum class dialect_id : std::uint8_t { ocp = 0, inf_at_255 = 1, ggml = 2 };
+
+/// Calls `f.template operator()<Dialect>()` with the dialect of `id`; false, and no call, where `id` is no enumerator.
+template <class F>
+constexpr bool visit_dialect(dialect_id id, F&& f) {
+  switch (id) {
+    case dialect_id::ocp:
+      return f.template operator()<dialect::ocp>(), true;
+    case dialect_id::inf_at_255:
+      return f.template operator()<dialect::inf_at_255>(), true;
+    case dialect_id::ggml:
+      return f.template operator()<dialect::ggml>(), true;
+  }
+  return false;
+}
+
+/// The value of `code` under `scale` as float, bf16 or f16. bf16 holds every weight exactly; f16 rounds to nearest
+/// even, which gives infinity from 65520 on and zero up to 2^-25.
+template <element_type T = float, decode_dialect Dialect = dialect::ocp>
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr T decode_weight(e2m1 code, e8m0 scale) noexcept {
+  static_assert(!std::same_as<T, e4m3>, "an MXFP4 weight does not fit e4m3 in general: decode to f32, bf16 or f16");
+  const std::uint32_t bits = Dialect::weight(code, scale);
+  if constexpr (std::same_as<T, bf16>) {
+    return static_cast<bf16>(bits >> 16);
+  } else {
+    return encode<T>(detail::float_from_bits(bits));
+  }
+}
+
+static_assert(decode_weight(e2m1{7}, e8m0{252}) == 0x1.8p127f && decode_weight(e2m1{1}, e8m0{0}) == 0x1p-128f);
+static_assert(detail::float_bits(decode_weight(e2m1{4}, e8m0{254})) == detail::f32_inf);
+static_assert(decode_weight<float, dialect::ggml>(e2m1{1}, e8m0::nan) == 0x1p127f);
+
+}  // namespace mxfp4

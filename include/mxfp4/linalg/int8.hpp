@@ -1,0 +1,186 @@
+// mxfp4/linalg/int8.hpp -- products of MXFP4 weights and int8 activations.
+// SPDX-License-Identifier: Apache-2.0
+//
+// A task takes some tiles of 16 rows, by the shape alone, and multiplies each with 8 groups of 16 tokens before the
+// next. A view's tiles are gathered into tile order a piece of the row at a time, in cache, once for these groups.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "mxfp4/core/executor_ref.hpp"
+#include "mxfp4/kernel/activation.hpp"
+#include "mxfp4/kernel/int8.hpp"
+#include "mxfp4/kernel/pack.hpp"
+#include "mxfp4/tensor/activation.hpp"
+#include "mxfp4/tensor/gemm_options.hpp"
+#include "mxfp4/tensor/packed_matrix.hpp"
+
+namespace mxfp4 {
+namespace kernel {
+inline namespace MXFP4_ISA_NS {
+
+inline constexpr std::int64_t blocks_at_once = 32;  ///< of a view's tile: 8.5 KiB gathered
+inline constexpr std::int64_t groups_at_once = 8;   ///< 128 tokens
+
+/// Tiles of a packed matrix, where they are.
+struct int8_packed_source {
+  static constexpr bool in_place = true;
+  const packed_matrix& w;
+  [[nodiscard]] std::int64_t rows() const noexcept { return w.rows(); }
+  [[nodiscard]] std::int64_t blocks() const noexcept { return w.blocks(); }
+  [[nodiscard]] tile_ref tile(std::int64_t t, std::int64_t first, std::int64_t, std::uint8_t*) const noexcept {
+    return {w.codes(t) + first * tile_block_bytes, w.scales(t) + first * tile_rows, w.range(t)};
+  }
+};
+
+/// Tiles of a view, gathered into memory of the caller: 272 bytes a block.
+template <class Byte, block_layout Layout>
+struct view_source {
+  static constexpr bool in_place = false;
+  const basic_mx_view<Byte, Layout>& w;
+  [[nodiscard]] std::int64_t rows() const noexcept { return w.rows; }
+  [[nodiscard]] std::int64_t blocks() const noexcept { return w.blocks(); }
+  [[nodiscard]] tile_ref tile(std::int64_t t, std::int64_t first, std::int64_t blocks,
+                              std::uint8_t* memory) const noexcept {
+    std::uint8_t* const scales = memory + blocks_at_once * tile_block_bytes;
+    gather_tile(w, t * tile_rows, first, blocks, memory, scales);
+    const std::int64_t left = w.rows - t * tile_rows;
+    const int rows = static_cast<int>(left < tile_rows ? left : tile_rows);
+    return {memory, scales, tile_range(memory, scales, blocks, rows)};
+  }
+};
+
+// X: int8_activations, or what has its groups elsewhere (kernel/moe/int8.hpp).
+template <class X>
+[[nodiscard]] group_ref group_of(const X& x, std::int64_t group, std::int64_t block) noexcept {
+  return {x.block(group, block), x.width(group), x.scaling() == int8_scaling::f32, x.scale_exponents(group)};
+}
+
+/// Before the first block: 0, or Y where blocks are added to it. -0 becomes +0.
+template <class X>
+void start_sums(group_sums& sums, const X& x, std::int64_t group, dense_view<float> y, std::int64_t n, int rows,
+                bool accumulate) noexcept {
+  const int width = x.width(group), tokens = accumulate && x.scaling() != int8_scaling::row ? x.rows_in(group) : 0;
+  for (int t = 0; t < width; ++t) std::memset(sums.at[t], 0, sizeof sums.at[t]);
+  for (int t = 0; t < tokens; ++t)
+    for (int r = 0; r < rows; ++r) sums.at[t][r] = y.row(x.first_row(group) + t)[n + r] + 0.0f;
+}
+
+/// After the last block: times the row's scale, NaN for tokens that had one, into Y.
+template <class Arch, class X>
+void finish_sums(const group_sums& sums, const X& x, std::int64_t group, dense_view<float> y, std::int64_t n, int rows,
+                 bool accumulate) noexcept {
+  using floats = simd::float_lanes<Arch>;
+  const bool onto_y = accumulate && x.scaling() == int8_scaling::row;
+  const int tokens = x.rows_in(group);
+  const std::size_t bytes = sizeof(float) * static_cast<std::size_t>(rows);
+  const floats nan(mxfp4::detail::float_from_bits(mxfp4::detail::f32_nan));
+  for (int t = 0; t < tokens; ++t) {
+    float* const out = y.row(x.first_row(group) + t) + n;
+    alignas(64) float result[tile_rows]{};
+    if (onto_y) std::memcpy(result, out, bytes);
+    const floats scale(x.finish(group)[t]);
+    for (int r = 0; r < tile_rows; r += static_cast<int>(floats::size)) {
+      const floats sum = floats::load_aligned(sums.at[t] + r);
+      const floats value = onto_y ? simd::fma(sum, scale, floats::load_aligned(result + r)) : sum * scale;
+      simd::select(value == value, value, nan).store_aligned(result + r);
+    }
+    if (rows == tile_rows) std::memcpy(out, result, sizeof result);  // a size that is known is one store
+    else std::memcpy(out, result, bytes);
+  }
+}
+
+/// One tile times groups [first, last), at most groups_at_once. A gathered piece of the tile serves all of them.
+template <class Arch, class Source, class X>
+void multiply_tile(const Source& source, const X& x, dense_view<float> y, std::int64_t tile, std::int64_t first,
+                   std::int64_t last, bool accumulate) noexcept {
+  alignas(64) std::uint8_t gathered[Source::in_place ? 1 : blocks_at_once * (tile_block_bytes + tile_rows)];
+  group_sums sums[groups_at_once];
+  const std::int64_t n = tile * tile_rows, all = source.blocks(), step = Source::in_place ? all : blocks_at_once;
+  const int rows = static_cast<int>(source.rows() - n < tile_rows ? source.rows() - n : tile_rows);
+  for (std::int64_t g = first; g < last; ++g) start_sums(sums[g - first], x, g, y, n, rows, accumulate);
+  for (std::int64_t b = 0; b < all; b += step) {
+    const std::int64_t blocks = all - b < step ? all - b : step;
+    const tile_ref w = source.tile(tile, b, blocks, gathered);
+    for (std::int64_t g = first; g < last; ++g) multiply<Arch>(w, group_of(x, g, b), blocks, sums[g - first]);
+  }
+  for (std::int64_t g = first; g < last; ++g) finish_sums<Arch>(sums[g - first], x, g, y, n, rows, accumulate);
+}
+
+/// Tiles a task takes: about a million products, at least one tile.
+[[nodiscard]] constexpr std::int64_t tiles_per_task(std::int64_t cols, std::int64_t tokens) noexcept {
+  constexpr std::int64_t products = std::int64_t{1} << 20;
+  const std::int64_t tile = tile_rows * (cols > 0 ? cols : 1);
+  return tile >= products || tokens >= products / tile ? 1 : products / tile / (tokens > 0 ? tokens : 1);
+}
+
+template <class Arch, class Source>
+void gemm_int8(const Source& source, const int8_activations& x, dense_view<float> y, const gemm_options& options) {
+  const std::int64_t tiles = mxfp4::detail::ceil_div(source.rows(), tile_rows);
+  const std::int64_t per_task = tiles_per_task(x.cols(), x.rows());
+  const auto task = [&](std::size_t i) {
+    const std::int64_t begin = static_cast<std::int64_t>(i) * per_task;
+    const std::int64_t end = begin + per_task < tiles ? begin + per_task : tiles;
+    for (std::int64_t g = 0; g < x.groups(); g += groups_at_once)
+      for (std::int64_t t = begin; t < end; ++t)
+        multiply_tile<Arch>(source, x, y, t, g, g + groups_at_once < x.groups() ? g + groups_at_once : x.groups(),
+                            options.accumulate);
+  };
+  options.executor.run(static_cast<std::size_t>(mxfp4::detail::ceil_div(tiles, per_task)), task);
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace kernel
+
+inline namespace MXFP4_ISA_NS {
+
+/// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], W4A8: see reference/int8.hpp for every rounding.
+///
+/// @param w  N x K weights, K a multiple of 32, any N; dialect ocp.
+/// @param x  M x K int8 activations (quantize_activations).
+/// @param y  M x N, row stride >= N, overwritten; accumulate: the sums start at Y (scaling row: are added by an FMA).
+///           Must not overlap w or x.
+/// @return   ok, or what is wrong with the arguments; nothing is written then.
+/// Accuracy: block sums are exact; one rounding per block: |Y - exact| <= gamma(K/32) * sum |w*x| over the int8 values
+///           of X, u = 2^-24, while every partial result is finite (one ulp more per block for f32, one in all for
+///           row).
+/// Special:  scale byte 0xFF, and NaN or infinity in the token's activations, give NaN (always 0x7FC00000); weights
+///           that
+///           overflow follow IEEE. Tiles whose factors may leave the normal floats are exact too, and slow.
+/// Same bits for any executor, M, view or packed; scaling e8m0: on every ISA; f32, and row with accumulate: on every
+/// ISA with FMA. Subnormals must not be flushed to zero.
+template <class Arch = simd::native_arch>
+status gemm(const packed_matrix& w, const int8_activations& x, dense_view<float> y, const gemm_options& options = {}) {
+  using detail::operand_of;
+  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
+    return s;
+  kernel::gemm_int8<Arch>(kernel::int8_packed_source{w}, x, y, options);
+  return {};
+}
+
+/// The same from a checkpoint's own bytes: tiles are gathered in cache.
+template <class Arch = simd::native_arch, class Byte, block_layout Layout>
+status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, dense_view<float> y,
+            const gemm_options& options = {}) {
+  using detail::operand_of;
+  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
+    return s;
+  kernel::gemm_int8<Arch>(kernel::view_source<Byte, Layout>{w}, x, y, options);
+  return {};
+}
+
+/// y[n] = sum over k of x[k] * decode(W)[n][k] for one token: gemm with M = 1. y has N elements.
+template <class Arch = simd::native_arch>
+status gemv(const packed_matrix& w, const int8_activations& x, float* y, const gemm_options& options = {}) {
+  return gemm<Arch>(w, x, dense_view<float>{y, 1, w.rows(), w.rows()}, options);
+}
+template <class Arch = simd::native_arch, class Byte, block_layout Layout>
+status gemv(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, float* y,
+            const gemm_options& options = {}) {
+  return gemm<Arch>(w, x, dense_view<float>{y, 1, w.rows, w.rows}, options);
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4

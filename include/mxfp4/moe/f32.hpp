@@ -1,0 +1,167 @@
+// mxfp4/moe/f32.hpp -- the products of moe() in f32.
+// SPDX-License-Identifier: Apache-2.0
+//
+// One token is multiplied as gemv does it, more tokens as gemm: a m_tile is what these kernels call a panel.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "mxfp4/kernel/f32_gemm.hpp"
+#include "mxfp4/kernel/f32_gemv.hpp"
+#include "mxfp4/moe/plan.hpp"
+#include "mxfp4/tensor/packed_matrix.hpp"
+
+namespace mxfp4::kernel {
+inline namespace MXFP4_ISA_NS {
+
+[[nodiscard]] inline packed_view f32_weights(const packed_matrix& w) noexcept { return w.view(); }
+[[nodiscard]] inline packed_view f32_weights(const packed_view& w) noexcept { return w; }
+template <class Byte, block_layout Layout>
+[[nodiscard]] const_mx_view<Layout> f32_weights(const basic_mx_view<Byte, Layout>& w) noexcept {
+  return {w.codes, w.scales, w.rows, w.cols, w.code_stride, w.scale_stride};
+}
+
+template <class Arch, decode_dialect Dialect>
+[[nodiscard]] detail::f32_packed_source<Arch, Dialect> f32_source(const packed_view& w) noexcept {
+  return {w};
+}
+template <class Arch, decode_dialect Dialect, block_layout Layout>
+[[nodiscard]] detail::view_source<Arch, Dialect, Layout> f32_source(const const_mx_view<Layout>& w) noexcept {
+  return {w};
+}
+
+/// Calls f with a pointer to row r. Found by X's namespace: dispatch has activations whose type is a value.
+template <class T, class F>
+MXFP4_INLINE void with_row(const dense_view<T>& x, std::int64_t r, F f) noexcept {
+  f(static_cast<const std::remove_const_t<T>*>(x.row(r)));
+}
+
+/// What both have in common: where tokens come from and where m_tiles are.
+template <class X>
+class moe_f32_units {
+ public:
+  moe_f32_units(const X& x, const mxfp4::detail::moe_memory& memory, std::int64_t top_k) noexcept
+      : x_(x), memory_(memory), top_k_(top_k) {}
+
+ protected:
+  [[nodiscard]] const mxfp4::detail::moe_m_tile& m_tile(std::int64_t u) const noexcept {
+    return memory_.m_tiles[static_cast<std::size_t>(u)];
+  }
+  template <class F>
+  void with_token(std::int64_t permuted_row, F f) const noexcept {
+    with_row(x_, memory_.token_slot_at[static_cast<std::size_t>(permuted_row)] / top_k_, f);
+  }
+  [[nodiscard]] float* panel(std::int64_t u, std::int64_t cols) const noexcept {
+    return reinterpret_cast<float*>(memory_.activations) + m_tile(u).offset * cols;
+  }
+  [[nodiscard]] std::int64_t cols() const noexcept { return x_.cols; }
+
+ private:
+  const X& x_;
+  const mxfp4::detail::moe_memory& memory_;
+  std::int64_t top_k_;
+};
+
+/// Several tokens.
+template <class Arch, decode_dialect Dialect, class X>
+class moe_f32_gemm : moe_f32_units<X> {
+  using tile = detail::register_tile<Arch>;
+  static_assert(tile::tokens - 1 <= mxfp4::detail::moe_padding);
+
+ public:
+  static constexpr mxfp4::detail::moe_m_tile_rule rule{tile::tokens, true};
+
+  using moe_f32_units<X>::moe_f32_units;
+
+  void load(std::int64_t u) const noexcept {
+    for (int t = 0; t < this->m_tile(u).tokens; ++t)
+      this->with_token(this->m_tile(u).first + t, [&](const auto* from) { widen(from, this->cols(), u, t); });
+  }
+  void load_hidden(std::int64_t u, const dense_view<float>& hidden) const noexcept {
+    for (int t = 0; t < this->m_tile(u).tokens; ++t)
+      widen(static_cast<const float*>(hidden.row(this->m_tile(u).first + t)), hidden.cols, u, t);
+  }
+
+  template <class W>
+  void multiply(const W& w, const moe_part& part, const dense_view<float>& y) const noexcept {
+    const auto source = f32_source<Arch, Dialect>(f32_weights(w));
+    const std::int64_t cols = source.blocks() * block_size;
+    const float* const tokens = this->panel(part.expert.first_m_tile, cols);
+    for (std::int64_t top = part.expert.first; top < part.expert.last; top += tile::panel_tokens)
+      detail::for_each_pass(cols, gemm_columns, false, [&](std::int64_t done, std::int64_t now, bool add) {
+        detail::multiply_tiles<Arch>(
+            source, part.first, part.last, done, now, tokens + (top - part.expert.first) * cols + done * tile::tokens,
+            tile::tokens * cols, top, std::min(top + tile::panel_tokens, part.expert.last), y, add);
+      });
+  }
+
+ private:
+  template <class Element>
+  void widen(const Element* from, std::int64_t cols, std::int64_t u, int token) const noexcept {
+    detail::widen_tokens<Arch, tile::tokens>(dense_view<const Element>{from, 1, cols, cols}, 0, 1, 0, cols,
+                                             this->panel(u, cols) + token);
+  }
+};
+
+/// One token: each m_tile is a copy of it, as W's layout wants to meet it.
+template <class Arch, decode_dialect Dialect, class X, class W>
+class moe_f32_gemv : moe_f32_units<X> {
+  using weights = decltype(f32_weights(std::declval<const W&>()));  // packed_view or a view
+
+ public:
+  static constexpr mxfp4::detail::moe_m_tile_rule rule{1, true};
+
+  using moe_f32_units<X>::moe_f32_units;
+
+  void load(std::int64_t u) const noexcept {
+    this->with_token(u, [&](const auto* from) { widen(u, from, this->cols(), weights{}); });
+  }
+  void load_hidden(std::int64_t u, const dense_view<float>& hidden) const noexcept {
+    widen(u, static_cast<const float*>(hidden.row(u)), hidden.cols, weights{});
+  }
+
+  void multiply(const W& w, const moe_part& part, const dense_view<float>& y) const noexcept {
+    const weights rows = f32_weights(w);
+    const std::int64_t cols = columns(rows);
+    const std::int64_t top = part.first * tile_rows, bottom = std::min(part.last * tile_rows, rows.rows);
+    for (std::int64_t u = part.expert.first_m_tile; u < part.expert.last_m_tile; ++u)
+      detail::for_each_pass(cols, gemv_columns, false, [&](std::int64_t done, std::int64_t now, bool add) {
+        multiply_rows(rows, top, bottom, done, now, this->panel(u, cols) + done, y.row(u), add);
+      });
+  }
+
+ private:
+  static std::int64_t columns(const packed_view& w) noexcept { return w.cols(); }
+  template <block_layout Layout>
+  static std::int64_t columns(const const_mx_view<Layout>& w) noexcept {
+    return w.cols;
+  }
+
+  template <class Element, block_layout Layout>
+  void widen(std::int64_t u, const Element* from, std::int64_t cols, const const_mx_view<Layout>&) const noexcept {
+    detail::widen_for_rows<Arch, typename Layout::order>(from, cols, this->panel(u, cols));
+  }
+  template <class Element>
+  void widen(std::int64_t u, const Element* from, std::int64_t cols, const packed_view&) const noexcept {
+    float* const panel = this->panel(u, cols);
+    for (std::int64_t k = 0; k < cols; k += detail::lanes<Arch>)
+      simd::load_widened<Arch, Element>(from + k).store_aligned(panel + k);
+  }
+
+  template <block_layout Layout>
+  static void multiply_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
+                            std::int64_t cols, const float* x, float* y, bool add) noexcept {
+    detail::multiply_rows<Arch, Dialect>(w, top, bottom, done, cols, x, y, add);
+  }
+  static void multiply_rows(const packed_view& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
+                            std::int64_t cols, const float* x, float* y, bool add) noexcept {
+    detail::multiply_rows<Arch, Dialect>(w, top, bottom, done, cols, x, detail::all_small(x, cols), y, add);
+  }
+};
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4::kernel

@@ -1,0 +1,141 @@
+// mxfp4/moe/moe.hpp -- a mixture of experts, from routed tokens to their sum.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   y[m] = sum over slots s of weights[m][s] * down( silu(gate x[m]) * (up x[m]) )       of expert indices[m][s]
+//
+//             x M x H                    gate, up I x H          hidden            down H x I
+//   [tokens in the order of experts] --> [products, SwiGLU] --> [m_tiles again] --> [products] --> [weighted sums] -->
+//   y
+//
+// Five rounds of tasks; an expert's weights are read once for all its tokens, an expert without tokens is not touched.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <ranges>
+#include <span>
+#include <type_traits>
+
+#include "mxfp4/kernel/moe.hpp"
+#include "mxfp4/moe/expert.hpp"
+#include "mxfp4/moe/f32.hpp"
+#include "mxfp4/moe/int8.hpp"
+#include "mxfp4/moe/plan.hpp"
+#include "mxfp4/moe/workspace.hpp"
+#include "mxfp4/tensor/gemm_options.hpp"
+#include "mxfp4/tensor/product_check.hpp"
+
+namespace mxfp4 {
+
+namespace kernel {
+inline namespace MXFP4_ISA_NS {
+
+/// The five rounds. Arguments are checked and sorted; experts[e] is expert e.
+template <class Arch, class Products, class Experts>
+void run_moe(const Experts& experts, const Products& products, const mxfp4::detail::moe_plan& plan,
+             const dense_view<const float>& weights, const dense_view<float>& y, const gemm_options& options) {
+  using mxfp4::detail::moe_expert;
+  const moe_shape& shape = plan.shape;
+  const mxfp4::detail::moe_memory& memory = plan.memory;
+  const auto permuted_rows = static_cast<std::int64_t>(memory.token_slot_at.size());
+  const std::int64_t rows = shape.intermediate, hidden = shape.hidden;
+  const dense_view<float> gate{memory.products, permuted_rows, rows, rows},
+      up{gate.row(permuted_rows), permuted_rows, rows, rows};
+  const dense_view<float> down{memory.products, permuted_rows, hidden,
+                               hidden};  // gate and up are in the m_tiles by then
+  const auto run = [&options](std::int64_t tasks, auto&& body) {
+    options.executor.run(static_cast<std::size_t>(tasks), body);
+  };
+  const auto m_tiles = static_cast<std::int64_t>(memory.m_tiles.size());
+  const auto expert_of = [&experts](const moe_part& part) -> decltype(auto) {
+    return experts[static_cast<std::size_t>(part.expert.expert)];
+  };
+  run(m_tiles, [&](std::size_t u) { products.load(static_cast<std::int64_t>(u)); });
+  run(memory.experts.empty() ? 0 : memory.experts.back().up_tasks, [&](std::size_t i) {
+    const auto part = part_of(memory.experts, &moe_expert::up_tasks, i, rows / tile_rows);
+    products.multiply(expert_of(part).gate, part, gate);
+    products.multiply(expert_of(part).up, part, up);
+    const std::int64_t first = part.first * tile_rows, count = (part.last - part.first) * tile_rows;
+    for (std::int64_t p = part.expert.first; p < part.expert.last; ++p)
+      swiglu<Arch>(gate.row(p) + first, up.row(p) + first, count);
+  });
+  run(m_tiles, [&](std::size_t u) { products.load_hidden(static_cast<std::int64_t>(u), gate); });
+  run(memory.experts.empty() ? 0 : memory.experts.back().down_tasks, [&](std::size_t i) {
+    const auto part = part_of(memory.experts, &moe_expert::down_tasks, i, hidden / tile_rows);
+    products.multiply(expert_of(part).down, part, down);
+  });
+  run(shape.tokens, [&](std::size_t task) {
+    const auto m = static_cast<std::int64_t>(task);
+    combine<Arch>(down.data, hidden, memory.permuted_row_of.data() + m * shape.top_k, weights.row(m), shape.top_k,
+                  hidden, options.accumulate, y.row(m));
+  });
+}
+
+/// Checks, sorts and runs, with the products of one kind.
+template <class Arch, class Products, class Expert, class X>
+status moe_with(std::span<const Expert> experts, const X& x, const dense_view<const std::int32_t>& indices,
+                const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
+                const gemm_options& options) {
+  mxfp4::detail::moe_plan plan;
+  const mxfp4::detail::operand in = mxfp4::detail::operand_of(x, "x");
+  if (const status s = plan_moe(experts, in, indices, weights, y, workspace, Products::rule, plan); !s.ok()) return s;
+  run_moe<Arch>(experts, Products(x, plan.memory, plan.shape.top_k), plan, weights, y, options);
+  return {};
+}
+
+template <expert_list R>
+[[nodiscard]] std::span<const std::ranges::range_value_t<R>> span_of(const R& experts) noexcept {
+  return {std::ranges::data(experts), static_cast<std::size_t>(std::ranges::size(experts))};
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace kernel
+
+inline namespace MXFP4_ISA_NS {
+
+/// y[m] = sum over slots s of weights[m][s] * down( silu(gate x[m]) * (up x[m]) ), in f32. H is x.cols, I gate's rows.
+///
+/// @param experts  E experts: packed_matrix, packed_view or views, of which those that indices name are looked at.
+/// @param x        M x H activations in data m_tiles: float, bf16, f16 or e4m3, widened exactly.
+/// @param indices  M x k experts of each token, 0 .. E - 1, any order, repeats allowed (route_topk_sigmoid).
+/// @param weights  M x k.
+/// @param y        M x H, overwritten, or added to with options.accumulate; must not overlap any input.
+/// @param workspace  created for sizes at least these; one call at a time.
+/// @return   ok, or what is wrong with the arguments (an index out of range: errc::out_of_range with its token and
+///           slot; a matrix of a wrong shape: with its expert); y is not written then.
+/// Accuracy: the products as gemv (M = 1) and gemm (M > 1) do them, silu within 4 ulp, hidden one rounding more; the
+///           weighted sum k roundings of a term at the most, slots in their order.
+/// Special:  NaN and infinity follow IEEE, silu(-inf) is NaN; a NaN in y is always 0x7FC00000. What an expert without
+///           tokens holds does not matter. Subnormals must not be flushed to zero.
+/// Same bits for any executor and per ISA; for M > 1 also for any M, any routing of the other tokens, view or packed.
+/// Source:   huggingface/transformers minimax_m2: w1, w3, w2 and silu.
+template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, expert_list R, class T>
+status moe(const R& experts, const dense_view<T>& x, const dense_view<const std::int32_t>& indices,
+           const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
+           const gemm_options& options = {}) {
+  static_assert(element_type<std::remove_const_t<T>>);
+  using matrix = decltype(std::ranges::range_value_t<R>::gate);
+  const auto call = [&]<class Products>(std::type_identity<Products>) {
+    return kernel::moe_with<Arch, Products>(kernel::span_of(experts), x, indices, weights, y, workspace, options);
+  };
+  if (x.rows == 1) return call(std::type_identity<kernel::moe_f32_gemv<Arch, Dialect, dense_view<T>, matrix>>{});
+  return call(std::type_identity<kernel::moe_f32_gemm<Arch, Dialect, dense_view<T>>>{});
+}
+
+/// The same in int8 (W4A8): x is quantised by the caller (quantize_activations), the hidden activations here, in x's
+/// scaling. Each product is gemm's of linalg/int8.hpp, dialect ocp.
+///
+/// @param experts  packed_matrix or views.
+/// Special:  NaN or infinity in a token's activations, hidden ones included, makes its y NaN, and no other token's.
+/// Same bits for any executor, any M, any routing of the other tokens, view or packed; scaling e8m0 and row: on every
+/// ISA; f32: on every ISA with FMA. The rest is as above.
+template <class Arch = simd::native_arch, expert_list R>
+status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
+           const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
+           const gemm_options& options = {}) {
+  return kernel::moe_with<Arch, kernel::moe_int8<Arch>>(kernel::span_of(experts), x, indices, weights, y, workspace,
+                                                        options);
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4

@@ -1,0 +1,125 @@
+// mxfp4/reference/error_statistics.hpp -- how far weights are from what they became, as a plain loop.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   weight w, finite      counted as   where                                                    error
+//   is 0                  --           0 under any code                                         |q|
+//   is not 0              lost         q is NaN or infinite, or the block has nothing but       |w|
+//                                      zeros
+//                         zeroed       q is 0, and the block has another number                 |w|
+//                         saturated    |w| > 6 * scale, and q is not 0                          |w - q|
+//                         --           else                                                     |w - q|
+//   weight w, NaN or inf  nonfinite                                                             in no sum
+//
+// q is the weight in dialect ocp: NaN under scale byte 255.
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+
+#include "mxfp4/format/block.hpp"
+#include "mxfp4/format/dialect.hpp"
+#include "mxfp4/tensor/view.hpp"
+
+namespace mxfp4 {
+
+/// Sums over any number of tensors. saturated, zeroed, lost and nonfinite exclude one another.
+struct error_statistics {
+  std::int64_t weights = 0;
+  std::int64_t saturated = 0;   ///< |w| > 6 * scale: cut to 6 * scale, in part a rounding and in part a loss
+  std::int64_t zeroed = 0;      ///< nonzero, but nearest to 0; the block has nonzero values left
+  std::int64_t lost = 0;        ///< nonzero, and now NaN, infinite, or in a block that came out as nothing but zeros
+  std::int64_t nonfinite = 0;   ///< NaN or infinity to begin with
+  std::int64_t nan_blocks = 0;  ///< blocks with scale byte 255
+  double squared_weights = 0;   ///< sum of w^2, finite w only
+  double squared_error = 0;     ///< sum of (w - q)^2; a lost weight counts as q = 0
+  double max_error = 0;         ///< largest |w - q|
+  std::array<std::int64_t, 256> scales{};  ///< blocks by their scale byte
+
+  MXFP4_INLINE constexpr error_statistics& operator+=(const error_statistics& other) noexcept {
+    weights += other.weights;
+    saturated += other.saturated;
+    zeroed += other.zeroed;
+    lost += other.lost;
+    nonfinite += other.nonfinite;
+    nan_blocks += other.nan_blocks;
+    squared_weights += other.squared_weights;
+    squared_error += other.squared_error;
+    max_error = other.max_error > max_error ? other.max_error : max_error;
+    for (unsigned i = 0; i < 256; ++i) scales[i] += other.scales[i];
+    return *this;
+  }
+  /// |W - Q|_F / |W|_F; 0 for a tensor of zeros.
+  [[nodiscard]] double relative_error() const noexcept {
+    return squared_weights > 0 ? std::sqrt(squared_error / squared_weights) : 0.0;
+  }
+};
+
+namespace detail {
+
+/// Calls add(i, w, q) for each finite weight of a block and counts the block, its scale byte and weights included.
+/// @param bits   the weights as f32.  @param codes  one a byte.
+template <class Add>
+MXFP4_INLINE constexpr void measure_block(const std::uint32_t (&bits)[block_size], const e2m1 (&codes)[block_size],
+                                          std::uint8_t scale_byte, error_statistics& to, Add add) noexcept {
+  const auto scale = static_cast<e8m0>(scale_byte);
+  const bool is_nan = scale == e8m0::nan;
+  const double largest = is_nan ? 0.0 : 6.0 * static_cast<double>(decode(scale));
+  bool any_code = false;
+  for (const e2m1 c : codes) any_code = any_code || (static_cast<unsigned>(c) & 7u) != 0;
+  for (int i = 0; i < block_size; ++i) {
+    if ((bits[i] & f32_abs_mask) >= f32_inf) {
+      ++to.nonfinite;
+      continue;
+    }
+    const bool is_zero = (bits[i] & f32_abs_mask) == 0;
+    const auto w = static_cast<double>(float_from_bits(bits[i]));
+    const std::uint32_t weight = is_nan ? f32_nan : weight_bits(codes[i], scale);
+    const bool readable = (weight & f32_abs_mask) < f32_inf;
+    const double q = readable ? static_cast<double>(float_from_bits(weight)) : 0.0;
+    if (!is_zero) {
+      if (!any_code || !readable) ++to.lost;
+      else if ((weight & f32_abs_mask) == 0) ++to.zeroed;
+      else if ((w < 0 ? -w : w) > largest) ++to.saturated;
+    }
+    add(i, w, q);
+  }
+  to.weights += block_size;
+  to.nan_blocks += is_nan ? 1 : 0;
+  ++to.scales[scale_byte];
+}
+
+/// What is wrong with the arguments of measure_error.
+template <class T, class Byte, block_layout Layout>
+[[nodiscard]] MXFP4_INLINE status check_measure(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q) noexcept {
+  return check_same_shape(w, "w", q);
+}
+
+}  // namespace detail
+
+/// Adds to `sum` what `q` lost of `w`. Sums in double in the order of the elements: relative error up to
+/// (2 + weights) * 2^-53; a weight that is a subnormal float wants a machine that does not flush it.
+/// @param w  rows x cols: float, bf16, f16 or e4m3.  @param q  the same shape, any layout.
+/// @return   ok, or what is wrong with the arguments; `sum` is untouched then.
+template <class T, class Byte, block_layout Layout>
+status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum) noexcept {
+  if (const status s = detail::check_measure(w, q); !s.ok()) return s;
+  for (std::int64_t r = 0; r < w.rows; ++r)
+    for (std::int64_t b = 0; b < q.blocks(); ++b) {
+      std::uint32_t bits[block_size];
+      e2m1 codes[block_size];
+      for (int i = 0; i < block_size; ++i) {
+        bits[i] = detail::float_bits(decode(w.row(r)[b * block_size + i]));
+        codes[i] = get_code<typename Layout::order>(q.block_codes(r, b), i);
+      }
+      detail::measure_block(bits, codes, *q.block_scale(r, b), sum, [&sum](int, double x, double y) {
+        const double error = x < y ? y - x : x - y;
+        sum.squared_weights += x * x;
+        sum.squared_error += error * error;
+        sum.max_error = error > sum.max_error ? error : sum.max_error;
+      });
+    }
+  return {};
+}
+
+}  // namespace mxfp4

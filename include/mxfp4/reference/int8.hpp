@@ -1,0 +1,106 @@
+// mxfp4/reference/int8.hpp -- the W4A8 product, the plainest way: what every kernel equals, bit for bit.
+// SPDX-License-Identifier: Apache-2.0
+//
+// A block's 32 products are integers: twice a weight is one, and so is a code. Their sum (|sum| <= 48768) is exact, and
+// is added to one float per output, blocks ascending:  acc = fma(sum, 2^(byte - 128) * scale, acc).
+// Where that factor is no normal float, or the product may overflow, the product is rounded to float and then added.
+// With power-of-two scales (e8m0, row) both are the same number: int * 2^e is exact.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "mxfp4/format/dialect.hpp"
+#include "mxfp4/tensor/activation.hpp"
+#include "mxfp4/tensor/view.hpp"
+
+namespace mxfp4 {
+
+namespace detail {
+
+/// Exponent fields of a factor for which sum * factor is a normal float or zero: |sum| < 2^16.
+inline constexpr int factor_field_min = 1, factor_field_max = 238;
+/// The largest scale byte under which no weight overflows.
+inline constexpr int finite_scale_max = 252;
+
+/// Twice the weight: 0, 1, 2, 3, 4, 6, 8, 12 and their negatives.
+[[nodiscard]] constexpr int doubled_weight(e2m1 code) noexcept { return static_cast<int>(2.0f * decode(code)); }
+
+/// acc + one block. weight(i) is an e2m1, code(i) an int; scale_exponent and scale are the activation block's.
+template <class Weight, class Code>
+[[nodiscard]] float int8_step(float acc, Weight weight, std::uint8_t byte, Code code, int scale_exponent,
+                              double scale) noexcept {
+  if (byte == 255) return float_from_bits(f32_nan);
+  if (byte > finite_scale_max) {  // a weight is its float decode: infinity where that overflows
+    float special = 0.0f;
+    bool any = false;
+    for (int i = 0; i < block_size; ++i) {
+      const float w = decode_weight(weight(i), static_cast<e8m0>(byte));
+      if ((float_bits(w) & f32_abs_mask) != f32_inf) continue;
+      special += w * static_cast<float>(code(i));
+      any = true;
+    }
+    if (any) return acc + special;
+  }
+  int dot = 0;
+  for (int i = 0; i < block_size; ++i) dot += doubled_weight(weight(i)) * code(i);
+  if (dot == 0) return acc;
+  const double factor = std::ldexp(scale, int{byte} - f32_bias - 1);
+  const int field = int{byte} + scale_exponent;
+  if (field >= factor_field_min && field <= factor_field_max)
+    return std::fma(static_cast<float>(dot), static_cast<float>(factor), acc);
+  const auto product = static_cast<float>(static_cast<double>(dot) * factor);
+  return acc + product;
+}
+
+/// A canonical NaN for any other: which one a sum gives depends on the machine.
+[[nodiscard]] constexpr float canonical(float y) noexcept {
+  return is_nan_bits(float_bits(y)) ? float_from_bits(f32_nan) : y;
+}
+
+/// The exponent scale_exponent and the scale of block (row, b), without the row's scale: that is multiplied in the end.
+struct int8_scale_of {
+  int scale_exponent;
+  double scale;
+};
+[[nodiscard]] inline int8_scale_of scale_of(const int8_activations& x, std::int64_t row, std::int64_t b) noexcept {
+  if (x.scaling() == int8_scaling::row) return {-1, 1.0};
+  const double scale = x.scale(row, b);
+  if (x.scaling() == int8_scaling::e8m0) return {scale_exponent_of(x.scale_byte(row, b)), scale};
+  return {scale_exponent_of(static_cast<float>(scale)), scale};
+}
+
+}  // namespace detail
+
+/// Y[m][n] = sum over blocks b of (sum over the block of 2 w * q) * 2^(byte - 128) * scale; see the top of this file.
+///
+/// @param w  N x K weights in any layout, dialect ocp.
+/// @param x  M x K int8 activations.
+/// @param y  M x N, overwritten; accumulate: the sum starts at Y (row scaling: is added to Y by an FMA).
+/// Special:  a token with NaN or infinity gives NaN; scale byte 0xFF gives NaN; weights that overflow follow IEEE.
+template <class Byte, block_layout Layout>
+status reference_gemm(basic_mx_view<Byte, Layout> w, const int8_activations& x, dense_view<float> y,
+                      bool accumulate = false) noexcept {
+  using detail::operand_of;
+  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
+    return s;
+  const bool per_row = x.scaling() == int8_scaling::row;
+  for (std::int64_t m = 0; m < y.rows; ++m)
+    for (std::int64_t n = 0; n < y.cols; ++n) {
+      float acc = accumulate && !per_row ? y.row(m)[n] + 0.0f : 0.0f;
+      for (std::int64_t b = 0; b < w.blocks(); ++b) {
+        const std::uint8_t* const codes = w.block_codes(n, b);
+        const auto [scale_exponent, scale] = detail::scale_of(x, m, b);
+        acc = detail::int8_step(
+            acc, [codes](int i) { return get_code<typename Layout::order>(codes, i); }, *w.block_scale(n, b),
+            [&x, m, b](int i) { return int{x.code(m, b * block_size + i)}; }, scale_exponent, scale);
+      }
+      const float finish = x.finish(m / token_group)[m % token_group];
+      if (per_row) acc = accumulate ? std::fma(acc, finish, y.row(m)[n]) : acc * finish;
+      else if (detail::is_nan_bits(detail::float_bits(finish))) acc = finish;
+      y.row(m)[n] = detail::canonical(acc);
+    }
+  return {};
+}
+
+}  // namespace mxfp4

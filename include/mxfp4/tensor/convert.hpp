@@ -1,0 +1,31 @@
+// mxfp4/tensor/convert.hpp -- from one layout to another, without loss.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "mxfp4/tensor/view.hpp"
+
+namespace mxfp4 {
+
+/// Moves every code and every scale byte to its place in another layout; the padding of swizzled scales is written as
+/// byte 0. No byte is interpreted, so converting back gives the same bytes; what byte 255 and code 8 mean is the
+/// reader's dialect (dialect.hpp).
+/// @param in   rows x cols.  @param out  the same shape; must not overlap `in`.
+template <class Byte, block_layout From, block_layout To>
+status convert(basic_mx_view<Byte, From> in, mx_view<To> out) noexcept {
+  if (const status s = detail::check_same_shape(in, "in", out); !s.ok()) return s;
+  if (detail::overlap(in, out) || detail::overlap_itself(out)) return {errc::overlap, "out"};
+  if (in.rows == 0 || in.cols == 0) return {};
+  for (std::int64_t r = 0; r < in.rows; ++r)
+    for (std::int64_t b = 0; b < in.blocks(); ++b) {
+      e2m1 codes[block_size]{};
+      unpack_block<typename From::order>(in.block_codes(r, b), codes);
+      pack_block<typename To::order>(codes, out.block_codes(r, b));
+      *out.block_scale(r, b) = *in.block_scale(r, b);
+    }
+  detail::fill_padding(out);
+  return {};
+}
+
+}  // namespace mxfp4

@@ -1,0 +1,205 @@
+// mxfp4/tensor/packed_matrix.hpp -- weights in the order in which the kernels read them.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   tile16x32_v1: tiles of 16 rows, each a run of blocks of 32 columns, 256 bytes of codes a block in 4 lines
+//
+//   line g   | row 0: 4 bytes | row 1: 4 bytes | ... | row 15 |      byte i of a row: element 4g + i in the low nibble,
+//            0                4                8           64                         element 16 + 4g + i in the high
+//            one
+//
+//   codes [tile][block][4 lines][16 rows][4], then scales [tile][block][16 rows]
+//
+// A line is one register of 512 bits, two of 256 or four of 128; lanes are rows, so no kernel adds across lanes. The
+// same bytes on every ISA: a saved matrix may be loaded on any machine. Rows that fill up the last tile have codes 0
+// and scale byte 127.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <utility>
+
+#include "mxfp4/core/aligned_buffer.hpp"
+#include "mxfp4/tensor/packed_view.hpp"
+#include "mxfp4/tensor/view.hpp"
+
+namespace mxfp4 {
+
+inline constexpr int tile_lines = 4;        ///< of 64 bytes, in a block of a tile
+inline constexpr int tile_line_bytes = 64;  ///< 16 rows x 4 bytes
+inline constexpr std::uint8_t tile_padding_scale = 127;
+
+/// The scale bytes of a tile, as far as they decide how it may be computed.
+struct scale_range {
+  std::uint8_t low = 255;  ///< smallest byte of a block that has a nonzero weight; 255: there is none
+  std::uint8_t high = 0;   ///< largest byte of all blocks
+
+  friend constexpr bool operator==(const scale_range&, const scale_range&) = default;
+};
+
+namespace detail {
+
+/// Bytes of row `row` in line `line` of a block in tile order: the codes 4g..4g+3 (low) and 16+4g..16+4g+3 (high).
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t tile_offset(int row, int line) noexcept {
+  return tile_line_bytes * line + 4 * row;
+}
+
+/// Is every weight of a row in this block +0 or -0?
+[[nodiscard]] MXFP4_INLINE bool row_is_zero(const std::uint8_t* block, int row) noexcept {
+  std::uint32_t any = 0;
+  for (int g = 0; g < tile_lines; ++g) {
+    std::uint32_t quad = 0;
+    std::memcpy(&quad, block + tile_offset(row, g), sizeof quad);
+    any |= quad;
+  }
+  return (any & 0x77777777u) == 0;
+}
+
+/// The range of a tile, or of a part of one: `rows` real rows, `blocks` blocks.
+[[nodiscard]] MXFP4_INLINE scale_range range_of(const std::uint8_t* codes, const std::uint8_t* scales,
+                                                std::int64_t blocks, int rows) noexcept {
+  scale_range range;
+  for (std::int64_t b = 0; b < blocks; ++b)
+    for (int r = 0; r < rows; ++r) {
+      const std::uint8_t byte = scales[b * tile_rows + r];
+      if (byte > range.high) range.high = byte;
+      if (byte < range.low && !row_is_zero(codes + b * tile_block_bytes, r)) range.low = byte;
+    }
+  return range;
+}
+
+}  // namespace detail
+
+/// N x K weights that own their memory, movable. Made by pack() (kernel/pack.hpp) or from saved bytes.
+class packed_matrix {
+ public:
+  packed_matrix() = default;
+  packed_matrix(packed_matrix&& other) noexcept
+      : memory_(std::move(other.memory_)), rows_(std::exchange(other.rows_, 0)), cols_(std::exchange(other.cols_, 0)) {}
+  packed_matrix& operator=(packed_matrix&& other) noexcept {
+    memory_ = std::move(other.memory_);
+    rows_ = std::exchange(other.rows_, 0);
+    cols_ = std::exchange(other.cols_, 0);
+    return *this;
+  }
+
+  /// Memory for rows x cols, contents unspecified: for who fills it and then calls update_range for each tile.
+  /// errc::out_of_memory, or what check() says of such a shape.
+  [[nodiscard]] static result<packed_matrix> uninitialized(std::int64_t rows, std::int64_t cols) noexcept {
+    if (const status s = detail::check_blocks(rows, cols, "packed_matrix"); !s.ok()) return s;
+    const std::int64_t tiles = detail::ceil_div(rows, tile_rows), blocks = cols / block_size;
+    constexpr std::int64_t per_block = tile_block_bytes + tile_rows;
+    if (blocks > 0 && tiles > (detail::int64_max / 2 - tiles) / per_block / blocks)
+      return status{errc::size_overflow, "rows * cols", rows, 0, "packed_matrix"};
+    packed_matrix m;
+    m.rows_ = rows;
+    m.cols_ = cols;
+    const std::int64_t bytes = m.code_bytes() + m.scale_bytes(), all = bytes + 2 * tiles;
+    m.memory_ = detail::allocate(all);
+    if (m.memory_ == nullptr) return status{errc::out_of_memory, "packed_matrix", all};
+    for (std::int64_t t = 0; t < tiles; ++t) m.set_range(t, scale_range{});
+    return result<packed_matrix>(std::move(m));
+  }
+
+  /// What bytes() of a matrix of this shape held. errc::shape_mismatch if that is another number of bytes.
+  [[nodiscard]] static result<packed_matrix> from_bytes(std::int64_t rows, std::int64_t cols,
+                                                        std::span<const std::uint8_t> saved) noexcept {
+    result<packed_matrix> made = uninitialized(rows, cols);
+    if (!made) return made;
+    packed_matrix m = *std::move(made);
+    const auto have = static_cast<std::int64_t>(saved.size()), need = static_cast<std::int64_t>(m.bytes().size());
+    if (have != need) return status{errc::shape_mismatch, "saved", have, need};
+    if (need > 0) std::memcpy(m.memory_.get(), saved.data(), saved.size());
+    for (std::int64_t t = 0; t < m.tiles(); ++t) m.update_range(t);
+    return result<packed_matrix>(std::move(m));
+  }
+
+  [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
+  [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
+  [[nodiscard]] std::int64_t blocks() const noexcept { return cols_ / block_size; }  ///< in a row
+  [[nodiscard]] std::int64_t tiles() const noexcept { return detail::ceil_div(rows_, tile_rows); }
+
+  /// As pointers, for the products with f32 activations.
+  [[nodiscard]] packed_view view() const noexcept {
+    if (tiles() == 0 || blocks() == 0) return {nullptr, nullptr, tiles(), blocks(), rows_};
+    return {codes(0), scales(0), tiles(), blocks(), rows_};
+  }
+
+  /// Codes, then scales: what to save. The same bytes on every machine.
+  [[nodiscard]] std::span<const std::uint8_t> bytes() const noexcept {
+    return {memory_.get(), static_cast<std::size_t>(code_bytes() + scale_bytes())};
+  }
+  [[nodiscard]] const std::uint8_t* codes(std::int64_t tile) const noexcept {
+    return memory_.get() + tile * blocks() * tile_block_bytes;
+  }
+  [[nodiscard]] std::uint8_t* codes(std::int64_t tile) noexcept {
+    return memory_.get() + tile * blocks() * tile_block_bytes;
+  }
+  [[nodiscard]] const std::uint8_t* scales(std::int64_t tile) const noexcept {
+    return memory_.get() + code_bytes() + tile * blocks() * tile_rows;
+  }
+  [[nodiscard]] std::uint8_t* scales(std::int64_t tile) noexcept {
+    return memory_.get() + code_bytes() + tile * blocks() * tile_rows;
+  }
+  [[nodiscard]] scale_range range(std::int64_t tile) const noexcept {
+    const std::uint8_t* const r = memory_.get() + code_bytes() + scale_bytes() + 2 * tile;
+    return {r[0], r[1]};
+  }
+  /// Rows of a tile that exist: 16, less in the last one.
+  [[nodiscard]] int rows_in(std::int64_t tile) const noexcept {
+    return static_cast<int>(rows_ - tile * tile_rows < tile_rows ? rows_ - tile * tile_rows : tile_rows);
+  }
+  MXFP4_INLINE void update_range(std::int64_t tile) noexcept {
+    set_range(tile, detail::range_of(codes(tile), scales(tile), blocks(), rows_in(tile)));
+  }
+
+ private:
+  [[nodiscard]] std::int64_t code_bytes() const noexcept { return tiles() * blocks() * tile_block_bytes; }
+  [[nodiscard]] std::int64_t scale_bytes() const noexcept { return tiles() * blocks() * tile_rows; }
+  MXFP4_INLINE void set_range(std::int64_t tile, scale_range range) noexcept {
+    std::uint8_t* const r = memory_.get() + code_bytes() + scale_bytes() + 2 * tile;
+    r[0] = range.low;
+    r[1] = range.high;
+  }
+
+  detail::aligned_buffer memory_;
+  std::int64_t rows_ = 0, cols_ = 0;
+};
+
+namespace detail {
+[[nodiscard]] MXFP4_INLINE byte_range bytes_of(const packed_matrix& w) noexcept {
+  return {w.bytes().data(), static_cast<std::int64_t>(w.bytes().size())};
+}
+[[nodiscard]] MXFP4_INLINE operand operand_of(const packed_matrix& w, const char*) noexcept {
+  return {{}, w.rows(), w.cols(), {bytes_of(w), {}}};
+}
+}  // namespace detail
+
+/// The inverse of pack(): every code and every scale byte where `out` keeps it.
+/// @param out  the shape of w, any layout; no overlap with w.
+template <block_layout Layout>
+status unpack(const packed_matrix& w, mx_view<Layout> out) noexcept {
+  if (const status s = check(out, "out"); !s.ok()) return s;
+  if (out.rows != w.rows()) return {errc::shape_mismatch, "rows", out.rows, w.rows(), "out"};
+  if (out.cols != w.cols()) return {errc::shape_mismatch, "cols", out.cols, w.cols(), "out"};
+  const detail::byte_range own = detail::bytes_of(w);
+  if (detail::overlap(detail::codes_of(out), own) || detail::overlap(detail::scales_of(out), own))
+    return {errc::overlap, "out"};
+  for (std::int64_t n = 0; n < w.rows(); ++n)
+    for (std::int64_t b = 0; b < w.blocks(); ++b) {
+      const std::uint8_t* const block = w.codes(n / tile_rows) + b * tile_block_bytes;
+      const int row = static_cast<int>(n % tile_rows);
+      e2m1 codes[block_size]{};
+      for (int k = 0; k < block_code_bytes; ++k) {
+        const unsigned byte = block[detail::tile_offset(row, k / 4) + k % 4];
+        codes[k] = static_cast<e2m1>(byte & 0x0Fu);
+        codes[k + block_code_bytes] = static_cast<e2m1>(byte >> 4);
+      }
+      pack_block<typename Layout::order>(codes, out.block_codes(n, b));
+      *out.block_scale(n, b) = w.scales(n / tile_rows)[b * tile_rows + row];
+    }
+  detail::fill_padding(out);
+  return {};
+}
+
+}  // namespace mxfp4

@@ -1,0 +1,47 @@
+// mxfp4/tensor/product_check.hpp -- what every product Y = X W^T asks of its arguments.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   W  N x K, of any kind        X  M x K, of any kind        Y  M x N, shares no byte with W or X
+//
+// A kind of matrix says once, by operand_of, what it is to a product; check_product does the rest.
+#pragma once
+
+#include <cstdint>
+
+#include "mxfp4/tensor/view.hpp"
+
+namespace mxfp4::detail {
+
+/// A matrix as an argument of a product. Shape and memory say nothing unless `state` is ok.
+struct operand {
+  status state;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  byte_range memory[2]{};
+};
+
+template <class Byte, block_layout Layout>
+[[nodiscard]] MXFP4_INLINE operand operand_of(const basic_mx_view<Byte, Layout>& v, const char* argument) noexcept {
+  if (const status s = check(v, argument); !s.ok()) return {s};
+  return {{}, v.rows, v.cols, {codes_of(v), scales_of(v)}};
+}
+template <class T>
+[[nodiscard]] MXFP4_INLINE operand operand_of(const dense_view<T>& v, const char* argument) noexcept {
+  if (const status s = check(v, argument); !s.ok()) return {s};
+  return {{}, v.rows, v.cols, {data_of(v), {}}};
+}
+
+/// The first thing that is wrong: with w, x or y alone, then with their shapes, then with where they lie.
+MXFP4_INLINE status check_product(const operand& w, const operand& x, const operand& y) noexcept {
+  for (const operand* const o : {&w, &x, &y})
+    if (!o->state.ok()) return o->state;
+  if (x.cols != w.cols) return {errc::shape_mismatch, "cols", x.cols, w.cols, "x"};
+  if (y.rows != x.rows) return {errc::shape_mismatch, "rows", y.rows, x.rows, "y"};
+  if (y.cols != w.rows) return {errc::shape_mismatch, "cols", y.cols, w.rows, "y"};
+  for (const operand* const o : {&w, &x})
+    for (const byte_range& memory : o->memory)
+      if (overlap(memory, y.memory[0])) return {errc::overlap, "y"};
+  return {};
+}
+
+}  // namespace mxfp4::detail

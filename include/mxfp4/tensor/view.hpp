@@ -1,0 +1,279 @@
+// mxfp4/tensor/view.hpp -- non-owning views of matrices, and the checks that every whole-matrix function makes.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Weights are N x K: `rows` outputs, `cols` inputs, blocks along the inputs. Views ask for no alignment.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <type_traits>
+
+#include "mxfp4/core/e8m0.hpp"
+#include "mxfp4/core/status.hpp"
+#include "mxfp4/tensor/layout.hpp"
+
+namespace mxfp4 {
+
+/// MXFP4 codes and scales. Byte is std::uint8_t or const std::uint8_t; the mutable view converts to the const one.
+template <class Byte, block_layout Layout = layout::compressed_tensors>
+struct basic_mx_view {
+  Byte* codes = nullptr;
+  Byte* scales = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;          ///< elements, a multiple of 32
+  std::int64_t code_stride = 0;   ///< bytes from one row of codes to the next
+  std::int64_t scale_stride = 0;  ///< bytes from one row (swizzled: one band of 128 rows) of scales to the next
+
+  [[nodiscard]] MXFP4_HD constexpr std::int64_t blocks() const noexcept { return cols / block_size; }  ///< in a row
+  [[nodiscard]] MXFP4_HD constexpr Byte* block_codes(std::int64_t row, std::int64_t b) const noexcept {
+    return codes + Layout::code_offset(row, b, code_stride);
+  }
+  [[nodiscard]] MXFP4_HD constexpr Byte* block_scale(std::int64_t row, std::int64_t b) const noexcept {
+    return scales + Layout::scale_offset(row, b, scale_stride);
+  }
+  template <class B>
+    requires(!std::is_const_v<Byte> && std::same_as<B, const Byte>)
+  [[nodiscard]] MXFP4_HD constexpr operator basic_mx_view<B, Layout>() const noexcept {
+    return {codes, scales, rows, cols, code_stride, scale_stride};
+  }
+};
+
+template <block_layout Layout = layout::compressed_tensors>
+using mx_view = basic_mx_view<std::uint8_t, Layout>;
+template <block_layout Layout = layout::compressed_tensors>
+using const_mx_view = basic_mx_view<const std::uint8_t, Layout>;
+
+/// A row-major matrix of numbers; any number of columns.
+template <class T>
+struct dense_view {
+  T* data = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t stride = 0;  ///< elements from one row to the next
+
+  [[nodiscard]] MXFP4_HD constexpr T* row(std::int64_t r) const noexcept { return data + r * stride; }
+  template <class U>
+    requires(!std::is_const_v<T> && std::same_as<U, const T>)
+  [[nodiscard]] MXFP4_HD constexpr operator dense_view<U>() const noexcept {
+    return {data, rows, cols, stride};
+  }
+};
+
+namespace detail {
+
+inline constexpr std::int64_t int64_max = std::numeric_limits<std::int64_t>::max();
+
+/// Elements from the start of a strided buffer to its end: (lines - 1) * stride + line; -1 on overflow.
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t extent(std::int64_t lines, std::int64_t line,
+                                                         std::int64_t stride) noexcept {
+  if (lines == 0 || line == 0) return 0;
+  if (lines > 1 && stride > (int64_max - line) / (lines - 1)) return -1;
+  return (lines - 1) * stride + line;
+}
+
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t ceil_div(std::int64_t rows, std::int64_t rows_per_band) noexcept {
+  return rows / rows_per_band + (rows % rows_per_band != 0 ? 1 : 0);
+}
+
+template <block_layout Layout>
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t code_extent(std::int64_t rows, std::int64_t cols,
+                                                              std::int64_t stride) noexcept {
+  const std::int64_t line = Layout::code_row_bytes(cols / block_size);
+  return extent(rows, Layout::interleaved && line > 0 ? line - 1 : line, stride);  // from byte 1 of a block on
+}
+
+template <block_layout Layout>
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t scale_extent(std::int64_t rows, std::int64_t cols,
+                                                               std::int64_t stride) noexcept {
+  return extent(ceil_div(rows, Layout::rows_per_band), Layout::scale_band_bytes(cols / block_size), stride);
+}
+
+[[nodiscard]] MXFP4_INLINE constexpr status check_shape(std::int64_t rows, std::int64_t cols,
+                                                        const char* argument) noexcept {
+  if (rows < 0) return {errc::negative_size, "rows", rows, 0, argument};
+  if (cols < 0) return {errc::negative_size, "cols", cols, 0, argument};
+  return {};
+}
+
+/// The same for a matrix of blocks, with room for the sizes that a layout makes of `cols`.
+[[nodiscard]] MXFP4_INLINE constexpr status check_blocks(std::int64_t rows, std::int64_t cols,
+                                                         const char* argument) noexcept {
+  if (const status s = check_shape(rows, cols, argument); !s.ok()) return s;
+  if (cols % block_size != 0) return {errc::not_blocks, "cols", cols, 0, argument};
+  if (cols > int64_max / 8) return {errc::size_overflow, "cols", cols, 0, argument};
+  return {};
+}
+
+}  // namespace detail
+
+/// Is this view one that may be read and written? Every whole-matrix function asks this of its arguments first.
+/// @param argument  the view's name, for the message.
+template <class Byte, block_layout Layout>
+MXFP4_INLINE constexpr status check(const basic_mx_view<Byte, Layout>& v, const char* argument = "") noexcept {
+  if (const status s = detail::check_blocks(v.rows, v.cols, argument); !s.ok()) return s;
+  const std::int64_t code_row = Layout::code_row_bytes(v.blocks()), scale_row = Layout::scale_band_bytes(v.blocks());
+  if (v.code_stride < code_row) return {errc::stride_too_small, "code_stride", v.code_stride, code_row, argument};
+  if (v.scale_stride < scale_row) return {errc::stride_too_small, "scale_stride", v.scale_stride, scale_row, argument};
+  const std::int64_t code_bytes = detail::code_extent<Layout>(v.rows, v.cols, v.code_stride);
+  const std::int64_t scale_bytes = detail::scale_extent<Layout>(v.rows, v.cols, v.scale_stride);
+  if (code_bytes < 0) return {errc::size_overflow, "rows * code_stride", v.rows, 0, argument};
+  if (scale_bytes < 0) return {errc::size_overflow, "rows * scale_stride", v.rows, 0, argument};
+  if (code_bytes > 0 && v.codes == nullptr) return {errc::null_pointer, "codes", 0, code_bytes, argument};
+  if (scale_bytes > 0 && v.scales == nullptr) return {errc::null_pointer, "scales", 0, scale_bytes, argument};
+  if constexpr (Layout::interleaved) {  // one buffer: a block's codes follow its scale
+    if (v.scale_stride != v.code_stride)
+      return {errc::shape_mismatch, "scale_stride", v.scale_stride, v.code_stride, argument};
+    if (code_bytes > 0 && v.codes != v.scales + 1)
+      return {errc::shape_mismatch, "codes - scales", v.codes - v.scales, 1, argument};
+  }
+  return {};
+}
+
+template <class T>
+MXFP4_INLINE constexpr status check(const dense_view<T>& v, const char* argument = "") noexcept {
+  if (const status s = detail::check_shape(v.rows, v.cols, argument); !s.ok()) return s;
+  if (v.stride < v.cols) return {errc::stride_too_small, "stride", v.stride, v.cols, argument};
+  const std::int64_t elements = detail::extent(v.rows, v.cols, v.stride);
+  if (elements < 0 || elements > detail::int64_max / static_cast<std::int64_t>(sizeof(T)))
+    return {errc::size_overflow, "rows * stride", v.rows, 0, argument};
+  if (elements > 0 && v.data == nullptr) return {errc::null_pointer, "data", 0, elements, argument};
+  return {};
+}
+
+namespace detail {
+/// The checks of a function from one matrix to another of the same shape, `out`; overlap is asked separately.
+template <class In, class Out>
+MXFP4_INLINE constexpr status check_same_shape(const In& in, const char* in_name, const Out& out) noexcept {
+  if (const status s = check(in, in_name); !s.ok()) return s;
+  if (const status s = check(out, "out"); !s.ok()) return s;
+  if (out.rows != in.rows) return {errc::shape_mismatch, "out.rows", out.rows, in.rows};
+  if (out.cols != in.cols) return {errc::shape_mismatch, "out.cols", out.cols, in.cols};
+  return {};
+}
+}  // namespace detail
+
+// ---- sizes and factories --------------------------------------------------------------------------------------------
+
+/// Bytes of codes and of scales that `rows` x `cols` elements take without gaps; the padding of swizzled scales
+/// included. For ggml, whose blocks hold both, `codes` is the whole buffer and `scales` 0.
+struct mx_bytes {
+  std::int64_t codes = 0;
+  std::int64_t scales = 0;
+};
+
+template <block_layout Layout = layout::compressed_tensors>
+constexpr result<mx_bytes> bytes_needed(std::int64_t rows, std::int64_t cols) noexcept {
+  if (const status s = detail::check_blocks(rows, cols, ""); !s.ok()) return s;
+  const std::int64_t code_row = Layout::code_row_bytes(cols / block_size);
+  const std::int64_t scale_row = Layout::scale_band_bytes(cols / block_size);
+  const std::int64_t codes = detail::extent(rows, code_row, code_row);
+  const std::int64_t scales = detail::extent(detail::ceil_div(rows, Layout::rows_per_band), scale_row, scale_row);
+  if (codes < 0 || scales < 0) return status{errc::size_overflow, "rows * cols", rows};
+  return mx_bytes{codes, Layout::interleaved ? 0 : scales};
+}
+
+/// A view without gaps over two buffers, each at least as large as bytes_needed says.
+template <block_layout Layout = layout::compressed_tensors, class Byte>
+  requires(!Layout::interleaved)
+constexpr result<basic_mx_view<Byte, Layout>> make_view(std::span<Byte> codes, std::span<Byte> scales,
+                                                        std::int64_t rows, std::int64_t cols) noexcept {
+  const result<mx_bytes> need = bytes_needed<Layout>(rows, cols);
+  if (!need) return need.error();
+  const auto code_bytes = static_cast<std::int64_t>(codes.size()),
+             scale_bytes = static_cast<std::int64_t>(scales.size());
+  if (code_bytes < need->codes) return status{errc::buffer_too_small, "codes", code_bytes, need->codes};
+  if (scale_bytes < need->scales) return status{errc::buffer_too_small, "scales", scale_bytes, need->scales};
+  const basic_mx_view<Byte, Layout> view{codes.data(),
+                                         scales.data(),
+                                         rows,
+                                         cols,
+                                         Layout::code_row_bytes(cols / block_size),
+                                         Layout::scale_band_bytes(cols / block_size)};
+  if (const status s = check(view); !s.ok()) return s;
+  return view;
+}
+
+/// A view of ggml's 17-byte blocks without gaps.
+template <class Byte>
+constexpr result<basic_mx_view<Byte, layout::ggml>> make_ggml_view(std::span<Byte> blocks, std::int64_t rows,
+                                                                   std::int64_t cols) noexcept {
+  const result<mx_bytes> need = bytes_needed<layout::ggml>(rows, cols);
+  if (!need) return need.error();
+  const auto bytes = static_cast<std::int64_t>(blocks.size());
+  if (bytes < need->codes) return status{errc::buffer_too_small, "blocks", bytes, need->codes};
+  const std::int64_t stride = layout::ggml::code_row_bytes(cols / block_size);
+  Byte* const first_codes = need->codes > 0 ? blocks.data() + 1 : blocks.data();
+  return basic_mx_view<Byte, layout::ggml>{first_codes, blocks.data(), rows, cols, stride, stride};
+}
+
+/// A dense view without gaps.
+template <class T>
+constexpr result<dense_view<T>> make_dense_view(std::span<T> data, std::int64_t rows, std::int64_t cols) noexcept {
+  const dense_view<T> view{data.data(), rows, cols, cols};
+  if (const status s = check(view); !s.ok()) return s;
+  const std::int64_t need = detail::extent(rows, cols, cols), have = static_cast<std::int64_t>(data.size());
+  if (have < need) return status{errc::buffer_too_small, "data", have, need};
+  return view;
+}
+
+// ---- overlap --------------------------------------------------------------------------------------------------------
+namespace detail {
+
+struct byte_range {
+  const void* begin;
+  std::int64_t bytes;
+};
+
+[[nodiscard]] MXFP4_INLINE bool overlap(byte_range a, byte_range b) noexcept {
+  const auto a0 = reinterpret_cast<std::uintptr_t>(a.begin), b0 = reinterpret_cast<std::uintptr_t>(b.begin);
+  return a.bytes > 0 && b.bytes > 0 && a0 < b0 + static_cast<std::uintptr_t>(b.bytes) &&
+         b0 < a0 + static_cast<std::uintptr_t>(a.bytes);
+}
+
+template <class Byte, block_layout Layout>
+[[nodiscard]] MXFP4_INLINE byte_range codes_of(const basic_mx_view<Byte, Layout>& v) noexcept {
+  return {v.codes, code_extent<Layout>(v.rows, v.cols, v.code_stride)};
+}
+template <class Byte, block_layout Layout>
+[[nodiscard]] MXFP4_INLINE byte_range scales_of(const basic_mx_view<Byte, Layout>& v) noexcept {
+  return {v.scales, scale_extent<Layout>(v.rows, v.cols, v.scale_stride)};
+}
+template <class T>
+[[nodiscard]] MXFP4_INLINE byte_range data_of(const dense_view<T>& v) noexcept {
+  return {v.data, extent(v.rows, v.cols, v.stride) * static_cast<std::int64_t>(sizeof(T))};
+}
+
+/// Do the codes and the scales of one view share bytes? In an interleaved layout they may.
+template <class Byte, block_layout Layout>
+[[nodiscard]] MXFP4_INLINE bool overlap_itself(const basic_mx_view<Byte, Layout>& v) noexcept {
+  return !Layout::interleaved && overlap(codes_of(v), scales_of(v));
+}
+
+/// Do a source and a destination of any kind share bytes?
+template <class Byte, block_layout Layout, class T>
+[[nodiscard]] MXFP4_INLINE bool overlap(const basic_mx_view<Byte, Layout>& v, const dense_view<T>& d) noexcept {
+  return overlap(codes_of(v), data_of(d)) || overlap(scales_of(v), data_of(d));
+}
+template <class ByteA, block_layout A, class ByteB, block_layout B>
+[[nodiscard]] MXFP4_INLINE bool overlap(const basic_mx_view<ByteA, A>& a, const basic_mx_view<ByteB, B>& b) noexcept {
+  return overlap(codes_of(a), codes_of(b)) || overlap(codes_of(a), scales_of(b)) ||
+         overlap(scales_of(a), codes_of(b)) || overlap(scales_of(a), scales_of(b));
+}
+
+/// Swizzled scales: the bytes of a whole tile of rows and blocks that do not exist.
+template <block_layout Layout>
+MXFP4_INLINE constexpr void fill_padding(mx_view<Layout> out) noexcept {
+  if constexpr (requires { Layout::padding; }) {
+    const std::int64_t all_rows = ceil_div(out.rows, Layout::rows_per_band) * Layout::rows_per_band;
+    const std::int64_t all_blocks = Layout::scale_band_bytes(out.blocks()) / Layout::rows_per_band;
+    for (std::int64_t r = 0; r < all_rows; ++r)
+      for (std::int64_t b = r < out.rows ? out.blocks() : 0; b < all_blocks; ++b)
+        *out.block_scale(r, b) = Layout::padding;
+  }
+}
+
+}  // namespace detail
+
+}  // namespace mxfp4

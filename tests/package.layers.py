@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+# tests/package.layers.py -- a header includes only what stands below it, and nothing it does not use.
+# SPDX-License-Identifier: Apache-2.0
+"""package.layers.py SOURCE_DIR COMPILER [COMPILER OPTION...]
+
+The layers are folders of include/mxfp4, and a folder includes itself and those before it in LAYERS alone. For every
+header and source of include/ and src/:
+  - each include of ours goes to the same layer or a lower one, and to a file that is there;
+  - an installed header includes nothing that is not installed;
+  - of every header included, our own and the standard library's that NAMES lists, some name is used;
+  - no comment line is longer than 120 columns.
+With a compiler, every header of the layers is compiled alone (the CUDA headers and the adapters need what the consumer
+brings). A faulty tree of its own, made in a temporary folder, proves that each of these is noticed.
+"""
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+# Folder -> the folders that it may include, besides itself. What is not in a folder is the public page, which reads all.
+ORDER = ["core", "format", "tensor", "reference", "simd", "kernel", "linalg", "moe"]
+LAYERS = {folder: ORDER[:i] for i, folder in enumerate(ORDER)}
+LAYERS["executor"] = ["core"]
+LAYERS["cuda/device"] = ["core", "format", "tensor"]
+LAYERS["cuda"] = ["core", "format", "tensor", "cuda/device"]
+LAYERS["io"] = ["core", "format", "tensor"]
+LAYERS["checkpoint"] = ["core", "format", "tensor", "reference", "io"]
+PAGE = ""
+
+# Pages that only hand on what lies below them: everything that they include is for their reader.
+FORWARDING = re.compile(r"\b(namespace|struct|class|template|inline|using)\b")
+
+# What a standard header is included for. One that is not listed is not looked at.
+NAMES = {
+    "algorithm": r"std::(ranges::)?(sort|min|max|clamp|copy\w*|fill\w*|find\w*|equal|any_of|all_of|none_of|count\w*|"
+                 r"transform|reverse|rotate|unique|lower_bound|upper_bound|equal_range|partition\w*|nth_element|"
+                 r"partial_sort\w*|stable_sort|minmax\w*|min_element|max_element|swap_ranges|replace\w*|remove\w*|"
+                 r"generate\w*|is_sorted\w*|merge|set_\w+|includes|binary_search|lexicographical_compare|starts_with|"
+                 r"ends_with|search|mismatch|for_each\w*|iter_swap|move_backward)\b",
+    "array": r"std::(array|to_array)\b",
+    "bit": r"std::(bit_cast|endian|popcount|countl_\w+|countr_\w+|bit_ceil|bit_width|bit_floor|has_single_bit|rot[lr])\b",
+    "cmath": r"std::(fma|sqrt|abs|exp\w*|log\w*|pow|ldexp|frexp|floor|ceil|round|nearbyint|isnan|isinf|isfinite|signbit|"
+             r"trunc|copysign|scalbn|cos|sin|tanh|rint|lround|llround|hypot|nextafter|ilogb|fmod|fabs|erf|lrint)\b|"
+             r"\b(INFINITY|NAN)\b|\bstd::(fmaf|sqrtf)",
+    "concepts": r"std::(same_as|integral|floating_point|convertible_to|invocable|derived_from|constructible_from|"
+                r"unsigned_integral|signed_integral|regular_invocable|default_initializable|predicate|movable|copyable|"
+                r"equality_comparable\w*|totally_ordered\w*|destructible|move_constructible|copy_constructible|"
+                r"assignable_from)\b",
+    "cstddef": r"std::(size_t|byte|ptrdiff_t|nullptr_t|max_align_t)\b|\boffsetof\b",
+    "cstdint": r"\b(std::)?u?int(8|16|32|64|ptr|_fast\d+|_least\d+)_t\b|\bU?INT\d+_(MAX|MIN)\b",
+    "cstdio": r"\b(std::)?(v?s?n?printf|fputs|puts|fputc|putchar|fopen|fclose|fwrite|fread|fflush|perror|rename|remove|"
+              r"FILE|stderr|stdout|stdin|getc|fprintf|fgets|EOF|BUFSIZ)\b",
+    "cstdlib": r"std::(getenv|exit|abort|malloc|free|aligned_alloc|strto\w+|system|atexit|quick_exit|_Exit)\b|\bEXIT_\w+",
+    "cstring": r"std::(mem\w+|str\w+)\b",
+    "exception": r"std::(exception\w*|terminate|current_exception|rethrow_exception|uncaught_exceptions|make_exception_ptr)\b",
+    "functional": r"std::(function|hash|less|greater|equal_to|plus|minus|multiplies|reference_wrapper|c?ref|invoke|"
+                  r"bind\w*|not_fn|identity|ranges::\w+|move_only_function)\b",
+    "limits": r"std::numeric_limits\b",
+    "memory": r"std::(unique_ptr|shared_ptr|weak_ptr|make_unique\w*|make_shared|allocator\w*|addressof|destroy\w*|"
+              r"construct_at|uninitialized_\w+|align|assume_aligned|to_address|pointer_traits|default_delete|"
+              r"enable_shared_from_this)\b",
+    "new": r"std::(nothrow|align_val_t|bad_alloc|launder|hardware_\w+|set_new_handler)\b|\bnew \(",
+    "optional": r"std::(optional|nullopt|make_optional)\b",
+    "ranges": r"std::(ranges|views)::",
+    "span": r"std::(span|dynamic_extent|as_bytes|as_writable_bytes)\b",
+    "string": r"std::(string|to_string|sto[a-z]+|getline|basic_string|char_traits)\b|\"s\b",
+    "string_view": r"std::(string_view|basic_string_view)\b|\"sv\b",
+    "tuple": r"std::(tuple\w*|tie|make_tuple|apply|get|forward_as_tuple|ignore)\b",
+    "type_traits": r"std::(is_\w+|remove_\w+|conditional\w*|enable_if\w*|decay\w*|void_t|integral_constant|bool_constant|"
+                   r"true_type|false_type|type_identity\w*|make_(un)?signed\w*|underlying_type\w*|common_type\w*|"
+                   r"invoke_result\w*|add_\w+|has_\w+|extent\w*|rank\w*|conjunction\w*|disjunction\w*|negation\w*)\b",
+    "utility": r"std::(move|forward|pair|make_pair|swap|exchange|declval|in_place\w*|(make_)?index_sequence\w*|"
+               r"(make_)?integer_sequence\w*|as_const|cmp_\w+|unreachable|piecewise_construct|to_underlying|in_range)\b",
+    "vector": r"std::vector\b",
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">](.*)$', re.M)
+DEFINED = re.compile(
+    r"(?:\b(?:struct|class|enum class|enum|union|concept|namespace)\s+(?:\[\[[^\]]*\]\]\s*)?(?:alignas\([^)]*\)\s*)?([A-Za-z_]\w*)"
+    r"|\busing\s+([A-Za-z_]\w*)\s*="
+    r"|^\s*#\s*define\s+([A-Za-z_]\w*)"
+    r"|\b([A-Za-z_]\w*)\s*(?:\[[^\]]*\]\s*)?(?:=|\{|\())", re.M)
+
+
+KEYWORDS = frozenset(
+    "if for while switch return sizeof alignof decltype noexcept requires static_assert operator const constexpr auto "
+    "template typename int bool float double char void unsigned catch defined explicit this else do new delete case "
+    "size_t data size begin end get".split())
+
+
+def code_of(text):
+    """Without comments and the text of strings, so that a name in a sentence is not a use."""
+    text = re.sub(r"/\*.*?\*/", " ", text, flags=re.S)
+    return re.sub(r"//[^\n]*", "", text)
+
+
+def layer_of(path):
+    """'core' of mxfp4/core/bits.hpp, 'cuda/device' of mxfp4/cuda/device/tile.cuh, PAGE of mxfp4/block.hpp."""
+    return "/".join(pathlib.PurePosixPath(path).parts[1:-1])
+
+
+class tree:
+    def __init__(self, root):
+        self.root = pathlib.Path(root)
+        self.include = self.root / "include"
+        self.faults = []
+        self.names = {}
+
+    def fault(self, file, what):
+        self.faults.append(f"{file.relative_to(self.root)}: {what}")
+
+    def headers(self):
+        return sorted(p for p in self.include.rglob("*") if p.suffix in (".hpp", ".cuh"))
+
+    def exported(self, path):
+        """Names that a header defines, and for a page that hands on, those of what it includes."""
+        if path not in self.names:
+            self.names[path] = set()
+            text = (self.include / path).read_text()
+            code = code_of(text)
+            names = {n for match in DEFINED.findall(code) for n in match if n} - KEYWORDS
+            if not FORWARDING.search(code):
+                for _, inner, _ in INCLUDE.findall(text):
+                    if (self.include / inner).is_file():
+                        names |= self.exported(inner)
+            self.names[path] = names
+        return self.names[path]
+
+    def check(self, file):
+        text = file.read_text()
+        code = code_of(text)
+        body = INCLUDE.sub("", code)
+        inside = file.is_relative_to(self.include)
+        own = layer_of(file.relative_to(self.include)) if inside else None
+        forwards = inside and not FORWARDING.search(code)
+        for number, line in enumerate(text.split("\n"), 1):
+            if len(line) > 120 and line.lstrip().startswith(("//", "*", "/*")):
+                self.fault(file, f"line {number}: a comment of {len(line)} columns, at most 120")
+        for kind, name, rest in INCLUDE.findall(text):
+            if kind == "<":
+                if not forwards and name in NAMES and not re.search(NAMES[name], body):
+                    self.fault(file, f"<{name}> is included and none of its names is used")
+                continue
+            if not name.startswith("mxfp4/"):
+                if inside:
+                    self.fault(file, f'"{name}" is not installed')
+                continue
+            if not (self.include / name).is_file():
+                if not inside and (self.root / "src" / name).is_file():
+                    continue
+                self.fault(file, f'"{name}" is not there')
+                continue
+            if inside and own != PAGE:
+                layer = layer_of(name)
+                if own not in LAYERS:
+                    self.fault(file, f"folder {own} is in no layer")
+                elif layer == PAGE:
+                    self.fault(file, f'"{name}" is the public page: include what it hands on')
+                elif layer != own and layer not in LAYERS[own]:
+                    self.fault(file, f'"{name}" stands above {own}')
+            if not forwards and "keep" not in rest:
+                if not any(re.search(rf"\b{re.escape(n)}\b", body) for n in self.exported(name)):
+                    self.fault(file, f'"{name}" is included and none of its names is used')
+
+    def run(self):
+        sources = [p for folder in ("src", "tools") if (self.root / folder).is_dir()
+                   for p in (self.root / folder).rglob("*") if p.suffix in (".hpp", ".cpp")]
+        for file in self.headers() + sorted(sources):
+            self.check(file)
+        return self.faults
+
+
+def compile_alone(root, compiler):
+    """Every header of the layers, as the first thing of a file."""
+    faults = []
+    with tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder, "alone.cpp")
+        headers = [p for p in tree(root).headers() if p.suffix == ".hpp" and p.parent.name != "executor"]
+        for header in headers:
+            name = header.relative_to(pathlib.Path(root, "include")).as_posix()
+            source.write_text(f'#include "{name}"\n#include "{name}"\n')
+            done = subprocess.run([*compiler, "-std=c++20", "-fsyntax-only", "-I", f"{root}/include", str(source)],
+                                  capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                first = next((line for line in done.stderr.split("\n") if "error" in line), done.stderr[:200])
+                faults.append(f"include/{name}: does not compile alone: {first}")
+    return faults
+
+
+def proof():
+    """A tree with one of each fault: exactly these must be noticed."""
+    with tempfile.TemporaryDirectory() as root:
+        inc = pathlib.Path(root, "include/mxfp4")
+        for folder in ("core", "format", "cuda"):
+            (inc / folder).mkdir(parents=True)
+        (inc / "core/low.hpp").write_text('#include "mxfp4/format/high.hpp"\nstruct low { high h; };\n')
+        (inc / "core/unused.hpp").write_text("#include <vector>\nstruct unused {};\n// std::vector\n")
+        (inc / "format/high.hpp").write_text('#include "mxfp4/core/unused.hpp"\nstruct high {};\n' + "// " + "x" * 120 + "\n")
+        (inc / "format/page.hpp").write_text('#include "mxfp4/page.hpp"\nstruct q { high h; };\n')
+        (inc / "page.hpp").write_text('#include "mxfp4/format/high.hpp"\n')
+        (inc / "cuda/launch.cuh").write_text('#include "cuda/emulator.hpp"\n#include "mxfp4/core/gone.hpp"\n')
+        found = sorted(tree(root).run())
+    expected = sorted([
+        'include/mxfp4/core/low.hpp: "mxfp4/format/high.hpp" stands above core',
+        "include/mxfp4/core/unused.hpp: <vector> is included and none of its names is used",
+        "include/mxfp4/format/high.hpp: line 3: a comment of 123 columns, at most 120",
+        'include/mxfp4/format/high.hpp: "mxfp4/core/unused.hpp" is included and none of its names is used',
+        'include/mxfp4/format/page.hpp: "mxfp4/page.hpp" is the public page: include what it hands on',
+        'include/mxfp4/cuda/launch.cuh: "cuda/emulator.hpp" is not installed',
+        'include/mxfp4/cuda/launch.cuh: "mxfp4/core/gone.hpp" is not there',
+    ])
+    return [] if found == expected else ["the check itself: expected", *expected, "found", *found]
+
+
+def main():
+    root, compiler = sys.argv[1], sys.argv[2:]
+    faults = proof() + tree(root).run()
+    if compiler:
+        faults += compile_alone(root, compiler)
+    print("\n".join(faults) if faults else "no include goes up, none is unused, every header compiles alone")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
