@@ -23,14 +23,15 @@ inline namespace MXFP4_ISA_NS {
 
 /// gemm of linalg/f32.hpp for a packed matrix.
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class T>
-status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<float>& y, gemm_options options = {}) {
+status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<float>& y,
+            const gemm_options& options = {}) {
   return gemm<Dialect, Arch>(w.view(), x, y, options);
 }
 
 /// gemv of linalg/f32.hpp for a packed matrix: x has w.cols() elements, y has w.rows().
-template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, element_type T>
-status gemv(const packed_matrix& w, const T* x, float* y, gemm_options options = {}) {
-  return gemv<Dialect, Arch>(w.view(), x, y, options);
+template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, number_row X, number_row Y>
+status gemv(const packed_matrix& w, const X& x, Y&& y, const gemm_options& options = {}) {
+  return gemm<Dialect, Arch>(w.view(), detail::one_row(x), detail::one_row(y), options);
 }
 
 }  // namespace MXFP4_ISA_NS

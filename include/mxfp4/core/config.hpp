@@ -2,6 +2,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+/// Are the plain names (mxfp4::quantize and its kin) the kernels, or the plain loops of mxfp4::reference? Target
+/// mxfp4::mxfp4 says 1; mxfp4::format alone says 0 by MXFP4_FORMAT; without CMake it is whether xsimd is found.
+#if !defined(MXFP4_KERNELS)
+#if defined(MXFP4_FORMAT)
+#define MXFP4_KERNELS 0
+#elif defined(__has_include)
+#if __has_include(<xsimd/xsimd.hpp>) && !defined(__CUDACC__)
+#define MXFP4_KERNELS 1
+#else
+#define MXFP4_KERNELS 0
+#endif
+#endif
+#endif
+
 /// Marks a function that runs on the host and, under a CUDA or HIP compiler, on the device too.
 #if defined(__CUDACC__) || defined(__HIPCC__)
 #define MXFP4_HD __host__ __device__

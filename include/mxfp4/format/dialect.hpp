@@ -16,6 +16,7 @@
 #include "mxfp4/core/e2m1.hpp"
 #include "mxfp4/core/e8m0.hpp"
 #include "mxfp4/core/float_types.hpp"
+#include "mxfp4/core/status.hpp"
 
 namespace mxfp4 {
 
@@ -77,6 +78,24 @@ constexpr bool visit_dialect(dialect_id id, F&& f) {
   }
   return false;
 }
+
+/// The id of a dialect.
+template <class Dialect>
+  requires std::same_as<Dialect, dialect::ocp> || std::same_as<Dialect, dialect::inf_at_255> ||
+               std::same_as<Dialect, dialect::ggml>
+inline constexpr dialect_id dialect_id_of = std::same_as<Dialect, dialect::ocp>          ? dialect_id::ocp
+                                            : std::same_as<Dialect, dialect::inf_at_255> ? dialect_id::inf_at_255
+                                                                                         : dialect_id::ggml;
+
+namespace detail {
+/// f.operator()<Dialect>() for the dialect of `id`, or errc::unknown_dialect.
+template <class F>
+[[nodiscard]] MXFP4_INLINE status with_dialect(dialect_id id, F f) {
+  status s{errc::unknown_dialect, "dialect", static_cast<std::int64_t>(id)};
+  visit_dialect(id, [&]<class Dialect>() { s = f.template operator()<Dialect>(); });
+  return s;
+}
+}  // namespace detail
 
 /// The value of `code` under `scale` as float, bf16 or f16. bf16 holds every weight exactly; f16 rounds to nearest
 /// even, which gives infinity from 65520 on and zero up to 2^-25.

@@ -3,9 +3,12 @@
 #pragma once
 
 #include <array>
+#include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
+#include "mxfp4/core/status.hpp"
 #include "mxfp4/format/recipe.hpp"
 
 namespace mxfp4 {
@@ -63,6 +66,28 @@ template <class F>
 constexpr bool visit_recipe(recipe_id id, F&& f) {
   return detail::all_recipes::visit(static_cast<unsigned>(id), f);
 }
+
+namespace detail {
+/// f.operator()<Recipe>() for the recipe of `id`, or errc::unknown_recipe.
+template <class F>
+[[nodiscard]] MXFP4_INLINE status with_recipe(recipe_id id, F f) {
+  status s{errc::unknown_recipe, "recipe", static_cast<std::int64_t>(id)};
+  visit_recipe(id, [&]<class Recipe>() { s = f.template operator()<Recipe>(); });
+  return s;
+}
+template <class Recipe, class... Rs>
+[[nodiscard]] consteval int index_in(recipe_list<Rs...>*) {
+  int index = 0;
+  return ((std::same_as<Recipe, Rs> || (++index, false)) || ...) ? index : -1;
+}
+}  // namespace detail
+
+/// The id of a named recipe.
+template <class Recipe>
+  requires(detail::index_in<Recipe>(static_cast<detail::all_recipes*>(nullptr)) >= 0)
+inline constexpr auto recipe_id_of =
+    static_cast<recipe_id>(detail::index_in<Recipe>(static_cast<detail::all_recipes*>(nullptr)));
+static_assert(recipe_id_of<recipe::modelopt> == recipe_id::modelopt && recipe_id_of<recipe::ocp> == recipe_id::ocp);
 
 /// The recipe's name, as on the command line; nullptr where `id` is not one of the enumerators.
 [[nodiscard]] constexpr const char* recipe_name(recipe_id id) noexcept {

@@ -12,6 +12,7 @@
 #include "mxfp4/core/float_types.hpp"
 #include "mxfp4/simd/batch.hpp"
 #include "mxfp4/tensor/activation.hpp"
+#include "mxfp4/tensor/call_options.hpp"
 
 namespace mxfp4 {
 namespace kernel {
@@ -148,7 +149,7 @@ inline namespace MXFP4_ISA_NS {
 /// Special:  NaN or infinity in a block (row: anywhere in the row) makes the token's outputs NaN.
 /// Same bits on every ISA, for any executor; a task is a group of 16 tokens. Rounding mode: nearest.
 template <class Arch = simd::native_arch, class T>
-status quantize_activations(dense_view<T> x, int8_activations& out, executor_ref executor = {}) {
+status quantize_activations(const dense_view<T>& x, int8_activations& out, const run_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>> && !std::same_as<std::remove_const_t<T>, e4m3>);
   if (const status s = check(x, "x"); !s.ok()) return s;
   if (x.rows != out.rows()) return {errc::shape_mismatch, "rows", x.rows, out.rows(), "x"};
@@ -165,19 +166,19 @@ status quantize_activations(dense_view<T> x, int8_activations& out, executor_ref
     out.set_scale_exponents(
         group, scale_exponents.low <= scale_exponents.high ? scale_exponents : mxfp4::detail::scale_exponent_range{});
   };
-  executor.run(static_cast<std::size_t>(out.groups()), task);
+  options.executor.run(static_cast<std::size_t>(out.groups()), task);
   return {};
 }
 
 /// The same into memory of its own. errc::out_of_memory, errc::not_blocks where K is no multiple of 32.
 template <class Arch = simd::native_arch, class T>
-[[nodiscard]] result<int8_activations> quantize_activations(dense_view<T> x, int8_scaling scaling,
-                                                            executor_ref executor = {}) {
+[[nodiscard]] result<int8_activations> quantize_activations(const dense_view<T>& x, int8_scaling scaling,
+                                                            const run_options& options = {}) {
   if (const status s = check(x, "x"); !s.ok()) return s;
   result<int8_activations> made = int8_activations::create(x.rows, x.cols, scaling);
   if (!made) return made;
   int8_activations out = *std::move(made);
-  if (const status s = quantize_activations<Arch>(x, out, executor); !s.ok()) return s;
+  if (const status s = quantize_activations<Arch>(x, out, options); !s.ok()) return s;
   return result<int8_activations>(std::move(out));
 }
 

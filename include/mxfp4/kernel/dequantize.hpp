@@ -4,8 +4,9 @@
 
 #include <cstdint>
 
-#include "mxfp4/core/executor_ref.hpp"
+#include "mxfp4/format/dialect.hpp"
 #include "mxfp4/simd/dequant_table.hpp"
+#include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/tasks.hpp"
 #include "mxfp4/tensor/view.hpp"
 
@@ -32,16 +33,15 @@ void dequantize_row(basic_mx_view<Byte, Layout> w, std::int64_t row, std::int64_
   }
 }
 
-/// W -> numbers, as `Dialect` reads them: the bits of mxfp4::dequantize, on every architecture and for any number of
+/// W -> numbers, as `Dialect` reads them: the bits of reference::dequantize, on every architecture and for any number of
 /// tasks.
 ///
 /// @param w     rows x cols, any layout and stride.
 /// @param out   the same shape, overwritten: float, bf16 or f16; must not overlap w.
-/// @param with  runs the tasks, which are cut by the shape alone.
 /// @return      ok, or what is wrong with the arguments; nothing is written then.
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte, block_layout Layout,
           element_type T>
-status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out, executor_ref with = {}) {
+status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out, const run_options& options = {}) {
   if (const status s = mxfp4::detail::check_same_shape(w, "w", out); !s.ok()) return s;
   if (mxfp4::detail::overlap(w, out)) return {errc::overlap, "out"};
   const bool aligned = reinterpret_cast<std::uintptr_t>(out.data) % 64 == 0 &&
@@ -49,7 +49,7 @@ status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out
   const bool stream =
       simd::has_stream<Arch> && aligned && w.rows * w.cols >= stream_from_bytes / static_cast<std::int64_t>(sizeof(T));
   const block_tasks tasks(w.rows, w.blocks());
-  with.run(tasks.count(), [&](std::size_t index) noexcept {
+  options.executor.run(tasks.count(), [&](std::size_t index) noexcept {
     tasks.for_each_row(index, [&](std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
       if (stream) dequantize_row<Arch, Dialect, simd::store::stream>(w, r, first, last, out.row(r));
       else dequantize_row<Arch, Dialect, simd::store::cached>(w, r, first, last, out.row(r));
@@ -57,6 +57,13 @@ status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out
     if (stream) simd::finish_stores<Arch, simd::store::stream>();
   });
   return {};
+}
+
+/// The same with the dialect chosen at run time; errc::unknown_dialect besides.
+template <class Arch = simd::native_arch, class Byte, block_layout Layout, element_type T>
+status dequantize(dialect_id dialect, const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out,
+                  const run_options& options = {}) {
+  return mxfp4::detail::with_dialect(dialect, [&]<class D>() { return kernel::dequantize<D, Arch>(w, out, options); });
 }
 
 }  // namespace MXFP4_ISA_NS

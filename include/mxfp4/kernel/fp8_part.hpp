@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "mxfp4/reference/quantize.hpp"
 #include "mxfp4/simd/encode.hpp"
+#include "mxfp4/tensor/fp8.hpp"
 #include "mxfp4/tensor/tasks.hpp"
 #include "mxfp4/tensor/view.hpp"
 

@@ -12,14 +12,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
-#include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/reference/error_statistics.hpp"
 #include "mxfp4/simd/register_lookup.hpp"
 #include "mxfp4/simd/widen.hpp"
+#include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::detail {
@@ -63,10 +65,15 @@ namespace mxfp4::kernel {
 
 inline namespace MXFP4_ISA_NS {
 
+/// What the lanes can measure: codes and scales apart, low nibble first, of numbers that are widened in registers.
+template <class T, class Layout>
+concept measures_in_lanes = !std::same_as<std::remove_const_t<T>, e4m3> &&
+                            std::same_as<typename Layout::order, low_first> && Layout::rows_per_band == 1;
+
 /// One block by the plain loop, rounded as in the lanes whatever the compiler contracts. A weight's square is exact.
 template <class T>
-[[gnu::noinline]] void measure_by_floor(const T* x, const std::uint8_t* codes, std::uint8_t scale,
-                                        mxfp4::detail::lane_statistics& to) noexcept {
+[[gnu::noinline]] void measure_by_loop(const T* x, const std::uint8_t* codes, std::uint8_t scale,
+                                       mxfp4::detail::lane_statistics& to) noexcept {
   std::uint32_t bits[block_size];
   e2m1 code[block_size];
   for (int i = 0; i < block_size; ++i) {
@@ -212,17 +219,16 @@ void measure_blocks(const T* x, const std::uint8_t* codes, const std::uint8_t* s
       const T* const w = x + b * block_size;
       const std::uint8_t* const c = codes + b * block_code_bytes;
       if (!is_groupable(c, scales[b]) || !measure_group<Arch>(w, c, scales + b, 1, scales[b], to))
-        measure_by_floor(w, c, scales[b], to);
+        measure_by_loop(w, c, scales[b], to);
     }
   }
 }
 
-/// Adds to `sum` what `q` lost of `w`: mxfp4::measure_error, whose counts and scales these are.
+/// Adds to `sum` what `q` lost of `w`: reference::measure_error, whose counts and scales these are.
 ///
-/// @param w     rows x cols: float, bf16 or f16, any stride.
-/// @param q     the same shape, codes and scales apart (compressed_tensors, gpt_oss, mlx).
+/// @param w     rows x cols: float, bf16 or f16, any stride; e4m3 by the plain loop.
+/// @param q     the same shape, codes and scales apart (compressed_tensors, gpt_oss, mlx); other layouts by the plain loop.
 /// @param sum   added to.
-/// @param with  runs the tasks, which are cut by the shape alone.
 /// @return      ok, or what is wrong with the arguments; `sum` is untouched then.
 /// Accuracy: an error w - q is rounded once, and is exact where q is nearest to w, at most 12 scales; max_error is off
 ///           by 2^-24 of it at the
@@ -231,16 +237,16 @@ void measure_blocks(const T* x, const std::uint8_t* codes, const std::uint8_t* s
 ///           weight that is a subnormal float wants a machine that does not flush it.
 /// The same bits for any executor, and on every instruction set where simd::fuses; without, within the bound.
 template <class Arch = simd::native_arch, class T, class Byte, block_layout Layout>
-  requires std::same_as<typename Layout::order, low_first> && (Layout::rows_per_band == 1)
+  requires measures_in_lanes<T, Layout>
 status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum,
-                     executor_ref with = {}) {
+                     const run_options& options = {}) {
   if (const status s = mxfp4::detail::check_measure(w, q); !s.ok()) return s;
   const std::int64_t blocks = q.blocks(), total = w.rows * blocks;
   if (total == 0) return {};
   const std::int64_t parts =
       std::clamp<std::int64_t>(total / mxfp4::detail::largest_part, 1, mxfp4::detail::most_measured_parts);
   mxfp4::detail::lane_statistics found[mxfp4::detail::most_measured_parts];
-  with.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
+  options.executor.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
     const auto part = static_cast<std::int64_t>(index);
     const std::int64_t step = total / parts, last = part + 1 == parts ? total : (part + 1) * step;
     for (std::int64_t at = part * step; at < last;) {
@@ -251,6 +257,11 @@ status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& 
   });
   for (std::int64_t part = 0; part < parts; ++part) found[part].finish(sum);
   return {};
+}
+template <class Arch = simd::native_arch, class T, class Byte, block_layout Layout>
+status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum,
+                     const run_options& options = {}) {
+  return reference::measure_error(w, q, sum, options);
 }
 
 }  // namespace MXFP4_ISA_NS

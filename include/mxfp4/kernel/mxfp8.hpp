@@ -10,6 +10,7 @@
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/activation.hpp"
 #include "mxfp4/simd/batch.hpp"
+#include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/mxfp8_activations.hpp"
 
 namespace mxfp4 {
@@ -53,8 +54,8 @@ inline namespace MXFP4_ISA_NS {
 /// Special:  NaN or infinity in a block makes its scale byte 255 and its elements 0: in a product the token is NaN.
 /// Same bytes on every ISA, for any executor; a task is 16 rows.
 template <class Arch = simd::native_arch, class T>
-status quantize_activations(dense_view<T> x, mxfp8_view out, mxfp8_scaling scaling = mxfp8_scaling::floor,
-                            executor_ref executor = {}) {
+status quantize_activations(const dense_view<T>& x, const mxfp8_view& out, mxfp8_scaling scaling = mxfp8_scaling::floor,
+                            const run_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>> && !std::same_as<std::remove_const_t<T>, e4m3>);
   using namespace mxfp4::detail;
   if (const status s = check(x, "x"); !s.ok()) return s;
@@ -79,19 +80,19 @@ status quantize_activations(dense_view<T> x, mxfp8_view out, mxfp8_scaling scali
         else kernel::round_mxfp8<Arch>(block, byte, elements);
       }
   };
-  executor.run(static_cast<std::size_t>(ceil_div(x.rows, rows_a_task)), task);
+  options.executor.run(static_cast<std::size_t>(ceil_div(x.rows, rows_a_task)), task);
   return {};
 }
 
 /// The same into memory of its own. errc::out_of_memory, errc::not_blocks where K is no multiple of 32.
 template <class Arch = simd::native_arch, class T>
-[[nodiscard]] result<mxfp8_activations> quantize_activations(dense_view<T> x, mxfp8_scaling scaling,
-                                                             executor_ref executor = {}) {
+[[nodiscard]] result<mxfp8_activations> quantize_activations(const dense_view<T>& x, mxfp8_scaling scaling,
+                                                             const run_options& options = {}) {
   if (const status s = check(x, "x"); !s.ok()) return s;
   result<mxfp8_activations> made = mxfp8_activations::create(x.rows, x.cols);
   if (!made) return made;
   mxfp8_activations out = *std::move(made);
-  if (const status s = quantize_activations<Arch>(x, out.view(), scaling, executor); !s.ok()) return s;
+  if (const status s = quantize_activations<Arch>(x, out.view(), scaling, options); !s.ok()) return s;
   return result<mxfp8_activations>(std::move(out));
 }
 

@@ -11,6 +11,7 @@
 
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/simd/register_lookup.hpp"
+#include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
 
 namespace mxfp4 {
@@ -220,12 +221,12 @@ inline namespace MXFP4_ISA_NS {
 /// @return    the packed matrix; errc::out_of_memory, or what check(w) finds.
 /// The same bytes for any executor and on every ISA.
 template <class Byte, block_layout Layout>
-[[nodiscard]] result<packed_matrix> pack(basic_mx_view<Byte, Layout> w, executor_ref executor = {}) {
+[[nodiscard]] result<packed_matrix> pack(const basic_mx_view<Byte, Layout>& w, const run_options& options = {}) {
   if (const status s = check(w, "w"); !s.ok()) return s;
   result<packed_matrix> made = packed_matrix::uninitialized(w.rows, w.cols);
   if (!made) return made;
   packed_matrix packed = *std::move(made);
-  kernel::pack_tiles(w, packed, executor);
+  kernel::pack_tiles(w, packed, options.executor);
   return result<packed_matrix>(std::move(packed));
 }
 

@@ -9,9 +9,11 @@
 #include <cstdint>
 
 #include "mxfp4/core/executor_ref.hpp"
-#include "mxfp4/reference/quantize.hpp"
+#include "mxfp4/format/block.hpp"
+#include "mxfp4/format/recipe_id.hpp"
 #include "mxfp4/simd/encode.hpp"
 #include "mxfp4/simd/register_lookup.hpp"
+#include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/tasks.hpp"
 #include "mxfp4/tensor/view.hpp"
 
@@ -188,20 +190,24 @@ void quantize_checked(const dense_view<T>& w, const mx_view<Layout>& out, execut
   mxfp4::detail::fill_padding(out);
 }
 
-/// W -> MXFP4: the bytes of mxfp4::quantize, on every architecture and for any number of tasks.
+/// W -> MXFP4: the bytes of reference::quantize, on every architecture and for any number of tasks.
 ///
 /// @param w       rows x cols, cols a multiple of 32: float, bf16, f16 or e4m3 (taken at its face value), any stride.
 /// @param out     the same shape, any layout; must not overlap w.
-/// @param policy  what to do with NaN and infinity; `refuse` reads w once more before anything is written.
-/// @param with    runs the tasks, which are cut by the shape alone.
 /// @return        ok, or what is wrong with the arguments; nothing is written then.
 template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, class T, block_layout Layout>
-status quantize(const dense_view<T>& w, const mx_view<Layout>& out, on_nonfinite policy = on_nonfinite::encode,
-                executor_ref with = {}) {
+status quantize(const dense_view<T>& w, const mx_view<Layout>& out, const quantize_options& options = {}) {
   using resolved = typename Recipe::template for_input<std::remove_const_t<T>>;
-  if (const status s = check_quantize<Arch>(w, out, policy); !s.ok()) return s;
-  if (w.rows > 0 && w.cols > 0) quantize_checked<resolved, Arch>(w, out, with);
+  if (const status s = check_quantize<Arch>(w, out, options.nonfinite); !s.ok()) return s;
+  if (w.rows > 0 && w.cols > 0) quantize_checked<resolved, Arch>(w, out, options.executor);
   return {};
+}
+
+/// The same with the recipe chosen at run time; errc::unknown_recipe besides.
+template <class Arch = simd::native_arch, class T, block_layout Layout>
+status quantize(recipe_id recipe, const dense_view<T>& w, const mx_view<Layout>& out,
+                const quantize_options& options = {}) {
+  return mxfp4::detail::with_recipe(recipe, [&]<class R>() { return kernel::quantize<R, Arch>(w, out, options); });
 }
 
 }  // namespace MXFP4_ISA_NS

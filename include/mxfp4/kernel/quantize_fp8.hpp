@@ -11,6 +11,8 @@
 
 #include "mxfp4/kernel/fp8_tables.hpp"
 #include "mxfp4/kernel/quantize.hpp"
+#include "mxfp4/tensor/call_options.hpp"
+#include "mxfp4/tensor/fp8.hpp"
 
 namespace mxfp4::kernel {
 
@@ -46,25 +48,23 @@ template <class Arch, block_layout Layout>
   return {};
 }
 
-/// FP8 -> MXFP4: the bytes of mxfp4::quantize_fp8, on every architecture and for any number of tasks. A weight is
+/// FP8 -> MXFP4: the bytes of reference::quantize_fp8, on every architecture and for any number of tasks. A weight is
 /// decode_scaled(w, scale), encoded by the bf16 recipe: the same bytes as FP8 -> BF16 -> MXFP4.
 ///
 /// @param w       rows x cols, cols a multiple of 32, any stride.
 /// @param scales  ceil(rows / 128) x ceil(cols / 128), to multiply with (`weight_scale_inv`
 ///                in spite of its name); any value.
 /// @param out     the shape of w, any layout; must not overlap w or scales.
-/// @param policy  what to do with NaN and infinity; `refuse` reads w once more before anything is written.
-/// @param with    runs the tasks, which are cut by the shape alone.
 /// @return        ok, or what is wrong with the arguments; nothing is written then.
 /// Source: the FP8 checkpoints of DeepSeek-V3 and MiniMax-M2.
 template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, block_layout Layout>
 status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const mx_view<Layout>& out,
-                    on_nonfinite policy = on_nonfinite::encode, executor_ref with = {}) {
+                    const quantize_options& options = {}) {
   using resolved = typename Recipe::template for_input<bf16>;
-  if (const status s = check_quantize_fp8<Arch>(w, scales, out, policy); !s.ok()) return s;
+  if (const status s = check_quantize_fp8<Arch>(w, scales, out, options.nonfinite); !s.ok()) return s;
   if (w.rows == 0 || w.cols == 0) return {};
   const std::int64_t parts = scales.rows * fp8_part::count_a_band(scales.cols);
-  with.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
+  options.executor.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
     const auto encode = [&out](const fp8_source& from, std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
       quantize_row<resolved, Arch>(from, out, r, first, last);
     };
@@ -79,16 +79,24 @@ status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const floa
   return {};
 }
 
-/// FP8 -> bf16: the bits of mxfp4::widen_fp8, on every architecture and for any number of tasks.
+/// The same with the recipe chosen at run time; errc::unknown_recipe besides.
+template <class Arch = simd::native_arch, block_layout Layout>
+status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                    const mx_view<Layout>& out, const quantize_options& options = {}) {
+  return mxfp4::detail::with_recipe(recipe,
+                                    [&]<class R>() { return kernel::quantize_fp8<R, Arch>(w, scales, out, options); });
+}
+
+/// FP8 -> bf16: the bits of reference::widen_fp8, on every architecture and for any number of tasks.
 /// @param w  rows x cols, any of them, any stride.  @param scales  as above.
 /// @param out  the shape of w, any stride; must not overlap w or scales.
 template <class Arch = simd::native_arch>
 status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
-                 executor_ref with = {}) {
+                 const run_options& options = {}) {
   if (const status s = mxfp4::detail::check_widen_fp8(w, scales, out); !s.ok()) return s;
   if (w.rows == 0 || w.cols == 0) return {};
   const std::int64_t parts = scales.rows * fp8_part::count_a_band(scales.cols);
-  with.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
+  options.executor.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
     const fp8_part part(w, scales, static_cast<std::int64_t>(index));
     const bool ends_row = (static_cast<std::int64_t>(index) + 1) % fp8_part::count_a_band(scales.cols) == 0;
     for (std::int64_t r = part.top; r < part.bottom; ++r) {

@@ -16,6 +16,7 @@
 #include "mxfp4/kernel/fp8_tables.hpp"
 #include "mxfp4/kernel/measure_error.hpp"
 #include "mxfp4/kernel/quantize_fp8.hpp"
+#include "mxfp4/reference/error_statistics.hpp"
 
 namespace mxfp4::kernel {
 
@@ -44,7 +45,7 @@ void measure_fp8_row(const fp8_source& from, const mx_view<Layout>& out, std::in
 ///
 /// @param w       rows x cols, cols a multiple of 32, any stride.
 /// @param scales  ceil(rows / 128) x ceil(cols / 128), to multiply with; any value.
-/// @param out     the shape of w, codes and scales apart (compressed_tensors, gpt_oss, mlx); must not overlap them.
+/// @param out     the shape of w, any layout (codes and scales apart are the fast ones); must not overlap w or scales.
 /// @param sum     added to. `nonfinite` counts weights that are NaN or infinite; they are encoded as
 ///                on_nonfinite::encode says, and whoever refuses them throws the result away.
 /// @return        ok, or what is wrong with the arguments; nothing is written then, and `sum` is untouched.
@@ -52,7 +53,7 @@ void measure_fp8_row(const fp8_source& from, const mx_view<Layout>& out, std::in
 /// Accuracy: measure_error's, whose counts and scales these are; squares are summed by bands of 128 rows, in those by
 /// 2048 columns, in those by rows. Where there are tables, four rows come together: the same bound, other last bits.
 template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, block_layout Layout>
-  requires std::same_as<typename Layout::order, low_first> && (Layout::rows_per_band == 1)
+  requires measures_in_lanes<bf16, Layout>
 status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                              const mx_view<Layout>& out, error_statistics& sum) {
   using resolved = typename Recipe::template for_input<bf16>;
@@ -88,6 +89,19 @@ status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<c
   }
   found.finish(sum);
   return {};
+}
+template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, block_layout Layout>
+status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                             const mx_view<Layout>& out, error_statistics& sum) {
+  return reference::quantize_fp8_measured<Recipe>(w, scales, out, sum);
+}
+
+/// The same with the recipe chosen at run time; errc::unknown_recipe besides.
+template <class Arch = simd::native_arch, block_layout Layout>
+status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                             const mx_view<Layout>& out, error_statistics& sum) {
+  return mxfp4::detail::with_recipe(
+      recipe, [&]<class R>() { return kernel::quantize_fp8_measured<R, Arch>(w, scales, out, sum); });
 }
 
 }  // namespace MXFP4_ISA_NS

@@ -67,14 +67,15 @@ inline namespace MXFP4_ISA_NS {
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte, block_layout Layout,
           class T>
 status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<float>& y,
-            gemm_options options = {}) {
+            const gemm_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
   return kernel::product_f32<Dialect, Arch>(const_mx_view<Layout>(w), dense_view<const T>(x), y, options);
 }
 
 /// The same for packed weights. The kernels ask no alignment of them; 64 bytes is what is fast.
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class T>
-status gemm(const packed_view& w, const dense_view<T>& x, const dense_view<float>& y, gemm_options options = {}) {
+status gemm(const packed_view& w, const dense_view<T>& x, const dense_view<float>& y,
+            const gemm_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
   return kernel::product_f32<Dialect, Arch>(w, dense_view<const T>(x), y, options);
 }
@@ -88,17 +89,15 @@ status gemm(const packed_view& w, const dense_view<T>& x, const dense_view<float
 ///           it. Blocks with bytes below 2 or above 252, and all blocks when some |x| >= 2^118, infinity or NaN among
 ///           them, are decoded first and summed as gemm does.
 /// The rest is gemm's.
+/// @param x  K numbers: an array, a vector, a span; float, bf16, f16 or e4m3.  @param y  N floats, likewise.
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte, block_layout Layout,
-          element_type T>
-status gemv(const basic_mx_view<Byte, Layout>& w, const T* x, float* y, gemm_options options = {}) {
-  return gemm<Dialect, Arch>(w, dense_view<const T>{x, 1, w.cols, w.cols}, dense_view<float>{y, 1, w.rows, w.rows},
-                             options);
+          number_row X, number_row Y>
+status gemv(const basic_mx_view<Byte, Layout>& w, const X& x, Y&& y, const gemm_options& options = {}) {
+  return gemm<Dialect, Arch>(w, detail::one_row(x), detail::one_row(y), options);
 }
-template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, element_type T>
-status gemv(const packed_view& w, const T* x, float* y, gemm_options options = {}) {
-  if (const status s = check(w, "w"); !s.ok()) return s;  // before its columns are counted
-  return gemm<Dialect, Arch>(w, dense_view<const T>{x, 1, w.cols(), w.cols()}, dense_view<float>{y, 1, w.rows, w.rows},
-                             options);
+template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, number_row X, number_row Y>
+status gemv(const packed_view& w, const X& x, Y&& y, const gemm_options& options = {}) {
+  return gemm<Dialect, Arch>(w, detail::one_row(x), detail::one_row(y), options);
 }
 
 }  // namespace MXFP4_ISA_NS

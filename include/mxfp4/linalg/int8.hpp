@@ -117,7 +117,8 @@ void multiply_tile(const Source& source, const X& x, dense_view<float> y, std::i
 }
 
 template <class Arch, class Source>
-void gemm_int8(const Source& source, const int8_activations& x, dense_view<float> y, const gemm_options& options) {
+void gemm_int8(const Source& source, const int8_activations& x, const dense_view<float>& y,
+               const gemm_options& options) {
   const std::int64_t tiles = mxfp4::detail::ceil_div(source.rows(), tile_rows);
   const std::int64_t per_task = tiles_per_task(x.cols(), x.rows());
   const auto task = [&](std::size_t i) {
@@ -152,7 +153,8 @@ inline namespace MXFP4_ISA_NS {
 /// Same bits for any executor, M, view or packed; scaling e8m0: on every ISA; f32, and row with accumulate: on every
 /// ISA with FMA. Subnormals must not be flushed to zero.
 template <class Arch = simd::native_arch>
-status gemm(const packed_matrix& w, const int8_activations& x, dense_view<float> y, const gemm_options& options = {}) {
+status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
+            const gemm_options& options = {}) {
   using detail::operand_of;
   if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
     return s;
@@ -162,7 +164,7 @@ status gemm(const packed_matrix& w, const int8_activations& x, dense_view<float>
 
 /// The same from a checkpoint's own bytes: tiles are gathered in cache.
 template <class Arch = simd::native_arch, class Byte, block_layout Layout>
-status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, dense_view<float> y,
+status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
   using detail::operand_of;
   if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
@@ -171,15 +173,14 @@ status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, den
   return {};
 }
 
-/// y[n] = sum over k of x[k] * decode(W)[n][k] for one token: gemm with M = 1. y has N elements.
-template <class Arch = simd::native_arch>
-status gemv(const packed_matrix& w, const int8_activations& x, float* y, const gemm_options& options = {}) {
-  return gemm<Arch>(w, x, dense_view<float>{y, 1, w.rows(), w.rows()}, options);
+/// y[n] = sum over k of x[k] * decode(W)[n][k] for one token: gemm with M = 1. y: N floats, an array, a vector or a span.
+template <class Arch = simd::native_arch, number_row Y>
+status gemv(const packed_matrix& w, const int8_activations& x, Y&& y, const gemm_options& options = {}) {
+  return gemm<Arch>(w, x, detail::one_row(y), options);
 }
-template <class Arch = simd::native_arch, class Byte, block_layout Layout>
-status gemv(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, float* y,
-            const gemm_options& options = {}) {
-  return gemm<Arch>(w, x, dense_view<float>{y, 1, w.rows, w.rows}, options);
+template <class Arch = simd::native_arch, class Byte, block_layout Layout, number_row Y>
+status gemv(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, Y&& y, const gemm_options& options = {}) {
+  return gemm<Arch>(w, x, detail::one_row(y), options);
 }
 
 }  // namespace MXFP4_ISA_NS

@@ -30,29 +30,28 @@ inline namespace MXFP4_ISA_NS {
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class ByteW, block_layout Layout,
           class Byte>
 status gemm(const basic_mx_view<ByteW, Layout>& w, const basic_mxfp8_view<Byte>& x, const dense_view<float>& y,
-            gemm_options options = {}) {
+            const gemm_options& options = {}) {
   return kernel::product_f32<Dialect, Arch>(const_mx_view<Layout>(w), x, y, options);
 }
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte>
 status gemm(const packed_view& w, const basic_mxfp8_view<Byte>& x, const dense_view<float>& y,
-            gemm_options options = {}) {
+            const gemm_options& options = {}) {
   return kernel::product_f32<Dialect, Arch>(w, x, y, options);
 }
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte>
 status gemm(const packed_matrix& w, const basic_mxfp8_view<Byte>& x, const dense_view<float>& y,
-            gemm_options options = {}) {
+            const gemm_options& options = {}) {
   return gemm<Dialect, Arch>(w.view(), x, y, options);
 }
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class W>
-status gemm(const W& w, const mxfp8_activations& x, const dense_view<float>& y, gemm_options options = {}) {
+status gemm(const W& w, const mxfp8_activations& x, const dense_view<float>& y, const gemm_options& options = {}) {
   return gemm<Dialect, Arch>(w, x.view(), y, options);
 }
 
-/// y[n] = sum over k of x[k] * decode(W)[n][k] for one token: gemm with M = 1. y has N elements.
-template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class W>
-status gemv(const W& w, const mxfp8_activations& x, float* y, gemm_options options = {}) {
-  const std::int64_t n = detail::operand_of(w, "w").rows;
-  return gemm<Dialect, Arch>(w, x.view(), dense_view<float>{y, 1, n, n}, options);
+/// y[n] = sum over k of x[k] * decode(W)[n][k] for one token: gemm with M = 1. y: N floats, an array, a vector or a span.
+template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class W, number_row Y>
+status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& options = {}) {
+  return gemm<Dialect, Arch>(w, x.view(), detail::one_row(y), options);
 }
 
 }  // namespace MXFP4_ISA_NS

@@ -19,6 +19,8 @@
 
 #include "mxfp4/format/block.hpp"
 #include "mxfp4/format/dialect.hpp"
+#include "mxfp4/reference/quantize.hpp"
+#include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4 {
@@ -97,29 +99,69 @@ template <class T, class Byte, block_layout Layout>
 
 }  // namespace detail
 
+namespace reference {
+inline namespace MXFP4_ISA_NS {
+
+namespace detail {
+/// Block (row, b) of q against its weights x.
+template <block_layout Layout, class T, class Byte>
+void measure_block(const T* x, const basic_mx_view<Byte, Layout>& q, std::int64_t row, std::int64_t b,
+                   error_statistics& sum) noexcept {
+  std::uint32_t bits[block_size];
+  e2m1 codes[block_size];
+  for (int i = 0; i < block_size; ++i) {
+    bits[i] = mxfp4::detail::float_bits(decode(x[i]));
+    codes[i] = get_code<typename Layout::order>(q.block_codes(row, b), i);
+  }
+  mxfp4::detail::measure_block(bits, codes, *q.block_scale(row, b), sum, [&sum](int, double w, double weight) {
+    const double error = w < weight ? weight - w : w - weight;
+    sum.squared_weights += w * w;
+    sum.squared_error += error * error;
+    sum.max_error = error > sum.max_error ? error : sum.max_error;
+  });
+}
+}  // namespace detail
+
 /// Adds to `sum` what `q` lost of `w`. Sums in double in the order of the elements: relative error up to
 /// (2 + weights) * 2^-53; a weight that is a subnormal float wants a machine that does not flush it.
 /// @param w  rows x cols: float, bf16, f16 or e4m3.  @param q  the same shape, any layout.
 /// @return   ok, or what is wrong with the arguments; `sum` is untouched then.
+/// The order of the sums makes this one task, whatever the options say.
 template <class T, class Byte, block_layout Layout>
-status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum) noexcept {
-  if (const status s = detail::check_measure(w, q); !s.ok()) return s;
+status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum,
+                     const run_options& = {}) noexcept {
+  if (const status s = mxfp4::detail::check_measure(w, q); !s.ok()) return s;
+  if (q.blocks() == 0) return {};
   for (std::int64_t r = 0; r < w.rows; ++r)
-    for (std::int64_t b = 0; b < q.blocks(); ++b) {
-      std::uint32_t bits[block_size];
-      e2m1 codes[block_size];
-      for (int i = 0; i < block_size; ++i) {
-        bits[i] = detail::float_bits(decode(w.row(r)[b * block_size + i]));
-        codes[i] = get_code<typename Layout::order>(q.block_codes(r, b), i);
-      }
-      detail::measure_block(bits, codes, *q.block_scale(r, b), sum, [&sum](int, double x, double y) {
-        const double error = x < y ? y - x : x - y;
-        sum.squared_weights += x * x;
-        sum.squared_error += error * error;
-        sum.max_error = error > sum.max_error ? error : sum.max_error;
-      });
+    for (std::int64_t b = 0; b < q.blocks(); ++b)
+      detail::measure_block<Layout>(w.row(r) + b * block_size, q, r, b, sum);
+  return {};
+}
+
+/// FP8 -> MXFP4: the bytes of quantize_fp8; adds to `sum` what measure_error finds between w as bf16 and them.
+/// @param sum  `nonfinite` counts weights that are NaN or infinite; they are encoded as on_nonfinite::encode says.
+/// @return     ok, or what is wrong with the arguments; nothing is written then, and `sum` is untouched.
+template <block_recipe Recipe = recipe::ocp, block_layout Layout>
+status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                             const mx_view<Layout>& out, error_statistics& sum) {
+  if (const status s = reference::quantize_fp8<Recipe>(w, scales, out); !s.ok()) return s;
+  for (std::int64_t r = 0; r < w.rows && w.cols > 0; ++r)
+    for (std::int64_t b = 0; b < out.blocks(); ++b) {
+      bf16 x[block_size];
+      detail::fp8_loader{w, scales}(r, b * block_size, x);
+      detail::measure_block<Layout>(x, out, r, b, sum);
     }
   return {};
 }
 
+/// The same with the recipe chosen at run time; errc::unknown_recipe besides.
+template <block_layout Layout>
+status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                             const mx_view<Layout>& out, error_statistics& sum) {
+  return mxfp4::detail::with_recipe(
+      recipe, [&]<class R>() { return reference::quantize_fp8_measured<R>(w, scales, out, sum); });
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace reference
 }  // namespace mxfp4

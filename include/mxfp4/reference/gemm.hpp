@@ -9,7 +9,8 @@
 #include "mxfp4/tensor/product_check.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::reference {
+inline namespace MXFP4_ISA_NS {
 
 /// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], in double, k ascending. A weight is its float decode (infinity
 /// where that overflows) as `Dialect` reads it.
@@ -22,10 +23,11 @@ namespace mxfp4 {
 /// Special:  NaN and infinity in W or X follow IEEE; a block with scale byte 0xFF makes its outputs NaN (dialect ocp).
 /// Source:   OCP MX v1.0, dot product of MX vectors.
 template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, class T>
-status reference_gemm(basic_mx_view<Byte, Layout> w, dense_view<T> x, dense_view<double> y) noexcept {
+status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<double>& y) noexcept {
   static_assert(element_type<std::remove_const_t<T>>);
-  using detail::operand_of;
-  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
+  using mxfp4::detail::operand_of;
+  if (const status s = mxfp4::detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y"));
+      !s.ok())
     return s;
   if (y.rows == 0 || y.cols == 0) return {};
   for (std::int64_t m = 0; m < x.rows; ++m)
@@ -44,11 +46,11 @@ status reference_gemm(basic_mx_view<Byte, Layout> w, dense_view<T> x, dense_view
   return {};
 }
 
-/// y[n] = sum over k of x[k] * decode(W)[n][k]: reference_gemm for one token. x has w.cols, y has w.rows elements.
-template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, element_type T>
-status reference_gemv(basic_mx_view<Byte, Layout> w, const T* x, double* y) noexcept {
-  return reference_gemm<Dialect>(w, dense_view<const T>{x, 1, w.cols, w.cols},
-                                 dense_view<double>{y, 1, w.rows, w.rows});
+/// y[n] = sum over k of x[k] * decode(W)[n][k]: gemm for one token. x has w.cols, y has w.rows elements.
+template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, number_row X, number_row Y>
+status gemv(const basic_mx_view<Byte, Layout>& w, const X& x, Y&& y) noexcept {
+  return reference::gemm<Dialect>(w, mxfp4::detail::one_row(x), mxfp4::detail::one_row(y));
 }
 
-}  // namespace mxfp4
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4::reference

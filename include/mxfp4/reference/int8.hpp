@@ -72,6 +72,9 @@ struct int8_scale_of {
 
 }  // namespace detail
 
+namespace reference {
+inline namespace MXFP4_ISA_NS {
+
 /// Y[m][n] = sum over blocks b of (sum over the block of 2 w * q) * 2^(byte - 128) * scale; see the top of this file.
 ///
 /// @param w  N x K weights in any layout, dialect ocp.
@@ -79,10 +82,11 @@ struct int8_scale_of {
 /// @param y  M x N, overwritten; accumulate: the sum starts at Y (row scaling: is added to Y by an FMA).
 /// Special:  a token with NaN or infinity gives NaN; scale byte 0xFF gives NaN; weights that overflow follow IEEE.
 template <class Byte, block_layout Layout>
-status reference_gemm(basic_mx_view<Byte, Layout> w, const int8_activations& x, dense_view<float> y,
-                      bool accumulate = false) noexcept {
-  using detail::operand_of;
-  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
+status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, const dense_view<float>& y,
+            bool accumulate = false) noexcept {
+  using mxfp4::detail::operand_of;
+  if (const status s = mxfp4::detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y"));
+      !s.ok())
     return s;
   const bool per_row = x.scaling() == int8_scaling::row;
   for (std::int64_t m = 0; m < y.rows; ++m)
@@ -90,17 +94,19 @@ status reference_gemm(basic_mx_view<Byte, Layout> w, const int8_activations& x, 
       float acc = accumulate && !per_row ? y.row(m)[n] + 0.0f : 0.0f;
       for (std::int64_t b = 0; b < w.blocks(); ++b) {
         const std::uint8_t* const codes = w.block_codes(n, b);
-        const auto [scale_exponent, scale] = detail::scale_of(x, m, b);
-        acc = detail::int8_step(
+        const auto [scale_exponent, scale] = mxfp4::detail::scale_of(x, m, b);
+        acc = mxfp4::detail::int8_step(
             acc, [codes](int i) { return get_code<typename Layout::order>(codes, i); }, *w.block_scale(n, b),
             [&x, m, b](int i) { return int{x.code(m, b * block_size + i)}; }, scale_exponent, scale);
       }
       const float finish = x.finish(m / token_group)[m % token_group];
       if (per_row) acc = accumulate ? std::fma(acc, finish, y.row(m)[n]) : acc * finish;
-      else if (detail::is_nan_bits(detail::float_bits(finish))) acc = finish;
-      y.row(m)[n] = detail::canonical(acc);
+      else if (mxfp4::detail::is_nan_bits(mxfp4::detail::float_bits(finish))) acc = finish;
+      y.row(m)[n] = mxfp4::detail::canonical(acc);
     }
   return {};
 }
 
+}  // namespace MXFP4_ISA_NS
+}  // namespace reference
 }  // namespace mxfp4

@@ -6,6 +6,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <span>
 #include <type_traits>
@@ -61,7 +62,21 @@ struct dense_view {
   }
 };
 
+/// What can be one row of numbers: an array, a vector, a span, anything that std::data and std::size know.
+template <class R>
+concept number_row = requires(R& row) {
+  *std::data(row);
+  std::size(row);
+};
+
 namespace detail {
+
+/// A row of numbers as a matrix, with its own length: a product then finds one that is too short.
+template <number_row R>
+[[nodiscard]] MXFP4_INLINE constexpr auto one_row(R& row) noexcept {
+  const auto size = static_cast<std::int64_t>(std::size(row));
+  return dense_view<std::remove_pointer_t<decltype(std::data(row))>>{std::data(row), 1, size, size};
+}
 
 inline constexpr std::int64_t int64_max = std::numeric_limits<std::int64_t>::max();
 
