@@ -16,7 +16,7 @@ foreach(isa IN LISTS MXFP4_DISPATCH_ISAS)
   # Where products add floats, the header-only functions compiled for the same instruction set are what to equal.
   add_executable(test_dispatch_f32_${isa} dispatch.f32.test.cpp)
   target_link_libraries(test_dispatch_f32_${isa} PRIVATE mxfp4_test_support mxfp4::mxfp4 mxfp4::dispatch)
-  target_compile_options(test_dispatch_f32_${isa} PRIVATE ${mxfp4_flags_${isa}}
+  mxfp4_compile_for(test_dispatch_f32_${isa} ${mxfp4_flags_${isa}}
     $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>)
   dispatch_entry(dispatch.f32.${isa} test_dispatch_f32_${isa} ${isa})
 endforeach()
