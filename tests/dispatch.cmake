@@ -7,6 +7,7 @@ mxfp4_test(dispatch.moe LIBRARIES mxfp4::mxfp4 mxfp4::dispatch LABELS dispatch)
 function(dispatch_entry name program isa)
   add_test(NAME ${name} COMMAND ${program})
   set_tests_properties(${name} PROPERTIES ENVIRONMENT "MXFP4_ISA=${isa}" LABELS dispatch SKIP_RETURN_CODE 4)
+  mxfp4_emulate(${name} ${program} ENVIRONMENT "MXFP4_ISA=${isa}")
 endfunction()
 
 dispatch_entry(dispatch.unknown test_dispatch avx9000)

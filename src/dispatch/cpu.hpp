@@ -4,8 +4,8 @@
 // Each function asks for everything that the flags in cmake/dispatch.cmake let the compiler use, which is more than the
 // kernels use by name; and whether the operating system saves the registers. Neither the compilers' cpu_supports nor
 // xsimd's list know all of it (F16C and AVX-VNNI in clang 14; VBMI in xsimd 13.2).
-// All is static and the struct has no constructor: a mergeable function could be replaced by the linker with the copy of a
-// unit that was compiled for more than the CPU has.
+// All is static and the struct has no constructor: a mergeable function could be replaced by the linker with the copy of
+// a unit that was compiled for more than the CPU has.
 // Source: Intel SDM vol. 2A CPUID, vol. 1 section 13 (XCR0); Linux <asm/hwcap.h>, Arm ARM ID_AA64ISAR0/1_EL1.
 // Reads: nothing.  Read by: dispatch.cpp, tests/support/cpu_check.cpp.
 #pragma once

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 set(mxfp4_cpu_check_dir ${CMAKE_CURRENT_LIST_DIR})
 
-# -march= does not take back a -mavx2 of CMAKE_CXX_FLAGS; without SSE3 there is nothing above it either. Without exceptions,
-# or clang adds a function that the linker may replace with another unit's.
+# -march= does not take back a -mavx2 of CMAKE_CXX_FLAGS; without SSE3 there is nothing above it either. Without
+# exceptions, or clang adds a function that the linker may replace with another unit's.
 if(UNIX)
   add_library(mxfp4_cpu_check OBJECT EXCLUDE_FROM_ALL ${mxfp4_cpu_check_dir}/cpu_check.cpp)
   target_compile_features(mxfp4_cpu_check PRIVATE cxx_std_20)

@@ -5,9 +5,9 @@
 //                            the CPU lacks something: a sentence, exit code 4
 //
 // The code of a program for AVX-512 cannot ask whether there is AVX-512: its static initialisers use it before main. So
-// this file is compiled for the architecture's base (cpu_check.cmake), and all functions that it calls are its own or the
-// system's: a mergeable one could be replaced by the linker with another unit's copy. Exit code 4 is Catch2's for a run
-// that skips all cases, and what ctest is told to count as skipped.
+// this file is compiled for the architecture's base (cpu_check.cmake), and all functions that it calls are its own or
+// the system's: a mergeable one could be replaced by the linker with another unit's copy. Exit code 4 is Catch2's for a
+// run that skips all cases, and what ctest is told to count as skipped.
 #include <unistd.h>
 
 #include "../../src/dispatch/cpu.hpp"
