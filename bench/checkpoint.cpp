@@ -181,7 +181,7 @@ void in_chunks(int threads, std::int64_t weights, Transfer transfer) {
   return {"the e4m3 kernel", 1e-9 * static_cast<double>(rows * cols), [=] {
             const status s = kernel::quantize_fp8<recipe::compressed_tensors>(
                 {w->data(), rows, cols, cols}, {scales->data(), rows / fp8_block, across, across}, blocks->view(0),
-                on_nonfinite::encode, executor_for(threads));
+                {.executor = executor_for(threads)});
             benchmark::DoNotOptimize(s);
           }};
 }

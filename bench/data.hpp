@@ -172,7 +172,7 @@ template <class F>
 /// Y against sums in double, within gamma(K) = K * 2^-24 / (1 - K * 2^-24) of what their terms add up to.
 [[nodiscard]] inline bool is_close(const const_mx_view<>& w, const float* x, const float* y) {
   std::vector<float> weights(size(w.rows * w.cols));
-  if (!dequantize(w, dense_view<float>{weights.data(), w.rows, w.cols, w.cols}).ok()) return false;
+  if (!reference::dequantize(w, dense_view<float>{weights.data(), w.rows, w.cols, w.cols}).ok()) return false;
   const double gamma = static_cast<double>(w.cols) * 0x1p-24 / (1.0 - static_cast<double>(w.cols) * 0x1p-24);
   for (std::int64_t n = 0; n < w.rows; ++n) {
     double sum = 0, all = 0;

@@ -18,7 +18,7 @@ bool is_right(const mx_view<>& w, const dense_view<T>& out) {
   std::vector<T> expected(size(rows * w.cols));
   for (const std::int64_t n : {std::int64_t{0}, w.rows - rows}) {
     const mx_view<> some{w.block_codes(n, 0), w.block_scale(n, 0), rows, w.cols, w.code_stride, w.scale_stride};
-    if (!dequantize(some, dense_view<T>{expected.data(), rows, w.cols, w.cols}).ok()) return false;
+    if (!reference::dequantize(some, dense_view<T>{expected.data(), rows, w.cols, w.cols}).ok()) return false;
     // Bits, so that a lost sign of zero shows. NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
     if (std::memcmp(expected.data(), out.row(n), expected.size() * sizeof(T)) != 0) return false;
   }
@@ -34,8 +34,8 @@ subject prepare(const row& r) {
   const dense_view<T> out{numbers->data(), r.n, r.k, r.k};
   const int threads = r.threads;
   const auto run = [=] {
-    if constexpr (std::is_void_v<Arch>) return dequantize(w, out).ok();
-    else return kernel::dequantize<dialect::ocp, Arch>(w, out, executor_for(threads)).ok();
+    if constexpr (std::is_void_v<Arch>) return reference::dequantize(w, out).ok();
+    else return kernel::dequantize<dialect::ocp, Arch>(w, out, {.executor = executor_for(threads)}).ok();
   };
   subject s{run() && is_right(w, out), "GB/s", {}, {}};
   s.kernel = {r.kernel, 1e-9 * static_cast<double>(r.n * r.k) * sizeof(T), [weights, numbers, run] { run(); }};

@@ -109,9 +109,9 @@ bool is_equal(const layer& l, const moe_data& d) {
   std::vector<float> gate(size(l.rows)), up(gate.size()), down(size(l.cols)), sum(down.size());
   for (std::int64_t slot = m * top_k; slot < (m + 1) * top_k; ++slot) {
     const expert<packed_matrix>& e = l.experts[size(d.indices.data()[slot])];
-    if (!gemv(e.gate, token, gate.data()).ok() || !gemv(e.up, token, up.data()).ok()) return false;
+    if (!gemv(e.gate, token, gate).ok() || !gemv(e.up, token, up).ok()) return false;
     for (std::size_t i = 0; i < gate.size(); ++i) gate[i] = silu(gate[i]) * up[i];
-    if (!gemv(e.down, quantized(gate.data(), l.rows), down.data()).ok()) return false;
+    if (!gemv(e.down, quantized(gate.data(), l.rows), down).ok()) return false;
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] = std::fma(d.weights.data()[slot], down[i], sum[i]);
   }
   return std::equal(sum.begin(), sum.end(), d.y.data() + m * d.hidden);

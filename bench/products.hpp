@@ -67,7 +67,7 @@ void add_int8(row r, int8_scaling scaling) {
     const auto is_equal = [&](const const_mx_view<>& rows, const float* token, const float* outputs) {
       const auto alone = quantize_activations(dense_view<const float>{token, 1, r.k, r.k}, scaling);
       std::vector<float> expected(size(rows.rows));
-      return reference_gemm(rows, *alone, dense_view<float>{expected.data(), 1, rows.rows, rows.rows}).ok() &&
+      return reference::gemm(rows, *alone, dense_view<float>{expected.data(), 1, rows.rows, rows.rows}).ok() &&
              std::equal(expected.begin(), expected.end(), outputs);
     };
     const bool is_right = run() && at_the_corners(r, w.view(), *data, is_equal);

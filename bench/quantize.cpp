@@ -50,10 +50,10 @@ subject prepare(const row& r) {
   const mx_view<> out = data->blocks.view(0);
   const int threads = r.threads;
   const auto run = [=] {
-    if constexpr (std::is_void_v<Arch>) return quantize<Recipe>(x, out).ok();
-    else return kernel::quantize<Recipe, Arch>(x, out, on_nonfinite::encode, executor_for(threads)).ok();
+    if constexpr (std::is_void_v<Arch>) return reference::quantize<Recipe>(x, out).ok();
+    else return kernel::quantize<Recipe, Arch>(x, out, {.executor = executor_for(threads)}).ok();
   };
-  const auto expect = [](auto rows, std::int64_t, auto blocks) { return quantize<Recipe>(rows, blocks); };
+  const auto expect = [](auto rows, std::int64_t, auto blocks) { return reference::quantize<Recipe>(rows, blocks); };
   return subject_of(r, data, run() && is_right(x, out, expect), run);
 }
 
@@ -68,10 +68,10 @@ subject prepare_fp8(const row& r) {
   const dense_view<const float> scales{factors->data(), down, across, across};
   const mx_view<> out = data->blocks.view(0);
   const auto run = [=, threads = r.threads] {
-    return kernel::quantize_fp8<Recipe>(x, scales, out, on_nonfinite::encode, executor_for(threads)).ok();
+    return kernel::quantize_fp8<Recipe>(x, scales, out, {.executor = executor_for(threads)}).ok();
   };
   const auto expect = [=](auto rows, std::int64_t n, auto blocks) {  // sampled rows do not cross a band of 128
-    return quantize_fp8<Recipe>(rows, {scales.row(n / fp8_block), 1, across, across}, blocks);
+    return reference::quantize_fp8<Recipe>(rows, {scales.row(n / fp8_block), 1, across, across}, blocks);
   };
   return subject_of(r, data, run() && is_right(x, out, expect), [factors, run] { return run(); });
 }

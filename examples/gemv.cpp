@@ -19,11 +19,11 @@ int main() {
   status s = quantize<recipe::compressed_tensors>(*make_dense_view(std::span(weights), rows, cols), w);
 
   // Those bytes are enough. Packed once, they are faster; with int8 activations, faster still.
-  if (s.ok()) s = gemv(w, x.data(), y.data());
+  if (s.ok()) s = gemv(w, x, y);
   const auto packed = pack(w);
-  if (s.ok()) s = gemv(*packed, x.data(), packed_y.data());
+  if (s.ok()) s = gemv(*packed, x, packed_y);
   const auto in = quantize_activations(dense_view<float>{x.data(), 1, cols, cols}, int8_scaling::e8m0);
-  if (s.ok()) s = gemv(*packed, *in, int8_y.data());
+  if (s.ok()) s = gemv(*packed, *in, int8_y);
   if (!s.ok()) return std::printf("%s\n", message(s).c_str()), 1;
 
   double norm = 0, error = 0, int8_error = 0;

@@ -59,7 +59,7 @@ void check_recipes(std::int64_t rows, std::int64_t cols) {
     const auto recipe = static_cast<recipe_id>(id);
     CAPTURE(recipe_name(recipe), Layout::name, sizeof(T));
     mx_memory<Layout> expected(rows, cols), got(rows, cols);
-    REQUIRE(quantize(recipe, w, expected.view()).ok());
+    REQUIRE(reference::quantize(recipe, w, expected.view()).ok());
     REQUIRE(dispatch::quantize(recipe, w, got.view()).ok());
     for (std::int64_t r = 0; r < rows; ++r) {
       bool same = true;
@@ -127,8 +127,9 @@ TEMPLATE_TEST_CASE("dispatch::quantize_fp8: every recipe", "[dispatch]", layout:
     CAPTURE(recipe_name(recipe));
     mx_memory<TestType> expected(rows, cols), got(rows, cols);
     backward_executor backward;
-    REQUIRE(quantize_fp8(recipe, w, s, expected.view()).ok());
-    REQUIRE(dispatch::quantize_fp8(recipe, w, s, got.view(), on_nonfinite::encode, backward).ok());
+    REQUIRE(reference::quantize_fp8(recipe, w, s, expected.view()).ok());
+    REQUIRE(dispatch::quantize_fp8(recipe, w, s, got.view(), {.nonfinite = on_nonfinite::encode, .executor = backward})
+                .ok());
     REQUIRE(content(got, rows, cols) == content(expected, rows, cols));
   }
 }
@@ -143,8 +144,8 @@ TEST_CASE("dispatch::widen_fp8: the bits of the plain loop", "[dispatch]") {
   const dense_view<const float> s{scales.data(), 2, 2, 2};
   std::vector<bf16> expected(x.size()), got(x.size());
   backward_executor backward;
-  REQUIRE(widen_fp8(w, s, {expected.data(), rows, cols, cols}).ok());
-  REQUIRE(dispatch::widen_fp8(w, s, {got.data(), rows, cols, cols}, backward).ok());
+  REQUIRE(reference::widen_fp8(w, s, {expected.data(), rows, cols, cols}).ok());
+  REQUIRE(dispatch::widen_fp8(w, s, {got.data(), rows, cols, cols}, {.executor = backward}).ok());
   CHECK(got == expected);
   CHECK(backward.tasks == 2);
 }
@@ -156,12 +157,12 @@ TEMPLATE_TEST_CASE("dispatch::measure_error: the counts of the plain loop, its s
   const std::vector<TestType> x = numbers<TestType>(rows * cols, 8);
   const dense_view<const TestType> w{x.data(), rows, cols, cols};
   mx_memory<layout::compressed_tensors> q(rows, cols, 3);
-  REQUIRE(quantize(recipe_id::ocp, w, q.view()).ok());
+  REQUIRE(reference::quantize(recipe_id::ocp, w, q.view()).ok());
   for (std::int64_t r = 0; r < rows; ++r) q.set_code(r, 7 * r, static_cast<unsigned>(r % 16));
   error_statistics expected, got;
   backward_executor backward;
-  REQUIRE(measure_error(w, q.view(), expected).ok());
-  REQUIRE(dispatch::measure_error(w, q.view(), got, backward).ok());
+  REQUIRE(reference::measure_error(w, q.view(), expected).ok());
+  REQUIRE(dispatch::measure_error(w, q.view(), got, {.executor = backward}).ok());
   CHECK(backward.tasks == 2);
   CHECK((got.weights == rows * cols && got.saturated == expected.saturated && got.zeroed == expected.zeroed));
   CHECK((got.lost == expected.lost && got.nonfinite == expected.nonfinite && got.nan_blocks == expected.nan_blocks));
@@ -182,14 +183,14 @@ TEST_CASE("dispatch::quantize_fp8_measured: the bytes and counts of the plain lo
   const dense_view<const float> s{scales.data(), 2, 2, 2};
   std::vector<bf16> widened(x.size());
   const dense_view<bf16> numbers{widened.data(), rows, cols, cols};
-  REQUIRE(widen_fp8(w, s, numbers).ok());
+  REQUIRE(reference::widen_fp8(w, s, numbers).ok());
   for (int id = 0; id < recipe_count; ++id) {
     const auto recipe = static_cast<recipe_id>(id);
     CAPTURE(recipe_name(recipe));
     mx_memory<layout::compressed_tensors> expected(rows, cols), got(rows, cols);
     error_statistics want, sum;
-    REQUIRE(quantize_fp8(recipe, w, s, expected.view()).ok());
-    REQUIRE(measure_error(numbers, expected.view(), want).ok());
+    REQUIRE(reference::quantize_fp8(recipe, w, s, expected.view()).ok());
+    REQUIRE(reference::measure_error(numbers, expected.view(), want).ok());
     REQUIRE(dispatch::quantize_fp8_measured(recipe, w, s, got.view(), sum).ok());
     CHECK(content(got, rows, cols) == content(expected, rows, cols));
     CHECK((sum.weights == want.weights && sum.saturated == want.saturated && sum.zeroed == want.zeroed));
@@ -221,15 +222,15 @@ TEMPLATE_TEST_CASE("dispatch::dequantize: every scale byte, dialect and layout",
     std::vector<TestType> expected(rows * cols), got(expected.size());
     const dense_view<TestType> to{got.data(), rows, cols, cols};
     const bool known = visit_dialect(static_cast<dialect_id>(id), [&]<class D>() {
-      REQUIRE(dequantize<D>(apart.view(), dense_view<TestType>{expected.data(), rows, cols, cols}).ok());
+      REQUIRE(reference::dequantize<D>(apart.view(), dense_view<TestType>{expected.data(), rows, cols, cols}).ok());
     });
     REQUIRE(known);
     backward_executor backward;
-    REQUIRE(dispatch::dequantize(apart.view(), to, backward, static_cast<dialect_id>(id)).ok());
+    REQUIRE(dispatch::dequantize(static_cast<dialect_id>(id), apart.view(), to, {.executor = backward}).ok());
     CHECK(same_elements(got, expected));
     CHECK(backward.tasks > 0);
     std::ranges::fill(got, TestType{});
-    REQUIRE(dispatch::dequantize(blocks.view(), to, {}, static_cast<dialect_id>(id)).ok());
+    REQUIRE(dispatch::dequantize(static_cast<dialect_id>(id), blocks.view(), to).ok());
     CHECK(same_elements(got, expected));
   }
 }
@@ -262,7 +263,7 @@ TEMPLATE_TEST_CASE("dispatch: pack and the int8 products", "[dispatch]", layout:
           REQUIRE(std::abs(q->scale(r, c / 32) * q->code(r, c) - static_cast<double>(x.at(r, c))) <=
                   1.001 * q->scale(r, c / 32));
       std::vector<float> expected(m * n, 0.25f), got(m * n, 0.25f), one(n, 0.25f);
-      REQUIRE(reference_gemm(w.view(), *q, dense_view<float>{expected.data(), m, n, n}, accumulate).ok());
+      REQUIRE(reference::gemm(w.view(), *q, dense_view<float>{expected.data(), m, n, n}, accumulate).ok());
       backward_executor backward;
       const gemm_options options{accumulate, backward};
       REQUIRE(dispatch::gemm(*packed, *q, dense_view<float>{got.data(), m, n, n}, options).ok());
@@ -275,10 +276,10 @@ TEMPLATE_TEST_CASE("dispatch: pack and the int8 products", "[dispatch]", layout:
       const result<int8_activations> token = dispatch::quantize_activations(first, scaling);
       REQUIRE(token);
       expected.resize(n);
-      REQUIRE(dispatch::gemv(*packed, *token, one.data(), options).ok());
+      REQUIRE(dispatch::gemv(*packed, *token, one, options).ok());
       CHECK(test::same_bits(one, expected));
       std::ranges::fill(one, 0.25f);
-      REQUIRE(dispatch::gemv(w.view(), *token, one.data(), options).ok());
+      REQUIRE(dispatch::gemv(w.view(), *token, one, options).ok());
       CHECK(test::same_bits(one, expected));
     }
   }
@@ -305,7 +306,7 @@ TEST_CASE("dispatch: exact sums of float products equal the oracle", "[dispatch]
   CHECK(test::same_bits(y, expected));
   REQUIRE(dispatch::gemm(*packed, dense_view<const bf16>{narrow.data(), m, k, k}, to).ok());
   CHECK(test::same_bits(y, expected));
-  REQUIRE(dispatch::gemv(*packed, narrow.data(), y.data()).ok());
+  REQUIRE(dispatch::gemv(*packed, std::span(narrow).first(k), std::span(y).first(n)).ok());
   CHECK(std::equal(expected.begin(), expected.begin() + n, y.begin()));
   const result<mxfp8_activations> x8 = dispatch::quantize_activations(x.view(), mxfp8_scaling::floor);  // exact too
   REQUIRE(x8);
@@ -318,9 +319,9 @@ TEST_CASE("dispatch: exact sums of float products equal the oracle", "[dispatch]
       dispatch::quantize_activations(dense_view<const float>{x.data.data(), 1, k, k}, mxfp8_scaling::rceil);
   REQUIRE(token);
   std::ranges::fill(y, 1.0f);
-  REQUIRE(dispatch::gemv(*packed, *token, y.data()).ok());
+  REQUIRE(dispatch::gemv(*packed, *token, std::span(y).first(n)).ok());
   CHECK(std::equal(expected.begin(), expected.begin() + n, y.begin()));
-  REQUIRE(dispatch::gemv(w.view(), *token, y.data() + n).ok());
+  REQUIRE(dispatch::gemv(w.view(), *token, std::span(y).subspan(n)).ok());
   CHECK(std::equal(expected.begin(), expected.begin() + n, y.begin() + n));
 }
 
@@ -335,7 +336,7 @@ TEMPLATE_TEST_CASE("dispatch: MXFP8 activations are encode_mxfp8's bytes", "[dis
     std::vector<std::uint8_t> elements(m * k), scales(m * k / 32);
     const mxfp8_view own{elements.data(), scales.data(), m, k, k, k / 32};
     backward_executor backward;
-    REQUIRE(dispatch::quantize_activations(from, own, scaling, backward).ok());
+    REQUIRE(dispatch::quantize_activations(from, own, scaling, {.executor = backward}).ok());
     CHECK(backward.tasks > 0);
     bool same = true;
     for (std::int64_t r = 0; r < m; ++r)
@@ -362,7 +363,7 @@ TEST_CASE("dispatch: bad arguments", "[dispatch]") {
   const dense_view<float> out{y.data(), 2, 32, 32};
   const auto bad_recipe = dispatch::quantize(static_cast<recipe_id>(77), in, w.view());
   CHECK(message(bad_recipe).view() == "recipe is 77, expected one of the recipe_id enumerators");
-  const auto bad_dialect = dispatch::dequantize(w.view(), out, {}, static_cast<dialect_id>(9));
+  const auto bad_dialect = dispatch::dequantize(static_cast<dialect_id>(9), w.view(), out);
   CHECK(message(bad_dialect).view() == "dialect is 9, expected one of the dialect_id enumerators");
   CHECK(dispatch::quantize(recipe_id::ocp, dense_view<const float>{x.data(), 1, 32, 32}, w.view()).code ==
         errc::shape_mismatch);
@@ -386,7 +387,7 @@ TEST_CASE("dispatch: bad arguments", "[dispatch]") {
   CHECK(w.is_untouched());
   CHECK(std::ranges::all_of(y, [](float v) { return v == 7.0f; }));
   x[40] = std::numeric_limits<float>::infinity();
-  const auto refused = dispatch::quantize(recipe_id::ocp, in, w.view(), on_nonfinite::refuse);
+  const auto refused = dispatch::quantize(recipe_id::ocp, in, w.view(), {.nonfinite = on_nonfinite::refuse});
   CHECK(refused.code == errc::nonfinite);
   CHECK(refused.value == 40);
   CHECK(w.is_untouched());

@@ -52,15 +52,15 @@ TEST_CASE("dispatch: an instruction set that is not there", "[dispatch]") {
   CHECK(refuses(dispatch::gemm(packed, w, to_y)));
   CHECK(refuses(dispatch::gemm(mx.view(), q, to_y)));
   CHECK(refuses(dispatch::gemm(packed, q, to_y)));
-  CHECK(refuses(dispatch::gemv(mx.view(), numbers.data(), y.data())));
-  CHECK(refuses(dispatch::gemv(packed, numbers.data(), y.data())));
+  CHECK(refuses(dispatch::gemv(mx.view(), numbers, y)));
+  CHECK(refuses(dispatch::gemv(packed, numbers, y)));
 
   mxfp8_activations x8 = *mxfp8_activations::create(n, k);
   CHECK(refuses(dispatch::quantize_activations(w, x8.view())));
   CHECK(refuses(dispatch::quantize_activations(w, mxfp8_scaling::rceil).error()));
   CHECK(refuses(dispatch::gemm(mx.view(), x8, to_y)));
   CHECK(refuses(dispatch::gemm(packed, x8, to_y)));
-  CHECK(refuses(dispatch::gemv(packed, x8, y.data())));
+  CHECK(refuses(dispatch::gemv(packed, x8, y)));
   const std::vector<expert<packed_matrix>> tiles(1);
   const std::vector<expert<const_mx_view<>>> views(1);
   std::vector<std::int32_t> indices(n, 5);

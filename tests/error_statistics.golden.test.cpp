@@ -49,7 +49,7 @@ error_statistics measure(const row& r) {
   std::vector<std::uint8_t> scale{r.scale};
   error_statistics s;
   const auto q = make_view(std::span<const std::uint8_t>(codes), std::span<const std::uint8_t>(scale), 1, block_size);
-  REQUIRE(measure_error(*make_dense_view(std::span(w), 1, block_size), *q, s).ok());
+  REQUIRE(reference::measure_error(*make_dense_view(std::span(w), 1, block_size), *q, s).ok());
   return s;
 }
 
@@ -96,9 +96,9 @@ TEST_CASE("measure_error: any layout; refused arguments leave the sum alone", "[
   error_statistics s;
   const auto q = make_ggml_view(std::span<const std::uint8_t>(blocks), 1, block_size);
   const auto x = make_dense_view(std::span(w), 1, block_size);
-  REQUIRE(measure_error(*x, *q, s).ok());
+  REQUIRE(reference::measure_error(*x, *q, s).ok());
   CHECK((s.weights == 32 && s.squared_weights == 288 && s.squared_error == 0));
-  CHECK(measure_error(dense_view<const float>{nullptr, 1, 32, 32}, *q, s).code == errc::null_pointer);
-  CHECK(measure_error(dense_view<const float>{w.data(), 0, 32, 32}, *q, s).code == errc::shape_mismatch);
+  CHECK(reference::measure_error(dense_view<const float>{nullptr, 1, 32, 32}, *q, s).code == errc::null_pointer);
+  CHECK(reference::measure_error(dense_view<const float>{w.data(), 0, 32, 32}, *q, s).code == errc::shape_mismatch);
   CHECK(s.weights == 32);
 }

@@ -26,22 +26,22 @@ TEST_CASE("executor: what it throws passes through, and the same objects serve t
     CAPTURE(good);
     const test::throwing_executor bad{good};
     const gemm_options options{.executor = bad};
-    CHECK_THROWS_AS(kernel::quantize<>(weights.view(), w.view(), on_nonfinite::encode, bad), std::runtime_error);
-    CHECK_THROWS_AS(kernel::dequantize(w.view(), decoded, bad), std::runtime_error);
-    CHECK_THROWS_AS(pack(w.view(), bad), std::runtime_error);
-    CHECK_THROWS_AS(quantize_activations(x.view(), q, bad), std::runtime_error);
-    CHECK_THROWS_AS(quantize_activations(x.view(), int8_scaling::f32, bad), std::runtime_error);
+    CHECK_THROWS_AS(kernel::quantize<>(weights.view(), w.view(), {.executor = bad}), std::runtime_error);
+    CHECK_THROWS_AS(kernel::dequantize(w.view(), decoded, {.executor = bad}), std::runtime_error);
+    CHECK_THROWS_AS(pack(w.view(), {.executor = bad}), std::runtime_error);
+    CHECK_THROWS_AS(quantize_activations(x.view(), q, {.executor = bad}), std::runtime_error);
+    CHECK_THROWS_AS(quantize_activations(x.view(), int8_scaling::f32, {.executor = bad}), std::runtime_error);
     CHECK_THROWS_AS(gemm(w.view(), x.view(), to_y, options), std::runtime_error);
     CHECK_THROWS_AS(gemm(*packed, x.view(), to_y, options), std::runtime_error);
     CHECK_THROWS_AS(gemm(w.view(), q, to_y, options), std::runtime_error);
     CHECK_THROWS_AS(gemm(*packed, q, to_y, options), std::runtime_error);
-    CHECK_THROWS_AS(gemv(w.view(), x.data.data(), y.data(), options), std::runtime_error);
+    CHECK_THROWS_AS(gemv(w.view(), std::span(x.data).first(k), std::span(y).first(n), options), std::runtime_error);
   }
 
   REQUIRE(kernel::quantize<>(weights.view(), w.view()).ok());
   REQUIRE(quantize_activations(x.view(), q).ok());
   std::vector<float> expected(y.size());
-  REQUIRE(reference_gemm(w.view(), q, dense_view<float>{expected.data(), m, n, n}).ok());
+  REQUIRE(reference::gemm(w.view(), q, dense_view<float>{expected.data(), m, n, n}).ok());
   REQUIRE(gemm(*packed, q, to_y).ok());
   CHECK(test::same_bits(y, expected));
 }
@@ -50,7 +50,8 @@ TEST_CASE("executor: a bad argument is reported before the executor is asked", "
   std::vector<float> x(64);
   test::mx_memory<layout::compressed_tensors> w(1, 32);
   const test::throwing_executor bad{0};
-  CHECK(kernel::quantize<>(dense_view<const float>{x.data(), 2, 32, 32}, w.view(), on_nonfinite::encode, bad).code ==
+  CHECK(kernel::quantize<>(dense_view<const float>{x.data(), 2, 32, 32}, w.view(), {.executor = bad}).code ==
         errc::shape_mismatch);
-  CHECK(gemv(w.view(), x.data(), static_cast<float*>(nullptr), {.executor = bad}).code == errc::null_pointer);
+  CHECK(gemv(w.view(), std::span(x).first(32), std::span(static_cast<float*>(nullptr), 1), {.executor = bad}).code ==
+        errc::null_pointer);
 }

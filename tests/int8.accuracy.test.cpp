@@ -36,7 +36,7 @@ TEMPLATE_LIST_TEST_CASE("small integers under bytes 120..134: the oracle's bits"
       const dense_view<const float> xv{x.data(), m, k, k};
       std::vector<double> oracle(static_cast<std::size_t>(m * n));
       std::vector<float> y(oracle.size()), from_view(oracle.size());
-      REQUIRE(reference_gemm(w.view(), xv, dense_view<double>{oracle.data(), m, n, n}).ok());
+      REQUIRE(reference::gemm(w.view(), xv, dense_view<double>{oracle.data(), m, n, n}).ok());
       const result<int8_activations> a = quantize_activations<TestType>(xv, int8_scaling::e8m0);
       REQUIRE(gemm<TestType>(*pack(w.view()), *a, {y.data(), m, n, n}).ok());
       REQUIRE(gemm<TestType>(w.view(), *a, {from_view.data(), m, n, n}).ok());

@@ -42,7 +42,7 @@ TEST_CASE("int8 gemm: bad input", "[int8][bad_input]") {
   const auto all = [&](const int8_activations& a, dense_view<float> out, errc code, std::string_view what) {
     expect(gemm(*p, a, out), code, what);
     expect(gemm(w.view(), a, out), code, what);
-    expect(reference_gemm(w.view(), a, out), code, what);
+    expect(reference::gemm(w.view(), a, out), code, what);
   };
   all(narrow, {y.data(), 3, 20, 20}, errc::shape_mismatch, "x.cols");
   all(x, {y.data(), 2, 20, 20}, errc::shape_mismatch, "y.rows");
@@ -59,7 +59,7 @@ TEST_CASE("int8 gemm: bad input", "[int8][bad_input]") {
   all(x, {in_x, 3, 20, 20}, errc::overlap, "y");
   auto* const in_w = reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(w.view().codes) + 3) / 4 * 4);
   expect(gemm(w.view(), x, {in_w, 3, 20, 20}), errc::overlap, "y");
-  expect(gemv(*p, x, y.data()), errc::shape_mismatch, "y.rows");
+  expect(gemv(*p, x, y), errc::shape_mismatch, "y.rows");
   for (const float v : y) REQUIRE(v == 7.0f);
 }
 
@@ -81,7 +81,7 @@ TEST_CASE("int8 gemm: what an executor throws comes through", "[int8][bad_input]
   std::vector<float> y(20);
   const result<packed_matrix> p = pack(w.view());
   const int8_activations x = ones(1, 64);
-  CHECK_THROWS_AS(static_cast<void>(gemv(*p, x, y.data(), {false, executor}).ok()), std::runtime_error);
+  CHECK_THROWS_AS(static_cast<void>(gemv(*p, x, y, {false, executor}).ok()), std::runtime_error);
 }
 
 TEST_CASE("int8 gemm: strides shorter than a row", "[int8][bad_input]") {
@@ -94,7 +94,7 @@ TEST_CASE("int8 gemm: strides shorter than a row", "[int8][bad_input]") {
   const int8_activations x = ones(3, 64);
   CHECK(message(gemm(codes, x, out)).view() == "w.code_stride is 31, expected at least 32, the length of a row");
   CHECK(message(gemm(scales, x, out)).view() == "w.scale_stride is 1, expected at least 2, the length of a row");
-  CHECK(message(reference_gemm(codes, x, out)).view() ==
+  CHECK(message(reference::gemm(codes, x, out)).view() ==
         "w.code_stride is 31, expected at least 32, the length of a row");
   CHECK(message(pack(codes).error()).view() == "w.code_stride is 31, expected at least 32, the length of a row");
   int8_activations again = ones(3, 64);
@@ -129,7 +129,7 @@ TEMPLATE_LIST_TEST_CASE("int8 gemm: NaN or infinity in X makes that token NaN, a
                 std::vector<float> packed(static_cast<std::size_t>(m * n), 2.0f), view = packed, reference = packed;
                 REQUIRE(gemm<TestType>(*p, *a, {packed.data(), m, n, n}, {accumulate, {}}).ok());
                 REQUIRE(gemm<TestType>(w.view(), *a, {view.data(), m, n, n}, {accumulate, {}}).ok());
-                REQUIRE(reference_gemm(w.view(), *a, {reference.data(), m, n, n}, accumulate).ok());
+                REQUIRE(reference::gemm(w.view(), *a, {reference.data(), m, n, n}, accumulate).ok());
                 for (std::int64_t i = 0; i < m * n; ++i) {
                   const auto place = static_cast<std::size_t>(i);
                   const bool nan = i / n == token;

@@ -57,7 +57,7 @@ void check_product(mx_memory<Layout>& w, const int8_activations& x, bool accumul
   std::vector<float> reference = start, packed = start, view = start, split = start;
   const auto y = [&](std::vector<float>& v) { return dense_view<float>{v.data(), m, n, stride}; };
   const result<packed_matrix> p = pack(w.view());
-  REQUIRE(reference_gemm(w.view(), x, y(reference), accumulate).ok());
+  REQUIRE(reference::gemm(w.view(), x, y(reference), accumulate).ok());
   REQUIRE(gemm<Arch>(*p, x, y(packed), {accumulate, {}}).ok());
   REQUIRE(gemm<Arch>(w.view(), x, y(view), {accumulate, {}}).ok());
   const threads team{3};
@@ -192,7 +192,7 @@ TEMPLATE_LIST_TEST_CASE("int8: the same bits for 1 to 4 threads", "[int8][determ
       for (const std::size_t count : {1u, 2u, 3u, 4u}) {
         const threads team{count};
         std::vector<float> packed(alone.size()), view(alone.size());
-        const result<int8_activations> split = quantize_activations<TestType>(tokens, scaling, team);
+        const result<int8_activations> split = quantize_activations<TestType>(tokens, scaling, {.executor = team});
         REQUIRE(split);
         REQUIRE(gemm<TestType>(*p, *split, {packed.data(), m, 130, 130}, {false, team}).ok());
         REQUIRE(gemm<TestType>(w.view(), *split, {view.data(), m, 130, 130}, {false, team}).ok());
@@ -217,7 +217,9 @@ TEMPLATE_LIST_TEST_CASE("int8: the same bits whatever M, and in two halves of K"
     REQUIRE(gemm<TestType>(*p, activations(x, m, scaling), {all.data(), m, 33, 33}).ok());
     for (std::int64_t t = 0; t < m; ++t) {
       const std::vector<float> token(x.begin() + t * 256, x.begin() + (t + 1) * 256);
-      REQUIRE(gemv<TestType>(*p, activations(token, 1, scaling), one.data() + t * 33).ok());
+      REQUIRE(gemv<TestType>(*p, activations(token, 1, scaling),
+                             std::span(one).subspan(static_cast<std::size_t>(t * 33), 33))
+                  .ok());
     }
     REQUIRE(same_bits(all, one));
     if (scaling == int8_scaling::row) continue;  // its scale is the row's

@@ -29,11 +29,11 @@ void check_type(const tensor_map& weights, const tensor_map& theirs, const std::
   const std::vector<T> w = values_of<T>(stored.data);
   std::vector<std::uint8_t> codes(w.size() / 2), scales(w.size() / 32);
   const auto view = make_view(std::span(codes), std::span(scales), rows, cols);
-  REQUIRE(quantize<recipe::compressed_tensors>(*make_dense_view(std::span(w), rows, cols), *view).ok());
+  REQUIRE(reference::quantize<recipe::compressed_tensors>(*make_dense_view(std::span(w), rows, cols), *view).ok());
   CHECK(bytes_of(codes) == theirs.at(name + ".weight_packed").data);
   CHECK(bytes_of(scales) == theirs.at(name + ".weight_scale").data);
   std::vector<bf16> back(w.size());
-  REQUIRE(dequantize(*view, *make_dense_view(std::span(back), rows, cols)).ok());
+  REQUIRE(reference::dequantize(*view, *make_dense_view(std::span(back), rows, cols)).ok());
   REQUIRE(theirs.at(name + ".weight").type == dtype::bf16);
   CHECK(bytes_of(back) == theirs.at(name + ".weight").data);
 }
@@ -88,7 +88,9 @@ TEST_CASE("interop: a file by gguf's own writer, and the numbers of its own read
   const auto bytes = [](const std::string& s) {
     return std::span(reinterpret_cast<const std::uint8_t*>(s.data()), s.size());
   };
-  REQUIRE(dequantize(*make_view(bytes(codes), bytes(scales), 48, 96), *make_dense_view(std::span(ours), 48, 96)).ok());
+  REQUIRE(
+      reference::dequantize(*make_view(bytes(codes), bytes(scales), 48, 96), *make_dense_view(std::span(ours), 48, 96))
+          .ok());
   CHECK(ours == numbers);  // as numbers: ggml has no -0
   CHECK(out.at("norm.weight").data == theirs.at("norm.weight").data);
 }

@@ -44,7 +44,7 @@ template <class Dialect, class T, class Layout>
 void check_against_scalar(const const_mx_view<Layout>& w) {
   const auto size = static_cast<std::size_t>(w.rows * w.cols);
   std::vector<T> expected(size), got(size + 1);
-  REQUIRE(dequantize<Dialect>(w, dense_view<T>{expected.data(), w.rows, w.cols, w.cols}).ok());
+  REQUIRE(reference::dequantize<Dialect>(w, dense_view<T>{expected.data(), w.rows, w.cols, w.cols}).ok());
   for_each_arch([&]<class Arch>(const char* arch) {
     for (std::size_t shift : {0u, 1u}) {
       CAPTURE(Dialect::name, Layout::name, arch, sizeof(T), shift);
@@ -89,9 +89,9 @@ TEST_CASE("kernel::dequantize: output past the cache is the same, in any order o
     std::vector<T> expected(rows * cols), got(rows * cols + 64);
     T* aligned = got.data();
     while (reinterpret_cast<std::uintptr_t>(aligned) % 64 != 0) ++aligned;
-    REQUIRE(dequantize(w, dense_view<T>{expected.data(), rows, cols, cols}).ok());
+    REQUIRE(reference::dequantize(w, dense_view<T>{expected.data(), rows, cols, cols}).ok());
     test::backward_executor backward;
-    REQUIRE(kernel::dequantize<>(w, dense_view<T>{aligned, rows, cols, cols}, backward).ok());
+    REQUIRE(kernel::dequantize<>(w, dense_view<T>{aligned, rows, cols, cols}, {.executor = backward}).ok());
     CHECK(std::memcmp(aligned, expected.data(), expected.size() * sizeof(T)) == 0);
     CHECK(backward.tasks > 100);
   };

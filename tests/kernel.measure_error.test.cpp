@@ -71,7 +71,7 @@ sample<T> quantised(std::int64_t rows, std::int64_t cols) {
   test::splitmix random(5);
   for (T& w : s.w)
     w = encode<T>(0.01f * static_cast<float>(random.in(-99, 99) + random.in(-99, 99) + random.in(-9, 9)) / 7.0f);
-  REQUIRE(quantize<recipe::compressed_tensors>(s.weights(), s.view()).ok());
+  REQUIRE(reference::quantize<recipe::compressed_tensors>(s.weights(), s.view()).ok());
   return s;
 }
 
@@ -100,14 +100,14 @@ bool same_bits(const error_statistics& a, const error_statistics& b) {
 template <class T>
 error_statistics by_floor(sample<T>& s) {
   error_statistics sum;
-  REQUIRE(measure_error(s.weights(), s.view(), sum).ok());
+  REQUIRE(reference::measure_error(s.weights(), s.view(), sum).ok());
   return sum;
 }
 
 template <class T, class Arch>
 error_statistics by_kernel(sample<T>& s, executor_ref with = {}) {
   error_statistics sum;
-  REQUIRE(kernel::measure_error<Arch>(s.weights(), s.view(), sum, with).ok());
+  REQUIRE(kernel::measure_error<Arch>(s.weights(), s.view(), sum, {.executor = with}).ok());
   return sum;
 }
 
@@ -143,7 +143,7 @@ TEST_CASE("kernel::measure_error: block by block, so that nothing is lost in a s
       const dense_view<const float> w{all.weights().row(0) + b * 32, 1, 160, 160};
       const mx_view<> q{all.view().block_codes(0, b), all.view().block_scale(0, b), 1, 160, 80, 5};
       error_statistics expected, got;
-      REQUIRE(measure_error(w, q, expected).ok());
+      REQUIRE(reference::measure_error(w, q, expected).ok());
       REQUIRE(kernel::measure_error<Arch>(w, q, got).ok());
       check_counts(got, expected);
       check_sums(got, expected);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mxfp4/kernel/quantize.hpp"
+#include "mxfp4/reference/quantize.hpp"
 #include "support/arches.hpp"
 #include "support/matrix.hpp"
 #include "support/random.hpp"
@@ -88,7 +89,7 @@ void check_recipe(const std::vector<T>& x, std::int64_t rows, std::int64_t cols)
   CAPTURE(Recipe::name, Layout::name, sizeof(T));
   const dense_view<const T> w{x.data(), rows, cols, cols};
   buffers<Layout> expected(rows, cols), plain(rows, cols), native(rows, cols);
-  REQUIRE(quantize<Recipe>(w, expected.view).ok());
+  REQUIRE(reference::quantize<Recipe>(w, expected.view).ok());
   REQUIRE(kernel::quantize<Recipe, simd::scalar_arch>(w, plain.view).ok());
   CHECK(plain == expected);
   REQUIRE(kernel::quantize<Recipe>(w, native.view).ok());
@@ -132,9 +133,11 @@ TEST_CASE("kernel::quantize: strides, tasks in any order, unaligned memory", "[k
     CAPTURE(rows, cols, stride);
     const dense_view<const float> w{x.data() + 1, rows, cols, stride};
     buffers<layout::compressed_tensors> expected(rows, cols), got(rows, cols);
-    REQUIRE(quantize<recipe::compressed_tensors>(w, expected.view).ok());
+    REQUIRE(reference::quantize<recipe::compressed_tensors>(w, expected.view).ok());
     test::backward_executor backward;
-    REQUIRE(kernel::quantize<recipe::compressed_tensors>(w, got.view, on_nonfinite::encode, backward).ok());
+    REQUIRE(kernel::quantize<recipe::compressed_tensors>(w, got.view,
+                                                         {.nonfinite = on_nonfinite::encode, .executor = backward})
+                .ok());
     CHECK(got == expected);
     CHECK((backward.tasks > 0) == (rows > 0 && cols > 0));
   }
@@ -153,7 +156,7 @@ TEST_CASE("kernel::quantize: refused input leaves the output as it was", "[kerne
   buffers<layout::compressed_tensors> out(2, 128);
   const buffers<layout::compressed_tensors> before = out;
   const auto refuse = [&](const dense_view<const float>& w) {
-    const status s = kernel::quantize<>(w, out.view, on_nonfinite::refuse);
+    const status s = kernel::quantize<>(w, out.view, {.nonfinite = on_nonfinite::refuse});
     CHECK((out.codes == before.codes && out.scales == before.scales));
     return s;
   };
@@ -170,6 +173,7 @@ TEST_CASE("kernel::quantize: refused input leaves the output as it was", "[kerne
     wide[at] = std::numeric_limits<float>::quiet_NaN();
     buffers<layout::compressed_tensors> other(5, 352);
     const dense_view<const float> w{wide.data(), 5, 352, 352};
-    CHECK(kernel::quantize<>(w, other.view, on_nonfinite::refuse).value == static_cast<std::int64_t>(at));
+    CHECK(kernel::quantize<>(w, other.view, {.nonfinite = on_nonfinite::refuse}).value ==
+          static_cast<std::int64_t>(at));
   }
 }

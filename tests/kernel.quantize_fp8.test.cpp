@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "mxfp4/kernel/quantize_fp8.hpp"
+#include "mxfp4/reference/quantize.hpp"
 #include "support/arches.hpp"
 #include "support/matrix.hpp"
 #include "support/oracle.hpp"
@@ -90,10 +91,11 @@ template <class Recipe, class Arch, class Layout>
 void check_matrix(const fp8_matrix& m) {
   CAPTURE(Recipe::name, Layout::name, m.rows, m.cols);
   output<Layout> expected(m.rows, m.cols), got(m.rows, m.cols);
-  REQUIRE(quantize_fp8<Recipe>(m.weights(), m.block_scales(), expected.view).ok());
+  REQUIRE(reference::quantize_fp8<Recipe>(m.weights(), m.block_scales(), expected.view).ok());
   test::backward_executor backward;
-  REQUIRE(
-      kernel::quantize_fp8<Recipe, Arch>(m.weights(), m.block_scales(), got.view, on_nonfinite::encode, backward).ok());
+  REQUIRE(kernel::quantize_fp8<Recipe, Arch>(m.weights(), m.block_scales(), got.view,
+                                             {.nonfinite = on_nonfinite::encode, .executor = backward})
+              .ok());
   CHECK(got.bytes == expected.bytes);
   CHECK((backward.tasks > 0) == (m.rows > 0 && m.cols > 0));
 }
@@ -109,10 +111,12 @@ void check_widened(const fp8_matrix& m) {
       expected[static_cast<std::size_t>(r * stride + c)] =
           decode_scaled(m.weights().row(r)[c], m.block_scales().row(r / 128)[c / 128]);
   test::backward_executor backward;
-  REQUIRE(kernel::widen_fp8<Arch>(m.weights(), m.block_scales(), {got.data(), m.rows, m.cols, stride}, backward).ok());
+  REQUIRE(kernel::widen_fp8<Arch>(m.weights(), m.block_scales(), {got.data(), m.rows, m.cols, stride},
+                                  {.executor = backward})
+              .ok());
   CHECK(got == expected);
   std::fill(got.begin(), got.end(), bf16{0xA5A5});
-  REQUIRE(widen_fp8(m.weights(), m.block_scales(), {got.data(), m.rows, m.cols, stride}).ok());
+  REQUIRE(reference::widen_fp8(m.weights(), m.block_scales(), {got.data(), m.rows, m.cols, stride}).ok());
   CHECK(got == expected);
 }
 
@@ -175,7 +179,7 @@ TEST_CASE("widen_fp8: refused input leaves the output as it was", "[kernel][fp8]
   const dense_view<bf16> to{out.data(), 130, 160, 160};
   const auto refuse = [&](const dense_view<const e4m3>& a, const dense_view<const float>& b) {
     const status got = kernel::widen_fp8(a, b, to);
-    CHECK(got.code == widen_fp8(a, b, to).code);
+    CHECK(got.code == reference::widen_fp8(a, b, to).code);
     CHECK(out == std::vector<bf16>(out.size(), bf16{0xA5A5}));
     return got;
   };
@@ -216,7 +220,7 @@ TEST_CASE("kernel::quantize_fp8: refused input leaves the output as it was", "[k
   std::vector<float> scales(4, 1.0f);
   output<layout::compressed_tensors> out(130, 160);
   const auto refuse = [&](const dense_view<const e4m3>& x, const dense_view<const float>& s) {
-    const status got = kernel::quantize_fp8<>(x, s, out.view, on_nonfinite::refuse);
+    const status got = kernel::quantize_fp8<>(x, s, out.view, {.nonfinite = on_nonfinite::refuse});
     CHECK(out.bytes == std::vector<std::uint8_t>(out.bytes.size(), test::poison));
     return got;
   };
@@ -245,7 +249,7 @@ TEST_CASE("kernel::quantize_fp8: the first of several NaN, in row-major order", 
   output<layout::compressed_tensors> out(rows, cols);
   const auto first = [&] {
     return kernel::quantize_fp8<>({w.data(), rows, cols, cols}, {scales.data(), 2, 33, 33}, out.view,
-                                  on_nonfinite::refuse)
+                                  {.nonfinite = on_nonfinite::refuse})
         .value;
   };
   for (const std::int64_t at :

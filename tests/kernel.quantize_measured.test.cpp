@@ -56,10 +56,10 @@ template <class Recipe>
 error_statistics by_floor(sample& s) {
   std::vector<bf16> widened(static_cast<std::size_t>(s.rows * s.cols));
   const dense_view<bf16> numbers{widened.data(), s.rows, s.cols, s.cols};
-  REQUIRE(widen_fp8(s.weights(), s.block_scales(), numbers).ok());
-  REQUIRE(quantize_fp8<Recipe>(s.weights(), s.block_scales(), s.view()).ok());
+  REQUIRE(reference::widen_fp8(s.weights(), s.block_scales(), numbers).ok());
+  REQUIRE(reference::quantize_fp8<Recipe>(s.weights(), s.block_scales(), s.view()).ok());
   error_statistics sum;
-  REQUIRE(measure_error(numbers, s.view(), sum).ok());
+  REQUIRE(reference::measure_error(numbers, s.view(), sum).ok());
   return sum;
 }
 

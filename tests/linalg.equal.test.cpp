@@ -19,11 +19,11 @@ TEST_CASE("linalg: packed weights with f32 and int8 activations against the orac
   for (float& v : x) v = std::ldexp(static_cast<float>(random.in(-1000, 1000)), -8);
   std::vector<std::uint8_t> codes(n * k / 2), scales(n * k / 32);
   const mx_view<> w = *make_view(std::span(codes), std::span(scales), n, k);
-  REQUIRE(quantize(dense_view<const float>{weights.data(), n, k, k}, w).ok());
+  REQUIRE(reference::quantize(dense_view<const float>{weights.data(), n, k, k}, w).ok());
 
   std::vector<double> exact(m * n);
   const dense_view<const float> tokens{x.data(), m, k, k};
-  REQUIRE(reference_gemm(w, tokens, dense_view<double>{exact.data(), m, n, n}).ok());
+  REQUIRE(reference::gemm(w, tokens, dense_view<double>{exact.data(), m, n, n}).ok());
   double norm = 0;
   for (const double v : exact) norm += v * v;
   const auto relative_error = [&](const std::vector<float>& y) {
@@ -37,7 +37,7 @@ TEST_CASE("linalg: packed weights with f32 and int8 activations against the orac
   std::vector<float> y(m * n), one(n);
   REQUIRE(gemm(*packed, tokens, dense_view<float>{y.data(), m, n, n}).ok());
   CHECK(relative_error(y) < 1e-6);
-  REQUIRE(gemv(*packed, x.data(), one.data()).ok());
+  REQUIRE(gemv(*packed, x, one).ok());
   for (std::size_t i = 0; i < n; ++i) CHECK(std::abs(one[i] - exact[i]) < 1e-5 * std::sqrt(norm));
 
   const result<int8_activations> quantized = quantize_activations(tokens, int8_scaling::f32);

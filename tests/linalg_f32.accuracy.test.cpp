@@ -1,7 +1,7 @@
 // tests/linalg_f32.accuracy.test.cpp -- gemv and gemm with float activations: exact sums, error bounds, special values.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Expectations come from reference_gemm in double, from integers, and, for gemm, from a plain chain of FMAs.
+// Expectations come from reference::gemm in double, from integers, and, for gemm, from a plain chain of FMAs.
 #include <bit>
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -228,7 +228,7 @@ std::int64_t wrong_kinds(std::int64_t m, Change&& change) {
   x.fill([&](auto, auto) { return static_cast<float>(random.between(1, 1000)); });
   change(w, x);
   std::vector<double> exact(static_cast<std::size_t>(m * 35));
-  REQUIRE(reference_gemm<Dialect>(w.view(), x.view(), dense_view<double>{exact.data(), m, 35, 35}).ok());
+  REQUIRE(reference::gemm<Dialect>(w.view(), x.view(), dense_view<double>{exact.data(), m, 35, 35}).ok());
   const std::vector<float> view = product_of_view<Dialect>(w, 35, x.view());
   const std::vector<float> packed = product_of_tiles<Dialect>(tiles_of(w, 35, 192), x.view());
   std::int64_t wrong = 0;

@@ -115,7 +115,8 @@ TEST_CASE("gemv, gemm: what an executor throws passes through", "[linalg]") {
   const gemm_options options{false, executor};
   CHECK_THROWS_AS((void)gemm(p.w.view(), p.x.view(), dense_view<float>{y.data(), 3, 200, 200}, options),
                   std::runtime_error);
-  CHECK_THROWS_AS((void)gemv(p.packed().view(), p.x.data.data(), y.data(), options), std::runtime_error);
+  CHECK_THROWS_AS((void)gemv(p.packed().view(), std::span(p.x.data).first(288), std::span(y).first(200), options),
+                  std::runtime_error);
 }
 
 TEMPLATE_LIST_TEST_CASE("gemv, gemm: no byte is read or written past the last", "[linalg][guard]", layouts) {
@@ -192,7 +193,7 @@ TEST_CASE("gemv, gemm: empty sums and empty outputs", "[linalg]") {
     REQUIRE(gemm(const_mx_view<>{nullptr, nullptr, 0, 32, 16, 1}, dense_view<const float>{x, 2, 32, 32},
                  dense_view<float>{y, 2, 0, 0})
                 .ok());
-    REQUIRE(gemv(packed_view{nullptr, nullptr, 0, 1, 0}, x, y).ok());
+    REQUIRE(gemv(packed_view{nullptr, nullptr, 0, 1, 0}, std::span(x).first(32), std::span<float>()).ok());
     CHECK(y[0] == 77.0f);
   }
 }
@@ -241,21 +242,26 @@ TEST_CASE("gemv, gemm: bad arguments are named and nothing is written", "[linalg
              b.cols = 64;
            }),
            errc::shape_mismatch, "y.rows", 3, 1));
-  CHECK(is(gemv(const_mx_view<>{codes, scales, 1, 32, 16, 1}, static_cast<const float*>(nullptr), y),
+  CHECK(is(gemv(const_mx_view<>{codes, scales, 1, 32, 16, 1}, std::span(static_cast<const float*>(nullptr), 32),
+                std::span(y).first(1)),
            errc::null_pointer, "x.data", 0, 32));
 
   float both[64 + 2] = {};
-  CHECK(is(gemv(w, both, both + 63), errc::overlap, "y", 0, 0));
+  CHECK(is(gemv(w, std::span(both).first(64), std::span(both).subspan(63, 2)), errc::overlap, "y", 0, 0));
   std::uint8_t memory[64 + 8] = {};
-  CHECK(is(gemv(const_mx_view<>{memory, scales, 2, 64, 32, 2}, x, reinterpret_cast<float*>(memory + 60)), errc::overlap,
-           "y", 0, 0));
+  CHECK(is(gemv(const_mx_view<>{memory, scales, 2, 64, 32, 2}, std::span(x).first(64),
+                std::span(reinterpret_cast<float*>(memory + 60), 2)),
+           errc::overlap, "y", 0, 0));
 
   alignas(4) std::uint8_t tile[512 + 8] = {};
   const std::uint8_t lines[512] = {}, bytes[32] = {};
-  CHECK(is(gemv(packed_view{tile, bytes, 1, 2, 2}, x, reinterpret_cast<float*>(tile + 508)), errc::overlap, "y", 0, 0));
-  CHECK(is(gemv(packed_view{lines, tile + 2, 1, 2, 2}, x, reinterpret_cast<float*>(tile + 32)), errc::overlap, "y", 0,
-           0));
-  const auto packed = [&](packed_view tiles) { return gemv(tiles, x, y); };
+  CHECK(is(gemv(packed_view{tile, bytes, 1, 2, 2}, std::span(x).first(64),
+                std::span(reinterpret_cast<float*>(tile + 508), 2)),
+           errc::overlap, "y", 0, 0));
+  CHECK(is(gemv(packed_view{lines, tile + 2, 1, 2, 2}, std::span(x).first(64),
+                std::span(reinterpret_cast<float*>(tile + 32), 2)),
+           errc::overlap, "y", 0, 0));
+  const auto packed = [&](packed_view tiles) { return gemv(tiles, std::span(x).first(64), std::span(y).first(2)); };
   REQUIRE(packed({lines, bytes, 1, 2, 2}).ok());
   for (float& value : y) value = 77.0f;
   CHECK(is(packed({lines, bytes, 2, 2, 2}), errc::shape_mismatch, "w.tiles", 2, 1));

@@ -73,9 +73,9 @@ TEMPLATE_LIST_TEST_CASE("mxfp8: quantize_activations has the bytes of encode_mxf
         for (T& v : x) v = encode<T>(random.with_exponent(std::max(exponent - 20, 0), exponent));
         mxfp8_memory out(m, k, gap);
         backward_executor backwards;
-        REQUIRE(
-            quantize_activations<TestType>(dense_view<const T>{x.data(), m, k, k + gap}, out.view(), scaling, backwards)
-                .ok());
+        REQUIRE(quantize_activations<TestType>(dense_view<const T>{x.data(), m, k, k + gap}, out.view(), scaling,
+                                               {.executor = backwards})
+                    .ok());
         CHECK(backwards.tasks == 2);
         for (std::int64_t r = 0; r < m; ++r) {
           for (std::int64_t b = 0; b < k / 32; ++b) {
@@ -251,13 +251,13 @@ TEST_CASE("mxfp8: owned activations, reuse and moves", "[mxfp8]") {
       w.set_code(n, k, 2);
       w.scale(n, k / 32) = 127;
     }
-  REQUIRE(gemv(w.view(), x, y.data()).ok());
+  REQUIRE(gemv(w.view(), x, y).ok());
   CHECK(y == std::vector<float>(3, 128.0f));
-  REQUIRE(gemv(*pack(w.view()), x, y.data(), {true, {}}).ok());
+  REQUIRE(gemv(*pack(w.view()), x, y, {true, {}}).ok());
   CHECK(y == std::vector<float>(3, 256.0f));
   mxfp8_activations taken = std::move(x);
   CHECK((x.rows() == 0 && taken.view().at(0, 0) == 2.0f));  // NOLINT(bugprone-use-after-move)
-  CHECK(is(gemv(w.view(), x, y.data()), errc::shape_mismatch, "x.cols", 0, 64));
+  CHECK(is(gemv(w.view(), x, y), errc::shape_mismatch, "x.cols", 0, 64));
   x = std::move(taken);
   CHECK(x.view().at(0, 0) == 2.0f);
 }

@@ -116,7 +116,7 @@ TEST_CASE("packed_matrix: saved bytes, moves, executors", "[packed][property]") 
       while (tasks > 0) body(--tasks);
     }
   } executor;
-  REQUIRE(std::ranges::equal(pack(w.view(), executor)->bytes(), saved));
+  REQUIRE(std::ranges::equal(pack(w.view(), {.executor = executor})->bytes(), saved));
 }
 
 TEST_CASE("packed_matrix: bad input", "[packed][bad_input]") {

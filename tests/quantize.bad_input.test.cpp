@@ -13,6 +13,7 @@
 #include "mxfp4/reference/gemm.hpp"
 #include "mxfp4/reference/quantize.hpp"
 #include "mxfp4/tensor/convert.hpp"
+#include "mxfp4/tensor/encode_row.hpp"
 #include "support/matrix.hpp"
 
 namespace {
@@ -61,7 +62,7 @@ struct quantize_call {
   recipe_id recipe = recipe_id::ocp;
   on_nonfinite policy = on_nonfinite::encode;
 
-  status call() const { return quantize(recipe, w, out, policy); }
+  status call() const { return reference::quantize(recipe, w, out, {.nonfinite = policy}); }
   bool is_untouched() const { return memory.is_untouched(); }
 };
 
@@ -75,7 +76,7 @@ struct quantize_fp8_call {
   recipe_id recipe = recipe_id::ocp;
   on_nonfinite policy = on_nonfinite::encode;
 
-  status call() const { return quantize_fp8(recipe, w, scales, out, policy); }
+  status call() const { return reference::quantize_fp8(recipe, w, scales, out, {.nonfinite = policy}); }
   bool is_untouched() const { return memory.is_untouched(); }
 };
 
@@ -85,7 +86,7 @@ struct dequantize_call {
   const_mx_view<> w{codes.data(), scales.data(), 2, 64, 32, 2};
   dense_view<bf16> out{reinterpret_cast<bf16*>(memory.data()), 2, 64, 64};
 
-  status call() const { return dequantize(w, out); }
+  status call() const { return reference::dequantize(w, out); }
   bool is_untouched() const { return memory.is_untouched(); }
 };
 
@@ -107,7 +108,7 @@ struct gemm_call {
   dense_view<const float> x{numbers.data(), 2, 64, 64};
   dense_view<double> y{reinterpret_cast<double*>(memory.data()), 2, 3, 3};
 
-  status call() const { return reference_gemm(w, x, y); }
+  status call() const { return reference::gemm(w, x, y); }
   bool is_untouched() const { return memory.is_untouched(); }
 };
 
@@ -115,14 +116,15 @@ struct gemm_call {
 
 TEST_CASE("empty matrices are done at once, however many rows of nothing they have", "[quantize][bad_input]") {
   const dense_view<const float> none{nullptr, highest, 0, 0};
-  CHECK(quantize<>(none, mx_view<>{nullptr, nullptr, highest, 0, 0, 0}).ok());
-  CHECK(
-      dequantize(const_mx_view<>{nullptr, nullptr, highest, 0, 0, 0}, dense_view<float>{nullptr, highest, 0, 0}).ok());
+  CHECK(reference::quantize<>(none, mx_view<>{nullptr, nullptr, highest, 0, 0, 0}).ok());
+  CHECK(reference::dequantize(const_mx_view<>{nullptr, nullptr, highest, 0, 0, 0},
+                              dense_view<float>{nullptr, highest, 0, 0})
+            .ok());
   CHECK(convert(const_mx_view<>{nullptr, nullptr, highest, 0, 0, 0},
                 mx_view<layout::swizzled_128x4>{nullptr, nullptr, highest, 0, 0, 0})
             .ok());
-  CHECK(reference_gemm(const_mx_view<>{nullptr, nullptr, 0, 0, 0, 0}, dense_view<const float>{nullptr, highest, 0, 0},
-                       dense_view<double>{nullptr, highest, 0, 0})
+  CHECK(reference::gemm(const_mx_view<>{nullptr, nullptr, 0, 0, 0, 0}, dense_view<const float>{nullptr, highest, 0, 0},
+                        dense_view<double>{nullptr, highest, 0, 0})
             .ok());
 }
 
@@ -195,12 +197,12 @@ TEST_CASE("quantize: the index of a non-finite number is row-major, strides left
     for (std::size_t k = 0; k < 64; ++k) w[100 * r + k] = 1.0f;
   mx_memory<layout::ggml> out(2, 64);
   const dense_view<const float> view{w.data(), 2, 64, 100};
-  REQUIRE(quantize(view, out.view(), on_nonfinite::refuse).ok());
+  REQUIRE(reference::quantize(view, out.view(), {.nonfinite = on_nonfinite::refuse}).ok());
   w[100 + 5] = inf;
-  const status s = quantize(view, out.view(), on_nonfinite::refuse);
+  const status s = reference::quantize(view, out.view(), {.nonfinite = on_nonfinite::refuse});
   CHECK(s.code == errc::nonfinite);
   CHECK(s.value == 69);
-  REQUIRE(quantize(view, out.view(), on_nonfinite::encode).ok());
+  REQUIRE(reference::quantize(view, out.view(), {.nonfinite = on_nonfinite::encode}).ok());
   CHECK(out.scale(1, 0) == 255);
 }
 
@@ -209,7 +211,8 @@ TEST_CASE("quantize: refuse sees every type's own NaN and infinity, and no finit
     T w[32]{};
     w[9] = x;
     mx_memory<layout::compressed_tensors> out(1, 32);
-    const status s = quantize(dense_view<const T>{w, 1, 32, 32}, out.view(), on_nonfinite::refuse);
+    const status s =
+        reference::quantize(dense_view<const T>{w, 1, 32, 32}, out.view(), {.nonfinite = on_nonfinite::refuse});
     return s.code == errc::nonfinite && s.value == 9 && out.is_untouched();
   };
   CHECK((refused(bf16{0x7F80}) && refused(bf16{0xFF80}) && refused(bf16{0x7F81}) && !refused(bf16{0x7F7F})));
@@ -306,7 +309,7 @@ TEST_CASE("convert: bad arguments", "[convert][bad_input]") {
   });
 }
 
-TEST_CASE("reference_gemm: bad arguments", "[reference][bad_input]") {
+TEST_CASE("reference::gemm: bad arguments", "[reference][bad_input]") {
   using call = gemm_call;
   check_all<call>({
       {"w: null codes", [](call& c) { c.w.codes = nullptr; }, errc::null_pointer, "codes", 0, 96},
@@ -327,7 +330,8 @@ TEST_CASE("reference_gemm: bad arguments", "[reference][bad_input]") {
   });
   double y = 77.0;
   const std::uint8_t codes[16]{}, scale = 0;
-  const status s = reference_gemv(const_mx_view<>{codes, &scale, 1, 32, 16, 1}, static_cast<const float*>(nullptr), &y);
+  const status s = reference::gemv(const_mx_view<>{codes, &scale, 1, 32, 16, 1},
+                                   std::span(static_cast<const float*>(nullptr), 32), std::span(&y, 1));
   CHECK(message(s).view() == "x.data is null, expected memory for 32 elements");
   CHECK(y == 77.0);
 }
@@ -359,7 +363,7 @@ TEST_CASE("overlap: touching is no sharing, and strides do not matter", "[view][
   double y = 0.0;
   const const_mx_view<> w{
       reinterpret_cast<const std::uint8_t*>(x), reinterpret_cast<const std::uint8_t*>(x) + 16, 1, 32, 16, 1};
-  CHECK(reference_gemv(w, x, &y).ok());
+  CHECK(reference::gemv(w, x, std::span(&y, 1)).ok());
 }
 
 TEST_CASE("whole-matrix functions: nothing to do is no error, and nothing is written", "[quantize][bad_input]") {
@@ -373,7 +377,7 @@ TEST_CASE("whole-matrix functions: nothing to do is no error, and nothing is wri
   mx_memory<layout::swizzled_128x4> tiles(2, 64);
   mx_view<layout::swizzled_128x4> none = tiles.view();
   none.cols = 0;
-  CHECK(quantize(q.w, none).ok());
+  CHECK(reference::quantize(q.w, none).ok());
   CHECK(tiles.is_untouched());
   quantize_fp8_call f;
   f.w = {nullptr, 0, 160, 160};

@@ -1,6 +1,7 @@
 // tests/quantize.equal.test.cpp -- whole tensors: the bytes of encode_block, the numbers of the format's formula.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/reference/quantize.hpp"
+#include "mxfp4/tensor/encode_row.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -56,7 +57,7 @@ void check_all_recipes() {
   for (int id = 0; id < recipe_count; ++id) {
     CAPTURE(recipe_name(static_cast<recipe_id>(id)), Layout::name);
     mx_memory<Layout> out(rows, cols, 3, 1);
-    REQUIRE(quantize(static_cast<recipe_id>(id), view, out.view()).ok());
+    REQUIRE(reference::quantize(static_cast<recipe_id>(id), view, out.view()).ok());
     REQUIRE(out.only_its_own_bytes_were_written());
     std::int64_t wrong = 0;
     REQUIRE(visit_recipe(static_cast<recipe_id>(id), [&]<class R>() {
@@ -132,7 +133,7 @@ void check_dequantize() {
   constexpr std::int64_t stride = 71;
   const T untouched = mxfp4::test::from_bits<T>(0xA5A5A5A5u);
   std::vector<T> out(257 * stride, untouched);
-  REQUIRE(dequantize<Dialect>(w.view(), dense_view<T>{out.data(), 257, 64, stride}).ok());
+  REQUIRE(reference::dequantize<Dialect>(w.view(), dense_view<T>{out.data(), 257, 64, stride}).ok());
   std::int64_t wrong = 0;
   for (int row = 0; row < 257; ++row)
     for (int k = 0; k < stride; ++k) {
@@ -162,9 +163,11 @@ TEST_CASE("quantize: literal bytes", "[quantize][golden]") {
   float w[32] = {6.0f, -3.0f, 0.5f, -0.0f, 5.0f, 0.25f, 1.75f, 2.5f};
   std::uint8_t codes[16], scale = 0;
   const mx_view<> out{codes, &scale, 1, 32, 16, 1};
-  SECTION("the default is ocp") { REQUIRE(quantize(dense_view<const float>{w, 1, 32, 32}, out).ok()); }
-  SECTION("a mutable source") { REQUIRE(quantize(dense_view<float>{w, 1, 32, 32}, out).ok()); }
-  SECTION("by number") { REQUIRE(quantize(recipe_id::ocp, dense_view<const float>{w, 1, 32, 32}, out).ok()); }
+  SECTION("the default is ocp") { REQUIRE(reference::quantize(dense_view<const float>{w, 1, 32, 32}, out).ok()); }
+  SECTION("a mutable source") { REQUIRE(reference::quantize(dense_view<float>{w, 1, 32, 32}, out).ok()); }
+  SECTION("by number") {
+    REQUIRE(reference::quantize(recipe_id::ocp, dense_view<const float>{w, 1, 32, 32}, out).ok());
+  }
   CHECK(scale == 127);
   const std::uint8_t expected[16] = {0xD7, 0x81, 0x06, 0x44};
   for (int i = 0; i < 16; ++i) CHECK(int{codes[i]} == int{expected[i]});
@@ -177,7 +180,7 @@ TEST_CASE("quantize_fp8: a weight is bf16(w * scale)", "[quantize][golden]") {
   w[2] = e4m3{0xCC};
   std::uint8_t codes[16], scale_byte = 0;
   const mx_view<> out{codes, &scale_byte, 1, 32, 16, 1};
-  const auto run = [&](float scale) { return quantize_fp8({w.data(), 1, 32, 32}, {&scale, 1, 1, 1}, out); };
+  const auto run = [&](float scale) { return reference::quantize_fp8({w.data(), 1, 32, 32}, {&scale, 1, 1, 1}, out); };
   REQUIRE(run(1.0f + 0x1p-9f).ok());
   CHECK(scale_byte == 127);
   CHECK(int{codes[0]} == 0x62);  // 5.0 -> 4, the even neighbour
@@ -193,7 +196,7 @@ TEST_CASE("quantize_fp8: each 128 x 128 block has its own scale", "[quantize][go
   const std::vector<e4m3> w(rows * cols, e4m3{0x38});                      // 1.0
   const float scales[] = {0x1p0f, 0x1p3f, -1.0f, 0x1p-5f, 0x1p8f, -1.0f};  // stride 3
   mx_memory<layout::ggml> out(rows, cols);
-  REQUIRE(quantize_fp8({w.data(), rows, cols, cols}, {scales, 2, 2, 3}, out.view()).ok());
+  REQUIRE(reference::quantize_fp8({w.data(), rows, cols, cols}, {scales, 2, 2, 3}, out.view()).ok());
   std::int64_t wrong = 0;
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t k = 0; k < cols; ++k) {
@@ -227,10 +230,11 @@ TEMPLATE_LIST_TEST_CASE("quantize_fp8: equals FP8 -> BF16 -> MXFP4", "[quantize]
     for (int id = 0; id < recipe_count; ++id) {
       CAPTURE(exponent, recipe_name(static_cast<recipe_id>(id)));
       mx_memory<TestType> direct(rows, cols, 1, 0), by_way_of_bf16(rows, cols);
-      REQUIRE(quantize_fp8(static_cast<recipe_id>(id), {w.data(), rows, cols, stride}, {scales, 2, 2, 2}, direct.view())
+      REQUIRE(reference::quantize_fp8(static_cast<recipe_id>(id), {w.data(), rows, cols, stride}, {scales, 2, 2, 2},
+                                      direct.view())
                   .ok());
-      REQUIRE(quantize(static_cast<recipe_id>(id), dense_view<const bf16>{wide.data(), rows, cols, cols},
-                       by_way_of_bf16.view())
+      REQUIRE(reference::quantize(static_cast<recipe_id>(id), dense_view<const bf16>{wide.data(), rows, cols, cols},
+                                  by_way_of_bf16.view())
                   .ok());
       REQUIRE(direct.only_its_own_bytes_were_written());
       std::int64_t wrong = 0;
@@ -257,10 +261,10 @@ TEMPLATE_LIST_TEST_CASE("dequantize: every byte and code, dialect and type", "[q
 TEST_CASE("dequantize: the default dialect is ocp", "[quantize][golden]") {
   const std::uint8_t codes[16] = {0x18, 0xF7}, one = 128, nan = 255;
   float x[32];
-  REQUIRE(dequantize(const_mx_view<>{codes, &one, 1, 32, 16, 1}, dense_view<float>{x, 1, 32, 32}).ok());
+  REQUIRE(reference::dequantize(const_mx_view<>{codes, &one, 1, 32, 16, 1}, dense_view<float>{x, 1, 32, 32}).ok());
   CHECK((x[0] == 0.0f && std::signbit(x[0])));
   CHECK((x[1] == 1.0f && x[2] == 12.0f && x[3] == -12.0f && x[4] == 0.0f && !std::signbit(x[4])));
-  REQUIRE(dequantize(const_mx_view<>{codes, &nan, 1, 32, 16, 1}, dense_view<float>{x, 1, 32, 32}).ok());
+  REQUIRE(reference::dequantize(const_mx_view<>{codes, &nan, 1, 32, 16, 1}, dense_view<float>{x, 1, 32, 32}).ok());
   for (const float value : x) CHECK(std::isnan(value));
 }
 

@@ -10,6 +10,7 @@
 #include "mxfp4/reference/gemm.hpp"
 #include "mxfp4/reference/quantize.hpp"
 #include "mxfp4/tensor/convert.hpp"
+#include "mxfp4/tensor/encode_row.hpp"
 #include "support/matrix.hpp"
 
 namespace {
@@ -53,9 +54,9 @@ TEMPLATE_LIST_TEST_CASE("guard page: quantize, dequantize, convert, gemm", "[qua
         for (std::int64_t i = 0; i < rows * (cols + gap) - gap; ++i) x.data()[i] = 6.0f;
         const page_end_mx<TestType> w(rows, cols, gap);
         const dense_view<const float> x_view{x.data(), rows, cols, cols + gap};
-        REQUIRE(quantize(x_view, w.view(), on_nonfinite::refuse).ok());
-        REQUIRE(quantize<recipe::min_mse>(x_view, w.view()).ok());
-        REQUIRE(dequantize(w.view(), dense_view<float>{back.data(), rows, cols, cols + gap}).ok());
+        REQUIRE(reference::quantize(x_view, w.view(), {.nonfinite = on_nonfinite::refuse}).ok());
+        REQUIRE(reference::quantize<recipe::min_mse>(x_view, w.view()).ok());
+        REQUIRE(reference::dequantize(w.view(), dense_view<float>{back.data(), rows, cols, cols + gap}).ok());
         REQUIRE(back.data()[(rows - 1) * (cols + gap) + cols - 1] == 6.0f);
 
         const page_end_mx<layout::ggml> blocks(rows, cols, gap);
@@ -67,8 +68,8 @@ TEMPLATE_LIST_TEST_CASE("guard page: quantize, dequantize, convert, gemm", "[qua
         const page_end<double> y(2 * rows + gap);
         const page_end<float> tokens(2 * cols + gap);
         for (std::int64_t i = 0; i < 2 * cols + gap; ++i) tokens.data()[i] = 1.0f;
-        REQUIRE(reference_gemm(w.view(), dense_view<const float>{tokens.data(), 2, cols, cols + gap},
-                               dense_view<double>{y.data(), 2, rows, rows + gap})
+        REQUIRE(reference::gemm(w.view(), dense_view<const float>{tokens.data(), 2, cols, cols + gap},
+                                dense_view<double>{y.data(), 2, rows, rows + gap})
                     .ok());
         REQUIRE(y.data()[2 * rows + gap - 1] == 6.0 * static_cast<double>(cols));
       }
@@ -80,7 +81,9 @@ TEST_CASE("guard page: quantize_fp8 and encode_row", "[quantize][property]") {
   const page_end<float> scales(4);
   for (std::int64_t i = 0; i < 4; ++i) scales.data()[i] = 1.0f;
   const page_end_mx<layout::compressed_tensors> out(130, 160, 0);
-  REQUIRE(quantize_fp8({w.data(), 130, 160, 160}, {scales.data(), 2, 2, 2}, out.view(), on_nonfinite::refuse).ok());
+  REQUIRE(reference::quantize_fp8({w.data(), 130, 160, 160}, {scales.data(), 2, 2, 2}, out.view(),
+                                  {.nonfinite = on_nonfinite::refuse})
+              .ok());
 
   for (const std::int64_t n : {1, 31, 32, 33, 100}) {
     const page_end<float> x(n);

@@ -1,4 +1,4 @@
-// tests/reference.accuracy.test.cpp -- reference_gemm and reference_gemv against integer arithmetic.
+// tests/reference.accuracy.test.cpp -- reference::gemm and reference::gemv against integer arithmetic.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/reference/gemm.hpp"
 
@@ -51,14 +51,14 @@ struct one_row {
   template <class Dialect = dialect::ocp>
   double product() const {
     double y = 77.0;
-    REQUIRE(reference_gemv<Dialect>(const_mx_view<>{codes, &byte, 1, 32, 16, 1}, x, &y).ok());
+    REQUIRE(reference::gemv<Dialect>(const_mx_view<>{codes, &byte, 1, 32, 16, 1}, x, std::span(&y, 1)).ok());
     return y;
   }
 };
 
 }  // namespace
 
-TEMPLATE_LIST_TEST_CASE("reference_gemm: small integers come out exactly", "[reference][property]", layouts) {
+TEMPLATE_LIST_TEST_CASE("reference::gemm: small integers come out exactly", "[reference][property]", layouts) {
   splitmix random(6);
   struct shape {
     std::int64_t m, n, k, gap;
@@ -72,8 +72,8 @@ TEMPLATE_LIST_TEST_CASE("reference_gemm: small integers come out exactly", "[ref
     for (std::int64_t m = 0; m < m_count; ++m)
       for (std::int64_t k = 0; k < k_count; ++k)
         x[static_cast<std::size_t>(m * x_stride + k)] = static_cast<float>(random.between(-8, 8));
-    REQUIRE(reference_gemm(w.view(), dense_view<const float>{x.data(), m_count, k_count, x_stride},
-                           dense_view<double>{y.data(), m_count, n_count, y_stride})
+    REQUIRE(reference::gemm(w.view(), dense_view<const float>{x.data(), m_count, k_count, x_stride},
+                            dense_view<double>{y.data(), m_count, n_count, y_stride})
                 .ok());
     std::int64_t wrong = 0;
     for (std::int64_t m = 0; m < m_count; ++m)
@@ -89,7 +89,7 @@ TEMPLATE_LIST_TEST_CASE("reference_gemm: small integers come out exactly", "[ref
   }
 }
 
-TEST_CASE("reference_gemm: a literal product", "[reference][golden]") {
+TEST_CASE("reference::gemm: a literal product", "[reference][golden]") {
   // W = [6 -1.5 0.5 0 ...] under 2^1, [0 .. 0, -4 at k = 31] under 2^-2; X = [1 2 4 0 .. 0 8], [0.5 0 ...]
   std::uint8_t codes[32] = {0xB7, 0x01};
   codes[31] = 0xE0;
@@ -98,8 +98,8 @@ TEST_CASE("reference_gemm: a literal product", "[reference][golden]") {
   x[31] = 8.0f;
   x[32] = 0.5f;
   double y[4];
-  REQUIRE(reference_gemm(const_mx_view<>{codes, scales, 2, 32, 16, 1}, dense_view<const float>{x, 2, 32, 32},
-                         dense_view<double>{y, 2, 2, 2})
+  REQUIRE(reference::gemm(const_mx_view<>{codes, scales, 2, 32, 16, 1}, dense_view<const float>{x, 2, 32, 32},
+                          dense_view<double>{y, 2, 2, 2})
               .ok());
   CHECK(y[0] == 10.0);  // 12 - 6 + 4
   CHECK(y[1] == -8.0);
@@ -107,7 +107,7 @@ TEST_CASE("reference_gemm: a literal product", "[reference][golden]") {
   CHECK(y[3] == 0.0);
 }
 
-TEST_CASE("reference_gemm: error within gamma(K) sum |w x|", "[reference][property]") {
+TEST_CASE("reference::gemm: error within gamma(K) sum |w x|", "[reference][property]") {
   // X = integer * 2^-10 .. 2^10 and bytes 100 .. 154: every product is an integer number of units 2^-38, and
   // the exact sum fits 128 bits (24 + 20 bits of x, 4 + 54 of w, 12 for K).
   constexpr std::int64_t n_count = 40, k_count = 4096;
@@ -121,7 +121,7 @@ TEST_CASE("reference_gemm: error within gamma(K) sum |w x|", "[reference][proper
     x_units[k] = static_cast<int128>(integer) * (1 << power);
   }
   double y[n_count];
-  REQUIRE(reference_gemv(w.view(), x.data(), y).ok());
+  REQUIRE(reference::gemv(w.view(), x, y).ok());
   constexpr double u = 0x1p-53, gamma = k_count * u / (1.0 - k_count * u);
   int inexact = 0;
   for (std::int64_t n = 0; n < n_count; ++n) {
@@ -142,7 +142,7 @@ TEST_CASE("reference_gemm: error within gamma(K) sum |w x|", "[reference][proper
   CHECK(inexact > n_count / 2);  // else the bound was never asked for
 }
 
-TEST_CASE("reference_gemm: k ascends, one rounding a term", "[reference][golden]") {
+TEST_CASE("reference::gemm: k ascends, one rounding a term", "[reference][golden]") {
   one_row row(127, 0x22);  // 1 * 1e0 in two places
   row.codes[15] = 0x20;
   row.x[0] = 0x1p60f;
@@ -154,22 +154,22 @@ TEST_CASE("reference_gemm: k ascends, one rounding a term", "[reference][golden]
   CHECK(row.product() == 1.0);
 }
 
-TEST_CASE("reference_gemm: every activation type is widened exactly", "[reference][golden]") {
+TEST_CASE("reference::gemm: every activation type is widened exactly", "[reference][golden]") {
   const std::uint8_t codes[16] = {0x42}, scale = 127;  // 1, 2
   const const_mx_view<> w{codes, &scale, 1, 32, 16, 1};
   double y = 0.0;
   const f16 half[32] = {f16{0x3C01}, f16{0x0001}};  // 1 + 2^-10, 2^-24
-  REQUIRE(reference_gemv(w, half, &y).ok());
+  REQUIRE(reference::gemv(w, half, std::span(&y, 1)).ok());
   CHECK(y == 1.0 + 0x1p-10 + 0x1p-23);
   const bf16 brain[32] = {bf16{0x3F81}, bf16{0x0001}};  // 1 + 2^-7, 2^-133
-  REQUIRE(reference_gemv(w, brain, &y).ok());
+  REQUIRE(reference::gemv(w, brain, std::span(&y, 1)).ok());
   CHECK(y == 1.0 + 0x1p-7);
   const e4m3 fp8[32] = {e4m3{0x7E}, e4m3{0x01}};  // 448, 2^-9
-  REQUIRE(reference_gemv(w, fp8, &y).ok());
+  REQUIRE(reference::gemv(w, fp8, std::span(&y, 1)).ok());
   CHECK(y == 448.0 + 0x1p-8);
 }
 
-TEST_CASE("reference_gemm: NaN and infinity", "[reference][golden]") {
+TEST_CASE("reference::gemm: NaN and infinity", "[reference][golden]") {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
   SECTION("a NaN scale makes the output NaN, whatever the codes and x") {
     CHECK(std::isnan(one_row(255, 0x00).product()));
@@ -179,7 +179,7 @@ TEST_CASE("reference_gemm: NaN and infinity", "[reference][golden]") {
     const std::uint8_t codes[32] = {0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02}, scales[2] = {255, 127};
     float x[32] = {3.0f};
     double y[2];
-    REQUIRE(reference_gemv(const_mx_view<>{codes, scales, 2, 32, 16, 1}, x, y).ok());
+    REQUIRE(reference::gemv(const_mx_view<>{codes, scales, 2, 32, 16, 1}, x, y).ok());
     CHECK((std::isnan(y[0]) && y[1] == 3.0));
   }
   SECTION("byte 255 as the other dialects read it") {
@@ -218,32 +218,32 @@ TEST_CASE("reference_gemm: NaN and infinity", "[reference][golden]") {
   }
 }
 
-TEST_CASE("reference_gemm: empty sums and empty outputs", "[reference]") {
+TEST_CASE("reference::gemm: empty sums and empty outputs", "[reference]") {
   double y[6] = {77.0, 77.0, 77.0, 77.0, 77.0, 77.0};
   const float x[64] = {1.0f};
   const std::uint8_t codes[32] = {2}, scales[2] = {127, 127};
   SECTION("K = 0: y = 0, and the gaps stay") {
-    REQUIRE(reference_gemm(const_mx_view<>{nullptr, nullptr, 2, 0, 0, 0}, dense_view<const float>{nullptr, 2, 0, 0},
-                           dense_view<double>{y, 2, 2, 3})
+    REQUIRE(reference::gemm(const_mx_view<>{nullptr, nullptr, 2, 0, 0, 0}, dense_view<const float>{nullptr, 2, 0, 0},
+                            dense_view<double>{y, 2, 2, 3})
                 .ok());
     CHECK((y[0] == 0.0 && y[1] == 0.0 && y[2] == 77.0 && y[3] == 0.0 && y[4] == 0.0 && y[5] == 77.0));
     CHECK_FALSE(std::signbit(y[0]));
   }
   SECTION("M = 0") {
-    REQUIRE(reference_gemm(const_mx_view<>{codes, scales, 2, 32, 16, 1}, dense_view<const float>{nullptr, 0, 32, 32},
-                           dense_view<double>{y, 0, 2, 2})
+    REQUIRE(reference::gemm(const_mx_view<>{codes, scales, 2, 32, 16, 1}, dense_view<const float>{nullptr, 0, 32, 32},
+                            dense_view<double>{y, 0, 2, 2})
                 .ok());
     CHECK(y[0] == 77.0);
   }
   SECTION("N = 0") {
-    REQUIRE(reference_gemm(const_mx_view<>{nullptr, nullptr, 0, 32, 16, 1}, dense_view<const float>{x, 2, 32, 32},
-                           dense_view<double>{y, 2, 0, 0})
+    REQUIRE(reference::gemm(const_mx_view<>{nullptr, nullptr, 0, 32, 16, 1}, dense_view<const float>{x, 2, 32, 32},
+                            dense_view<double>{y, 2, 0, 0})
                 .ok());
     CHECK(y[0] == 77.0);
   }
 }
 
-TEMPLATE_LIST_TEST_CASE("reference_gemm: the same bits from every layout", "[reference][property]", layouts) {
+TEMPLATE_LIST_TEST_CASE("reference::gemm: the same bits from every layout", "[reference][property]", layouts) {
   splitmix random(8);
   auto w = random_weights<layout::compressed_tensors>(131, 160, 100, 150, random);
   mx_memory<TestType> other(131, 160, 5, 2);
@@ -252,10 +252,10 @@ TEMPLATE_LIST_TEST_CASE("reference_gemm: the same bits from every layout", "[ref
   for (float& value : x) value = static_cast<float>(random.between(-1000000, 1000000)) * 0x1.1p-9f;
   std::vector<double> y(262), y_other(262);
   const dense_view<const float> tokens{x.data(), 2, 160, 160};
-  REQUIRE(reference_gemm(w.view(), tokens, dense_view<double>{y.data(), 2, 131, 131}).ok());
-  REQUIRE(reference_gemm(other.view(), tokens, dense_view<double>{y_other.data(), 2, 131, 131}).ok());
+  REQUIRE(reference::gemm(w.view(), tokens, dense_view<double>{y.data(), 2, 131, 131}).ok());
+  REQUIRE(reference::gemm(other.view(), tokens, dense_view<double>{y_other.data(), 2, 131, 131}).ok());
   CHECK(y == y_other);
   double y_row[131];
-  REQUIRE(reference_gemv(other.view(), x.data() + 160, y_row).ok());
+  REQUIRE(reference::gemv(other.view(), std::span(x).subspan(160), y_row).ok());
   for (std::size_t n = 0; n < 131; ++n) REQUIRE(same_bits(y_row[n], y[131 + n]));
 }

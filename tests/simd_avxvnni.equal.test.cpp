@@ -45,7 +45,7 @@ TEST_CASE("AVX-VNNI: the scalar reference's bits, for every width of a group and
         const result<int8_activations> q = quantize_activations(x.view(), scaling);
         REQUIRE(q);
         std::vector<float> expected(static_cast<std::size_t>(m * n)), y(expected.size());
-        REQUIRE(reference_gemm(w.view(), *q, dense_view<float>{expected.data(), m, n, n}).ok());
+        REQUIRE(reference::gemm(w.view(), *q, dense_view<float>{expected.data(), m, n, n}).ok());
         REQUIRE(gemm(*packed, *q, dense_view<float>{y.data(), m, n, n}).ok());
         CHECK(test::same_bits(y, expected));
         REQUIRE(gemm(w.view(), *q, dense_view<float>{y.data(), m, n, n}).ok());

@@ -9,7 +9,7 @@
 //   names
 //
 // Where MXFP4_ISA names none that the CPU and the library have, every function returns errc::isa_unavailable and leaves
-// all as it was. What was a template argument is an argument here: recipe_id, dialect_id. The results are the
+// all as it was. A recipe or dialect is one of the named ones, as a template argument or by its id. The results are the
 // header-only functions' for that instruction set, bit for bit; their docstrings hold. The library is built for float,
 // bf16, f16 and e4m3, for codes and scales apart (compressed_tensors, gpt_oss, mlx) and for ggml's blocks; convert()
 // makes the others.
@@ -23,14 +23,13 @@
 #include <type_traits>
 #include <utility>
 
-#include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/format/recipe_id.hpp"
 #include "mxfp4/moe/expert.hpp"
 #include "mxfp4/moe/router.hpp"
 #include "mxfp4/moe/workspace.hpp"
 #include "mxfp4/reference/error_statistics.hpp"
-#include "mxfp4/reference/quantize.hpp"
 #include "mxfp4/tensor/activation.hpp"
+#include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/gemm_options.hpp"
 #include "mxfp4/tensor/mxfp8_activations.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
@@ -124,19 +123,19 @@ template <expert_list R>
   }
 }
 
-status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out, on_nonfinite policy,
-                executor_ref with);
+status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out, const quantize_options& options);
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                    const mx_view<>& out, on_nonfinite policy, executor_ref with);
+                    const mx_view<>& out, const quantize_options& options);
 status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
-                 executor_ref with);
-status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, executor_ref with);
+                 const run_options& options);
+status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, const run_options& options);
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                              const mx_view<>& out, error_statistics& sum);
-status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with);
-result<packed_matrix> pack(const any_weights& w, executor_ref with);
-status quantize_activations(const any_input& x, int8_activations& out, executor_ref with);
-status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling, executor_ref with);
+status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options);
+result<packed_matrix> pack(const any_weights& w, const run_options& options);
+status quantize_activations(const any_input& x, int8_activations& out, const run_options& options);
+status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling,
+                            const run_options& options);
 status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
 status gemm(const packed_view& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
 status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options);
@@ -160,37 +159,46 @@ status moe(const view_experts& experts, const int8_activations& x, const moe_cal
 
 // ---- numbers <-> MXFP4 ----------------------------------------------------------------------------------------------
 
-/// W -> MXFP4 by the recipe `recipe`: kernel::quantize (kernel/quantize.hpp). errc::unknown_recipe besides.
+/// W -> MXFP4 by the recipe `recipe`: mxfp4::quantize (kernel/quantize.hpp). errc::unknown_recipe besides.
 template <class T, built_layout Layout>
 status quantize(recipe_id recipe, const dense_view<T>& w, const mx_view<Layout>& out,
-                on_nonfinite policy = on_nonfinite::encode, executor_ref with = {}) {
-  return detail::quantize(recipe, detail::input(w), detail::output(out), policy, with);
+                const quantize_options& options = {}) {
+  return detail::quantize(recipe, detail::input(w), detail::output(out), options);
+}
+template <block_recipe Recipe = recipe::ocp, class T, built_layout Layout>
+status quantize(const dense_view<T>& w, const mx_view<Layout>& out, const quantize_options& options = {}) {
+  return dispatch::quantize(recipe_id_of<Recipe>, w, out, options);
 }
 
-/// FP8 with a scale for each 128 x 128 weights -> MXFP4: kernel::quantize_fp8 (kernel/quantize_fp8.hpp). Codes and
+/// FP8 with a scale for each 128 x 128 weights -> MXFP4: mxfp4::quantize_fp8 (kernel/quantize_fp8.hpp). Codes and
 /// scales apart; convert() makes ggml's blocks of them.
 template <built_layout Layout>
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                    const mx_view<Layout>& out, on_nonfinite policy = on_nonfinite::encode, executor_ref with = {}) {
+                    const mx_view<Layout>& out, const quantize_options& options = {}) {
   static_assert(!Layout::interleaved, "write codes and scales apart, then convert() them to ggml's blocks");
-  return detail::quantize_fp8(recipe, w, scales, detail::output(out).bytes, policy, with);
+  return detail::quantize_fp8(recipe, w, scales, detail::output(out).bytes, options);
+}
+template <block_recipe Recipe = recipe::ocp, built_layout Layout>
+status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const mx_view<Layout>& out,
+                    const quantize_options& options = {}) {
+  return dispatch::quantize_fp8(recipe_id_of<Recipe>, w, scales, out, options);
 }
 
-/// The same FP8 -> bf16: kernel::widen_fp8 (kernel/quantize_fp8.hpp).
+/// The same FP8 -> bf16: mxfp4::widen_fp8 (kernel/quantize_fp8.hpp).
 inline status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                        const dense_view<bf16>& out, executor_ref with = {}) {
-  return detail::widen_fp8(w, scales, out, with);
+                        const dense_view<bf16>& out, const run_options& options = {}) {
+  return detail::widen_fp8(w, scales, out, options);
 }
 
-/// Adds to `sum` what `q` lost of float, bf16 or f16 weights: kernel::measure_error (kernel/measure_error.hpp).
+/// Adds to `sum` what `q` lost of float, bf16 or f16 weights: mxfp4::measure_error (kernel/measure_error.hpp).
 template <class T, class Byte, built_layout Layout>
 status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum,
-                     executor_ref with = {}) {
+                     const run_options& options = {}) {
   static_assert(!Layout::interleaved && !std::same_as<std::remove_const_t<T>, e4m3>);
-  return detail::measure_error(detail::input(w), detail::weights(q).bytes, sum, with);
+  return detail::measure_error(detail::input(w), detail::weights(q).bytes, sum, options);
 }
 
-/// FP8 -> MXFP4, and what it lost added to `sum`, in one pass: kernel::quantize_fp8_measured
+/// FP8 -> MXFP4, and what it lost added to `sum`, in one pass: mxfp4::quantize_fp8_measured
 /// (kernel/quantize_measured.hpp).
 template <built_layout Layout>
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
@@ -198,60 +206,69 @@ status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, 
   static_assert(!Layout::interleaved, "write codes and scales apart, then convert() them to ggml's blocks");
   return detail::quantize_fp8_measured(recipe, w, scales, detail::output(out).bytes, sum);
 }
+template <block_recipe Recipe = recipe::ocp, built_layout Layout>
+status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                             const mx_view<Layout>& out, error_statistics& sum) {
+  return dispatch::quantize_fp8_measured(recipe_id_of<Recipe>, w, scales, out, sum);
+}
 
-/// MXFP4 -> float, bf16 or f16: kernel::dequantize (kernel/dequantize.hpp). errc::unknown_dialect besides.
+/// MXFP4 -> float, bf16 or f16: mxfp4::dequantize (kernel/dequantize.hpp). errc::unknown_dialect besides.
 template <class Byte, built_layout Layout, element_type T>
-status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out, executor_ref with = {},
-                  dialect_id dialect = dialect_id::ocp) {
+status dequantize(dialect_id dialect, const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out,
+                  const run_options& options = {}) {
   static_assert(!std::same_as<T, e4m3>, "an MXFP4 weight does not fit e4m3 in general: decode to f32, bf16 or f16");
   return detail::dequantize(detail::weights(w), {out.data, out.rows, out.cols, out.stride, detail::element_of<T>},
-                            dialect, with);
+                            dialect, options);
+}
+template <decode_dialect Dialect = dialect::ocp, class Byte, built_layout Layout, element_type T>
+status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out, const run_options& options = {}) {
+  return dispatch::dequantize(dialect_id_of<Dialect>, w, out, options);
 }
 
 // ---- what products read ---------------------------------------------------------------------------------------------
 
 /// Weights -> tile16x32_v1, the same bytes on every machine: mxfp4::pack (kernel/pack.hpp).
 template <class Byte, built_layout Layout>
-[[nodiscard]] result<packed_matrix> pack(const basic_mx_view<Byte, Layout>& w, executor_ref with = {}) {
-  return detail::pack(detail::weights(w), with);
+[[nodiscard]] result<packed_matrix> pack(const basic_mx_view<Byte, Layout>& w, const run_options& options = {}) {
+  return detail::pack(detail::weights(w), options);
 }
 
 /// Float, bf16 or f16 activations -> int8, in the scaling of `out`: mxfp4::quantize_activations
 /// (kernel/activation.hpp).
 template <class T>
-status quantize_activations(const dense_view<T>& x, int8_activations& out, executor_ref with = {}) {
+status quantize_activations(const dense_view<T>& x, int8_activations& out, const run_options& options = {}) {
   static_assert(!std::same_as<std::remove_const_t<T>, e4m3>);
-  return detail::quantize_activations(detail::input(x), out, with);
+  return detail::quantize_activations(detail::input(x), out, options);
 }
 /// The same into memory of its own.
 template <class T>
 [[nodiscard]] result<int8_activations> quantize_activations(const dense_view<T>& x, int8_scaling scaling,
-                                                            executor_ref with = {}) {
+                                                            const run_options& options = {}) {
   if (const status s = check(x, "x"); !s.ok()) return s;
   result<int8_activations> made = int8_activations::create(x.rows, x.cols, scaling);
   if (!made) return made;
   int8_activations out = *std::move(made);
-  if (const status s = dispatch::quantize_activations(x, out, with); !s.ok()) return s;
+  if (const status s = dispatch::quantize_activations(x, out, options); !s.ok()) return s;
   return result<int8_activations>(std::move(out));
 }
 
 /// Float, bf16 or f16 activations -> MXFP8: mxfp4::quantize_activations (kernel/mxfp8.hpp).
 template <class T>
 status quantize_activations(const dense_view<T>& x, const mxfp8_view& out, mxfp8_scaling scaling = mxfp8_scaling::floor,
-                            executor_ref with = {}) {
+                            const run_options& options = {}) {
   static_assert(!std::same_as<std::remove_const_t<T>, e4m3>);
-  return detail::quantize_activations(detail::input(x), out, scaling, with);
+  return detail::quantize_activations(detail::input(x), out, scaling, options);
 }
 /// The same into memory of its own.
 template <class T>
 [[nodiscard]] result<mxfp8_activations> quantize_activations(const dense_view<T>& x, mxfp8_scaling scaling,
-                                                             executor_ref with = {}) {
+                                                             const run_options& options = {}) {
   if (const auto name = isa(); !name) return name.error();
   if (const status s = check(x, "x"); !s.ok()) return s;
   result<mxfp8_activations> made = mxfp8_activations::create(x.rows, x.cols);
   if (!made) return made;
   mxfp8_activations out = *std::move(made);
-  if (const status s = dispatch::quantize_activations(x, out.view(), scaling, with); !s.ok()) return s;
+  if (const status s = dispatch::quantize_activations(x, out.view(), scaling, options); !s.ok()) return s;
   return result<mxfp8_activations>(std::move(out));
 }
 
@@ -305,28 +322,18 @@ status gemm(const W& w, const mxfp8_activations& x, const dense_view<float>& y, 
   return dispatch::gemm(w, x.view(), y, options);
 }
 
-/// One token: gemm with M = 1. x has K elements, y has N.
-template <class Byte, built_layout Layout, element_type T>
-status gemv(const basic_mx_view<Byte, Layout>& w, const T* x, float* y, const gemm_options& options = {}) {
-  return dispatch::gemm(w, dense_view<const T>{x, 1, w.cols, w.cols}, dense_view<float>{y, 1, w.rows, w.rows}, options);
+/// One token: gemm with M = 1. x: K numbers, y: N floats, each an array, a vector or a span.
+template <class W, number_row X, number_row Y>
+status gemv(const W& w, const X& x, Y&& y, const gemm_options& options = {}) {
+  return dispatch::gemm(w, mxfp4::detail::one_row(x), mxfp4::detail::one_row(y), options);
 }
-template <element_type T>
-status gemv(const packed_matrix& w, const T* x, float* y, const gemm_options& options = {}) {
-  return dispatch::gemm(w, dense_view<const T>{x, 1, w.cols(), w.cols()}, dense_view<float>{y, 1, w.rows(), w.rows()},
-                        options);
+template <class W, number_row Y>
+status gemv(const W& w, const int8_activations& x, Y&& y, const gemm_options& options = {}) {
+  return dispatch::gemm(w, x, mxfp4::detail::one_row(y), options);
 }
-template <class Byte, built_layout Layout>
-status gemv(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, float* y,
-            const gemm_options& options = {}) {
-  return dispatch::gemm(w, x, dense_view<float>{y, 1, w.rows, w.rows}, options);
-}
-inline status gemv(const packed_matrix& w, const int8_activations& x, float* y, const gemm_options& options = {}) {
-  return dispatch::gemm(w, x, dense_view<float>{y, 1, w.rows(), w.rows()}, options);
-}
-template <class W>
-status gemv(const W& w, const mxfp8_activations& x, float* y, const gemm_options& options = {}) {
-  const std::int64_t n = mxfp4::detail::operand_of(w, "w").rows;
-  return dispatch::gemm(w, x.view(), dense_view<float>{y, 1, n, n}, options);
+template <class W, number_row Y>
+status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& options = {}) {
+  return dispatch::gemm(w, x.view(), mxfp4::detail::one_row(y), options);
 }
 
 // ---- experts --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@
 // All is static and the struct has no constructor: a mergeable function could be replaced by the linker with the copy of
 // a unit that was compiled for more than the CPU has.
 // Source: Intel SDM vol. 2A CPUID, vol. 1 section 13 (XCR0); Linux <asm/hwcap.h>, Arm ARM ID_AA64ISAR0/1_EL1.
-// Reads: nothing.  Read by: dispatch.cpp, tests/support/cpu_check.cpp.
 #pragma once
 
 #include <cstdint>

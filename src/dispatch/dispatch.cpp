@@ -158,23 +158,23 @@ status route_topk_sigmoid(const dense_view<const float>& logits, const float* bi
 
 namespace detail {
 
-status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out, on_nonfinite policy,
-                executor_ref with) {
-  return call(&table::quantize, recipe, w, out, policy, with);
+status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out,
+                const quantize_options& options) {
+  return call(&table::quantize, recipe, w, out, options);
 }
 
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                    const mx_view<>& out, on_nonfinite policy, executor_ref with) {
-  return call(&table::quantize_fp8, recipe, w, scales, out, policy, with);
+                    const mx_view<>& out, const quantize_options& options) {
+  return call(&table::quantize_fp8, recipe, w, scales, out, options);
 }
 
 status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
-                 executor_ref with) {
-  return call(&table::widen_fp8, w, scales, out, with);
+                 const run_options& options) {
+  return call(&table::widen_fp8, w, scales, out, options);
 }
 
-status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, executor_ref with) {
-  return call(&table::measure_error, w, q, sum, with);
+status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, const run_options& options) {
+  return call(&table::measure_error, w, q, sum, options);
 }
 
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
@@ -182,11 +182,11 @@ status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, 
   return call(&table::quantize_fp8_measured, recipe, w, scales, out, sum);
 }
 
-status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with) {
-  return call(&table::dequantize, w, out, dialect, with);
+status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options) {
+  return call(&table::dequantize, w, out, dialect, options);
 }
 
-result<packed_matrix> pack(const any_weights& w, executor_ref with) {
+result<packed_matrix> pack(const any_weights& w, const run_options& options) {
   if (const auto name = isa(); !name) return name.error();
   const basic_mx_view<const std::uint8_t>& v = w.bytes;
   const basic_mx_view<const std::uint8_t, layout::ggml> blocks{v.codes, v.scales,      v.rows,
@@ -195,12 +195,12 @@ result<packed_matrix> pack(const any_weights& w, executor_ref with) {
   result<packed_matrix> made = packed_matrix::uninitialized(v.rows, v.cols);
   if (!made) return made;
   packed_matrix packed = *std::move(made);
-  if (const status s = call(&table::pack, w, packed, with); !s.ok()) return s;
+  if (const status s = call(&table::pack, w, packed, options); !s.ok()) return s;
   return result<packed_matrix>(std::move(packed));
 }
 
-status quantize_activations(const any_input& x, int8_activations& out, executor_ref with) {
-  return call(&table::quantize_activations, x, out, with);
+status quantize_activations(const any_input& x, int8_activations& out, const run_options& options) {
+  return call(&table::quantize_activations, x, out, options);
 }
 
 status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options) {
@@ -215,8 +215,9 @@ status gemm(const any_weights& w, const int8_activations& x, const dense_view<fl
   return call(&table::gemm_int8, w, x, y, options);
 }
 
-status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling, executor_ref with) {
-  return call(&table::quantize_mxfp8, x, out, scaling, with);
+status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling,
+                            const run_options& options) {
+  return call(&table::quantize_mxfp8, x, out, scaling, options);
 }
 
 status gemm(const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options) {

@@ -6,7 +6,6 @@
 // unnamed namespace; the kernels are in a namespace of this unit alone, so that they do not meet those of a consumer
 // either, who may have compiled them without optimisation; what is left is always inlined (config.hpp). Test
 // dispatch.symbol_gate looks whether it holds. For the same reason nothing here owns memory.
-// Reads: table.hpp, floors 0-8.  Read by: the generated units.
 #include "mxfp4/core/config.hpp"
 
 #define MXFP4_DISPATCH_JOIN_(a, b) a##b
@@ -61,6 +60,7 @@ namespace {
 
 using detail::any_dense, detail::any_input, detail::any_mx, detail::any_output, detail::any_weights;
 using detail::moe_call, detail::moe_plan, detail::packed_experts, detail::view_experts;
+using mxfp4::detail::with_dialect, mxfp4::detail::with_recipe;
 
 /// Calls f with the view that w stands for.
 template <class Byte, class F>
@@ -80,20 +80,6 @@ status with_elements(const any_dense<Void>& x, F f) {
     s = f(dense_view<pointee>{static_cast<pointee*>(x.data), x.rows, x.cols, x.stride});
   };
   static_cast<void>(((x.type == detail::element_of<T> && (as(std::type_identity<T>{}), true)) || ...));
-  return s;
-}
-
-template <class F>
-status with_dialect(dialect_id id, F f) {
-  status s{errc::unknown_dialect, "dialect", static_cast<std::int64_t>(id)};
-  visit_dialect(id, [&]<class Dialect>() { s = f.template operator()<Dialect>(); });
-  return s;
-}
-
-template <class F>
-status with_recipe(recipe_id id, F f) {
-  status s{errc::unknown_recipe, "recipe", static_cast<std::int64_t>(id)};
-  visit_recipe(id, [&]<class Recipe>() { s = f.template operator()<Recipe>(); });
   return s;
 }
 
@@ -120,16 +106,16 @@ void quantize_to_ggml(const dense_view<T>& w, const mx_view<layout::ggml>& out, 
   });
 }
 
-status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out, on_nonfinite policy,
-                executor_ref with) {
+status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out,
+                const quantize_options& options) {
   return with_elements<float, bf16, f16, e4m3>(w, [&]<class T>(const dense_view<T>& from) {
     return with_recipe(recipe, [&]<class R>() {
       using resolved = typename R::template for_input<std::remove_const_t<T>>;
       return with_view(out, [&]<class Layout>(const mx_view<Layout>& to) {
-        if (const status s = kernel::check_quantize<simd::native_arch>(from, to, policy); !s.ok()) return s;
+        if (const status s = kernel::check_quantize<simd::native_arch>(from, to, options.nonfinite); !s.ok()) return s;
         if (from.rows == 0 || from.cols == 0) return status{};
-        if constexpr (std::same_as<Layout, layout::ggml>) quantize_to_ggml<resolved>(from, to, with);
-        else kernel::quantize_checked<resolved, simd::native_arch>(from, to, with);
+        if constexpr (std::same_as<Layout, layout::ggml>) quantize_to_ggml<resolved>(from, to, options.executor);
+        else kernel::quantize_checked<resolved, simd::native_arch>(from, to, options.executor);
         return status{};
       });
     });
@@ -137,18 +123,18 @@ status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>
 }
 
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                    const mx_view<>& out, on_nonfinite policy, executor_ref with) {
-  return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8<R>(w, scales, out, policy, with); });
+                    const mx_view<>& out, const quantize_options& options) {
+  return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8<R>(w, scales, out, options); });
 }
 
 status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
-                 executor_ref with) {
-  return kernel::widen_fp8(w, scales, out, with);
+                 const run_options& options) {
+  return kernel::widen_fp8(w, scales, out, options);
 }
 
-status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, executor_ref with) {
-  return with_elements<float, bf16, f16>(w,
-                                         [&](const auto& from) { return kernel::measure_error(from, q, sum, with); });
+status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, const run_options& options) {
+  return with_elements<float, bf16, f16>(
+      w, [&](const auto& from) { return kernel::measure_error(from, q, sum, options); });
 }
 
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
@@ -156,24 +142,24 @@ status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, 
   return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8_measured<R>(w, scales, out, sum); });
 }
 
-status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, executor_ref with) {
+status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options) {
   return with_view(w, [&](const auto& from) {
     return with_elements<float, bf16, f16>(out, [&](const auto& to) {
-      return with_dialect(dialect, [&]<class D>() { return kernel::dequantize<D>(from, to, with); });
+      return with_dialect(dialect, [&]<class D>() { return kernel::dequantize<D>(from, to, options); });
     });
   });
 }
 
-status pack(const any_weights& w, packed_matrix& packed, executor_ref with) {
+status pack(const any_weights& w, packed_matrix& packed, const run_options& options) {
   return with_view(w, [&](const auto& from) {
-    kernel::pack_tiles(from, packed, with);
+    kernel::pack_tiles(from, packed, options.executor);
     return status{};
   });
 }
 
-status quantize_activations(const any_input& x, int8_activations& out, executor_ref with) {
+status quantize_activations(const any_input& x, int8_activations& out, const run_options& options) {
   return with_elements<float, bf16, f16>(
-      x, [&](const auto& from) { return mxfp4::quantize_activations(from, out, with); });
+      x, [&](const auto& from) { return mxfp4::quantize_activations(from, out, options); });
 }
 
 status gemm_f32(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options) {
@@ -199,9 +185,9 @@ status gemm_int8_packed(const packed_matrix& w, const int8_activations& x, const
   return mxfp4::gemm(w, x, y, options);
 }
 
-status quantize_mxfp8(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling, executor_ref with) {
+status quantize_mxfp8(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling, const run_options& options) {
   return with_elements<float, bf16, f16>(
-      x, [&](const auto& from) { return mxfp4::quantize_activations(from, out, scaling, with); });
+      x, [&](const auto& from) { return mxfp4::quantize_activations(from, out, scaling, options); });
 }
 
 status gemm_mxfp8(const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y,

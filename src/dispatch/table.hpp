@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // isas.def is written by cmake/dispatch.cmake: MXFP4_DISPATCH_ISA(name) for each, best first.
-// Reads: dispatch.hpp.  Read by: dispatch.cpp, isa_unit.hpp.
 #pragma once
 
 #include "mxfp4/dispatch.hpp"
@@ -16,23 +15,23 @@ using mxfp4::detail::moe_plan, mxfp4::detail::moe_m_tile_rule;
 /// weights. moe_*: the call is checked and planned.
 /// A public function that is added becomes a member here, a definition in isa_unit.hpp and a line in dispatch.cpp.
 struct table {
-  status (*quantize)(recipe_id, const any_input&, const any_mx<std::uint8_t>&, on_nonfinite, executor_ref);
+  status (*quantize)(recipe_id, const any_input&, const any_mx<std::uint8_t>&, const quantize_options&);
   status (*quantize_fp8)(recipe_id, const dense_view<const e4m3>&, const dense_view<const float>&, const mx_view<>&,
-                         on_nonfinite, executor_ref);
+                         const quantize_options&);
   status (*widen_fp8)(const dense_view<const e4m3>&, const dense_view<const float>&, const dense_view<bf16>&,
-                      executor_ref);
-  status (*measure_error)(const any_input&, const const_mx_view<>&, error_statistics&, executor_ref);
+                      const run_options&);
+  status (*measure_error)(const any_input&, const const_mx_view<>&, error_statistics&, const run_options&);
   status (*quantize_fp8_measured)(recipe_id, const dense_view<const e4m3>&, const dense_view<const float>&,
                                   const mx_view<>&, error_statistics&);
-  status (*dequantize)(const any_weights&, const any_output&, dialect_id, executor_ref);
-  status (*pack)(const any_weights&, packed_matrix&, executor_ref);
-  status (*quantize_activations)(const any_input&, int8_activations&, executor_ref);
+  status (*dequantize)(const any_weights&, const any_output&, dialect_id, const run_options&);
+  status (*pack)(const any_weights&, packed_matrix&, const run_options&);
+  status (*quantize_activations)(const any_input&, int8_activations&, const run_options&);
   status (*gemm_f32)(const any_weights&, const any_input&, const dense_view<float>&, const gemm_options&);
   status (*gemm_f32_packed)(const packed_view&, const any_input&, const dense_view<float>&, const gemm_options&);
   status (*gemm_int8)(const any_weights&, const int8_activations&, const dense_view<float>&, const gemm_options&);
   status (*gemm_int8_packed)(const packed_matrix&, const int8_activations&, const dense_view<float>&,
                              const gemm_options&);
-  status (*quantize_mxfp8)(const any_input&, const mxfp8_view&, mxfp8_scaling, executor_ref);
+  status (*quantize_mxfp8)(const any_input&, const mxfp8_view&, mxfp8_scaling, const run_options&);
   status (*gemm_mxfp8)(const any_weights&, const const_mxfp8_view&, const dense_view<float>&, const gemm_options&);
   status (*gemm_mxfp8_packed)(const packed_view&, const const_mxfp8_view&, const dense_view<float>&,
                               const gemm_options&);

@@ -1,7 +1,7 @@
 // tests/cuda/gemm_wgmma.emulated.test.cpp -- products by wgmma under the emulator, and when gemm takes that way.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Expectations come from reference_gemm in double and from integers. The emulator checks every access, barrier, fence
+// Expectations come from reference::gemm in double and from integers. The emulator checks every access, barrier, fence
 // and wait.
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>

@@ -1,7 +1,7 @@
 // tests/cuda/gemv.emulated.test.cpp -- products of up to eight tokens under the emulator.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Expectations come from reference_gemm in double and from integers. The emulator checks every access and barrier.
+// Expectations come from reference::gemm in double and from integers. The emulator checks every access and barrier.
 #include <sys/mman.h>
 
 #include <bit>

@@ -1,7 +1,7 @@
 // tests/cuda/gemv_mma16.emulated.test.cpp -- products with weights in the tensor cores' order, under the emulator.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Expectations come from reference_gemm in double and from integers. The emulator checks every access and barrier.
+// Expectations come from reference::gemm in double and from integers. The emulator checks every access and barrier.
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>

@@ -63,7 +63,7 @@ void check_quantize(const char* what) {
   const std::vector<T> x = numbers<T>(static_cast<std::size_t>(rows * cols));
   std::vector<std::uint8_t> codes(x.size() / 2), scales(x.size() / 32);
   const mx_view<> expected{codes.data(), scales.data(), rows, cols, cols / 2, cols / 32};
-  if (!quantize<Recipe>(dense_view<const T>{x.data(), rows, cols, cols}, expected).ok()) ++failures;
+  if (!reference::quantize<Recipe>(dense_view<const T>{x.data(), rows, cols, cols}, expected).ok()) ++failures;
   const buffer<T> w(x);
   const buffer<std::uint8_t> got_codes(codes.size()), got_scales(scales.size());
   const mx_view<> out{got_codes.data(), got_scales.data(), rows, cols, cols / 2, cols / 32};
@@ -81,7 +81,7 @@ void check_dequantize(const char* what) {
   for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = static_cast<std::uint8_t>(i);
   std::vector<T> expected(codes.size() * 2);
   const const_mx_view<> host{codes.data(), scales.data(), rows, cols, cols / 2, cols / 32};
-  if (!dequantize<Dialect>(host, dense_view<T>{expected.data(), rows, cols, cols}).ok()) ++failures;
+  if (!reference::dequantize<Dialect>(host, dense_view<T>{expected.data(), rows, cols, cols}).ok()) ++failures;
   const buffer<std::uint8_t> device_codes(codes), device_scales(scales);
   const buffer<T> out(expected.size());
   const const_mx_view<> w{device_codes.data(), device_scales.data(), rows, cols, cols / 2, cols / 32};
@@ -136,7 +136,7 @@ void check_gemm(const std::string& what, std::int64_t m, std::int64_t n, std::in
   for (auto& s : scales) s = static_cast<std::uint8_t>(random.in(120, 129));
   std::vector<float> weights(codes.size() * 2), x(static_cast<std::size_t>(m * k));
   const const_mx_view<> host{codes.data(), scales.data(), n, k, k / 2, k / 32};
-  if (!dequantize(host, dense_view<float>{weights.data(), n, k, k}).ok()) ++failures;
+  if (!reference::dequantize(host, dense_view<float>{weights.data(), n, k, k}).ok()) ++failures;
   std::vector<X> tokens;
   for (float& v : x) {
     v = static_cast<float>(random.in(-2, 2));

@@ -1,4 +1,4 @@
-// tests/cuda/gpu_test.products.cu -- part of gpu_test: every product against reference_gemm, within its stated bound.
+// tests/cuda/gpu_test.products.cu -- part of gpu_test: every product against reference::gemm, within its stated bound.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cmath>
@@ -68,11 +68,11 @@ struct expectation {
     for (auto& c : codes) c &= 0x77;  // the signs
     const_mx_view<> magnitudes = w;
     magnitudes.codes = codes.data();
-    if (!reference_gemm(w, dense_view<const float>{x.data(), m, w.cols, w.cols},
-                        dense_view<double>{sum.data(), m, w.rows, w.rows})
+    if (!reference::gemm(w, dense_view<const float>{x.data(), m, w.cols, w.cols},
+                         dense_view<double>{sum.data(), m, w.rows, w.rows})
              .ok() ||
-        !reference_gemm(magnitudes, dense_view<const float>{positive.data(), m, w.cols, w.cols},
-                        dense_view<double>{magnitude.data(), m, w.rows, w.rows})
+        !reference::gemm(magnitudes, dense_view<const float>{positive.data(), m, w.cols, w.cols},
+                         dense_view<double>{magnitude.data(), m, w.rows, w.rows})
              .ok())
       ++failures;
   }

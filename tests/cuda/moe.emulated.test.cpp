@@ -1,7 +1,7 @@
 // tests/cuda/moe.emulated.test.cpp -- routed products under the emulator, and indices that name no expert.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Expectations come from reference_gemm over all experts, of which each pair picks its own rows.
+// Expectations come from reference::gemm over all experts, of which each pair picks its own rows.
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>

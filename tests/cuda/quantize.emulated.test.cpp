@@ -25,7 +25,7 @@ void check_kernel(std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
   CAPTURE(Recipe::name, sizeof(T), Target::e2m1_convert, rows, cols);
   const std::vector<T> x = numbers<T>(static_cast<std::size_t>(rows * cols / block_size), seed);
   host_mx<Layout> expected(rows, cols);
-  REQUIRE(quantize<Recipe>(dense_view<const T>{x.data(), rows, cols, cols}, expected.view).ok());
+  REQUIRE(reference::quantize<Recipe>(dense_view<const T>{x.data(), rows, cols, cols}, expected.view).ok());
 
   const device_array<T> w(x, "w");
   device_mx<Layout> got(rows, cols);
@@ -136,7 +136,7 @@ TEST_CASE("cuda::quantize: rows apart, in any order of threads", "[cuda][quantiz
   const std::int64_t rows = 3, cols = 96, stride = 104, gap = 16;
   const std::vector<bf16> x = numbers<bf16>(static_cast<std::size_t>(rows * stride / 8), 12);
   host_mx<> expected(rows, cols);
-  REQUIRE(quantize(dense_view<const bf16>{x.data(), rows, cols, stride}, expected.view).ok());
+  REQUIRE(reference::quantize(dense_view<const bf16>{x.data(), rows, cols, stride}, expected.view).ok());
   const device_array<bf16> w(x, "w");
   for (device_settings.seed = 1; device_settings.seed < 4; ++device_settings.seed) {
     device_mx<> got(rows, cols, gap);
@@ -163,7 +163,7 @@ TEST_CASE("cuda::quantize: offsets of more than 32 bits", "[cuda][quantize]") {
   REQUIRE(cuda::quantize(dense_view<const bf16>{w.data(), rows, cols, stride},
                          mx_view<>{codes.data(), scales.data(), rows, cols, code_stride, 2}, nullptr) == cudaSuccess);
   host_mx<> expected(rows, cols);
-  REQUIRE(quantize(dense_view<const bf16>{x.data(), rows, cols, cols}, expected.view).ok());
+  REQUIRE(reference::quantize(dense_view<const bf16>{x.data(), rows, cols, cols}, expected.view).ok());
   std::size_t wrong = 0;
   for (std::int64_t i = 0; i < rows * cols / 2; ++i)
     wrong += codes.data()[i / (cols / 2) * code_stride + i % (cols / 2)] != expected.codes[static_cast<std::size_t>(i)];

@@ -15,7 +15,7 @@ int main() {
       mxfp4::dispatch::quantize(mxfp4::recipe_id::ocp, mxfp4::dense_view<const float>{weights.data(), n, k, k}, *w);
   const auto packed = mxfp4::dispatch::pack(*w);
   if (s.ok()) s = packed.error();
-  if (s.ok()) s = mxfp4::dispatch::gemv(*packed, x.data(), y.data());
+  if (s.ok()) s = mxfp4::dispatch::gemv(*packed, x, y);
   if (!s.ok()) return std::printf("%s\n", mxfp4::message(s).c_str()), 1;
   std::printf("%s: y[0] = %g\n", *mxfp4::dispatch::isa(), static_cast<double>(y[0]));
   return y[0] == 64.0f && y[n - 1] == 64.0f ? 0 : 1;

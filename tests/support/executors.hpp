@@ -60,14 +60,15 @@ void check_same_bits_as_serial(Executor& executor) {
 
   mx_memory<layout::compressed_tensors> one(n, k), many(n, k);
   REQUIRE(kernel::quantize<>(weights.view(), one.view()).ok());
-  REQUIRE(kernel::quantize<>(weights.view(), many.view(), on_nonfinite::encode, executor).ok());
+  REQUIRE(
+      kernel::quantize<>(weights.view(), many.view(), {.nonfinite = on_nonfinite::encode, .executor = executor}).ok());
   std::vector<float> a(static_cast<std::size_t>(n * k)), b(a.size());
   REQUIRE(kernel::dequantize(one.view(), dense_view<float>{a.data(), n, k, k}).ok());
-  REQUIRE(kernel::dequantize(many.view(), dense_view<float>{b.data(), n, k, k}, executor).ok());
+  REQUIRE(kernel::dequantize(many.view(), dense_view<float>{b.data(), n, k, k}, {.executor = executor}).ok());
   CHECK(same_bits(a, b));
 
-  const result<packed_matrix> packed = pack(one.view(), executor);
-  const result<int8_activations> q = quantize_activations(x.view(), int8_scaling::e8m0, executor);
+  const result<packed_matrix> packed = pack(one.view(), {.executor = executor});
+  const result<int8_activations> q = quantize_activations(x.view(), int8_scaling::e8m0, {.executor = executor});
   REQUIRE(packed);
   REQUIRE(q);
   a.resize(static_cast<std::size_t>(m * n));

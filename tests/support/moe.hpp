@@ -81,7 +81,7 @@ struct output {
   std::vector<float> data;
 };
 
-/// The definition of the int8 moe, a token at a time: reference_gemm, silu, int8 again, one fma for each slot.
+/// The definition of the int8 moe, a token at a time: reference::gemm, silu, int8 again, one fma for each slot.
 template <class Layout>
 void reference_moe(expert_memory<Layout>& experts, const tokens& x, int8_scaling scaling, const routing& r,
                    const dense_view<float>& y, bool accumulate = false) {
@@ -91,7 +91,7 @@ void reference_moe(expert_memory<Layout>& experts, const tokens& x, int8_scaling
   };
   const auto product = [](mx_memory<Layout>& w, const int8_activations& a, std::int64_t rows) {
     std::vector<float> out(static_cast<std::size_t>(rows));
-    if (!reference_gemm(w.view(), a, dense_view<float>{out.data(), 1, rows, rows}).ok()) out.clear();
+    if (!reference::gemm(w.view(), a, dense_view<float>{out.data(), 1, rows, rows}).ok()) out.clear();
     return out;
   };
   for (std::int64_t m = 0; m < r.rows; ++m) {

@@ -93,9 +93,9 @@ struct exact_product {
       for (std::int64_t k = 0; k < x.cols; ++k) positive.set_code(n, k, w.code(n, k) & 7u);
     sum.resize(static_cast<std::size_t>(x.rows * rows));
     magnitudes = sum;
-    ok = reference_gemm<Dialect>(w.view(), x.view(), dense_view<double>{sum.data(), x.rows, rows, rows}).ok() &&
-         reference_gemm<Dialect>(positive.view(), magnitude.view(),
-                                 dense_view<double>{magnitudes.data(), x.rows, rows, rows})
+    ok = reference::gemm<Dialect>(w.view(), x.view(), dense_view<double>{sum.data(), x.rows, rows, rows}).ok() &&
+         reference::gemm<Dialect>(positive.view(), magnitude.view(),
+                                  dense_view<double>{magnitudes.data(), x.rows, rows, rows})
              .ok();
   }
   std::vector<double> sum, magnitudes;
