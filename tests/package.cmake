@@ -44,7 +44,11 @@ if(MXFP4_INSTALL)
   add_test(NAME package.install COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DBUILD=${PROJECT_BINARY_DIR}
     -DPREFIX=${prefix} -DDISPATCH=${MXFP4_DISPATCH} -DCUDA=$<TARGET_EXISTS:mxfp4::cuda> -P ${CMAKE_CURRENT_SOURCE_DIR}/package.installed/install.cmake)
   package_test(installed installed -Dmxfp4_ROOT=${prefix})
-  package_test(two_tus two_tus -Dmxfp4_ROOT=${prefix})
+  add_test(NAME package.two_tus COMMAND ${CMAKE_CTEST_COMMAND}
+    --build-and-test ${CMAKE_CURRENT_SOURCE_DIR}/package.two_tus ${package_dir}/two_tus --build-generator ${CMAKE_GENERATOR}
+    --build-options -C ${package_dir}/cache.cmake -DMXFP4_VERSION=${release} -Dmxfp4_ROOT=${prefix}
+      $<$<BOOL:${MXFP4_QEMU_X86_64}>:-DQEMU=${MXFP4_QEMU_X86_64}>
+    --test-command ${CMAKE_CTEST_COMMAND} --output-on-failure --no-tests=error)
   package_test(format_only format_only -Dmxfp4_ROOT=${prefix})
   set(users package.installed package.two_tus package.format_only)
   if(TARGET mxfp4::cuda)

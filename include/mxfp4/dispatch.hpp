@@ -78,15 +78,15 @@ struct any_mx {
 using any_weights = any_mx<const std::uint8_t>;
 
 template <class T>
-[[nodiscard]] constexpr any_input input(const dense_view<T>& v) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr any_input input(const dense_view<T>& v) noexcept {
   return {v.data, v.rows, v.cols, v.stride, element_of<std::remove_const_t<T>>};
 }
 template <class Byte, built_layout Layout>
-[[nodiscard]] constexpr any_weights weights(const basic_mx_view<Byte, Layout>& v) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr any_weights weights(const basic_mx_view<Byte, Layout>& v) noexcept {
   return {{v.codes, v.scales, v.rows, v.cols, v.code_stride, v.scale_stride}, std::same_as<Layout, layout::ggml>};
 }
 template <built_layout Layout>
-[[nodiscard]] constexpr any_mx<std::uint8_t> output(const mx_view<Layout>& v) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr any_mx<std::uint8_t> output(const mx_view<Layout>& v) noexcept {
   return {{v.codes, v.scales, v.rows, v.cols, v.code_stride, v.scale_stride}, std::same_as<Layout, layout::ggml>};
 }
 
@@ -97,19 +97,19 @@ struct view_experts {
   std::size_t count;
   expert<const_mx_view<>> (*at)(const void* list, std::size_t e) noexcept;
 
-  [[nodiscard]] std::size_t size() const noexcept { return count; }
-  [[nodiscard]] expert<const_mx_view<>> operator[](std::size_t e) const noexcept { return at(list, e); }
+  [[nodiscard]] MXFP4_INLINE std::size_t size() const noexcept { return count; }
+  [[nodiscard]] MXFP4_INLINE expert<const_mx_view<>> operator[](std::size_t e) const noexcept { return at(list, e); }
 };
 using packed_experts = std::span<const expert<packed_matrix>>;
 
 template <class Byte, built_layout Layout>
-[[nodiscard]] constexpr const_mx_view<> apart(const basic_mx_view<Byte, Layout>& v) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr const_mx_view<> apart(const basic_mx_view<Byte, Layout>& v) noexcept {
   static_assert(!Layout::interleaved, "pack() experts that are in ggml's blocks");
   return weights(v).bytes;
 }
 
 template <expert_list R>
-[[nodiscard]] auto experts(const R& list) noexcept {
+[[nodiscard]] MXFP4_INLINE auto experts(const R& list) noexcept {
   using value = std::ranges::range_value_t<R>;
   const value* const data = std::ranges::data(list);
   const auto count = static_cast<std::size_t>(std::ranges::size(list));
@@ -161,39 +161,40 @@ status moe(const view_experts& experts, const int8_activations& x, const moe_cal
 
 /// W -> MXFP4 by the recipe `recipe`: mxfp4::quantize (kernel/quantize.hpp). errc::unknown_recipe besides.
 template <class T, built_layout Layout>
-status quantize(recipe_id recipe, const dense_view<T>& w, const mx_view<Layout>& out,
-                const quantize_options& options = {}) {
+MXFP4_INLINE status quantize(recipe_id recipe, const dense_view<T>& w, const mx_view<Layout>& out,
+                             const quantize_options& options = {}) {
   return detail::quantize(recipe, detail::input(w), detail::output(out), options);
 }
 template <block_recipe Recipe = recipe::ocp, class T, built_layout Layout>
-status quantize(const dense_view<T>& w, const mx_view<Layout>& out, const quantize_options& options = {}) {
+MXFP4_INLINE status quantize(const dense_view<T>& w, const mx_view<Layout>& out, const quantize_options& options = {}) {
   return dispatch::quantize(recipe_id_of<Recipe>, w, out, options);
 }
 
 /// FP8 with a scale for each 128 x 128 weights -> MXFP4: mxfp4::quantize_fp8 (kernel/quantize_fp8.hpp). Codes and
 /// scales apart; convert() makes ggml's blocks of them.
 template <built_layout Layout>
-status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                    const mx_view<Layout>& out, const quantize_options& options = {}) {
+MXFP4_INLINE status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w,
+                                 const dense_view<const float>& scales, const mx_view<Layout>& out,
+                                 const quantize_options& options = {}) {
   static_assert(!Layout::interleaved, "write codes and scales apart, then convert() them to ggml's blocks");
   return detail::quantize_fp8(recipe, w, scales, detail::output(out).bytes, options);
 }
 template <block_recipe Recipe = recipe::ocp, built_layout Layout>
-status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const mx_view<Layout>& out,
-                    const quantize_options& options = {}) {
+MXFP4_INLINE status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                                 const mx_view<Layout>& out, const quantize_options& options = {}) {
   return dispatch::quantize_fp8(recipe_id_of<Recipe>, w, scales, out, options);
 }
 
 /// The same FP8 -> bf16: mxfp4::widen_fp8 (kernel/quantize_fp8.hpp).
-inline status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                        const dense_view<bf16>& out, const run_options& options = {}) {
+MXFP4_INLINE status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                              const dense_view<bf16>& out, const run_options& options = {}) {
   return detail::widen_fp8(w, scales, out, options);
 }
 
 /// Adds to `sum` what `q` lost of float, bf16 or f16 weights: mxfp4::measure_error (kernel/measure_error.hpp).
 template <class T, class Byte, built_layout Layout>
-status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum,
-                     const run_options& options = {}) {
+MXFP4_INLINE status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum,
+                                  const run_options& options = {}) {
   static_assert(!Layout::interleaved && !std::same_as<std::remove_const_t<T>, e4m3>);
   return detail::measure_error(detail::input(w), detail::weights(q).bytes, sum, options);
 }
@@ -201,27 +202,29 @@ status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& 
 /// FP8 -> MXFP4, and what it lost added to `sum`, in one pass: mxfp4::quantize_fp8_measured
 /// (kernel/quantize_measured.hpp).
 template <built_layout Layout>
-status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<Layout>& out, error_statistics& sum) {
+MXFP4_INLINE status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w,
+                                          const dense_view<const float>& scales, const mx_view<Layout>& out,
+                                          error_statistics& sum) {
   static_assert(!Layout::interleaved, "write codes and scales apart, then convert() them to ggml's blocks");
   return detail::quantize_fp8_measured(recipe, w, scales, detail::output(out).bytes, sum);
 }
 template <block_recipe Recipe = recipe::ocp, built_layout Layout>
-status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<Layout>& out, error_statistics& sum) {
+MXFP4_INLINE status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                                          const mx_view<Layout>& out, error_statistics& sum) {
   return dispatch::quantize_fp8_measured(recipe_id_of<Recipe>, w, scales, out, sum);
 }
 
 /// MXFP4 -> float, bf16 or f16: mxfp4::dequantize (kernel/dequantize.hpp). errc::unknown_dialect besides.
 template <class Byte, built_layout Layout, element_type T>
-status dequantize(dialect_id dialect, const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out,
-                  const run_options& options = {}) {
+MXFP4_INLINE status dequantize(dialect_id dialect, const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out,
+                               const run_options& options = {}) {
   static_assert(!std::same_as<T, e4m3>, "an MXFP4 weight does not fit e4m3 in general: decode to f32, bf16 or f16");
   return detail::dequantize(detail::weights(w), {out.data, out.rows, out.cols, out.stride, detail::element_of<T>},
                             dialect, options);
 }
 template <decode_dialect Dialect = dialect::ocp, class Byte, built_layout Layout, element_type T>
-status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out, const run_options& options = {}) {
+MXFP4_INLINE status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out,
+                               const run_options& options = {}) {
   return dispatch::dequantize(dialect_id_of<Dialect>, w, out, options);
 }
 
@@ -229,21 +232,23 @@ status dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out
 
 /// Weights -> tile16x32_v1, the same bytes on every machine: mxfp4::pack (kernel/pack.hpp).
 template <class Byte, built_layout Layout>
-[[nodiscard]] result<packed_matrix> pack(const basic_mx_view<Byte, Layout>& w, const run_options& options = {}) {
+[[nodiscard]] MXFP4_INLINE result<packed_matrix> pack(const basic_mx_view<Byte, Layout>& w,
+                                                      const run_options& options = {}) {
   return detail::pack(detail::weights(w), options);
 }
 
 /// Float, bf16 or f16 activations -> int8, in the scaling of `out`: mxfp4::quantize_activations
 /// (kernel/activation.hpp).
 template <class T>
-status quantize_activations(const dense_view<T>& x, int8_activations& out, const run_options& options = {}) {
+MXFP4_INLINE status quantize_activations(const dense_view<T>& x, int8_activations& out,
+                                         const run_options& options = {}) {
   static_assert(!std::same_as<std::remove_const_t<T>, e4m3>);
   return detail::quantize_activations(detail::input(x), out, options);
 }
 /// The same into memory of its own.
 template <class T>
-[[nodiscard]] result<int8_activations> quantize_activations(const dense_view<T>& x, int8_scaling scaling,
-                                                            const run_options& options = {}) {
+[[nodiscard]] MXFP4_INLINE result<int8_activations> quantize_activations(const dense_view<T>& x, int8_scaling scaling,
+                                                                         const run_options& options = {}) {
   if (const status s = check(x, "x"); !s.ok()) return s;
   result<int8_activations> made = int8_activations::create(x.rows, x.cols, scaling);
   if (!made) return made;
@@ -254,15 +259,16 @@ template <class T>
 
 /// Float, bf16 or f16 activations -> MXFP8: mxfp4::quantize_activations (kernel/mxfp8.hpp).
 template <class T>
-status quantize_activations(const dense_view<T>& x, const mxfp8_view& out, mxfp8_scaling scaling = mxfp8_scaling::floor,
-                            const run_options& options = {}) {
+MXFP4_INLINE status quantize_activations(const dense_view<T>& x, const mxfp8_view& out,
+                                         mxfp8_scaling scaling = mxfp8_scaling::floor,
+                                         const run_options& options = {}) {
   static_assert(!std::same_as<std::remove_const_t<T>, e4m3>);
   return detail::quantize_activations(detail::input(x), out, scaling, options);
 }
 /// The same into memory of its own.
 template <class T>
-[[nodiscard]] result<mxfp8_activations> quantize_activations(const dense_view<T>& x, mxfp8_scaling scaling,
-                                                             const run_options& options = {}) {
+[[nodiscard]] MXFP4_INLINE result<mxfp8_activations> quantize_activations(const dense_view<T>& x, mxfp8_scaling scaling,
+                                                                          const run_options& options = {}) {
   if (const auto name = isa(); !name) return name.error();
   if (const status s = check(x, "x"); !s.ok()) return s;
   result<mxfp8_activations> made = mxfp8_activations::create(x.rows, x.cols);
@@ -277,25 +283,25 @@ template <class T>
 /// Y = X W^T, or Y += X W^T, with activations of float, bf16, f16 or e4m3: gemm of linalg/f32.hpp, dialect ocp: the
 /// others differ for blocks with scale byte 255 only.
 template <class Byte, built_layout Layout, class T>
-status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<float>& y,
-            const gemm_options& options = {}) {
+MXFP4_INLINE status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<float>& y,
+                         const gemm_options& options = {}) {
   return detail::gemm(detail::weights(w), detail::input(x), y, options);
 }
 template <class T>
-status gemm(const packed_view& w, const dense_view<T>& x, const dense_view<float>& y,
-            const gemm_options& options = {}) {
+MXFP4_INLINE status gemm(const packed_view& w, const dense_view<T>& x, const dense_view<float>& y,
+                         const gemm_options& options = {}) {
   return detail::gemm(w, detail::input(x), y, options);
 }
 template <class T>
-status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<float>& y,
-            const gemm_options& options = {}) {
+MXFP4_INLINE status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<float>& y,
+                         const gemm_options& options = {}) {
   return dispatch::gemm(w.view(), x, y, options);
 }
 
 /// The same with int8 activations, W4A8: gemm of linalg/int8.hpp, dialect ocp.
 template <class Byte, built_layout Layout>
-status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, const dense_view<float>& y,
-            const gemm_options& options = {}) {
+MXFP4_INLINE status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, const dense_view<float>& y,
+                         const gemm_options& options = {}) {
   return detail::gemm(detail::weights(w), x, y, options);
 }
 status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
@@ -303,36 +309,37 @@ status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<
 
 /// The same with MXFP8 activations: gemm of linalg/mxfp8.hpp, dialect ocp.
 template <class Byte, built_layout Layout, class ByteX>
-status gemm(const basic_mx_view<Byte, Layout>& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
-            const gemm_options& options = {}) {
+MXFP4_INLINE status gemm(const basic_mx_view<Byte, Layout>& w, const basic_mxfp8_view<ByteX>& x,
+                         const dense_view<float>& y, const gemm_options& options = {}) {
   return detail::gemm(detail::weights(w), x, y, options);
 }
 template <class ByteX>
-status gemm(const packed_view& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
-            const gemm_options& options = {}) {
+MXFP4_INLINE status gemm(const packed_view& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
+                         const gemm_options& options = {}) {
   return detail::gemm(w, x, y, options);
 }
 template <class ByteX>
-status gemm(const packed_matrix& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
-            const gemm_options& options = {}) {
+MXFP4_INLINE status gemm(const packed_matrix& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
+                         const gemm_options& options = {}) {
   return dispatch::gemm(w.view(), x, y, options);
 }
 template <class W>
-status gemm(const W& w, const mxfp8_activations& x, const dense_view<float>& y, const gemm_options& options = {}) {
+MXFP4_INLINE status gemm(const W& w, const mxfp8_activations& x, const dense_view<float>& y,
+                         const gemm_options& options = {}) {
   return dispatch::gemm(w, x.view(), y, options);
 }
 
 /// One token: gemm with M = 1. x: K numbers, y: N floats, each an array, a vector or a span.
 template <class W, number_row X, number_row Y>
-status gemv(const W& w, const X& x, Y&& y, const gemm_options& options = {}) {
+MXFP4_INLINE status gemv(const W& w, const X& x, Y&& y, const gemm_options& options = {}) {
   return dispatch::gemm(w, mxfp4::detail::one_row(x), mxfp4::detail::one_row(y), options);
 }
 template <class W, number_row Y>
-status gemv(const W& w, const int8_activations& x, Y&& y, const gemm_options& options = {}) {
+MXFP4_INLINE status gemv(const W& w, const int8_activations& x, Y&& y, const gemm_options& options = {}) {
   return dispatch::gemm(w, x, mxfp4::detail::one_row(y), options);
 }
 template <class W, number_row Y>
-status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& options = {}) {
+MXFP4_INLINE status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& options = {}) {
   return dispatch::gemm(w, x.view(), mxfp4::detail::one_row(y), options);
 }
 
@@ -343,15 +350,15 @@ status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& o
 /// @param experts  expert<packed_matrix>s, or expert<view>s whose codes and scales are apart: pack() ggml's blocks.
 /// @param x        activations of float, bf16, f16 or e4m3, or int8_activations.
 template <expert_list R, class T>
-status moe(const R& experts, const dense_view<T>& x, const dense_view<const std::int32_t>& indices,
-           const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
-           const gemm_options& options = {}) {
+MXFP4_INLINE status moe(const R& experts, const dense_view<T>& x, const dense_view<const std::int32_t>& indices,
+                        const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
+                        const gemm_options& options = {}) {
   return detail::moe(detail::experts(experts), detail::input(x), {indices, weights, y, workspace, options});
 }
 template <expert_list R>
-status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
-           const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
-           const gemm_options& options = {}) {
+MXFP4_INLINE status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
+                        const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
+                        const gemm_options& options = {}) {
   return detail::moe(detail::experts(experts), x, {indices, weights, y, workspace, options});
 }
 

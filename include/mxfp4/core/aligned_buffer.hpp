@@ -20,14 +20,14 @@ inline constexpr std::size_t huge_page = std::size_t{2} << 20;
 
 struct aligned_delete {
   std::size_t alignment = cache_line;
-  void operator()(std::uint8_t* p) const noexcept { ::operator delete[](p, std::align_val_t{alignment}); }
+  MXFP4_INLINE void operator()(std::uint8_t* p) const noexcept { ::operator delete[](p, std::align_val_t{alignment}); }
 };
 
 /// Uninitialised bytes at a multiple of 64; from 2 MiB on at a multiple of that, with huge pages asked for, because a
 /// matrix read once per token costs a TLB miss every 4 KiB otherwise.
 using aligned_buffer = std::unique_ptr<std::uint8_t[], aligned_delete>;
 
-[[nodiscard]] inline aligned_buffer allocate(std::int64_t bytes) noexcept {
+[[nodiscard]] MXFP4_INLINE aligned_buffer allocate(std::int64_t bytes) noexcept {
   const auto size = static_cast<std::size_t>(bytes);
   const std::size_t alignment = size >= huge_page ? huge_page : cache_line;
   void* const memory = ::operator new[](size, std::align_val_t{alignment}, std::nothrow);

@@ -23,8 +23,11 @@
 #define MXFP4_HD
 #endif
 
-/// Leaf functions are always inlined, so that a translation unit compiled for a newer instruction set never leaves
-/// behind a mergeable copy that another, older unit could be linked to.
+/// A function of this library is always inlined, or it is in the inline namespace MXFP4_ISA_NS: a translation unit that
+/// is compiled for a newer instruction set then leaves no function behind that the linker could give to an older one.
+/// Types are in no such namespace, since they pass from unit to unit; so their members are always inlined. What is left
+/// to the compiler are the implicit members of aggregates, and what the standard library makes of our types.
+/// Tests package.two_tus and header_only.symbol_gate hold us to it.
 #if defined(__CUDACC__)
 #define MXFP4_INLINE __forceinline__
 #elif defined(__GNUC__)
@@ -51,8 +54,8 @@
 #define MXFP4_ROLLED
 #endif
 
-/// Name of the inline namespace round everything whose machine code depends on -m flags (floors 6 to 8): one name per
-/// set of flags that changes it, so that two translation units with different flags never define the same symbol.
+/// Name of the inline namespace round every function that may stay out of line: one name for each set of flags that
+/// changes its machine code, so that two translation units with different flags never define the same function.
 #if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)
 #define MXFP4_ISA_NS isa_avx512bf16
 #elif defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)

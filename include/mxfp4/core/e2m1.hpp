@@ -39,7 +39,7 @@ namespace detail {
 }
 
 /// The value of a code straight from the field formula above: the second road to the same sixteen numbers.
-[[nodiscard]] MXFP4_HD constexpr float e2m1_from_fields(unsigned code) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr float e2m1_from_fields(unsigned code) noexcept {
   const unsigned e = (code >> 1) & 3u, m = code & 1u;
   const float magnitude =
       e == 0 ? 0.5f * static_cast<float>(m) : static_cast<float>(1u << (e - 1)) * (1.0f + 0.5f * static_cast<float>(m));

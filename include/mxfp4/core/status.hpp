@@ -11,6 +11,8 @@
 #include <string_view>
 #include <utility>
 
+#include "mxfp4/core/config.hpp"
+
 namespace mxfp4 {
 
 enum class errc : std::uint8_t {
@@ -45,24 +47,33 @@ struct [[nodiscard]] status {
   std::int64_t row = -1;
   std::int64_t col = -1;
 
-  [[nodiscard]] constexpr bool ok() const noexcept { return code == errc::ok; }
+  [[nodiscard]] MXFP4_INLINE constexpr bool ok() const noexcept { return code == errc::ok; }
 };
 
 /// A value, or a status that is not ok: why there is none. T is default-constructible; the value is T{} then.
 template <class T>
 class [[nodiscard]] result {
  public:
-  constexpr result(const T& value) noexcept  // NOLINT(google-explicit-constructor)
+  MXFP4_INLINE constexpr result(const T& value) noexcept  // NOLINT(google-explicit-constructor)
     requires std::copy_constructible<T>
       : value_(value) {}
-  constexpr result(T&& value) noexcept : value_(std::move(value)) {}        // NOLINT(google-explicit-constructor)
-  constexpr result(const status& why) noexcept : value_{}, status_(why) {}  // NOLINT(google-explicit-constructor)
+  MXFP4_INLINE constexpr result(T&& value) noexcept
+      : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  MXFP4_INLINE constexpr result(const status& why) noexcept
+      : value_{}, status_(why) {}  // NOLINT(google-explicit-constructor)
 
-  [[nodiscard]] constexpr explicit operator bool() const noexcept { return status_.ok(); }
-  [[nodiscard]] constexpr const T& operator*() const& noexcept { return value_; }
-  [[nodiscard]] constexpr T&& operator*() && noexcept { return std::move(value_); }
-  [[nodiscard]] constexpr const T* operator->() const noexcept { return &value_; }
-  [[nodiscard]] constexpr mxfp4::status error() const noexcept { return status_; }
+  [[nodiscard]] MXFP4_INLINE constexpr explicit operator bool() const noexcept { return status_.ok(); }
+  [[nodiscard]] MXFP4_INLINE constexpr const T& operator*() const& noexcept { return value_; }
+  [[nodiscard]] MXFP4_INLINE constexpr T&& operator*() && noexcept { return std::move(value_); }
+  [[nodiscard]] MXFP4_INLINE constexpr const T* operator->() const noexcept { return &value_; }
+  [[nodiscard]] MXFP4_INLINE constexpr mxfp4::status error() const noexcept { return status_; }
+
+  // Declared, so that they are inlined too: see MXFP4_INLINE.
+  MXFP4_INLINE result(const result&) = default;
+  MXFP4_INLINE result(result&&) = default;
+  MXFP4_INLINE result& operator=(const result&) = default;
+  MXFP4_INLINE result& operator=(result&&) = default;
+  MXFP4_INLINE ~result() = default;
 
  private:
   T value_;
@@ -72,15 +83,15 @@ class [[nodiscard]] result {
 /// The text of a status, in a buffer of its own: message(s).view() lives as long as the object.
 class status_text {
  public:
-  [[nodiscard]] constexpr std::string_view view() const noexcept { return {text_, size_}; }
-  [[nodiscard]] constexpr const char* c_str() const noexcept { return text_; }
+  [[nodiscard]] MXFP4_INLINE constexpr std::string_view view() const noexcept { return {text_, size_}; }
+  [[nodiscard]] MXFP4_INLINE constexpr const char* c_str() const noexcept { return text_; }
 
-  constexpr status_text& operator<<(std::string_view part) noexcept {
+  MXFP4_INLINE constexpr status_text& operator<<(std::string_view part) noexcept {
     for (const char c : part)
       if (size_ < sizeof text_ - 1) text_[size_++] = c;
     return *this;
   }
-  constexpr status_text& operator<<(std::int64_t number) noexcept {
+  MXFP4_INLINE constexpr status_text& operator<<(std::int64_t number) noexcept {
     char digits[20]{};
     int count = 0;
     auto rest = number < 0 ? ~static_cast<std::uint64_t>(number) + 1 : static_cast<std::uint64_t>(number);
@@ -97,6 +108,8 @@ class status_text {
   char text_[241]{};  // the last one stays 0
   std::size_t size_ = 0;
 };
+
+inline namespace MXFP4_ISA_NS {
 
 /// One sentence: the argument, its value, what was expected, what to do.
 [[nodiscard]] constexpr status_text message(const status& s) noexcept {
@@ -150,6 +163,8 @@ class status_text {
   }
   return text;
 }
+
+}  // namespace MXFP4_ISA_NS
 
 static_assert(message({errc::shape_mismatch, "out.rows", -3, 4}).view() == "out.rows is -3, expected 4");
 

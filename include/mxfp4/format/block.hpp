@@ -24,9 +24,11 @@ struct block {
   e8m0 scale;
   std::uint8_t codes[block_code_bytes];
 
-  friend constexpr bool operator==(const block&, const block&) = default;
+  MXFP4_INLINE friend constexpr bool operator==(const block&, const block&) = default;
 };
 static_assert(sizeof(block) == block_bytes && alignof(block) == 1);
+
+inline namespace MXFP4_ISA_NS {
 
 /// 32 numbers in data units -> scale and codes, unpacked, as `Recipe` has it for tensors of T. NaN, infinity,
 /// subnormals and overflow: the recipe's docstring. constexpr, and the same bytes under any floating-point flags or
@@ -99,6 +101,8 @@ template <element_type T = float, decode_dialect Dialect = dialect::ocp>
   return x;
 }
 
+}  // namespace MXFP4_ISA_NS
+
 namespace detail {
 [[nodiscard]] consteval bool block_round_trips() {
   std::array<float, block_size> x{};
@@ -107,6 +111,7 @@ namespace detail {
   return b.scale == e8m0{125} && b.codes[0] == 0x10 && b.codes[7] == 0xFE && decode_block(b) == x;
 }
 }  // namespace detail
+
 static_assert(detail::block_round_trips());
 
 }  // namespace mxfp4

@@ -39,14 +39,14 @@ namespace dialect {
 
 struct ocp {
   static constexpr const char* name = "ocp";
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
     return scale == e8m0::nan ? detail::f32_nan : detail::weight_bits(code, scale);
   }
 };
 
 struct inf_at_255 {
   static constexpr const char* name = "inf_at_255";
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
     if (scale != e8m0::nan) return detail::weight_bits(code, scale);
     const auto c = static_cast<unsigned>(code);
     return (c & 7u) == 0 ? detail::f32_nan : detail::f32_inf | (c & 8u) << 28;
@@ -55,7 +55,7 @@ struct inf_at_255 {
 
 struct ggml {
   static constexpr const char* name = "ggml";
-  [[nodiscard]] MXFP4_HD static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
     return code == e2m1{8} ? 0u : detail::weight_bits(code, scale);
   }
 };
@@ -67,7 +67,7 @@ enum class dialect_id : std::uint8_t { ocp = 0, inf_at_255 = 1, ggml = 2 };
 
 /// Calls `f.template operator()<Dialect>()` with the dialect of `id`; false, and no call, where `id` is no enumerator.
 template <class F>
-constexpr bool visit_dialect(dialect_id id, F&& f) {
+MXFP4_INLINE constexpr bool visit_dialect(dialect_id id, F&& f) {
   switch (id) {
     case dialect_id::ocp:
       return f.template operator()<dialect::ocp>(), true;

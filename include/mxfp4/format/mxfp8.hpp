@@ -27,7 +27,7 @@ struct mxfp8_block {
   e8m0 scale;
   e4m3 element[block_size];
 
-  friend constexpr bool operator==(const mxfp8_block&, const mxfp8_block&) = default;
+  MXFP4_INLINE friend constexpr bool operator==(const mxfp8_block&, const mxfp8_block&) = default;
 };
 static_assert(sizeof(mxfp8_block) == 1 + block_size && alignof(mxfp8_block) == 1);
 
@@ -38,7 +38,8 @@ inline constexpr std::uint32_t e4m3_max = 0x7E;               ///< 448
 inline constexpr std::uint32_t e4m3_max_mantissa = 0x600000;  ///< of 448 = 1.75 * 2^8, as an f32
 
 /// The scale byte for a largest magnitude, given as f32 bits: 255 for NaN and infinity.
-[[nodiscard]] MXFP4_HD constexpr std::uint8_t mxfp8_scale(std::uint32_t amax, mxfp8_scaling scaling) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint8_t mxfp8_scale(std::uint32_t amax,
+                                                                       mxfp8_scaling scaling) noexcept {
   if (amax >= f32_inf) return 255;
   const int byte = static_cast<int>(amax >> f32_mantissa_bits) - e4m3_emax;
   // amax / 448 is rounded to a float first. Where that is a subnormal, two ulps above 2^-127 are the first to be seen.
@@ -48,7 +49,7 @@ inline constexpr std::uint32_t e4m3_max_mantissa = 0x600000;  ///< of 448 = 1.75
 }
 
 /// x / 2^(byte - 127) in e4m3: nearest, ties to even, saturating at 448; the sign of zero is kept. x is finite.
-[[nodiscard]] MXFP4_HD constexpr e4m3 mxfp8_element(std::uint32_t bits, int byte) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e4m3 mxfp8_element(std::uint32_t bits, int byte) noexcept {
   const std::uint32_t magnitude = bits & f32_abs_mask, sign = bits >> 24 & 0x80u;
   if (magnitude == 0) return static_cast<e4m3>(sign);
   int stored = static_cast<int>(magnitude >> f32_mantissa_bits);
@@ -71,8 +72,8 @@ inline constexpr std::uint32_t e4m3_max_mantissa = 0x600000;  ///< of 448 = 1.75
 /// 0. constexpr, and the same bytes under any floating-point flags or rounding mode.
 /// rceil decodes to infinity what is nearer to 2^128 than to the element below: blocks with amax >= 1.9375 * 2^127.
 template <element_type T>
-[[nodiscard]] MXFP4_HD constexpr mxfp8_block encode_mxfp8(const T (&x)[block_size],
-                                                          mxfp8_scaling scaling = mxfp8_scaling::floor) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr mxfp8_block encode_mxfp8(
+    const T (&x)[block_size], mxfp8_scaling scaling = mxfp8_scaling::floor) noexcept {
   std::uint32_t amax = 0;
   for (int i = 0; i < block_size; ++i) {
     const std::uint32_t magnitude = detail::float_bits(decode(x[i])) & detail::f32_abs_mask;
@@ -87,7 +88,7 @@ template <element_type T>
 
 /// An element under a scale byte, in data units: exact, subnormals included (byte 0 reaches down to 2^-136), infinity
 /// where it overflows (from 2^(255 - byte) on, byte 247 or more); NaN under byte 255 and for the element NaN.
-[[nodiscard]] MXFP4_HD constexpr float decode(e4m3 element, e8m0 scale) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr float decode(e4m3 element, e8m0 scale) noexcept {
   const std::uint32_t bits = detail::float_bits(decode(element));
   if (scale == e8m0::nan || detail::is_nan_bits(bits)) return detail::float_from_bits(detail::f32_nan);
   return detail::float_from_bits(

@@ -27,18 +27,18 @@ concept nibble_order = requires(int i) {
 };
 
 struct low_first {
-  [[nodiscard]] MXFP4_HD static constexpr int byte_of(int i) noexcept { return i / 2; }
-  [[nodiscard]] MXFP4_HD static constexpr bool is_high(int i) noexcept { return i % 2 != 0; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int byte_of(int i) noexcept { return i / 2; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr bool is_high(int i) noexcept { return i % 2 != 0; }
 };
 
 struct high_first {
-  [[nodiscard]] MXFP4_HD static constexpr int byte_of(int i) noexcept { return i / 2; }
-  [[nodiscard]] MXFP4_HD static constexpr bool is_high(int i) noexcept { return i % 2 == 0; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int byte_of(int i) noexcept { return i / 2; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr bool is_high(int i) noexcept { return i % 2 == 0; }
 };
 
 struct half_split {
-  [[nodiscard]] MXFP4_HD static constexpr int byte_of(int i) noexcept { return i % block_code_bytes; }
-  [[nodiscard]] MXFP4_HD static constexpr bool is_high(int i) noexcept { return i >= block_code_bytes; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int byte_of(int i) noexcept { return i % block_code_bytes; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr bool is_high(int i) noexcept { return i >= block_code_bytes; }
 };
 
 /// Code of element i of a block.
@@ -49,7 +49,7 @@ template <nibble_order Order>
 
 /// 32 codes into 16 bytes, every bit of which is written. The upper half of each code is ignored.
 template <nibble_order Order>
-MXFP4_HD constexpr void pack_block(const e2m1 (&codes)[block_size], std::uint8_t* bytes) noexcept {
+MXFP4_HD MXFP4_INLINE constexpr void pack_block(const e2m1 (&codes)[block_size], std::uint8_t* bytes) noexcept {
   for (int j = 0; j < block_code_bytes; ++j) bytes[j] = 0;
   for (int i = 0; i < block_size; ++i) {
     const unsigned nibble = static_cast<unsigned>(codes[i]) & 0x0Fu;
@@ -59,12 +59,12 @@ MXFP4_HD constexpr void pack_block(const e2m1 (&codes)[block_size], std::uint8_t
 
 /// The inverse of pack_block.
 template <nibble_order Order>
-MXFP4_HD constexpr void unpack_block(const std::uint8_t* bytes, e2m1 (&codes)[block_size]) noexcept {
+MXFP4_HD MXFP4_INLINE constexpr void unpack_block(const std::uint8_t* bytes, e2m1 (&codes)[block_size]) noexcept {
   for (int i = 0; i < block_size; ++i) codes[i] = get_code<Order>(bytes, i);
 }
 
 /// n codes into (n + 1) / 2 bytes, low_first; an odd end is padded with code 0. The arrays must not overlap.
-MXFP4_HD constexpr void pack_codes(const e2m1* codes, std::int64_t n, std::uint8_t* bytes) noexcept {
+MXFP4_HD MXFP4_INLINE constexpr void pack_codes(const e2m1* codes, std::int64_t n, std::uint8_t* bytes) noexcept {
   for (std::int64_t i = 0; i < n; i += 2) {
     const unsigned low = static_cast<unsigned>(codes[i]) & 0x0Fu;
     const unsigned high = i + 1 < n ? static_cast<unsigned>(codes[i + 1]) & 0x0Fu : 0u;
@@ -73,7 +73,7 @@ MXFP4_HD constexpr void pack_codes(const e2m1* codes, std::int64_t n, std::uint8
 }
 
 /// The inverse of pack_codes: reads (n + 1) / 2 bytes, writes n codes.
-MXFP4_HD constexpr void unpack_codes(const std::uint8_t* bytes, std::int64_t n, e2m1* codes) noexcept {
+MXFP4_HD MXFP4_INLINE constexpr void unpack_codes(const std::uint8_t* bytes, std::int64_t n, e2m1* codes) noexcept {
   for (std::int64_t i = 0; i < n; ++i)
     codes[i] = static_cast<e2m1>(i % 2 != 0 ? bytes[i / 2] >> 4 : bytes[i / 2] & 0x0F);
 }

@@ -25,28 +25,28 @@ namespace mxfp4::peer_cast {
 
 /// __nv_cvt_float_to_fp4 with cudaRoundNearest (nearest_even) or cudaRoundZero (toward_zero). Also MLX: nearest_even.
 template <rounding_rule Round = nearest_even>
-[[nodiscard]] MXFP4_HD constexpr e2m1 cuda_e2m1(float x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e2m1 cuda_e2m1(float x) noexcept {
   return detail::is_nan_bits(detail::float_bits(x)) ? e2m1{7} : encode_e2m1<Round>(x);
 }
 
 /// float_e2m1_t on the host: encode_e2m1 itself, NaN saturates with its sign.
-[[nodiscard]] MXFP4_HD constexpr e2m1 cutlass_e2m1(float x) noexcept { return encode_e2m1(x); }
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e2m1 cutlass_e2m1(float x) noexcept { return encode_e2m1(x); }
 
 /// float4_e2m1fn: NaN becomes the zero of the other sign.
-[[nodiscard]] MXFP4_HD constexpr e2m1 ml_dtypes_e2m1(float x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e2m1 ml_dtypes_e2m1(float x) noexcept {
   const std::uint32_t bits = detail::float_bits(x);
   return detail::is_nan_bits(bits) ? static_cast<e2m1>((~bits >> 31) << 3) : encode_e2m1(x);
 }
 
 /// compressed-tensors' cast after its clamp: -0 becomes code 0. A NaN is undefined there, code 0 here.
-[[nodiscard]] MXFP4_HD constexpr e2m1 compressed_tensors_e2m1(float x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e2m1 compressed_tensors_e2m1(float x) noexcept {
   const std::uint32_t bits = detail::float_bits(x);
   return detail::is_nan_bits(bits) || bits == 0x80000000u ? e2m1{0} : encode_e2m1(x);
 }
 
 /// oneDNN's float2e2m1 takes the code with the least float distance, the even one of equals. NaN and infinity become 0;
 /// and from 2^25 on the distances to 4 and to 6 may be one float, for all x above 2^27, and then the answer is 4.
-[[nodiscard]] MXFP4_HD constexpr e2m1 onednn_e2m1(float x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e2m1 onednn_e2m1(float x) noexcept {
   const std::uint32_t bits = detail::float_bits(x), magnitude = bits & detail::f32_abs_mask;
   if (magnitude >= detail::f32_inf) return e2m1{0};
   const bool odd_significand = (magnitude & 1u) != 0;  // then x - 6 is a tie that is rounded up to x - 4
@@ -58,16 +58,16 @@ template <rounding_rule Round = nearest_even>
 
 namespace casts {
 /// Exponent of a finite magnitude, plus one if its mantissa reaches the threshold (another one for subnormals).
-[[nodiscard]] MXFP4_HD constexpr int round_exponent(std::uint32_t magnitude, std::uint32_t threshold,
-                                                    std::uint32_t subnormal_threshold) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr int round_exponent(std::uint32_t magnitude, std::uint32_t threshold,
+                                                                 std::uint32_t subnormal_threshold) noexcept {
   const auto exponent = static_cast<int>(magnitude >> detail::f32_mantissa_bits);
   const std::uint32_t mantissa = magnitude & detail::f32_mantissa_mask;
   return exponent + (mantissa >= (exponent == 0 ? subnormal_threshold : threshold) ? 1 : 0);
 }
-[[nodiscard]] MXFP4_HD constexpr int round_up(std::uint32_t magnitude) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr int round_up(std::uint32_t magnitude) noexcept {
   return round_exponent(magnitude, 1, 0x400001u);
 }
-[[nodiscard]] MXFP4_HD constexpr e8m0 at_most_max(int byte) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 at_most_max(int byte) noexcept {
   return byte > 254 ? e8m0::max : static_cast<e8m0>(byte);
 }
 }  // namespace casts
@@ -75,7 +75,7 @@ namespace casts {
 /// __nv_cvt_float_to_e8m0 with cudaRoundPosInf. The sign is ignored; an infinity saturates too under `satfinite`.
 /// satfinite = false is also torchao's RCEIL cast.
 template <bool satfinite>
-[[nodiscard]] MXFP4_HD constexpr e8m0 cuda_e8m0_up(float x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 cuda_e8m0_up(float x) noexcept {
   const std::uint32_t magnitude = detail::float_bits(x) & detail::f32_abs_mask;
   if (magnitude > detail::f32_inf) return e8m0::nan;
   if (magnitude == detail::f32_inf) return satfinite ? e8m0::max : e8m0::nan;
@@ -85,14 +85,14 @@ template <bool satfinite>
 
 /// __nv_cvt_float_to_e8m0 with cudaRoundZero.
 template <bool satfinite>
-[[nodiscard]] MXFP4_HD constexpr e8m0 cuda_e8m0_down(float x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 cuda_e8m0_down(float x) noexcept {
   const std::uint32_t magnitude = detail::float_bits(x) & detail::f32_abs_mask;
   if (satfinite && magnitude == detail::f32_inf) return e8m0::max;
   return static_cast<e8m0>(magnitude >> detail::f32_mantissa_bits);
 }
 
 /// float_ue8m0_t on the host: upward, finite values saturate, infinity is 255. (Its PTX path gives 254 there.)
-[[nodiscard]] MXFP4_HD constexpr e8m0 cutlass_e8m0(float x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 cutlass_e8m0(float x) noexcept {
   const std::uint32_t magnitude = detail::float_bits(x) & detail::f32_abs_mask;
   return magnitude >= detail::f32_inf ? e8m0::nan : casts::at_most_max(casts::round_up(magnitude));
 }
@@ -100,7 +100,7 @@ template <bool satfinite>
 /// float8_e8m0fnu: nearest, ties up; everything above 2^-127 goes up in the subnormal range. Zero and negative numbers
 /// are 255, or 0 under `saturate`, which also keeps finite numbers at 254.
 template <bool saturate>
-[[nodiscard]] MXFP4_HD constexpr e8m0 ml_dtypes_e8m0(float x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 ml_dtypes_e8m0(float x) noexcept {
   const std::uint32_t bits = detail::float_bits(x);
   if ((bits & detail::f32_abs_mask) >= detail::f32_inf) return e8m0::nan;
   if (bits == 0 || bits >> 31 != 0) return saturate ? e8m0{0} : e8m0::nan;
@@ -109,14 +109,14 @@ template <bool saturate>
 }
 
 /// float8_e8m0fnu with truncation.
-[[nodiscard]] MXFP4_HD constexpr e8m0 ml_dtypes_e8m0_truncate(float x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 ml_dtypes_e8m0_truncate(float x) noexcept {
   const std::uint32_t bits = detail::float_bits(x);
   return bits == 0 || bits >> 31 != 0 ? e8m0::nan : cuda_e8m0_down<false>(x);
 }
 
 namespace casts {
 /// Mantissa of sqrt(2), moved by what rounding log2 to float is worth at this exponent field.
-[[nodiscard]] MXFP4_HD constexpr std::uint32_t sqrt2_threshold(std::uint32_t exponent) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint32_t sqrt2_threshold(std::uint32_t exponent) noexcept {
   if (exponent < 63) return 0x350513u;
   if (exponent < 95) return 0x350503u;
   if (exponent < 111) return 0x3504FCu;
@@ -135,7 +135,7 @@ namespace casts {
 
 /// fp8_e8m0: 2^round(log2f(x)), so the boundary is sqrt(2), some ulps off where log2f rounds. What is not positive is
 /// 0.
-[[nodiscard]] MXFP4_HD constexpr e8m0 mlx_e8m0(float x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 mlx_e8m0(float x) noexcept {
   const std::uint32_t bits = detail::float_bits(x), magnitude = bits & detail::f32_abs_mask;
   if (magnitude >= detail::f32_inf) return e8m0::nan;
   if (magnitude == 0 || bits >> 31 != 0) return e8m0{0};
@@ -144,6 +144,6 @@ namespace casts {
 }
 
 /// oneDNN: the exponent field. (It reads byte 0 back as 0.0, not as 2^-127.)
-[[nodiscard]] MXFP4_HD constexpr e8m0 onednn_e8m0(float x) noexcept { return cuda_e8m0_down<false>(x); }
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 onednn_e8m0(float x) noexcept { return cuda_e8m0_down<false>(x); }
 
 }  // namespace mxfp4::peer_cast

@@ -45,7 +45,7 @@ struct recipe_list {
 
   /// Calls f.operator()<R>() for the recipe number `index`; false where there is none.
   template <class F>
-  static constexpr bool visit(unsigned index, F&& f) {
+  MXFP4_INLINE static constexpr bool visit(unsigned index, F&& f) {
     unsigned i = 0;
     return ((i++ == index && (f.template operator()<Rs>(), true)) || ...);
   }
@@ -63,7 +63,7 @@ static_assert(all_recipes::names.size() == recipe_count);
 /// Calls `f.template operator()<Recipe>()` with the recipe type of `id`: visit_recipe(id, [&]<class R>() { ... }).
 /// @return false, and no call, where `id` is not one of the enumerators.
 template <class F>
-constexpr bool visit_recipe(recipe_id id, F&& f) {
+MXFP4_INLINE constexpr bool visit_recipe(recipe_id id, F&& f) {
   return detail::all_recipes::visit(static_cast<unsigned>(id), f);
 }
 
@@ -90,13 +90,13 @@ inline constexpr auto recipe_id_of =
 static_assert(recipe_id_of<recipe::modelopt> == recipe_id::modelopt && recipe_id_of<recipe::ocp> == recipe_id::ocp);
 
 /// The recipe's name, as on the command line; nullptr where `id` is not one of the enumerators.
-[[nodiscard]] constexpr const char* recipe_name(recipe_id id) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr const char* recipe_name(recipe_id id) noexcept {
   const auto index = static_cast<std::size_t>(id);
   return index < recipe_count ? detail::all_recipes::names[index] : nullptr;
 }
 
 /// Finds a recipe by its exact name. @return true and the recipe in `out`; false, `out` untouched, for any other text.
-[[nodiscard]] constexpr bool find_recipe(std::string_view name, recipe_id& out) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr bool find_recipe(std::string_view name, recipe_id& out) noexcept {
   for (std::size_t i = 0; i < recipe_count; ++i)
     if (name == detail::all_recipes::names[i]) {
       out = static_cast<recipe_id>(i);

@@ -207,14 +207,14 @@ template <zero_rule Zero>
 /// Nearest FP4 code to `x`, which is already divided by the block scale. Saturates at +-6, infinity and NaN included
 /// (blocks with such values are the recipe's business); the sign of zero is kept.
 template <rounding_rule Round = nearest_even, element_type T>
-[[nodiscard]] MXFP4_HD constexpr e2m1 encode_e2m1(T x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e2m1 encode_e2m1(T x) noexcept {
   constexpr element_boundaries boundaries = make_boundaries<Round, keep_sign>(e8m0::one);
   return encode_bits<keep_sign>(detail::float_bits(decode(x)), boundaries);
 }
 
 /// The same for double, exactly: the boundaries are compared as doubles, so 0.25 + 2^-54 is code 1.
 template <rounding_rule Round = nearest_even>
-[[nodiscard]] MXFP4_HD constexpr e2m1 encode_e2m1(double x) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e2m1 encode_e2m1(double x) noexcept {
   const auto bits = detail::bit_cast<std::uint64_t>(x);
   const std::uint64_t magnitude = bits & 0x7FFFFFFFFFFFFFFFu;
   unsigned code = 0;
@@ -227,8 +227,8 @@ template <rounding_rule Round = nearest_even>
 
 namespace detail {
 /// Stochastic code of `magnitude` (finite f32 bits) in a block with scale 2^k.
-[[nodiscard]] MXFP4_HD constexpr unsigned stochastic_code(std::uint32_t magnitude, int k,
-                                                          std::uint32_t random) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr unsigned stochastic_code(std::uint32_t magnitude, int k,
+                                                                       std::uint32_t random) noexcept {
   unsigned code = 0;
   for (unsigned i = 1; i < 8; ++i) code += magnitude >= ldexp_bits(e2m1_magnitude_bits(i), k) ? 1u : 0u;
   if (code == 7) return 7;
@@ -254,7 +254,7 @@ namespace detail {
 /// its two neighbouring codes. Exact for every x: with `random` uniform the expected value is x to within 2^-32 of the
 /// gap. Saturates at +-6; the sign is kept. `x` is already divided by the block scale.
 template <element_type T>
-[[nodiscard]] MXFP4_HD constexpr e2m1 encode_e2m1_stochastic(T x, std::uint32_t random) noexcept {
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e2m1 encode_e2m1_stochastic(T x, std::uint32_t random) noexcept {
   const std::uint32_t bits = detail::float_bits(decode(x));
   return static_cast<e2m1>(detail::stochastic_code(bits & detail::f32_abs_mask, 0, random) | (bits >> 31) << 3);
 }

@@ -57,7 +57,7 @@ inline constexpr std::int64_t moe_padding = 7;
 struct moe_m_tile_rule {
   int tokens;     ///< at the most
   bool constant;  ///< every m_tile takes memory for so many; else as int8_activations rounds up
-  [[nodiscard]] constexpr int width(int count) const noexcept {
+  [[nodiscard]] MXFP4_INLINE constexpr int width(int count) const noexcept {
     return constant ? tokens : int8_activations::width_of(count);
   }
 };
@@ -80,16 +80,16 @@ struct moe_plan {
 /// Sizes one after the other, each from a cache line on; -1 once something does not fit 63 bits.
 class moe_layout {
  public:
-  [[nodiscard]] static constexpr std::int64_t times(std::int64_t a, std::int64_t b) noexcept {
+  [[nodiscard]] MXFP4_INLINE static constexpr std::int64_t times(std::int64_t a, std::int64_t b) noexcept {
     return a < 0 || b < 0 || (b > 0 && a > int64_max / 2 / b) ? -1 : a * b;
   }
   /// Where the next `count` elements of `size` bytes begin.
-  constexpr std::int64_t add(std::int64_t count, std::int64_t size) noexcept {
+  MXFP4_INLINE constexpr std::int64_t add(std::int64_t count, std::int64_t size) noexcept {
     const std::int64_t begin = end_, bytes = times(count, size);
     end_ = begin < 0 || bytes < 0 || bytes > int64_max / 2 - begin ? -1 : (begin + bytes + 63) / 64 * 64;
     return begin;
   }
-  [[nodiscard]] constexpr std::int64_t end() const noexcept { return end_; }
+  [[nodiscard]] MXFP4_INLINE constexpr std::int64_t end() const noexcept { return end_; }
 
  private:
   std::int64_t end_ = 0;
@@ -101,23 +101,23 @@ struct moe_offsets {
 };
 
 /// Where the parts of a workspace begin; bytes is -1 where they do not fit 63 bits. Larger shapes take no less.
-[[nodiscard]] constexpr moe_offsets offsets_of(const moe_shape& s) noexcept {
-  constexpr auto size = [](std::size_t bytes) { return static_cast<std::int64_t>(bytes); };
+[[nodiscard]] MXFP4_INLINE constexpr moe_offsets offsets_of(const moe_shape& s) noexcept {
   moe_layout layout;
   moe_offsets o{};
   o.token_slots = moe_layout::times(s.tokens, s.top_k);
   o.active = o.token_slots < s.experts ? o.token_slots : s.experts;
-  o.token_slot_at = layout.add(o.token_slots, size(sizeof(std::int64_t)));
-  o.permuted_row_of = layout.add(o.token_slots, size(sizeof(std::int64_t)));
-  o.ends = layout.add(s.experts, size(sizeof(std::int64_t)));
-  o.experts = layout.add(o.active, size(sizeof(moe_expert)));
-  o.m_tiles = layout.add(o.token_slots, size(sizeof(moe_m_tile)));
+  o.token_slot_at = layout.add(o.token_slots, std::int64_t{sizeof(std::int64_t)});
+  o.permuted_row_of = layout.add(o.token_slots, std::int64_t{sizeof(std::int64_t)});
+  o.ends = layout.add(s.experts, std::int64_t{sizeof(std::int64_t)});
+  o.experts = layout.add(o.active, std::int64_t{sizeof(moe_expert)});
+  o.m_tiles = layout.add(o.token_slots, std::int64_t{sizeof(moe_m_tile)});
   const std::int64_t padding = moe_layout::times(o.active, moe_padding);
   const std::int64_t tokens = o.token_slots < 0 || padding < 0 ? -1 : o.token_slots + padding;
   const std::int64_t widest = s.hidden > s.intermediate ? s.hidden : s.intermediate;
-  o.activations = layout.add(moe_layout::times(tokens, widest), size(sizeof(float)));
+  o.activations = layout.add(moe_layout::times(tokens, widest), std::int64_t{sizeof(float)});
   const std::int64_t both = moe_layout::times(2, s.intermediate);
-  o.products = layout.add(moe_layout::times(o.token_slots, s.hidden > both ? s.hidden : both), size(sizeof(float)));
+  o.products =
+      layout.add(moe_layout::times(o.token_slots, s.hidden > both ? s.hidden : both), std::int64_t{sizeof(float)});
   o.bytes = layout.end();
   return o;
 }
@@ -125,7 +125,7 @@ struct moe_offsets {
 }  // namespace detail
 
 /// Is this a shape that moe() can work on?
-constexpr status check(const moe_shape& s) noexcept {
+MXFP4_INLINE constexpr status check(const moe_shape& s) noexcept {
   if (s.tokens < 0) return {errc::negative_size, "tokens", s.tokens, 0, "moe_shape"};
   if (s.top_k < 0) return {errc::negative_size, "top_k", s.top_k, 0, "moe_shape"};
   if (s.experts < 0) return {errc::negative_size, "experts", s.experts, 0, "moe_shape"};
@@ -143,10 +143,11 @@ constexpr status check(const moe_shape& s) noexcept {
 /// one token of MiniMax-M2, 45 MiB for 128.
 class moe_workspace {
  public:
-  moe_workspace() = default;
-  moe_workspace(moe_workspace&& other) noexcept
+  MXFP4_INLINE moe_workspace() = default;
+  MXFP4_INLINE ~moe_workspace() = default;
+  MXFP4_INLINE moe_workspace(moe_workspace&& other) noexcept
       : memory_(std::move(other.memory_)), bytes_(std::exchange(other.bytes_, 0)) {}
-  moe_workspace& operator=(moe_workspace&& other) noexcept {
+  MXFP4_INLINE moe_workspace& operator=(moe_workspace&& other) noexcept {
     memory_ = std::move(other.memory_);
     bytes_ = std::exchange(other.bytes_, 0);
     return *this;
@@ -154,7 +155,7 @@ class moe_workspace {
 
   /// For any call whose sizes are all at most these. errc::negative_size, not_blocks (H and I are multiples of 32),
   /// size_overflow, out_of_memory.
-  [[nodiscard]] static result<moe_workspace> create(const moe_shape& largest) noexcept {
+  [[nodiscard]] MXFP4_INLINE static result<moe_workspace> create(const moe_shape& largest) noexcept {
     if (const status s = check(largest); !s.ok()) return s;
     moe_workspace w;
     w.bytes_ = detail::offsets_of(largest).bytes;
@@ -163,10 +164,10 @@ class moe_workspace {
     return result<moe_workspace>(std::move(w));
   }
 
-  [[nodiscard]] std::int64_t bytes() const noexcept { return bytes_; }
+  [[nodiscard]] MXFP4_INLINE std::int64_t bytes() const noexcept { return bytes_; }
 
   /// The parts for a shape that fits: offsets_of(s).bytes <= bytes().
-  [[nodiscard]] detail::moe_memory parts(const moe_shape& s) noexcept {
+  [[nodiscard]] MXFP4_INLINE detail::moe_memory parts(const moe_shape& s) noexcept {
     const detail::moe_offsets o = detail::offsets_of(s);
     return {part<std::int64_t>(o.token_slot_at, o.token_slots),
             part<std::int64_t>(o.permuted_row_of, o.token_slots),
@@ -179,7 +180,7 @@ class moe_workspace {
 
  private:
   template <class T>
-  [[nodiscard]] std::span<T> part(std::int64_t offset, std::int64_t count) noexcept {
+  [[nodiscard]] MXFP4_INLINE std::span<T> part(std::int64_t offset, std::int64_t count) noexcept {
     return {reinterpret_cast<T*>(memory_.get() + offset), static_cast<std::size_t>(count)};
   }
 

@@ -52,7 +52,7 @@ struct error_statistics {
     return *this;
   }
   /// |W - Q|_F / |W|_F; 0 for a tensor of zeros.
-  [[nodiscard]] double relative_error() const noexcept {
+  [[nodiscard]] MXFP4_INLINE double relative_error() const noexcept {
     return squared_weights > 0 ? std::sqrt(squared_error / squared_weights) : 0.0;
   }
 };

@@ -24,12 +24,14 @@ inline constexpr int factor_field_min = 1, factor_field_max = 238;
 inline constexpr int finite_scale_max = 252;
 
 /// Twice the weight: 0, 1, 2, 3, 4, 6, 8, 12 and their negatives.
-[[nodiscard]] constexpr int doubled_weight(e2m1 code) noexcept { return static_cast<int>(2.0f * decode(code)); }
+[[nodiscard]] MXFP4_INLINE constexpr int doubled_weight(e2m1 code) noexcept {
+  return static_cast<int>(2.0f * decode(code));
+}
 
 /// acc + one block. weight(i) is an e2m1, code(i) an int; scale_exponent and scale are the activation block's.
 template <class Weight, class Code>
-[[nodiscard]] float int8_step(float acc, Weight weight, std::uint8_t byte, Code code, int scale_exponent,
-                              double scale) noexcept {
+[[nodiscard]] MXFP4_INLINE float int8_step(float acc, Weight weight, std::uint8_t byte, Code code, int scale_exponent,
+                                           double scale) noexcept {
   if (byte == 255) return float_from_bits(f32_nan);
   if (byte > finite_scale_max) {  // a weight is its float decode: infinity where that overflows
     float special = 0.0f;
@@ -54,7 +56,7 @@ template <class Weight, class Code>
 }
 
 /// A canonical NaN for any other: which one a sum gives depends on the machine.
-[[nodiscard]] constexpr float canonical(float y) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr float canonical(float y) noexcept {
   return is_nan_bits(float_bits(y)) ? float_from_bits(f32_nan) : y;
 }
 
@@ -63,7 +65,8 @@ struct int8_scale_of {
   int scale_exponent;
   double scale;
 };
-[[nodiscard]] inline int8_scale_of scale_of(const int8_activations& x, std::int64_t row, std::int64_t b) noexcept {
+[[nodiscard]] MXFP4_INLINE int8_scale_of scale_of(const int8_activations& x, std::int64_t row,
+                                                  std::int64_t b) noexcept {
   if (x.scaling() == int8_scaling::row) return {-1, 1.0};
   const double scale = x.scale(row, b);
   if (x.scaling() == int8_scaling::e8m0) return {scale_exponent_of(x.scale_byte(row, b)), scale};

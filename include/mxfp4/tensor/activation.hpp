@@ -47,19 +47,20 @@ struct int8_block {
 }
 
 /// |x| * 2^(6 - e) as an integer, nearest even, where 2^e is the scale of `byte`; at most 128. Exact integer logic.
-[[nodiscard]] constexpr std::uint32_t mxint8_magnitude(std::uint32_t magnitude, int byte) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr std::uint32_t mxint8_magnitude(std::uint32_t magnitude, int byte) noexcept {
   const int stored = static_cast<int>(magnitude >> f32_mantissa_bits);
   const std::uint32_t significand = (magnitude & f32_mantissa_mask) | (stored != 0 ? 1u << f32_mantissa_bits : 0u);
   return shift_to_even(significand, f32_mantissa_bits - mxint8_fraction_bits + byte - (stored != 0 ? stored : 1));
 }
 
 /// The scale byte of a block with largest magnitude `amax` (f32 bits): 127 for zeros, 255 for NaN and infinity.
-[[nodiscard]] constexpr std::uint8_t mxint8_scale(std::uint32_t amax) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr std::uint8_t mxint8_scale(std::uint32_t amax) noexcept {
   return amax == 0 ? std::uint8_t{127} : static_cast<std::uint8_t>(amax >> f32_mantissa_bits);
 }
 
 /// The codes of MXINT8: the definition that every ISA reproduces bit for bit.
-[[nodiscard]] constexpr int8_block encode_mxint8(const float (&x)[block_size], std::uint8_t byte) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr int8_block encode_mxint8(const float (&x)[block_size],
+                                                              std::uint8_t byte) noexcept {
   int8_block b{};
   if (byte == 255) return b;
   for (int i = 0; i < block_size; ++i) {
@@ -72,17 +73,17 @@ struct int8_block {
 }
 
 /// amax / 127; 1 for zeros and what is taken for them, NaN for NaN and infinity.
-[[nodiscard]] constexpr float int8_scale(float amax) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr float int8_scale(float amax) noexcept {
   if (float_bits(amax) >= f32_inf) return float_from_bits(f32_nan);
   return amax < int8_smallest_amax ? 1.0f : amax / 127.0f;
 }
 /// What x is multiplied with: 127 / amax, and 0 where all codes are to be 0.
-[[nodiscard]] constexpr float int8_inverse_scale(float amax) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr float int8_inverse_scale(float amax) noexcept {
   return float_bits(amax) >= f32_inf || amax < int8_smallest_amax ? 0.0f : 127.0f / amax;
 }
 
 /// The codes under a float scale. |x * inverse| is at most 127 and a few ulps, so nearest even is at most 127.
-[[nodiscard]] constexpr int8_block encode_int8(const float (&x)[block_size], float inverse) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr int8_block encode_int8(const float (&x)[block_size], float inverse) noexcept {
   int8_block b{};
   if (inverse == 0.0f) return b;
   for (int i = 0; i < block_size; ++i) {
@@ -104,10 +105,10 @@ static_assert(mxint8_magnitude(float_bits(0x1p-7f), 127) == 0 && mxint8_magnitud
 /// What an exponent field of a factor scale_exponents from a block's scale; the factor of a block is 2^(field - 127) *
 /// mantissa, with field = weight byte + scale_exponent_of. Half a weight unit is in it: weights are doubled to be
 /// integers.
-[[nodiscard]] constexpr int scale_exponent_of(std::uint8_t byte) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr int scale_exponent_of(std::uint8_t byte) noexcept {
   return int{byte} - f32_bias - mxint8_fraction_bits - 1;
 }
-[[nodiscard]] constexpr int scale_exponent_of(float scale) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr int scale_exponent_of(float scale) noexcept {
   return static_cast<int>(float_bits(scale) >> f32_mantissa_bits) - f32_bias - 1;
 }
 
@@ -122,13 +123,14 @@ struct scale_exponent_range {
 /// A block with NaN or infinity (scaling row: a row) has codes 0 and a NaN scale, and makes its token's outputs NaN.
 class int8_activations {
  public:
-  int8_activations() = default;
-  int8_activations(int8_activations&& other) noexcept
+  MXFP4_INLINE int8_activations() = default;
+  MXFP4_INLINE ~int8_activations() = default;
+  MXFP4_INLINE int8_activations(int8_activations&& other) noexcept
       : memory_(std::move(other.memory_)),
         rows_(std::exchange(other.rows_, 0)),
         cols_(std::exchange(other.cols_, 0)),
         scaling_(other.scaling_) {}
-  int8_activations& operator=(int8_activations&& other) noexcept {
+  MXFP4_INLINE int8_activations& operator=(int8_activations&& other) noexcept {
     memory_ = std::move(other.memory_);
     rows_ = std::exchange(other.rows_, 0);
     cols_ = std::exchange(other.cols_, 0);
@@ -137,8 +139,8 @@ class int8_activations {
   }
 
   /// Zeros of shape rows x cols, cols a multiple of 32. One object serves any number of quantize_activations calls.
-  [[nodiscard]] static result<int8_activations> create(std::int64_t rows, std::int64_t cols,
-                                                       int8_scaling scaling = int8_scaling::e8m0) noexcept {
+  [[nodiscard]] MXFP4_INLINE static result<int8_activations> create(
+      std::int64_t rows, std::int64_t cols, int8_scaling scaling = int8_scaling::e8m0) noexcept {
     if (const status s = detail::check_blocks(rows, cols, "int8_activations"); !s.ok()) return s;
     if (rows > detail::int64_max / 64 || cols > detail::int64_max / 64 / (rows + token_group))
       return status{errc::size_overflow, "rows * cols", rows, 0, "int8_activations"};
@@ -153,52 +155,58 @@ class int8_activations {
     return result<int8_activations>(std::move(x));
   }
 
-  [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
-  [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
-  [[nodiscard]] std::int64_t blocks() const noexcept { return cols_ / block_size; }
-  [[nodiscard]] int8_scaling scaling() const noexcept { return scaling_; }
+  [[nodiscard]] MXFP4_INLINE std::int64_t rows() const noexcept { return rows_; }
+  [[nodiscard]] MXFP4_INLINE std::int64_t cols() const noexcept { return cols_; }
+  [[nodiscard]] MXFP4_INLINE std::int64_t blocks() const noexcept { return cols_ / block_size; }
+  [[nodiscard]] MXFP4_INLINE int8_scaling scaling() const noexcept { return scaling_; }
 
-  [[nodiscard]] std::int8_t code(std::int64_t row, std::int64_t col) const noexcept {
+  [[nodiscard]] MXFP4_INLINE std::int8_t code(std::int64_t row, std::int64_t col) const noexcept {
     const auto i = static_cast<int>(col % block_size);
     const std::uint8_t* const at =
         block(row / token_group, col / block_size) + 4 * (i / 4 * width(row / token_group) + row % token_group) + i % 4;
     return static_cast<std::int8_t>(*at);
   }
   /// The E8M0 byte of block b (scaling e8m0), 255 for NaN.
-  [[nodiscard]] std::uint8_t scale_byte(std::int64_t row, std::int64_t b) const noexcept {
+  [[nodiscard]] MXFP4_INLINE std::uint8_t scale_byte(std::int64_t row, std::int64_t b) const noexcept {
     return static_cast<std::uint8_t>(static_cast<int>(scale_word(row, b) >> detail::f32_mantissa_bits) -
                                      detail::scale_exponent_of(std::uint8_t{0}));
   }
   /// What a code of block b is multiplied with (e8m0: 2^(byte - 133), exact).
-  [[nodiscard]] double scale(std::int64_t row, std::int64_t b) const noexcept;
+  [[nodiscard]] MXFP4_INLINE double scale(std::int64_t row, std::int64_t b) const noexcept;
 
   // ---- what the kernels read and write ----
-  [[nodiscard]] std::int64_t groups() const noexcept { return detail::ceil_div(rows_, token_group); }
-  [[nodiscard]] int rows_in(std::int64_t group) const noexcept {
+  [[nodiscard]] MXFP4_INLINE std::int64_t groups() const noexcept { return detail::ceil_div(rows_, token_group); }
+  [[nodiscard]] MXFP4_INLINE int rows_in(std::int64_t group) const noexcept {
     return static_cast<int>(rows_ - group * token_group < token_group ? rows_ - group * token_group : token_group);
   }
-  [[nodiscard]] static constexpr std::int64_t first_row(std::int64_t group) noexcept { return group * token_group; }
-  [[nodiscard]] static constexpr int width_of(int tokens) noexcept {
+  [[nodiscard]] MXFP4_INLINE static constexpr std::int64_t first_row(std::int64_t group) noexcept {
+    return group * token_group;
+  }
+  [[nodiscard]] MXFP4_INLINE static constexpr int width_of(int tokens) noexcept {
     return tokens <= 2 ? tokens : (tokens + 3) / 4 * 4;
   }
-  [[nodiscard]] int width(std::int64_t group) const noexcept { return width_of(rows_in(group)); }
-  [[nodiscard]] static constexpr std::int64_t block_bytes_at(int width) noexcept { return width * (block_size + 8); }
-  [[nodiscard]] const std::uint8_t* block(std::int64_t group, std::int64_t b) const noexcept {
+  [[nodiscard]] MXFP4_INLINE int width(std::int64_t group) const noexcept { return width_of(rows_in(group)); }
+  [[nodiscard]] MXFP4_INLINE static constexpr std::int64_t block_bytes_at(int width) noexcept {
+    return width * (block_size + 8);
+  }
+  [[nodiscard]] MXFP4_INLINE const std::uint8_t* block(std::int64_t group, std::int64_t b) const noexcept {
     return memory_.get() + group_offset(group) + b * block_bytes_at(width(group));
   }
-  [[nodiscard]] std::uint8_t* block(std::int64_t group, std::int64_t b) noexcept {
+  [[nodiscard]] MXFP4_INLINE std::uint8_t* block(std::int64_t group, std::int64_t b) noexcept {
     return memory_.get() + group_offset(group) + b * block_bytes_at(width(group));
   }
   /// What a token's sums are multiplied with in the end: its scale (row), 1, or NaN.
-  [[nodiscard]] const float* finish(std::int64_t group) const noexcept { return tail(group)->finish; }
-  [[nodiscard]] float* finish(std::int64_t group) noexcept { return const_cast<float*>(tail(group)->finish); }
-  [[nodiscard]] detail::scale_exponent_range scale_exponents(std::int64_t group) const noexcept {
+  [[nodiscard]] MXFP4_INLINE const float* finish(std::int64_t group) const noexcept { return tail(group)->finish; }
+  [[nodiscard]] MXFP4_INLINE float* finish(std::int64_t group) noexcept {
+    return const_cast<float*>(tail(group)->finish);
+  }
+  [[nodiscard]] MXFP4_INLINE detail::scale_exponent_range scale_exponents(std::int64_t group) const noexcept {
     return tail(group)->scale_exponents;
   }
-  void set_scale_exponents(std::int64_t group, detail::scale_exponent_range scale_exponents) noexcept {
+  MXFP4_INLINE void set_scale_exponents(std::int64_t group, detail::scale_exponent_range scale_exponents) noexcept {
     const_cast<group_tail*>(tail(group))->scale_exponents = scale_exponents;
   }
-  [[nodiscard]] detail::byte_range bytes() const noexcept {
+  [[nodiscard]] MXFP4_INLINE detail::byte_range bytes() const noexcept {
     return {memory_.get(), group_offset(groups()) + groups() * per_group_bytes};
   }
 
@@ -209,14 +217,14 @@ class int8_activations {
   };
   static constexpr std::int64_t per_group_bytes = sizeof(group_tail);
 
-  [[nodiscard]] std::int64_t group_offset(std::int64_t group) const noexcept {
+  [[nodiscard]] MXFP4_INLINE std::int64_t group_offset(std::int64_t group) const noexcept {
     if (group == 0) return 0;
     return ((group - 1) * token_group + width(group - 1)) * blocks() * block_bytes_at(1);
   }
-  [[nodiscard]] const group_tail* tail(std::int64_t group) const noexcept {
+  [[nodiscard]] MXFP4_INLINE const group_tail* tail(std::int64_t group) const noexcept {
     return reinterpret_cast<const group_tail*>(memory_.get() + group_offset(groups())) + group;
   }
-  [[nodiscard]] std::uint32_t scale_word(std::int64_t row, std::int64_t b) const noexcept {
+  [[nodiscard]] MXFP4_INLINE std::uint32_t scale_word(std::int64_t row, std::int64_t b) const noexcept {
     const int w = width(row / token_group);
     std::uint32_t word = 0;
     std::memcpy(&word, block(row / token_group, b) + 4 * (block_quads * w + w + row % token_group), sizeof word);
@@ -228,7 +236,7 @@ class int8_activations {
   int8_scaling scaling_ = int8_scaling::e8m0;
 };
 
-inline double int8_activations::scale(std::int64_t row, std::int64_t b) const noexcept {
+MXFP4_INLINE double int8_activations::scale(std::int64_t row, std::int64_t b) const noexcept {
   if (scaling_ == int8_scaling::row) return static_cast<double>(finish(row / token_group)[row % token_group]);
   if (scaling_ == int8_scaling::f32)  // the word is half of the scale
     return 2.0 * static_cast<double>(detail::float_from_bits(scale_word(row, b)));

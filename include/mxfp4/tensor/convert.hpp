@@ -8,12 +8,14 @@
 
 namespace mxfp4 {
 
+inline namespace MXFP4_ISA_NS {
+
 /// Moves every code and every scale byte to its place in another layout; the padding of swizzled scales is written as
 /// byte 0. No byte is interpreted, so converting back gives the same bytes; what byte 255 and code 8 mean is the
 /// reader's dialect (dialect.hpp).
 /// @param in   rows x cols.  @param out  the same shape; must not overlap `in`.
 template <class Byte, block_layout From, block_layout To>
-status convert(basic_mx_view<Byte, From> in, mx_view<To> out) noexcept {
+status convert(const basic_mx_view<Byte, From>& in, const mx_view<To>& out) noexcept {
   if (const status s = detail::check_same_shape(in, "in", out); !s.ok()) return s;
   if (detail::overlap(in, out) || detail::overlap_itself(out)) return {errc::overlap, "out"};
   if (in.rows == 0 || in.cols == 0) return {};
@@ -28,4 +30,5 @@ status convert(basic_mx_view<Byte, From> in, mx_view<To> out) noexcept {
   return {};
 }
 
+}  // namespace MXFP4_ISA_NS
 }  // namespace mxfp4

@@ -41,18 +41,20 @@ struct compressed_tensors {
   static constexpr const char* name = "compressed_tensors";
   static constexpr std::int64_t rows_per_band = 1;
   static constexpr bool interleaved = false;
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t code_offset(std::int64_t row, std::int64_t b,
-                                                                   std::int64_t stride) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t code_offset(std::int64_t row, std::int64_t b,
+                                                                                std::int64_t stride) noexcept {
     return row * stride + b * block_code_bytes;
   }
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t scale_offset(std::int64_t row, std::int64_t b,
-                                                                    std::int64_t stride) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t scale_offset(std::int64_t row, std::int64_t b,
+                                                                                 std::int64_t stride) noexcept {
     return row * stride + b;
   }
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t code_row_bytes(std::int64_t blocks) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t code_row_bytes(std::int64_t blocks) noexcept {
     return blocks * block_code_bytes;
   }
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t scale_band_bytes(std::int64_t blocks) noexcept { return blocks; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t scale_band_bytes(std::int64_t blocks) noexcept {
+    return blocks;
+  }
 };
 
 struct gpt_oss : compressed_tensors {
@@ -69,12 +71,12 @@ struct swizzled_128x4 : compressed_tensors {
   static constexpr std::int64_t blocks_per_tile = 4;
   static constexpr std::int64_t tile_bytes = 512;
   static constexpr std::uint8_t padding = 0;  ///< in the places of rows and blocks that do not exist
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t scale_offset(std::int64_t row, std::int64_t b,
-                                                                    std::int64_t stride) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t scale_offset(std::int64_t row, std::int64_t b,
+                                                                                 std::int64_t stride) noexcept {
     return row / rows_per_band * stride + b / blocks_per_tile * tile_bytes + row % 32 * 16 +
            row % rows_per_band / 32 * 4 + b % blocks_per_tile;
   }
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t scale_band_bytes(std::int64_t blocks) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t scale_band_bytes(std::int64_t blocks) noexcept {
     return (blocks + blocks_per_tile - 1) / blocks_per_tile * tile_bytes;
   }
 };
@@ -85,18 +87,18 @@ struct ggml {
   static constexpr const char* name = "ggml";
   static constexpr std::int64_t rows_per_band = 1;
   static constexpr bool interleaved = true;
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t code_offset(std::int64_t row, std::int64_t b,
-                                                                   std::int64_t stride) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t code_offset(std::int64_t row, std::int64_t b,
+                                                                                std::int64_t stride) noexcept {
     return row * stride + b * block_bytes;
   }
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t scale_offset(std::int64_t row, std::int64_t b,
-                                                                    std::int64_t stride) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t scale_offset(std::int64_t row, std::int64_t b,
+                                                                                 std::int64_t stride) noexcept {
     return row * stride + b * block_bytes;
   }
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t code_row_bytes(std::int64_t blocks) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t code_row_bytes(std::int64_t blocks) noexcept {
     return blocks * block_bytes;
   }
-  [[nodiscard]] MXFP4_HD static constexpr std::int64_t scale_band_bytes(std::int64_t blocks) noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t scale_band_bytes(std::int64_t blocks) noexcept {
     return blocks * block_bytes;
   }
 };

@@ -14,10 +14,11 @@ namespace mxfp4 {
 /// M x K numbers, movable; filled by quantize_activations (kernel/mxfp8.hpp). Rows of elements, then rows of scales.
 class mxfp8_activations {
  public:
-  mxfp8_activations() = default;
-  mxfp8_activations(mxfp8_activations&& other) noexcept
+  MXFP4_INLINE mxfp8_activations() = default;
+  MXFP4_INLINE ~mxfp8_activations() = default;
+  MXFP4_INLINE mxfp8_activations(mxfp8_activations&& other) noexcept
       : memory_(std::move(other.memory_)), rows_(std::exchange(other.rows_, 0)), cols_(std::exchange(other.cols_, 0)) {}
-  mxfp8_activations& operator=(mxfp8_activations&& other) noexcept {
+  MXFP4_INLINE mxfp8_activations& operator=(mxfp8_activations&& other) noexcept {
     memory_ = std::move(other.memory_);
     rows_ = std::exchange(other.rows_, 0);
     cols_ = std::exchange(other.cols_, 0);
@@ -25,7 +26,7 @@ class mxfp8_activations {
   }
 
   /// Zeros of shape rows x cols, cols a multiple of 32. One object serves any number of quantize_activations calls.
-  [[nodiscard]] static result<mxfp8_activations> create(std::int64_t rows, std::int64_t cols) noexcept {
+  [[nodiscard]] MXFP4_INLINE static result<mxfp8_activations> create(std::int64_t rows, std::int64_t cols) noexcept {
     if (const status s = detail::check_blocks(rows, cols, "mxfp8_activations"); !s.ok()) return s;
     if (cols > 0 && rows > detail::int64_max / 2 / cols)
       return status{errc::size_overflow, "rows * cols", rows, 0, "mxfp8_activations"};
@@ -39,17 +40,17 @@ class mxfp8_activations {
     return result<mxfp8_activations>(std::move(x));
   }
 
-  [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
-  [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
-  [[nodiscard]] mxfp8_view view() noexcept {
+  [[nodiscard]] MXFP4_INLINE std::int64_t rows() const noexcept { return rows_; }
+  [[nodiscard]] MXFP4_INLINE std::int64_t cols() const noexcept { return cols_; }
+  [[nodiscard]] MXFP4_INLINE mxfp8_view view() noexcept {
     return {memory_.get(), scales(), rows_, cols_, cols_, cols_ / block_size};
   }
-  [[nodiscard]] const_mxfp8_view view() const noexcept {
+  [[nodiscard]] MXFP4_INLINE const_mxfp8_view view() const noexcept {
     return {memory_.get(), scales(), rows_, cols_, cols_, cols_ / block_size};
   }
 
  private:
-  [[nodiscard]] std::uint8_t* scales() const noexcept { return memory_.get() + rows_ * cols_; }
+  [[nodiscard]] MXFP4_INLINE std::uint8_t* scales() const noexcept { return memory_.get() + rows_ * cols_; }
 
   detail::aligned_buffer memory_;
   std::int64_t rows_ = 0, cols_ = 0;

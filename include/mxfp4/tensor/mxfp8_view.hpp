@@ -20,7 +20,7 @@ struct mxfp8_row {
   const std::uint8_t* scales;
   std::int64_t first;
 
-  [[nodiscard]] friend constexpr mxfp8_row operator+(mxfp8_row row, std::int64_t k) noexcept {
+  [[nodiscard]] MXFP4_INLINE friend constexpr mxfp8_row operator+(mxfp8_row row, std::int64_t k) noexcept {
     return {row.elements, row.scales, row.first + k};
   }
 };
@@ -35,18 +35,20 @@ struct basic_mxfp8_view {
   std::int64_t element_stride = 0;  ///< bytes from one row of elements to the next
   std::int64_t scale_stride = 0;    ///< bytes from one row of scales to the next
 
-  [[nodiscard]] MXFP4_HD constexpr std::int64_t blocks() const noexcept { return cols / block_size; }  ///< in a row
-  [[nodiscard]] constexpr mxfp8_row row(std::int64_t r) const noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::int64_t blocks() const noexcept {
+    return cols / block_size;
+  }  ///< in a row
+  [[nodiscard]] MXFP4_INLINE constexpr mxfp8_row row(std::int64_t r) const noexcept {
     return {elements + r * element_stride, scales + r * scale_stride, 0};
   }
   /// The number at (r, k), in data units.
-  [[nodiscard]] constexpr float at(std::int64_t r, std::int64_t k) const noexcept {
+  [[nodiscard]] MXFP4_INLINE constexpr float at(std::int64_t r, std::int64_t k) const noexcept {
     return decode(static_cast<e4m3>(elements[r * element_stride + k]),
                   static_cast<e8m0>(scales[r * scale_stride + k / block_size]));
   }
   template <class B>
     requires(!std::is_const_v<Byte> && std::same_as<B, const Byte>)
-  [[nodiscard]] MXFP4_HD constexpr operator basic_mxfp8_view<B>() const noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr operator basic_mxfp8_view<B>() const noexcept {
     return {elements, scales, rows, cols, element_stride, scale_stride};
   }
 };

@@ -34,7 +34,7 @@ struct scale_range {
   std::uint8_t low = 255;  ///< smallest byte of a block that has a nonzero weight; 255: there is none
   std::uint8_t high = 0;   ///< largest byte of all blocks
 
-  friend constexpr bool operator==(const scale_range&, const scale_range&) = default;
+  MXFP4_INLINE friend constexpr bool operator==(const scale_range&, const scale_range&) = default;
 };
 
 namespace detail {
@@ -73,10 +73,11 @@ namespace detail {
 /// N x K weights that own their memory, movable. Made by pack() (kernel/pack.hpp) or from saved bytes.
 class packed_matrix {
  public:
-  packed_matrix() = default;
-  packed_matrix(packed_matrix&& other) noexcept
+  MXFP4_INLINE packed_matrix() = default;
+  MXFP4_INLINE ~packed_matrix() = default;
+  MXFP4_INLINE packed_matrix(packed_matrix&& other) noexcept
       : memory_(std::move(other.memory_)), rows_(std::exchange(other.rows_, 0)), cols_(std::exchange(other.cols_, 0)) {}
-  packed_matrix& operator=(packed_matrix&& other) noexcept {
+  MXFP4_INLINE packed_matrix& operator=(packed_matrix&& other) noexcept {
     memory_ = std::move(other.memory_);
     rows_ = std::exchange(other.rows_, 0);
     cols_ = std::exchange(other.cols_, 0);
@@ -85,7 +86,7 @@ class packed_matrix {
 
   /// Memory for rows x cols, contents unspecified: for who fills it and then calls update_range for each tile.
   /// errc::out_of_memory, or what check() says of such a shape.
-  [[nodiscard]] static result<packed_matrix> uninitialized(std::int64_t rows, std::int64_t cols) noexcept {
+  [[nodiscard]] MXFP4_INLINE static result<packed_matrix> uninitialized(std::int64_t rows, std::int64_t cols) noexcept {
     if (const status s = detail::check_blocks(rows, cols, "packed_matrix"); !s.ok()) return s;
     const std::int64_t tiles = detail::ceil_div(rows, tile_rows), blocks = cols / block_size;
     constexpr std::int64_t per_block = tile_block_bytes + tile_rows;
@@ -102,8 +103,8 @@ class packed_matrix {
   }
 
   /// What bytes() of a matrix of this shape held. errc::shape_mismatch if that is another number of bytes.
-  [[nodiscard]] static result<packed_matrix> from_bytes(std::int64_t rows, std::int64_t cols,
-                                                        std::span<const std::uint8_t> saved) noexcept {
+  [[nodiscard]] MXFP4_INLINE static result<packed_matrix> from_bytes(std::int64_t rows, std::int64_t cols,
+                                                                     std::span<const std::uint8_t> saved) noexcept {
     result<packed_matrix> made = uninitialized(rows, cols);
     if (!made) return made;
     packed_matrix m = *std::move(made);
@@ -114,39 +115,39 @@ class packed_matrix {
     return result<packed_matrix>(std::move(m));
   }
 
-  [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
-  [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
-  [[nodiscard]] std::int64_t blocks() const noexcept { return cols_ / block_size; }  ///< in a row
-  [[nodiscard]] std::int64_t tiles() const noexcept { return detail::ceil_div(rows_, tile_rows); }
+  [[nodiscard]] MXFP4_INLINE std::int64_t rows() const noexcept { return rows_; }
+  [[nodiscard]] MXFP4_INLINE std::int64_t cols() const noexcept { return cols_; }
+  [[nodiscard]] MXFP4_INLINE std::int64_t blocks() const noexcept { return cols_ / block_size; }  ///< in a row
+  [[nodiscard]] MXFP4_INLINE std::int64_t tiles() const noexcept { return detail::ceil_div(rows_, tile_rows); }
 
   /// As pointers, for the products with f32 activations.
-  [[nodiscard]] packed_view view() const noexcept {
+  [[nodiscard]] MXFP4_INLINE packed_view view() const noexcept {
     if (tiles() == 0 || blocks() == 0) return {nullptr, nullptr, tiles(), blocks(), rows_};
     return {codes(0), scales(0), tiles(), blocks(), rows_};
   }
 
   /// Codes, then scales: what to save. The same bytes on every machine.
-  [[nodiscard]] std::span<const std::uint8_t> bytes() const noexcept {
+  [[nodiscard]] MXFP4_INLINE std::span<const std::uint8_t> bytes() const noexcept {
     return {memory_.get(), static_cast<std::size_t>(code_bytes() + scale_bytes())};
   }
-  [[nodiscard]] const std::uint8_t* codes(std::int64_t tile) const noexcept {
+  [[nodiscard]] MXFP4_INLINE const std::uint8_t* codes(std::int64_t tile) const noexcept {
     return memory_.get() + tile * blocks() * tile_block_bytes;
   }
-  [[nodiscard]] std::uint8_t* codes(std::int64_t tile) noexcept {
+  [[nodiscard]] MXFP4_INLINE std::uint8_t* codes(std::int64_t tile) noexcept {
     return memory_.get() + tile * blocks() * tile_block_bytes;
   }
-  [[nodiscard]] const std::uint8_t* scales(std::int64_t tile) const noexcept {
+  [[nodiscard]] MXFP4_INLINE const std::uint8_t* scales(std::int64_t tile) const noexcept {
     return memory_.get() + code_bytes() + tile * blocks() * tile_rows;
   }
-  [[nodiscard]] std::uint8_t* scales(std::int64_t tile) noexcept {
+  [[nodiscard]] MXFP4_INLINE std::uint8_t* scales(std::int64_t tile) noexcept {
     return memory_.get() + code_bytes() + tile * blocks() * tile_rows;
   }
-  [[nodiscard]] scale_range range(std::int64_t tile) const noexcept {
+  [[nodiscard]] MXFP4_INLINE scale_range range(std::int64_t tile) const noexcept {
     const std::uint8_t* const r = memory_.get() + code_bytes() + scale_bytes() + 2 * tile;
     return {r[0], r[1]};
   }
   /// Rows of a tile that exist: 16, less in the last one.
-  [[nodiscard]] int rows_in(std::int64_t tile) const noexcept {
+  [[nodiscard]] MXFP4_INLINE int rows_in(std::int64_t tile) const noexcept {
     return static_cast<int>(rows_ - tile * tile_rows < tile_rows ? rows_ - tile * tile_rows : tile_rows);
   }
   MXFP4_INLINE void update_range(std::int64_t tile) noexcept {
@@ -154,8 +155,8 @@ class packed_matrix {
   }
 
  private:
-  [[nodiscard]] std::int64_t code_bytes() const noexcept { return tiles() * blocks() * tile_block_bytes; }
-  [[nodiscard]] std::int64_t scale_bytes() const noexcept { return tiles() * blocks() * tile_rows; }
+  [[nodiscard]] MXFP4_INLINE std::int64_t code_bytes() const noexcept { return tiles() * blocks() * tile_block_bytes; }
+  [[nodiscard]] MXFP4_INLINE std::int64_t scale_bytes() const noexcept { return tiles() * blocks() * tile_rows; }
   MXFP4_INLINE void set_range(std::int64_t tile, scale_range range) noexcept {
     std::uint8_t* const r = memory_.get() + code_bytes() + scale_bytes() + 2 * tile;
     r[0] = range.low;
@@ -175,10 +176,12 @@ namespace detail {
 }
 }  // namespace detail
 
+inline namespace MXFP4_ISA_NS {
+
 /// The inverse of pack(): every code and every scale byte where `out` keeps it.
 /// @param out  the shape of w, any layout; no overlap with w.
 template <block_layout Layout>
-status unpack(const packed_matrix& w, mx_view<Layout> out) noexcept {
+status unpack(const packed_matrix& w, const mx_view<Layout>& out) noexcept {
   if (const status s = check(out, "out"); !s.ok()) return s;
   if (out.rows != w.rows()) return {errc::shape_mismatch, "rows", out.rows, w.rows(), "out"};
   if (out.cols != w.cols()) return {errc::shape_mismatch, "cols", out.cols, w.cols(), "out"};
@@ -202,4 +205,5 @@ status unpack(const packed_matrix& w, mx_view<Layout> out) noexcept {
   return {};
 }
 
+}  // namespace MXFP4_ISA_NS
 }  // namespace mxfp4

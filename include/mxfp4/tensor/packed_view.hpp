@@ -24,11 +24,13 @@ struct packed_view {
   std::int64_t blocks = 0;  ///< of 32 columns
   std::int64_t rows = 0;
 
-  [[nodiscard]] constexpr std::int64_t cols() const noexcept { return blocks * block_size; }
-  [[nodiscard]] constexpr const std::uint8_t* block_codes(std::int64_t tile, std::int64_t b) const noexcept {
+  [[nodiscard]] MXFP4_INLINE constexpr std::int64_t cols() const noexcept { return blocks * block_size; }
+  [[nodiscard]] MXFP4_INLINE constexpr const std::uint8_t* block_codes(std::int64_t tile,
+                                                                       std::int64_t b) const noexcept {
     return codes + (tile * blocks + b) * tile_block_bytes;
   }
-  [[nodiscard]] constexpr const std::uint8_t* block_scales(std::int64_t tile, std::int64_t b) const noexcept {
+  [[nodiscard]] MXFP4_INLINE constexpr const std::uint8_t* block_scales(std::int64_t tile,
+                                                                        std::int64_t b) const noexcept {
     return scales + (tile * blocks + b) * tile_rows;
   }
 };

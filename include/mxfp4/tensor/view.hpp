@@ -27,16 +27,18 @@ struct basic_mx_view {
   std::int64_t code_stride = 0;   ///< bytes from one row of codes to the next
   std::int64_t scale_stride = 0;  ///< bytes from one row (swizzled: one band of 128 rows) of scales to the next
 
-  [[nodiscard]] MXFP4_HD constexpr std::int64_t blocks() const noexcept { return cols / block_size; }  ///< in a row
-  [[nodiscard]] MXFP4_HD constexpr Byte* block_codes(std::int64_t row, std::int64_t b) const noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::int64_t blocks() const noexcept {
+    return cols / block_size;
+  }  ///< in a row
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr Byte* block_codes(std::int64_t row, std::int64_t b) const noexcept {
     return codes + Layout::code_offset(row, b, code_stride);
   }
-  [[nodiscard]] MXFP4_HD constexpr Byte* block_scale(std::int64_t row, std::int64_t b) const noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr Byte* block_scale(std::int64_t row, std::int64_t b) const noexcept {
     return scales + Layout::scale_offset(row, b, scale_stride);
   }
   template <class B>
     requires(!std::is_const_v<Byte> && std::same_as<B, const Byte>)
-  [[nodiscard]] MXFP4_HD constexpr operator basic_mx_view<B, Layout>() const noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr operator basic_mx_view<B, Layout>() const noexcept {
     return {codes, scales, rows, cols, code_stride, scale_stride};
   }
 };
@@ -54,10 +56,10 @@ struct dense_view {
   std::int64_t cols = 0;
   std::int64_t stride = 0;  ///< elements from one row to the next
 
-  [[nodiscard]] MXFP4_HD constexpr T* row(std::int64_t r) const noexcept { return data + r * stride; }
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr T* row(std::int64_t r) const noexcept { return data + r * stride; }
   template <class U>
     requires(!std::is_const_v<T> && std::same_as<U, const T>)
-  [[nodiscard]] MXFP4_HD constexpr operator dense_view<U>() const noexcept {
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr operator dense_view<U>() const noexcept {
     return {data, rows, cols, stride};
   }
 };
@@ -179,7 +181,7 @@ struct mx_bytes {
 };
 
 template <block_layout Layout = layout::compressed_tensors>
-constexpr result<mx_bytes> bytes_needed(std::int64_t rows, std::int64_t cols) noexcept {
+MXFP4_INLINE constexpr result<mx_bytes> bytes_needed(std::int64_t rows, std::int64_t cols) noexcept {
   if (const status s = detail::check_blocks(rows, cols, ""); !s.ok()) return s;
   const std::int64_t code_row = Layout::code_row_bytes(cols / block_size);
   const std::int64_t scale_row = Layout::scale_band_bytes(cols / block_size);
@@ -192,8 +194,8 @@ constexpr result<mx_bytes> bytes_needed(std::int64_t rows, std::int64_t cols) no
 /// A view without gaps over two buffers, each at least as large as bytes_needed says.
 template <block_layout Layout = layout::compressed_tensors, class Byte>
   requires(!Layout::interleaved)
-constexpr result<basic_mx_view<Byte, Layout>> make_view(std::span<Byte> codes, std::span<Byte> scales,
-                                                        std::int64_t rows, std::int64_t cols) noexcept {
+MXFP4_INLINE constexpr result<basic_mx_view<Byte, Layout>> make_view(std::span<Byte> codes, std::span<Byte> scales,
+                                                                     std::int64_t rows, std::int64_t cols) noexcept {
   const result<mx_bytes> need = bytes_needed<Layout>(rows, cols);
   if (!need) return need.error();
   const auto code_bytes = static_cast<std::int64_t>(codes.size()),
@@ -212,8 +214,9 @@ constexpr result<basic_mx_view<Byte, Layout>> make_view(std::span<Byte> codes, s
 
 /// A view of ggml's 17-byte blocks without gaps.
 template <class Byte>
-constexpr result<basic_mx_view<Byte, layout::ggml>> make_ggml_view(std::span<Byte> blocks, std::int64_t rows,
-                                                                   std::int64_t cols) noexcept {
+MXFP4_INLINE constexpr result<basic_mx_view<Byte, layout::ggml>> make_ggml_view(std::span<Byte> blocks,
+                                                                                std::int64_t rows,
+                                                                                std::int64_t cols) noexcept {
   const result<mx_bytes> need = bytes_needed<layout::ggml>(rows, cols);
   if (!need) return need.error();
   const auto bytes = static_cast<std::int64_t>(blocks.size());
@@ -225,7 +228,8 @@ constexpr result<basic_mx_view<Byte, layout::ggml>> make_ggml_view(std::span<Byt
 
 /// A dense view without gaps.
 template <class T>
-constexpr result<dense_view<T>> make_dense_view(std::span<T> data, std::int64_t rows, std::int64_t cols) noexcept {
+MXFP4_INLINE constexpr result<dense_view<T>> make_dense_view(std::span<T> data, std::int64_t rows,
+                                                             std::int64_t cols) noexcept {
   const dense_view<T> view{data.data(), rows, cols, cols};
   if (const status s = check(view); !s.ok()) return s;
   const std::int64_t need = detail::extent(rows, cols, cols), have = static_cast<std::int64_t>(data.size());

@@ -1,0 +1,31 @@
+# Header-only users: what a unit with -m flags leaves behind for the linker is in the namespace of its instruction set.
+# SPDX-License-Identifier: Apache-2.0
+if(NOT CMAKE_NM OR NOT TARGET mxfp4::mxfp4)
+  return()
+endif()
+set(gate ${CMAKE_COMMAND} -D NM=${CMAKE_NM})
+set(script -P ${CMAKE_CURRENT_SOURCE_DIR}/header_only.symbol_gate.cmake)
+
+foreach(isa avx2 avx512bf16 neon_i8mm)
+  if(NOT DEFINED mxfp4_flags_${isa})
+    continue()
+  endif()
+  foreach(level 0 2)
+    set(name header_only_${isa}_O${level})
+    add_library(${name} OBJECT header_only.cpp)
+    target_link_libraries(${name} PRIVATE mxfp4::mxfp4 mxfp4_warnings)
+    target_compile_options(${name} PRIVATE ${mxfp4_flags_${isa}} -O${level} -g0
+      $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>)
+    add_test(NAME header_only.symbol_gate.${isa}.O${level}
+      COMMAND ${gate} -D NAMESPACE=isa_${isa} ${script} $<TARGET_OBJECTS:${name}>)
+    set_tests_properties(header_only.symbol_gate.${isa}.O${level} PROPERTIES LABELS package)
+  endforeach()
+endforeach()
+
+# The gate itself: an object with one function that anybody could be linked to.
+add_library(header_only_leak OBJECT dispatch.leak/sse2.cpp)
+target_compile_options(header_only_leak PRIVATE -O2)
+add_test(NAME header_only.symbol_gate.leak
+  COMMAND ${gate} -D NAMESPACE=dispatch_sse2 ${script} $<TARGET_OBJECTS:header_only_leak>)
+set_tests_properties(header_only.symbol_gate.leak PROPERTIES LABELS package
+  PASS_REGULAR_EXPRESSION "mxfp4::leaks" FAIL_REGULAR_EXPRESSION "is_tagged")
