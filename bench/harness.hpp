@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-#include "mxfp4/simd/dot.hpp"
+#include "mxfp4/simd/simd.hpp"
 
 namespace mxfp4::bench {
 

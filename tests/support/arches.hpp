@@ -14,7 +14,7 @@
 #include <type_traits>
 
 #include "../../src/dispatch/cpu.hpp"
-#include "mxfp4/simd/batch.hpp"
+#include "mxfp4/simd/simd.hpp"
 
 namespace mxfp4::test {
 

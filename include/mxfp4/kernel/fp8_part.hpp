@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "mxfp4/reference/quantize.hpp"
-#include "mxfp4/simd/encode.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/tasks.hpp"
 #include "mxfp4/tensor/view.hpp"
 

@@ -18,8 +18,7 @@
 
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/reference/error_statistics.hpp"
-#include "mxfp4/simd/register_lookup.hpp"
-#include "mxfp4/simd/widen.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::detail {

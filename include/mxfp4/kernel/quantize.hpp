@@ -10,8 +10,7 @@
 
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/reference/quantize.hpp"
-#include "mxfp4/simd/encode.hpp"
-#include "mxfp4/simd/register_lookup.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/tasks.hpp"
 #include "mxfp4/tensor/view.hpp"
 
