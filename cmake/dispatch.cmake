@@ -32,8 +32,10 @@ if(MXFP4_DISPATCH_ISAS STREQUAL "native")
     string(APPEND ask "  if (mxfp4::dispatch::detail::cpu::runs_${isa}()) return std::fputs(\"${isa}\", stdout), 0;\n")
   endforeach()
   file(CONFIGURE OUTPUT ${generated}/native.cpp CONTENT "${ask}}\n" @ONLY)
+  list(GET isas -1 base)   # asks with the base's instructions, whatever CMAKE_CXX_FLAGS allows
   try_run(mxfp4_native_code mxfp4_native_compiled ${generated} ${generated}/native.cpp
     CMAKE_FLAGS "-DINCLUDE_DIRECTORIES=${CMAKE_CURRENT_SOURCE_DIR}/src/dispatch"
+    COMPILE_DEFINITIONS ${mxfp4_flags_${base}}
     COMPILE_OUTPUT_VARIABLE errors RUN_OUTPUT_VARIABLE MXFP4_DISPATCH_ISAS)
   if(NOT mxfp4_native_compiled OR NOT mxfp4_native_code EQUAL 0 OR NOT MXFP4_DISPATCH_ISAS)
     message(FATAL_ERROR "MXFP4_DISPATCH_ISAS is native, but this machine cannot be asked (${mxfp4_native_code}): name some of '${isas}'\n${errors}")

@@ -30,6 +30,7 @@ tool     python3         3.9      python3
 tool     clang++         14       clang
 tool     clang-format-16 16       clang-format-16
 tool     clang-tidy      14       clang-tidy
+tool     qemu-x86_64     -        qemu-user
 packages clang-runtime   -        libclang-rt-dev
 packages plots           -        python3-matplotlib python3-numpy
 packages Oniguruma       -        libonig-dev

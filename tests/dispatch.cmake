@@ -7,6 +7,7 @@ mxfp4_test(dispatch.moe LIBRARIES mxfp4::mxfp4 mxfp4::dispatch LABELS dispatch)
 function(dispatch_entry name program isa)
   add_test(NAME ${name} COMMAND ${program})
   set_tests_properties(${name} PROPERTIES ENVIRONMENT "MXFP4_ISA=${isa}" LABELS dispatch SKIP_RETURN_CODE 4)
+  mxfp4_emulate(${name} ${program} ENVIRONMENT "MXFP4_ISA=${isa}")
 endfunction()
 
 dispatch_entry(dispatch.unknown test_dispatch avx9000)
@@ -16,7 +17,7 @@ foreach(isa IN LISTS MXFP4_DISPATCH_ISAS)
   # Where products add floats, the header-only functions compiled for the same instruction set are what to equal.
   add_executable(test_dispatch_f32_${isa} dispatch.f32.test.cpp)
   target_link_libraries(test_dispatch_f32_${isa} PRIVATE mxfp4_test_support mxfp4::mxfp4 mxfp4::dispatch)
-  target_compile_options(test_dispatch_f32_${isa} PRIVATE ${mxfp4_flags_${isa}}
+  mxfp4_compile_for(test_dispatch_f32_${isa} ${mxfp4_flags_${isa}}
     $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>)
   dispatch_entry(dispatch.f32.${isa} test_dispatch_f32_${isa} ${isa})
 endforeach()

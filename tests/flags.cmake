@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 include(CheckCXXCompilerFlag)
 
-# mxfp4_flags_test(<name> [OPTIONS <compiler option>...] [NEEDS_FMA])
-# Skipped where the compiler does not know an option; with NEEDS_FMA also, at run time, where the processor lacks it.
+# mxfp4_flags_test(<name> [OPTIONS <compiler option>...])
+# Left out where the compiler does not know an option.
 function(mxfp4_flags_test name)
-  cmake_parse_arguments(arg "NEEDS_FMA" "" "OPTIONS" ${ARGN})
+  cmake_parse_arguments(arg "" "" "OPTIONS" ${ARGN})
   foreach(option IN LISTS arg_OPTIONS)
     string(MAKE_C_IDENTIFIER "MXFP4_HAS${option}" known)
     check_cxx_compiler_flag(${option} ${known})
@@ -17,15 +17,12 @@ function(mxfp4_flags_test name)
   add_library(test_flags_${name}_body OBJECT flags.body.cpp)
   target_link_libraries(test_flags_${name}_body PRIVATE mxfp4::format mxfp4_warnings)
   target_include_directories(test_flags_${name}_body PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
-  target_compile_options(test_flags_${name}_body PRIVATE ${arg_OPTIONS})
-  mxfp4_test(flags.${name} SOURCES flags.test.cpp $<TARGET_OBJECTS:test_flags_${name}_body> LABELS flags)
-  if(arg_NEEDS_FMA)
-    target_compile_definitions(test_flags.${name} PRIVATE MXFP4_TEST_NEEDS_FMA)
-  endif()
+  mxfp4_test(flags.${name} SOURCES flags.test.cpp $<TARGET_OBJECTS:test_flags_${name}_body> LABELS flags
+    BODY test_flags_${name}_body OPTIONS ${arg_OPTIONS})
 endfunction()
 
 mxfp4_flags_test(plain)
 mxfp4_flags_test(optimised OPTIONS -O3)
 mxfp4_flags_test(fast_math OPTIONS -Ofast -ffast-math)
 mxfp4_flags_test(rounding_math OPTIONS -O2 -frounding-math)
-mxfp4_flags_test(contract_fma OPTIONS -O2 -ffp-contract=fast -mfma -mavx2 NEEDS_FMA)
+mxfp4_flags_test(contract_fma OPTIONS -O2 -ffp-contract=fast -mfma -mavx2)

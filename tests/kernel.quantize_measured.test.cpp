@@ -106,7 +106,6 @@ void check_kinds_of_recipes(const sample& s) {
 }  // namespace
 
 TEST_CASE("kernel::quantize_fp8_measured: a block by hand", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   sample s(1, 32, 0);
   for (e4m3& w : s.w) w = encode<e4m3>(-0.125f);
   s.w[3] = encode<e4m3>(5.0f);  // half way between 4 and 6: to 4, whose mantissa is even
@@ -123,7 +122,6 @@ TEST_CASE("kernel::quantize_fp8_measured: a block by hand", "[kernel][fp8]") {
 }
 
 TEST_CASE("kernel::quantize_fp8_measured: every kind of block scale, tile by tile", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   sample s(128, 160, 3);
   s.fill(1);
   constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
@@ -138,7 +136,6 @@ TEST_CASE("kernel::quantize_fp8_measured: every kind of block scale, tile by til
 }
 
 TEST_CASE("kernel::quantize_fp8_measured: every byte beside every largest one", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   // Block b of row r: the largest magnitude is b, and 32 of the 256 bytes up to it.
   sample s(8, 127 * 32 + 32, 0);
   for (unsigned r = 0; r < 8; ++r)
@@ -160,7 +157,6 @@ TEST_CASE("kernel::quantize_fp8_measured: every byte beside every largest one", 
 
 TEST_CASE("kernel::quantize_fp8_measured: every mantissa of a scale in 8 bits, and both ends of its range",
           "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   sample s(4, 128 * 256, 0);
   for (std::size_t i = 0; i < s.w.size(); ++i) {
     const auto m = static_cast<unsigned>(i * 37 % 127);
@@ -178,7 +174,6 @@ TEST_CASE("kernel::quantize_fp8_measured: every mantissa of a scale in 8 bits, a
 }
 
 TEST_CASE("kernel::quantize_fp8_measured: a weight far below the largest of its block", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   sample s(4, 128, 0);
   for (e4m3& w : s.w) w = encode<e4m3>(256.0f);
   s.factors = {1.0f};
@@ -198,7 +193,6 @@ TEST_CASE("kernel::quantize_fp8_measured: a weight far below the largest of its 
 }
 
 TEST_CASE("kernel::quantize_fp8_measured: recipes", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   sample s(130, 96, 0);
   s.fill(2);
   check_sample<recipe::ocp, simd::native_arch>(s);
@@ -207,7 +201,6 @@ TEST_CASE("kernel::quantize_fp8_measured: recipes", "[kernel][fp8]") {
 }
 
 TEST_CASE("kernel::quantize_fp8_measured: shapes; the same bits wherever it fuses, without tables", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   for (const auto& [rows, cols] :
        {std::pair{1, 32}, {129, 160}, {5, 2048 + 96}, {257, 64}, {2, 4096 + 32}, {0, 64}, {64, 0}}) {
     sample s(rows, cols, 5);
@@ -227,7 +220,6 @@ TEST_CASE("kernel::quantize_fp8_measured: shapes; the same bits wherever it fuse
 }
 
 TEST_CASE("kernel::quantize_fp8_measured: sums go on; no read or write past the end", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   const test::page_end<e4m3> x(3 * 32);
   const test::page_end<float> factor(1);
   const test::page_end<std::uint8_t> codes(3 * 16), scales(3);
@@ -243,7 +235,6 @@ TEST_CASE("kernel::quantize_fp8_measured: sums go on; no read or write past the 
 }
 
 TEST_CASE("kernel::quantize_fp8_measured: refused arguments leave output and sum alone", "[kernel][fp8]") {
-  if (!test::cpu_runs_this_unit()) SKIP("this CPU lacks the instructions of this build");
   sample s(130, 160, 0);
   error_statistics sum;
   const auto refuse = [&](const dense_view<const e4m3>& w, const dense_view<const float>& factors) {

@@ -1,4 +1,5 @@
-# Fuzz targets, and with MXFP4_NIGHTLY what takes minutes: mutation and clang-tidy.
+# Fuzz targets, and with MXFP4_NIGHTLY what takes minutes: mutation and clang-tidy. The programs that run on other
+# CPUs are added where the tests are (emulated.cmake).
 # SPDX-License-Identifier: Apache-2.0
 
 # mxfp4_fuzz(<name> [SOURCES <file>...] [COVER <file>...] [LIBRARIES <target>...]): the corpus is replayed by every test run; with MXFP4_FUZZ

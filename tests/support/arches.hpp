@@ -5,15 +5,10 @@
 // tried in the units of the lowest flags.
 #pragma once
 
-#include <catch2/reporters/catch_reporter_event_listener.hpp>
-#include <catch2/reporters/catch_reporter_registrars.hpp>
 #include <cstddef>
-#include <cstdio>
-#include <cstdlib>
 #include <tuple>
 #include <type_traits>
 
-#include "../../src/dispatch/cpu.hpp"
 #include "mxfp4/simd/simd.hpp"
 
 namespace mxfp4::test {
@@ -41,40 +36,6 @@ void for_each_arch(F&& f) {
   };
   [&]<class... Arch>(std::tuple<Arch...>*) { (run(std::type_identity<Arch>{}), ...); }(static_cast<arches*>(nullptr));
 }
-
-/// Has this CPU what the translation unit was compiled for?
-inline bool cpu_runs_this_unit() {
-  namespace cpu = dispatch::detail::cpu;
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
-  return cpu::runs_avx512bf16();
-#elif defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
-  return cpu::runs_avx512vnni();
-#elif defined(__AVX512BW__)
-  return cpu::runs_avx512bw();
-#elif defined(__AVXVNNI__)
-  return cpu::runs_avxvnni();
-#elif defined(__AVX2__)
-  return cpu::runs_avx2();
-#elif defined(__ARM_FEATURE_MATMUL_INT8)
-  return cpu::runs_neon_i8mm();
-#elif defined(__ARM_FEATURE_DOTPROD)
-  return cpu::runs_neon_dotprod();
-#else
-  return true;
-#endif
-}
-
-/// Where it has not, the whole program counts as skipped: exit code 4, as Catch2's own for a run that skips all cases.
-class skip_without_isa : public Catch::EventListenerBase {
- public:
-  using EventListenerBase::EventListenerBase;
-  void testRunStarting(const Catch::TestRunInfo&) override {
-    if (cpu_runs_this_unit()) return;
-    std::puts("skipped: this CPU lacks the instructions that the program was compiled for");
-    std::exit(4);
-  }
-};
-CATCH_REGISTER_LISTENER(skip_without_isa)
 
 /// Runs the tasks backwards and counts them.
 struct backward_executor {

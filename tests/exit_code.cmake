@@ -1,0 +1,17 @@
+# cmake -DEXPECTED=<code> -P exit_code.cmake -- <command>...: runs it; fails unless it ends with just that exit code, or
+# by the signal of that name. To ctest 4 would be a skipped test, whoever said so, and a crash any failure.
+# SPDX-License-Identifier: Apache-2.0
+set(command "")
+set(found FALSE)
+math(EXPR last "${CMAKE_ARGC} - 1")
+foreach(i RANGE ${last})
+  if(found)
+    list(APPEND command "${CMAKE_ARGV${i}}")
+  elseif(CMAKE_ARGV${i} STREQUAL "--")
+    set(found TRUE)
+  endif()
+endforeach()
+execute_process(COMMAND ${command} RESULT_VARIABLE code)
+if(NOT code STREQUAL EXPECTED)
+  message(FATAL_ERROR "ended with '${code}', not with '${EXPECTED}'")
+endif()
