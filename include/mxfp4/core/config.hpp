@@ -37,8 +37,9 @@
 #define MXFP4_ROLLED
 #endif
 
-/// Name of the inline namespace round everything whose machine code depends on -m flags (floors 6 to 8): one name per
-/// set of flags that changes it, so that two translation units with different flags never define the same symbol.
+/// Name of the inline namespace round everything whose machine code depends on -m flags: one name for each set of
+/// flags that changes it, so that two translation units with different flags never define the same symbol. A name for
+/// each line of simd/isas.def (tests isa.list.<isa>), and one for AVX2 as most people ask for it.
 #if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)
 #define MXFP4_ISA_NS isa_avx512bf16
 #elif defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)

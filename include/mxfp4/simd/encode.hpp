@@ -9,7 +9,6 @@
 //   codes           0   | 0|1   1   |  1  1|2 | 2|3 3|4 | 4|5 5|6 | 6|7  7      code = sum / half binade
 #pragma once
 
-#include <array>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>

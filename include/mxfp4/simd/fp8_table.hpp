@@ -10,16 +10,14 @@
 //   up    = largest place of a block + carry, down to a multiple of 8      scale byte = up / 8 + byte
 //   index = place - (up - 120), 1 at least where the weight is not 0       0 .. 127: sixteen binades
 //
-// and 128 entries tell the code, |w| / s and |w - q| / s, both as bf16, in which they are exact. One vpermi2b looks up
-// 64 weights whatever their scales are. AVX512_BF16 squares them without widening.
+// and 128 entries tell the code, |w| / s and |w - q| / s, both as bf16, in which they are exact. An instruction set
+// that looks up bytes among 128 has the rest in a file of its own (avx512vnni_fp8_table.hpp); the others go block by
+// block.
 #pragma once
 
 #include <algorithm>
 #include <array>
-#include <bit>
-#include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "mxfp4/simd/encode.hpp"
 #include "mxfp4/simd/isa.hpp"

@@ -16,7 +16,6 @@
 // for bit the same, which is how the tests reach them all.
 #pragma once
 
-#include <concepts>
 #include <type_traits>
 #include <xsimd/xsimd.hpp>
 

@@ -3,10 +3,10 @@
 //
 // A permutation looks at the low bits of a lane only, so a code need not be masked, just shifted down:
 //
-//   AVX-512   vpermps: sixteen entries, four bits
-//   AVX2      vpermps twice: eight entries, three bits; bit 3 blends
-//   NEON      tbl: 64 bytes, six bits; a lane becomes the indices of its four bytes
-//   else      lane by lane
+//   avx512bw   vpermps: sixteen entries, four bits
+//   avx2       vpermps twice: eight entries, three bits; bit 3 blends
+//   neon       tbl: 64 bytes, six bits; a lane becomes the indices of its four bytes
+//   else       lane by lane
 #pragma once
 
 #include <array>

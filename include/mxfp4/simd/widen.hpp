@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 //   bf16   bits << 16
-//   f16    F16C where there is AVX2, NEON's conversion, else as e4m3
+//   f16    by an instruction where a file has one, else as e4m3
 //   e4m3   the fields moved to their places with the exponent field one too high, as a float, minus its own hidden bit:
 //          2^e (1 + m) - 2^e = 2^e m, which is what a subnormal means. No float here is an f32 subnormal.
 #pragma once
