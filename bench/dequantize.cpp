@@ -48,7 +48,7 @@ template <class T, class Arch = simd::native_arch>
 void add_row(const char* output, bool cold, int threads) {
   const std::int64_t rows = chosen.smoke ? 5 : cold ? 32768 : 32 * threads, cols = chosen.smoke ? 512 : 4096;
   row r{"dequantize", "", output, "view", rows, cols, 0, cold ? "cold" : "hot", "scalar", threads};
-  if constexpr (!std::is_void_v<Arch>) r.isa = isa_name<Arch>();
+  if constexpr (!std::is_void_v<Arch>) r.isa = simd::isa_name<Arch>;
   add(r, [r] { return prepare<T, Arch>(r); });
 }
 

@@ -21,7 +21,7 @@
 #include <utility>
 #include <vector>
 
-#include "mxfp4/simd/dot.hpp"
+#include "mxfp4/simd/simd.hpp"
 
 namespace mxfp4::bench {
 
@@ -57,13 +57,6 @@ struct row {
     return s;
   }
 };
-
-template <class Arch>
-[[nodiscard]] std::string isa_name() {
-  constexpr const char* names[] = {"scalar",   "sse2",       "avx2", "avxvnni",
-                                   "avx512bw", "avx512vnni", "neon", "neon_dotprod"};
-  return names[static_cast<int>(simd::dot_path_of<Arch>)];
-}
 
 /// The vector units are also asked for less than they have, where they have more.
 using avx2_arch = std::conditional_t<simd::has_avx512bw<simd::native_arch>, xsimd::fma3<xsimd::avx2>, void>;
@@ -191,7 +184,7 @@ inline int run(int argc, char** argv, void (*add_rows)()) {
   char** const last = std::remove_if(argv + 1, argv + argc, [](const char* a) { return !std::strcmp(a, "--smoke"); });
   if (last != argv + argc) chosen = {true, 1, 0};
   argc = static_cast<int>(last - argv);
-  benchmark::AddCustomContext("isa", isa_name<simd::native_arch>());
+  benchmark::AddCustomContext("isa", simd::isa_name<simd::native_arch>);
 #if defined(__clang__)
   benchmark::AddCustomContext("compiler", __VERSION__);
 #else

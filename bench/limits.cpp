@@ -50,7 +50,7 @@ void add_store(const char* kernel, const char* output, const char* where, std::i
 
 template <class Arch>
 void add_peaks(int threads) {
-  row r{"fma_peak", "", "", "", 0, 0, 0, "", isa_name<Arch>(), threads};
+  row r{"fma_peak", "", "", "", 0, 0, 0, "", simd::isa_name<Arch>, threads};
   add(r, [=] { return best_of(threads, "Gop/s", {fma_peak<Arch>(threads)}, nullptr); });
   r.kernel = "dot_peak";
   add(r, [=] { return best_of(threads, "Gop/s", {dot_peak<Arch>(threads)}, nullptr); });

@@ -10,9 +10,7 @@
 #include <vector>
 
 #include "data.hpp"
-#include "mxfp4/simd/dequant_table.hpp"
-#include "mxfp4/simd/dot.hpp"
-#include "mxfp4/simd/widen.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "threads.hpp"
 
 namespace mxfp4::bench {

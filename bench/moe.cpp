@@ -119,7 +119,7 @@ bool is_equal(const layer& l, const moe_data& d) {
 
 void add_moe(std::int64_t m, int threads) {
   const std::int64_t n = chosen.smoke ? 64 : 1536, k = chosen.smoke ? 96 : 3072;
-  add({"moe", "int8_e8m0", "f32", "packed", n, k, m, "cold", isa_name<simd::native_arch>(), threads}, [m, threads] {
+  add({"moe", "int8_e8m0", "f32", "packed", n, k, m, "cold", simd::isa_name<simd::native_arch>, threads}, [m, threads] {
     static layer all;  // made once
     const auto data = std::make_shared<moe_data>(all, m);
     const auto call = [data, m, threads] {

@@ -29,7 +29,7 @@ auto with_weights(const row& r, const matrices& w, F f) {
 template <class Arch>
 void add_f32(row r) {
   r.activation = r.output = "f32";
-  r.isa = isa_name<Arch>();
+  r.isa = simd::isa_name<Arch>;
   add(r, [r] {
     matrices& w = matrices_for(r);
     const auto data = std::make_shared<product_data>(r);
@@ -51,7 +51,7 @@ template <class Arch>
 void add_int8(row r, int8_scaling scaling) {
   r.activation = scaling == int8_scaling::row ? "int8_row" : "int8_e8m0";
   r.output = "f32";
-  r.isa = isa_name<Arch>();
+  r.isa = simd::isa_name<Arch>;
   add(r, [r, scaling] {
     matrices& w = matrices_for(r);
     const auto data = std::make_shared<product_data>(r);

@@ -84,7 +84,7 @@ subject prepare_fp8(const row& r) {
 template <class Recipe, class T, class Arch = simd::native_arch>
 void add_row(const char* input, bool cold, int threads) {
   std::string isa = "scalar";
-  if constexpr (!std::is_void_v<Arch>) isa = isa_name<Arch>();
+  if constexpr (!std::is_void_v<Arch>) isa = simd::isa_name<Arch>;
   const row r = row_of(std::string("quantize_") + Recipe::name, input, cold, threads, isa);
   add(r, [r] { return prepare<Recipe, T, Arch>(r); });
 }
@@ -107,7 +107,7 @@ void add_rows() {
     add_recipe<recipe::ocp>(cold);
     add_recipe<recipe::compressed_tensors>(cold);
     for (const int threads : {1, 2}) {
-      const row r = row_of("quantize_fp8", "e4m3", cold, threads, isa_name<simd::native_arch>());
+      const row r = row_of("quantize_fp8", "e4m3", cold, threads, simd::isa_name<simd::native_arch>);
       add(r, [r] { return prepare_fp8<recipe::compressed_tensors>(r); });
     }
   }

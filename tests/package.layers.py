@@ -8,7 +8,9 @@ header and source of include/ and src/:
   - each include of ours goes to the same layer or a lower one, and to a file that is there;
   - an installed header includes nothing that is not installed;
   - of every header included, our own and the standard library's that NAMES lists, some name is used;
-  - no comment line is longer than 120 columns.
+  - no comment line is longer than 120 columns;
+  - intrinsics stand in the files of simd/ that are named after a line of isas.def, one of which each line has; a layer
+    above includes simd/simd.hpp, which includes them all, and none of what it is made of.
 With a compiler, every header of the layers is compiled alone (the CUDA headers and the adapters need what the consumer
 brings). A faulty tree of its own, made in a temporary folder, proves that each of these is noticed.
 """
@@ -82,6 +84,10 @@ DEFINED = re.compile(
     r"|\b([A-Za-z_]\w*)\s*(?:\[[^\]]*\]\s*)?(?:=|\{|\())", re.M)
 
 
+INTRINSIC = re.compile(r"\b_mm\d*_\w+|\b__m(128|256|512)\w*\b|\bv\w+_[usf](8|16|32|64)\s*\(|\bu?int\d+x\d+(x\d)?_t\b")
+ISA_LINE = re.compile(r"^MXFP4_ISA\((\w+),", re.M)
+PRIMITIVES = "mxfp4/simd/simd.hpp"
+
 KEYWORDS = frozenset(
     "if for while switch return sizeof alignof decltype noexcept requires static_assert operator const constexpr auto "
     "template typename int bool float double char void unsigned catch defined explicit this else do new delete case "
@@ -105,6 +111,8 @@ class tree:
         self.include = self.root / "include"
         self.faults = []
         self.names = {}
+        isas = self.include / "mxfp4/simd/isas.def"
+        self.isas = [name for name in ISA_LINE.findall(isas.read_text()) if name != "scalar"] if isas.is_file() else []
 
     def fault(self, file, what):
         self.faults.append(f"{file.relative_to(self.root)}: {what}")
@@ -136,7 +144,13 @@ class tree:
         for number, line in enumerate(text.split("\n"), 1):
             if len(line) > 120 and line.lstrip().startswith(("//", "*", "/*")):
                 self.fault(file, f"line {number}: a comment of {len(line)} columns, at most 120")
+        if inside and own != "cuda" and own != "cuda/device" and INTRINSIC.search(code) and not (
+                own == "simd" and file.stem.startswith(tuple(self.isas))):
+            self.fault(file, f"{INTRINSIC.search(code)[0]} belongs into the file of an instruction set")
         for kind, name, rest in INCLUDE.findall(text):
+            if kind == '"' and layer_of(name) == "simd" and own not in ("simd", PAGE) and name.endswith(".hpp") \
+                    and name != PRIMITIVES:
+                self.fault(file, f'"{name}" is plain C++ or one instruction set: include "{PRIMITIVES}"')
             if kind == "<":
                 if not forwards and name in NAMES and not re.search(NAMES[name], body):
                     self.fault(file, f"<{name}> is included and none of its names is used")
@@ -167,6 +181,10 @@ class tree:
                    for p in (self.root / folder).rglob("*") if p.suffix in (".hpp", ".cpp")]
         for file in self.headers() + sorted(sources):
             self.check(file)
+        for isa in self.isas:
+            included = [name for _, name, _ in INCLUDE.findall((self.include / PRIMITIVES).read_text())]
+            if f"mxfp4/simd/{isa}.hpp" not in included:
+                self.fault(self.include / PRIMITIVES, f'"mxfp4/simd/{isa}.hpp" is a line of isas.def and not included')
         return self.faults
 
 
@@ -191,13 +209,18 @@ def proof():
     """A tree with one of each fault: exactly these must be noticed."""
     with tempfile.TemporaryDirectory() as root:
         inc = pathlib.Path(root, "include/mxfp4")
-        for folder in ("core", "format", "cuda"):
+        for folder in ("core", "format", "simd", "kernel", "cuda"):
             (inc / folder).mkdir(parents=True)
         (inc / "core/low.hpp").write_text('#include "mxfp4/format/high.hpp"\nstruct low { high h; };\n')
         (inc / "core/unused.hpp").write_text("#include <vector>\nstruct unused {};\n// std::vector\n")
         (inc / "format/high.hpp").write_text('#include "mxfp4/core/unused.hpp"\nstruct high {};\n' + "// " + "x" * 120 + "\n")
         (inc / "format/page.hpp").write_text('#include "mxfp4/page.hpp"\nstruct q { high h; };\n')
         (inc / "page.hpp").write_text('#include "mxfp4/format/high.hpp"\n')
+        (inc / "simd/isas.def").write_text('MXFP4_ISA(avx2, nothing, "", true)\nMXFP4_ISA(avx9, avx2, "", true)\n')
+        (inc / "simd/simd.hpp").write_text('#include "mxfp4/simd/avx2.hpp"\n')
+        (inc / "simd/avx2.hpp").write_text("struct fast { __m256i lanes; };\n")
+        (inc / "simd/dot.hpp").write_text("struct dot { __m256i lanes; };\n")
+        (inc / "kernel/use.hpp").write_text('#include "mxfp4/simd/avx2.hpp"\nstruct use { fast f; };\n')
         (inc / "cuda/launch.cuh").write_text('#include "cuda/emulator.hpp"\n#include "mxfp4/core/gone.hpp"\n')
         found = sorted(tree(root).run())
     expected = sorted([
@@ -208,6 +231,10 @@ def proof():
         'include/mxfp4/format/page.hpp: "mxfp4/page.hpp" is the public page: include what it hands on',
         'include/mxfp4/cuda/launch.cuh: "cuda/emulator.hpp" is not installed',
         'include/mxfp4/cuda/launch.cuh: "mxfp4/core/gone.hpp" is not there',
+        "include/mxfp4/simd/dot.hpp: __m256i belongs into the file of an instruction set",
+        'include/mxfp4/simd/simd.hpp: "mxfp4/simd/avx9.hpp" is a line of isas.def and not included',
+        'include/mxfp4/kernel/use.hpp: "mxfp4/simd/avx2.hpp" is plain C++ or one instruction set: '
+        'include "mxfp4/simd/simd.hpp"',
     ])
     return [] if found == expected else ["the check itself: expected", *expected, "found", *found]
 

@@ -24,7 +24,7 @@ namespace {
 
 using namespace mxfp4;
 
-static_assert(simd::dot_path_of<simd::native_arch> == simd::dot_path::avxvnni);
+static_assert(simd::has_avxvnni<simd::native_arch>);
 static_assert(std::is_same_v<simd::native_arch, xsimd::fma3<xsimd::avx2>>, "or products are rounded twice");
 
 TEST_CASE("AVX-VNNI: the scalar reference's bits, for every width of a group and every scale byte", "[simd][int8]") {

@@ -6,8 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "mxfp4/simd/dot.hpp"
-#include "mxfp4/simd/mmla.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "support/arches.hpp"
 #include "support/random.hpp"
 

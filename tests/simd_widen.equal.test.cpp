@@ -1,6 +1,6 @@
 // tests/simd_widen.equal.test.cpp -- load_widened and store_narrowed against decode() and encode() of every input.
 // SPDX-License-Identifier: Apache-2.0
-#include "mxfp4/simd/widen.hpp"
+#include "mxfp4/simd/simd.hpp"
 
 #include <bit>
 #include <catch2/catch_template_test_macros.hpp>

@@ -1,11 +1,10 @@
 // src/dispatch/cpu.hpp -- may this CPU run the unit compiled for an instruction set?
 // SPDX-License-Identifier: Apache-2.0
 //
-// Each function asks for everything that the flags in cmake/dispatch.cmake let the compiler use, which is more than the
-// kernels use by name; and whether the operating system saves the registers. Neither the compilers' cpu_supports nor
-// xsimd's list know all of it (F16C and AVX-VNNI in clang 14; VBMI in xsimd 13.2).
-// All is static and the struct has no constructor: a mergeable function could be replaced by the linker with the copy of
-// a unit that was compiled for more than the CPU has.
+// runs_<isa>() for each line of simd/isas.def, which names the bits. Neither the compilers' cpu_supports nor xsimd's
+// list know all of them (F16C and AVX-VNNI in clang 14; VBMI in xsimd 13.2).
+// All is static and the struct has no constructor: a mergeable function could be replaced by the linker with the copy
+// of a unit that was compiled for more than the CPU has.
 // Source: Intel SDM vol. 2A CPUID, vol. 1 section 13 (XCR0); Linux <asm/hwcap.h>, Arm ARM ID_AA64ISAR0/1_EL1.
 #pragma once
 
@@ -19,10 +18,11 @@
 
 namespace mxfp4::dispatch::detail::cpu {
 
-[[nodiscard]] static constexpr bool has_all(std::uint64_t bits, std::uint64_t wanted) noexcept {
-  return (bits & wanted) == wanted;
+/// Are all of these bits of a register set?
+template <class... Index>
+[[nodiscard]] static constexpr bool has(std::uint64_t bits, Index... index) noexcept {
+  return ((bits >> index & 1) & ... & 1) != 0;
 }
-[[nodiscard]] static constexpr std::uint64_t bit(int index) noexcept { return std::uint64_t{1} << index; }
 
 #if defined(__x86_64__)
 
@@ -38,59 +38,73 @@ struct leaf {
 
 /// Which registers the operating system saves; 0 where it says nothing.
 [[nodiscard]] static inline std::uint64_t xcr0() noexcept {
-  if (!has_all(cpuid(1).ecx, bit(27))) return 0;  // OSXSAVE
+  if (!has(cpuid(1).ecx, 27)) return 0;  // OSXSAVE
   std::uint32_t low = 0, high = 0;
   __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return std::uint64_t{high} << 32 | low;
 }
 
-[[nodiscard]] static inline bool runs_sse2() noexcept { return true; }  // every x86-64
+#endif
 
-/// AVX2, FMA, F16C and what they imply: SSE3, SSSE3, SSE4.1, SSE4.2, POPCNT, AVX.
-[[nodiscard]] static inline bool runs_avx2() noexcept {
-  constexpr std::uint64_t one = bit(0) | bit(9) | bit(12) | bit(19) | bit(20) | bit(23) | bit(28) | bit(29);
-  return has_all(xcr0(), 0x6) && has_all(cpuid(1).ecx, one) && has_all(cpuid(7).ebx, bit(5));
-}
-[[nodiscard]] static inline bool runs_avxvnni() noexcept { return runs_avx2() && has_all(cpuid(7, 1).eax, bit(4)); }
+/// What the lines of isas.def ask.
+namespace ask {
 
-/// AVX-512 F, DQ, CD, BW, VL.
-[[nodiscard]] static inline bool runs_avx512bw() noexcept {
-  return runs_avx2() && has_all(xcr0(), 0xE6) && has_all(cpuid(7).ebx, bit(16) | bit(17) | bit(28) | bit(30) | bit(31));
+#if defined(__x86_64__)
+
+template <class... Bit>
+[[nodiscard]] static inline bool leaf1_ecx(Bit... bit) noexcept {
+  return has(cpuid(1).ecx, bit...);
 }
-/// IFMA, VBMI and VNNI besides.
-[[nodiscard]] static inline bool runs_avx512vnni() noexcept {
-  return runs_avx512bw() && has_all(cpuid(7).ebx, bit(21)) && has_all(cpuid(7).ecx, bit(1) | bit(11));
+template <class... Bit>
+[[nodiscard]] static inline bool leaf7_ebx(Bit... bit) noexcept {
+  return has(cpuid(7).ebx, bit...);
 }
-/// And products of bf16.
-[[nodiscard]] static inline bool runs_avx512bf16() noexcept {
-  return runs_avx512vnni() && has_all(cpuid(7, 1).eax, bit(5));
+template <class... Bit>
+[[nodiscard]] static inline bool leaf7_ecx(Bit... bit) noexcept {
+  return has(cpuid(7).ecx, bit...);
+}
+template <class... Bit>
+[[nodiscard]] static inline bool leaf7_1_eax(Bit... bit) noexcept {
+  return has(cpuid(7, 1).eax, bit...);
+}
+/// Registers that the operating system saves: bits 1 and 2 for AVX, 5 to 7 for AVX-512.
+template <class... Bit>
+[[nodiscard]] static inline bool saved(Bit... bit) noexcept {
+  return has(xcr0(), bit...);
 }
 
 #elif defined(__aarch64__)
 
-[[nodiscard]] static inline bool runs_neon() noexcept { return true; }  // every aarch64
-
-/// ARMv8.2: CRC32, LSE atomics, RDMA; and the dot products.
-[[nodiscard]] static inline bool runs_neon_dotprod() noexcept {
+// Linux tells; other systems are taken for the base.
+template <class... Bit>
+[[nodiscard]] static inline bool hwcap([[maybe_unused]] Bit... bit) noexcept {
 #if defined(__linux__)
-  return has_all(getauxval(AT_HWCAP), bit(7) | bit(8) | bit(12) | bit(20));
+  return has(getauxval(AT_HWCAP), bit...);
 #else
   return false;
 #endif
 }
-/// The matrix products of int8 besides.
-[[nodiscard]] static inline bool runs_neon_i8mm() noexcept {
+template <class... Bit>
+[[nodiscard]] static inline bool hwcap2([[maybe_unused]] Bit... bit) noexcept {
 #if defined(__linux__)
-  return runs_neon_dotprod() && has_all(getauxval(AT_HWCAP2), bit(13));
+  return has(getauxval(AT_HWCAP2), bit...);
 #else
   return false;
 #endif
 }
 
-#else
-
-[[nodiscard]] static inline bool runs_scalar() noexcept { return true; }  // the flags are those of the whole program
-
 #endif
+
+}  // namespace ask
+
+[[nodiscard]] static inline bool runs_nothing() noexcept { return true; }  // what a base extends
+
+#define MXFP4_ISA(name, extends, flags, cpu)                \
+  [[nodiscard]] static inline bool runs_##name() noexcept { \
+    using namespace ask;                                    \
+    return runs_##extends() && (cpu);                       \
+  }
+#include "mxfp4/simd/isas.def"
+#undef MXFP4_ISA
 
 }  // namespace mxfp4::dispatch::detail::cpu

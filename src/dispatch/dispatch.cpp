@@ -22,7 +22,7 @@ struct candidate {
 
 constexpr candidate candidates[] = {
 #define MXFP4_DISPATCH_ISA(name) {#name, &detail::table_##name, detail::cpu::runs_##name},
-#include "isas.def"
+#include "units.def"
 #undef MXFP4_DISPATCH_ISA
 };
 constexpr std::size_t candidate_count = sizeof candidates / sizeof candidates[0];

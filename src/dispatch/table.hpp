@@ -1,7 +1,7 @@
 // src/dispatch/table.hpp -- what a unit of one instruction set gives to the unit that picks.
 // SPDX-License-Identifier: Apache-2.0
 //
-// isas.def is written by cmake/dispatch.cmake: MXFP4_DISPATCH_ISA(name) for each, best first.
+// units.def is written by cmake/dispatch.cmake: MXFP4_DISPATCH_ISA(name) for each unit built, best first.
 #pragma once
 
 #include "mxfp4/dispatch.hpp"
@@ -45,7 +45,7 @@ struct table {
 };
 
 #define MXFP4_DISPATCH_ISA(name) extern const table table_##name;
-#include "isas.def"
+#include "units.def"
 #undef MXFP4_DISPATCH_ISA
 
 }  // namespace mxfp4::dispatch::detail

@@ -9,7 +9,7 @@
 #include <tuple>
 #include <type_traits>
 
-#include "mxfp4/simd/batch.hpp"
+#include "mxfp4/simd/simd.hpp"
 
 namespace mxfp4::test {
 
@@ -32,7 +32,7 @@ template <class F>
 void for_each_arch(F&& f) {
   f.template operator()<simd::scalar_arch>("scalar");
   const auto run = [&]<class Arch>(std::type_identity<Arch>) {
-    if constexpr (!std::is_same_v<Arch, simd::scalar_arch>) f.template operator()<Arch>(Arch::name());
+    if constexpr (!std::is_same_v<Arch, simd::scalar_arch>) f.template operator()<Arch>(simd::isa_name<Arch>);
   };
   [&]<class... Arch>(std::tuple<Arch...>*) { (run(std::type_identity<Arch>{}), ...); }(static_cast<arches*>(nullptr));
 }

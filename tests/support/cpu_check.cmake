@@ -8,6 +8,7 @@ if(UNIX)
   add_library(mxfp4_cpu_check OBJECT EXCLUDE_FROM_ALL ${mxfp4_cpu_check_dir}/cpu_check.cpp)
   target_compile_features(mxfp4_cpu_check PRIVATE cxx_std_20)
   target_link_libraries(mxfp4_cpu_check PRIVATE mxfp4_warnings)
+  target_include_directories(mxfp4_cpu_check PRIVATE ${mxfp4_cpu_check_dir}/../../include)
   target_compile_options(mxfp4_cpu_check PRIVATE -fno-exceptions)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     target_compile_options(mxfp4_cpu_check PRIVATE -march=x86-64 -mno-sse3

@@ -55,7 +55,8 @@
 #endif
 
 /// Name of the inline namespace round every function that may stay out of line: one name for each set of flags that
-/// changes its machine code, so that two translation units with different flags never define the same function.
+/// changes its machine code, so that two translation units with different flags never define the same function. A name
+/// for each line of simd/isas.def (tests isa.list.<isa>), and one for AVX2 as most people ask for it.
 #if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)
 #define MXFP4_ISA_NS isa_avx512bf16
 #elif defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)

@@ -10,7 +10,7 @@
 
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/core/float_types.hpp"
-#include "mxfp4/simd/batch.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/call_options.hpp"
 

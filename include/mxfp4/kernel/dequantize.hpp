@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "mxfp4/format/dialect.hpp"
-#include "mxfp4/simd/dequant_table.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/tasks.hpp"
 #include "mxfp4/tensor/view.hpp"

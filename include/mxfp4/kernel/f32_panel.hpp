@@ -10,9 +10,7 @@
 #include <array>
 #include <cstdint>
 
-#include "mxfp4/simd/dequant_table.hpp"
-#include "mxfp4/simd/register_lookup.hpp"
-#include "mxfp4/simd/widen.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/packed_view.hpp"
 #include "mxfp4/tensor/view.hpp"
 

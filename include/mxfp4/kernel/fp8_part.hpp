@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "mxfp4/simd/encode.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/fp8.hpp"
 #include "mxfp4/tensor/tasks.hpp"
 #include "mxfp4/tensor/view.hpp"

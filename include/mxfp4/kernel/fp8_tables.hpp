@@ -12,7 +12,7 @@
 
 #include "mxfp4/kernel/fp8_part.hpp"
 #include "mxfp4/kernel/quantize.hpp"
-#include "mxfp4/simd/fp8_table.hpp"
+#include "mxfp4/simd/simd.hpp"
 
 namespace mxfp4::kernel {
 

@@ -13,8 +13,7 @@
 #include <cstdint>
 
 #include "mxfp4/reference/int8.hpp"
-#include "mxfp4/simd/dot.hpp"
-#include "mxfp4/simd/mmla.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
 

@@ -19,8 +19,7 @@
 #include <type_traits>
 
 #include "mxfp4/reference/error_statistics.hpp"
-#include "mxfp4/simd/register_lookup.hpp"
-#include "mxfp4/simd/widen.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/view.hpp"
 

@@ -12,7 +12,7 @@
 #include <type_traits>
 
 #include "mxfp4/reference/sigmoid.hpp"
-#include "mxfp4/simd/batch.hpp"
+#include "mxfp4/simd/simd.hpp"
 
 namespace mxfp4::kernel {
 inline namespace MXFP4_ISA_NS {

@@ -9,7 +9,7 @@
 
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/activation.hpp"
-#include "mxfp4/simd/batch.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/mxfp8_activations.hpp"
 

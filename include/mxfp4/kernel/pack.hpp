@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "mxfp4/core/executor_ref.hpp"
-#include "mxfp4/simd/register_lookup.hpp"
+#include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
 

@@ -2,9 +2,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A kernel is a template on an xsimd architecture and lives in `inline namespace MXFP4_ISA_NS` (config.hpp says why
-// both). A primitive asks here what its architecture has. Asking for more than the compiler's flags allow is a compile
-// error in the primitive; asking for less runs the path of a lower ISA, bit for bit the same, which is how the tests
-// reach them all.
+// both). What differs between instruction sets is a primitive: a class template on the architecture. Its plain C++ is
+// the primary template, in the header named after it; the file of an instruction set specialises the primitives for the
+// architectures that have it, and of two files the one that asks for more is taken, as its concept implies the other's.
+//
+//   registers of   named by        files
+//   16 bytes       has_sse2        sse2
+//   32 bytes       has_avx2        avx2, avxvnni
+//   64 bytes       has_avx512bw    avx512bw, avx512vnni, avx512vnni_fp8_table, avx512bf16
+//   16 bytes       has_neon64      neon_batch, neon, neon_dotprod, neon_i8mm
+//
+// Asking for more than the compiler's flags allow is a compile error; asking for less runs the path of a lower set, bit
+// for bit the same, which is how the tests reach them all.
 #pragma once
 
 #include <type_traits>
@@ -36,26 +45,23 @@ using native_arch = xsimd::default_arch;
 using register128 = std::conditional_t<std::is_base_of_v<xsimd::neon64, native_arch>, xsimd::neon64, xsimd::sse2>;
 #else
 using native_arch = scalar_arch;
+using register128 = scalar_arch;
 #endif
 
+/// SSE2 to SSE4.2. AVX without AVX2 has no integers in its registers and runs the plain path.
 template <class Arch>
-inline constexpr bool has_avx512bw = std::is_base_of_v<xsimd::avx512bw, Arch>;
+concept has_sse2 = std::is_base_of_v<xsimd::sse2, Arch> && !std::is_base_of_v<xsimd::avx, Arch>;
 template <class Arch>
-inline constexpr bool has_avx2 = std::is_base_of_v<xsimd::avx2, Arch> || has_avx512bw<Arch>;
+concept has_avx512bw = std::is_base_of_v<xsimd::avx512bw, Arch>;
+/// True of AVX-512 too, which so takes what it has no text of its own for.
 template <class Arch>
-inline constexpr bool has_neon64 = std::is_base_of_v<xsimd::neon64, Arch>;
-/// NEON's int8 matrix products.
+concept has_avx2 = std::is_base_of_v<xsimd::avx2, Arch> || has_avx512bw<Arch>;
 template <class Arch>
-inline constexpr bool has_mmla = std::is_base_of_v<xsimd::i8mm<xsimd::neon64>, Arch>;
+concept has_neon64 = std::is_base_of_v<xsimd::neon64, Arch>;
 
-/// vpermb and vpmultishiftqb: implied by no xsimd tag of 13.2 and 14 alike, so the flags decide for the native one.
+/// The name in isas.def of the instruction set that runs.
 template <class Arch>
-inline constexpr bool has_avx512vbmi =
-#if defined(__AVX512VBMI__)
-    has_avx512bw<Arch> && std::is_same_v<Arch, native_arch>;
-#else
-    false;
-#endif
+inline constexpr const char* isa_name = "scalar";
 
 }  // namespace MXFP4_ISA_NS
 }  // namespace mxfp4::simd

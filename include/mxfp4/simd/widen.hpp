@@ -2,15 +2,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 //   bf16   bits << 16
-//   f16    F16C where there is AVX2, NEON's conversion, else as e4m3
+//   f16    by an instruction where a file has one, else as e4m3
 //   e4m3   the fields moved to their places with the exponent field one too high, as a float, minus its own hidden bit:
 //          2^e (1 + m) - 2^e = 2^e m, which is what a subnormal means. No float here is an f32 subnormal.
 #pragma once
 
 #include <array>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
 
 #include "mxfp4/core/float_types.hpp"
 #include "mxfp4/simd/batch.hpp"
@@ -26,68 +26,26 @@ using words = simd::batch<std::uint32_t, Arch>;
 
 namespace detail {
 
-/// floats<Arch>::size unsigned integers of 8 or 16 bits -> as many of 32.
+/// words<Arch>::size unsigned integers of 8 or 16 bits in memory -> as many lanes of 32, and back.
+template <class Arch>
+struct small_lanes {
+  template <class Small>
+  [[nodiscard]] MXFP4_INLINE static words<Arch> load(const Small* from) noexcept {
+    std::array<std::uint32_t, words<Arch>::size> wide;
+    for (std::size_t i = 0; i < wide.size(); ++i) wide[i] = static_cast<std::uint32_t>(from[i]);
+    return words<Arch>::load_unaligned(wide.data());
+  }
+  /// The low half of every lane -> memory. The upper half is zero.
+  MXFP4_INLINE static void store(words<Arch> w, std::uint16_t* to) noexcept {
+    std::array<std::uint32_t, words<Arch>::size> wide;
+    w.store_unaligned(wide.data());
+    for (std::size_t i = 0; i < wide.size(); ++i) to[i] = static_cast<std::uint16_t>(wide[i]);
+  }
+};
+
 template <class Arch, class Small>
 [[nodiscard]] MXFP4_INLINE words<Arch> load_words(const Small* from) noexcept {
-#if defined(__AVX512BW__)
-  if constexpr (has_avx512bw<Arch>) {
-    if constexpr (sizeof(Small) == 1) {
-      return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-    } else {
-      return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-    }
-  }
-#endif
-#if defined(__AVX2__)
-  if constexpr (has_avx2<Arch> && !has_avx512bw<Arch>) {
-    if constexpr (sizeof(Small) == 1) {
-      return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
-    } else {
-      return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-    }
-  }
-#endif
-#if defined(__aarch64__)
-  if constexpr (has_neon64<Arch>) {
-    if constexpr (sizeof(Small) == 1) {
-      std::uint32_t four;
-      std::memcpy(&four, from, sizeof four);
-      return vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)))));
-    } else {
-      return vmovl_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(from)));
-    }
-  }
-#endif
-  std::array<std::uint32_t, words<Arch>::size> wide;
-  for (std::size_t i = 0; i < wide.size(); ++i) wide[i] = static_cast<std::uint32_t>(from[i]);
-  return words<Arch>::load_unaligned(wide.data());
-}
-
-/// The low half of every lane -> memory. The upper half is zero.
-template <class Arch>
-MXFP4_INLINE void store_low_halves(words<Arch> w, std::uint16_t* to) noexcept {
-#if defined(__AVX512BW__)
-  if constexpr (has_avx512bw<Arch>) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(w));
-    return;
-  }
-#endif
-#if defined(__AVX2__)
-  if constexpr (has_avx2<Arch> && !has_avx512bw<Arch>) {
-    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(w, w), 0x08);  // quarters 0 and 2
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(packed));
-    return;
-  }
-#endif
-#if defined(__aarch64__)
-  if constexpr (has_neon64<Arch>) {
-    vst1_u16(to, vmovn_u32(w));
-    return;
-  }
-#endif
-  std::array<std::uint32_t, words<Arch>::size> wide;
-  w.store_unaligned(wide.data());
-  for (std::size_t i = 0; i < wide.size(); ++i) to[i] = static_cast<std::uint16_t>(wide[i]);
+  return small_lanes<Arch>::load(from);
 }
 
 /// Lanes hold a small format with `Mantissa` explicit bits and sign at bit `Sign`; magnitudes from `Special` on are
@@ -122,6 +80,17 @@ template <class Arch>
   return sign | simd::select(magnitude < u(143u << 23), finite, special);
 }
 
+/// f16 in memory, floats<Arch>::size of them.
+template <class Arch>
+struct f16_lanes {
+  [[nodiscard]] MXFP4_INLINE static floats<Arch> load(const f16* x) noexcept {
+    return widen_fields<Arch, 10, 15, 15, 0x7C00>(load_words<Arch>(x));
+  }
+  MXFP4_INLINE static void store(floats<Arch> x, f16* to) noexcept {
+    small_lanes<Arch>::store(narrow_to_f16<Arch>(x), reinterpret_cast<std::uint16_t*>(to));
+  }
+};
+
 }  // namespace detail
 
 /// floats<Arch>::size elements, widened exactly: the bits of decode(x[i]), flush-to-zero or not. One difference: a
@@ -135,18 +104,7 @@ template <class Arch, element_type T>
   } else if constexpr (std::same_as<T, e4m3>) {
     return detail::widen_fields<Arch, 3, 7, 7, 0x7F>(detail::load_words<Arch>(x));
   } else {
-#if defined(__AVX512BW__)
-    if constexpr (has_avx512bw<Arch>) return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
-#endif
-#if defined(__AVX2__) && defined(__F16C__)
-    if constexpr (has_avx2<Arch> && !has_avx512bw<Arch>)
-      return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
-#endif
-#if defined(__aarch64__)
-    if constexpr (has_neon64<Arch>)
-      return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(x))));
-#endif
-    return detail::widen_fields<Arch, 10, 15, 15, 0x7C00>(detail::load_words<Arch>(x));
+    return detail::f16_lanes<Arch>::load(x);
   }
 }
 
@@ -170,29 +128,9 @@ MXFP4_INLINE void store_narrowed(floats<Arch> x, T* to) noexcept {
     const auto bits = simd::bitwise_cast<std::uint32_t>(x);
     const u rounded = (bits + u(0x7FFFu) + ((bits >> 16) & u(1u))) >> 16, nan = (bits >> 16) | u(0x40u);
     const auto is_nan = (bits & u(mxfp4::detail::f32_abs_mask)) > u(mxfp4::detail::f32_inf);
-    detail::store_low_halves<Arch>(simd::select(is_nan, nan, rounded), reinterpret_cast<std::uint16_t*>(to));
+    detail::small_lanes<Arch>::store(simd::select(is_nan, nan, rounded), reinterpret_cast<std::uint16_t*>(to));
   } else {
-#if defined(__AVX512BW__)
-    if constexpr (has_avx512bw<Arch>) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
-                          _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-      return;
-    }
-#endif
-#if defined(__AVX2__) && defined(__F16C__)
-    if constexpr (has_avx2<Arch> && !has_avx512bw<Arch>) {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
-                       _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-      return;
-    }
-#endif
-#if defined(__aarch64__)
-    if constexpr (has_neon64<Arch>) {
-      vst1_u16(reinterpret_cast<std::uint16_t*>(to), vreinterpret_u16_f16(vcvt_f16_f32(x)));
-      return;
-    }
-#endif
-    detail::store_low_halves<Arch>(detail::narrow_to_f16<Arch>(x), reinterpret_cast<std::uint16_t*>(to));
+    detail::f16_lanes<Arch>::store(x, to);
   }
 }
 

@@ -1,4 +1,4 @@
-// mxfp4/simd/mmla.hpp -- two tokens times two rows, eight elements at a time: NEON's smmla.
+// mxfp4/simd/neon_i8mm.hpp -- two tokens times two rows, eight elements at a time: smmla.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   a register of   holds                                            made of
@@ -10,25 +10,34 @@
 // instruction for a register of tokens, and one for two registers of rows, whose codes are zipped before the low and
 // the high nibbles part. An smmla does the 32 products of two sdot; sums stay in these places from the first block to
 // the last.
-// Exact: a block is at most 32 * 12 * 127. Reads: dot.hpp.  Read by: kernel/int8.hpp.
+// Exact: a block is at most 32 * 12 * 127.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "mxfp4/simd/dot.hpp"
+#include "mxfp4/simd/neon_dotprod.hpp"
 
 namespace mxfp4::simd {
 inline namespace MXFP4_ISA_NS {
 
-/// What an architecture with has_mmla can do.
 template <class Arch>
-struct mmla;
+concept has_mmla =
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+    has_neon64<Arch> && std::is_base_of_v<xsimd::i8mm<xsimd::neon64>, Arch>;
+#else
+    false;
+#endif
 
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 
 template <class Arch>
-  requires has_mmla<Arch>
+  requires has_mmla<Arch> && has_neon_dotprod<Arch>
+inline constexpr const char* isa_name<Arch> = "neon_i8mm";
+
+template <has_mmla Arch>
 struct mmla<Arch> {
   using bytes = int8x16_t;     ///< of tokens or of rows
   using products = int32x4_t;  ///< the sums of a block

@@ -1,0 +1,25 @@
+# The instruction sets of this processor, from the one list of them. Sets mxfp4_isas, best first, and mxfp4_flags_<isa>.
+# SPDX-License-Identifier: Apache-2.0
+set(mxfp4_isas "")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS include/mxfp4/simd/isas.def)
+file(STRINGS include/mxfp4/simd/isas.def lines REGEX "^(#if|#elif|#else|MXFP4_ISA\\()")
+set(here FALSE)   # are the lines for this processor?
+foreach(line IN LISTS lines)
+  if(line MATCHES "^#.*__x86_64__")
+    string(REGEX MATCH "x86_64|AMD64" here ${CMAKE_SYSTEM_PROCESSOR})
+  elseif(line MATCHES "^#.*__aarch64__")
+    string(REGEX MATCH "aarch64|arm64" here ${CMAKE_SYSTEM_PROCESSOR})
+  elseif(line STREQUAL "#else")
+    set(here FALSE)
+    if(NOT mxfp4_isas)
+      set(here TRUE)
+    endif()
+  elseif(NOT line MATCHES "^MXFP4_ISA\\(([a-z0-9_]+), ([a-z0-9_]+), \"([^\"]*)\",")
+    message(FATAL_ERROR
+      "include/mxfp4/simd/isas.def: expected MXFP4_ISA(name, extends, \"flags\", CPU), found: ${line}")
+  elseif(here)
+    separate_arguments(added UNIX_COMMAND "${CMAKE_MATCH_3}")
+    set(mxfp4_flags_${CMAKE_MATCH_1} ${mxfp4_flags_${CMAKE_MATCH_2}} ${added})
+    list(PREPEND mxfp4_isas ${CMAKE_MATCH_1})
+  endif()
+endforeach()

@@ -1,0 +1,37 @@
+// mxfp4/simd/avxvnni.hpp -- vpdpbusd in AVX's encoding, for CPUs without AVX-512.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+
+#include "mxfp4/simd/avx2.hpp"
+#include "mxfp4/simd/dot.hpp"
+
+#if defined(__AVXVNNI__)
+
+namespace mxfp4::simd {
+inline namespace MXFP4_ISA_NS {
+
+/// The flags decide, as xsimd's tag has no FMA in 13.2 (isa.hpp).
+template <class Arch>
+concept has_avxvnni = has_avx2<Arch> && !has_avx512bw<Arch> && std::same_as<Arch, native_arch>;
+
+template <has_avxvnni Arch>
+inline constexpr const char* isa_name<Arch> = "avxvnni";
+
+template <has_avxvnni Arch>
+struct block_sum<Arch> {
+  MXFP4_INLINE void start(std::int32_t initial_sum) noexcept { lanes = _mm256_set1_epi32(initial_sum); }
+  MXFP4_INLINE void add(int, const byte_lanes<Arch>& weights, std::int32_t quad) noexcept {
+    lanes = _mm256_dpbusd_avx_epi32(lanes, weights, _mm256_set1_epi32(quad));
+  }
+  [[nodiscard]] MXFP4_INLINE int_lanes<Arch> sum() const noexcept { return int_lanes<Arch>(lanes); }
+
+  __m256i lanes;
+};
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace mxfp4::simd
+
+#endif
