@@ -9,8 +9,9 @@
 #include <limits>
 #include <span>
 #include <type_traits>
+#include <utility>
 
-#include "mxfp4/core/e8m0.hpp"
+#include "mxfp4/core/float_types.hpp"
 #include "mxfp4/core/status.hpp"
 #include "mxfp4/tensor/layout.hpp"
 
@@ -208,14 +209,84 @@ constexpr result<basic_mx_view<Byte, layout::ggml>> make_ggml_view(std::span<Byt
   return basic_mx_view<Byte, layout::ggml>{first_codes, blocks.data(), rows, cols, stride, stride};
 }
 
+namespace detail {
+
+/// What a range of elements side by side holds: `const float` of a const std::vector<float>. A temporary that owns its
+/// elements is no such range: the view would outlive them.
+template <class Range>
+using element_of = typename decltype(std::span(std::declval<Range>()))::element_type;
+
+/// Bits that somebody keeps under another name. `_Float16` and `__bf16` are std::float16_t and std::bfloat16_t too.
+template <class S>
+inline constexpr bool is_bf16_under_another_name = std::same_as<S, std::uint16_t>;
+template <class S>
+inline constexpr bool is_f16_under_another_name = std::same_as<S, std::uint16_t>;
+template <class S>
+inline constexpr bool is_e4m3_under_another_name = std::same_as<S, std::uint8_t>;
+#if defined(__STDCPP_BFLOAT16_T__) || defined(__BFLT16_MAX__)
+template <>
+inline constexpr bool is_bf16_under_another_name<__bf16> = true;
+#endif
+#if defined(__FLT16_MAX__)
+__extension__ typedef _Float16 compiler_f16;
+template <>
+inline constexpr bool is_f16_under_another_name<compiler_f16> = true;
+#endif
+
+template <class T>
+inline constexpr bool is_element_under_another_name =
+    is_bf16_under_another_name<T> || is_f16_under_another_name<T> || is_e4m3_under_another_name<T>;
+
+}  // namespace detail
+
 /// A dense view without gaps.
 template <class T>
 constexpr result<dense_view<T>> make_dense_view(std::span<T> data, std::int64_t rows, std::int64_t cols) noexcept {
+  static_assert(!detail::is_element_under_another_name<std::remove_const_t<T>>,
+                "say which numbers these bits are: make_bf16_view, make_f16_view or make_e4m3_view");
   const dense_view<T> view{data.data(), rows, cols, cols};
   if (const status s = check(view); !s.ok()) return s;
   const std::int64_t need = detail::extent(rows, cols, cols), have = static_cast<std::int64_t>(data.size());
   if (have < need) return status{errc::buffer_too_small, "data", have, need};
   return view;
+}
+
+namespace detail {
+/// The memory of a range as numbers of type T, const where the range is. float_types.hpp says why the cast is defined.
+template <class T, class Range>
+[[nodiscard]] auto make_view_as(Range&& range, std::int64_t rows, std::int64_t cols) noexcept {
+  using held = element_of<Range>;
+  using element = std::conditional_t<std::is_const_v<held>, const T, T>;
+  static_assert(sizeof(T) == sizeof(held) && alignof(T) <= alignof(held));
+  const std::span<held> all(range);
+  return make_dense_view(std::span<element>(reinterpret_cast<element*>(all.data()), all.size()), rows, cols);
+}
+}  // namespace detail
+
+/// A dense view without gaps of memory that holds bf16 under another name: elements are bf16, std::uint16_t or, where
+/// the compiler has it, std::bfloat16_t. No copy is made; the view is of const bf16 where the range is const.
+template <class Range>
+[[nodiscard]] auto make_bf16_view(Range&& bits, std::int64_t rows, std::int64_t cols) noexcept {
+  using held = std::remove_const_t<detail::element_of<Range>>;
+  static_assert(std::same_as<held, bf16> || detail::is_bf16_under_another_name<held>,
+                "make_bf16_view takes elements of type bf16, std::uint16_t or std::bfloat16_t");
+  return detail::make_view_as<bf16>(std::forward<Range>(bits), rows, cols);
+}
+/// The same for f16: elements are f16, std::uint16_t or, where the compiler has it, _Float16 (std::float16_t).
+template <class Range>
+[[nodiscard]] auto make_f16_view(Range&& bits, std::int64_t rows, std::int64_t cols) noexcept {
+  using held = std::remove_const_t<detail::element_of<Range>>;
+  static_assert(std::same_as<held, f16> || detail::is_f16_under_another_name<held>,
+                "make_f16_view takes elements of type f16, std::uint16_t or _Float16");
+  return detail::make_view_as<f16>(std::forward<Range>(bits), rows, cols);
+}
+/// The same for e4m3: elements are e4m3 or std::uint8_t.
+template <class Range>
+[[nodiscard]] auto make_e4m3_view(Range&& bits, std::int64_t rows, std::int64_t cols) noexcept {
+  using held = std::remove_const_t<detail::element_of<Range>>;
+  static_assert(std::same_as<held, e4m3> || detail::is_e4m3_under_another_name<held>,
+                "make_e4m3_view takes elements of type e4m3 or std::uint8_t");
+  return detail::make_view_as<e4m3>(std::forward<Range>(bits), rows, cols);
 }
 
 // ---- overlap --------------------------------------------------------------------------------------------------------
