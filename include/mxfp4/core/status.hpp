@@ -8,8 +8,12 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <string_view>
 #include <utility>
+
+#include "mxfp4/core/config.hpp"
 
 namespace mxfp4 {
 
@@ -45,58 +49,56 @@ struct [[nodiscard]] status {
   std::int64_t row = -1;
   std::int64_t col = -1;
 
-  [[nodiscard]] constexpr bool ok() const noexcept { return code == errc::ok; }
+  [[nodiscard]] MXFP4_INLINE constexpr bool ok() const noexcept { return code == errc::ok; }
 };
 
-/// A value, or a status that is not ok: why there is none. T is default-constructible; the value is T{} then.
-template <class T>
-class [[nodiscard]] result {
- public:
-  constexpr result(const T& value) noexcept  // NOLINT(google-explicit-constructor)
-    requires std::copy_constructible<T>
-      : value_(value) {}
-  constexpr result(T&& value) noexcept : value_(std::move(value)) {}        // NOLINT(google-explicit-constructor)
-  constexpr result(const status& why) noexcept : value_{}, status_(why) {}  // NOLINT(google-explicit-constructor)
+namespace detail {
 
-  [[nodiscard]] constexpr explicit operator bool() const noexcept { return status_.ok(); }
-  [[nodiscard]] constexpr const T& operator*() const& noexcept { return value_; }
-  [[nodiscard]] constexpr T&& operator*() && noexcept { return std::move(value_); }
-  [[nodiscard]] constexpr const T* operator->() const noexcept { return &value_; }
-  [[nodiscard]] constexpr mxfp4::status error() const noexcept { return status_; }
+inline constexpr std::size_t status_text_bytes = 241;  ///< the last one stays 0
 
- private:
-  T value_;
-  mxfp4::status status_{};
-};
+inline namespace MXFP4_ISA_NS {
+
+/// Adds to a text of `size` characters; what does not fit is left out.
+constexpr void append(char (&text)[status_text_bytes], std::size_t& size, std::string_view part) noexcept {
+  for (const char c : part)
+    if (size < status_text_bytes - 1) text[size++] = c;
+}
+constexpr void append(char (&text)[status_text_bytes], std::size_t& size, std::int64_t number) noexcept {
+  char digits[20]{};
+  int count = 0;
+  auto rest = number < 0 ? ~static_cast<std::uint64_t>(number) + 1 : static_cast<std::uint64_t>(number);
+  do {
+    digits[count++] = static_cast<char>('0' + rest % 10);
+    rest /= 10;
+  } while (rest != 0);
+  if (number < 0) append(text, size, std::string_view("-"));
+  while (count > 0) append(text, size, std::string_view(&digits[--count], 1));
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace detail
 
 /// The text of a status, in a buffer of its own: message(s).view() lives as long as the object.
 class status_text {
  public:
-  [[nodiscard]] constexpr std::string_view view() const noexcept { return {text_, size_}; }
-  [[nodiscard]] constexpr const char* c_str() const noexcept { return text_; }
+  [[nodiscard]] MXFP4_INLINE constexpr std::string_view view() const noexcept { return {text_, size_}; }
+  [[nodiscard]] MXFP4_INLINE constexpr const char* c_str() const noexcept { return text_; }
 
-  constexpr status_text& operator<<(std::string_view part) noexcept {
-    for (const char c : part)
-      if (size_ < sizeof text_ - 1) text_[size_++] = c;
+  MXFP4_INLINE constexpr status_text& operator<<(std::string_view part) noexcept {
+    detail::append(text_, size_, part);
     return *this;
   }
-  constexpr status_text& operator<<(std::int64_t number) noexcept {
-    char digits[20]{};
-    int count = 0;
-    auto rest = number < 0 ? ~static_cast<std::uint64_t>(number) + 1 : static_cast<std::uint64_t>(number);
-    do {
-      digits[count++] = static_cast<char>('0' + rest % 10);
-      rest /= 10;
-    } while (rest != 0);
-    if (number < 0) *this << std::string_view("-");
-    while (count > 0) *this << std::string_view(&digits[--count], 1);
+  MXFP4_INLINE constexpr status_text& operator<<(std::int64_t number) noexcept {
+    detail::append(text_, size_, number);
     return *this;
   }
 
  private:
-  char text_[241]{};  // the last one stays 0
+  char text_[detail::status_text_bytes]{};
   std::size_t size_ = 0;
 };
+
+inline namespace MXFP4_ISA_NS {
 
 /// One sentence: the argument, its value, what was expected, what to do.
 [[nodiscard]] constexpr status_text message(const status& s) noexcept {
@@ -151,6 +153,72 @@ class status_text {
   return text;
 }
 
+}  // namespace MXFP4_ISA_NS
+
 static_assert(message({errc::shape_mismatch, "out.rows", -3, 4}).view() == "out.rows is -3, expected 4");
+
+namespace detail {
+inline namespace MXFP4_ISA_NS {
+
+/// Ends the program, with the sentence of the status that was not looked at.
+[[noreturn]] inline void abort_without_value(const status& why) noexcept {
+  std::fprintf(stderr, "mxfp4: a result was used that holds no value: %s\n", message(why).c_str());
+  std::abort();
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace detail
+
+/// A value, or a status that is not ok: why there is none. T is default-constructible; the value is T{} then.
+///
+/// `*r` and `r->` ask for a value that is there: ask `if (r)` first. Where there is none, a program with asserts on
+/// (no NDEBUG) prints message(error()) and ends there, not in the call that gets the empty value; with NDEBUG, T{}.
+/// Whoever has nothing better to do than that, as an example has, says value_or_abort().
+template <class T>
+class [[nodiscard]] result {
+ public:
+  MXFP4_INLINE constexpr result(const T& value) noexcept  // NOLINT(google-explicit-constructor)
+    requires std::copy_constructible<T>
+      : value_(value) {}
+  MXFP4_INLINE constexpr result(T&& value) noexcept
+      : value_(std::move(value)) {}                          // NOLINT(google-explicit-constructor)
+  MXFP4_INLINE constexpr result(const status& why) noexcept  // NOLINT(google-explicit-constructor)
+      : value_{}, status_(why) {}
+
+  [[nodiscard]] MXFP4_INLINE constexpr explicit operator bool() const noexcept { return status_.ok(); }
+  [[nodiscard]] MXFP4_INLINE constexpr const T& operator*() const& noexcept {
+    assert_value();
+    return value_;
+  }
+  [[nodiscard]] MXFP4_INLINE constexpr T&& operator*() && noexcept {
+    assert_value();
+    return std::move(value_);
+  }
+  [[nodiscard]] MXFP4_INLINE constexpr const T* operator->() const noexcept {
+    assert_value();
+    return &value_;
+  }
+  [[nodiscard]] MXFP4_INLINE constexpr mxfp4::status error() const noexcept { return status_; }
+
+  /// The value; without one the program prints message(error()) to stderr and aborts, with NDEBUG too.
+  [[nodiscard]] MXFP4_INLINE constexpr const T& value_or_abort() const& noexcept {
+    if (!status_.ok()) detail::abort_without_value(status_);
+    return value_;
+  }
+  [[nodiscard]] MXFP4_INLINE constexpr T value_or_abort() && noexcept {
+    if (!status_.ok()) detail::abort_without_value(status_);
+    return std::move(value_);
+  }
+
+ private:
+  MXFP4_INLINE constexpr void assert_value() const noexcept {
+#if !defined(NDEBUG)
+    if (!status_.ok()) detail::abort_without_value(status_);
+#endif
+  }
+
+  T value_;
+  mxfp4::status status_{};
+};
 
 }  // namespace mxfp4
