@@ -2,12 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/tensor/view.hpp"
 
+#include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
 #include <limits>
 #include <span>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "mxfp4/core/float_types.hpp"
 
@@ -208,6 +210,47 @@ TEST_CASE("factories: what a good view holds", "[view]") {
   const auto dense = make_dense_view(std::span(numbers, 12), 3, 4);
   REQUIRE(dense);
   CHECK((dense->data == numbers && dense->stride == 4 && dense->row(2) == numbers + 8));
+}
+
+TEST_CASE("factories: vectors, arrays and spans; const where one of two is", "[view]") {
+  std::vector<std::uint8_t> codes(48), scales(3), blocks(51);
+  const std::vector<std::uint8_t> const_codes(48), const_scales(3);
+  const auto is = [](const auto& made, const std::uint8_t* c, const std::uint8_t* s) {
+    return made && made->codes == c && made->scales == s && made->rows == 1 && made->cols == 96;
+  };
+  const auto plain = make_view(codes, scales, 1, 96);
+  STATIC_CHECK(std::is_same_v<decltype(plain), const result<mx_view<>>>);
+  CHECK(is(plain, codes.data(), scales.data()));
+  const auto both_const = make_view(const_codes, const_scales, 1, 96);
+  STATIC_CHECK(std::is_same_v<decltype(both_const), const result<const_mx_view<>>>);
+  CHECK(is(both_const, const_codes.data(), const_scales.data()));
+  const auto const_scale = make_view(std::span(codes), const_scales, 1, 96);
+  STATIC_CHECK(std::is_same_v<decltype(const_scale), const result<const_mx_view<>>>);
+  CHECK(is(const_scale, codes.data(), const_scales.data()));
+  const auto const_code = make_view<layout::mlx>(std::span<const std::uint8_t>(codes), std::span(scales), 1, 96);
+  STATIC_CHECK(std::is_same_v<decltype(const_code), const result<const_mx_view<layout::mlx>>>);
+  CHECK(is(const_code, codes.data(), scales.data()));
+  std::uint8_t few[2];
+  CHECK(make_view(codes, few, 1, 96).error().code == errc::buffer_too_small);
+  std::array<std::uint8_t, 3> three{};
+  CHECK(is(make_view(std::span<std::uint8_t, 48>(codes), three, 1, 96), codes.data(), three.data()));
+
+  const auto ggml = make_ggml_view(blocks, 1, 96);
+  STATIC_CHECK(std::is_same_v<decltype(ggml), const result<mx_view<layout::ggml>>>);
+  CHECK(is(ggml, blocks.data() + 1, blocks.data()));
+  STATIC_CHECK(std::is_same_v<decltype(make_ggml_view(const_codes, 1, 32)), result<const_mx_view<layout::ggml>>>);
+
+  std::vector<float> x(6);
+  const std::vector<float> const_x(6);
+  const auto dense = make_dense_view(x, 2, 3);
+  STATIC_CHECK(std::is_same_v<decltype(dense), const result<dense_view<float>>>);
+  CHECK((dense && dense->data == x.data()));
+  STATIC_CHECK(std::is_same_v<decltype(make_dense_view(const_x, 2, 3)), result<dense_view<const float>>>);
+  STATIC_CHECK(std::is_same_v<decltype(make_dense_view<const float>(x, 2, 3)), result<dense_view<const float>>>);
+  const std::span<float> span(x);
+  CHECK(make_dense_view(span, 2, 3)->data == x.data());
+  CHECK(make_dense_view(x, 7, 1).error().code == errc::buffer_too_small);
+  CHECK(make_dense_view(numbers, 8, 8)->data == numbers);
 }
 
 TEST_CASE("views: mutable converts to const, never back", "[view]") {

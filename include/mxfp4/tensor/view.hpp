@@ -175,46 +175,65 @@ constexpr result<mx_bytes> bytes_needed(std::int64_t rows, std::int64_t cols) no
   return mx_bytes{codes, Layout::interleaved ? 0 : scales};
 }
 
-/// A view without gaps over two buffers, each at least as large as bytes_needed says.
-template <block_layout Layout = layout::compressed_tensors, class Byte>
-  requires(!Layout::interleaved)
-constexpr result<basic_mx_view<Byte, Layout>> make_view(std::span<Byte> codes, std::span<Byte> scales,
-                                                        std::int64_t rows, std::int64_t cols) noexcept {
+namespace detail {
+
+/// What a range of elements side by side holds: `const float` of a const std::vector<float>.
+template <class Range>
+using element_of = typename decltype(std::span(std::declval<Range>()))::element_type;
+
+/// Elements side by side that are there after the call: a span, or a vector or an array that has a name.
+template <class Range>
+concept lasting_range = requires { typename element_of<Range>; };
+
+}  // namespace detail
+
+/// A view without gaps over two buffers, spans, arrays or vectors, each at least as large as bytes_needed says.
+/// A view of const bytes where one of them is const.
+template <block_layout Layout = layout::compressed_tensors, class Codes, class Scales>
+  requires(!Layout::interleaved) && detail::lasting_range<Codes> && detail::lasting_range<Scales>
+constexpr auto make_view(Codes&& code_range, Scales&& scale_range, std::int64_t rows, std::int64_t cols) noexcept {
+  using code = detail::element_of<Codes>;
+  using scale = detail::element_of<Scales>;
+  static_assert(
+      std::same_as<std::remove_const_t<code>, std::uint8_t> && std::same_as<std::remove_const_t<scale>, std::uint8_t>,
+      "make_view takes codes and scales as bytes, std::uint8_t");
+  using byte = std::conditional_t<std::is_const_v<code> || std::is_const_v<scale>, const std::uint8_t, std::uint8_t>;
+  using made = result<basic_mx_view<byte, Layout>>;
+  const std::span<byte> codes(code_range), scales(scale_range);
   const result<mx_bytes> need = bytes_needed<Layout>(rows, cols);
-  if (!need) return need.error();
+  if (!need) return made(need.error());
   const auto code_bytes = static_cast<std::int64_t>(codes.size()),
              scale_bytes = static_cast<std::int64_t>(scales.size());
-  if (code_bytes < need->codes) return status{errc::buffer_too_small, "codes", code_bytes, need->codes};
-  if (scale_bytes < need->scales) return status{errc::buffer_too_small, "scales", scale_bytes, need->scales};
-  const basic_mx_view<Byte, Layout> view{codes.data(),
+  if (code_bytes < need->codes) return made(status{errc::buffer_too_small, "codes", code_bytes, need->codes});
+  if (scale_bytes < need->scales) return made(status{errc::buffer_too_small, "scales", scale_bytes, need->scales});
+  const basic_mx_view<byte, Layout> view{codes.data(),
                                          scales.data(),
                                          rows,
                                          cols,
                                          Layout::code_row_bytes(cols / block_size),
                                          Layout::scale_band_bytes(cols / block_size)};
-  if (const status s = check(view); !s.ok()) return s;
-  return view;
+  if (const status s = check(view); !s.ok()) return made(s);
+  return made(view);
 }
 
-/// A view of ggml's 17-byte blocks without gaps.
-template <class Byte>
-constexpr result<basic_mx_view<Byte, layout::ggml>> make_ggml_view(std::span<Byte> blocks, std::int64_t rows,
-                                                                   std::int64_t cols) noexcept {
+/// A view of ggml's 17-byte blocks without gaps: a span, an array or a vector of bytes.
+template <detail::lasting_range Blocks>
+constexpr auto make_ggml_view(Blocks&& block_range, std::int64_t rows, std::int64_t cols) noexcept {
+  using byte = detail::element_of<Blocks>;
+  static_assert(std::same_as<std::remove_const_t<byte>, std::uint8_t>,
+                "make_ggml_view takes blocks as bytes, std::uint8_t");
+  using made = result<basic_mx_view<byte, layout::ggml>>;
+  const std::span<byte> blocks(block_range);
   const result<mx_bytes> need = bytes_needed<layout::ggml>(rows, cols);
-  if (!need) return need.error();
+  if (!need) return made(need.error());
   const auto bytes = static_cast<std::int64_t>(blocks.size());
-  if (bytes < need->codes) return status{errc::buffer_too_small, "blocks", bytes, need->codes};
+  if (bytes < need->codes) return made(status{errc::buffer_too_small, "blocks", bytes, need->codes});
   const std::int64_t stride = layout::ggml::code_row_bytes(cols / block_size);
-  Byte* const first_codes = need->codes > 0 ? blocks.data() + 1 : blocks.data();
-  return basic_mx_view<Byte, layout::ggml>{first_codes, blocks.data(), rows, cols, stride, stride};
+  byte* const first_codes = need->codes > 0 ? blocks.data() + 1 : blocks.data();
+  return made(basic_mx_view<byte, layout::ggml>{first_codes, blocks.data(), rows, cols, stride, stride});
 }
 
 namespace detail {
-
-/// What a range of elements side by side holds: `const float` of a const std::vector<float>. A temporary that owns its
-/// elements is no such range: the view would outlive them.
-template <class Range>
-using element_of = typename decltype(std::span(std::declval<Range>()))::element_type;
 
 /// Bits that somebody keeps under another name. `_Float16` and `__bf16` are std::float16_t and std::bfloat16_t too.
 template <class S>
@@ -250,6 +269,11 @@ constexpr result<dense_view<T>> make_dense_view(std::span<T> data, std::int64_t 
   if (have < need) return status{errc::buffer_too_small, "data", have, need};
   return view;
 }
+/// The same of an array or a vector.
+template <detail::lasting_range Range>
+constexpr auto make_dense_view(Range&& data, std::int64_t rows, std::int64_t cols) noexcept {
+  return make_dense_view(std::span<detail::element_of<Range>>(data), rows, cols);
+}
 
 namespace detail {
 /// The memory of a range as numbers of type T, const where the range is. float_types.hpp says why the cast is defined.
@@ -265,7 +289,7 @@ template <class T, class Range>
 
 /// A dense view without gaps of memory that holds bf16 under another name: elements are bf16, std::uint16_t or, where
 /// the compiler has it, std::bfloat16_t. No copy is made; the view is of const bf16 where the range is const.
-template <class Range>
+template <detail::lasting_range Range>
 [[nodiscard]] auto make_bf16_view(Range&& bits, std::int64_t rows, std::int64_t cols) noexcept {
   using held = std::remove_const_t<detail::element_of<Range>>;
   static_assert(std::same_as<held, bf16> || detail::is_bf16_under_another_name<held>,
@@ -273,7 +297,7 @@ template <class Range>
   return detail::make_view_as<bf16>(std::forward<Range>(bits), rows, cols);
 }
 /// The same for f16: elements are f16, std::uint16_t or, where the compiler has it, _Float16 (std::float16_t).
-template <class Range>
+template <detail::lasting_range Range>
 [[nodiscard]] auto make_f16_view(Range&& bits, std::int64_t rows, std::int64_t cols) noexcept {
   using held = std::remove_const_t<detail::element_of<Range>>;
   static_assert(std::same_as<held, f16> || detail::is_f16_under_another_name<held>,
@@ -281,7 +305,7 @@ template <class Range>
   return detail::make_view_as<f16>(std::forward<Range>(bits), rows, cols);
 }
 /// The same for e4m3: elements are e4m3 or std::uint8_t.
-template <class Range>
+template <detail::lasting_range Range>
 [[nodiscard]] auto make_e4m3_view(Range&& bits, std::int64_t rows, std::int64_t cols) noexcept {
   using held = std::remove_const_t<detail::element_of<Range>>;
   static_assert(std::same_as<held, e4m3> || detail::is_e4m3_under_another_name<held>,
