@@ -134,6 +134,28 @@ TEST_CASE("check: dense views", "[view][bad_input]") {
   for (const row& r : rows) check_row(r);
 }
 
+TEST_CASE("check: elements wider than a byte lie at a multiple of their size", "[view][bad_input]") {
+  alignas(16) static std::uint8_t bytes[64];
+  const auto at = []<class T>(T*, std::size_t offset, std::int64_t rows = 2) {
+    return check(dense_view<T>{reinterpret_cast<T*>(bytes + offset), rows, 3, 3}, "w");
+  };
+  for (const std::size_t offset : {1u, 2u, 3u}) {
+    const auto past = static_cast<std::int64_t>(offset);
+    check_row({at(static_cast<float*>(nullptr), offset), errc::misaligned, "data", past, 4, "float"});
+    check_row({at(static_cast<const float*>(nullptr), offset + 4), errc::misaligned, "data", past, 4, "const float"});
+  }
+  check_row({at(static_cast<float*>(nullptr), 4), errc::ok, "", 0, 0, "a float at a multiple of 4"});
+  check_row({at(static_cast<double*>(nullptr), 4), errc::misaligned, "data", 4, 8, "double"});
+  check_row({at(static_cast<bf16*>(nullptr), 3), errc::misaligned, "data", 1, 2, "bf16"});
+  check_row({at(static_cast<f16*>(nullptr), 3), errc::misaligned, "data", 1, 2, "f16"});
+  check_row({at(static_cast<bf16*>(nullptr), 2), errc::ok, "", 0, 0, "bf16 at a multiple of 2"});
+  check_row({at(static_cast<e4m3*>(nullptr), 3), errc::ok, "", 0, 0, "bytes lie anywhere"});
+  check_row({at(static_cast<float*>(nullptr), 1, 0), errc::ok, "", 0, 0, "nothing is read"});
+  CHECK(message(at(static_cast<float*>(nullptr), 1)).view() == "w.data is 1 bytes past a multiple of 4: align it");
+  const std::span<const float> crooked(reinterpret_cast<const float*>(bytes + 2), 6);
+  check_row({make_dense_view(crooked, 2, 3).error(), errc::misaligned, "data", 2, 4, "make_dense_view"});
+}
+
 TEST_CASE("bytes_needed: sizes without gaps", "[view]") {
   const auto is = [](const result<mx_bytes>& need, std::int64_t codes, std::int64_t scales) {
     return need && need->codes == codes && need->scales == scales;

@@ -1,7 +1,8 @@
 // mxfp4/tensor/view.hpp -- non-owning views of matrices, and the checks that every whole-matrix function makes.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Weights are N x K: `rows` outputs, `cols` inputs, blocks along the inputs. Views ask for no alignment.
+// Weights are N x K: `rows` outputs, `cols` inputs, blocks along the inputs. Bytes (codes, scales, e4m3) may lie anywhere;
+// wider elements lie at a multiple of their size, as C++ asks of a pointer to them, and no more: errc::misaligned.
 #pragma once
 
 #include <concepts>
@@ -109,6 +110,15 @@ template <block_layout Layout>
 
 }  // namespace detail
 
+namespace detail {
+/// Bytes from the last multiple of alignof(T) to p; 0 in a constant expression, where memory has no address.
+template <class T>
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t bytes_past_alignment(const T* p) noexcept {
+  if (std::is_constant_evaluated()) return 0;
+  return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(p) % alignof(T));
+}
+}  // namespace detail
+
 /// Is this view one that may be read and written? Every whole-matrix function asks this of its arguments first.
 /// @param argument  the view's name, for the message.
 template <class Byte, block_layout Layout>
@@ -140,6 +150,8 @@ MXFP4_INLINE constexpr status check(const dense_view<T>& v, const char* argument
   if (elements < 0 || elements > detail::int64_max / static_cast<std::int64_t>(sizeof(T)))
     return {errc::size_overflow, "rows * stride", v.rows, 0, argument};
   if (elements > 0 && v.data == nullptr) return {errc::null_pointer, "data", 0, elements, argument};
+  if (const std::int64_t past = detail::bytes_past_alignment(v.data); elements > 0 && past != 0)
+    return {errc::misaligned, "data", past, alignof(T), argument};
   return {};
 }
 
