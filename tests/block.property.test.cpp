@@ -117,6 +117,9 @@ TEST_CASE("array, span and C array encode alike; unpacked codes are the packed o
     const block expected = encode_block<recipe::torchao_even>(in.x);
     CHECK(encode_block<recipe::torchao_even>(array) == expected);
     CHECK(encode_block<recipe::torchao_even>(std::span<const float, block_size>(array)) == expected);
+    auto writable = array;
+    CHECK(encode_block<recipe::torchao_even>(std::span<float, block_size>(writable)) == expected);
+    CHECK(encode_block<recipe::torchao_even>(std::span(writable)) == expected);
     const block_codes unpacked = encode_block_codes<recipe::torchao_even>(in.x);
     CHECK(unpacked.scale == expected.scale);
     for (int i = 0; i < block_size; ++i) CHECK(unpacked.code[i] == get_code<low_first>(expected.codes, i));

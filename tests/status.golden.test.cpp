@@ -3,10 +3,16 @@
 #include "mxfp4/core/status.hpp"
 
 #include <catch2/catch_test_macros.hpp>
+#include <csignal>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <string_view>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 
 namespace {
 
@@ -83,12 +89,58 @@ TEST_CASE("result: holds a value, or says why not", "[status]") {
   STATIC_CHECK(static_cast<bool>(good));
   STATIC_CHECK((*good).number == 3);
   STATIC_CHECK(good->number == 3);
+  STATIC_CHECK(good.value_or_abort().number == 3);
+  STATIC_CHECK(mxfp4::result<thing>(thing{4}).value_or_abort().number == 4);
   STATIC_CHECK(good.error().ok());
 
   constexpr mxfp4::result<thing> bad = status{errc::negative_size, "rows", -4};
   STATIC_CHECK_FALSE(static_cast<bool>(bad));
-  STATIC_CHECK((*bad).number == 7);  // a default value, so that a reader who did not ask reads no garbage
   STATIC_CHECK(bad.error().code == errc::negative_size);
   STATIC_CHECK(bad.error().value == -4);
   STATIC_CHECK(std::string_view(bad.error().what) == "rows");
 }
+
+#if defined(__unix__) || defined(__APPLE__)
+namespace {
+
+/// What a child process that does this prints to stderr before SIGABRT ends it; "" where that does not end it.
+template <class F>
+std::string last_words(F f) {
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    std::signal(SIGABRT, SIG_DFL);  // Catch2's handler would report
+    dup2(ends[1], STDERR_FILENO);
+    f();
+    _exit(0);
+  }
+  close(ends[1]);
+  std::string text;
+  char part[256];
+  for (ssize_t n = 0; (n = read(ends[0], part, sizeof part)) > 0;) text.append(part, static_cast<std::size_t>(n));
+  close(ends[0]);
+  int state = 0;
+  REQUIRE(waitpid(child, &state, 0) == child);
+  return WIFSIGNALED(state) && WTERMSIG(state) == SIGABRT ? text : "";
+}
+
+}  // namespace
+
+TEST_CASE("result: a value that is not there ends the program with the true cause", "[status]") {
+  const mxfp4::result<int> bad = status{errc::buffer_too_small, "codes", 15, 16};
+  const std::string words =
+      "mxfp4: a result was used that holds no value: codes holds 15, expected at least 16: pass a larger buffer\n";
+  CHECK(last_words([&] { static_cast<void>(bad.value_or_abort()); }) == words);
+  CHECK(last_words([&] { static_cast<void>(mxfp4::result<int>(bad).value_or_abort()); }) == words);
+  CHECK(last_words([] {}).empty());
+#if defined(NDEBUG)
+  CHECK(*bad == 0);  // a default value, so that a reader who did not ask reads no garbage
+#else
+  CHECK(last_words([&] { static_cast<void>(*bad); }) == words);
+  CHECK(last_words([&] { static_cast<void>(*mxfp4::result<int>(bad)); }) == words);
+  CHECK(last_words([&] { static_cast<void>(bad.operator->()); }) == words);
+#endif
+}
+#endif

@@ -2,12 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/tensor/view.hpp"
 
+#include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
 #include <limits>
 #include <span>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "mxfp4/core/float_types.hpp"
 
@@ -132,6 +134,28 @@ TEST_CASE("check: dense views", "[view][bad_input]") {
   for (const row& r : rows) check_row(r);
 }
 
+TEST_CASE("check: elements wider than a byte lie at a multiple of their size", "[view][bad_input]") {
+  alignas(16) static std::uint8_t bytes[64];
+  const auto at = []<class T>(T*, std::size_t offset, std::int64_t rows = 2) {
+    return check(dense_view<T>{reinterpret_cast<T*>(bytes + offset), rows, 3, 3}, "w");
+  };
+  for (const std::size_t offset : {1u, 2u, 3u}) {
+    const auto past = static_cast<std::int64_t>(offset);
+    check_row({at(static_cast<float*>(nullptr), offset), errc::misaligned, "data", past, 4, "float"});
+    check_row({at(static_cast<const float*>(nullptr), offset + 4), errc::misaligned, "data", past, 4, "const float"});
+  }
+  check_row({at(static_cast<float*>(nullptr), 4), errc::ok, "", 0, 0, "a float at a multiple of 4"});
+  check_row({at(static_cast<double*>(nullptr), 4), errc::misaligned, "data", 4, 8, "double"});
+  check_row({at(static_cast<bf16*>(nullptr), 3), errc::misaligned, "data", 1, 2, "bf16"});
+  check_row({at(static_cast<f16*>(nullptr), 3), errc::misaligned, "data", 1, 2, "f16"});
+  check_row({at(static_cast<bf16*>(nullptr), 2), errc::ok, "", 0, 0, "bf16 at a multiple of 2"});
+  check_row({at(static_cast<e4m3*>(nullptr), 3), errc::ok, "", 0, 0, "bytes lie anywhere"});
+  check_row({at(static_cast<float*>(nullptr), 1, 0), errc::ok, "", 0, 0, "nothing is read"});
+  CHECK(message(at(static_cast<float*>(nullptr), 1)).view() == "w.data is 1 bytes past a multiple of 4: align it");
+  const std::span<const float> crooked(reinterpret_cast<const float*>(bytes + 2), 6);
+  check_row({make_dense_view(crooked, 2, 3).error(), errc::misaligned, "data", 2, 4, "make_dense_view"});
+}
+
 TEST_CASE("bytes_needed: sizes without gaps", "[view]") {
   const auto is = [](const result<mx_bytes>& need, std::int64_t codes, std::int64_t scales) {
     return need && need->codes == codes && need->scales == scales;
@@ -208,6 +232,47 @@ TEST_CASE("factories: what a good view holds", "[view]") {
   const auto dense = make_dense_view(std::span(numbers, 12), 3, 4);
   REQUIRE(dense);
   CHECK((dense->data == numbers && dense->stride == 4 && dense->row(2) == numbers + 8));
+}
+
+TEST_CASE("factories: vectors, arrays and spans; const where one of two is", "[view]") {
+  std::vector<std::uint8_t> codes(48), scales(3), blocks(51);
+  const std::vector<std::uint8_t> const_codes(48), const_scales(3);
+  const auto is = [](const auto& made, const std::uint8_t* c, const std::uint8_t* s) {
+    return made && made->codes == c && made->scales == s && made->rows == 1 && made->cols == 96;
+  };
+  const auto plain = make_view(codes, scales, 1, 96);
+  STATIC_CHECK(std::is_same_v<decltype(plain), const result<mx_view<>>>);
+  CHECK(is(plain, codes.data(), scales.data()));
+  const auto both_const = make_view(const_codes, const_scales, 1, 96);
+  STATIC_CHECK(std::is_same_v<decltype(both_const), const result<const_mx_view<>>>);
+  CHECK(is(both_const, const_codes.data(), const_scales.data()));
+  const auto const_scale = make_view(std::span(codes), const_scales, 1, 96);
+  STATIC_CHECK(std::is_same_v<decltype(const_scale), const result<const_mx_view<>>>);
+  CHECK(is(const_scale, codes.data(), const_scales.data()));
+  const auto const_code = make_view<layout::mlx>(std::span<const std::uint8_t>(codes), std::span(scales), 1, 96);
+  STATIC_CHECK(std::is_same_v<decltype(const_code), const result<const_mx_view<layout::mlx>>>);
+  CHECK(is(const_code, codes.data(), scales.data()));
+  std::uint8_t few[2];
+  CHECK(make_view(codes, few, 1, 96).error().code == errc::buffer_too_small);
+  std::array<std::uint8_t, 3> three{};
+  CHECK(is(make_view(std::span<std::uint8_t, 48>(codes), three, 1, 96), codes.data(), three.data()));
+
+  const auto ggml = make_ggml_view(blocks, 1, 96);
+  STATIC_CHECK(std::is_same_v<decltype(ggml), const result<mx_view<layout::ggml>>>);
+  CHECK(is(ggml, blocks.data() + 1, blocks.data()));
+  STATIC_CHECK(std::is_same_v<decltype(make_ggml_view(const_codes, 1, 32)), result<const_mx_view<layout::ggml>>>);
+
+  std::vector<float> x(6);
+  const std::vector<float> const_x(6);
+  const auto dense = make_dense_view(x, 2, 3);
+  STATIC_CHECK(std::is_same_v<decltype(dense), const result<dense_view<float>>>);
+  CHECK((dense && dense->data == x.data()));
+  STATIC_CHECK(std::is_same_v<decltype(make_dense_view(const_x, 2, 3)), result<dense_view<const float>>>);
+  STATIC_CHECK(std::is_same_v<decltype(make_dense_view<const float>(x, 2, 3)), result<dense_view<const float>>>);
+  const std::span<float> span(x);
+  CHECK(make_dense_view(span, 2, 3)->data == x.data());
+  CHECK(make_dense_view(x, 7, 1).error().code == errc::buffer_too_small);
+  CHECK(make_dense_view(numbers, 8, 8)->data == numbers);
 }
 
 TEST_CASE("views: mutable converts to const, never back", "[view]") {

@@ -36,6 +36,13 @@
 #define MXFP4_INLINE inline
 #endif
 
+/// On a type: its objects may be read and written through pointers to other types, as bytes may through `char`.
+#if defined(__GNUC__)
+#define MXFP4_MAY_ALIAS __attribute__((may_alias))
+#else
+#define MXFP4_MAY_ALIAS
+#endif
+
 /// Before a loop over registers: unrolled in full, so that an array of them never becomes memory.
 #if defined(__CUDACC__)
 #define MXFP4_UNROLL _Pragma("unroll")

@@ -37,10 +37,23 @@ class task_ref {
   void (*call_)(const void*, std::size_t);
 };
 
-/// run(tasks, body) calls body(0) ... body(tasks - 1) once each, in any order and on any thread, and returns after all.
+/// What runs tasks: an object with a member run(std::size_t tasks, mxfp4::task_ref body). It calls body(0) ...
+/// body(tasks - 1) once each, in any order and on any thread, and returns after all. A lambda is none.
 /// What an executor throws passes through the library; the output is then unspecified.
 template <class E>
 concept executor = requires(E& e, std::size_t tasks, task_ref body) { e.run(tasks, body); };
+
+namespace detail {
+inline namespace MXFP4_ISA_NS {
+
+/// The member run of an executor whose type was left behind.
+template <class E>
+void run_executor(const void* self, std::size_t tasks, task_ref body) {
+  static_cast<E*>(const_cast<void*>(self))->run(tasks, body);
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace detail
 
 /// The plain loop.
 struct serial_executor {
@@ -50,28 +63,32 @@ struct serial_executor {
 };
 inline constexpr serial_executor serial{};
 
-namespace detail {
-inline namespace MXFP4_ISA_NS {
-template <class E>
-void run_executor(const void* executor, std::size_t tasks, task_ref body) {
-  static_cast<E*>(const_cast<void*>(executor))->run(tasks, body);
-}
-}  // namespace MXFP4_ISA_NS
-}  // namespace detail
-
-/// A non-owning reference to an executor: what the functions take. It must outlive the call it is passed to.
+/// A non-owning reference to an executor: what the functions take. The executor must outlive it, so it is made of one
+/// that has a name and not of a temporary.
 class executor_ref {
  public:
   MXFP4_INLINE constexpr executor_ref() noexcept : executor_ref(serial) {}
+  /// Whatever is no executor, or a temporary, is refused here and not by a constraint: a compiler that looks for an
+  /// overload does not say which constraint was missed.
   template <class E>
-    requires(!std::same_as<std::remove_cvref_t<E>, executor_ref>) && executor<E>
-  MXFP4_INLINE constexpr executor_ref(E&& e) noexcept  // NOLINT(google-explicit-constructor)
-      : executor_(&e), run_(&detail::run_executor<std::remove_reference_t<E>>) {}
+    requires(!std::same_as<std::remove_cvref_t<E>, executor_ref>)
+  MXFP4_INLINE constexpr executor_ref(E&& e) noexcept {  // NOLINT(google-explicit-constructor)
+    using type = std::remove_reference_t<E>;
+    static_assert(executor<type>,
+                  "an executor has a member run(std::size_t tasks, mxfp4::task_ref body), as a lambda has not");
+    static_assert(std::is_lvalue_reference_v<E>,
+                  "a temporary executor would be gone before it is used: give it a name, and pass that");
+    if constexpr (executor<type>) {
+      executor_ = &e;
+      run_ = detail::run_executor<type>;
+    }
+  }
+
   MXFP4_INLINE void run(std::size_t tasks, task_ref body) const { run_(executor_, tasks, body); }
 
  private:
-  const void* executor_;
-  void (*run_)(const void*, std::size_t, task_ref);
+  const void* executor_ = nullptr;
+  void (*run_)(const void*, std::size_t, task_ref) = nullptr;
 };
 
 }  // namespace mxfp4

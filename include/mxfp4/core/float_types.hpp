@@ -13,12 +13,16 @@
 #include <cstdint>
 
 #include "mxfp4/core/bits.hpp"
+#include "mxfp4/core/config.hpp"
 
 namespace mxfp4 {
 
-enum class bf16 : std::uint16_t {};
-enum class f16 : std::uint16_t {};
-enum class e4m3 : std::uint8_t {};
+// The bits of a number, as a name of their own. Memory that holds them under another name (std::uint16_t, _Float16,
+// __bf16, std::bfloat16_t, a framework's own type) may be read and written through a pointer to these that was cast:
+// MXFP4_MAY_ALIAS makes that defined, with GCC, clang and nvcc.
+enum class MXFP4_MAY_ALIAS bf16 : std::uint16_t {};
+enum class MXFP4_MAY_ALIAS f16 : std::uint16_t {};
+enum class MXFP4_MAY_ALIAS e4m3 : std::uint8_t {};
 
 /// What a tensor to be encoded may be made of.
 template <class T>

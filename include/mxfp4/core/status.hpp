@@ -8,6 +8,8 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <string_view>
 #include <utility>
 
@@ -50,35 +52,31 @@ struct [[nodiscard]] status {
   [[nodiscard]] MXFP4_INLINE constexpr bool ok() const noexcept { return code == errc::ok; }
 };
 
-/// A value, or a status that is not ok: why there is none. T is default-constructible; the value is T{} then.
-template <class T>
-class [[nodiscard]] result {
- public:
-  MXFP4_INLINE constexpr result(const T& value) noexcept  // NOLINT(google-explicit-constructor)
-    requires std::copy_constructible<T>
-      : value_(value) {}
-  MXFP4_INLINE constexpr result(T&& value) noexcept
-      : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
-  MXFP4_INLINE constexpr result(const status& why) noexcept
-      : value_{}, status_(why) {}  // NOLINT(google-explicit-constructor)
+namespace detail {
 
-  [[nodiscard]] MXFP4_INLINE constexpr explicit operator bool() const noexcept { return status_.ok(); }
-  [[nodiscard]] MXFP4_INLINE constexpr const T& operator*() const& noexcept { return value_; }
-  [[nodiscard]] MXFP4_INLINE constexpr T&& operator*() && noexcept { return std::move(value_); }
-  [[nodiscard]] MXFP4_INLINE constexpr const T* operator->() const noexcept { return &value_; }
-  [[nodiscard]] MXFP4_INLINE constexpr mxfp4::status error() const noexcept { return status_; }
+inline constexpr std::size_t status_text_bytes = 241;  ///< the last one stays 0
 
-  // Declared, so that they are inlined too: see MXFP4_INLINE.
-  MXFP4_INLINE result(const result&) = default;
-  MXFP4_INLINE result(result&&) = default;
-  MXFP4_INLINE result& operator=(const result&) = default;
-  MXFP4_INLINE result& operator=(result&&) = default;
-  MXFP4_INLINE ~result() = default;
+inline namespace MXFP4_ISA_NS {
 
- private:
-  T value_;
-  mxfp4::status status_{};
-};
+/// Adds to a text of `size` characters; what does not fit is left out.
+constexpr void append(char (&text)[status_text_bytes], std::size_t& size, std::string_view part) noexcept {
+  for (const char c : part)
+    if (size < status_text_bytes - 1) text[size++] = c;
+}
+constexpr void append(char (&text)[status_text_bytes], std::size_t& size, std::int64_t number) noexcept {
+  char digits[20]{};
+  int count = 0;
+  auto rest = number < 0 ? ~static_cast<std::uint64_t>(number) + 1 : static_cast<std::uint64_t>(number);
+  do {
+    digits[count++] = static_cast<char>('0' + rest % 10);
+    rest /= 10;
+  } while (rest != 0);
+  if (number < 0) append(text, size, std::string_view("-"));
+  while (count > 0) append(text, size, std::string_view(&digits[--count], 1));
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace detail
 
 /// The text of a status, in a buffer of its own: message(s).view() lives as long as the object.
 class status_text {
@@ -87,25 +85,16 @@ class status_text {
   [[nodiscard]] MXFP4_INLINE constexpr const char* c_str() const noexcept { return text_; }
 
   MXFP4_INLINE constexpr status_text& operator<<(std::string_view part) noexcept {
-    for (const char c : part)
-      if (size_ < sizeof text_ - 1) text_[size_++] = c;
+    detail::append(text_, size_, part);
     return *this;
   }
   MXFP4_INLINE constexpr status_text& operator<<(std::int64_t number) noexcept {
-    char digits[20]{};
-    int count = 0;
-    auto rest = number < 0 ? ~static_cast<std::uint64_t>(number) + 1 : static_cast<std::uint64_t>(number);
-    do {
-      digits[count++] = static_cast<char>('0' + rest % 10);
-      rest /= 10;
-    } while (rest != 0);
-    if (number < 0) *this << std::string_view("-");
-    while (count > 0) *this << std::string_view(&digits[--count], 1);
+    detail::append(text_, size_, number);
     return *this;
   }
 
  private:
-  char text_[241]{};  // the last one stays 0
+  char text_[detail::status_text_bytes]{};
   std::size_t size_ = 0;
 };
 
@@ -167,5 +156,76 @@ inline namespace MXFP4_ISA_NS {
 }  // namespace MXFP4_ISA_NS
 
 static_assert(message({errc::shape_mismatch, "out.rows", -3, 4}).view() == "out.rows is -3, expected 4");
+
+namespace detail {
+inline namespace MXFP4_ISA_NS {
+
+/// Ends the program, with the sentence of the status that was not looked at.
+[[noreturn]] inline void abort_without_value(const status& why) noexcept {
+  std::fprintf(stderr, "mxfp4: a result was used that holds no value: %s\n", message(why).c_str());
+  std::abort();
+}
+
+}  // namespace MXFP4_ISA_NS
+}  // namespace detail
+
+/// A value, or a status that is not ok: why there is none. T is default-constructible; the value is T{} then.
+///
+/// `*r` and `r->` ask for a value that is there: ask `if (r)` first. Where there is none, a program with asserts on
+/// (no NDEBUG) prints message(error()) and ends there, not in the call that gets the empty value; with NDEBUG, T{}.
+/// Whoever has nothing better to do than that, as an example has, says value_or_abort().
+template <class T>
+class [[nodiscard]] result {
+ public:
+  MXFP4_INLINE constexpr result(const T& value) noexcept  // NOLINT(google-explicit-constructor)
+    requires std::copy_constructible<T>
+      : value_(value) {}
+  MXFP4_INLINE constexpr result(T&& value) noexcept
+      : value_(std::move(value)) {}                          // NOLINT(google-explicit-constructor)
+  MXFP4_INLINE constexpr result(const status& why) noexcept  // NOLINT(google-explicit-constructor)
+      : value_{}, status_(why) {}
+
+  [[nodiscard]] MXFP4_INLINE constexpr explicit operator bool() const noexcept { return status_.ok(); }
+  [[nodiscard]] MXFP4_INLINE constexpr const T& operator*() const& noexcept {
+    assert_value();
+    return value_;
+  }
+  [[nodiscard]] MXFP4_INLINE constexpr T&& operator*() && noexcept {
+    assert_value();
+    return std::move(value_);
+  }
+  [[nodiscard]] MXFP4_INLINE constexpr const T* operator->() const noexcept {
+    assert_value();
+    return &value_;
+  }
+  [[nodiscard]] MXFP4_INLINE constexpr mxfp4::status error() const noexcept { return status_; }
+
+  /// The value; without one the program prints message(error()) to stderr and aborts, with NDEBUG too.
+  [[nodiscard]] MXFP4_INLINE constexpr const T& value_or_abort() const& noexcept {
+    if (!status_.ok()) detail::abort_without_value(status_);
+    return value_;
+  }
+  [[nodiscard]] MXFP4_INLINE constexpr T value_or_abort() && noexcept {
+    if (!status_.ok()) detail::abort_without_value(status_);
+    return std::move(value_);
+  }
+
+  // Declared, so that they are inlined too: see MXFP4_INLINE.
+  MXFP4_INLINE result(const result&) = default;
+  MXFP4_INLINE result(result&&) = default;
+  MXFP4_INLINE result& operator=(const result&) = default;
+  MXFP4_INLINE result& operator=(result&&) = default;
+  MXFP4_INLINE ~result() = default;
+
+ private:
+  MXFP4_INLINE constexpr void assert_value() const noexcept {
+#if !defined(NDEBUG)
+    if (!status_.ok()) detail::abort_without_value(status_);
+#endif
+  }
+
+  T value_;
+  mxfp4::status status_{};
+};
 
 }  // namespace mxfp4

@@ -12,6 +12,7 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include "mxfp4/format/dialect.hpp"
 #include "mxfp4/format/nibble.hpp"
@@ -50,9 +51,10 @@ template <block_recipe Recipe = recipe::ocp, element_type T>
 }
 
 /// The same from a span or array (host only).
-template <block_recipe Recipe = recipe::ocp, element_type T>
-[[nodiscard]] constexpr block encode_block(std::span<const T, block_size> x) noexcept {
-  T copy[block_size]{};
+template <block_recipe Recipe = recipe::ocp, class T>
+  requires element_type<std::remove_const_t<T>>
+[[nodiscard]] constexpr block encode_block(std::span<T, block_size> x) noexcept {
+  std::remove_const_t<T> copy[block_size]{};
   for (std::size_t i = 0; i < block_size; ++i) copy[i] = x[i];
   return encode_block<Recipe>(copy);
 }

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "mxfp4/core/aligned_buffer.hpp"
+#include "mxfp4/core/e8m0.hpp"
 #include "mxfp4/tensor/product_check.hpp"
 #include "mxfp4/tensor/view.hpp"
 

@@ -1,7 +1,8 @@
 // mxfp4/tensor/view.hpp -- non-owning views of matrices, and the checks that every whole-matrix function makes.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Weights are N x K: `rows` outputs, `cols` inputs, blocks along the inputs. Views ask for no alignment.
+// Weights are N x K: `rows` outputs, `cols` inputs, blocks along the inputs. Bytes (codes, scales, e4m3) may lie anywhere;
+// wider elements lie at a multiple of their size, as C++ asks of a pointer to them, and no more: errc::misaligned.
 #pragma once
 
 #include <concepts>
@@ -10,8 +11,9 @@
 #include <limits>
 #include <span>
 #include <type_traits>
+#include <utility>
 
-#include "mxfp4/core/e8m0.hpp"
+#include "mxfp4/core/float_types.hpp"
 #include "mxfp4/core/status.hpp"
 #include "mxfp4/tensor/layout.hpp"
 
@@ -125,6 +127,15 @@ template <block_layout Layout>
 
 }  // namespace detail
 
+namespace detail {
+/// Bytes from the last multiple of alignof(T) to p; 0 in a constant expression, where memory has no address.
+template <class T>
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t bytes_past_alignment(const T* p) noexcept {
+  if (std::is_constant_evaluated()) return 0;
+  return static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(p) % alignof(T));
+}
+}  // namespace detail
+
 /// Is this view one that may be read and written? Every whole-matrix function asks this of its arguments first.
 /// @param argument  the view's name, for the message.
 template <class Byte, block_layout Layout>
@@ -156,6 +167,8 @@ MXFP4_INLINE constexpr status check(const dense_view<T>& v, const char* argument
   if (elements < 0 || elements > detail::int64_max / static_cast<std::int64_t>(sizeof(T)))
     return {errc::size_overflow, "rows * stride", v.rows, 0, argument};
   if (elements > 0 && v.data == nullptr) return {errc::null_pointer, "data", 0, elements, argument};
+  if (const std::int64_t past = detail::bytes_past_alignment(v.data); elements > 0 && past != 0)
+    return {errc::misaligned, "data", past, alignof(T), argument};
   return {};
 }
 
@@ -191,50 +204,144 @@ MXFP4_INLINE constexpr result<mx_bytes> bytes_needed(std::int64_t rows, std::int
   return mx_bytes{codes, Layout::interleaved ? 0 : scales};
 }
 
-/// A view without gaps over two buffers, each at least as large as bytes_needed says.
-template <block_layout Layout = layout::compressed_tensors, class Byte>
-  requires(!Layout::interleaved)
-MXFP4_INLINE constexpr result<basic_mx_view<Byte, Layout>> make_view(std::span<Byte> codes, std::span<Byte> scales,
-                                                                     std::int64_t rows, std::int64_t cols) noexcept {
+namespace detail {
+
+/// What a range of elements side by side holds: `const float` of a const std::vector<float>.
+template <class Range>
+using element_of = typename decltype(std::span(std::declval<Range>()))::element_type;
+
+/// Elements side by side that are there after the call: a span, or a vector or an array that has a name.
+template <class Range>
+concept lasting_range = requires { typename element_of<Range>; };
+
+}  // namespace detail
+
+/// A view without gaps over two buffers, spans, arrays or vectors, each at least as large as bytes_needed says.
+/// A view of const bytes where one of them is const.
+template <block_layout Layout = layout::compressed_tensors, class Codes, class Scales>
+  requires(!Layout::interleaved) && detail::lasting_range<Codes> && detail::lasting_range<Scales>
+MXFP4_INLINE constexpr auto make_view(Codes&& code_range, Scales&& scale_range, std::int64_t rows,
+                                      std::int64_t cols) noexcept {
+  using code = detail::element_of<Codes>;
+  using scale = detail::element_of<Scales>;
+  static_assert(
+      std::same_as<std::remove_const_t<code>, std::uint8_t> && std::same_as<std::remove_const_t<scale>, std::uint8_t>,
+      "make_view takes codes and scales as bytes, std::uint8_t");
+  using byte = std::conditional_t<std::is_const_v<code> || std::is_const_v<scale>, const std::uint8_t, std::uint8_t>;
+  using made = result<basic_mx_view<byte, Layout>>;
+  const std::span<byte> codes(code_range), scales(scale_range);
   const result<mx_bytes> need = bytes_needed<Layout>(rows, cols);
-  if (!need) return need.error();
+  if (!need) return made(need.error());
   const auto code_bytes = static_cast<std::int64_t>(codes.size()),
              scale_bytes = static_cast<std::int64_t>(scales.size());
-  if (code_bytes < need->codes) return status{errc::buffer_too_small, "codes", code_bytes, need->codes};
-  if (scale_bytes < need->scales) return status{errc::buffer_too_small, "scales", scale_bytes, need->scales};
-  const basic_mx_view<Byte, Layout> view{codes.data(),
+  if (code_bytes < need->codes) return made(status{errc::buffer_too_small, "codes", code_bytes, need->codes});
+  if (scale_bytes < need->scales) return made(status{errc::buffer_too_small, "scales", scale_bytes, need->scales});
+  const basic_mx_view<byte, Layout> view{codes.data(),
                                          scales.data(),
                                          rows,
                                          cols,
                                          Layout::code_row_bytes(cols / block_size),
                                          Layout::scale_band_bytes(cols / block_size)};
-  if (const status s = check(view); !s.ok()) return s;
-  return view;
+  if (const status s = check(view); !s.ok()) return made(s);
+  return made(view);
 }
 
-/// A view of ggml's 17-byte blocks without gaps.
-template <class Byte>
-MXFP4_INLINE constexpr result<basic_mx_view<Byte, layout::ggml>> make_ggml_view(std::span<Byte> blocks,
-                                                                                std::int64_t rows,
-                                                                                std::int64_t cols) noexcept {
+/// A view of ggml's 17-byte blocks without gaps: a span, an array or a vector of bytes.
+template <detail::lasting_range Blocks>
+MXFP4_INLINE constexpr auto make_ggml_view(Blocks&& block_range, std::int64_t rows, std::int64_t cols) noexcept {
+  using byte = detail::element_of<Blocks>;
+  static_assert(std::same_as<std::remove_const_t<byte>, std::uint8_t>,
+                "make_ggml_view takes blocks as bytes, std::uint8_t");
+  using made = result<basic_mx_view<byte, layout::ggml>>;
+  const std::span<byte> blocks(block_range);
   const result<mx_bytes> need = bytes_needed<layout::ggml>(rows, cols);
-  if (!need) return need.error();
+  if (!need) return made(need.error());
   const auto bytes = static_cast<std::int64_t>(blocks.size());
-  if (bytes < need->codes) return status{errc::buffer_too_small, "blocks", bytes, need->codes};
+  if (bytes < need->codes) return made(status{errc::buffer_too_small, "blocks", bytes, need->codes});
   const std::int64_t stride = layout::ggml::code_row_bytes(cols / block_size);
-  Byte* const first_codes = need->codes > 0 ? blocks.data() + 1 : blocks.data();
-  return basic_mx_view<Byte, layout::ggml>{first_codes, blocks.data(), rows, cols, stride, stride};
+  byte* const first_codes = need->codes > 0 ? blocks.data() + 1 : blocks.data();
+  return made(basic_mx_view<byte, layout::ggml>{first_codes, blocks.data(), rows, cols, stride, stride});
 }
+
+namespace detail {
+
+/// Bits that somebody keeps under another name. `_Float16` and `__bf16` are std::float16_t and std::bfloat16_t too.
+template <class S>
+inline constexpr bool is_bf16_under_another_name = std::same_as<S, std::uint16_t>;
+template <class S>
+inline constexpr bool is_f16_under_another_name = std::same_as<S, std::uint16_t>;
+template <class S>
+inline constexpr bool is_e4m3_under_another_name = std::same_as<S, std::uint8_t>;
+#if defined(__STDCPP_BFLOAT16_T__) || defined(__BFLT16_MAX__)
+template <>
+inline constexpr bool is_bf16_under_another_name<__bf16> = true;
+#endif
+#if defined(__FLT16_MAX__)
+__extension__ typedef _Float16 compiler_f16;
+template <>
+inline constexpr bool is_f16_under_another_name<compiler_f16> = true;
+#endif
+
+template <class T>
+inline constexpr bool is_element_under_another_name =
+    is_bf16_under_another_name<T> || is_f16_under_another_name<T> || is_e4m3_under_another_name<T>;
+
+}  // namespace detail
 
 /// A dense view without gaps.
 template <class T>
 MXFP4_INLINE constexpr result<dense_view<T>> make_dense_view(std::span<T> data, std::int64_t rows,
                                                              std::int64_t cols) noexcept {
+  static_assert(!detail::is_element_under_another_name<std::remove_const_t<T>>,
+                "say which numbers these bits are: make_bf16_view, make_f16_view or make_e4m3_view");
   const dense_view<T> view{data.data(), rows, cols, cols};
   if (const status s = check(view); !s.ok()) return s;
   const std::int64_t need = detail::extent(rows, cols, cols), have = static_cast<std::int64_t>(data.size());
   if (have < need) return status{errc::buffer_too_small, "data", have, need};
   return view;
+}
+/// The same of an array or a vector.
+template <detail::lasting_range Range>
+MXFP4_INLINE constexpr auto make_dense_view(Range&& data, std::int64_t rows, std::int64_t cols) noexcept {
+  return make_dense_view(std::span<detail::element_of<Range>>(data), rows, cols);
+}
+
+namespace detail {
+/// The memory of a range as numbers of type T, const where the range is. float_types.hpp says why the cast is defined.
+template <class T, class Range>
+[[nodiscard]] MXFP4_INLINE auto make_view_as(Range&& range, std::int64_t rows, std::int64_t cols) noexcept {
+  using held = element_of<Range>;
+  using element = std::conditional_t<std::is_const_v<held>, const T, T>;
+  static_assert(sizeof(T) == sizeof(held) && alignof(T) <= alignof(held));
+  const std::span<held> all(range);
+  return make_dense_view(std::span<element>(reinterpret_cast<element*>(all.data()), all.size()), rows, cols);
+}
+}  // namespace detail
+
+/// A dense view without gaps of memory that holds bf16 under another name: elements are bf16, std::uint16_t or, where
+/// the compiler has it, std::bfloat16_t. No copy is made; the view is of const bf16 where the range is const.
+template <detail::lasting_range Range>
+[[nodiscard]] MXFP4_INLINE auto make_bf16_view(Range&& bits, std::int64_t rows, std::int64_t cols) noexcept {
+  using held = std::remove_const_t<detail::element_of<Range>>;
+  static_assert(std::same_as<held, bf16> || detail::is_bf16_under_another_name<held>,
+                "make_bf16_view takes elements of type bf16, std::uint16_t or std::bfloat16_t");
+  return detail::make_view_as<bf16>(std::forward<Range>(bits), rows, cols);
+}
+/// The same for f16: elements are f16, std::uint16_t or, where the compiler has it, _Float16 (std::float16_t).
+template <detail::lasting_range Range>
+[[nodiscard]] MXFP4_INLINE auto make_f16_view(Range&& bits, std::int64_t rows, std::int64_t cols) noexcept {
+  using held = std::remove_const_t<detail::element_of<Range>>;
+  static_assert(std::same_as<held, f16> || detail::is_f16_under_another_name<held>,
+                "make_f16_view takes elements of type f16, std::uint16_t or _Float16");
+  return detail::make_view_as<f16>(std::forward<Range>(bits), rows, cols);
+}
+/// The same for e4m3: elements are e4m3 or std::uint8_t.
+template <detail::lasting_range Range>
+[[nodiscard]] MXFP4_INLINE auto make_e4m3_view(Range&& bits, std::int64_t rows, std::int64_t cols) noexcept {
+  using held = std::remove_const_t<detail::element_of<Range>>;
+  static_assert(std::same_as<held, e4m3> || detail::is_e4m3_under_another_name<held>,
+                "make_e4m3_view takes elements of type e4m3 or std::uint8_t");
+  return detail::make_view_as<e4m3>(std::forward<Range>(bits), rows, cols);
 }
 
 // ---- overlap --------------------------------------------------------------------------------------------------------
