@@ -33,8 +33,8 @@ void dequantize_row(basic_mx_view<Byte, Layout> w, std::int64_t row, std::int64_
   }
 }
 
-/// W -> numbers, as `Dialect` reads them: the bits of reference::dequantize, on every architecture and for any number of
-/// tasks.
+/// W -> numbers, as `Dialect` reads them: the bits of reference::dequantize, on every architecture and for any number
+/// of tasks.
 ///
 /// @param w     rows x cols, any layout and stride.
 /// @param out   the same shape, overwritten: float, bf16 or f16; must not overlap w.

@@ -226,7 +226,8 @@ void measure_blocks(const T* x, const std::uint8_t* codes, const std::uint8_t* s
 /// Adds to `sum` what `q` lost of `w`: reference::measure_error, whose counts and scales these are.
 ///
 /// @param w     rows x cols: float, bf16 or f16, any stride; e4m3 by the plain loop.
-/// @param q     the same shape, codes and scales apart (compressed_tensors, gpt_oss, mlx); other layouts by the plain loop.
+/// @param q     the same shape, codes and scales apart (compressed_tensors, gpt_oss, mlx); other layouts by the plain
+///              loop.
 /// @param sum   added to.
 /// @return      ok, or what is wrong with the arguments; `sum` is untouched then.
 /// Accuracy: an error w - q is rounded once, and is exact where q is nearest to w, at most 12 scales; max_error is off

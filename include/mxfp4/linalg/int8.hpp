@@ -173,7 +173,8 @@ status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, con
   return {};
 }
 
-/// y[n] = sum over k of x[k] * decode(W)[n][k] for one token: gemm with M = 1. y: N floats, an array, a vector or a span.
+/// y[n] = sum over k of x[k] * decode(W)[n][k] for one token: gemm with M = 1. y: N floats, an array, a vector or a
+/// span.
 template <class Arch = simd::native_arch, number_row Y>
 status gemv(const packed_matrix& w, const int8_activations& x, Y&& y, const gemm_options& options = {}) {
   return gemm<Arch>(w, x, detail::one_row(y), options);

@@ -5,7 +5,6 @@
 // the elements mean, bit for bit.
 #pragma once
 
-#include <cstdint>
 
 #include "mxfp4/kernel/mxfp8.hpp"
 #include "mxfp4/kernel/pack.hpp"
@@ -48,7 +47,8 @@ status gemm(const W& w, const mxfp8_activations& x, const dense_view<float>& y, 
   return gemm<Dialect, Arch>(w, x.view(), y, options);
 }
 
-/// y[n] = sum over k of x[k] * decode(W)[n][k] for one token: gemm with M = 1. y: N floats, an array, a vector or a span.
+/// y[n] = sum over k of x[k] * decode(W)[n][k] for one token: gemm with M = 1. y: N floats, an array, a vector or a
+/// span.
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class W, number_row Y>
 status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& options = {}) {
   return gemm<Dialect, Arch>(w, x.view(), detail::one_row(y), options);

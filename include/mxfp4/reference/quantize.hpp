@@ -1,5 +1,5 @@
-// mxfp4/reference/quantize.hpp -- whole matrices, block by block, as plain loops: what every kernel equals, bit for bit.
-// SPDX-License-Identifier: Apache-2.0
+// mxfp4/reference/quantize.hpp -- whole matrices, block by block, as plain loops: what every kernel equals, bit for
+// bit. SPDX-License-Identifier: Apache-2.0
 //
 // Every function checks its views first and writes nothing unless all is well. Where no kernels are to be had, these
 // are what mxfp4::quantize and its kin call (mxfp4/quantize.hpp).
