@@ -26,7 +26,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace mxfp4;
 using namespace mxfp4::test;
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 using strings = std::vector<std::string>;

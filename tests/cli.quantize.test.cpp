@@ -11,15 +11,15 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
-#include "common/checkpoint.hpp"
-#include "common/safetensors_writer.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/io/safetensors_writer.hpp"
 #include "mxfp4/reference/quantize.hpp"
 
 namespace {
 
 using namespace mxfp4;
 using namespace mxfp4::test;
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 using strings = std::vector<std::string>;
@@ -301,7 +301,7 @@ TEST_CASE("quantize_file: without include it takes the experts' weights", "[cli]
   const std::string expert = "layers.0.experts.3.w1.weight", w(32 * 64 * 2, '\x3C');
   const std::string in = write_shard(
       folder / "in", {{{expert, dtype::bf16, {32, 64}}, w}, {{"layers.0.q_proj.weight", dtype::bf16, {32, 64}}, w}});
-  quantize_options options;
+  quantize_file_options options;
   const quantize_report experts = quantize_file(in, folder / "out", options);
   REQUIRE((experts.quantized.size() == 1 && experts.copied.size() == 1));
   CHECK(experts.quantized[0].source.name == expert);

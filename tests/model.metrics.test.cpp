@@ -11,7 +11,7 @@
 
 namespace {
 
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
 using Catch::Matchers::WithinAbs;
 using Catch::Matchers::WithinRel;
 

@@ -1,6 +1,6 @@
 // tests/safetensors.writer.test.cpp -- the bytes of a written file, and that a failure leaves nothing behind.
 // SPDX-License-Identifier: Apache-2.0
-#include "common/safetensors_writer.hpp"
+#include "mxfp4/io/safetensors_writer.hpp"
 
 #include <sys/stat.h>
 
@@ -11,12 +11,12 @@
 #include <vector>
 
 #include "cli.support.hpp"
-#include "common/byte_order.hpp"
-#include "common/safetensors_reader.hpp"
+#include "io/byte_order.hpp"
+#include "mxfp4/io/safetensors_reader.hpp"
 
 namespace {
 
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
 using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
 

@@ -16,8 +16,7 @@ void work(outcome& o) {
   o.table = &mxfp4::e2m1_values;
   if (!mxfp4::quantize<mxfp4::recipe::compressed_tensors>(numbers, bytes).ok()) return;
   const mxfp4::result<mxfp4::packed_matrix> packed = mxfp4::pack(bytes);
-  mxfp4::result<mxfp4::int8_activations> made =
-      mxfp4::int8_activations::create(rows, cols, mxfp4::int8_scaling::e8m0);
+  mxfp4::result<mxfp4::int8_activations> made = mxfp4::int8_activations::create(rows, cols, mxfp4::int8_scaling::e8m0);
   mxfp4::int8_activations x = *std::move(made);
   if (!mxfp4::quantize_activations(numbers, x).ok() || !mxfp4::gemm(*packed, x, y).ok()) return;
   const mxfp4::result<mxfp4::packed_matrix> loaded = mxfp4::packed_matrix::from_bytes(rows, cols, packed->bytes());

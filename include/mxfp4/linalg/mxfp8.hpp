@@ -5,7 +5,6 @@
 // the elements mean, bit for bit.
 #pragma once
 
-
 #include "mxfp4/kernel/mxfp8.hpp"
 #include "mxfp4/kernel/pack.hpp"
 #include "mxfp4/linalg/f32.hpp"
