@@ -76,7 +76,8 @@ template <scale_rule Rule>
   const auto at = [](unsigned exponent) {
     const simd::word_step& step = word_steps<Rule, true>[exponent];
     const std::uint32_t boundary = step.boundary - exponent * 128u;
-    const bool plain = step.byte[0] != 0 && (step.byte[1] == step.byte[0] + 1 || boundary == 128);
+    const bool plain = step.byte[0] != 0 && step.byte[0] <= exponent &&  // a scale far above the weights is no run
+                       (step.byte[1] == step.byte[0] + 1 || boundary == 128);
     return plain ? simd::place_rule{128 - boundary, exponent - step.byte[0], exponent, exponent} : simd::place_rule{};
   };
   simd::place_rule rule = at(119);

@@ -1,8 +1,8 @@
 // mxfp4/tensor/view.hpp -- non-owning views of matrices, and the checks that every whole-matrix function makes.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Weights are N x K: `rows` outputs, `cols` inputs, blocks along the inputs. Bytes (codes, scales, e4m3) may lie anywhere;
-// wider elements lie at a multiple of their size, as C++ asks of a pointer to them, and no more: errc::misaligned.
+// Weights are N x K: `rows` outputs, `cols` inputs, blocks along the inputs. Bytes (codes, scales, e4m3) may lie
+// anywhere; wider elements lie at a multiple of their size, as C++ asks of a pointer to them, or errc::misaligned.
 #pragma once
 
 #include <concepts>
