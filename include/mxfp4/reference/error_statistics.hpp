@@ -104,6 +104,7 @@ template <class T, class Byte, block_layout Layout>
 template <class T, class Byte, block_layout Layout>
 status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum) noexcept {
   if (const status s = detail::check_measure(w, q); !s.ok()) return s;
+  if (w.rows == 0 || w.cols == 0) return {};
   for (std::int64_t r = 0; r < w.rows; ++r)
     for (std::int64_t b = 0; b < q.blocks(); ++b) {
       std::uint32_t bits[block_size];

@@ -163,6 +163,7 @@ namespace detail {
 inline status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                         const dense_view<bf16>& out) noexcept {
   if (const status s = detail::check_widen_fp8(w, scales, out); !s.ok()) return s;
+  if (w.rows == 0 || w.cols == 0) return {};
   for (std::int64_t r = 0; r < w.rows; ++r)
     for (std::int64_t c = 0; c < w.cols; ++c)
       out.row(r)[c] = decode_scaled(w.row(r)[c], scales.row(r / fp8_block)[c / fp8_block]);
