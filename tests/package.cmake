@@ -32,6 +32,15 @@ endif()
 package_test(fetch fetch)
 package_test(subdirectory subdirectory)
 package_test(subdirectory_format_only subdirectory -DMXFP4_FORMAT_ONLY=ON -DCMAKE_DISABLE_FIND_PACKAGE_xsimd=ON)
+if(TARGET mxfp4::mxfp4)
+  package_test(own_xsimd own_xsimd -DXSIMD_INCLUDE=$<TARGET_PROPERTY:xsimd,INTERFACE_INCLUDE_DIRECTORIES>)
+endif()
+# No xsimd, and no way to any server: the sentence that names both ways out.
+add_test(NAME package.without_xsimd COMMAND ${CMAKE_COMMAND} -G ${CMAKE_GENERATOR} -S ${CMAKE_CURRENT_SOURCE_DIR}/package.fetch
+  -B ${package_dir}/without_xsimd -C ${package_dir}/cache.cmake -DMXFP4_SOURCE=${PROJECT_SOURCE_DIR} -DCMAKE_DISABLE_FIND_PACKAGE_xsimd=ON)
+set_tests_properties(package.without_xsimd PROPERTIES LABELS package
+  ENVIRONMENT "https_proxy=http://127.0.0.1:9;HTTPS_PROXY=http://127.0.0.1:9;no_proxy="
+  PASS_REGULAR_EXPRESSION "xsimd 13.2 or newer.*MXFP4_FORMAT_ONLY=ON.*Nor can it be fetched")
 if(MXFP4_DISPATCH)   # one unit alone: this machine's, or where it cannot be asked, the one that every CPU runs
   set(one native)
   if(CMAKE_CROSSCOMPILING)
