@@ -55,7 +55,23 @@ if(MXFP4_INSTALL)
   package_test(installed installed -Dmxfp4_ROOT=${prefix})
   package_test(two_tus two_tus -Dmxfp4_ROOT=${prefix})
   package_test(format_only format_only -Dmxfp4_ROOT=${prefix})
-  set(users package.installed package.two_tus package.format_only)
+  package_test(found_before found_before -Dmxfp4_ROOT=${prefix})
+  set(users package.installed package.two_tus package.format_only package.found_before)
+  add_test(NAME package.unknown_component COMMAND ${CMAKE_COMMAND} -G ${CMAKE_GENERATOR}
+    -S ${CMAKE_CURRENT_SOURCE_DIR}/package.unknown_component -B ${package_dir}/unknown_component
+    -C ${package_dir}/cache.cmake -Dmxfp4_ROOT=${prefix} -DMXFP4_VERSION=${release})
+  set_tests_properties(package.unknown_component PROPERTIES
+    PASS_REGULAR_EXPRESSION "no component 'kernels', expected some of format, mxfp4")
+  list(APPEND users package.unknown_component)
+  find_program(MXFP4_PKG_CONFIG NAMES pkg-config pkgconf)
+  mark_as_advanced(MXFP4_PKG_CONFIG)
+  if(MXFP4_PKG_CONFIG)
+    add_test(NAME package.pkg_config COMMAND ${CMAKE_COMMAND} -DPKG_CONFIG=${MXFP4_PKG_CONFIG} -DPREFIX=${prefix}
+      -DCOMPILER=${CMAKE_CXX_COMPILER} -DSOURCE=${CMAKE_CURRENT_SOURCE_DIR}/package.program/round_trip.cpp
+      -DPROGRAM=${package_dir}/by_pkg_config -DVERSION=${PROJECT_VERSION}
+      -P ${CMAKE_CURRENT_SOURCE_DIR}/package.pkg_config/check.cmake)
+    list(APPEND users package.pkg_config)
+  endif()
   if(TARGET mxfp4::cuda)
     package_test(cuda cuda -Dmxfp4_ROOT=${prefix} -DCMAKE_CUDA_COMPILER=${CMAKE_CUDA_COMPILER})
     list(APPEND users package.cuda)
