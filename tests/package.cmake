@@ -41,6 +41,12 @@ add_test(NAME package.without_xsimd COMMAND ${CMAKE_COMMAND} -G ${CMAKE_GENERATO
 set_tests_properties(package.without_xsimd PROPERTIES LABELS package
   ENVIRONMENT "https_proxy=http://127.0.0.1:9;HTTPS_PROXY=http://127.0.0.1:9;no_proxy="
   PASS_REGULAR_EXPRESSION "xsimd 13.2 or newer.*MXFP4_FORMAT_ONLY=ON.*Nor can it be fetched")
+# Who asks for dispatch and leaves out xsimd is told that building the one needs the other.
+add_test(NAME package.dispatch_format_only COMMAND ${CMAKE_COMMAND} -G ${CMAKE_GENERATOR}
+  -S ${CMAKE_CURRENT_SOURCE_DIR}/package.subdirectory -B ${package_dir}/dispatch_format_only -C ${package_dir}/cache.cmake
+  -DMXFP4_SOURCE=${PROJECT_SOURCE_DIR} -DMXFP4_FORMAT_ONLY=ON -DMXFP4_DISPATCH=ON)
+set_tests_properties(package.dispatch_format_only PROPERTIES LABELS package
+  PASS_REGULAR_EXPRESSION "no mxfp4::dispatch with MXFP4_FORMAT_ONLY: building it needs xsimd")
 if(MXFP4_DISPATCH)   # one unit alone: this machine's, or where it cannot be asked, the one that every CPU runs
   set(one native)
   if(CMAKE_CROSSCOMPILING)
