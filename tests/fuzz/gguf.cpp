@@ -11,7 +11,7 @@
 
 namespace {
 
-using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using mxfp4::test::memory_file, mxfp4::test::require;
 
 void check_accepted(const gguf_reader& reader, std::size_t file_size) {
