@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cli.support.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 

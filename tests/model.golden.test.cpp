@@ -17,7 +17,7 @@
 #include "support/vectors.hpp"
 
 TEST_CASE("model: logits of a trained model are those of transformers", "[model][golden]") {
-  using namespace mxfp4::checkpoint;
+  using namespace mxfp4::model;
   const std::string golden = std::string(MXFP4_TEST_VECTORS) + "/minimax/golden.json";
   const auto json = nlohmann::json::parse(std::ifstream(golden));
   const checkpoint_reader checkpoint(MXFP4_TINY_MODEL);

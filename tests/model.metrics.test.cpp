@@ -11,7 +11,7 @@
 
 namespace {
 
-using namespace mxfp4::checkpoint;
+using namespace mxfp4::model;
 using Catch::Matchers::WithinAbs;
 using Catch::Matchers::WithinRel;
 

@@ -1,5 +1,6 @@
 // tests/safetensors.reader.test.cpp -- what the reader takes, and what it refuses with which words.
 // SPDX-License-Identifier: Apache-2.0
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 
 #include <sys/stat.h>
