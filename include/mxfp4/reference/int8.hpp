@@ -66,12 +66,12 @@ template <class Weight, class Code>
 
 /// scale_exponent and scale of an activation block. The scale of a row (scaling row) is 1 here: the sums are multiplied
 /// by it after the last block.
-struct int8_scale_of {
+struct int8_block_scale {
   int scale_exponent;
   double scale;
 };
-[[nodiscard]] MXFP4_INLINE int8_scale_of scale_of(const int8_activations& x, std::int64_t row,
-                                                  std::int64_t b) noexcept {
+[[nodiscard]] MXFP4_INLINE int8_block_scale scale_of(const int8_activations& x, std::int64_t row,
+                                                     std::int64_t b) noexcept {
   if (x.scaling() == int8_scaling::row) return {-1, 1.0};
   const double scale = x.scale(row, b);
   if (x.scaling() == int8_scaling::e8m0) return {scale_exponent_of(x.scale_byte(row, b)), scale};
