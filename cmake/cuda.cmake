@@ -25,7 +25,7 @@ endif()
 
 if(NOT MXFP4_CUDA STREQUAL OFF AND CUDA IN_LIST languages)
   add_library(mxfp4_cuda INTERFACE)
-  add_library(mxfp4::cuda ALIAS mxfp4_cuda)
+  mxfp4_alias(cuda mxfp4_cuda)
   target_link_libraries(mxfp4_cuda INTERFACE mxfp4_format)
   # CMake 3.25 does not know cuda_std_20 for this compiler, and cxx_std_20 does not reach the CUDA language.
   target_compile_options(mxfp4_cuda INTERFACE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-std=c++20>)

@@ -9,18 +9,20 @@ if(TARGET mxfp4_dispatch)   # headers serve any machine, a library does not
   set(any_machine "")
 endif()
 
-install(TARGETS mxfp4_format EXPORT mxfp4-format-targets FILE_SET HEADERS)
+# CMake before 3.23 knows no file sets: it reads the include folder from the target.
+set(include_folder INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS mxfp4_format EXPORT mxfp4-format-targets FILE_SET HEADERS ${include_folder})
 install(EXPORT mxfp4-format-targets NAMESPACE mxfp4:: DESTINATION ${package_dir})
 if(TARGET mxfp4)
-  install(TARGETS mxfp4 EXPORT mxfp4-targets FILE_SET HEADERS FILE_SET executors)
+  install(TARGETS mxfp4 EXPORT mxfp4-targets FILE_SET HEADERS FILE_SET executors ${include_folder})
   install(EXPORT mxfp4-targets NAMESPACE mxfp4:: DESTINATION ${package_dir})
 endif()
 if(TARGET mxfp4_dispatch)
-  install(TARGETS mxfp4_dispatch EXPORT mxfp4-dispatch-targets FILE_SET HEADERS)
+  install(TARGETS mxfp4_dispatch EXPORT mxfp4-dispatch-targets FILE_SET HEADERS ${include_folder})
   install(EXPORT mxfp4-dispatch-targets NAMESPACE mxfp4:: DESTINATION ${package_dir})
 endif()
 if(TARGET mxfp4_cuda)
-  install(TARGETS mxfp4_cuda EXPORT mxfp4-cuda-targets FILE_SET HEADERS)
+  install(TARGETS mxfp4_cuda EXPORT mxfp4-cuda-targets FILE_SET HEADERS ${include_folder})
   install(EXPORT mxfp4-cuda-targets NAMESPACE mxfp4:: DESTINATION ${package_dir})
 endif()
 
@@ -30,3 +32,17 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/mxfp4ConfigVersion.cmake
   COMPATIBILITY SameMinorVersion ${any_machine})   # before 1.0 a minor version may break source compatibility
 install(FILES ${PROJECT_BINARY_DIR}/mxfp4Config.cmake ${PROJECT_BINARY_DIR}/mxfp4ConfigVersion.cmake cmake/mxfp4-xsimd.cmake
   DESTINATION ${package_dir})
+
+# pkg-config: mxfp4-format.pc for the headers without dependencies, mxfp4.pc adds xsimd. They find the prefix from where
+# they are, so it may be moved.
+set(pkgconfig_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)
+file(RELATIVE_PATH up ${CMAKE_INSTALL_FULL_DATADIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+string(REGEX REPLACE "/$" "" up "${up}")
+function(mxfp4_install_pc name description requires)
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/mxfp4.pc.in ${PROJECT_BINARY_DIR}/${name}.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${pkgconfig_dir})
+endfunction()
+mxfp4_install_pc(mxfp4-format "The MXFP4 format and its plain loops, C++20 headers" "")
+if(TARGET mxfp4)
+  mxfp4_install_pc(mxfp4 "MXFP4 with vector kernels, C++20 headers" "mxfp4-format = ${PROJECT_VERSION}, xsimd >= 13.2")
+endif()

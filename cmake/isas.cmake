@@ -6,9 +6,9 @@ file(STRINGS include/mxfp4/simd/isas.def lines REGEX "^(#if|#elif|#else|MXFP4_IS
 set(here FALSE)   # are the lines for this processor?
 foreach(line IN LISTS lines)
   if(line MATCHES "^#.*__x86_64__")
-    string(REGEX MATCH "x86_64|AMD64" here ${CMAKE_SYSTEM_PROCESSOR})
+    string(REGEX MATCH "x86_64|AMD64" here "${CMAKE_SYSTEM_PROCESSOR}")
   elseif(line MATCHES "^#.*__aarch64__")
-    string(REGEX MATCH "aarch64|arm64" here ${CMAKE_SYSTEM_PROCESSOR})
+    string(REGEX MATCH "aarch64|arm64" here "${CMAKE_SYSTEM_PROCESSOR}")
   elseif(line STREQUAL "#else")
     set(here FALSE)
     if(NOT mxfp4_isas)

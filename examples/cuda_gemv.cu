@@ -29,7 +29,7 @@ int main() {
                                                                            both_see<std::uint8_t>(rows * cols / 32);
   const mx_view<> w{codes, scales, rows, cols, cols / 2, cols / 32};
   const dense_view<float> y{both_see<float>(tokens * rows), tokens, rows, rows};
-  status s = quantize<recipe::compressed_tensors>(*make_dense_view(std::span(weights), rows, cols), w);
+  status s = quantize<recipe::compressed_tensors>(make_dense_view(weights, rows, cols).value_or_abort(), w);
   if (s.ok()) s = cuda::check_product<bf16, float>(w, x, y);
   if (!s.ok()) return std::puts(message(s).c_str()), 1;
   cudaError_t error = cuda::gemv<bf16, float>(w, x, y, nullptr);  // does not wait

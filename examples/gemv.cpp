@@ -15,15 +15,16 @@ int main() {
 
   // W as a checkpoint has it: two buffers, here made on the spot.
   std::vector<std::uint8_t> codes(rows * cols / 2), scales(rows * cols / block_size);
-  const auto w = *make_view(std::span(codes), std::span(scales), rows, cols);
-  status s = quantize<recipe::compressed_tensors>(*make_dense_view(std::span(weights), rows, cols), w);
+  const auto w = make_view(codes, scales, rows, cols).value_or_abort();
+  status s = quantize<recipe::compressed_tensors>(make_dense_view(weights, rows, cols).value_or_abort(), w);
 
   // Those bytes are enough. Packed once, they are faster; with int8 activations, faster still.
   if (s.ok()) s = gemv(w, x, y);
-  const auto packed = pack(w);
-  if (s.ok()) s = gemv(*packed, x, packed_y);
-  const auto in = quantize_activations(dense_view<float>{x.data(), 1, cols, cols}, int8_scaling::e8m0);
-  if (s.ok()) s = gemv(*packed, *in, int8_y);
+  const auto packed = pack(w).value_or_abort();
+  if (s.ok()) s = gemv(packed, x, packed_y);
+  const auto tokens = make_dense_view(x, 1, cols).value_or_abort();
+  const auto in = quantize_activations(tokens, int8_scaling::e8m0).value_or_abort();
+  if (s.ok()) s = gemv(packed, in, int8_y);
   if (!s.ok()) return std::printf("%s\n", message(s).c_str()), 1;
 
   double norm = 0, error = 0, int8_error = 0;

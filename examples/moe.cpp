@@ -12,8 +12,9 @@ static packed_matrix make_weights(std::int64_t rows, std::int64_t cols, float se
   std::vector<float> w(static_cast<std::size_t>(rows * cols));
   for (std::size_t i = 0; i < w.size(); ++i) w[i] = 0.2f * std::sin(static_cast<float>(i * i) + seed);
   std::vector<std::uint8_t> codes(w.size() / 2), scales(w.size() / block_size);
-  const auto view = make_view(std::span(codes), std::span(scales), rows, cols);
-  return quantize(*make_dense_view(std::span(w), rows, cols), *view).ok() ? *pack(*view) : packed_matrix();
+  const auto view = make_view(codes, scales, rows, cols).value_or_abort();
+  const status s = quantize(make_dense_view(w, rows, cols).value_or_abort(), view);
+  return s.ok() ? pack(view).value_or_abort() : packed_matrix();
 }
 
 int main() {
@@ -32,9 +33,11 @@ int main() {
 
   // the scores stand for x times the router's matrix
   status s = route_topk_sigmoid(logits, nullptr, indices, weights);
-  auto workspace = *moe_workspace::create({tokens, top_k, experts, hidden, inner});  // once, for any number of calls
-  const auto in = quantize_activations(dense_view<float>{x.data(), tokens, hidden, hidden}, int8_scaling::e8m0);
-  if (s.ok()) s = moe(layer, *in, indices, weights, {y.data(), tokens, hidden, hidden}, workspace);
+  // once, for any number of calls
+  auto workspace = moe_workspace::create({tokens, top_k, experts, hidden, inner}).value_or_abort();
+  const auto all = make_dense_view(x, tokens, hidden).value_or_abort();
+  const auto in = quantize_activations(all, int8_scaling::e8m0).value_or_abort();
+  if (s.ok()) s = moe(layer, in, indices, weights, {y.data(), tokens, hidden, hidden}, workspace);
   std::printf("%s: token 0 went to experts %d and %d, y[0] = %.4f\n", message(s).c_str(), chosen[0], chosen[1], y[0]);
   return s.ok() ? 0 : 1;
 }

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/reference/quantize.hpp"
 
 namespace {

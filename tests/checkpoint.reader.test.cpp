@@ -1,6 +1,7 @@
 // tests/checkpoint.reader.test.cpp -- which tensors and files a checkpoint's directory has, and what is refused.
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/reader_json.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 
 #include <catch2/catch_test_macros.hpp>

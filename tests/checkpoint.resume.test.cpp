@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 
 namespace {
 namespace fs = std::filesystem;

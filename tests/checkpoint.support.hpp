@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "cli.support.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/core/float_types.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 #include "mxfp4/reference/quantize.hpp"

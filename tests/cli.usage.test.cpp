@@ -131,7 +131,7 @@ TEST_CASE("cli: a report that cannot be written is an error", "[cli]") {
 
 TEST_CASE("cli: every recipe is described", "[cli]") {
   std::set<recipe_id> described;
-  for (const checkpoint::recipe_note& note : checkpoint::recipe_notes) {
+  for (const tools::recipe_note& note : tools::recipe_notes) {
     CAPTURE(recipe_name(note.id));
     CHECK(described.insert(note.id).second);
     for (const char* text : {note.peer, note.scale, note.ties, note.zero, note.nonfinite, note.losses})
@@ -150,7 +150,7 @@ TEST_CASE("cli: every recipe is described", "[cli]") {
 }
 
 TEST_CASE("cli: what the notes say of ties and zeros is what the recipes do", "[cli]") {
-  for (const checkpoint::recipe_note& note : checkpoint::recipe_notes) {
+  for (const tools::recipe_note& note : tools::recipe_notes) {
     const std::string ties = note.ties, zero = note.zero;
     CAPTURE(recipe_name(note.id), ties, zero);
     float x[block_size] = {6.0f, 0.0f, 0.0f, 0.0f, 0.0f, -0.0f};

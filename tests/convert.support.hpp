@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cli.support.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 #include "support/random.hpp"

@@ -11,6 +11,7 @@
 #include "convert.support.hpp"
 #include "mxfp4/checkpoint/convert.hpp"
 #include "mxfp4/checkpoint/dequantize.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 
 namespace {
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 
 namespace {
 

@@ -8,6 +8,7 @@
 
 #include "cli.support.hpp"
 #include "generate/exact_normal.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 
 namespace {
 

@@ -9,6 +9,7 @@
 
 #include "convert.support.hpp"
 #include "mxfp4/checkpoint/dequantize.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/reference/quantize.hpp"
 
 namespace {

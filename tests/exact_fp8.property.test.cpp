@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "checkpoint/exact_fp8.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "support/random.hpp"
 
 namespace {

@@ -11,6 +11,7 @@
 #include "checkpoint/reader_json.hpp"
 #include "cli.support.hpp"
 #include "io/byte_order.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/core/float_types.hpp"
 

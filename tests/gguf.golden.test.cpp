@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli.support.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/gguf_file.hpp"
 
 namespace {

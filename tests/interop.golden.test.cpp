@@ -10,6 +10,7 @@
 #include "convert.support.hpp"
 #include "io/hash.hpp"
 #include "mxfp4/checkpoint/convert.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/reference/quantize.hpp"
 #include "support/vectors.hpp"
 

@@ -13,6 +13,7 @@
 
 #include "checkpoint/reader_json.hpp"
 #include "model/generate.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "support/vectors.hpp"
 
 TEST_CASE("model: logits of a trained model are those of transformers", "[model][golden]") {

@@ -32,6 +32,21 @@ endif()
 package_test(fetch fetch)
 package_test(subdirectory subdirectory)
 package_test(subdirectory_format_only subdirectory -DMXFP4_FORMAT_ONLY=ON -DCMAKE_DISABLE_FIND_PACKAGE_xsimd=ON)
+if(TARGET mxfp4::mxfp4)
+  package_test(own_xsimd own_xsimd -DXSIMD_INCLUDE=$<TARGET_PROPERTY:xsimd,INTERFACE_INCLUDE_DIRECTORIES>)
+endif()
+# No xsimd, and no way to any server: the sentence that names both ways out.
+add_test(NAME package.without_xsimd COMMAND ${CMAKE_COMMAND} -G ${CMAKE_GENERATOR} -S ${CMAKE_CURRENT_SOURCE_DIR}/package.fetch
+  -B ${package_dir}/without_xsimd -C ${package_dir}/cache.cmake -DMXFP4_SOURCE=${PROJECT_SOURCE_DIR} -DCMAKE_DISABLE_FIND_PACKAGE_xsimd=ON)
+set_tests_properties(package.without_xsimd PROPERTIES LABELS package
+  ENVIRONMENT "https_proxy=http://127.0.0.1:9;HTTPS_PROXY=http://127.0.0.1:9;no_proxy="
+  PASS_REGULAR_EXPRESSION "xsimd 13.2 or newer.*MXFP4_FORMAT_ONLY=ON.*Nor can it be fetched")
+# Who asks for dispatch and leaves out xsimd is told that building the one needs the other.
+add_test(NAME package.dispatch_format_only COMMAND ${CMAKE_COMMAND} -G ${CMAKE_GENERATOR}
+  -S ${CMAKE_CURRENT_SOURCE_DIR}/package.subdirectory -B ${package_dir}/dispatch_format_only -C ${package_dir}/cache.cmake
+  -DMXFP4_SOURCE=${PROJECT_SOURCE_DIR} -DMXFP4_FORMAT_ONLY=ON -DMXFP4_DISPATCH=ON)
+set_tests_properties(package.dispatch_format_only PROPERTIES LABELS package
+  PASS_REGULAR_EXPRESSION "no mxfp4::dispatch with MXFP4_FORMAT_ONLY: building it needs xsimd")
 if(MXFP4_DISPATCH)   # one unit alone: this machine's, or where it cannot be asked, the one that every CPU runs
   set(one native)
   if(CMAKE_CROSSCOMPILING)
@@ -50,7 +65,23 @@ if(MXFP4_INSTALL)
       $<$<BOOL:${MXFP4_QEMU_X86_64}>:-DQEMU=${MXFP4_QEMU_X86_64}>
     --test-command ${CMAKE_CTEST_COMMAND} --output-on-failure --no-tests=error)
   package_test(format_only format_only -Dmxfp4_ROOT=${prefix})
-  set(users package.installed package.two_tus package.format_only)
+  package_test(found_before found_before -Dmxfp4_ROOT=${prefix})
+  set(users package.installed package.two_tus package.format_only package.found_before)
+  add_test(NAME package.unknown_component COMMAND ${CMAKE_COMMAND} -G ${CMAKE_GENERATOR}
+    -S ${CMAKE_CURRENT_SOURCE_DIR}/package.unknown_component -B ${package_dir}/unknown_component
+    -C ${package_dir}/cache.cmake -Dmxfp4_ROOT=${prefix} -DMXFP4_VERSION=${release})
+  set_tests_properties(package.unknown_component PROPERTIES
+    PASS_REGULAR_EXPRESSION "no component 'kernels', expected some of format, mxfp4")
+  list(APPEND users package.unknown_component)
+  find_program(MXFP4_PKG_CONFIG NAMES pkg-config pkgconf)
+  mark_as_advanced(MXFP4_PKG_CONFIG)
+  if(MXFP4_PKG_CONFIG)
+    add_test(NAME package.pkg_config COMMAND ${CMAKE_COMMAND} -DPKG_CONFIG=${MXFP4_PKG_CONFIG} -DPREFIX=${prefix}
+      -DCOMPILER=${CMAKE_CXX_COMPILER} -DSOURCE=${CMAKE_CURRENT_SOURCE_DIR}/package.program/round_trip.cpp
+      -DPROGRAM=${package_dir}/by_pkg_config -DVERSION=${PROJECT_VERSION}
+      -P ${CMAKE_CURRENT_SOURCE_DIR}/package.pkg_config/check.cmake)
+    list(APPEND users package.pkg_config)
+  endif()
   if(TARGET mxfp4::cuda)
     package_test(cuda cuda -Dmxfp4_ROOT=${prefix} -DCMAKE_CUDA_COMPILER=${CMAKE_CUDA_COMPILER})
     list(APPEND users package.cuda)

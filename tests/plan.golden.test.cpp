@@ -9,6 +9,7 @@
 
 #include "checkpoint/minimax_m2.hpp"
 #include "io/strict_json.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 
 namespace {

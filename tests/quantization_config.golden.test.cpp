@@ -10,6 +10,7 @@
 #include "checkpoint/minimax_m2.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "io/strict_json.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 
 namespace {
 

@@ -18,7 +18,7 @@ foreach(source IN LISTS sources)
   foreach(compiler IN LISTS compilers)
     get_filename_component(by ${compiler} NAME)
     add_test(NAME refused.${name}.${by} COMMAND ${CMAKE_COMMAND} -D COMPILER=${compiler} -D SOURCE=${source}
-      -D INCLUDES=${PROJECT_SOURCE_DIR}/include -P ${CMAKE_CURRENT_SOURCE_DIR}/refused/check.cmake)
+      -D "INCLUDES=${PROJECT_SOURCE_DIR}/include;${CMAKE_CURRENT_SOURCE_DIR}/refused/old_xsimd" -P ${CMAKE_CURRENT_SOURCE_DIR}/refused/check.cmake)
     set_tests_properties(refused.${name}.${by} PROPERTIES LABELS refused)
   endforeach()
 endforeach()

@@ -1,5 +1,6 @@
 // tests/safetensors.writer.test.cpp -- the bytes of a written file, and that a failure leaves nothing behind.
 // SPDX-License-Identifier: Apache-2.0
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 
 #include <sys/stat.h>

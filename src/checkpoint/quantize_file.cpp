@@ -3,6 +3,7 @@
 #include <numeric>
 #include <utility>
 
+#include "checkpoint/block_encoder.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/checkpoint/quantize_shard.hpp"
 

@@ -1,6 +1,7 @@
 // src/checkpoint/quantize_shard.cpp -- slabs, and the three stages through which they go.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/quantize_shard.hpp"
+#include "checkpoint/block_encoder.hpp"
 
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/info.h>

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "checkpoint/block_encoder.hpp"
 #include "checkpoint/codec.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/verification.hpp"

@@ -6,11 +6,12 @@
 #include <vector>
 
 #include "memory_file.hpp"
+#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/gguf_file.hpp"
 
 namespace {
 
-using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using mxfp4::test::memory_file, mxfp4::test::require;
 
 void check_accepted(const gguf_reader& reader, std::size_t file_size) {

@@ -15,7 +15,14 @@ endif()
 file(GLOB_RECURSE installed RELATIVE ${PREFIX}/include ${PREFIX}/include/mxfp4/*)
 if(NOT "${written}" STREQUAL "${installed}")
   message(FATAL_ERROR "the installed headers are '${installed}', expected those under include/, '${written}': \
-list each header in CMakeLists.txt, with its floor")
+list each header in CMakeLists.txt")
+endif()
+
+# What CMake before 3.23 reads instead of file sets.
+file(GLOB_RECURSE targets ${PREFIX}/*/mxfp4-format-targets.cmake)
+file(STRINGS ${targets} folder REGEX "INTERFACE_INCLUDE_DIRECTORIES .*/include\"")
+if(folder STREQUAL "")
+  message(FATAL_ERROR "the installed target mxfp4::format has no include folder but its file set, expected one for CMake 3.22")
 endif()
 
 file(GLOB_RECURSE files ${PREFIX}/*)

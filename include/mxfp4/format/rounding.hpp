@@ -21,7 +21,7 @@ namespace mxfp4 {
 
 namespace detail {
 
-inline constexpr std::uint32_t unreachable = 0xFFFFFFFFu;  ///< a boundary that nothing reaches, NaN included
+inline constexpr std::uint32_t unreachable = 0xFFFFFFFFu;
 
 /// The bits of `base` * 2^k moved by `ulps` units in the last place; an overflowed boundary is reached by infinity
 /// alone.
@@ -35,9 +35,19 @@ inline constexpr std::uint32_t unreachable = 0xFFFFFFFFu;  ///< a boundary that 
 
 // ---- roundings ------------------------------------------------------------------------------------------------------
 
+using detail::unreachable;  ///< a boundary that nothing reaches, NaN included: 0xFFFFFFFF
+
 /// A rounding gives, for each of the seven boundaries, a base value (f32 bits at scale 1) and how many ulps above it a
 /// magnitude must lie to reach the boundary. Two oddities of peers, under a scale of 2^k: how many of the boundaries
 /// can be reached, and a stray magnitude that is code 1 although it lies below the first boundary.
+///
+/// One of your own derives from seven_boundaries or midpoint_boundaries, which have neither oddity, and adds what is
+/// missing: a name, ulps(boundary), and base(boundary). Boundaries ascend. Kernels take it as they take ours; one whose
+/// boundaries do not fit 16 bits as theirs do is encoded by the plain loop (simd/words.hpp, word_recipe).
+///
+///   struct up_from_a_third : seven_boundaries { ... };
+///   using mine = basic_recipe<scale_floor, up_from_a_third, keep_sign, nonfinite_is_nan_block>;     recipe.hpp
+///   quantize<mine>(weights, out);
 template <class R>
 concept rounding_rule = requires(unsigned boundary, int k) {
   { R::name } -> std::convertible_to<const char*>;
@@ -47,16 +57,22 @@ concept rounding_rule = requires(unsigned boundary, int k) {
   { R::stray(k) } noexcept -> std::same_as<std::uint32_t>;
 };
 
-namespace detail {
+/// What a rounding has in common with nearly every other: all seven boundaries, and no stray. To derive from; missing
+/// are `name`, base(boundary) and ulps(boundary).
 struct seven_boundaries {
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr unsigned reachable(int) noexcept { return 7; }
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t stray(int) noexcept { return unreachable; }
 };
+
+/// The boundaries in the middle between two numbers: 0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5. To derive from; missing are
+/// `name` and ulps(boundary), which says of each tie whether it goes up (0) or down (1).
 struct midpoint_boundaries : seven_boundaries {
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t base(unsigned boundary) noexcept {
-    return e2m1_midpoint_bits(boundary);
+    return detail::e2m1_midpoint_bits(boundary);
   }
 };
+
+namespace detail {
 /// 0.25 * 2^k less one ulp, if that is a float with all its 24 bits.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint32_t just_below_quarter(int k) noexcept {
   return k >= -123 ? ldexp_bits(e2m1_midpoint_bits(0), k) - 1u : unreachable;
@@ -64,7 +80,7 @@ struct midpoint_boundaries : seven_boundaries {
 }  // namespace detail
 
 /// Ties go to the code with an even mantissa: 0, 1, 1, 2, 2, 4, 4. Peers: nearly all of them.
-struct nearest_even : detail::midpoint_boundaries {
+struct nearest_even : midpoint_boundaries {
   static constexpr const char* name = "nearest_even";
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int ulps(unsigned boundary) noexcept {
     return boundary % 2 == 0 ? 1 : 0;
@@ -72,13 +88,13 @@ struct nearest_even : detail::midpoint_boundaries {
 };
 
 /// Ties go away from zero: 0.5, 1, 1.5, 2, 3, 4, 6. Peers: microxcaling "nearest", older triton_kernels.
-struct nearest_away : detail::midpoint_boundaries {
+struct nearest_away : midpoint_boundaries {
   static constexpr const char* name = "nearest_away";
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int ulps(unsigned) noexcept { return 0; }
 };
 
 /// Ties go toward zero: 0, 0.5, 1, 1.5, 2, 3, 4. Peer: ModelOpt.
-struct nearest_toward_zero : detail::midpoint_boundaries {
+struct nearest_toward_zero : midpoint_boundaries {
   static constexpr const char* name = "nearest_toward_zero";
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int ulps(unsigned) noexcept { return 1; }
 };
@@ -95,7 +111,7 @@ struct nearest_finite : nearest_toward_zero {
 };
 
 /// Truncation. Peer: CUDA __nv_cvt_float_to_fp4 with cudaRoundZero.
-struct toward_zero : detail::seven_boundaries {
+struct toward_zero : seven_boundaries {
   static constexpr const char* name = "toward_zero";
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t base(unsigned boundary) noexcept {
     return detail::e2m1_magnitude_bits(boundary + 1);

@@ -59,6 +59,10 @@ inline constexpr std::uint32_t no_mantissa = 0x00800000u;  ///< a threshold abov
 
 }  // namespace detail
 
+// For a rule of your own: a step that is regular, and the threshold of one that never goes up.
+using detail::no_mantissa;
+using detail::regular_step;
+
 /// 2^(floor(log2 amax) - 2), from the exponent bits; amax in (6s, 8s) saturates to 6s.
 /// Peers: the OCP text, torchao FLOOR, microxcaling's C++.
 struct scale_floor {

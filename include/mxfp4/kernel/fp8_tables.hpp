@@ -21,7 +21,7 @@ inline namespace MXFP4_ISA_NS {
 /// Does a recipe have tables on an architecture, for codes and scales apart?
 template <class Resolved, class Arch, class Layout>
 inline constexpr bool has_fp8_tiles = [] {
-  if constexpr (!simd::has_avx512vbmi<Arch> || !mxfp4::detail::fixed_rule<Resolved>) return false;
+  if constexpr (!simd::has_avx512vbmi<Arch> || !mxfp4::detail::word_recipe<Resolved>) return false;
   else {
     constexpr simd::place_rule rule = mxfp4::detail::place_rule_of<typename Resolved::scale_rule_type>;
     return std::same_as<typename Layout::order, low_first> && Layout::rows_per_band == 1 && !Layout::interleaved &&

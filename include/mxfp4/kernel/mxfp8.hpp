@@ -66,6 +66,7 @@ status quantize_activations(const dense_view<T>& x, const mxfp8_view& out, mxfp8
   if (overlap(target.memory[0], data_of(x)) || overlap(target.memory[1], data_of(x)) ||
       overlap(target.memory[0], target.memory[1]))
     return {errc::overlap, "out"};
+  if (x.rows == 0 || x.cols == 0) return {};
   constexpr std::int64_t rows_a_task = 16;
   const auto task = [&](std::size_t index) noexcept {
     const std::int64_t first = static_cast<std::int64_t>(index) * rows_a_task;

@@ -230,7 +230,7 @@ template <class Byte, block_layout Layout>
   result<packed_matrix> made = packed_matrix::uninitialized(w.rows, w.cols);
   if (!made) return made;
   packed_matrix packed = *std::move(made);
-  kernel::pack_tiles(w, packed, options.executor);
+  if (w.rows > 0 && w.cols > 0) kernel::pack_tiles(w, packed, options.executor);
   return result<packed_matrix>(std::move(packed));
 }
 

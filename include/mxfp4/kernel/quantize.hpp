@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One kernel for every recipe: the scale is one compare by exponent, the codes are boundaries (simd/words.hpp). Blocks
-// with NaN, infinity, a scale at an end of the range or a word ambiguous go to the plain loop, and so does all of
-// min_mse.
+// with NaN, infinity, a scale at an end of the range or a word ambiguous go to the plain loop, and so do all of
+// min_mse and of a recipe of the user's own whose boundaries do not fit 16 bits (simd/words.hpp, word_recipe).
 #pragma once
 
 #include <cstdint>
@@ -15,11 +15,6 @@
 #include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/tasks.hpp"
 #include "mxfp4/tensor/view.hpp"
-
-namespace mxfp4::detail {
-template <class R>
-concept fixed_rule = requires { typename R::scale_rule_type; };
-}  // namespace mxfp4::detail
 
 namespace mxfp4::kernel {
 
@@ -127,7 +122,7 @@ void quantize_row(Source from, mx_view<Layout> out, std::int64_t row, std::int64
   constexpr std::int64_t group = simd::blocks_together<Arch>, step = Layout::code_offset(0, 1, 0);
   std::uint8_t* codes = out.block_codes(row, first);
   std::int64_t b = first;
-  if constexpr (mxfp4::detail::fixed_rule<Resolved>) {
+  if constexpr (mxfp4::detail::word_recipe<Resolved>) {
     for (; b + group <= last; b += group, codes += group * step)
       quantize_group<Resolved, Arch, simd::blocks_together<Arch>>(from, out, row, b, codes);
     for (; b < last; ++b, codes += step) quantize_group<Resolved, Arch, 1>(from, out, row, b, codes);

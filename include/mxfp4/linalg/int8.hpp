@@ -119,6 +119,7 @@ void multiply_int8_tile(const Source& source, const X& x, dense_view<float> y, s
 template <class Arch, class Source>
 void gemm_int8(const Source& source, const int8_activations& x, const dense_view<float>& y,
                const gemm_options& options) {
+  if (y.rows == 0 || y.cols == 0) return;
   const std::int64_t tiles = mxfp4::detail::ceil_div(source.rows(), tile_rows);
   const std::int64_t per_task = tiles_per_task(x.cols(), x.rows());
   const auto task = [&](std::size_t i) {

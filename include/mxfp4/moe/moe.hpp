@@ -82,6 +82,7 @@ status moe_with(std::span<const Expert> experts, const X& x, const dense_view<co
   mxfp4::detail::moe_plan plan;
   const mxfp4::detail::operand in = mxfp4::detail::operand_of(x, "x");
   if (const status s = plan_moe(experts, in, indices, weights, y, workspace, Products::rule, plan); !s.ok()) return s;
+  if (y.rows == 0 || y.cols == 0) return {};
   run_moe<Arch>(experts, Products(x, plan.memory, plan.shape.top_k), plan, weights, y, options);
   return {};
 }

@@ -54,10 +54,11 @@ struct moe_part {
 /// @param indices  M x k, each in [0, E).
 inline void sort_tokens(mxfp4::detail::moe_memory& memory, const dense_view<const std::int32_t>& indices,
                         mxfp4::detail::moe_m_tile_rule rule) noexcept {
+  const std::int64_t rows = indices.cols > 0 ? indices.rows : 0;
   const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
   std::fill(memory.ends.begin(), memory.ends.end(), 0);
   const auto expert_of = [&](std::int64_t m, std::int64_t slot) { return at(indices.row(m)[slot]); };
-  for (std::int64_t m = 0; m < indices.rows; ++m)
+  for (std::int64_t m = 0; m < rows; ++m)
     for (std::int64_t s = 0; s < indices.cols; ++s) ++memory.ends[expert_of(m, s)];
   std::int64_t permuted_row = 0;
   for (std::int64_t& end : memory.ends) {  // becomes where the expert's permuted rows begin; the next loop moves it on
@@ -65,7 +66,7 @@ inline void sort_tokens(mxfp4::detail::moe_memory& memory, const dense_view<cons
     end = permuted_row;
     permuted_row += count;
   }
-  for (std::int64_t m = 0; m < indices.rows; ++m)
+  for (std::int64_t m = 0; m < rows; ++m)
     for (std::int64_t s = 0; s < indices.cols; ++s) {
       const std::int64_t next = memory.ends[expert_of(m, s)]++, token_slot = m * indices.cols + s;
       memory.token_slot_at[at(next)] = token_slot;

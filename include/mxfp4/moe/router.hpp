@@ -53,6 +53,7 @@ inline void route_token(const float* logits, const float* bias, std::int64_t exp
 
 /// The first NaN of a matrix as a status, or ok.
 inline status find_nan(const dense_view<const float>& x, const char* what) noexcept {
+  if (x.cols == 0) return {};
   for (std::int64_t r = 0; r < x.rows; ++r)
     for (std::int64_t c = 0; c < x.cols; ++c)
       if (mxfp4::detail::is_nan_bits(mxfp4::detail::float_bits(x.row(r)[c])))
@@ -101,6 +102,7 @@ inline status route_topk_sigmoid(const dense_view<const float>& logits, const fl
     for (std::int64_t e = 0; e < logits.cols; ++e)
       if (mxfp4::detail::is_nan_bits(mxfp4::detail::float_bits(bias[e])))
         return {errc::not_a_number, "bias", 0, 0, "", e};
+  if (indices.rows == 0 || indices.cols == 0) return {};
   constexpr std::int64_t tokens_a_task = 16;
   options.executor.run(
       static_cast<std::size_t>(mxfp4::detail::ceil_div(logits.rows, tokens_a_task)), [&](std::size_t i) {

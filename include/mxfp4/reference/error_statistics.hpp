@@ -131,7 +131,7 @@ template <class T, class Byte, block_layout Layout>
 status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& q, error_statistics& sum,
                      const run_options& = {}) noexcept {
   if (const status s = mxfp4::detail::check_measure(w, q); !s.ok()) return s;
-  if (q.blocks() == 0) return {};
+  if (w.rows == 0 || w.cols == 0) return {};
   for (std::int64_t r = 0; r < w.rows; ++r)
     for (std::int64_t b = 0; b < q.blocks(); ++b)
       detail::measure_block<Layout>(w.row(r) + b * block_size, q, r, b, sum);

@@ -45,13 +45,13 @@ struct alignas(64) fp8_table {
   bool regular;  ///< else there are no tables: such a scale is left to others
 
   /// The largest |w - q|. An error of 0 is a word with the exponent of its scale alone: up / 8 <= 32.
-  [[nodiscard]] double max_error() const noexcept {
+  [[nodiscard]] MXFP4_INLINE double max_error() const noexcept {
     const std::uint16_t word = *std::max_element(largest.begin(), largest.end());
     if (word >> 7 < 64) return 0;
     return static_cast<double>(mxfp4::detail::float_from_bits(static_cast<std::uint32_t>(word) << 16)) * unit(byte);
   }
   /// 2^(field - 127), where `field` may be out of a float's range.
-  [[nodiscard]] static constexpr double unit(int field) noexcept {
+  [[nodiscard]] MXFP4_INLINE static constexpr double unit(int field) noexcept {
     return mxfp4::detail::bit_cast<double>(static_cast<std::uint64_t>(field - 127 + 1023) << 52);
   }
 };
@@ -74,7 +74,8 @@ template <scale_rule Rule>
   const auto at = [](unsigned exponent) {
     const simd::word_step& step = word_steps<Rule, true>[exponent];
     const std::uint32_t boundary = step.boundary - exponent * 128u;
-    const bool plain = step.byte[0] != 0 && (step.byte[1] == step.byte[0] + 1 || boundary == 128);
+    const bool plain = step.byte[0] != 0 && step.byte[0] <= exponent &&  // a scale far above the weights is no run
+                       (step.byte[1] == step.byte[0] + 1 || boundary == 128);
     return plain ? simd::place_rule{128 - boundary, exponent - step.byte[0], exponent, exponent} : simd::place_rule{};
   };
   simd::place_rule rule = at(119);

@@ -17,9 +17,9 @@
 #pragma once
 
 #include <type_traits>
-#include <xsimd/xsimd.hpp>
 
 #include "mxfp4/core/config.hpp"
+#include "mxfp4/simd/xsimd.hpp"  // keep: xsimd's own names
 
 #if defined(__SSE2__)
 #include <immintrin.h>

@@ -63,12 +63,12 @@ struct alignas(64) fp8_words {
 namespace mxfp4::detail {
 
 /// `bits` >= boundary is word >= word_boundary(boundary), unless the word is the ambiguous one.
-[[nodiscard]] constexpr std::uint16_t word_boundary(std::uint32_t boundary) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr std::uint16_t word_boundary(std::uint32_t boundary) noexcept {
   return static_cast<std::uint16_t>(boundary > 0xFFFF0000u ? 0xFFFFu : (boundary + 0xFFFFu) >> 16);
 }
 
 /// `exact`: the numbers have 16 bits, so none is rounded and nothing is ambiguous.
-[[nodiscard]] constexpr std::uint16_t word_in_doubt(std::uint32_t boundary, bool exact) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr std::uint16_t ambiguous_word(std::uint32_t boundary, bool exact) noexcept {
   return exact || (boundary & 0x1FFFFu) <= 1 ? simd::no_word : static_cast<std::uint16_t>(boundary >> 16 | 1u);
 }
 
@@ -82,7 +82,8 @@ template <scale_rule Rule, bool Exact>
       const bool vectors = !o.flush && o.byte >= simd::vector_scale_min && o.byte <= simd::vector_scale_max;
       return vectors && o.byte + 3u >= exponent ? o.byte : std::uint8_t{0};
     };
-    steps[exponent] = {word_boundary(boundary), word_in_doubt(boundary, Exact), {taken(step.below), taken(step.above)}};
+    steps[exponent] = {
+        word_boundary(boundary), ambiguous_word(boundary, Exact), {taken(step.below), taken(step.above)}};
   }
   return steps;
 }
@@ -91,7 +92,7 @@ template <scale_rule Rule, bool Exact>
 inline constexpr std::array<simd::word_step, 256> word_steps = make_word_steps<Rule, Exact>();
 
 template <zero_rule Zero, rounding_rule Round>
-[[nodiscard]] constexpr std::uint32_t sign_cut_under(unsigned byte) noexcept {
+[[nodiscard]] MXFP4_INLINE constexpr std::uint32_t sign_boundary_under(unsigned byte) noexcept {
   const int k = static_cast<int>(byte) - f32_bias;
   return Zero::sign_boundary(static_cast<e8m0>(byte), boundary_bits(Round::base(0), Round::ulps(0), k));
 }
@@ -101,7 +102,7 @@ template <rounding_rule Round, zero_rule Zero>
   std::array<simd::word_scale, 256> scales{};
   for (unsigned byte = simd::vector_scale_min; byte <= simd::vector_scale_max; ++byte)
     scales[byte] = {((byte - 2) * 128 - 64) * 0x10001u,
-                    (word_boundary(sign_cut_under<Zero, Round>(byte)) | 0x8000u) * 0x10001u};
+                    (word_boundary(sign_boundary_under<Zero, Round>(byte)) | 0x8000u) * 0x10001u};
   return scales;
 }
 template <rounding_rule Round, zero_rule Zero>
@@ -112,7 +113,7 @@ template <rounding_rule Round, zero_rule Zero>
 [[nodiscard]] consteval std::array<std::uint16_t, 256> make_sign_doubts() noexcept {
   std::array<std::uint16_t, 256> doubts{};
   for (unsigned byte = simd::vector_scale_min; byte <= simd::vector_scale_max; ++byte)
-    doubts[byte] = word_in_doubt(sign_cut_under<Zero, Round>(byte), false);
+    doubts[byte] = ambiguous_word(sign_boundary_under<Zero, Round>(byte), false);
   return doubts;
 }
 template <rounding_rule Round, zero_rule Zero>
@@ -128,7 +129,7 @@ template <scale_rule Rule, rounding_rule Round, zero_rule Zero, bool Exact>
     bool plain = rule.threshold == threshold && step.ambiguous == simd::no_word;
     for (unsigned i = 0; i < 2; ++i)
       plain = plain && step.byte[i] == exponent - 2 + i &&
-              word_in_doubt(sign_cut_under<Zero, Round>(step.byte[i]), Exact) == simd::no_word;
+              ambiguous_word(sign_boundary_under<Zero, Round>(step.byte[i]), Exact) == simd::no_word;
     return plain;
   };
   if (!regular(119)) return {};
@@ -143,27 +144,79 @@ template <scale_rule Rule, rounding_rule Round, zero_rule Zero, bool Exact>
 template <rounding_rule Round, bool Exact>
 inline constexpr bool has_stray = !Exact && Round::stray(0) != unreachable;
 
+/// The word from which half binade 1 begins, less 64: that of 0.25, less 64.
+inline constexpr unsigned first_half_binade = 125u * 128 - 64;
+
+/// What the half binades come to for any rounding; encodes_words says whether that is the rounding.
 template <rounding_rule Round>
-[[nodiscard]] consteval simd::half_binades make_half_binades() {
+[[nodiscard]] consteval simd::half_binades make_half_binades() noexcept {
   simd::half_binades h{};
   for (unsigned n = 0; n < 16; ++n) {
     unsigned code = 0, boundary = (n + 1) * 64;
     for (unsigned i = 0; i < 7; ++i) {
       const std::uint32_t at = Round::base(i) + static_cast<std::uint32_t>(Round::ulps(i));
-      if (word_in_doubt(at, false) != simd::no_word) throw "a boundary that does not fit 16 bits";
-      const unsigned place = word_boundary(at) - (125u * 128 - 64);
+      const unsigned place = word_boundary(at) - first_half_binade;
       if (place <= n * 64) ++code;
       else if (place < (n + 1) * 64) boundary = place;
     }
     h.carry[n] = static_cast<std::uint8_t>((n + 1) * 64 - boundary);
     h.code[n] = static_cast<std::uint8_t>(code);
     h.both[n] = static_cast<std::uint16_t>((n + 1) * 64 - boundary + (code - n) * 64);
-    if (n > 0 && h.carry[n - 1] != 0 && h.code[n - 1] + 1u != code) throw "a carry leads to the next code";
   }
   return h;
 }
+
+/// Are the codes of words those of the numbers, in each half binade that a vector path sees? So it is where every
+/// boundary lies between two words, and no two in the same half binade; and the same under every scale.
 template <rounding_rule Round>
+[[nodiscard]] consteval bool encodes_words() noexcept {
+  constexpr simd::half_binades h = make_half_binades<Round>();
+  const auto code_of = [](std::uint32_t magnitude) {
+    unsigned code = 0;
+    for (unsigned i = 0; i < 7; ++i)
+      code += magnitude >= Round::base(i) + static_cast<std::uint32_t>(Round::ulps(i)) ? 1u : 0u;
+    return code;
+  };
+  for (unsigned place = 0; place < 13 * 64; ++place) {  // place 0: all below too
+    const std::uint32_t word = first_half_binade + place, odd = word & 1u;
+    const std::uint32_t lowest = place == 0 ? 0u : odd != 0 ? ((word - 1) << 16) + 1 : word << 16;
+    const std::uint32_t highest = odd != 0 ? (word << 16) + 0xFFFFu : word << 16;
+    const unsigned n = place / 64, code = (n * 64 + place % 64 + h.both[n]) % 0x10000u / 64;
+    if (code_of(lowest) != code || code_of(highest) != code) return false;
+    if (h.code[(place + h.carry[n]) / 64] != code) return false;
+  }
+  for (unsigned byte = simd::vector_scale_min; byte <= simd::vector_scale_max; ++byte) {
+    const int k = static_cast<int>(byte) - f32_bias;
+    if (Round::reachable(k) != 7) return false;
+    if ((Round::stray(k) == unreachable) != (Round::stray(0) == unreachable)) return false;
+    if (Round::stray(k) == unreachable) continue;
+    const std::uint32_t first = ldexp_bits(float_bits(0.25f), k);  // the one stray that a path looks for: place 63
+    if ((Round::stray(k) & 0xFFFFu) == 0 || (Round::stray(k) >> 16 | 1u) != (first >> 16) - 1) return false;
+  }
+  return true;
+}
+template <rounding_rule Round>
+  requires(encodes_words<Round>())
 inline constexpr simd::half_binades half_binades_of = make_half_binades<Round>();
+
+/// A threshold beyond every mantissa is no_mantissa itself, or a regular rule's carry would be wrong.
+template <scale_rule Rule>
+[[nodiscard]] consteval bool scales_words() noexcept {
+  for (unsigned exponent = 0; exponent < 255; ++exponent)
+    if (Rule::step(exponent).threshold > no_mantissa) return false;
+  return true;
+}
+
+template <class Resolved>
+inline constexpr bool is_word_recipe = false;
+template <scale_rule Scale, rounding_rule Round, zero_rule Zero, class Nonfinite>
+inline constexpr bool is_word_recipe<basic_recipe<Scale, Round, Zero, Nonfinite>> =
+    scales_words<Scale>() && encodes_words<Round>();
+
+/// A recipe whose blocks may be encoded as words of 16 bits: four policies (basic_recipe), and a rounding whose
+/// boundaries fit them. Any other recipe goes through the plain loop, block by block: the same bytes, slower.
+template <class Resolved>
+concept word_recipe = is_word_recipe<Resolved>;
 
 }  // namespace mxfp4::detail
 

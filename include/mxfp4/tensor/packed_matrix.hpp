@@ -86,30 +86,28 @@ class packed_matrix {
   /// Memory for rows x cols, contents unspecified. Whoever fills it calls update_range for each tile afterwards.
   /// errc::out_of_memory, or what check() says of such a shape.
   [[nodiscard]] MXFP4_INLINE static result<packed_matrix> uninitialized(std::int64_t rows, std::int64_t cols) noexcept {
-    if (const status s = detail::check_blocks(rows, cols, "packed_matrix"); !s.ok()) return s;
-    const std::int64_t tiles = detail::ceil_div(rows, tile_rows), blocks = cols / block_size;
-    constexpr std::int64_t per_block = tile_block_bytes + tile_rows;
-    if (blocks > 0 && tiles > (detail::int64_max / 2 - tiles) / per_block / blocks)
-      return status{errc::size_overflow, "rows * cols", rows, 0, "packed_matrix"};
+    if (const status s = check_size(rows, cols); !s.ok()) return s;
     packed_matrix m;
     m.rows_ = rows;
     m.cols_ = cols;
-    const std::int64_t bytes = m.code_bytes() + m.scale_bytes(), all = bytes + 2 * tiles;
+    const std::int64_t ranges = cols > 0 ? m.tiles() : 0, all = m.code_bytes() + m.scale_bytes() + 2 * ranges;
     m.memory_ = detail::allocate(all);
     if (m.memory_ == nullptr) return status{errc::out_of_memory, "packed_matrix", all};
-    for (std::int64_t t = 0; t < tiles; ++t) m.set_range(t, scale_range{});
+    for (std::int64_t t = 0; t < ranges; ++t) m.set_range(t, scale_range{});
     return result<packed_matrix>(std::move(m));
   }
 
   /// What bytes() of a matrix of this shape held. errc::shape_mismatch if that is another number of bytes.
   [[nodiscard]] MXFP4_INLINE static result<packed_matrix> from_bytes(std::int64_t rows, std::int64_t cols,
                                                                      std::span<const std::uint8_t> saved) noexcept {
+    if (const status s = check_size(rows, cols); !s.ok()) return s;
+    const std::int64_t need = detail::ceil_div(rows, tile_rows) * (cols / block_size) * (tile_block_bytes + tile_rows);
+    if (const auto have = static_cast<std::int64_t>(saved.size()); have != need)  // before anything is allocated
+      return status{errc::shape_mismatch, "saved", have, need};
     result<packed_matrix> made = uninitialized(rows, cols);
-    if (!made) return made;
+    if (!made || need == 0) return made;
     packed_matrix m = *std::move(made);
-    const auto have = static_cast<std::int64_t>(saved.size()), need = static_cast<std::int64_t>(m.bytes().size());
-    if (have != need) return status{errc::shape_mismatch, "saved", have, need};
-    if (need > 0) std::memcpy(m.memory_.get(), saved.data(), saved.size());
+    std::memcpy(m.memory_.get(), saved.data(), saved.size());
     for (std::int64_t t = 0; t < m.tiles(); ++t) m.update_range(t);
     return result<packed_matrix>(std::move(m));
   }
@@ -141,6 +139,7 @@ class packed_matrix {
   [[nodiscard]] MXFP4_INLINE std::uint8_t* scales(std::int64_t tile) noexcept {
     return memory_.get() + code_bytes() + tile * blocks() * tile_rows;
   }
+  /// Of a tile that has columns: without, no ranges are kept.
   [[nodiscard]] MXFP4_INLINE scale_range range(std::int64_t tile) const noexcept {
     const std::uint8_t* const r = memory_.get() + code_bytes() + scale_bytes() + 2 * tile;
     return {r[0], r[1]};
@@ -154,6 +153,16 @@ class packed_matrix {
   }
 
  private:
+  /// Does a matrix of this shape fit 63 bits, with all that is kept of it?
+  [[nodiscard]] MXFP4_INLINE static status check_size(std::int64_t rows, std::int64_t cols) noexcept {
+    if (const status s = detail::check_blocks(rows, cols, "packed_matrix"); !s.ok()) return s;
+    const std::int64_t tiles = detail::ceil_div(rows, tile_rows), blocks = cols / block_size;
+    constexpr std::int64_t per_block = tile_block_bytes + tile_rows;
+    if (blocks > 0 && tiles > (detail::int64_max / 2 - tiles) / per_block / blocks)
+      return {errc::size_overflow, "rows * cols", rows, 0, "packed_matrix"};
+    return {};
+  }
+
   [[nodiscard]] MXFP4_INLINE std::int64_t code_bytes() const noexcept { return tiles() * blocks() * tile_block_bytes; }
   [[nodiscard]] MXFP4_INLINE std::int64_t scale_bytes() const noexcept { return tiles() * blocks() * tile_rows; }
   MXFP4_INLINE void set_range(std::int64_t tile, scale_range range) noexcept {
@@ -187,6 +196,7 @@ status unpack(const packed_matrix& w, const mx_view<Layout>& out) noexcept {
   const detail::byte_range own = detail::bytes_of(w);
   if (detail::overlap(detail::codes_of(out), own) || detail::overlap(detail::scales_of(out), own))
     return {errc::overlap, "out"};
+  if (out.rows == 0 || out.cols == 0) return {};
   for (std::int64_t n = 0; n < w.rows(); ++n)
     for (std::int64_t b = 0; b < w.blocks(); ++b) {
       const std::uint8_t* const block = w.codes(n / tile_rows) + b * tile_block_bytes;

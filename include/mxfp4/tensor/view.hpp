@@ -2,8 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Weights are N x K: `rows` outputs, `cols` inputs, blocks along the inputs. Bytes (codes, scales, e4m3) may lie
-// anywhere; wider elements lie at a multiple of their size, as C++ asks of a pointer to them, and no more:
-// errc::misaligned.
+// anywhere; wider elements lie at a multiple of their size, as C++ asks of a pointer to them, or errc::misaligned.
 #pragma once
 
 #include <concepts>
@@ -394,6 +393,7 @@ template <class ByteA, block_layout A, class ByteB, block_layout B>
 template <block_layout Layout>
 MXFP4_INLINE constexpr void fill_padding(mx_view<Layout> out) noexcept {
   if constexpr (requires { Layout::padding; }) {
+    if (out.rows == 0 || out.cols == 0) return;
     const std::int64_t all_rows = ceil_div(out.rows, Layout::rows_per_band) * Layout::rows_per_band;
     const std::int64_t all_blocks = Layout::scale_band_bytes(out.blocks()) / Layout::rows_per_band;
     for (std::int64_t r = 0; r < all_rows; ++r)
