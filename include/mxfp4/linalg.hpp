@@ -3,13 +3,12 @@
 //
 //   Y[m][n] = sum over k of X[m][k] * W[n][k]        W is N x K, X is M x K, Y is M x N
 //
-//   weights                                     activations
-//   a view of the checkpoint's own bytes        dense_view of float, bf16, f16, e4m3      f32 arithmetic
-//   (linalg/f32.hpp)
-//   packed_matrix: pack() once, faster          int8_activations: quantize_activations()  int8 dots
-//   (linalg/int8.hpp)
-//                                               mxfp8_activations, mxfp8_view             f32 arithmetic
-//                                               (linalg/mxfp8.hpp)
+//   weights          a view of a checkpoint's own bytes, or packed_matrix: pack() once, faster
+//   activations      dense_view of float, bf16, f16, e4m3    f32 arithmetic       linalg/f32.hpp
+//                    int8_activations                        int8 dot products    linalg/int8.hpp
+//                    mxfp8_activations, mxfp8_view           f32 arithmetic       linalg/mxfp8.hpp
+//
+// quantize_activations() makes int8_activations and mxfp8_activations.
 //
 // Every pair has gemm() and, for one token, gemv(); options: accumulate, executor.
 #pragma once

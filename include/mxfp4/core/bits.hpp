@@ -6,8 +6,8 @@
 //              |S| exponent |        mantissa         |
 //              +-+----------+-------------------------+
 //
-// Everything in floors 1-5 that compares, rounds or looks at a sign does it on these integers. So the bytes do not
-// depend on -ffast-math, on flush-to-zero, on the rounding mode or on FMA contraction.
+// Every scalar function that compares, rounds or looks at a sign does it on these integers. So the bytes do not depend
+// on -ffast-math, on flush-to-zero, on the rounding mode or on FMA contraction.
 #pragma once
 
 #include <cstdint>

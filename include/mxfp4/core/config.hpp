@@ -54,7 +54,7 @@
 #define MXFP4_UNROLL
 #endif
 
-/// Before a loop that is to stay one, where a compiler would unroll it and run out of registers.
+/// Before a loop that must not be unrolled: the unrolled one needs more registers than there are.
 #if defined(__CUDACC__)
 #define MXFP4_ROLLED _Pragma("unroll 1")
 #else

@@ -24,8 +24,8 @@ inline constexpr int e2m1_emax = 2;  ///< 6 = 1.5 * 2^2
 
 namespace detail {
 
-/// f32 bits of the magnitude with the three-bit code `magnitude`. Codes 2..7 are the top bits of a float, code 1 is
-/// 0.5.
+/// f32 bits of the number with the three-bit code `magnitude`. Codes 2 to 7 are the top bits of a float; code 1, the
+/// subnormal 0.5, is not.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint32_t e2m1_magnitude_bits(unsigned magnitude) noexcept {
   if (magnitude < 2) return magnitude * 0x3F000000u;
   return 0x3F000000u + (magnitude << 22);
@@ -38,7 +38,7 @@ namespace detail {
   return e2m1_magnitude_bits(lower) + (1u << 21);
 }
 
-/// The value of a code straight from the field formula above: the second road to the same sixteen numbers.
+/// The value of a code by the formula at the top of this file; shares nothing with decode(), which is checked by it.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr float e2m1_from_fields(unsigned code) noexcept {
   const unsigned e = (code >> 1) & 3u, m = code & 1u;
   const float magnitude =

@@ -4,8 +4,8 @@
 //   byte b     0          1         ...   127   ...   254        255
 //   value      2^-127     2^-126          1           2^127      NaN        no zero, no infinity, no sign
 //
-// Source: OCP Microscaling Formats (MX) v1.0, "E8M0". Byte 0 is a float *subnormal*, which a flush-to-zero reader
-// loses.
+// Source: OCP Microscaling Formats (MX) v1.0, "E8M0". Byte 0 is a subnormal float: a reader that flushes subnormals to
+// zero loses it.
 #pragma once
 
 #include <cstdint>

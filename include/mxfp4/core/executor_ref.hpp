@@ -38,15 +38,15 @@ class task_ref {
 };
 
 /// What runs tasks: an object with a member run(std::size_t tasks, mxfp4::task_ref body). It calls body(0) ...
-/// body(tasks - 1) once each, in any order and on any thread, and returns after all. A lambda is none.
-/// What an executor throws passes through the library; the output is then unspecified.
+/// body(tasks - 1) once each, in any order and on any thread, and returns when all have returned. A lambda is no
+/// executor. What an executor throws passes through the library; the output is then unspecified.
 template <class E>
 concept executor = requires(E& e, std::size_t tasks, task_ref body) { e.run(tasks, body); };
 
 namespace detail {
 inline namespace MXFP4_ISA_NS {
 
-/// The member run of an executor whose type was left behind.
+/// Calls run() of an executor of type E, of which only the address is known.
 template <class E>
 void run_executor(const void* self, std::size_t tasks, task_ref body) {
   static_cast<E*>(const_cast<void*>(self))->run(tasks, body);
@@ -68,8 +68,8 @@ inline constexpr serial_executor serial{};
 class executor_ref {
  public:
   MXFP4_INLINE constexpr executor_ref() noexcept : executor_ref(serial) {}
-  /// Whatever is no executor, or a temporary, is refused here and not by a constraint: a compiler that looks for an
-  /// overload does not say which constraint was missed.
+  /// What is no executor, or a temporary, is refused by a static_assert and not by a constraint: the assertion's
+  /// sentence reaches the reader, while an unmet constraint only removes the overload without saying why.
   template <class E>
     requires(!std::same_as<std::remove_cvref_t<E>, executor_ref>)
   MXFP4_INLINE constexpr executor_ref(E&& e) noexcept {  // NOLINT(google-explicit-constructor)

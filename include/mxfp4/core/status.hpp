@@ -38,8 +38,8 @@ enum class errc : std::uint8_t {
   isa_unavailable,   ///< the environment's MXFP4_ISA is `what`; `argument` lists what this CPU and build have
 };
 
-/// What a call came to. `what` and `argument` live as long as the program: "cols" of "out", or `what` alone. Where one
-/// of many is meant, `row` says which, and in a matrix `col` too.
+/// What a call came to. `what` names the thing and `argument` what it belongs to, or is empty: "cols" of "out". Both
+/// texts live as long as the program. Where one of many is meant, `row` says which, and in a matrix `col` too.
 struct [[nodiscard]] status {
   errc code = errc::ok;
   const char* what = "";
@@ -54,7 +54,7 @@ struct [[nodiscard]] status {
 
 namespace detail {
 
-inline constexpr std::size_t status_text_bytes = 241;  ///< the last one stays 0
+inline constexpr std::size_t status_text_bytes = 241;  ///< the last one stays 0, so that the text ends
 
 inline namespace MXFP4_ISA_NS {
 
@@ -160,7 +160,7 @@ static_assert(message({errc::shape_mismatch, "out.rows", -3, 4}).view() == "out.
 namespace detail {
 inline namespace MXFP4_ISA_NS {
 
-/// Ends the program, with the sentence of the status that was not looked at.
+/// Prints the status that nobody looked at, and ends the program.
 [[noreturn]] inline void abort_without_value(const status& why) noexcept {
   std::fprintf(stderr, "mxfp4: a result was used that holds no value: %s\n", message(why).c_str());
   std::abort();
@@ -172,8 +172,8 @@ inline namespace MXFP4_ISA_NS {
 /// A value, or a status that is not ok: why there is none. T is default-constructible; the value is T{} then.
 ///
 /// `*r` and `r->` ask for a value that is there: ask `if (r)` first. Where there is none, a program with asserts on
-/// (no NDEBUG) prints message(error()) and ends there, not in the call that gets the empty value; with NDEBUG, T{}.
-/// Whoever has nothing better to do than that, as an example has, says value_or_abort().
+/// (no NDEBUG) prints message(error()) and aborts, so that the call which gets the empty value is not blamed for it;
+/// with NDEBUG the value is T{}. value_or_abort() aborts in either case: for programs that cannot go on, and examples.
 template <class T>
 class [[nodiscard]] result {
  public:

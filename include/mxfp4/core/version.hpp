@@ -1,4 +1,4 @@
-// mxfp4/core/version.hpp -- the one place that holds the version; CMake reads it from here.
+// mxfp4/core/version.hpp -- the version, in one place; CMake reads it from here.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

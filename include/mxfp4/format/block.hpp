@@ -6,7 +6,7 @@
 //          | scale | x1 | x0  | x3 | x2  |                 | x31| x30 |    low nibble = even element
 //          +-------+----------+----------+-----  ...  -----+----------+
 //
-// `block` is how a block is handed around; how tensors keep codes and scales is layout.hpp's business.
+// `block` is the type of a single block; layout.hpp says how the codes and scales of a matrix are stored.
 #pragma once
 
 #include <array>
@@ -31,9 +31,9 @@ static_assert(sizeof(block) == block_bytes && alignof(block) == 1);
 
 inline namespace MXFP4_ISA_NS {
 
-/// 32 numbers in data units -> scale and codes, unpacked, as `Recipe` has it for tensors of T. NaN, infinity,
-/// subnormals and overflow: the recipe's docstring. constexpr, and the same bytes under any floating-point flags or
-/// rounding mode.
+/// 32 numbers in data units -> scale and codes, unpacked, as `Recipe` encodes tensors of T. What becomes of NaN,
+/// infinity, subnormals and overflow is said at the recipe. constexpr, and the same bytes under any floating-point
+/// flags or rounding mode.
 template <block_recipe Recipe = recipe::ocp, element_type T>
 [[nodiscard]] MXFP4_HD constexpr block_codes encode_block_codes(const T (&x)[block_size]) noexcept {
   std::uint32_t bits[block_size]{};
@@ -65,7 +65,7 @@ template <block_recipe Recipe = recipe::ocp, element_type T>
 
 /// Stochastic rounding under the recipe's own scale: element i goes up, away from zero, iff frac * 2^32 > random[i].
 /// The sign is kept; a block that the recipe flushes or makes NaN, and one with NaN or infinity, is as in encode_block.
-/// Unbiased where nothing saturates: scales of a floor rule clip (6s, 8s], those of `torchao_rceil` clip nothing.
+/// Unbiased where nothing saturates: scale_floor saturates what lies in (6s, 8s), the scale of `torchao_rceil` nothing.
 template <class Recipe = recipe::ocp, element_type T>
   requires block_recipe<Recipe> && requires { typename Recipe::template for_input<T>::scale_rule_type; }
 [[nodiscard]] MXFP4_HD constexpr block encode_block_stochastic(const T (&x)[block_size],

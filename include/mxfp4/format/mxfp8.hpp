@@ -7,7 +7,7 @@
 //   floor     E(amax) - 8, E = exponent field: OCP's rule          in [256, 512): beyond 448 it saturates to 448
 //   rceil     the smallest power of two >= amax / 448              in (224, 448]: nothing saturates
 //
-// Activations come in it (mxfp8_view.hpp); weights stay MXFP4.
+// For activations (mxfp8_view.hpp); weights are always MXFP4.
 // Source: OCP Microscaling Formats (MX) v1.0, "MXFP8", E4M3, and its conversion (6.3); rceil: cvt.rp of amax / 448.
 #pragma once
 
@@ -42,7 +42,8 @@ inline constexpr std::uint32_t e4m3_max_mantissa = 0x600000;  ///< of 448 = 1.75
                                                                        mxfp8_scaling scaling) noexcept {
   if (amax >= f32_inf) return 255;
   const int byte = static_cast<int>(amax >> f32_mantissa_bits) - e4m3_emax;
-  // amax / 448 is rounded to a float first. Where that is a subnormal, two ulps above 2^-127 are the first to be seen.
+  // rceil rounds amax / 448 to a float first. Under byte 0 the quotient is subnormal: what is one ulp of amax above
+  // 448 * 2^-127 still rounds down to 2^-127, so the threshold lies one ulp higher.
   const std::uint32_t seen = e4m3_max_mantissa + (byte == 0 ? 1u : 0u);
   const int up = scaling == mxfp8_scaling::rceil && (amax & f32_mantissa_mask) > seen ? 1 : 0;
   return static_cast<std::uint8_t>(byte + up > 0 ? byte + up : 0);
@@ -70,7 +71,7 @@ inline constexpr std::uint32_t e4m3_max_mantissa = 0x600000;  ///< of 448 = 1.75
 
 /// 32 numbers in data units -> scale and elements. NaN or infinity in the block: byte 255, elements 0. All zeros: byte
 /// 0. constexpr, and the same bytes under any floating-point flags or rounding mode.
-/// rceil decodes to infinity what is nearer to 2^128 than to the element below: blocks with amax >= 1.9375 * 2^127.
+/// Under rceil an element of a block with amax >= 1.9375 * 2^127 may round up to 2^128, which decodes to infinity.
 template <element_type T>
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr mxfp8_block encode_mxfp8(
     const T (&x)[block_size], mxfp8_scaling scaling = mxfp8_scaling::floor) noexcept {

@@ -5,7 +5,7 @@
 //   high_first    byte j = code[2j+1]| code[2j]   << 4    the other way round; no checkpoint format here uses it
 //   half_split    byte j = code[j]   | code[j+16] << 4    ggml and ik_llama block_mxfp4, within a block of 32
 //
-// OCP MX v1.0 leaves the order open; ours is low_first. Reads: floors 0-1.  Read by: block.hpp, layout.hpp, cuda/.
+// Source: OCP MX v1.0 leaves the order open; the files and programs named above. This library's own is low_first.
 #pragma once
 
 #include <concepts>

@@ -1,8 +1,9 @@
 // mxfp4/format/peer_cast.hpp -- single numbers as the peers cast them, special values included.
 // SPDX-License-Identifier: Apache-2.0
 //
-// encode_e2m1 (rounding.hpp) and the scale rules (scale_rule.hpp) are what this library uses. Peers agree with them on
-// ordinary numbers and differ on NaN, infinity, zero and the ends of the range: here each has its name.
+// The library itself encodes with encode_e2m1 (rounding.hpp) and the scale rules (scale_rule.hpp). Other programs, the
+// peers, agree with those on ordinary numbers and differ on NaN, infinity, zero and the ends of the range. Each
+// function here is the cast of the peer in its name.
 //
 //              e2m1: NaN        +-inf           e8m0: 0     x < 0      NaN    +inf        > 2^127
 //   cuda       7                saturates       0           |x|        255    255 | 254   255 | 254 (nosat | sat)
@@ -44,8 +45,9 @@ template <rounding_rule Round = nearest_even>
   return detail::is_nan_bits(bits) || bits == 0x80000000u ? e2m1{0} : encode_e2m1(x);
 }
 
-/// oneDNN's float2e2m1 takes the code with the least float distance, the even one of equals. NaN and infinity become 0;
-/// and from 2^25 on the distances to 4 and to 6 may be one float, for all x above 2^27, and then the answer is 4.
+/// oneDNN's float2e2m1 takes the code at the least distance, computed in float, and of equal ones the even code. NaN
+/// and infinity become 0. From 2^25 on the distances to 4 and to 6 may round to the same float, above 2^27 they always
+/// do, and the answer is 4.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e2m1 onednn_e2m1(float x) noexcept {
   const std::uint32_t bits = detail::float_bits(x), magnitude = bits & detail::f32_abs_mask;
   if (magnitude >= detail::f32_inf) return e2m1{0};
@@ -97,8 +99,8 @@ template <bool satfinite>
   return magnitude >= detail::f32_inf ? e8m0::nan : casts::at_most_max(casts::round_up(magnitude));
 }
 
-/// float8_e8m0fnu: nearest, ties up; everything above 2^-127 goes up in the subnormal range. Zero and negative numbers
-/// are 255, or 0 under `saturate`, which also keeps finite numbers at 254.
+/// float8_e8m0fnu: nearest, ties up; between 2^-127 and 2^-126 everything goes up. Zero and negative numbers are 255,
+/// or 0 under `saturate`, which also keeps finite numbers at 254.
 template <bool saturate>
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 ml_dtypes_e8m0(float x) noexcept {
   const std::uint32_t bits = detail::float_bits(x);
@@ -115,7 +117,7 @@ template <bool saturate>
 }
 
 namespace casts {
-/// Mantissa of sqrt(2), moved by what rounding log2 to float is worth at this exponent field.
+/// Mantissa of sqrt(2), moved by as many ulps as log2f, rounded to float, is off at this exponent field.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::uint32_t sqrt2_threshold(std::uint32_t exponent) noexcept {
   if (exponent < 63) return 0x350513u;
   if (exponent < 95) return 0x350503u;
@@ -133,8 +135,8 @@ namespace casts {
 }
 }  // namespace casts
 
-/// fp8_e8m0: 2^round(log2f(x)), so the boundary is sqrt(2), some ulps off where log2f rounds. What is not positive is
-/// 0.
+/// fp8_e8m0: 2^round(log2f(x)), so the boundary is sqrt(2), some ulps off where log2f rounds. Zero and negative numbers
+/// give byte 0.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 mlx_e8m0(float x) noexcept {
   const std::uint32_t bits = detail::float_bits(x), magnitude = bits & detail::f32_abs_mask;
   if (magnitude >= detail::f32_inf) return e8m0::nan;

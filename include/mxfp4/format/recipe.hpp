@@ -1,9 +1,9 @@
 // mxfp4/format/recipe.hpp -- a recipe = scale rule + ties + sign of zero + non-finite blocks, under its peer's name.
 // SPDX-License-Identifier: Apache-2.0
 //
-// For finite blocks a recipe equals its peer bit for bit, the peer's losses included (each alias says which). Where a
-// peer is undefined the result here is defined and said so. The byte-exact proof is tests/recipe.golden.test.cpp, on
-// vectors made by running the peers.
+// A peer is another program that writes MXFP4. For finite blocks a recipe gives its peer's bytes, the numbers that the
+// peer loses included: each recipe lists them. Where a peer's result is undefined, the recipe's is defined and the
+// docstring says so. tests/recipe.golden.test.cpp proves it on vectors that were made by running the peers.
 #pragma once
 
 #include <concepts>
@@ -121,8 +121,8 @@ struct nonfinite_cuda {
 
 // ---- a recipe -------------------------------------------------------------------------------------------------------
 
-/// Four policies make a recipe. `for_input<T>` is the recipe for a tensor of T: it differs for a peer that computes in
-/// the type of its input, and so is part of the interface of every recipe.
+/// Four policies make a recipe. `for_input<T>` is the recipe for a tensor of T: every recipe has it, because some peers
+/// compute in the type of their input and encode bf16 otherwise than float.
 template <scale_rule Scale, rounding_rule Round, zero_rule Zero, class Nonfinite>
 struct basic_recipe {
   template <element_type T>
@@ -237,7 +237,7 @@ struct ocp : basic_recipe<scale_floor, nearest_even, keep_sign, nonfinite_is_nan
   static constexpr const char* name = "ocp";
 };
 
-/// compressed-tensors (llm-compressor, vLLM) on the CPU, in the type of the input; e4m3 counts as bf16.
+/// compressed-tensors (llm-compressor, vLLM) on the CPU, in the type of the input; e4m3 is taken for bf16.
 /// Losses: blocks with amax >= 1.75 * 2^127 (f16: >= 57344, and < 1.5 * 2^-15) become byte 127, codes 0.
 /// Defined here, unstable there: blocks with NaN or infinity are NaN.
 struct compressed_tensors {

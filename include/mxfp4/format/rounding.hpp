@@ -3,12 +3,10 @@
 //
 //   magnitude     0     0.5    1     1.5    2      3      4      6
 //   code          0      1     2      3     4      5      6      7
-//   boundary              0.25  0.75  1.25   1.75   2.5    3.5    5          code = number of boundaries that |x|
-//   reaches
+//   boundary         0.25  0.75   1.25  1.75   2.5    3.5     5          code = number of boundaries that |x| reaches
 //
-// A rounding is nothing but seven boundaries. They are compared as integers (bits.hpp), and a block scale moves them
-// all by the same power of two, so x itself is never divided. Ties decide whether the midpoint itself reaches its
-// boundary.
+// Seven boundaries define a rounding. They are compared as integers (bits.hpp), and a block scale moves all of them by
+// the same power of two, so x itself is never divided. A rule for ties says whether a midpoint reaches its boundary.
 // Source: OCP MX v1.0, section 6.3 (nearest even is required, others are allowed); the peers named at each policy.
 #pragma once
 
@@ -101,7 +99,7 @@ struct nearest_toward_zero : midpoint_boundaries {
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int ulps(unsigned) noexcept { return 1; }
 };
 
-/// nearest_toward_zero by searching the sixteen products code * scale: one that overflows is never the nearest.
+/// nearest_toward_zero by a search through the sixteen products code * scale: one that overflows is never the nearest.
 /// Peers: ggml, ik_llama.
 struct nearest_finite : nearest_toward_zero {
   static constexpr const char* name = "nearest_finite";
@@ -181,10 +179,9 @@ struct zero_is_code_8 {
   }
 };
 
-// ---- the boundaries of one block, and one element against them
-// ------------------------------------------------------------
+// ---- the boundaries of one block, and one element against them ------------------------------------------------------
 
-/// All that the elements of a block need to know: nine integers. Every field is a bound on the bits of |x|.
+/// What encodes the elements of a block: nine integers, with which the bits of |x| are compared.
 struct element_boundaries {
   std::uint32_t boundary[7];    ///< code = number of boundaries reached
   std::uint32_t stray;          ///< this magnitude alone is code 1 too

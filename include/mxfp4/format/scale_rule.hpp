@@ -5,11 +5,12 @@
 //
 //   scale byte = m < threshold(E) ? below(E) : above(E)          one compare, for every rule of every peer
 //
-// Nearly everywhere below = E - 2 and above = E - 1, and the threshold says at which mantissa a rule moves up a binade:
-// never (floor), 1 (ceil), 1.5 (rceil), 1.75 (even). Peers that go through log2 in float differ by an ulp count that
-// depends on E alone. So no rule needs a logarithm or a division, all vectorise, and a GPU gives the same bits.
-// Source: OCP MX v1.0 section 6.3; each rule names its peer. Where the thresholds come from is proved in the tests by
-// evaluating the peers' own formulas on all 2^31 magnitudes.
+// Nearly everywhere below = E - 2 and above = E - 1, and the threshold is the mantissa from which on a rule takes the
+// larger scale: never (floor), above 1 (ceil), above 1.5 (rceil), from 1.75 (even). Peers that compute log2 in float
+// have thresholds some ulps off, by a number that depends on E alone. So no rule needs a logarithm or a division, all
+// vectorise, and a GPU gives the same bits.
+// Source: OCP MX v1.0 section 6.3; each rule names its peer. The thresholds are proved in
+// tests/scale_rule.exhaustive.test.cpp, which evaluates the peers' own formulas on all 2^31 magnitudes.
 #pragma once
 
 #include <concepts>
@@ -20,7 +21,7 @@
 
 namespace mxfp4 {
 
-/// What becomes of a block: its scale byte; `flush`: all its codes become zeros (a documented loss of some peers).
+/// What a rule decides for a block: its scale byte, and `flush`: all its codes become zeros, as some peers lose them.
 struct scale_outcome {
   std::uint8_t byte;
   bool flush = false;
@@ -79,8 +80,8 @@ struct scale_ceil {
   }
 };
 
-/// amax is rounded to a power of two that goes up from 1.75 on, then floor. From 1.75 * 2^127 on the power is infinite
-/// and the block becomes NaN (byte 0xFF). Peer: torchao EVEN.
+/// amax is rounded to a power of two, upward from 1.75 * 2^k on, and the scale is a quarter of that. From 1.75 * 2^127
+/// on the power is infinite and the block becomes NaN (byte 0xFF). Peer: torchao EVEN.
 struct scale_even {
   static constexpr const char* name = "even";
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
@@ -160,7 +161,8 @@ struct scale_mlx {
     return {threshold(exponent), {static_cast<std::uint8_t>(exponent - 3)}, {static_cast<std::uint8_t>(exponent - 2)}};
   }
 
-  /// Mantissa of 6 * sqrt(2), moved by what rounding the quotient and its logarithm to float is worth at this exponent.
+  /// Mantissa of 6 * sqrt(2), moved by as many ulps as the quotient and its logarithm, both rounded to float, are off
+  /// at this exponent.
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t threshold(unsigned exponent) noexcept {
     if (exponent < 4) return 0x07C3CFu;
     if (exponent < 66) return 0x07C3CEu;

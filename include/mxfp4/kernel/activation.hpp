@@ -1,8 +1,8 @@
 // mxfp4/kernel/activation.hpp -- f32, bf16 and f16 activations to int8.
 // SPDX-License-Identifier: Apache-2.0
 //
-// The definition is activation.hpp's encode_mxint8 and encode_int8; these loops give the same bits under the default
-// rounding mode (nearest even).
+// tensor/activation.hpp defines the codes (encode_mxint8, encode_int8); these loops give the same bits under the
+// default rounding mode, to nearest even.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +50,7 @@ template <class Arch>
   return b;
 }
 
-/// encode_mxint8. Below byte 6 the factor 2^(133 - byte) is no float, and the definition itself does the work.
+/// encode_mxint8 in registers. Below byte 6 the factor 2^(133 - byte) is no float: encode_mxint8 itself does the work.
 template <class Arch>
 [[nodiscard]] MXFP4_INLINE mxfp4::detail::int8_block round_mxint8(const float (&x)[block_size],
                                                                   std::uint8_t byte) noexcept {
@@ -59,7 +59,7 @@ template <class Arch>
   return round_block<Arch>(x, float_from_bits(pow2_bits(f32_bias + mxint8_fraction_bits - int{byte})));
 }
 
-/// encode_int8; inverse 0 means that all codes are 0, whatever x is.
+/// encode_int8 in registers; inverse 0 means that all codes are 0, whatever x is.
 template <class Arch>
 [[nodiscard]] MXFP4_INLINE mxfp4::detail::int8_block round_int8(const float (&x)[block_size], float inverse) noexcept {
   if (inverse == 0.0f) return {};
@@ -71,7 +71,7 @@ MXFP4_INLINE void widen_block(const T* in, float (&x)[block_size]) noexcept {
   for (int i = 0; i < block_size; ++i) x[i] = decode(in[i]);
 }
 
-/// Where one token of a group keeps its blocks, and the scale_exponents seen so far.
+/// Writes the blocks of one token into its group, and keeps the range of their scale exponents.
 struct token_writer {
   std::uint8_t* group;  ///< the first block of the group
   int8_scaling scaling;
@@ -95,7 +95,7 @@ struct token_writer {
   return static_cast<std::uint32_t>(scale_exponent) << mxfp4::detail::f32_mantissa_bits;
 }
 
-/// One token. Returns what its sums are to be multiplied with in the end.
+/// One token. Returns what its sums are to be multiplied with after the last block (int8_activations::finish).
 template <class Arch, class T>
 float quantize_token(const T* x, std::int64_t blocks, token_writer& writer) noexcept {
   using namespace mxfp4::detail;
@@ -145,7 +145,7 @@ inline namespace MXFP4_ISA_NS {
 /// @param x    M x K activations in data units: float, bf16 or f16, any row stride.
 /// @param out  the same shape, overwritten.
 /// Error:    e8m0: at most half a step of amax * 2^-6, a whole one where a code is clamped; f32, row: half a step of
-///           amax / 127 and a few ulps, and what is below 2^-118 as a whole becomes 0.
+///           amax / 127 and a few ulps; a block (row: a row) with amax < 2^-118 becomes zeros.
 /// Special:  NaN or infinity in a block (row: anywhere in the row) makes the token's outputs NaN.
 /// Same bits on every ISA, for any executor; a task is a group of 16 tokens. Rounding mode: nearest.
 template <class Arch = simd::native_arch, class T>

@@ -12,8 +12,9 @@
 
 namespace mxfp4::kernel {
 
-/// Output from this size on is stored past the cache: a line that nobody is going to read soon is then not read before
-/// it is written. Smaller output stays in the cache, where streaming would cost half the rate (bench/README.md).
+/// Output from this size on is written with streaming stores, which go past the cache: otherwise the processor reads
+/// each line from memory before it is written. Smaller output is better kept in the cache; streaming it would halve the
+/// rate (bench/README.md).
 inline constexpr std::int64_t stream_from_bytes = std::int64_t{16} << 20;
 
 inline namespace MXFP4_ISA_NS {

@@ -5,8 +5,9 @@
 //     for 48 rows (a part of a task):  weights     -> panel [16-row tile][k][16]        48 KiB, second-level cache
 //       for each token tile:           Y tile += sum over k of weights[k] * activations[k]: all sums in registers
 //
-// An output is one chain of FMAs in ascending k, started at 0 or at what is accumulated to; the register file only
-// decides how many chains run side by side. So the bits do not depend on M, N, the tasks or the source of W.
+// An output is one chain of FMAs in ascending k that starts at 0 or, with accumulate, at Y; the number of registers
+// only decides how many chains run at the same time. So the bits do not depend on M, N, the tasks or where W comes
+// from.
 #pragma once
 
 #include <algorithm>
@@ -23,8 +24,8 @@ inline constexpr std::int64_t gemm_columns = 256;
 inline namespace MXFP4_ISA_NS {
 namespace detail {
 
-/// Register tile: `tokens` x `tiles` * 16 rows. 24 of 32 registers hold sums with AVX-512, 12 of 16 with AVX2. 12 x 32
-/// is 2 % behind 8 x 48, 14 x 32 is 5 % (Zen 4, M = 128).
+/// Register tile: `tokens` x `tiles` * 16 rows. 24 of 32 registers hold sums with AVX-512 (8 x 48), 12 of 16 with AVX2
+/// (6 x 16). Other shapes were slower on AVX-512: 12 x 32 by 2 %, 14 x 32 by 5 % (Zen 4, M = 128).
 template <class Arch>
 struct register_tile {
   static constexpr bool wide = lanes<Arch> == 16;
@@ -34,10 +35,10 @@ struct register_tile {
   static constexpr std::int64_t task_tiles = 6;
 };
 
-/// y[m][n] += or = chain over k, for M tokens and N 16-row tiles. `next` is where the following tile of Y begins.
+/// y[m][n] = chain over k, or += with `add`, for M tokens and N tiles of 16 rows.
 template <class Arch, int N, int M>
-void multiply_panels(const float* weights, const float* tokens, std::int64_t cols, float* y, std::int64_t stride,
-                     bool add) noexcept {
+void multiply_f32_panels(const float* weights, const float* tokens, std::int64_t cols, float* y, std::int64_t stride,
+                         bool add) noexcept {
   constexpr int V = lanes<Arch>, columns = N * registers_per_tile<Arch>, token_stride = register_tile<Arch>::tokens;
   using floats = simd::floats<Arch>;
   floats sum[std::size_t{M}][std::size_t{columns}];
@@ -67,10 +68,10 @@ void multiply_panels(const float* weights, const float* tokens, std::int64_t col
 
 using panel_product = void (*)(const float*, const float*, std::int64_t, float*, std::int64_t, bool) noexcept;
 
-/// multiply_panels for every number of tiles and tokens that a register tile has or that is left at an edge.
+/// multiply_f32_panels for every number of tiles and tokens of a register tile, whole or at an edge of Y.
 template <class Arch, int N, int... M>
 [[nodiscard]] panel_product product_for(std::int64_t tokens, std::integer_sequence<int, M...>) noexcept {
-  static constexpr panel_product products[] = {&multiply_panels<Arch, N, M + 1>...};
+  static constexpr panel_product products[] = {&multiply_f32_panels<Arch, N, M + 1>...};
   return products[tokens - 1];
 }
 template <class Arch>
@@ -83,10 +84,11 @@ template <class Arch>
   return product_for<Arch, 1>(tokens, counts{});
 }
 
-/// Tokens `top` .. of Y at rows of W `left` .., from both panels. A ragged last tile goes through a buffer.
+/// `count` tokens of Y from `top` on, `tiles` tiles of W from row `left` on, from the two panels. A last tile with
+/// fewer than 16 rows goes through a buffer.
 template <class Arch>
-void multiply_tile(const float* weights, const float* tokens, std::int64_t cols, const dense_view<float>& y,
-                   std::int64_t top, std::int64_t count, std::int64_t left, std::int64_t tiles, bool add) noexcept {
+void multiply_f32_tile(const float* weights, const float* tokens, std::int64_t cols, const dense_view<float>& y,
+                       std::int64_t top, std::int64_t count, std::int64_t left, std::int64_t tiles, bool add) noexcept {
   constexpr int most = register_tile<Arch>::tiles * tile_rows;
   const std::int64_t width = std::min(tiles * tile_rows, y.cols - left);
   const panel_product product = product_for<Arch>(tiles, count);
@@ -101,12 +103,12 @@ void multiply_tile(const float* weights, const float* tokens, std::int64_t cols,
   for (std::int64_t m = 0; m < count; ++m) std::copy_n(buffer + m * most, width, y.row(top + m) + left);
 }
 
-/// Tokens [top, bottom) of Y at the rows of W's tiles [first, last) get or are added the products of columns `done` ..
-/// done + cols. `tokens`: register tiles of these columns, `stride` floats from one to the next.
+/// Y for tokens [top, bottom) and the rows of W's tiles [first, last): the products of columns [done, done + cols) are
+/// stored, or added with `add`. `tokens`: the register tiles of these columns, `stride` floats from one to the next.
 template <class Arch, class Source>
-void multiply_tiles(const Source& w, std::int64_t first, std::int64_t last, std::int64_t done, std::int64_t cols,
-                    const float* tokens, std::int64_t stride, std::int64_t top, std::int64_t bottom,
-                    const dense_view<float>& y, bool add) noexcept {
+void multiply_f32_tiles(const Source& w, std::int64_t first, std::int64_t last, std::int64_t done, std::int64_t cols,
+                        const float* tokens, std::int64_t stride, std::int64_t top, std::int64_t bottom,
+                        const dense_view<float>& y, bool add) noexcept {
   using tile = register_tile<Arch>;
   alignas(64) float weights[tile::tiles * gemm_columns * tile_rows];
   for (std::int64_t t = first; t < last; t += tile::tiles) {
@@ -114,15 +116,15 @@ void multiply_tiles(const Source& w, std::int64_t first, std::int64_t last, std:
     for (std::int64_t i = 0; i < tiles; ++i)
       w.decode(t + i, done / block_size, cols / block_size, weights + i * gemm_columns * tile_rows);
     for (std::int64_t m = top; m < bottom; m += tile::tokens)
-      multiply_tile<Arch>(weights, tokens + (m - top) / tile::tokens * stride, cols, y, m,
-                          std::min<std::int64_t>(tile::tokens, bottom - m), t * tile_rows, tiles, add);
+      multiply_f32_tile<Arch>(weights, tokens + (m - top) / tile::tokens * stride, cols, y, m,
+                              std::min<std::int64_t>(tile::tokens, bottom - m), t * tile_rows, tiles, add);
   }
 }
 
 }  // namespace detail
 
-/// Y = X W^T or Y += X W^T, W from a view_source or a f32_packed_source, X a dense_view or an mxfp8_view. Arguments are
-/// checked by the caller.
+/// Y = X W^T or Y += X W^T, W from an f32_view_source or an f32_packed_source, X a dense_view or an mxfp8_view. The
+/// caller has checked the arguments.
 template <class Arch, class Source, class X>
 void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accumulate, executor_ref executor) {
   using tile = detail::register_tile<Arch>;
@@ -137,8 +139,8 @@ void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accu
                                                  tokens + (m - top) * gemm_columns);
       executor.run(detail::task_count(w.rows(), task_rows), [&](std::size_t task) noexcept {
         const std::int64_t first = static_cast<std::int64_t>(task) * tile::task_tiles;
-        detail::multiply_tiles<Arch>(w, first, std::min(first + tile::task_tiles, all_tiles), done, cols, tokens,
-                                     tile::tokens * gemm_columns, top, bottom, y, add);
+        detail::multiply_f32_tiles<Arch>(w, first, std::min(first + tile::task_tiles, all_tiles), done, cols, tokens,
+                                         tile::tokens * gemm_columns, top, bottom, y, add);
       });
     });
   }

@@ -1,11 +1,12 @@
 // mxfp4/kernel/f32_gemv.hpp -- one token times W, in f32, straight from the codes.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   view     lanes run along k: [low nibbles of a block's 16 bytes][high nibbles], and x is put into that order once. A
-//            weight is an entry of the row of its scale byte (simd/dequant_table.hpp): one path for every byte. Two
-//            sums a row.
-//   packed   lanes are rows. Four sums of 2v * x over a block, then one FMA with scale / 2: one multiplication a block,
-//            not one a weight. Where that could leave the range of a float, the weights are decoded first.
+//   view     lanes run along k: the low nibbles of a block's 16 bytes, then the high nibbles; x is put into that order
+//            once. A weight is looked up in the table of its scale byte (simd/dequant_table.hpp), which is right for
+//            every byte. Each row has two sums.
+//   packed   lanes are rows. Four sums of 2v * x over a block, v a code's value, are added and multiplied by scale / 2:
+//            one multiplication a block, not one a weight. Where that could leave the range of a float, the weights are
+//            decoded first.
 #pragma once
 
 #include <algorithm>
@@ -16,18 +17,18 @@
 
 namespace mxfp4::kernel {
 
-/// Columns that one pass takes: 32 KiB of x on the caller's stack, half of it for most layers.
+/// Columns that one pass takes: x is widened to at most 32 KiB on the caller's stack.
 inline constexpr std::int64_t gemv_columns = 8192;
 inline constexpr std::int64_t gemv_task_rows = 64;
 
 inline namespace MXFP4_ISA_NS {
 namespace detail {
 
-/// Rows that share a load of x: two sums for each take half of the registers.
+/// Rows that are multiplied with one load of x: their sums, two for each row, take half of the registers.
 template <class Arch>
 inline constexpr int gemv_rows = lanes<Arch> / 2;
 
-/// A block of x in the order of `dot_rows`: what low nibbles meet, then what high nibbles meet.
+/// A block of x in the order of `dot_f32_rows`: first the elements of low nibbles, then those of high ones.
 template <class Arch, nibble_order Order, class X>
 void widen_for_rows(X x, std::int64_t cols, float* panel) noexcept {
   for (std::int64_t k = 0; k < cols; k += block_size) {
@@ -38,10 +39,11 @@ void widen_for_rows(X x, std::int64_t cols, float* panel) noexcept {
   }
 }
 
-/// y[0 .. count) gets or is added the products of rows `top` .. with the panel; rows past the last repeat it.
+/// The products of `count` rows from `top` on with the panel are stored to y[0 .. count), or added with `add`. Rows
+/// past the end of W repeat its last row and are not stored.
 template <class Arch, decode_dialect Dialect, block_layout Layout>
-void dot_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t count, std::int64_t first,
-              std::int64_t blocks, const float* panel, float* y, bool add) noexcept {
+void dot_f32_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t count, std::int64_t first,
+                  std::int64_t blocks, const float* panel, float* y, bool add) noexcept {
   constexpr int R = gemv_rows<Arch>, V = lanes<Arch>;
   const std::uint8_t* codes[std::size_t{R}];
   const std::uint8_t* next[std::size_t{R}];
@@ -76,10 +78,11 @@ void dot_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t cou
     if (r < count) y[r] = simd::reduce_add(sum[r][0] + sum[r][1]) + (add ? y[r] : 0.0f);
 }
 
-/// y[0 .. 16) of one tile. `small`: no |x| reaches gemv_large, so that the sum of a block stays finite.
+/// Adds the products of one tile to y[0 .. 16). `small`: every |x| is below gemv_large, so the sum of a block is
+/// finite.
 template <class Arch, decode_dialect Dialect>
-void dot_tile(const packed_view& w, std::int64_t tile, std::int64_t first, std::int64_t blocks, const float* x,
-              bool small, float* y) noexcept {
+void dot_f32_tile(const packed_view& w, std::int64_t tile, std::int64_t first, std::int64_t blocks, const float* x,
+                  bool small, float* y) noexcept {
   constexpr int V = lanes<Arch>, parts = registers_per_tile<Arch>;
   constexpr std::int64_t ahead = 8;  // blocks: 2 KiB
   using floats = simd::floats<Arch>;
@@ -94,7 +97,7 @@ void dot_tile(const packed_view& w, std::int64_t tile, std::int64_t first, std::
     for (int g = 0; g < 4; ++g) simd::prefetch_next(codes + ahead * tile_block_bytes + 64 * g);
 #pragma GCC unroll 4
     for (int part = 0; part < parts; ++part) {
-      const row_scales<Arch> scale(scales + part * V);
+      const scale_lanes<Arch> scale(scales + part * V);
       if (!small || !scale.plain()) [[unlikely]] {
         alignas(64) float panel[block_size * tile_rows];
         decode_tile<Arch, half_split, Dialect>(codes, scales, panel);
@@ -131,30 +134,30 @@ inline constexpr std::uint32_t gemv_large = std::uint32_t{127 + 118} << 23;
   return large == 0;
 }
 
-/// y[top .. bottom) gets or is added the products of these rows with a panel of columns `done` .. done + cols.
+/// The products of rows [top, bottom) with a panel of columns [done, done + cols): stored to y, or added with `add`.
 template <class Arch, decode_dialect Dialect, block_layout Layout>
-void multiply_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
-                   std::int64_t cols, const float* panel, float* y, bool add) noexcept {
+void multiply_f32_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
+                       std::int64_t cols, const float* panel, float* y, bool add) noexcept {
   for (std::int64_t r = top; r < bottom; r += gemv_rows<Arch>)
-    dot_rows<Arch, Dialect>(w, r, bottom - r, done / block_size, cols / block_size, panel, y + r, add);
+    dot_f32_rows<Arch, Dialect>(w, r, bottom - r, done / block_size, cols / block_size, panel, y + r, add);
 }
 
 /// The same for packed weights; `top` is the first row of a tile.
 template <class Arch, decode_dialect Dialect>
-void multiply_rows(const packed_view& w, std::int64_t top, std::int64_t bottom, std::int64_t done, std::int64_t cols,
-                   const float* panel, bool small, float* y, bool add) noexcept {
+void multiply_f32_rows(const packed_view& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
+                       std::int64_t cols, const float* panel, bool small, float* y, bool add) noexcept {
   for (std::int64_t r = top; r < bottom; r += tile_rows) {
     const std::int64_t count = std::min<std::int64_t>(tile_rows, bottom - r);
     alignas(64) float tile[tile_rows] = {};
     if (add) std::copy_n(y + r, count, tile);
-    dot_tile<Arch, Dialect>(w, r / tile_rows, done / block_size, cols / block_size, panel, small, tile);
+    dot_f32_tile<Arch, Dialect>(w, r / tile_rows, done / block_size, cols / block_size, panel, small, tile);
     std::copy_n(tile, count, y + r);
   }
 }
 
 }  // namespace detail
 
-/// y = W x or y += W x; x is a pointer or an mxfp8_row. Arguments are checked by the caller.
+/// y = W x or y += W x; x is a pointer or an mxfp8_row. The caller has checked the arguments.
 template <class Arch, decode_dialect Dialect, block_layout Layout, class X>
 void gemv_f32(const const_mx_view<Layout>& w, X x, float* y, bool accumulate, executor_ref executor) {
   alignas(64) float panel[gemv_columns];
@@ -162,7 +165,8 @@ void gemv_f32(const const_mx_view<Layout>& w, X x, float* y, bool accumulate, ex
     detail::widen_for_rows<Arch, typename Layout::order>(x + done, cols, panel);
     executor.run(detail::task_count(w.rows, gemv_task_rows), [&](std::size_t task) noexcept {
       const std::int64_t top = static_cast<std::int64_t>(task) * gemv_task_rows;
-      detail::multiply_rows<Arch, Dialect>(w, top, std::min(top + gemv_task_rows, w.rows), done, cols, panel, y, add);
+      detail::multiply_f32_rows<Arch, Dialect>(w, top, std::min(top + gemv_task_rows, w.rows), done, cols, panel, y,
+                                               add);
     });
   });
 }
@@ -177,8 +181,8 @@ void gemv_f32(const packed_view& w, X x, float* y, bool accumulate, executor_ref
     const bool small = detail::all_small(panel, cols);
     executor.run(detail::task_count(w.rows, gemv_task_rows), [&](std::size_t task) noexcept {
       const std::int64_t top = static_cast<std::int64_t>(task) * gemv_task_rows;
-      detail::multiply_rows<Arch, Dialect>(w, top, std::min(top + gemv_task_rows, w.rows), done, cols, panel, small, y,
-                                           add);
+      detail::multiply_f32_rows<Arch, Dialect>(w, top, std::min(top + gemv_task_rows, w.rows), done, cols, panel, small,
+                                               y, add);
     });
   });
 }

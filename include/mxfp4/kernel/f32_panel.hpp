@@ -1,9 +1,9 @@
 // mxfp4/kernel/f32_panel.hpp -- weights and activations as panels of floats in cache.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   weights      16 rows x 32 k of codes, turned round so that a lane is a row (tile16x32_v1 has them so; the rows of a
-//                view are transposed in cache), are decoded to [k][16 rows]: what a register of the product holds
-//   activations  [k][tokens of a register tile], widened: what is broadcast
+//   weights      [k][16 rows], decoded from 16 rows x 32 k of codes whose lanes are rows. tile16x32_v1 has them in that
+//                order; the rows of a view are transposed in cache. The product loads 16 rows as registers
+//   activations  [k][tokens of a register tile], widened to float. The product broadcasts one of them
 #pragma once
 
 #include <algorithm>
@@ -16,8 +16,9 @@
 
 namespace mxfp4::kernel {
 
-/// Scale bytes for which half the scale is a normal float, made by a shift, and all weights are finite: the product
-/// with twice a code's value is then exact. The other bytes go to the table of the plain loop.
+/// The scale bytes for which half the scale is a normal float, made by a shift, and all weights are finite: its product
+/// with twice a code's value is exact. Weights under other bytes are looked up in a table of all
+/// (simd/dequant_table.hpp).
 inline constexpr unsigned plain_scale_min = 2, plain_scale_max = 252;
 
 inline namespace MXFP4_ISA_NS {
@@ -28,16 +29,16 @@ inline constexpr int lanes = static_cast<int>(simd::floats<Arch>::size);
 template <class Arch>
 inline constexpr int registers_per_tile = tile_rows / lanes<Arch>;  ///< a tile's 16 rows in registers
 
-/// Twice the value of every code, as an integer: products with it cannot fall below a float's last place.
+/// Twice the value of every code: integers, so a product with one has no digits below the last place of the factor.
 alignas(64) inline constexpr float doubled_values[16] = {0.0f,  1.0f,  2.0f,  3.0f,  4.0f,  6.0f,  8.0f,  12.0f,
                                                          -0.0f, -1.0f, -2.0f, -3.0f, -4.0f, -6.0f, -8.0f, -12.0f};
 
 /// The scale bytes of a register of rows.
 template <class Arch>
-struct row_scales {
+struct scale_lanes {
   simd::words<Arch> byte;
 
-  MXFP4_INLINE explicit row_scales(const std::uint8_t* from) noexcept : byte(simd::detail::load_words<Arch>(from)) {}
+  MXFP4_INLINE explicit scale_lanes(const std::uint8_t* from) noexcept : byte(simd::detail::load_words<Arch>(from)) {}
   [[nodiscard]] MXFP4_INLINE bool plain() const noexcept {
     using u = simd::words<Arch>;
     return simd::all(byte - u(plain_scale_min) <= u(plain_scale_max - plain_scale_min));
@@ -64,15 +65,14 @@ template <nibble_order Order>
   return line_order<Order>[static_cast<std::size_t>(8 * g + j)];
 }
 
-/// One block of a tile -> panel[32][16]; the floats that Dialect says, whatever the scale bytes. Code 8 of plain bytes
-/// is
-/// -0 in every dialect: as a term of a sum that starts at +0 it is no different from +0.
+/// One block of a tile -> panel[32][16], the floats of Dialect for any scale bytes. Only code 8 under plain bytes is -0
+/// in every dialect: in a sum that starts at +0 that makes no difference.
 template <class Arch, nibble_order Order, decode_dialect Dialect>
 MXFP4_INLINE void decode_tile(const std::uint8_t* codes, const std::uint8_t* scales, float* panel) noexcept {
   const simd::table16<Arch> values(doubled_values);
   for (int part = 0; part < registers_per_tile<Arch>; ++part) {
     const int row = part * lanes<Arch>;
-    const row_scales<Arch> scale(scales + row);
+    const scale_lanes<Arch> scale(scales + row);
     if (scale.plain()) [[likely]] {
       const simd::floats<Arch> factor = scale.half();
 #pragma GCC unroll 4
@@ -94,7 +94,7 @@ MXFP4_INLINE void decode_tile(const std::uint8_t* codes, const std::uint8_t* sca
   }
 }
 
-// ---- where a panel's codes come from: decode(tile, first block, blocks, panel[32 * blocks][16]) -------------------
+// ---- where a panel's codes come from: decode(tile, first block, blocks, panel[32 * blocks][16]) ---------------------
 
 template <class Arch, decode_dialect Dialect>
 struct f32_packed_source {
@@ -113,21 +113,22 @@ struct f32_packed_source {
 };
 
 template <class Arch, decode_dialect Dialect, block_layout Layout>
-struct view_source {
+struct f32_view_source {
   const_mx_view<Layout> w;
 
   [[nodiscard]] std::int64_t rows() const noexcept { return w.rows; }
   [[nodiscard]] std::int64_t blocks() const noexcept { return w.blocks(); }
 
-  /// Rows past the end repeat the last one; nobody stores what comes of them. Four blocks at a time: their codes are a
-  /// cache line of a row, and many rows may share a few sets of the cache.
+  /// Rows past the end repeat the last one; their products are not stored. Takes four blocks of each row at a time,
+  /// whose codes are one cache line: with more, the lines of 16 rows may evict one another, as a stride that is a power
+  /// of two puts them into few sets of the cache.
   void decode(std::int64_t tile, std::int64_t first, std::int64_t count, float* panel) const noexcept {
     constexpr std::int64_t group = 4;
     alignas(64) std::uint8_t codes[group * tile_block_bytes];
     alignas(64) std::uint8_t scales[group * tile_rows];
     for (std::int64_t b = 0; b < count; b += group) {
       const std::int64_t size = std::min(group, count - b);
-      turn(tile * tile_rows, first + b, size, codes, scales);
+      transpose(tile * tile_rows, first + b, size, codes, scales);
       for (std::int64_t i = 0; i < size; ++i)
         decode_tile<Arch, typename Layout::order, Dialect>(codes + i * tile_block_bytes, scales + i * tile_rows,
                                                            panel + (b + i) * block_size * tile_rows);
@@ -135,8 +136,8 @@ struct view_source {
   }
 
  private:
-  void turn(std::int64_t top, std::int64_t first, std::int64_t count, std::uint8_t* codes,
-            std::uint8_t* scales) const noexcept {
+  void transpose(std::int64_t top, std::int64_t first, std::int64_t count, std::uint8_t* codes,
+                 std::uint8_t* scales) const noexcept {
     const auto clamp = [this](std::int64_t row) { return std::min(row, w.rows - 1); };
     for (int r = 0; r < tile_rows; r += 4) {
       const std::uint8_t* from[4];
@@ -170,7 +171,8 @@ void widen_tokens(const X& x, std::int64_t top, std::int64_t count, std::int64_t
   }
 }
 
-/// Runs body(columns done, columns now, add to y?) until all columns are done; once at least, so that y is written.
+/// Calls body(first column, number of columns, add to y?) for passes of at most `columns` until all of `cols` are done;
+/// at least once, so that y is written where K is 0.
 template <class F>
 void for_each_pass(std::int64_t cols, std::int64_t columns, bool accumulate, F&& body) {
   std::int64_t first = 0;

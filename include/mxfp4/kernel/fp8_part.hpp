@@ -14,7 +14,8 @@ namespace mxfp4::kernel {
 
 inline namespace MXFP4_ISA_NS {
 
-/// A part of a row of FP8 weights. `tables` has the words of its scales, from the one of block `first` on.
+/// Part of a row of FP8 weights, from block `first` on. `tables`: for each of its scales the words (upper halves of
+/// floats) of the 256 codes.
 struct fp8_source {
   static constexpr bool exact = true;
   static constexpr std::int64_t blocks_a_scale = fp8_block / block_size;

@@ -1,9 +1,9 @@
 // mxfp4/kernel/fp8_tables.hpp -- FP8 -> MXFP4 by tables, four rows of 128 weights at a time (AVX-512 VBMI).
 // SPDX-License-Identifier: Apache-2.0
 //
-// The tables of an FP8 scale (simd/fp8_table.hpp) serve 16384 weights. What they cannot say goes block by block, as on
-// every other architecture: scales that are negative, NaN or at an end of the range, weights that are NaN, blocks of
-// next to nothing, the last rows and columns.
+// The tables of an FP8 scale (simd/fp8_table.hpp) serve 128 x 128 weights. What they do not cover goes block by block,
+// as on every other architecture: scales that are negative, NaN or at an end of the range, weights that are NaN, blocks
+// whose scale would be too small, the last rows and columns.
 #pragma once
 
 #include <algorithm>
@@ -31,8 +31,8 @@ inline constexpr bool has_fp8_tiles = [] {
 
 #if defined(__AVX512VBMI__) && defined(__AVX512BW__)
 
-/// One part (as fp8_part cuts them) by tables. others(source, r, first, last) gets blocks of a row that are not for
-/// tables.
+/// Part number `index` (as fp8_part counts them) by tables. others(source, r, first, last) is called for blocks of a
+/// row that the tables do not cover.
 template <class Resolved, class Arch, bool Measured, block_layout Layout, class Others>
 void quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                         const mx_view<Layout>& out, std::int64_t index, simd::fp8_tile_sums& sums,
@@ -48,7 +48,7 @@ void quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<const 
   for (std::int64_t t = 0; t < count; ++t)
     make_fp8_tile<typename Resolved::scale_rule_type, typename Resolved::rounding_rule_type,
                   typename Resolved::zero_rule_type, Arch, Measured>(scales.row(band)[scale + t], tiles[t]);
-  fp8_words words[fp8_part::most_tables];  // made where they are asked for
+  fp8_words words[fp8_part::most_tables];  // each is made when a block first needs it
   bool has_words[fp8_part::most_tables] = {};
   const auto leave = [&](std::int64_t r, std::int64_t t) noexcept {
     if (!has_words[t]) words[t] = make_fp8_words(scales.row(band)[scale + t]);

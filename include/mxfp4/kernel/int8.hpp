@@ -1,12 +1,14 @@
 // mxfp4/kernel/int8.hpp -- a tile of 16 rows of weights times a group of up to 16 tokens, in int8.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   sums[token][row] = fma(float(initial_sum + sum over quads of w * x), 2^(byte - 127) * scale, sums[token][row])   by
-//   block
+//   for each block, ascending:
+//     dot              = initial_sum[token] + sum over k of (2 weight + 12)[row][k] * code[token][k]         in int32
+//     sums[token][row] = fma(float(dot), 2^(byte[row] - 127) * scale[token], sums[token][row])
 //
-// Lanes are rows, tokens are registers: a quad of activations is broadcast from memory, a quad of weights is decoded
-// once for all tokens of the group. Blocks ascend, so a group's sums may be put down and taken up again between any
-// two.
+// 2 weight + 12 is unsigned, as x86's int8 dot product asks; initial_sum, -12 * (sum of the codes), takes the 12 off
+// again. Lanes are rows, and each token has a register of sums: a quad of activations is broadcast from memory, a quad
+// of weights is decoded once for all tokens of the group. The sums may be stored after any block and loaded again,
+// which is how a row is multiplied piece by piece.
 #pragma once
 
 #include <cstddef>
@@ -41,15 +43,15 @@ struct alignas(64) group_sums {
   float at[token_group][tile_rows];
 };
 
-/// The smallest byte of a nonzero weight with which a group's factors are normal floats; as a factor of its own, in f32
-/// scaling, the byte must be one too.
+/// The smallest scale byte of a block with nonzero weights under which a group's factors are normal floats. At least 1,
+/// because 2^(byte - 127) itself is a factor in scaling f32.
 [[nodiscard]] MXFP4_INLINE int smallest_byte(mxfp4::detail::scale_exponent_range scale_exponents) noexcept {
   const int byte = mxfp4::detail::factor_field_min - scale_exponents.low;
   return byte < 1 ? 1 : byte;
 }
 
-/// May every product be formed by an exact fma? Else the tile goes through int8_step, with the same result where both
-/// are defined.
+/// Are all factors of this tile and this group normal floats, so that one fma rounds as int8_step does? Otherwise the
+/// tile goes through int8_step itself.
 [[nodiscard]] MXFP4_INLINE bool is_regular(scale_range weights,
                                            mxfp4::detail::scale_exponent_range scale_exponents) noexcept {
   using namespace mxfp4::detail;
@@ -58,24 +60,26 @@ struct alignas(64) group_sums {
          weights.low >= smallest_byte(scale_exponents);
 }
 
-/// A block of a register of rows: byte quad q of each, as biased weights.
+/// A block of as many rows as a register has lanes: quad q of each row, as 2 weight + 12 (tensor/activation.hpp,
+/// zero_point).
 template <class Arch>
-struct block_weights {
+struct int8_block_weights {
   simd::byte_lanes<Arch> quad[block_quads];
 };
 
-/// `codes` points at the first of the rows in line 0.
+/// `codes` points at the first of the rows in line 0 of the block.
 template <class Arch>
-[[nodiscard]] MXFP4_INLINE block_weights<Arch> decode_block(const std::uint8_t* codes) noexcept {
-  block_weights<Arch> weights;
+[[nodiscard]] MXFP4_INLINE int8_block_weights<Arch> decode_int8_block(const std::uint8_t* codes) noexcept {
+  int8_block_weights<Arch> weights;
   MXFP4_UNROLL
   for (int g = 0; g < tile_lines; ++g)
     simd::decode_quads<Arch>(codes + g * tile_line_bytes, weights.quad[g], weights.quad[g + tile_lines]);
   return weights;
 }
 
-/// Few tokens' weights come from memory, or nearly: this far ahead of where they are used, in bytes. Eight tokens hot
-/// scale_exponent 5 to 15 %, an expert with two or four of them cold 20 %.
+/// With few tokens the kernel waits for weights from memory, so they are prefetched this many bytes ahead. Zen 4,
+/// 2026-11-23: 5 to 15 % faster for two to eight tokens with the weights in cache, 20 % for an expert with two or four
+/// tokens whose weights are not.
 inline constexpr int prefetch_distance = 4096;
 inline constexpr int prefetch_width = 8;
 
@@ -84,14 +88,14 @@ MXFP4_INLINE void prefetch_block(const std::uint8_t* codes) noexcept {
   for (int g = 0; g < tile_lines; ++g) __builtin_prefetch(codes + g * tile_line_bytes + prefetch_distance);
 }
 
-/// Tokens of a group that are computed together, each in a register of sums.
+/// Tokens of a group that are multiplied in one pass over the weights, each with a register of sums.
 template <class Arch, int Width>
 inline constexpr int tokens_at_once = simd::has_avx512bw<Arch> || Width < 4 ? Width : 4;
 
 /// Of these, how many have their dot products interleaved, to hide the latency of one chain.
 inline constexpr int interleaved_tokens = 4;
 
-/// 2^(byte - 127) * scale: exponents added, or floats multiplied.
+/// 2^(byte - 127) * scale: the exponents are added (scaling e8m0, row) or the floats multiplied (f32).
 template <class Arch, bool MultiplyScales>
 [[nodiscard]] MXFP4_INLINE simd::float_lanes<Arch> factor(const simd::int_lanes<Arch>& weight_scale,
                                                           const simd::int_lanes<Arch>& word) noexcept {
@@ -101,17 +105,17 @@ template <class Arch, bool MultiplyScales>
 
 /// One block of one register of rows into the sums of `Tokens` tokens; x points at the first of them in quad 0.
 template <class Arch, bool MultiplyScales, int Width, int Tokens>
-MXFP4_INLINE void add_block(const block_weights<Arch>& weights, const simd::int_lanes<Arch>& weight_scale,
-                            const std::uint8_t* x,
-                            simd::float_lanes<Arch> (&sums)[static_cast<std::size_t>(Tokens)]) noexcept {
+MXFP4_INLINE void add_int8_block(const int8_block_weights<Arch>& weights, const simd::int_lanes<Arch>& weight_scale,
+                                 const std::uint8_t* x,
+                                 simd::float_lanes<Arch> (&sums)[static_cast<std::size_t>(Tokens)]) noexcept {
   constexpr int step = Tokens < interleaved_tokens ? Tokens : interleaved_tokens;
-  constexpr int seeds = block_quads * Width, scales = seeds + Width;
+  constexpr int initial_sums = block_quads * Width, scales = initial_sums + Width;
   const auto word = [x](int index) { return simd::load_quad(x + 4 * index); };
   MXFP4_UNROLL
   for (int t = 0; t < Tokens; t += step) {
     simd::block_sum<Arch> dot[static_cast<std::size_t>(step)];
     MXFP4_UNROLL
-    for (int i = 0; i < step; ++i) dot[i].start(word(seeds + t + i));
+    for (int i = 0; i < step; ++i) dot[i].start(word(initial_sums + t + i));
     MXFP4_UNROLL
     for (int q = 0; q < block_quads; ++q)
       simd::add_quads<Arch>(dot, q / tile_lines, weights.quad[q], x + 4 * (q * Width + t));
@@ -123,10 +127,11 @@ MXFP4_INLINE void add_block(const block_weights<Arch>& weights, const simd::int_
   }
 }
 
-/// All blocks, for `Registers` registers of rows and `Tokens` tokens, to the first of which the pointers point.
+/// All blocks, for `Registers` registers of rows and `Tokens` tokens. The pointers are those of the first row and
+/// token.
 template <class Arch, bool MultiplyScales, int Width, int Tokens, int Registers>
-void multiply_part(const std::uint8_t* codes, const std::uint8_t* scales, int smallest, const std::uint8_t* x,
-                   std::int64_t blocks, float* sums) noexcept {
+void multiply_int8_part(const std::uint8_t* codes, const std::uint8_t* scales, int smallest, const std::uint8_t* x,
+                        std::int64_t blocks, float* sums) noexcept {
   constexpr int lanes = simd::rows_per_register<Arch>;
   simd::float_lanes<Arch> acc[static_cast<std::size_t>(Registers)][static_cast<std::size_t>(Tokens)];
   MXFP4_UNROLL
@@ -140,9 +145,9 @@ void multiply_part(const std::uint8_t* codes, const std::uint8_t* scales, int sm
     if constexpr (Width <= prefetch_width) prefetch_block(codes);
     MXFP4_UNROLL
     for (int v = 0; v < Registers; ++v) {
-      const auto weights = decode_block<Arch>(codes + 4 * v * lanes);
+      const auto weights = decode_int8_block<Arch>(codes + 4 * v * lanes);
       const simd::int_lanes<Arch> byte = simd::max(simd::widen_bytes<Arch>(scales + v * lanes), least);
-      add_block<Arch, MultiplyScales, Width, Tokens>(weights, byte << mxfp4::detail::f32_mantissa_bits, x, acc[v]);
+      add_int8_block<Arch, MultiplyScales, Width, Tokens>(weights, byte << mxfp4::detail::f32_mantissa_bits, x, acc[v]);
     }
     codes += tile_block_bytes;
     scales += tile_rows;
@@ -155,15 +160,15 @@ void multiply_part(const std::uint8_t* codes, const std::uint8_t* scales, int sm
   }
 }
 
-/// Registers of sums in multiply_pairs.
+/// Registers of sums in multiply_int8_pairs_mmla.
 inline constexpr int mmla_sums = 8;
 
-/// The same by products of two tokens and two rows (simd/mmla.hpp). Of 32 registers, eight are sums and eight the dot
-/// products of a block, however many the tokens.
+/// The same with smmla, which multiplies two tokens with two rows (simd/neon_i8mm.hpp). Of 32 registers, eight hold
+/// sums and eight the dot products of a block, for any number of tokens.
 template <class Arch, bool MultiplyScales, int Width, int Tokens>
-void multiply_pairs(const std::uint8_t* codes, const std::uint8_t* scales, int smallest, const std::uint8_t* x,
-                    std::int64_t blocks, float* sums) noexcept {
-  using unit = simd::mmla<Arch>;
+void multiply_int8_pairs_mmla(const std::uint8_t* codes, const std::uint8_t* scales, int smallest,
+                              const std::uint8_t* x, std::int64_t blocks, float* sums) noexcept {
+  using mmla = simd::mmla<Arch>;
   using ints = simd::int_lanes<Arch>;
   constexpr int token_pairs = Tokens / 2, row_pairs = mmla_sums / token_pairs;
   const auto at = [sums](int p, int t) { return sums + 2 * t * tile_rows + 2 * p; };
@@ -171,37 +176,37 @@ void multiply_pairs(const std::uint8_t* codes, const std::uint8_t* scales, int s
   MXFP4_UNROLL
   for (int p = 0; p < row_pairs; ++p) {
     MXFP4_UNROLL
-    for (int t = 0; t < token_pairs; ++t) acc[p][t] = unit::load_sums(at(p, t), tile_rows);
+    for (int t = 0; t < token_pairs; ++t) acc[p][t] = mmla::load_sums(at(p, t), tile_rows);
   }
   const ints least(smallest);
   for (; blocks > 0; --blocks) {
     if constexpr (Width <= prefetch_width) prefetch_block(codes);
-    typename unit::products dot[static_cast<std::size_t>(row_pairs)][static_cast<std::size_t>(token_pairs)]{};
+    typename mmla::products dot[static_cast<std::size_t>(row_pairs)][static_cast<std::size_t>(token_pairs)]{};
     MXFP4_UNROLL
     for (int g = 0; g < tile_lines; g += 2) {
-      typename unit::bytes rows[2][static_cast<std::size_t>(row_pairs)];
+      typename mmla::bytes rows[2][static_cast<std::size_t>(row_pairs)];
       MXFP4_UNROLL
       for (int p = 0; p < row_pairs; p += 2)
-        unit::load_rows(codes + g * tile_line_bytes + 8 * p, rows[0] + p, rows[1] + p);
+        mmla::load_rows(codes + g * tile_line_bytes + 8 * p, rows[0] + p, rows[1] + p);
       MXFP4_UNROLL
       for (int half = 0; half < 2; ++half) {
-        typename unit::bytes tokens[static_cast<std::size_t>(token_pairs)];
-        unit::template load_tokens<Width>(x + 4 * Width * (half * tile_lines + g), tokens);
+        typename mmla::bytes tokens[static_cast<std::size_t>(token_pairs)];
+        mmla::template load_tokens<Width>(x + 4 * Width * (half * tile_lines + g), tokens);
         MXFP4_UNROLL
         for (int p = 0; p < row_pairs; ++p) {
           MXFP4_UNROLL
-          for (int t = 0; t < token_pairs; ++t) unit::add(dot[p][t], tokens[t], rows[half][p]);
+          for (int t = 0; t < token_pairs; ++t) mmla::add(dot[p][t], tokens[t], rows[half][p]);
         }
       }
     }
     ints row_scale[static_cast<std::size_t>(row_pairs)], token_scale[static_cast<std::size_t>(token_pairs)];
     MXFP4_UNROLL
     for (int p = 0; p < row_pairs; p += 2)
-      unit::spread_rows(simd::max(simd::widen_bytes<Arch>(scales + 2 * p), least) << mxfp4::detail::f32_mantissa_bits,
+      mmla::spread_rows(simd::max(simd::widen_bytes<Arch>(scales + 2 * p), least) << mxfp4::detail::f32_mantissa_bits,
                         row_scale + p);
     MXFP4_UNROLL
     for (int t = 0; t < token_pairs; ++t)
-      token_scale[t] = unit::spread_tokens(x + 4 * ((block_quads + 1) * Width + 2 * t));
+      token_scale[t] = mmla::spread_tokens(x + 4 * ((block_quads + 1) * Width + 2 * t));
     MXFP4_UNROLL
     for (int p = 0; p < row_pairs; ++p) {
       MXFP4_UNROLL
@@ -216,38 +221,39 @@ void multiply_pairs(const std::uint8_t* codes, const std::uint8_t* scales, int s
   MXFP4_UNROLL
   for (int p = 0; p < row_pairs; ++p) {
     MXFP4_UNROLL
-    for (int t = 0; t < token_pairs; ++t) unit::store_sums(acc[p][t], at(p, t), tile_rows);
+    for (int t = 0; t < token_pairs; ++t) mmla::store_sums(acc[p][t], at(p, t), tile_rows);
   }
 }
 
-/// A lone token takes all rows at once, so that memory is read in order; more tokens take a register of rows at a time,
-/// or as many pairs of rows as there are registers for.
+/// A single token is multiplied with all 16 rows in one pass, so that memory is read in order; more tokens with one
+/// register of rows at a time, or with as many pairs of rows as there are registers for.
 template <class Arch, bool MultiplyScales, int Width>
-void multiply_group(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
+void multiply_int8_group(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
   if constexpr (simd::has_mmla<Arch> && Width > 1) {
     constexpr int tokens = Width % 8 == 0 ? 8 : Width % 4 == 0 ? 4 : 2, rows = 2 * mmla_sums / (tokens / 2);
     for (int row = 0; row < tile_rows; row += rows)
       for (int token = 0; token < Width; token += tokens)
-        multiply_pairs<Arch, MultiplyScales, Width, tokens>(w.codes + 4 * row, w.scales + row,
-                                                            smallest_byte(x.scale_exponents), x.blocks + 4 * token,
-                                                            blocks, &sums.at[token][row]);
+        multiply_int8_pairs_mmla<Arch, MultiplyScales, Width, tokens>(
+            w.codes + 4 * row, w.scales + row, smallest_byte(x.scale_exponents), x.blocks + 4 * token, blocks,
+            &sums.at[token][row]);
   } else {
     constexpr int lanes = simd::rows_per_register<Arch>, registers = Width == 1 ? tile_rows / lanes : 1;
     constexpr int tokens = tokens_at_once<Arch, Width>;
     for (int row = 0; row < tile_rows; row += registers * lanes)
       for (int token = 0; token < Width; token += tokens)
-        multiply_part<Arch, MultiplyScales, Width, tokens, registers>(
+        multiply_int8_part<Arch, MultiplyScales, Width, tokens, registers>(
             w.codes + 4 * row, w.scales + row, smallest_byte(x.scale_exponents), x.blocks + 4 * token, blocks,
             &sums.at[token][row]);
   }
 }
 
-/// The regular case. Zero weights may have any small scale byte: it is raised to where the factor is a normal float.
+/// Where is_regular. A block of zeros may have a scale byte below smallest_byte: it is raised to that, and the sum
+/// stays 0.
 template <class Arch>
-void multiply_regular(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
+void multiply_int8_regular(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
   const auto run = [&]<int Width>() {
-    if (x.multiply_scales) multiply_group<Arch, true, Width>(w, x, blocks, sums);
-    else multiply_group<Arch, false, Width>(w, x, blocks, sums);
+    if (x.multiply_scales) multiply_int8_group<Arch, true, Width>(w, x, blocks, sums);
+    else multiply_int8_group<Arch, false, Width>(w, x, blocks, sums);
   };
   switch (x.width) {
     case 1:
@@ -265,8 +271,9 @@ void multiply_regular(const tile_ref& w, const group_ref& x, std::int64_t blocks
   }
 }
 
-/// Any scale bytes, by the definition: int8_step for each row, token and block.
-inline void multiply_irregular(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
+/// For any scale bytes: int8_step, which defines the product, for each row, token and block.
+inline void multiply_int8_irregular(const tile_ref& w, const group_ref& x, std::int64_t blocks,
+                                    group_sums& sums) noexcept {
   using namespace mxfp4::detail;
   for (std::int64_t b = 0; b < blocks; ++b) {
     const std::uint8_t* const codes = w.codes + b * tile_block_bytes;
@@ -292,9 +299,9 @@ inline void multiply_irregular(const tile_ref& w, const group_ref& x, std::int64
 
 /// Some blocks of a tile times those of a group.
 template <class Arch>
-void multiply(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
-  if (is_regular(w.range, x.scale_exponents)) multiply_regular<Arch>(w, x, blocks, sums);
-  else multiply_irregular(w, x, blocks, sums);
+void multiply_int8(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
+  if (is_regular(w.range, x.scale_exponents)) multiply_int8_regular<Arch>(w, x, blocks, sums);
+  else multiply_int8_irregular(w, x, blocks, sums);
 }
 
 }  // namespace MXFP4_ISA_NS

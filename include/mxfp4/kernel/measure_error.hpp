@@ -1,13 +1,13 @@
-// mxfp4/kernel/measure_error.hpp -- how far weights are from what they became, eight blocks at a time.
+// mxfp4/kernel/measure_error.hpp -- the error of quantised weights, eight blocks at a time in registers.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   block scales     2^(s - 127), the largest of the eight: 2^(top - 127)
-//   in registers     x = w / 2^(top - 127)     exact      v = number of the code
-//                    e = x - v 2^(s - top)     rounded once
-//   sixteen lanes    sum x^2, sum e^2, max |e| in float; after eight blocks into doubles, times 4^(top - 127)
+//   block scales     2^(s - 127); `top` is the largest s of the eight blocks
+//   in registers     x = w / 2^(top - 127)         exact
+//                    e = x - v * 2^(s - top)       rounded once; v is the value of the code
+//   sixteen lanes    sum x^2, sum e^2, max |e| in float; after eight blocks added to doubles, times 4^(top - 127)
 //
-// A block with scale byte < 4 or > 252, one with no code but zeros, and groups with a weight that is NaN, infinite or
-// out of all proportion, go to the plain loop (reference/).
+// The plain loop (reference/error_statistics.hpp) takes blocks with scale byte < 4 or > 252, blocks whose codes are all
+// zeros, and groups with a weight that is NaN, infinite, or so large that the sum of squares could overflow.
 #pragma once
 
 #include <algorithm>
@@ -25,13 +25,13 @@
 
 namespace mxfp4::detail {
 
-inline constexpr std::int64_t measured_together = 8;     ///< blocks whose sums are floats
-inline constexpr std::int64_t largest_part = 2048;       ///< blocks; as long as there are no more parts than:
-inline constexpr std::int64_t most_measured_parts = 16;  ///< each has 2.5 KiB of sums, on the stack
-inline constexpr int measured_lanes = 16;                ///< whatever the registers are
-inline constexpr int least_scale = 4, largest_scale = 252, widest_spread = 60;  ///< scale bytes of a group
+inline constexpr std::int64_t measured_together = 8;     ///< blocks of a group, which is summed in floats
+inline constexpr std::int64_t largest_part = 2048;       ///< blocks of a task, or more where that would make more than
+inline constexpr std::int64_t most_measured_parts = 16;  ///< tasks, each of which has 2.5 KiB of sums on the stack
+inline constexpr int measured_lanes = 16;                ///< sums, whatever the width of a register
+inline constexpr int least_scale = 4, largest_scale = 252, widest_spread = 60;  ///< bounds of a group's scale bytes
 
-/// The sums of a part. Lanes are added up last, first to last.
+/// The sums of a task. finish() adds up the lanes, from the first to the last.
 struct lane_statistics {
   error_statistics counts;
   alignas(64) double squared_weights[measured_lanes]{}, squared_error[measured_lanes]{}, max_error[measured_lanes]{};
@@ -64,12 +64,13 @@ namespace mxfp4::kernel {
 
 inline namespace MXFP4_ISA_NS {
 
-/// What the lanes can measure: codes and scales apart, low nibble first, of numbers that are widened in registers.
+/// What is measured in registers: codes and scales apart, low nibble first; weights of float, bf16 or f16.
 template <class T, class Layout>
 concept measures_in_lanes = !std::same_as<std::remove_const_t<T>, e4m3> &&
                             std::same_as<typename Layout::order, low_first> && Layout::rows_per_band == 1;
 
-/// One block by the plain loop, rounded as in the lanes whatever the compiler contracts. A weight's square is exact.
+/// One block by the plain loop. Sums by an explicit fma, so the result does not depend on whether the compiler
+/// contracts a * b + c; a weight's square is exact in double.
 template <class T>
 [[gnu::noinline]] void measure_by_loop(const T* x, const std::uint8_t* codes, std::uint8_t scale,
                                        mxfp4::detail::lane_statistics& to) noexcept {
@@ -88,14 +89,14 @@ template <class T>
   });
 }
 
-/// The lanes of a group in memory.
+/// The lanes of a group, stored.
 struct error_lanes {
   alignas(64) float squared_weights[mxfp4::detail::measured_lanes],
       squared_error[mxfp4::detail::measured_lanes], max_error[mxfp4::detail::measured_lanes];
 };
 
-/// Products with powers of two: exact, fused or not. Not inlined: compilers would take the registers apart lane by lane
-/// instead of converting whole ones.
+/// Adds a group to the doubles. The products with powers of two are exact, so it does not matter whether they are
+/// fused. Not inlined: compilers would then convert the registers to double lane by lane.
 [[gnu::noinline]] inline void add_error_lanes(const error_lanes& lane, int top,
                                               mxfp4::detail::lane_statistics& to) noexcept {
   const auto scale = static_cast<double>(mxfp4::detail::power_of_field(top)), square = scale * scale;
@@ -109,7 +110,7 @@ struct error_lanes {
   }
 }
 
-/// Sixteen lanes over as many registers as it takes, of a group of blocks under one unit.
+/// The sums of a group in sixteen lanes, over as many registers as they take.
 template <class Arch>
 class error_sums {
  public:
@@ -123,7 +124,7 @@ class error_sums {
     counts_ = ints(0);
   }
 
-  /// @param unit  what turns weights into x.  @param scale  2^(s - top).
+  /// Adds a block.  @param unit  2^(127 - top), which makes x of w.  @param scale  2^(s - top).
   template <class T>
   MXFP4_INLINE void add(const T* w, const std::uint8_t* codes, float unit, float scale) noexcept {
     alignas(64) static constexpr float numbers[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
@@ -154,7 +155,7 @@ class error_sums {
     return simd::all(all < floats(0x1p100f));
   }
 
-  /// @param top  exponent field of the unit in which all this was added up.
+  /// @param top  largest scale byte of the group: sums are in units of 2^(top - 127).
   MXFP4_INLINE void flush(int top, mxfp4::detail::lane_statistics& to) const noexcept {
     error_lanes lane;
     for (std::size_t i = 0; i < registers; ++i) {
@@ -180,7 +181,7 @@ class error_sums {
   return scale >= mxfp4::detail::least_scale && scale <= mxfp4::detail::largest_scale && mxfp4::detail::any_code(codes);
 }
 
-/// At most eight regular blocks. False, and nothing added, where a weight is out of range.
+/// At most eight blocks for which is_groupable. False, and nothing is added, where a weight is out of range.
 template <class Arch, class T>
 MXFP4_INLINE bool measure_group(const T* x, const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t count,
                                 int top, mxfp4::detail::lane_statistics& to) noexcept {
@@ -196,7 +197,7 @@ MXFP4_INLINE bool measure_group(const T* x, const std::uint8_t* codes, const std
   return true;
 }
 
-/// Blocks that lie one after the other.
+/// `count` blocks side by side in memory.
 template <class Arch, class T>
 void measure_blocks(const T* x, const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t count,
                     mxfp4::detail::lane_statistics& to) noexcept {
@@ -230,11 +231,11 @@ void measure_blocks(const T* x, const std::uint8_t* codes, const std::uint8_t* s
 ///              loop.
 /// @param sum   added to.
 /// @return      ok, or what is wrong with the arguments; `sum` is untouched then.
-/// Accuracy: an error w - q is rounded once, and is exact where q is nearest to w, at most 12 scales; max_error is off
-///           by 2^-24 of it at the
-///           most. The sums of squares add numbers >= 0, sixteen of them at most to a float lane: relative error up to
-///           20 * 2^-24 + weights * 2^-53, and 2^-126 * weights * (largest scale)^2 for squares that underflow; a
-///           weight that is a subnormal float wants a machine that does not flush it.
+/// Accuracy: an error w - q is rounded once, and is exact where q is the FP4 number nearest to w and |w| <= 12 scales;
+///           max_error has a relative error of 2^-24 at most. The sums of squares add numbers >= 0, at
+///           most sixteen to a float lane: relative error up to 20 * 2^-24 + weights * 2^-53, and up to
+///           2^-126 * weights * (largest scale)^2 for squares that underflow. A machine that flushes subnormals to zero
+///           counts subnormal weights as zero.
 /// The same bits for any executor, and on every instruction set where simd::fuses; without, within the bound.
 template <class Arch = simd::native_arch, class T, class Byte, block_layout Layout>
   requires measures_in_lanes<T, Layout>

@@ -4,7 +4,8 @@
 //   swiglu      gate <- silu(gate) * up
 //   combine     y <- y + w[0] * down[0] + w[1] * down[1] + ...     slots in this order, one fma each
 //
-// The bits are sigmoid.hpp's and std::fma's on every ISA: without a vector fma the scalar text runs.
+// The bits are those of reference/sigmoid.hpp and std::fma on every ISA: where registers have no fma, a scalar loop
+// runs.
 #pragma once
 
 #include <cmath>
@@ -17,7 +18,7 @@
 namespace mxfp4::kernel {
 inline namespace MXFP4_ISA_NS {
 
-/// Registers, or the scalar text?
+/// Is it done in registers? Otherwise by the scalar loop.
 template <class Arch>
 inline constexpr bool in_lanes = simd::fuses<Arch> && !std::is_same_v<Arch, simd::scalar_arch>;
 
@@ -55,8 +56,8 @@ void swiglu(float* gate, const float* up, std::int64_t count) noexcept {
   }
 }
 
-/// y[i] <- sum over slots of weights[slot] * down[permuted row[slot] * stride + i], from y[i] or +0 on; count is a
-/// multiple of 32. Any NaN becomes 0x7FC00000.
+/// y[i] <- sum over slots of weights[slot] * down[permuted_row[slot] * stride + i], which starts at +0 or, with
+/// accumulate, at y[i]; count is a multiple of 32. Any NaN becomes 0x7FC00000.
 template <class Arch>
 void combine(const float* down, std::int64_t stride, const std::int64_t* permuted_row, const float* weights,
              std::int64_t slots, std::int64_t count, bool accumulate, float* y) noexcept {

@@ -1,8 +1,8 @@
 // mxfp4/kernel/mxfp8.hpp -- f32, bf16 and f16 activations to MXFP8.
 // SPDX-License-Identifier: Apache-2.0
 //
-// The definition is mxfp8.hpp's encode_mxfp8; this gives the same bytes under the default rounding mode, subnormals not
-// flushed to zero.
+// encode_mxfp8 (format/mxfp8.hpp) defines the bytes; this loop gives the same under the default rounding mode where
+// subnormals are not flushed to zero.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ namespace mxfp4 {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
-/// mxfp8_element of 32 finite floats. Multiplied by a power of two they are exact, or so small that they become 0.
-/// Below 2^-6 the spacing of e4m3 is that of floats at 2^14: an addition rounds.
+/// mxfp8_element of 32 finite floats, which are multiplied by a power of two: exactly, or to so small a number that the
+/// element is 0. Elements below 2^-6 are multiples of 2^-9, as floats at 2^14 are: adding 2^14 rounds to them.
 template <class Arch>
 MXFP4_INLINE void round_mxfp8(const float (&x)[block_size], std::uint8_t byte, std::uint8_t* out) noexcept {
   using namespace mxfp4::detail;

@@ -1,9 +1,10 @@
 // mxfp4/kernel/pack.hpp -- from a checkpoint's rows to the order of packed_matrix.
 // SPDX-License-Identifier: Apache-2.0
 //
-// In half_split order (nibble.hpp) a row's block is four words of 4 bytes: word g is what line g of the tile holds of
-// it. So packing is: rows to half_split, and transpose 16 x 4 words; four rows at a time in registers of 16 bytes,
-// which a product with a view does each time. Wider registers would have rows inserted one by one.
+// In half_split order (nibble.hpp) a row's block is four words of 4 bytes, and word g is the row's part of line g of
+// the tile. So packing brings rows into half_split order and transposes 16 x 4 words, four rows at a time in registers
+// of 16 bytes. A product with a view does it on every call. Wider registers would not help: rows are inserted one by
+// one.
 #pragma once
 
 #include <cstdint>
@@ -49,15 +50,15 @@ template <class T>
 using lanes128 = simd::batch<T, simd::register128>;
 
 /// low_first blocks of rows a, b, c, d -> out + 64 g, g = 0..3: word g of each in half_split order.
-MXFP4_INLINE void turn_low_first(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
-                                 const std::uint8_t* d, std::uint8_t* out) noexcept {
+MXFP4_INLINE void transpose_low_first(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                                      const std::uint8_t* d, std::uint8_t* out) noexcept {
   using bytes = lanes128<std::uint8_t>;
   using pairs = lanes128<std::uint16_t>;
   using words = lanes128<std::uint32_t>;
   struct two {
     words first, second;
   };
-  // Of two rows: words 0 and 1 of their blocks in half_split order, next to one another; words 2 and 3.
+  // Of the blocks of two rows, in half_split order: words 0 and 1 of both, interleaved, then words 2 and 3.
   const auto of_two = [](const std::uint8_t* p, const std::uint8_t* q) noexcept {
     const words x = simd::bitwise_cast<std::uint32_t>(bytes::load_unaligned(p));
     const words y = simd::bitwise_cast<std::uint32_t>(bytes::load_unaligned(q));
@@ -81,13 +82,14 @@ MXFP4_INLINE void turn_low_first(const std::uint8_t* a, const std::uint8_t* b, c
 }
 
 /// 16 scale bytes of each of 16 rows -> [block][row].
-MXFP4_INLINE void turn_scales(const std::uint8_t* const (&row)[tile_rows], std::uint8_t* out) noexcept {
+MXFP4_INLINE void transpose_scales(const std::uint8_t* const (&row)[tile_rows], std::uint8_t* out) noexcept {
   using bytes = lanes128<std::uint8_t>;
   bytes at[tile_rows], next[tile_rows];
   MXFP4_UNROLL
   for (int r = 0; r < tile_rows; ++r) at[r] = bytes::load_unaligned(row[r]);
   MXFP4_UNROLL
-  for (int round = 0; round < 4; ++round) {  // four times every second byte: a place's 8 bits turn by 4
+  for (int round = 0; round < 4;
+       ++round) {  // each rotates the 8 bits of a byte's index (row, block) by one; 4 swap them
     MXFP4_UNROLL
     for (int r = 0; r < tile_rows / 2; ++r) {
       next[2 * r] = simd::zip_lo(at[r], at[r + tile_rows / 2]);
@@ -105,13 +107,13 @@ inline constexpr bool has_register128 = false;
 
 /// A block of rows a, b, c, d -> out + 64 g, g = 0..3: word g of each in half_split order.
 template <nibble_order Order>
-MXFP4_INLINE void turn_rows(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c, const std::uint8_t* d,
-                            std::uint8_t* out) noexcept {
+MXFP4_INLINE void transpose_in_half_split(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                                          const std::uint8_t* d, std::uint8_t* out) noexcept {
   if constexpr (std::is_same_v<Order, half_split>) {
     simd::transpose_rows(a, b, c, d, out);
   } else if constexpr (std::is_same_v<Order, low_first> && has_register128) {
 #if defined(__SSE2__) || defined(__aarch64__)
-    turn_low_first(a, b, c, d, out);
+    transpose_low_first(a, b, c, d, out);
 #endif
   } else {
     const std::uint8_t* const from[4] = {a, b, c, d};
@@ -126,7 +128,7 @@ MXFP4_INLINE void turn_rows(const std::uint8_t* a, const std::uint8_t* b, const 
 template <class Byte, block_layout Layout>
 void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::int64_t first, std::int64_t blocks,
                  std::uint8_t* codes, std::uint8_t* scales) noexcept {
-  constexpr std::int64_t line = 4;  // blocks of which a row has the codes in one cache line, or two
+  constexpr std::int64_t line = 4;  // blocks, whose codes are one cache line of a row (two where it is not aligned)
   const int rows = static_cast<int>(w.rows - row < tile_rows ? w.rows - row : tile_rows);
   const auto clamp = [&w](std::int64_t r) noexcept { return r < w.rows ? r : w.rows - 1; };
   const std::uint8_t* code[tile_rows];
@@ -143,8 +145,9 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
       for (int i = r; i < r + 4; ++i) simd::prefetch_soon(next[i] + Layout::code_offset(0, b, 0));
       for (std::int64_t i = b; i < end; ++i) {
         const std::int64_t at = Layout::code_offset(0, i, 0);
-        turn_rows<typename Layout::order>(code[r] + at, code[r + 1] + at, code[r + 2] + at, code[r + 3] + at,
-                                          codes + i * tile_block_bytes + mxfp4::detail::tile_offset(r, 0));
+        transpose_in_half_split<typename Layout::order>(
+            code[r] + at, code[r + 1] + at, code[r + 2] + at, code[r + 3] + at,
+            codes + i * tile_block_bytes + mxfp4::detail::tile_offset(r, 0));
       }
     }
   }
@@ -154,7 +157,7 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
     for (; b + tile_rows <= blocks; b += tile_rows) {
       const std::uint8_t* from[tile_rows];
       for (int r = 0; r < tile_rows; ++r) from[r] = scale[r] + first + b;
-      turn_scales(from, scales + b * tile_rows);
+      transpose_scales(from, scales + b * tile_rows);
     }
   }
 #endif
@@ -168,7 +171,8 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
     }
 }
 
-/// detail::range_of, for whole tiles in registers: the smallest of all bytes nearly always has a weight.
+/// detail::range_of; for whole tiles in registers, where the block with the smallest byte nearly always has a nonzero
+/// weight.
 [[nodiscard]] inline scale_range tile_range(const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t blocks,
                                             int rows) noexcept {
 #if defined(__SSE2__) || defined(__aarch64__)

@@ -18,14 +18,14 @@
 
 namespace mxfp4::kernel {
 
-/// How far ahead of the block at work memory is asked for, into the second-level cache: 24.6 GB/s from memory. Into the
-/// first level, which has few misses under way at once, 4 and 8 KiB ahead give 18.2 and 22.0 (Zen 4).
+/// How far ahead memory is prefetched, into the second-level cache: 24.6 GB/s from memory. Prefetched into the first
+/// level, which can wait for fewer lines at a time, 4 KiB ahead give 18.2 and 8 KiB ahead 22.0 GB/s (Zen 4).
 inline constexpr std::int64_t prefetch_bytes = 8192;
 
 inline namespace MXFP4_ISA_NS {
 
-/// A row of numbers as they are, in blocks. A source gives the words of a block, and its f32 bits for the plain loop;
-/// `exact`: the words are the numbers.
+/// A source gives the blocks of a row: as words (simd/words.hpp) for the kernel, as f32 bits for the plain loop.
+/// `exact`: a word is the number itself, not its upper half. This one reads a row of numbers.
 template <element_type T>
 struct row_source {
   static constexpr bool exact = std::same_as<T, bf16> || std::same_as<T, e4m3>;

@@ -1,9 +1,9 @@
 // mxfp4/kernel/quantize_fp8.hpp -- FP8 with a scale for each 128 x 128 weights -> MXFP4 or bf16.
 // SPDX-License-Identifier: Apache-2.0
 //
-// 256 codes under one scale are a table of 256 words (decode_scaled); a tile of 128 x 128 weights looks its own up in
-// it, and the rest is the kernel for bf16.
-// AVX-512 VBMI needs no words: kernel/fp8_tables.hpp.
+// 128 x 128 weights share a scale, so the bf16 values of the 256 FP8 codes under it (decode_scaled) are one table. The
+// weights are looked up in it and encoded by the kernel for bf16. AVX-512 VBMI goes from FP8 codes to MXFP4 codes
+// directly: kernel/fp8_tables.hpp.
 #pragma once
 
 #include <cstddef>
@@ -88,7 +88,7 @@ status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const den
 }
 
 /// FP8 -> bf16: the bits of reference::widen_fp8, on every architecture and for any number of tasks.
-/// @param w  rows x cols, any of them, any stride.  @param scales  as above.
+/// @param w  rows x cols, not only multiples of 32, any stride.  @param scales  as above.
 /// @param out  the shape of w, any stride; must not overlap w or scales.
 template <class Arch = simd::native_arch>
 status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,

@@ -5,8 +5,9 @@
 //                                            |                         |
 //                                            +----------->-------------+---> sums    kernel/measure_error.hpp
 //
-// The three passes one after the other over a matrix that no cache holds take twice the time. AVX-512 VBMI looks most
-// of it up, bytes in, codes and errors out (kernel/fp8_tables.hpp): 0.145 ns a weight against 0.45 (Zen 4).
+// widen_fp8, quantize and measure_error one after the other, over a matrix that no cache holds, take twice the time.
+// With AVX-512 VBMI tables lead from FP8 codes to MXFP4 codes and errors (kernel/fp8_tables.hpp): 0.145 ns a weight,
+// without them 0.45 (Zen 4).
 #pragma once
 
 #include <algorithm>
@@ -49,9 +50,10 @@ void measure_fp8_row(const fp8_source& from, const mx_view<Layout>& out, std::in
 /// @param sum     added to. `nonfinite` counts weights that are NaN or infinite; they are encoded as
 ///                on_nonfinite::encode says, and whoever refuses them throws the result away.
 /// @return        ok, or what is wrong with the arguments; nothing is written then, and `sum` is untouched.
-/// One task: whoever has several threads gives each of them rows from a multiple of 128 on, and adds up their sums.
-/// Accuracy: measure_error's, whose counts and scales these are; squares are summed by bands of 128 rows, in those by
-/// 2048 columns, in those by rows. Where there are tables, four rows come together: the same bound, other last bits.
+/// Runs as one task. For several threads, call it for rows that begin at multiples of 128, and add up the sums.
+/// Accuracy: measure_error's, whose counts and scales these are. Squares are summed by bands of 128 rows, within those
+/// by 2048 columns, within those by rows; with tables by four rows at a time, which changes the last bits, not the
+/// bound.
 template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, block_layout Layout>
   requires measures_in_lanes<bf16, Layout>
 status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,

@@ -21,14 +21,15 @@ inline namespace MXFP4_ISA_NS {
 
 template <decode_dialect Dialect, class Arch, block_layout Layout>
 [[nodiscard]] auto panel_source(const const_mx_view<Layout>& w) noexcept {
-  return detail::view_source<Arch, Dialect, Layout>{w};
+  return detail::f32_view_source<Arch, Dialect, Layout>{w};
 }
 template <decode_dialect Dialect, class Arch>
 [[nodiscard]] auto panel_source(const packed_view& w) noexcept {
   return detail::f32_packed_source<Arch, Dialect>{w};
 }
 
-/// Every product of this floor with floating-point activations: checked, then one token's way or that of many.
+/// The body of every product with f32 arithmetic: checks the arguments, then multiplies one token by gemv_f32, more by
+/// gemm_f32.
 template <decode_dialect Dialect, class Arch, class W, class X>
 status product_f32(const W& w, const X& x, const dense_view<float>& y, const gemm_options& options) {
   using mxfp4::detail::operand_of;

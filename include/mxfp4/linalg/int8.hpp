@@ -1,8 +1,8 @@
 // mxfp4/linalg/int8.hpp -- products of MXFP4 weights and int8 activations.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A task takes some tiles of 16 rows, by the shape alone, and multiplies each with 8 groups of 16 tokens before the
-// next. A view's tiles are gathered into tile order a piece of the row at a time, in cache, once for these groups.
+// A task is some tiles of 16 rows; how many depends on the shape alone. It multiplies each with 8 groups of 16 tokens
+// before the next. Tiles of a view are brought into tile order in cache, 32 blocks at a time, once for the 8 groups.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@ namespace mxfp4 {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
-inline constexpr std::int64_t blocks_at_once = 32;  ///< of a view's tile: 8.5 KiB gathered
+inline constexpr std::int64_t blocks_at_once = 32;  ///< of a view's tile: 8.5 KiB in tile order
 inline constexpr std::int64_t groups_at_once = 8;   ///< 128 tokens
 
 /// Tiles of a packed matrix, where they are.
@@ -37,7 +37,7 @@ struct int8_packed_source {
 
 /// Tiles of a view, gathered into memory of the caller: 272 bytes a block.
 template <class Byte, block_layout Layout>
-struct view_source {
+struct int8_view_source {
   static constexpr bool in_place = false;
   const basic_mx_view<Byte, Layout>& w;
   [[nodiscard]] std::int64_t rows() const noexcept { return w.rows; }
@@ -52,13 +52,13 @@ struct view_source {
   }
 };
 
-// X: int8_activations, or what has its groups elsewhere (kernel/moe/int8.hpp).
+// X: int8_activations, or a class whose groups are stored elsewhere (m_tile_groups in moe/int8.hpp).
 template <class X>
 [[nodiscard]] group_ref group_of(const X& x, std::int64_t group, std::int64_t block) noexcept {
   return {x.block(group, block), x.width(group), x.scaling() == int8_scaling::f32, x.scale_exponents(group)};
 }
 
-/// Before the first block: 0, or Y where blocks are added to it. -0 becomes +0.
+/// The sums before the first block: 0, or Y with accumulate (but scaling row, see finish_sums). -0 becomes +0.
 template <class X>
 void start_sums(group_sums& sums, const X& x, std::int64_t group, dense_view<float> y, std::int64_t n, int rows,
                 bool accumulate) noexcept {
@@ -68,7 +68,7 @@ void start_sums(group_sums& sums, const X& x, std::int64_t group, dense_view<flo
     for (int r = 0; r < rows; ++r) sums.at[t][r] = y.row(x.first_row(group) + t)[n + r] + 0.0f;
 }
 
-/// After the last block: times the row's scale, NaN for tokens that had one, into Y.
+/// After the last block: stores sums * x.finish() to Y, or adds them by an FMA in scaling row with accumulate.
 template <class Arch, class X>
 void finish_sums(const group_sums& sums, const X& x, std::int64_t group, dense_view<float> y, std::int64_t n, int rows,
                  bool accumulate) noexcept {
@@ -94,8 +94,8 @@ void finish_sums(const group_sums& sums, const X& x, std::int64_t group, dense_v
 
 /// One tile times groups [first, last), at most groups_at_once. A gathered piece of the tile serves all of them.
 template <class Arch, class Source, class X>
-void multiply_tile(const Source& source, const X& x, dense_view<float> y, std::int64_t tile, std::int64_t first,
-                   std::int64_t last, bool accumulate) noexcept {
+void multiply_int8_tile(const Source& source, const X& x, dense_view<float> y, std::int64_t tile, std::int64_t first,
+                        std::int64_t last, bool accumulate) noexcept {
   alignas(64) std::uint8_t gathered[Source::in_place ? 1 : blocks_at_once * (tile_block_bytes + tile_rows)];
   group_sums sums[groups_at_once];
   const std::int64_t n = tile * tile_rows, all = source.blocks(), step = Source::in_place ? all : blocks_at_once;
@@ -104,7 +104,7 @@ void multiply_tile(const Source& source, const X& x, dense_view<float> y, std::i
   for (std::int64_t b = 0; b < all; b += step) {
     const std::int64_t blocks = all - b < step ? all - b : step;
     const tile_ref w = source.tile(tile, b, blocks, gathered);
-    for (std::int64_t g = first; g < last; ++g) multiply<Arch>(w, group_of(x, g, b), blocks, sums[g - first]);
+    for (std::int64_t g = first; g < last; ++g) multiply_int8<Arch>(w, group_of(x, g, b), blocks, sums[g - first]);
   }
   for (std::int64_t g = first; g < last; ++g) finish_sums<Arch>(sums[g - first], x, g, y, n, rows, accumulate);
 }
@@ -127,8 +127,8 @@ void gemm_int8(const Source& source, const int8_activations& x, const dense_view
     const std::int64_t end = begin + per_task < tiles ? begin + per_task : tiles;
     for (std::int64_t g = 0; g < x.groups(); g += groups_at_once)
       for (std::int64_t t = begin; t < end; ++t)
-        multiply_tile<Arch>(source, x, y, t, g, g + groups_at_once < x.groups() ? g + groups_at_once : x.groups(),
-                            options.accumulate);
+        multiply_int8_tile<Arch>(source, x, y, t, g, g + groups_at_once < x.groups() ? g + groups_at_once : x.groups(),
+                                 options.accumulate);
   };
   options.executor.run(static_cast<std::size_t>(mxfp4::detail::ceil_div(tiles, per_task)), task);
 }
@@ -149,8 +149,7 @@ inline namespace MXFP4_ISA_NS {
 ///           of X, u = 2^-24, while every partial result is finite (one ulp more per block for f32, one in all for
 ///           row).
 /// Special:  scale byte 0xFF, and NaN or infinity in the token's activations, give NaN (always 0x7FC00000); weights
-///           that
-///           overflow follow IEEE. Tiles whose factors may leave the normal floats are exact too, and slow.
+///           that overflow follow IEEE. Tiles whose factors may be no normal floats obey the same bound, and are slow.
 /// Same bits for any executor, M, view or packed; scaling e8m0: on every ISA; f32, and row with accumulate: on every
 /// ISA with FMA. Subnormals must not be flushed to zero.
 template <class Arch = simd::native_arch>
@@ -163,14 +162,14 @@ status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<
   return {};
 }
 
-/// The same from a checkpoint's own bytes: tiles are gathered in cache.
+/// The same from a checkpoint's own bytes, which are brought into tile order in cache.
 template <class Arch = simd::native_arch, class Byte, block_layout Layout>
 status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
   using detail::operand_of;
   if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
     return s;
-  kernel::gemm_int8<Arch>(kernel::view_source<Byte, Layout>{w}, x, y, options);
+  kernel::gemm_int8<Arch>(kernel::int8_view_source<Byte, Layout>{w}, x, y, options);
   return {};
 }
 

@@ -1,8 +1,8 @@
 // mxfp4/linalg/mxfp8.hpp -- products of MXFP4 weights and MXFP8 activations.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Activations are widened, which is exact, and go the way of linalg/f32.hpp: the products are those of the numbers that
-// the elements mean, bit for bit.
+// Activations are widened to float, which is exact, and multiplied as in linalg/f32.hpp: the results are those of the
+// f32 product of the same numbers, bit for bit.
 #pragma once
 
 #include "mxfp4/kernel/mxfp8.hpp"
@@ -21,9 +21,9 @@ inline namespace MXFP4_ISA_NS {
 /// @param y  M x N, overwritten, or added to with options.accumulate; must not overlap w or x.
 /// @return   ok, or what is wrong with the arguments; nothing is written then.
 /// Accuracy: linalg/f32.hpp's bound over the values of the elements; what quantising X costs comes on top.
-/// Special:  a scale byte 255 or an element 0x7F in a token makes its outputs NaN, and no other token's. Scale bytes
-///           below
-///           10 may give subnormal numbers, and byte 0 is one, which a flush-to-zero mode of the caller's loses.
+/// Special:  a scale byte 255 or an element 0x7F in a token makes its outputs NaN, and no other token's. Under scale
+///           bytes below 10 an element may be a subnormal float, which is lost if the caller flushes subnormals to
+///           zero.
 /// Same bits as the f32 product of the same numbers, with all that it promises.
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class ByteW, block_layout Layout,
           class Byte>

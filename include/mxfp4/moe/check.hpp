@@ -12,7 +12,7 @@
 namespace mxfp4::kernel {
 inline namespace MXFP4_ISA_NS {
 
-/// Everything but the experts: the shape without I.
+/// Checks all arguments but the experts; the intermediate size I is not known yet.
 inline status check_moe(const mxfp4::detail::operand& x, const dense_view<const std::int32_t>& indices,
                         const dense_view<const float>& weights, const dense_view<float>& y,
                         std::int64_t experts) noexcept {
@@ -39,13 +39,13 @@ inline status check_moe(const mxfp4::detail::operand& x, const dense_view<const 
   return {};
 }
 
-/// The same, said of expert `e`.
+/// The same status with `e` as its row: it is about expert e.
 [[nodiscard]] inline status of_expert(status s, std::int64_t e) noexcept {
   s.row = e;
   return s;
 }
 
-/// One matrix of expert `e`, against its shape and against y.
+/// Checks one matrix of expert `e`: its shape, and that it shares no byte with y.
 inline status check_expert(const mxfp4::detail::operand& w, const char* name, std::int64_t e, std::int64_t rows,
                            std::int64_t cols, mxfp4::detail::byte_range y) noexcept {
   if (!w.state.ok()) return of_expert(w.state, e);
@@ -56,7 +56,7 @@ inline status check_expert(const mxfp4::detail::operand& w, const char* name, st
   return {};
 }
 
-/// The experts in use, their matrices against the shape.
+/// Checks the matrices of the experts that have tokens.
 template <class Experts>
 status check_experts(const Experts& experts, const mxfp4::detail::moe_plan& plan,
                      mxfp4::detail::byte_range y) noexcept {

@@ -18,7 +18,7 @@ struct expert {
   W down;  ///< H x I
 };
 
-/// expert<W>s in a row: a vector, an array or a span of them.
+/// A contiguous list of expert<W>: a vector, an array or a span.
 template <class R>
 concept expert_list = std::ranges::contiguous_range<const R> && std::ranges::sized_range<const R> &&
                       requires(const std::ranges::range_value_t<R>& e) {

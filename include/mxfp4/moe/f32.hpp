@@ -1,7 +1,8 @@
 // mxfp4/moe/f32.hpp -- the products of moe() in f32.
 // SPDX-License-Identifier: Apache-2.0
 //
-// One token is multiplied as gemv does it, more tokens as gemm: a m_tile is what these kernels call a panel.
+// One token is multiplied as in gemv, more tokens as in gemm. The activations of an M tile (workspace.hpp) are stored
+// as the panel that these kernels read.
 #pragma once
 
 #include <algorithm>
@@ -30,33 +31,34 @@ template <class Arch, decode_dialect Dialect>
   return {w};
 }
 template <class Arch, decode_dialect Dialect, block_layout Layout>
-[[nodiscard]] detail::view_source<Arch, Dialect, Layout> f32_source(const const_mx_view<Layout>& w) noexcept {
+[[nodiscard]] detail::f32_view_source<Arch, Dialect, Layout> f32_source(const const_mx_view<Layout>& w) noexcept {
   return {w};
 }
 
-/// Calls f with a pointer to row r. Found by X's namespace: dispatch has activations whose type is a value.
+/// Calls f with a pointer to row r. src/dispatch has an overload for activations whose element type is known only at
+/// run time; argument-dependent lookup finds it.
 template <class T, class F>
 MXFP4_INLINE void with_row(const dense_view<T>& x, std::int64_t r, F f) noexcept {
   f(static_cast<const std::remove_const_t<T>*>(x.row(r)));
 }
 
-/// What both have in common: where tokens come from and where m_tiles are.
+/// What the two classes below have in common: the tokens, and the M tiles made of them.
 template <class X>
-class moe_f32_units {
+class moe_f32_m_tiles {
  public:
-  moe_f32_units(const X& x, const mxfp4::detail::moe_memory& memory, std::int64_t top_k) noexcept
+  moe_f32_m_tiles(const X& x, const mxfp4::detail::moe_memory& memory, std::int64_t top_k) noexcept
       : x_(x), memory_(memory), top_k_(top_k) {}
 
  protected:
-  [[nodiscard]] const mxfp4::detail::moe_m_tile& m_tile(std::int64_t u) const noexcept {
-    return memory_.m_tiles[static_cast<std::size_t>(u)];
+  [[nodiscard]] const mxfp4::detail::moe_m_tile& m_tile(std::int64_t index) const noexcept {
+    return memory_.m_tiles[static_cast<std::size_t>(index)];
   }
   template <class F>
   void with_token(std::int64_t permuted_row, F f) const noexcept {
     with_row(x_, memory_.token_slot_at[static_cast<std::size_t>(permuted_row)] / top_k_, f);
   }
-  [[nodiscard]] float* panel(std::int64_t u, std::int64_t cols) const noexcept {
-    return reinterpret_cast<float*>(memory_.activations) + m_tile(u).offset * cols;
+  [[nodiscard]] float* panel(std::int64_t index, std::int64_t cols) const noexcept {
+    return reinterpret_cast<float*>(memory_.activations) + m_tile(index).offset * cols;
   }
   [[nodiscard]] std::int64_t cols() const noexcept { return x_.cols; }
 
@@ -66,24 +68,24 @@ class moe_f32_units {
   std::int64_t top_k_;
 };
 
-/// Several tokens.
+/// The products for several tokens.
 template <class Arch, decode_dialect Dialect, class X>
-class moe_f32_gemm : moe_f32_units<X> {
+class moe_f32_gemm : moe_f32_m_tiles<X> {
   using tile = detail::register_tile<Arch>;
   static_assert(tile::tokens - 1 <= mxfp4::detail::moe_padding);
 
  public:
   static constexpr mxfp4::detail::moe_m_tile_rule rule{tile::tokens, true};
 
-  using moe_f32_units<X>::moe_f32_units;
+  using moe_f32_m_tiles<X>::moe_f32_m_tiles;
 
-  void load(std::int64_t u) const noexcept {
-    for (int t = 0; t < this->m_tile(u).tokens; ++t)
-      this->with_token(this->m_tile(u).first + t, [&](const auto* from) { widen(from, this->cols(), u, t); });
+  void load(std::int64_t index) const noexcept {
+    for (int t = 0; t < this->m_tile(index).tokens; ++t)
+      this->with_token(this->m_tile(index).first + t, [&](const auto* from) { widen(from, this->cols(), index, t); });
   }
-  void load_hidden(std::int64_t u, const dense_view<float>& hidden) const noexcept {
-    for (int t = 0; t < this->m_tile(u).tokens; ++t)
-      widen(static_cast<const float*>(hidden.row(this->m_tile(u).first + t)), hidden.cols, u, t);
+  void load_hidden(std::int64_t index, const dense_view<float>& hidden) const noexcept {
+    for (int t = 0; t < this->m_tile(index).tokens; ++t)
+      widen(static_cast<const float*>(hidden.row(this->m_tile(index).first + t)), hidden.cols, index, t);
   }
 
   template <class W>
@@ -93,7 +95,7 @@ class moe_f32_gemm : moe_f32_units<X> {
     const float* const tokens = this->panel(part.expert.first_m_tile, cols);
     for (std::int64_t top = part.expert.first; top < part.expert.last; top += tile::panel_tokens)
       detail::for_each_pass(cols, gemm_columns, false, [&](std::int64_t done, std::int64_t now, bool add) {
-        detail::multiply_tiles<Arch>(
+        detail::multiply_f32_tiles<Arch>(
             source, part.first, part.last, done, now, tokens + (top - part.expert.first) * cols + done * tile::tokens,
             tile::tokens * cols, top, std::min(top + tile::panel_tokens, part.expert.last), y, add);
       });
@@ -101,36 +103,36 @@ class moe_f32_gemm : moe_f32_units<X> {
 
  private:
   template <class Element>
-  void widen(const Element* from, std::int64_t cols, std::int64_t u, int token) const noexcept {
+  void widen(const Element* from, std::int64_t cols, std::int64_t index, int token) const noexcept {
     detail::widen_tokens<Arch, tile::tokens>(dense_view<const Element>{from, 1, cols, cols}, 0, 1, 0, cols,
-                                             this->panel(u, cols) + token);
+                                             this->panel(index, cols) + token);
   }
 };
 
-/// One token: each m_tile is a copy of it, as W's layout wants to meet it.
+/// The products for one token: each M tile is a copy of it, in the order that the kernel for W's layout reads.
 template <class Arch, decode_dialect Dialect, class X, class W>
-class moe_f32_gemv : moe_f32_units<X> {
+class moe_f32_gemv : moe_f32_m_tiles<X> {
   using weights = decltype(f32_weights(std::declval<const W&>()));  // packed_view or a view
 
  public:
   static constexpr mxfp4::detail::moe_m_tile_rule rule{1, true};
 
-  using moe_f32_units<X>::moe_f32_units;
+  using moe_f32_m_tiles<X>::moe_f32_m_tiles;
 
-  void load(std::int64_t u) const noexcept {
-    this->with_token(u, [&](const auto* from) { widen(u, from, this->cols(), weights{}); });
+  void load(std::int64_t index) const noexcept {
+    this->with_token(index, [&](const auto* from) { widen(index, from, this->cols(), weights{}); });
   }
-  void load_hidden(std::int64_t u, const dense_view<float>& hidden) const noexcept {
-    widen(u, static_cast<const float*>(hidden.row(u)), hidden.cols, weights{});
+  void load_hidden(std::int64_t index, const dense_view<float>& hidden) const noexcept {
+    widen(index, static_cast<const float*>(hidden.row(index)), hidden.cols, weights{});
   }
 
   void multiply(const W& w, const moe_part& part, const dense_view<float>& y) const noexcept {
     const weights rows = f32_weights(w);
     const std::int64_t cols = columns(rows);
     const std::int64_t top = part.first * tile_rows, bottom = std::min(part.last * tile_rows, rows.rows);
-    for (std::int64_t u = part.expert.first_m_tile; u < part.expert.last_m_tile; ++u)
+    for (std::int64_t index = part.expert.first_m_tile; index < part.expert.last_m_tile; ++index)
       detail::for_each_pass(cols, gemv_columns, false, [&](std::int64_t done, std::int64_t now, bool add) {
-        multiply_rows(rows, top, bottom, done, now, this->panel(u, cols) + done, y.row(u), add);
+        multiply_rows(rows, top, bottom, done, now, this->panel(index, cols) + done, y.row(index), add);
       });
   }
 
@@ -142,12 +144,12 @@ class moe_f32_gemv : moe_f32_units<X> {
   }
 
   template <class Element, block_layout Layout>
-  void widen(std::int64_t u, const Element* from, std::int64_t cols, const const_mx_view<Layout>&) const noexcept {
-    detail::widen_for_rows<Arch, typename Layout::order>(from, cols, this->panel(u, cols));
+  void widen(std::int64_t index, const Element* from, std::int64_t cols, const const_mx_view<Layout>&) const noexcept {
+    detail::widen_for_rows<Arch, typename Layout::order>(from, cols, this->panel(index, cols));
   }
   template <class Element>
-  void widen(std::int64_t u, const Element* from, std::int64_t cols, const packed_view&) const noexcept {
-    float* const panel = this->panel(u, cols);
+  void widen(std::int64_t index, const Element* from, std::int64_t cols, const packed_view&) const noexcept {
+    float* const panel = this->panel(index, cols);
     for (std::int64_t k = 0; k < cols; k += detail::lanes<Arch>)
       simd::load_widened<Arch, Element>(from + k).store_aligned(panel + k);
   }
@@ -155,11 +157,11 @@ class moe_f32_gemv : moe_f32_units<X> {
   template <block_layout Layout>
   static void multiply_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
                             std::int64_t cols, const float* x, float* y, bool add) noexcept {
-    detail::multiply_rows<Arch, Dialect>(w, top, bottom, done, cols, x, y, add);
+    detail::multiply_f32_rows<Arch, Dialect>(w, top, bottom, done, cols, x, y, add);
   }
   static void multiply_rows(const packed_view& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
                             std::int64_t cols, const float* x, float* y, bool add) noexcept {
-    detail::multiply_rows<Arch, Dialect>(w, top, bottom, done, cols, x, detail::all_small(x, cols), y, add);
+    detail::multiply_f32_rows<Arch, Dialect>(w, top, bottom, done, cols, x, detail::all_small(x, cols), y, add);
   }
 };
 

@@ -1,8 +1,8 @@
 // mxfp4/moe/int8.hpp -- the products of moe() in int8.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A m_tile is a group of tokens as the int8 kernels read it (activation.hpp), its tokens copied from x or quantised
-// from the hidden activations.
+// An M tile (workspace.hpp) is a group of tokens as the int8 kernels read it (tensor/activation.hpp): copied from x for
+// the first products, quantised from the hidden activations for the last one.
 #pragma once
 
 #include <cstddef>
@@ -19,14 +19,14 @@ inline namespace MXFP4_ISA_NS {
 
 [[nodiscard]] inline int8_packed_source int8_source(const packed_matrix& w) noexcept { return {w}; }
 template <class Byte, block_layout Layout>
-[[nodiscard]] view_source<Byte, Layout> int8_source(const basic_mx_view<Byte, Layout>& w) noexcept {
+[[nodiscard]] int8_view_source<Byte, Layout> int8_source(const basic_mx_view<Byte, Layout>& w) noexcept {
   return {w};
 }
 
-/// The m_tiles as multiply_tile asks for groups; rows of its Y are permuted rows.
-class unit_groups {
+/// The M tiles with the interface of int8_activations' groups, for multiply_int8_tile; rows of Y are permuted rows.
+class m_tile_groups {
  public:
-  unit_groups(const mxfp4::detail::moe_memory& memory, int8_scaling scaling, std::int64_t blocks) noexcept
+  m_tile_groups(const mxfp4::detail::moe_memory& memory, int8_scaling scaling, std::int64_t blocks) noexcept
       : m_tiles_(memory.m_tiles.data()), memory_(memory.activations), scaling_(scaling), blocks_(blocks) {}
 
   [[nodiscard]] int8_scaling scaling() const noexcept { return scaling_; }
@@ -57,12 +57,12 @@ class moe_int8 {
   moe_int8(const int8_activations& x, const mxfp4::detail::moe_memory& memory, std::int64_t top_k) noexcept
       : x_(x), memory_(memory), top_k_(top_k) {}
 
-  /// Unit `u` gets its tokens of x. The scale_exponents are those of all tokens in the groups they come from: that
-  /// decides only which of two paths with the same bits is taken.
-  void load(std::int64_t u) const noexcept {
-    mxfp4::detail::moe_m_tile& m_tile = memory_.m_tiles[static_cast<std::size_t>(u)];
-    const unit_groups to(memory_, x_.scaling(), x_.blocks());
-    clear(m_tile, to.block(u, 0), x_.blocks());
+  /// Copies the tokens of M tile `index` from x. Its range of scale exponents is that of the groups of x that they come
+  /// from, perhaps wider than theirs alone: it only decides between two kernels that give the same bits.
+  void load(std::int64_t index) const noexcept {
+    mxfp4::detail::moe_m_tile& m_tile = memory_.m_tiles[static_cast<std::size_t>(index)];
+    const m_tile_groups to(memory_, x_.scaling(), x_.blocks());
+    clear(m_tile, to.block(index, 0), x_.blocks());
     for (int t = 0; t < m_tile.tokens; ++t) {
       const std::int64_t m = memory_.token_slot_at[static_cast<std::size_t>(m_tile.first + t)] / top_k_;
       const std::int64_t group = m / token_group;
@@ -74,18 +74,18 @@ class moe_int8 {
       m_tile.finish[t] = x_.finish(group)[lane];
       for (std::int64_t b = 0; b < x_.blocks(); ++b) {
         const std::uint8_t* const from = x_.block(group, b) + 4 * lane;
-        std::uint8_t* const at = to.block(u, b) + 4 * t;
-        for (int word = 0; word < block_quads + 2; ++word)  // codes, initial_sum, scale
+        std::uint8_t* const at = to.block(index, b) + 4 * t;
+        for (int word = 0; word < block_quads + 2; ++word)  // the codes, then initial_sum and the scale
           std::memcpy(at + 4 * word * m_tile.width, from + 4 * word * from_width, 4);
       }
     }
   }
 
-  /// Unit `u` gets its rows of the hidden activations, quantised.
-  void load_hidden(std::int64_t u, const dense_view<float>& hidden) const noexcept {
-    mxfp4::detail::moe_m_tile& m_tile = memory_.m_tiles[static_cast<std::size_t>(u)];
+  /// Quantises the hidden activations of M tile `index`.
+  void load_hidden(std::int64_t index, const dense_view<float>& hidden) const noexcept {
+    mxfp4::detail::moe_m_tile& m_tile = memory_.m_tiles[static_cast<std::size_t>(index)];
     const std::int64_t blocks = hidden.cols / block_size;
-    std::uint8_t* const at = unit_groups(memory_, x_.scaling(), blocks).block(u, 0);
+    std::uint8_t* const at = m_tile_groups(memory_, x_.scaling(), blocks).block(index, 0);
     clear(m_tile, at, blocks);
     token_writer writer{at, x_.scaling(), 0, m_tile.width};
     for (; writer.token < m_tile.tokens; ++writer.token)
@@ -94,20 +94,20 @@ class moe_int8 {
     if (writer.scale_exponents.low <= writer.scale_exponents.high) m_tile.scale_exponents = writer.scale_exponents;
   }
 
-  /// Rows of tiles [first, last) of W times an expert's m_tiles, into the permuted rows of y.
+  /// The part's tiles of W times the M tiles of its expert, to the permuted rows of y.
   template <class W>
   void multiply(const W& w, const moe_part& part, const dense_view<float>& y) const noexcept {
     const auto source = int8_source(w);
-    const unit_groups x(memory_, x_.scaling(), source.blocks());
+    const m_tile_groups x(memory_, x_.scaling(), source.blocks());
     const std::int64_t last_m_tile = part.expert.last_m_tile;
     for (std::int64_t g = part.expert.first_m_tile; g < last_m_tile; g += groups_at_once)
       for (std::int64_t t = part.first; t < part.last; ++t)
-        multiply_tile<Arch>(source, x, y, t, g, g + groups_at_once < last_m_tile ? g + groups_at_once : last_m_tile,
-                            false);
+        multiply_int8_tile<Arch>(source, x, y, t, g,
+                                 g + groups_at_once < last_m_tile ? g + groups_at_once : last_m_tile, false);
   }
 
  private:
-  /// Tokens that fill a m_tile up are zeros.
+  /// Zeros for the tokens that fill up an M tile.
   static void clear(mxfp4::detail::moe_m_tile& m_tile, std::uint8_t* at, std::int64_t blocks) noexcept {
     m_tile.scale_exponents = {};
     if (m_tile.width > m_tile.tokens)

@@ -3,11 +3,14 @@
 //
 //   y[m] = sum over slots s of weights[m][s] * down( silu(gate x[m]) * (up x[m]) )       of expert indices[m][s]
 //
-//             x M x H                    gate, up I x H          hidden            down H x I
-//   [tokens in the order of experts] --> [products, SwiGLU] --> [m_tiles again] --> [products] --> [weighted sums] -->
-//   y
+//   rounds of tasks                                                                         matrix
+//   1  the tokens of x are copied to M tiles (workspace.hpp), in the order of their experts   x          M x H
+//   2  products with gate and up, silu(gate) * up                                             gate, up   I x H
+//   3  the results, `hidden`, become M tiles                                                  hidden     M k x I
+//   4  products with down                                                                     down       H x I
+//   5  weighted sums over the slots of a token                                                y          M x H
 //
-// Five rounds of tasks; an expert's weights are read once for all its tokens, an expert without tokens is not touched.
+// An expert's weights are read once for all its tokens; those of an expert without tokens are not read.
 #pragma once
 
 #include <cstddef>
@@ -30,7 +33,7 @@ namespace mxfp4 {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
-/// The five rounds. Arguments are checked and sorted; experts[e] is expert e.
+/// The five rounds. The arguments are checked, the tokens sorted (plan_moe); experts[e] is expert e.
 template <class Arch, class Products, class Experts>
 void run_moe(const Experts& experts, const Products& products, const mxfp4::detail::moe_plan& plan,
              const dense_view<const float>& weights, const dense_view<float>& y, const gemm_options& options) {
@@ -42,7 +45,7 @@ void run_moe(const Experts& experts, const Products& products, const mxfp4::deta
   const dense_view<float> gate{memory.products, permuted_rows, rows, rows},
       up{gate.row(permuted_rows), permuted_rows, rows, rows};
   const dense_view<float> down{memory.products, permuted_rows, hidden,
-                               hidden};  // gate and up are in the m_tiles by then
+                               hidden};  // in the memory of gate and up: those are in the M tiles by then
   const auto run = [&options](std::int64_t tasks, auto&& body) {
     options.executor.run(static_cast<std::size_t>(tasks), body);
   };
@@ -50,7 +53,7 @@ void run_moe(const Experts& experts, const Products& products, const mxfp4::deta
   const auto expert_of = [&experts](const moe_part& part) -> decltype(auto) {
     return experts[static_cast<std::size_t>(part.expert.expert)];
   };
-  run(m_tiles, [&](std::size_t u) { products.load(static_cast<std::int64_t>(u)); });
+  run(m_tiles, [&](std::size_t index) { products.load(static_cast<std::int64_t>(index)); });
   run(memory.experts.empty() ? 0 : memory.experts.back().up_tasks, [&](std::size_t i) {
     const auto part = part_of(memory.experts, &moe_expert::up_tasks, i, rows / tile_rows);
     products.multiply(expert_of(part).gate, part, gate);
@@ -59,7 +62,7 @@ void run_moe(const Experts& experts, const Products& products, const mxfp4::deta
     for (std::int64_t p = part.expert.first; p < part.expert.last; ++p)
       swiglu<Arch>(gate.row(p) + first, up.row(p) + first, count);
   });
-  run(m_tiles, [&](std::size_t u) { products.load_hidden(static_cast<std::int64_t>(u), gate); });
+  run(m_tiles, [&](std::size_t index) { products.load_hidden(static_cast<std::int64_t>(index), gate); });
   run(memory.experts.empty() ? 0 : memory.experts.back().down_tasks, [&](std::size_t i) {
     const auto part = part_of(memory.experts, &moe_expert::down_tasks, i, hidden / tile_rows);
     products.multiply(expert_of(part).down, part, down);
@@ -71,7 +74,7 @@ void run_moe(const Experts& experts, const Products& products, const mxfp4::deta
   });
 }
 
-/// Checks, sorts and runs, with the products of one kind.
+/// moe() with products of one kind: moe_f32_gemv, moe_f32_gemm or moe_int8.
 template <class Arch, class Products, class Expert, class X>
 status moe_with(std::span<const Expert> experts, const X& x, const dense_view<const std::int32_t>& indices,
                 const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
@@ -96,18 +99,18 @@ inline namespace MXFP4_ISA_NS {
 
 /// y[m] = sum over slots s of weights[m][s] * down( silu(gate x[m]) * (up x[m]) ), in f32. H is x.cols, I gate's rows.
 ///
-/// @param experts  E experts: packed_matrix, packed_view or views, of which those that indices name are looked at.
-/// @param x        M x H activations in data m_tiles: float, bf16, f16 or e4m3, widened exactly.
+/// @param experts  E experts: packed_matrix, packed_view or views; only those that indices name are read.
+/// @param x        M x H activations in data units: float, bf16, f16 or e4m3, widened exactly.
 /// @param indices  M x k experts of each token, 0 .. E - 1, any order, repeats allowed (route_topk_sigmoid).
 /// @param weights  M x k.
 /// @param y        M x H, overwritten, or added to with options.accumulate; must not overlap any input.
 /// @param workspace  created for sizes at least these; one call at a time.
 /// @return   ok, or what is wrong with the arguments (an index out of range: errc::out_of_range with its token and
 ///           slot; a matrix of a wrong shape: with its expert); y is not written then.
-/// Accuracy: the products as gemv (M = 1) and gemm (M > 1) do them, silu within 4 ulp, hidden one rounding more; the
-///           weighted sum k roundings of a term at the most, slots in their order.
-/// Special:  NaN and infinity follow IEEE, silu(-inf) is NaN; a NaN in y is always 0x7FC00000. What an expert without
-///           tokens holds does not matter. Subnormals must not be flushed to zero.
+/// Accuracy: the products as in gemv (M = 1) and gemm (M > 1), silu within 4 ulp, silu * up rounded once; a term of the
+///           weighted sum, which takes the slots in order, is rounded at most k times.
+/// Special:  NaN and infinity follow IEEE, silu(-inf) is NaN; a NaN in y is always 0x7FC00000. An expert without tokens
+///           has no influence, whatever its matrices hold. Subnormals must not be flushed to zero.
 /// Same bits for any executor and per ISA; for M > 1 also for any M, any routing of the other tokens, view or packed.
 /// Source:   huggingface/transformers minimax_m2: w1, w3, w2 and silu.
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, expert_list R, class T>

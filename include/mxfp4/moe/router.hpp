@@ -3,7 +3,8 @@
 //
 //   logits M x E --> s = sigmoid(logit) --> the k largest of s + bias --> weight = s / sum of the k s
 //
-// The bias chooses, it does not weigh: that is how MiniMax-M2 and DeepSeek-V3 balance their experts.
+// The bias takes part in the choice of experts, not in their weights: MiniMax-M2 and DeepSeek-V3 balance the load of
+// their experts with it.
 #pragma once
 
 #include <cstddef>
@@ -26,14 +27,14 @@ struct route_options {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
-/// One token. The k best so far stand in order in the results themselves: weights hold their s.
+/// One token, by insertion: indices and weights hold the best experts so far and their s, in order.
 inline void route_token(const float* logits, const float* bias, std::int64_t experts, std::int64_t top_k,
                         std::int32_t* indices, float* weights, const route_options& options) noexcept {
   const auto score = [bias](float s, std::int64_t e) { return bias == nullptr ? s : s + bias[e]; };
   std::int64_t found = 0;
   for (std::int64_t e = 0; e < experts; ++e) {
     const float s = sigmoid(logits[e]), key = score(s, e);
-    std::int64_t at = found;  // stays behind its equals, whose index is lower
+    std::int64_t at = found;  // goes behind experts with the same score, whose index is lower
     while (at > 0 && key > score(weights[at - 1], indices[at - 1])) --at;
     if (at == top_k) continue;
     if (found < top_k) ++found;

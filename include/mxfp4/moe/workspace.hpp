@@ -1,13 +1,20 @@
 // mxfp4/moe/workspace.hpp -- the memory that moe() works in, and how tokens are put in the order of experts.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   token slot   a token and one of its k slots, numbered m * k + slot
-//   permuted row  where a token slot stands once token slots are sorted by expert, tokens ascending: what an expert
-//   works on is one run
-//   m_tile   up to 16 token slots of an expert whose activations are stored together
+//   token slot     a token m and one of its k experts: number m * k + slot
+//   permuted row   the position of a token slot when all are sorted by expert, and within an expert by token: the rows
+//                  of an expert are side by side
+//   M tile         up to 16 consecutive permuted rows of one expert, whose activations are stored together
 //
-//   [token slot at a permuted row][permuted row of a token slot][counts][active experts][m_tiles] | [activations of all
-//   m_tiles] | [gate, up | down]
+// The workspace, one array after the other:
+//
+//   token_slot_at     [permuted row]     a token slot
+//   permuted_row_of   [token slot]       a permuted row
+//   ends              [expert]           where its permuted rows end
+//   experts           [active expert]    its permuted rows, M tiles and tasks
+//   m_tiles           [M tile]           its permuted rows, and where its activations are
+//   activations       [M tile]           of x; later the hidden ones
+//   products          [permuted row]     of gate and up; later of down
 #pragma once
 
 #include <cstddef>
@@ -32,11 +39,11 @@ struct moe_shape {
 
 namespace detail {
 
-/// Activations of up to 16 token slots of an expert, and what the int8 kernels want to know of them.
+/// An M tile: which permuted rows, where their activations are stored, and what the int8 kernels need besides.
 struct moe_m_tile {
-  std::int64_t first;   ///< permuted row of the first token slot
-  std::int64_t offset;  ///< in the memory of activations, in tokens
-  int tokens, width;    ///< token slots, and as many as memory is taken for
+  std::int64_t first;   ///< permuted row
+  std::int64_t offset;  ///< of its activations, in tokens
+  int tokens, width;    ///< rows that exist, and rows that memory is reserved for
   scale_exponent_range scale_exponents;
   float finish[token_group];
 };
@@ -45,18 +52,18 @@ struct moe_m_tile {
 struct moe_expert {
   std::int64_t expert;
   std::int64_t first, last;                ///< its permuted rows
-  std::int64_t first_m_tile, last_m_tile;  ///< its m_tiles
-  std::int64_t up_tasks, down_tasks;       ///< tasks of the experts up to this one, itself included
+  std::int64_t first_m_tile, last_m_tile;  ///< its M tiles
+  std::int64_t up_tasks, down_tasks;       ///< number of tasks of all experts up to and including this one
 };
 
-/// Widths of an expert's m_tiles are so much more than its token slots, at the most: only the last m_tile is rounded
-/// up, to 8.
+/// By how much the widths of an expert's M tiles, added up, exceed the number of its rows, at most: only the last tile
+/// is rounded up, by 7 at most.
 inline constexpr std::int64_t moe_padding = 7;
 
-/// How many tokens a m_tile has, and takes memory for.
+/// How many rows an M tile has, and how many it reserves memory for.
 struct moe_m_tile_rule {
-  int tokens;     ///< at the most
-  bool constant;  ///< every m_tile takes memory for so many; else as int8_activations rounds up
+  int tokens;     ///< rows at the most
+  bool constant;  ///< every M tile reserves memory for that many; else for as many as int8_activations would
   [[nodiscard]] MXFP4_INLINE constexpr int width(int count) const noexcept {
     return constant ? tokens : int8_activations::width_of(count);
   }
@@ -64,21 +71,21 @@ struct moe_m_tile_rule {
 
 /// The parts of a workspace.
 struct moe_memory {
-  std::span<std::int64_t> token_slot_at, permuted_row_of, ends;  ///< ends[e]: permuted rows of the experts up to e
+  std::span<std::int64_t> token_slot_at, permuted_row_of, ends;  ///< see the top of this file
   std::span<moe_expert> experts;
   std::span<moe_m_tile> m_tiles;
   std::uint8_t* activations;
   float* products;
 };
 
-/// What the tasks of a call of moe() have in common (moe/plan.hpp).
+/// What plan_moe (moe/plan.hpp) finds out for the tasks of a call of moe().
 struct moe_plan {
   moe_shape shape{};
   moe_memory memory{};
 };
 
-/// Sizes one after the other, each from a cache line on; -1 once something does not fit 63 bits.
-class moe_layout {
+/// Adds up the sizes of arrays, each of which begins at a cache line; -1 once the sum does not fit 63 bits.
+class running_offset {
  public:
   [[nodiscard]] MXFP4_INLINE static constexpr std::int64_t times(std::int64_t a, std::int64_t b) noexcept {
     return a < 0 || b < 0 || (b > 0 && a > int64_max / 2 / b) ? -1 : a * b;
@@ -100,25 +107,25 @@ struct moe_offsets {
       bytes;
 };
 
-/// Where the parts of a workspace begin; bytes is -1 where they do not fit 63 bits. Larger shapes take no less.
+/// Where the parts of a workspace begin; bytes is -1 where they do not fit 63 bits. A larger shape never takes fewer.
 [[nodiscard]] MXFP4_INLINE constexpr moe_offsets offsets_of(const moe_shape& s) noexcept {
-  moe_layout layout;
+  running_offset next;
   moe_offsets o{};
-  o.token_slots = moe_layout::times(s.tokens, s.top_k);
+  o.token_slots = running_offset::times(s.tokens, s.top_k);
   o.active = o.token_slots < s.experts ? o.token_slots : s.experts;
-  o.token_slot_at = layout.add(o.token_slots, std::int64_t{sizeof(std::int64_t)});
-  o.permuted_row_of = layout.add(o.token_slots, std::int64_t{sizeof(std::int64_t)});
-  o.ends = layout.add(s.experts, std::int64_t{sizeof(std::int64_t)});
-  o.experts = layout.add(o.active, std::int64_t{sizeof(moe_expert)});
-  o.m_tiles = layout.add(o.token_slots, std::int64_t{sizeof(moe_m_tile)});
-  const std::int64_t padding = moe_layout::times(o.active, moe_padding);
+  o.token_slot_at = next.add(o.token_slots, std::int64_t{sizeof(std::int64_t)});
+  o.permuted_row_of = next.add(o.token_slots, std::int64_t{sizeof(std::int64_t)});
+  o.ends = next.add(s.experts, std::int64_t{sizeof(std::int64_t)});
+  o.experts = next.add(o.active, std::int64_t{sizeof(moe_expert)});
+  o.m_tiles = next.add(o.token_slots, std::int64_t{sizeof(moe_m_tile)});
+  const std::int64_t padding = running_offset::times(o.active, moe_padding);
   const std::int64_t tokens = o.token_slots < 0 || padding < 0 ? -1 : o.token_slots + padding;
   const std::int64_t widest = s.hidden > s.intermediate ? s.hidden : s.intermediate;
-  o.activations = layout.add(moe_layout::times(tokens, widest), std::int64_t{sizeof(float)});
-  const std::int64_t both = moe_layout::times(2, s.intermediate);
+  o.activations = next.add(running_offset::times(tokens, widest), std::int64_t{sizeof(float)});
+  const std::int64_t both = running_offset::times(2, s.intermediate);
   o.products =
-      layout.add(moe_layout::times(o.token_slots, s.hidden > both ? s.hidden : both), std::int64_t{sizeof(float)});
-  o.bytes = layout.end();
+      next.add(running_offset::times(o.token_slots, s.hidden > both ? s.hidden : both), std::int64_t{sizeof(float)});
+  o.bytes = next.end();
   return o;
 }
 
@@ -138,9 +145,9 @@ MXFP4_INLINE constexpr status check(const moe_shape& s) noexcept {
   return {};
 }
 
-/// Memory for moe(), owned, movable; for one call at a time. What it holds between calls is nobody's business.
-/// About M * k * (max(2 I, H) + max(I, H)) floats, and up to 7 tokens more for each expert that has any: 0.9 MiB for
-/// one token of MiniMax-M2, 45 MiB for 128.
+/// Memory for moe(), owned, movable; for one call at a time. Between calls its contents are unspecified.
+/// Size: about M * k * (max(2 I, H) + max(I, H)) floats, and max(I, H) floats for up to 7 more rows of each expert that
+/// has tokens: 0.9 MiB for one token of MiniMax-M2, 45 MiB for 128.
 class moe_workspace {
  public:
   MXFP4_INLINE moe_workspace() = default;

@@ -1,4 +1,4 @@
-// mxfp4/reference/error_statistics.hpp -- how far weights are from what they became, as a plain loop.
+// mxfp4/reference/error_statistics.hpp -- the error of quantised weights, counted and summed by a plain loop.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   weight w, finite      counted as   where                                                    error
@@ -28,8 +28,8 @@ namespace mxfp4 {
 /// Sums over any number of tensors. saturated, zeroed, lost and nonfinite exclude one another.
 struct error_statistics {
   std::int64_t weights = 0;
-  std::int64_t saturated = 0;   ///< |w| > 6 * scale: cut to 6 * scale, in part a rounding and in part a loss
-  std::int64_t zeroed = 0;      ///< nonzero, but nearest to 0; the block has nonzero values left
+  std::int64_t saturated = 0;   ///< |w| > 6 * scale: became 6 * scale, within half a step or farther away
+  std::int64_t zeroed = 0;      ///< nonzero, but nearest to 0, in a block that has nonzero codes
   std::int64_t lost = 0;        ///< nonzero, and now NaN, infinite, or in a block that came out as nothing but zeros
   std::int64_t nonfinite = 0;   ///< NaN or infinity to begin with
   std::int64_t nan_blocks = 0;  ///< blocks with scale byte 255
@@ -59,7 +59,7 @@ struct error_statistics {
 
 namespace detail {
 
-/// Calls add(i, w, q) for each finite weight of a block and counts the block, its scale byte and weights included.
+/// Calls add(i, w, q) for each finite weight of a block; counts the block, its scale byte and its weights.
 /// @param bits   the weights as f32.  @param codes  one a byte.
 template <class Add>
 MXFP4_INLINE constexpr void measure_block(const std::uint32_t (&bits)[block_size], const e2m1 (&codes)[block_size],
@@ -123,7 +123,7 @@ void measure_block(const T* x, const basic_mx_view<Byte, Layout>& q, std::int64_
 }  // namespace detail
 
 /// Adds to `sum` what `q` lost of `w`. Sums in double in the order of the elements: relative error up to
-/// (2 + weights) * 2^-53; a weight that is a subnormal float wants a machine that does not flush it.
+/// (2 + weights) * 2^-53. A machine that flushes subnormals to zero counts subnormal weights as zero.
 /// @param w  rows x cols: float, bf16, f16 or e4m3.  @param q  the same shape, any layout.
 /// @return   ok, or what is wrong with the arguments; `sum` is untouched then.
 /// The order of the sums makes this one task, whatever the options say.

@@ -1,4 +1,4 @@
-// mxfp4/reference/gemm.hpp -- matrix products in double, the plainest way: the oracle of every kernel.
+// mxfp4/reference/gemm.hpp -- matrix products in double, as plain loops: what the kernels are tested against.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,10 +1,13 @@
-// mxfp4/reference/int8.hpp -- the W4A8 product, the plainest way: what every kernel equals, bit for bit.
+// mxfp4/reference/int8.hpp -- the W4A8 product as a plain loop: what every kernel equals, bit for bit.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A block's 32 products are integers: twice a weight is one, and so is a code. Their sum (|sum| <= 48768) is exact, and
-// is added to one float per output, blocks ascending:  acc = fma(sum, 2^(byte - 128) * scale, acc).
-// Where that factor is no normal float, or the product may overflow, the product is rounded to float and then added.
-// With power-of-two scales (e8m0, row) both are the same number: int * 2^e is exact.
+// Twice a weight is an integer, and an activation's code is one, so a block's 32 products are integers. Their sum
+// (|sum| <= 48768) is exact, and is added to one float per output, blocks ascending:
+//
+//   acc = fma(sum, factor, acc)      factor = 2^(byte - 128) * scale, byte: the weights', scale: the activations'
+//
+// Where the factor is no normal float, or sum * factor may overflow, sum * factor is rounded to float and then added.
+// With power-of-two scales (e8m0, row) that makes no difference: sum * 2^e is exact.
 #pragma once
 
 #include <cmath>
@@ -18,7 +21,7 @@ namespace mxfp4 {
 
 namespace detail {
 
-/// Exponent fields of a factor for which sum * factor is a normal float or zero: |sum| < 2^16.
+/// The exponent fields of a factor under which sum * factor is a normal float or zero, as |sum| < 2^16.
 inline constexpr int factor_field_min = 1, factor_field_max = 238;
 /// The largest scale byte under which no weight overflows.
 inline constexpr int finite_scale_max = 252;
@@ -28,7 +31,8 @@ inline constexpr int finite_scale_max = 252;
   return static_cast<int>(2.0f * decode(code));
 }
 
-/// acc + one block. weight(i) is an e2m1, code(i) an int; scale_exponent and scale are the activation block's.
+/// acc + one block. weight(i) is an e2m1, code(i) an int; scale_exponent (see scale_exponent_of) and scale are those of
+/// the activations' block.
 template <class Weight, class Code>
 [[nodiscard]] MXFP4_INLINE float int8_step(float acc, Weight weight, std::uint8_t byte, Code code, int scale_exponent,
                                            double scale) noexcept {
@@ -55,18 +59,19 @@ template <class Weight, class Code>
   return acc + product;
 }
 
-/// A canonical NaN for any other: which one a sum gives depends on the machine.
+/// Any NaN becomes 0x7FC00000: which NaN a sum gives depends on the machine.
 [[nodiscard]] MXFP4_INLINE constexpr float canonical(float y) noexcept {
   return is_nan_bits(float_bits(y)) ? float_from_bits(f32_nan) : y;
 }
 
-/// The exponent scale_exponent and the scale of block (row, b), without the row's scale: that is multiplied in the end.
-struct int8_scale_of {
+/// scale_exponent and scale of an activation block. The scale of a row (scaling row) is 1 here: the sums are multiplied
+/// by it after the last block.
+struct int8_block_scale {
   int scale_exponent;
   double scale;
 };
-[[nodiscard]] MXFP4_INLINE int8_scale_of scale_of(const int8_activations& x, std::int64_t row,
-                                                  std::int64_t b) noexcept {
+[[nodiscard]] MXFP4_INLINE int8_block_scale scale_of(const int8_activations& x, std::int64_t row,
+                                                     std::int64_t b) noexcept {
   if (x.scaling() == int8_scaling::row) return {-1, 1.0};
   const double scale = x.scale(row, b);
   if (x.scaling() == int8_scaling::e8m0) return {scale_exponent_of(x.scale_byte(row, b)), scale};

@@ -1,5 +1,5 @@
-// mxfp4/reference/quantize.hpp -- whole matrices, block by block, as plain loops: what every kernel equals, bit for
-// bit. SPDX-License-Identifier: Apache-2.0
+// mxfp4/reference/quantize.hpp -- whole matrices as plain loops over blocks: what every kernel equals, bit for bit.
+// SPDX-License-Identifier: Apache-2.0
 //
 // Every function checks its views first and writes nothing unless all is well. Where no kernels are to be had, these
 // are what mxfp4::quantize and its kin call (mxfp4/quantize.hpp).
@@ -35,7 +35,7 @@ struct fp8_loader {
   dense_view<const e4m3> w;
   dense_view<const float> scales;
   MXFP4_INLINE constexpr void operator()(std::int64_t r, std::int64_t c, bf16 (&x)[block_size]) const noexcept {
-    const float scale = scales.row(r / fp8_block)[c / fp8_block];  // 32 divides 128: one scale a block
+    const float scale = scales.row(r / fp8_block)[c / fp8_block];  // 32 divides 128: a block has one scale
     for (int i = 0; i < block_size; ++i) x[i] = decode_scaled(w.row(r)[c + i], scale);
   }
 };
@@ -118,8 +118,8 @@ status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const den
                                     [&]<class R>() { return reference::quantize_fp8<R>(w, scales, out, options); });
 }
 
-/// FP8 -> bf16, as every reader of such checkpoints widens it: decode_scaled(w, scale[row / 128][col / 128]).
-/// @param w    rows x cols, any of them.  @param scales  as above.
+/// FP8 -> bf16, as vLLM and transformers read such checkpoints: decode_scaled(w, scale[row / 128][col / 128]).
+/// @param w    rows x cols, not only multiples of 32.  @param scales  as above.
 /// @param out  the shape of w; must not overlap w or scales.
 inline status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                         const dense_view<bf16>& out, const run_options& options = {}) {

@@ -3,12 +3,11 @@
 //
 //   e^-|x| = p * 2^n     n = round(-|x| / ln 2),  p = e^r,  |r| <= ln 2 / 2
 //
-//   sigmoid(x) = 1 / (1 + e^-|x|)   x >= 0          nothing overflows, and no small result is the difference of large
-//   ones
-//                e^-|x| / (1 + e^-|x|)   x < 0
+//   sigmoid(x) = 1 / (1 + e^-|x|)        x >= 0     nothing overflows, and no small result is a difference of large
+//                e^-|x| / (1 + e^-|x|)   x < 0      numbers
 //
-// Every multiply-add is an explicit fma, and what else is multiplied is never added to anything unless the product is
-// exact: so no compiler has a choice, and the vector loop of moe.hpp gives these bits too.
+// Every multiply-add is an explicit fma; any other product is either exact or not added to anything, so that a compiler
+// may fuse what it likes without changing a bit. The vector loop of kernel/moe.hpp gives the same bits.
 #pragma once
 
 #include <cmath>
@@ -23,10 +22,10 @@ namespace detail {
 inline constexpr float log2_e = 0x1.715476p+0f;
 inline constexpr float ln2_high = 0x1.62ep-1f;  ///< n * ln2_high is exact
 inline constexpr float ln2_low = 0x1.0bfbe8p-15f;
-inline constexpr float sigmoid_range = 174.0f;  ///< from here on e^-|x| is 0, and n still has two halves of 7 bits
+inline constexpr float sigmoid_range = 174.0f;  ///< |x| is cut to this: e^-174 is 0, and n / 2 still fits pow2()
 inline constexpr int sigmoid_terms = 5;
-/// e^r = 1 + r + r^2 * (sum of exp_poly[i] * r^i), interpolated at the Chebyshev nodes of |r| <= ln 2 / 2: within
-/// 2^-26.
+/// e^r = 1 + r + r^2 * (sum of exp_poly[i] * r^i), interpolated at the Chebyshev nodes of |r| <= ln 2 / 2: off by less
+/// than 2^-26.
 inline constexpr float exp_poly[sigmoid_terms] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.55551ap-5f, 0x1.120ba2p-7f,
                                                   0x1.6d113cp-10f};
 
@@ -38,7 +37,7 @@ inline constexpr float exp_poly[sigmoid_terms] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.5
 [[nodiscard]] MXFP4_INLINE float times_sigmoid(float by, float x) noexcept {
   const float magnitude = std::fabs(x);
   const float minus = magnitude < sigmoid_range ? -magnitude : -sigmoid_range;
-  const int n = static_cast<int>(std::fma(minus, log2_e, -0.5f));  // toward zero: to nearest, as it is negative
+  const int n = static_cast<int>(std::fma(minus, log2_e, -0.5f));  // negative: - 0.5 and truncation give the nearest
   const auto count = static_cast<float>(n);
   const float r = std::fma(-count, ln2_low, std::fma(-count, ln2_high, minus));
   float q = exp_poly[sigmoid_terms - 1];
@@ -60,8 +59,8 @@ inline constexpr float exp_poly[sigmoid_terms] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.5
                                                     : detail::times_sigmoid(1.0f, x);
 }
 
-/// x * sigmoid(x). silu(-0) is -0, silu(inf) is inf; NaN for NaN and, as in PyTorch, for -inf: an overflow must not end
-/// as a silent 0.
+/// x * sigmoid(x). silu(-0) is -0, silu(inf) is inf; NaN for NaN and, as in PyTorch, for -inf: after an overflow a 0
+/// would look like a result.
 /// Accuracy: within 4 ulp; below 2^-126 within 2^-148.
 [[nodiscard]] MXFP4_INLINE float silu(float x) noexcept {
   if (detail::is_nan_bits(detail::float_bits(x)) || x == -HUGE_VALF) return detail::float_from_bits(detail::f32_nan);

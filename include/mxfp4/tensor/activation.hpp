@@ -25,14 +25,14 @@ namespace mxfp4 {
 enum class int8_scaling : std::uint8_t { e8m0, f32, row };
 
 inline constexpr int token_group = 16;
-inline constexpr int block_quads = 8;  ///< groups of four elements in a block: what one int8 dot instruction takes
+inline constexpr int block_quads = 8;  ///< quads in a block: four elements, which a lane of an int8 dot product takes
 
 namespace detail {
 
 inline constexpr int int8_max = 127;
 inline constexpr int mxint8_fraction_bits = 6;
-inline constexpr int zero_point = 12;  ///< twice a weight plus 12 is 0..24: unsigned, as x86's int8 dot wants it
-inline constexpr float int8_smallest_amax = 0x1p-118f;  ///< below it amax / 127 may be subnormal: taken for zeros
+inline constexpr int zero_point = 12;  ///< twice a weight plus 12 is 0..24: unsigned, as x86's int8 dot product asks
+inline constexpr float int8_smallest_amax = 0x1p-118f;  ///< a block below it is taken for zeros: see int8_inverse_scale
 
 /// 32 codes and their sum.
 struct int8_block {
@@ -103,9 +103,9 @@ static_assert(mxint8_scale(float_bits(1.99f)) == 127 && mxint8_scale(float_bits(
 static_assert(mxint8_magnitude(float_bits(1.0f), 127) == 64 && mxint8_magnitude(float_bits(1.999f), 127) == 128);
 static_assert(mxint8_magnitude(float_bits(0x1p-7f), 127) == 0 && mxint8_magnitude(float_bits(0x1.8p-6f), 127) == 2);
 
-/// What an exponent field of a factor scale_exponents from a block's scale; the factor of a block is 2^(field - 127) *
-/// mantissa, with field = weight byte + scale_exponent_of. Half a weight unit is in it: weights are doubled to be
-/// integers.
+/// What an activation block's scale adds to the exponent field of the block's factor. The factor, with which the sum of
+/// (doubled weight) * (code) is multiplied, is mantissa * 2^(field - 127) with field = weight's scale byte + this
+/// number. It includes the 1/2 that makes up for the doubled weights.
 [[nodiscard]] MXFP4_INLINE constexpr int scale_exponent_of(std::uint8_t byte) noexcept {
   return int{byte} - f32_bias - mxint8_fraction_bits - 1;
 }
@@ -196,7 +196,8 @@ class int8_activations {
   [[nodiscard]] MXFP4_INLINE std::uint8_t* block(std::int64_t group, std::int64_t b) noexcept {
     return memory_.get() + group_offset(group) + b * block_bytes_at(width(group));
   }
-  /// What a token's sums are multiplied with in the end: its scale (row), 1, or NaN.
+  /// What a token's sums are multiplied with after the last block: its scale (scaling row), else 1; NaN for a token
+  /// that has NaN or infinity.
   [[nodiscard]] MXFP4_INLINE const float* finish(std::int64_t group) const noexcept { return tail(group)->finish; }
   [[nodiscard]] MXFP4_INLINE float* finish(std::int64_t group) noexcept {
     return const_cast<float*>(tail(group)->finish);

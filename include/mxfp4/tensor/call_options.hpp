@@ -1,4 +1,4 @@
-// mxfp4/tensor/call_options.hpp -- what may be asked of a whole-matrix function that is no product.
+// mxfp4/tensor/call_options.hpp -- the options of a whole-matrix function that is not a product.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Every whole-matrix function takes its options as its last argument, and an executor only there:

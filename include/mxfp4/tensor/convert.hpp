@@ -11,8 +11,8 @@ namespace mxfp4 {
 inline namespace MXFP4_ISA_NS {
 
 /// Moves every code and every scale byte to its place in another layout; the padding of swizzled scales is written as
-/// byte 0. No byte is interpreted, so converting back gives the same bytes; what byte 255 and code 8 mean is the
-/// reader's dialect (dialect.hpp).
+/// byte 0. No byte is interpreted, so converting back gives the same bytes; what scale byte 255 and code 8 mean is up
+/// to who decodes them (dialect.hpp).
 /// @param in   rows x cols.  @param out  the same shape; must not overlap `in`.
 template <class Byte, block_layout From, block_layout To>
 status convert(const basic_mx_view<Byte, From>& in, const mx_view<To>& out) noexcept {

@@ -1,4 +1,4 @@
-// mxfp4/tensor/encode_row.hpp -- any number of numbers -> blocks: the one function that pads.
+// mxfp4/tensor/encode_row.hpp -- a row of any length -> blocks; the last one is padded.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -11,8 +11,8 @@
 namespace mxfp4 {
 inline namespace MXFP4_ISA_NS {
 
-/// n numbers -> ceil(n / 32) blocks, low_first: the one function that takes any length. What is missing in the last
-/// block counts as zero and has code 0.
+/// n numbers -> ceil(n / 32) blocks, low_first. All other functions ask for whole blocks; here the last block is filled
+/// up with zeros, whose code is 0.
 /// @param codes   16 * ceil(n / 32) bytes.  @param scales  ceil(n / 32) bytes.
 template <block_recipe Recipe = recipe::ocp, element_type T>
 constexpr status encode_row(const T* x, std::int64_t n, std::uint8_t* codes, std::uint8_t* scales) noexcept {

@@ -1,8 +1,8 @@
-// mxfp4/tensor/fp8.hpp -- FP8 weights with a scale for each 128 x 128 of them, as DeepSeek-V3 and MiniMax-M2 store
-// them. SPDX-License-Identifier: Apache-2.0
+// mxfp4/tensor/fp8.hpp -- FP8 weights with a scale for each 128 x 128 of them, as in DeepSeek-V3 and MiniMax-M2.
+// SPDX-License-Identifier: Apache-2.0
 //
-//   weight (r, c) = bf16(w[r][c] * scales[r / 128][c / 128]), to nearest even (decode_scaled): as every reader widens
-//   it
+//   weight (r, c) = bf16(w[r][c] * scales[r / 128][c / 128]), rounded to nearest even (decode_scaled), as vLLM and
+//                   transformers read it
 //
 // Source: the FP8 checkpoints of DeepSeek-V3 and MiniMax-M2, where the scales are called `weight_scale_inv`.
 #pragma once

@@ -7,7 +7,8 @@
 //   swizzled_128x4      codes as above; scales in tiles of 128 rows x 4 blocks, 512 bytes each, padded with byte 0
 //   ggml                [rows][cols/32] blocks of 17 bytes: the scale, then 16 bytes in half_split order
 //
-//   tile of swizzled_128x4:   byte (r % 32) * 16 + (r % 128 / 32) * 4 + b % 4     what tcgen05 and cuBLAS read
+//   in a tile of swizzled_128x4 the scale of (r, b) is byte (r % 32) * 16 + (r % 128 / 32) * 4 + b % 4: what cuBLAS and
+//   the instruction tcgen05.mma read
 //
 // Source: OCP MX v1.0 leaves layout open; compressed-tensors ac8e2ba8, openai/gpt-oss, MLX 846d1762, ggml d99724f2,
 // CUTLASS Sm1xxBlockScaledConfig<32> and torchao to_blocked 36027d82.
@@ -20,8 +21,9 @@
 
 namespace mxfp4 {
 
-/// A layout gives byte offsets from the code pointer and the scale pointer of a view, and what a row of each must hold.
-/// rows_per_band: how many rows one step of the scale stride covers. interleaved: codes and scales share one buffer.
+/// A layout gives byte offsets from the code pointer and the scale pointer of a view, and how many bytes a row of codes
+/// and a row of scales take. rows_per_band: how many rows of the matrix one scale stride covers. interleaved: codes and
+/// scales share one buffer.
 template <class L>
 concept block_layout = requires(std::int64_t n) {
   requires nibble_order<typename L::order>;

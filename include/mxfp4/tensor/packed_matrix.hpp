@@ -3,9 +3,8 @@
 //
 //   tile16x32_v1: tiles of 16 rows, each a run of blocks of 32 columns, 256 bytes of codes a block in 4 lines
 //
-//   line g   | row 0: 4 bytes | row 1: 4 bytes | ... | row 15 |      byte i of a row: element 4g + i in the low nibble,
-//            0                4                8           64                         element 16 + 4g + i in the high
-//            one
+//   line g   | row 0: 4 bytes | row 1: 4 bytes | ... | row 15 |      byte i of a row: low nibble   element 4g + i
+//            0                4                8              64                     high nibble  element 16 + 4g + i
 //
 //   codes [tile][block][4 lines][16 rows][4], then scales [tile][block][16 rows]
 //
@@ -29,7 +28,7 @@ inline constexpr int tile_lines = 4;        ///< of 64 bytes, in a block of a ti
 inline constexpr int tile_line_bytes = 64;  ///< 16 rows x 4 bytes
 inline constexpr std::uint8_t tile_padding_scale = 127;
 
-/// The scale bytes of a tile, as far as they decide how it may be computed.
+/// The extremes of a tile's scale bytes: they decide whether the fast int8 kernel is exact for it (kernel/int8.hpp).
 struct scale_range {
   std::uint8_t low = 255;  ///< smallest byte of a block that has a nonzero weight; 255: there is none
   std::uint8_t high = 0;   ///< largest byte of all blocks
@@ -84,7 +83,7 @@ class packed_matrix {
     return *this;
   }
 
-  /// Memory for rows x cols, contents unspecified: for who fills it and then calls update_range for each tile.
+  /// Memory for rows x cols, contents unspecified. Whoever fills it calls update_range for each tile afterwards.
   /// errc::out_of_memory, or what check() says of such a shape.
   [[nodiscard]] MXFP4_INLINE static result<packed_matrix> uninitialized(std::int64_t rows, std::int64_t cols) noexcept {
     if (const status s = check_size(rows, cols); !s.ok()) return s;

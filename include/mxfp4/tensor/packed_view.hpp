@@ -35,7 +35,7 @@ struct packed_view {
   }
 };
 
-/// Is this something to multiply with? The bytes themselves may be any.
+/// Can a product read these weights? Shape and pointers are checked; codes and scales may hold any bytes.
 /// @param argument  its name, for the message.
 MXFP4_INLINE status check(const packed_view& w, const char* argument = "") noexcept {
   if (w.rows < 0) return {errc::negative_size, "rows", w.rows, 0, argument};

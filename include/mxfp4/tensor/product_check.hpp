@@ -3,7 +3,8 @@
 //
 //   W  N x K, of any kind        X  M x K, of any kind        Y  M x N, shares no byte with W or X
 //
-// A kind of matrix says once, by operand_of, what it is to a product; check_product does the rest.
+// For each kind of matrix an overload of operand_of gives its shape and the bytes that it occupies; check_product
+// compares them.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,7 @@
 
 namespace mxfp4::detail {
 
-/// A matrix as an argument of a product. Shape and memory say nothing unless `state` is ok.
+/// A matrix as an argument of a product. Shape and memory are valid only where `state` is ok.
 struct operand {
   status state;
   std::int64_t rows = 0;

@@ -1,4 +1,4 @@
-// mxfp4/tensor/tasks.hpp -- how a matrix of blocks is cut into tasks.
+// mxfp4/tensor/tasks.hpp -- how a matrix of blocks is divided into tasks.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace mxfp4 {
 
-/// Tasks of about 2048 blocks, cut by the shape alone: several short rows, or a part of a long one.
+/// Tasks of about 2048 blocks, several short rows or a part of a long one. They depend on the shape alone.
 class block_tasks {
  public:
   MXFP4_INLINE constexpr block_tasks(std::int64_t rows, std::int64_t blocks_a_row) noexcept

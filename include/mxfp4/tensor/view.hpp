@@ -206,11 +206,11 @@ MXFP4_INLINE constexpr result<mx_bytes> bytes_needed(std::int64_t rows, std::int
 
 namespace detail {
 
-/// What a range of elements side by side holds: `const float` of a const std::vector<float>.
+/// The element type of a contiguous range: `const float` for a const std::vector<float>.
 template <class Range>
 using element_of = typename decltype(std::span(std::declval<Range>()))::element_type;
 
-/// Elements side by side that are there after the call: a span, or a vector or an array that has a name.
+/// A contiguous range whose elements outlive the call: a span, or a vector or an array that is no temporary.
 template <class Range>
 concept lasting_range = requires { typename element_of<Range>; };
 
@@ -265,7 +265,8 @@ MXFP4_INLINE constexpr auto make_ggml_view(Blocks&& block_range, std::int64_t ro
 
 namespace detail {
 
-/// Bits that somebody keeps under another name. `_Float16` and `__bf16` are std::float16_t and std::bfloat16_t too.
+/// Types that hold the bits of a bf16, f16 or e4m3 under another name. `_Float16` and `__bf16` are, with the standard
+/// library of C++23, std::float16_t and std::bfloat16_t.
 template <class S>
 inline constexpr bool is_bf16_under_another_name = std::same_as<S, std::uint16_t>;
 template <class S>
@@ -377,7 +378,7 @@ template <class Byte, block_layout Layout>
   return !Layout::interleaved && overlap(codes_of(v), scales_of(v));
 }
 
-/// Do a source and a destination of any kind share bytes?
+/// Do a matrix that is read and one that is written share bytes?
 template <class Byte, block_layout Layout, class T>
 [[nodiscard]] MXFP4_INLINE bool overlap(const basic_mx_view<Byte, Layout>& v, const dense_view<T>& d) noexcept {
   return overlap(codes_of(v), data_of(d)) || overlap(scales_of(v), data_of(d));
@@ -388,7 +389,7 @@ template <class ByteA, block_layout A, class ByteB, block_layout B>
          overlap(scales_of(a), codes_of(b)) || overlap(scales_of(a), scales_of(b));
 }
 
-/// Swizzled scales: the bytes of a whole tile of rows and blocks that do not exist.
+/// Writes the padding of swizzled scales: the bytes in its tiles that belong to no row or block.
 template <block_layout Layout>
 MXFP4_INLINE constexpr void fill_padding(mx_view<Layout> out) noexcept {
   if constexpr (requires { Layout::padding; }) {
