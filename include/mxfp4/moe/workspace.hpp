@@ -144,13 +144,6 @@ constexpr status check(const moe_shape& s) noexcept {
 class moe_workspace {
  public:
   moe_workspace() = default;
-  moe_workspace(moe_workspace&& other) noexcept
-      : memory_(std::move(other.memory_)), bytes_(std::exchange(other.bytes_, 0)) {}
-  moe_workspace& operator=(moe_workspace&& other) noexcept {
-    memory_ = std::move(other.memory_);
-    bytes_ = std::exchange(other.bytes_, 0);
-    return *this;
-  }
 
   /// For any call whose sizes are all at most these. errc::negative_size, not_blocks (H and I are multiples of 32),
   /// size_overflow, out_of_memory.
@@ -184,7 +177,7 @@ class moe_workspace {
   }
 
   detail::aligned_buffer memory_;
-  std::int64_t bytes_ = 0;
+  detail::owned_size bytes_;
 };
 
 }  // namespace mxfp4

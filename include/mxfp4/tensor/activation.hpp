@@ -123,18 +123,6 @@ struct scale_exponent_range {
 class int8_activations {
  public:
   int8_activations() = default;
-  int8_activations(int8_activations&& other) noexcept
-      : memory_(std::move(other.memory_)),
-        rows_(std::exchange(other.rows_, 0)),
-        cols_(std::exchange(other.cols_, 0)),
-        scaling_(other.scaling_) {}
-  int8_activations& operator=(int8_activations&& other) noexcept {
-    memory_ = std::move(other.memory_);
-    rows_ = std::exchange(other.rows_, 0);
-    cols_ = std::exchange(other.cols_, 0);
-    scaling_ = other.scaling_;
-    return *this;
-  }
 
   /// Zeros of shape rows x cols, cols a multiple of 32. One object serves any number of quantize_activations calls.
   [[nodiscard]] static result<int8_activations> create(std::int64_t rows, std::int64_t cols,
@@ -224,7 +212,7 @@ class int8_activations {
   }
 
   detail::aligned_buffer memory_;
-  std::int64_t rows_ = 0, cols_ = 0;
+  detail::owned_size rows_, cols_;
   int8_scaling scaling_ = int8_scaling::e8m0;
 };
 

@@ -15,14 +15,6 @@ namespace mxfp4 {
 class mxfp8_activations {
  public:
   mxfp8_activations() = default;
-  mxfp8_activations(mxfp8_activations&& other) noexcept
-      : memory_(std::move(other.memory_)), rows_(std::exchange(other.rows_, 0)), cols_(std::exchange(other.cols_, 0)) {}
-  mxfp8_activations& operator=(mxfp8_activations&& other) noexcept {
-    memory_ = std::move(other.memory_);
-    rows_ = std::exchange(other.rows_, 0);
-    cols_ = std::exchange(other.cols_, 0);
-    return *this;
-  }
 
   /// Zeros of shape rows x cols, cols a multiple of 32. One object serves any number of quantize_activations calls.
   [[nodiscard]] static result<mxfp8_activations> create(std::int64_t rows, std::int64_t cols) noexcept {
@@ -52,7 +44,7 @@ class mxfp8_activations {
   [[nodiscard]] std::uint8_t* scales() const noexcept { return memory_.get() + rows_ * cols_; }
 
   detail::aligned_buffer memory_;
-  std::int64_t rows_ = 0, cols_ = 0;
+  detail::owned_size rows_, cols_;
 };
 
 namespace detail {

@@ -74,14 +74,6 @@ namespace detail {
 class packed_matrix {
  public:
   packed_matrix() = default;
-  packed_matrix(packed_matrix&& other) noexcept
-      : memory_(std::move(other.memory_)), rows_(std::exchange(other.rows_, 0)), cols_(std::exchange(other.cols_, 0)) {}
-  packed_matrix& operator=(packed_matrix&& other) noexcept {
-    memory_ = std::move(other.memory_);
-    rows_ = std::exchange(other.rows_, 0);
-    cols_ = std::exchange(other.cols_, 0);
-    return *this;
-  }
 
   /// Memory for rows x cols, contents unspecified: for who fills it and then calls update_range for each tile.
   /// errc::out_of_memory, or what check() says of such a shape.
@@ -163,7 +155,7 @@ class packed_matrix {
   }
 
   detail::aligned_buffer memory_;
-  std::int64_t rows_ = 0, cols_ = 0;
+  detail::owned_size rows_, cols_;
 };
 
 namespace detail {
