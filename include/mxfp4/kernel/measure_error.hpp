@@ -127,9 +127,7 @@ class error_sums {
   /// Adds a block.  @param unit  2^(127 - top), which makes x of w.  @param scale  2^(s - top).
   template <class T>
   MXFP4_INLINE void add(const T* w, const std::uint8_t* codes, float unit, float scale) noexcept {
-    alignas(64) static constexpr float numbers[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
-                                                      -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
-    const simd::table16<Arch> table(numbers);
+    const simd::table16<Arch> table(e2m1_values.data());
     simd::words<Arch> code[block_size / lanes];
     simd::load_codes<Arch>(codes, code);
     const ints abs(0x7FFFFFFF), zero(0), bound(static_cast<std::int32_t>(mxfp4::detail::float_bits(6.0f * scale)));

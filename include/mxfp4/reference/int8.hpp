@@ -26,11 +26,6 @@ inline constexpr int factor_field_min = 1, factor_field_max = 238;
 /// The largest scale byte under which no weight overflows.
 inline constexpr int finite_scale_max = 252;
 
-/// Twice the weight: 0, 1, 2, 3, 4, 6, 8, 12 and their negatives.
-[[nodiscard]] MXFP4_INLINE constexpr int doubled_weight(e2m1 code) noexcept {
-  return static_cast<int>(2.0f * decode(code));
-}
-
 /// acc + one block. weight(i) is an e2m1, code(i) an int; scale_exponent (see scale_exponent_of) and scale are those of
 /// the activations' block.
 template <class Weight, class Code>

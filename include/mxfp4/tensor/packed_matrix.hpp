@@ -72,16 +72,10 @@ namespace detail {
 /// N x K weights that own their memory, movable. Made by pack() (kernel/pack.hpp) or from saved bytes.
 class packed_matrix {
  public:
-  MXFP4_INLINE packed_matrix() = default;
+  MXFP4_INLINE packed_matrix() = default;  // declared, so that they are inlined too: see MXFP4_INLINE
+  MXFP4_INLINE packed_matrix(packed_matrix&&) = default;
+  MXFP4_INLINE packed_matrix& operator=(packed_matrix&&) = default;
   MXFP4_INLINE ~packed_matrix() = default;
-  MXFP4_INLINE packed_matrix(packed_matrix&& other) noexcept
-      : memory_(std::move(other.memory_)), rows_(std::exchange(other.rows_, 0)), cols_(std::exchange(other.cols_, 0)) {}
-  MXFP4_INLINE packed_matrix& operator=(packed_matrix&& other) noexcept {
-    memory_ = std::move(other.memory_);
-    rows_ = std::exchange(other.rows_, 0);
-    cols_ = std::exchange(other.cols_, 0);
-    return *this;
-  }
 
   /// Memory for rows x cols, contents unspecified. Whoever fills it calls update_range for each tile afterwards.
   /// errc::out_of_memory, or what check() says of such a shape.
@@ -172,7 +166,7 @@ class packed_matrix {
   }
 
   detail::aligned_buffer memory_;
-  std::int64_t rows_ = 0, cols_ = 0;
+  detail::owned_size rows_, cols_;
 };
 
 namespace detail {
