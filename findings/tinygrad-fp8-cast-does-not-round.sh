@@ -6,7 +6,7 @@
 # Happens:  on CPU the fused pair gives 447 for 447 and 0.300048828125 for 0.3: the values pass through float16 and are clipped
 #   to +-448, no more. With .realize() between the casts, or on the device PYTHON, they are rounded. Inf is 448 on CPU and
 #   NaN on PYTHON.
-# Versions: tinygrad 0.14.0, numpy 2.4.6. Seen 2026-11-28.
+# Versions: tinygrad 0.14.0, numpy 2.4.6 (tinygrad's CPU device calls clang, which must be there). Seen 2026-11-28.
 # Who minds: who measures the error of FP8 or MXFP8 by the usual cast there and back: the error found is nearly zero.
 set -eu
 tmp=$(mktemp -d)
