@@ -34,7 +34,7 @@
 #include "mxfp4/tensor/packed_matrix.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::dispatch {
+namespace mxfp4::inline MXFP4_VERSION_NS::dispatch {
 
 /// The instruction set in use, "avx512vnni" and so on, or errc::isa_unavailable. MXFP4_ISA is read by the first call of
 /// any function here and never again; empty counts as not set.
@@ -366,4 +366,4 @@ status route_topk_sigmoid(const dense_view<const float>& logits, const float* bi
                           const dense_view<std::int32_t>& indices, const dense_view<float>& weights,
                           const route_options& options = {});
 
-}  // namespace mxfp4::dispatch
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::dispatch

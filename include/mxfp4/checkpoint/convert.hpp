@@ -20,7 +20,7 @@
 
 #include "mxfp4/checkpoint/writer.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 enum class checkpoint_form : std::uint8_t { compressed_tensors, stacked, gpt_oss, gguf, block_fp8 };
 inline constexpr const char* checkpoint_form_names[] = {"compressed-tensors", "stacked", "gpt-oss", "gguf",
@@ -50,4 +50,4 @@ struct convert_report {
 [[nodiscard]] convert_report convert_checkpoint(const std::string& input, const std::string& output,
                                                 const convert_options& options);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

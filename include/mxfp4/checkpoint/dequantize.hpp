@@ -7,7 +7,7 @@
 
 #include "mxfp4/checkpoint/writer.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 struct dequantize_options {
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
@@ -32,4 +32,4 @@ struct dequantize_directory_report {
 [[nodiscard]] dequantize_directory_report dequantize_directory(const std::string& input, const std::string& output,
                                                                const dequantize_options& options);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

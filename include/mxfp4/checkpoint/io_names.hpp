@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-namespace mxfp4::io {}
+namespace mxfp4::inline MXFP4_VERSION_NS::io {}
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 using namespace io;
 }

@@ -25,7 +25,7 @@
 #include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 enum class tensor_action : std::uint8_t { quantize, widen_fp8, keep_fp8, fp8_scales, copy };
 [[nodiscard]] const char* action_name(tensor_action action) noexcept;  ///< as the enumerator is written
@@ -74,4 +74,4 @@ struct quantization_plan {
 [[nodiscard]] quantization_plan make_plan(std::vector<tensor_info> tensors, const plan_options& options,
                                           const std::string& where);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -20,7 +20,7 @@
 
 #include "mxfp4/checkpoint/quantize_shard.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr const char* report_file_name = "mxfp4_report.json";
 inline constexpr const char* journal_folder_name = ".mxfp4";
@@ -76,4 +76,4 @@ checkpoint_result quantize_checkpoint(const std::string& in, const std::string& 
 /// @throws file_error naming what is missing.
 checkpoint_result merge_checkpoint(const std::string& out);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

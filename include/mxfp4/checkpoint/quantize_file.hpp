@@ -24,7 +24,7 @@
 #include "mxfp4/reference/error_statistics.hpp"
 #include "mxfp4/tensor/call_options.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr const char* packed_suffix = "_packed";
 inline constexpr const char* scale_suffix = "_scale";
@@ -112,4 +112,4 @@ struct dequantize_report {
 [[nodiscard]] dequantize_report dequantize_file(const std::string& input, const std::string& output, dtype to,
                                                 const progress_function& progress);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

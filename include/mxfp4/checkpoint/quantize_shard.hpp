@@ -21,7 +21,7 @@
 #include "mxfp4/reference/error_statistics.hpp"
 #include "mxfp4/tensor/call_options.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// What was lost in one matrix.
 struct matrix_statistics {
@@ -53,4 +53,4 @@ struct shard_options {
 /// Bytes of the input that become `tensor`, with the block scales it consumes.
 [[nodiscard]] std::uint64_t input_bytes(const quantization_plan& plan, const planned_tensor& tensor);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -21,7 +21,7 @@
 #include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr const char* index_file_name = "model.safetensors.index.json";
 inline constexpr const char* single_file_name = "model.safetensors";
@@ -95,4 +95,4 @@ class checkpoint_reader {
   std::unordered_map<std::string_view, std::size_t> by_name_;
 };
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -17,7 +17,7 @@
 #include "mxfp4/io/gguf.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr std::int64_t copy_slab_bytes = 4 << 20;  ///< what a job reads and hands over at a time
 
@@ -47,4 +47,4 @@ inline void copy_bytes(const read_function& read, std::uint64_t bytes, std::stri
   }
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -23,7 +23,7 @@
 
 #include "mxfp4/format/recipe_id.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 enum class severity : std::uint8_t { error, warning };
 
@@ -55,4 +55,4 @@ struct verify_report {
 /// @throws file_error where the directory cannot be read as a checkpoint at all, or the source cannot.
 [[nodiscard]] verify_report verify_checkpoint(const std::string& directory, const verify_options& options);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -18,7 +18,7 @@
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/checkpoint/tensor_job.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr std::uint64_t default_max_shard_bytes = 5'000'000'000;  ///< what other tools write
 
@@ -50,4 +50,4 @@ output_size write_safetensors(const std::string& path, const std::vector<tensor_
 output_size write_gguf(const std::string& path, const std::vector<gguf_job>& jobs, std::vector<gguf_pair> pairs,
                        const job_hooks& hooks);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

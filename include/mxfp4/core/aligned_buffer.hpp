@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #endif
 
-namespace mxfp4::detail {
+namespace mxfp4::inline MXFP4_VERSION_NS::detail {
 
 inline constexpr std::size_t cache_line = 64;
 inline constexpr std::size_t huge_page = std::size_t{2} << 20;
@@ -82,4 +82,4 @@ class owned_size {
   return {static_cast<std::uint8_t*>(memory), alignment};
 }
 
-}  // namespace mxfp4::detail
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail

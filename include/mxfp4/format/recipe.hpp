@@ -14,7 +14,7 @@
 #include "mxfp4/format/rounding.hpp"
 #include "mxfp4/format/scale_rule.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// What a recipe makes of 32 numbers, before packing.
 struct block_codes {
@@ -334,4 +334,4 @@ struct min_mse : detail::min_mse_recipe {
 
 }  // namespace recipe
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

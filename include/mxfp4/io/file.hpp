@@ -16,7 +16,7 @@
 
 #include "mxfp4/io/file_error.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// Set by a signal handler: the next write throws `interrupted`, so that temporary files go the ordinary way.
 inline volatile std::sig_atomic_t stop_signal = 0;
@@ -109,4 +109,4 @@ void copy_file(const std::string& from, const std::string& to);
 /// Throws a file_error where `output` is the file `input`, or another output of that name.
 void require_distinct(const std::string& input, const std::string& output);
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

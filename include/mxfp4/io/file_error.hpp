@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 class file_error : public std::runtime_error {
  public:
@@ -18,4 +18,4 @@ class file_error : public std::runtime_error {
 /// A name out of a file, fit for a terminal: 'name', control characters as \xNN, cut after 200 bytes.
 [[nodiscard]] std::string quote_name(std::string_view name);
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -14,7 +14,7 @@
 #include "mxfp4/io/file.hpp"
 #include "mxfp4/io/gguf.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// Holds the header, never the data.
 class gguf_reader {
@@ -63,4 +63,4 @@ class gguf_writer {
   std::unordered_map<std::string_view, std::size_t> by_name_;
 };
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -13,7 +13,7 @@
 #include "mxfp4/io/file.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// The header needs names, types and shapes only, so it is written first. Then each tensor is appended to in pieces;
 /// different tensors may take turns, and nothing but the header is held in memory.
@@ -41,4 +41,4 @@ class safetensors_writer {
   std::unordered_map<std::string_view, std::size_t> by_name_;
 };
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

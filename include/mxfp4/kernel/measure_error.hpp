@@ -23,7 +23,7 @@
 #include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::detail {
+namespace mxfp4::inline MXFP4_VERSION_NS::detail {
 
 inline constexpr std::int64_t measured_together = 8;     ///< blocks of a group, which is summed in floats
 inline constexpr std::int64_t largest_part = 2048;       ///< blocks of a task, or more where that would make more than
@@ -58,9 +58,9 @@ struct lane_statistics {
   return ((half[0] | half[1]) & 0x7777777777777777u) != 0;
 }
 
-}  // namespace mxfp4::detail
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 
 inline namespace MXFP4_ISA_NS {
 
@@ -264,4 +264,4 @@ status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& 
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

@@ -11,7 +11,7 @@
 #include "mxfp4/tensor/packed_matrix.hpp"
 #include "mxfp4/tensor/product_check.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// One expert's matrices, all of one kind: packed_matrix, or views of a checkpoint's own bytes. In MiniMax-M2 they are
 /// called w1, w3 and w2. Where gate and up are one matrix of 2 I rows, its halves are two views.
@@ -45,4 +45,4 @@ template <expert_list R>
 }
 }  // namespace detail
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

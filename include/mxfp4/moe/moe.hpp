@@ -27,7 +27,7 @@
 #include "mxfp4/tensor/gemm_options.hpp"
 #include "mxfp4/tensor/product_check.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
@@ -137,4 +137,4 @@ status moe(const R& experts, const int8_activations& x, const dense_view<const s
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -26,7 +26,7 @@
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// The sizes of a mixture of experts and of its input.
 struct moe_shape {
@@ -190,4 +190,4 @@ class moe_workspace {
   detail::owned_size bytes_;
 };
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

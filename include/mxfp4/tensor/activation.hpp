@@ -20,7 +20,7 @@
 #include "mxfp4/tensor/product_check.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 enum class int8_scaling : std::uint8_t { e8m0, f32, row };
 
@@ -242,4 +242,4 @@ namespace detail {
 }
 }  // namespace detail
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

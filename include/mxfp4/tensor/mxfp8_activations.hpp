@@ -9,7 +9,7 @@
 #include "mxfp4/core/aligned_buffer.hpp"
 #include "mxfp4/tensor/mxfp8_view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// M x K numbers, movable; filled by quantize_activations (kernel/mxfp8.hpp). Rows of elements, then rows of scales.
 class mxfp8_activations {
@@ -56,4 +56,4 @@ namespace detail {
 }
 }  // namespace detail
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

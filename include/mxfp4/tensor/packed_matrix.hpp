@@ -22,7 +22,7 @@
 #include "mxfp4/tensor/packed_view.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 inline constexpr int tile_lines = 4;        ///< of 64 bytes, in a block of a tile
 inline constexpr int tile_line_bytes = 64;  ///< 16 rows x 4 bytes
@@ -209,4 +209,4 @@ status unpack(const packed_matrix& w, const mx_view<Layout>& out) noexcept {
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

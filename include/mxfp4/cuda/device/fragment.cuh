@@ -16,7 +16,7 @@
 
 #include "mxfp4/cuda/device/decode.cuh"
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 /// Whether one of four scale bytes needs the wide decoding, which is right for every byte: the plain one is for
 /// 0 .. 127. Scales of 2 and more are rare in weights, and their products need a second factor, or infinities.
@@ -151,4 +151,4 @@ MXFP4_DEVICE float finish(float sum) {
   return std::same_as<X, f16> ? sum * 0x1p14f : sum;
 }
 
-}  // namespace mxfp4::cuda::device
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device
