@@ -14,10 +14,10 @@
 #include <regex>
 #include <stdexcept>
 
-#include "common/checkpoint.hpp"
-#include "common/safetensors_writer.hpp"
 #include "limits.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/dispatch.hpp"
+#include "mxfp4/io/safetensors_writer.hpp"
 #include "mxfp4/kernel/quantize_fp8.hpp"
 
 namespace {
@@ -58,13 +58,13 @@ class files {
  public:
   static constexpr std::int64_t n = 1536;
   files() : k_(chosen.smoke ? 256 : 3072), matrices_(chosen.smoke ? 1 : 48), weights_(make_numbers<e4m3>(n * k_)) {
-    std::vector<tools::tensor_info> tensors;
+    std::vector<io::tensor_info> tensors;
     for (std::int64_t i = 0; i < matrices_; ++i) {
-      tensors.push_back({name(i), tools::dtype::f8_e4m3, {n, k_}});
-      tensors.push_back({name(i) + "_scale_inv", tools::dtype::f32, {n / fp8_block, k_ / fp8_block}});
+      tensors.push_back({name(i), io::dtype::f8_e4m3, {n, k_}});
+      tensors.push_back({name(i) + "_scale_inv", io::dtype::f32, {n / fp8_block, k_ / fp8_block}});
     }
     const std::vector<float> scales(size(n * k_ / fp8_block / fp8_block), 0.011f);
-    tools::safetensors_writer out(fp8(), tensors, {});
+    io::safetensors_writer out(fp8(), tensors, {});
     for (std::int64_t i = 0; i < matrices_; ++i) {
       out.append(name(i), std::as_bytes(weights_.bytes()));
       out.append(name(i) + "_scale_inv", std::as_bytes(std::span(scales)));
@@ -82,20 +82,20 @@ class files {
   }
 
   void quantize(int threads) const {
-    tools::quantize_options options;
+    checkpoint::quantize_options options;
     options.recipe = recipe_id::compressed_tensors;
     options.include = std::regex("experts");
     options.threads = threads;
-    benchmark::DoNotOptimize(tools::quantize_file(fp8(), mxfp4(), options));
+    benchmark::DoNotOptimize(checkpoint::quantize_file(fp8(), mxfp4(), options));
   }
   void dequantize() const {
     benchmark::DoNotOptimize(
-        tools::dequantize_file(mxfp4(), other(), tools::dtype::bf16, [](std::uint64_t, std::uint64_t) {}));
+        checkpoint::dequantize_file(mxfp4(), other(), io::dtype::bf16, [](std::uint64_t, std::uint64_t) {}));
   }
   /// The first matrix against the plain loop.
   [[nodiscard]] bool is_right() const {
-    const tools::safetensors_reader result(mxfp4());
-    const auto found = tools::find_mxfp4_tensors(result);
+    const io::safetensors_reader result(mxfp4());
+    const auto found = checkpoint::find_mxfp4_tensors(result);
     if (std::ssize(found) != matrices_) return false;
     const checkpoint expected(n, k_, 1);
     const mx_view<> out = expected.view(0);

@@ -11,15 +11,16 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
-#include "common/checkpoint.hpp"
-#include "common/safetensors_writer.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/io/safetensors_writer.hpp"
 #include "mxfp4/reference/quantize.hpp"
 
 namespace {
 
 using namespace mxfp4;
 using namespace mxfp4::test;
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 using strings = std::vector<std::string>;

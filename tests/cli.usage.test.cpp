@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "cli.support.hpp"
-#include "cli/recipe_notes.hpp"
 #include "mxfp4/core/version.hpp"
 #include "mxfp4/format/block.hpp"
+#include "tools/mxfp4/recipe_notes.hpp"
 
 namespace {
 

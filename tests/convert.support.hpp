@@ -11,14 +11,14 @@
 #include <vector>
 
 #include "cli.support.hpp"
-#include "common/checkpoint_reader.hpp"
-#include "common/safetensors_writer.hpp"
+#include "mxfp4/checkpoint/reader.hpp"
+#include "mxfp4/io/safetensors_writer.hpp"
 #include "support/random.hpp"
 
 namespace mxfp4::test {
 
-using tools::dtype;
-using tools::tensor_info;
+using io::dtype;
+using io::tensor_info;
 
 struct stored_tensor {
   dtype type = dtype::u8;
@@ -52,7 +52,7 @@ inline std::size_t elements(const std::vector<std::int64_t>& shape) {
 
 /// A tensor of random bytes.
 inline stored_tensor random_tensor(dtype type, std::vector<std::int64_t> shape, std::uint64_t seed) {
-  const std::size_t bytes = elements(shape) * static_cast<std::size_t>(tools::dtype_bits(type)) / 8;
+  const std::size_t bytes = elements(shape) * static_cast<std::size_t>(io::dtype_bits(type)) / 8;
   return {type, std::move(shape), random_bytes(bytes, seed)};
 }
 
@@ -69,7 +69,7 @@ inline void add_pair(tensor_map& tensors, const std::string& name, std::vector<s
 inline void write_shard(const std::string& path, const tensor_map& tensors) {
   std::vector<tensor_info> plan;
   for (const auto& [name, t] : tensors) plan.push_back({name, t.type, t.shape});
-  tools::safetensors_writer out(path, plan, tools::metadata{{"format", "pt"}});
+  io::safetensors_writer out(path, plan, io::metadata{{"format", "pt"}});
   for (const auto& [name, t] : tensors) out.append(name, std::as_bytes(std::span(t.data)));
   out.commit();
 }
@@ -96,9 +96,9 @@ inline std::string write_checkpoint(const std::string& path, const tensor_map& t
 
 /// All tensors of a directory or file.
 inline tensor_map read_checkpoint(const std::string& path) {
-  const tools::checkpoint_reader in(path);
+  const checkpoint::checkpoint_reader in(path);
   tensor_map tensors;
-  for (const tools::checkpoint_tensor& t : in.tensors()) {
+  for (const checkpoint::checkpoint_tensor& t : in.tensors()) {
     stored_tensor& stored = tensors[t.info->name];
     stored = {t.info->type, t.info->shape, std::string(t.info->bytes(), '\0')};
     in.read(t, 0, std::as_writable_bytes(std::span(stored.data)));

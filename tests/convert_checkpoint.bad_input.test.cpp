@@ -8,14 +8,15 @@
 #include <string>
 #include <vector>
 
-#include "common/convert_checkpoint.hpp"
-#include "common/dequantize_checkpoint.hpp"
 #include "convert.support.hpp"
+#include "mxfp4/checkpoint/convert.hpp"
+#include "mxfp4/checkpoint/dequantize.hpp"
 
 namespace {
 
 using namespace mxfp4::test;
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using enum checkpoint_form;
 namespace fs = std::filesystem;

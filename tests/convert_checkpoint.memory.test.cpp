@@ -12,7 +12,8 @@
 namespace {
 
 using namespace mxfp4::test;
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t limit = std::uint64_t{32} << 20;

@@ -6,14 +6,16 @@
 #include <string>
 #include <vector>
 
-#include "common/convert_checkpoint.hpp"
-#include "common/gguf_file.hpp"
+#include "checkpoint/reader_json.hpp"
 #include "convert.support.hpp"
+#include "mxfp4/checkpoint/convert.hpp"
+#include "mxfp4/io/gguf_file.hpp"
 
 namespace {
 
 using namespace mxfp4::test;
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using nlohmann::json;
 
 constexpr std::int64_t hidden = 96, inner = 64, experts = 3;  // cols of w1 and w3, and of w2
@@ -287,7 +289,7 @@ TEST_CASE("convert: shards, index and what comes along", "[convert]") {
     CHECK(out.shard(i).header().tensors.back().end <= 20'000);
     bytes += out.shard(i).header().tensors.back().end;
   }
-  CHECK(out.metadata()["total_size"] == bytes);
+  CHECK(read_index_metadata(out)["total_size"] == bytes);
   CHECK(out.other_files() == std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
   CHECK(read_text(folder / "out/extra/notes.txt") == "kept");
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cli.support.hpp"
-#include "generate/exact_normal.hpp"
+#include "tools/generate/exact_normal.hpp"
 
 namespace {
 

@@ -7,15 +7,16 @@
 #include <string>
 #include <vector>
 
-#include "common/dequantize_checkpoint.hpp"
 #include "convert.support.hpp"
+#include "mxfp4/checkpoint/dequantize.hpp"
 #include "mxfp4/reference/quantize.hpp"
 
 namespace {
 
 using namespace mxfp4;
 using namespace mxfp4::test;
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 

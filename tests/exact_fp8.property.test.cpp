@@ -5,13 +5,14 @@
 #include <set>
 #include <vector>
 
-#include "common/exact_fp8.hpp"
+#include "checkpoint/exact_fp8.hpp"
 #include "support/random.hpp"
 
 namespace {
 
 using namespace mxfp4;
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 
 constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
 

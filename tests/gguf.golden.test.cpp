@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "cli.support.hpp"
-#include "common/gguf_file.hpp"
+#include "mxfp4/io/gguf_file.hpp"
 
 namespace {
 
 using namespace mxfp4::test;
-using namespace mxfp4::tools;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 
 std::string number(std::uint64_t value, int bytes) {

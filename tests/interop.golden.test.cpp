@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "common/convert_checkpoint.hpp"
-#include "common/hash.hpp"
 #include "convert.support.hpp"
+#include "io/hash.hpp"
+#include "mxfp4/checkpoint/convert.hpp"
 #include "mxfp4/reference/quantize.hpp"
 #include "support/vectors.hpp"
 
@@ -17,7 +17,8 @@ namespace {
 
 using namespace mxfp4;
 using namespace mxfp4::test;
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 
 const std::string vectors = MXFP4_TEST_VECTORS "/interop/";
 

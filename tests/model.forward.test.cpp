@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/reader_json.hpp"
 #include "model.support.hpp"
 #include "model/evaluate.hpp"
 #include "model/generate.hpp"
@@ -15,7 +16,9 @@
 
 namespace {
 
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
+using namespace mxfp4::model;
 using namespace mxfp4::test;
 
 constexpr double bound = 1e-4;  // of the largest logit
@@ -28,7 +31,7 @@ const std::vector<std::int64_t> prompt = [] {
 }();
 
 model_config config_of(const checkpoint_reader& checkpoint) {
-  return read_model_config(checkpoint.config(), "config.json");
+  return read_model_config(read_config(checkpoint), "config.json");
 }
 
 token_rows logits_of(const checkpoint_reader& checkpoint, std::span<const std::int64_t> ids,

@@ -11,15 +11,18 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/reader_json.hpp"
 #include "model/generate.hpp"
 #include "support/vectors.hpp"
 
 TEST_CASE("model: logits of a trained model are those of transformers", "[model][golden]") {
-  using namespace mxfp4::tools;
+  using namespace mxfp4::checkpoint;
+  using namespace mxfp4::io;
+  using namespace mxfp4::model;
   const std::string golden = std::string(MXFP4_TEST_VECTORS) + "/minimax/golden.json";
   const auto json = nlohmann::json::parse(std::ifstream(golden));
   const checkpoint_reader checkpoint(MXFP4_TINY_MODEL);
-  const model_config config = read_model_config(checkpoint.config(), "config.json");
+  const model_config config = read_model_config(read_config(checkpoint), "config.json");
   REQUIRE(json["prompts"].size() >= 3);
   for (const auto& prompt : json["prompts"]) {
     // Where two experts are this close, rounding may choose the other one, and then no bound holds.

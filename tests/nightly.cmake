@@ -31,20 +31,20 @@ function(mxfp4_fuzz name)
   endif()
   foreach(program IN LISTS programs)
     target_link_libraries(${program} PRIVATE mxfp4::format mxfp4_warnings ${arg_LIBRARIES})
-    target_include_directories(${program} PRIVATE ${PROJECT_SOURCE_DIR}/examples)
+    target_include_directories(${program} PRIVATE ${PROJECT_SOURCE_DIR}/src)
   endforeach()
 endfunction()
 
 mxfp4_fuzz(encode_decode)
-if(TARGET mxfp4_common)
-  set(common ${PROJECT_SOURCE_DIR}/examples/common)
+if(TARGET mxfp4_io)
+  set(io ${PROJECT_SOURCE_DIR}/src/io)
   mxfp4_fuzz(safetensors
-    SOURCES ${common}/safetensors_reader.cpp ${common}/safetensors_header.cpp ${common}/file.cpp
-    COVER ${common}/safetensors_reader.cpp ${common}/safetensors_header.cpp
+    SOURCES ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp ${io}/file.cpp
+    COVER ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp
     LIBRARIES nlohmann_json::nlohmann_json)
   mxfp4_fuzz(gguf
-    SOURCES ${common}/gguf_file.cpp ${common}/gguf_header.cpp ${common}/safetensors_header.cpp ${common}/file.cpp
-    COVER ${common}/gguf_file.cpp
+    SOURCES ${io}/gguf_file.cpp ${io}/gguf_header.cpp ${io}/safetensors_header.cpp ${io}/file.cpp
+    COVER ${io}/gguf_file.cpp
     LIBRARIES nlohmann_json::nlohmann_json)
 endif()
 
@@ -65,5 +65,5 @@ add_test(NAME mutation COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/mutat
 set_tests_properties(mutation PROPERTIES LABELS nightly TIMEOUT 7200 RUN_SERIAL ON)
 
 find_program(RUN_CLANG_TIDY NAMES run-clang-tidy run-clang-tidy-16 run-clang-tidy-14 REQUIRED)
-add_test(NAME tidy COMMAND ${RUN_CLANG_TIDY} -quiet -p ${PROJECT_BINARY_DIR} "^${PROJECT_SOURCE_DIR}/(examples|tests|bench)/")
+add_test(NAME tidy COMMAND ${RUN_CLANG_TIDY} -quiet -p ${PROJECT_BINARY_DIR} "^${PROJECT_SOURCE_DIR}/(examples|src|tools|tests|bench)/")
 set_tests_properties(tidy PROPERTIES LABELS nightly TIMEOUT 3600 RUN_SERIAL ON)

@@ -7,13 +7,14 @@
 #include <string>
 #include <vector>
 
-#include "common/minimax_m2.hpp"
-#include "common/quantization_plan.hpp"
-#include "common/strict_json.hpp"
+#include "checkpoint/minimax_m2.hpp"
+#include "io/strict_json.hpp"
+#include "mxfp4/checkpoint/plan.hpp"
 
 namespace {
 
-using namespace mxfp4::tools;
+using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::MessageMatches;
 using nlohmann::ordered_json;

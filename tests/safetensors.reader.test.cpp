@@ -1,6 +1,6 @@
 // tests/safetensors.reader.test.cpp -- what the reader takes, and what it refuses with which words.
 // SPDX-License-Identifier: Apache-2.0
-#include "common/safetensors_reader.hpp"
+#include "mxfp4/io/safetensors_reader.hpp"
 
 #include <sys/stat.h>
 
@@ -15,7 +15,7 @@
 
 namespace {
 
-using namespace mxfp4::tools;
+using namespace mxfp4::io;
 using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
 

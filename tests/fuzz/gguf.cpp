@@ -5,12 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "common/gguf_file.hpp"
 #include "memory_file.hpp"
+#include "mxfp4/io/gguf_file.hpp"
 
 namespace {
 
-using namespace mxfp4::tools;
+using namespace mxfp4::io;
 using mxfp4::test::memory_file, mxfp4::test::require;
 
 void check_accepted(const gguf_reader& reader, std::size_t file_size) {

@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "common/safetensors_reader.hpp"
 #include "memory_file.hpp"
+#include "mxfp4/io/safetensors_reader.hpp"
 
 namespace {
 
-using namespace mxfp4::tools;
+using namespace mxfp4::io;
 using mxfp4::test::memory_file, mxfp4::test::require;
 
 void check_accepted(const safetensors_reader& reader, std::size_t file_size) {

@@ -1,0 +1,54 @@
+// mxfp4/checkpoint/convert.hpp -- an MXFP4 checkpoint in another form, without loss.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   to                  MXFP4 weights become                                               quantization_config
+//   compressed_tensors  a pair per expert: P.<e>.w1.weight_packed, _scale                   compressed-tensors
+//   stacked             P.gate_up_proj_packed [E, 2 I, H / 2], P.down_proj_packed, _scale   compressed-tensors
+//   gpt_oss             P.gate_up_proj_blocks [E, 2 I, H / 32, 16], _scales, _bias; down_   mxfp4
+//   gguf                one file; P.w1.weight MXFP4 [E, I, H] by part, X.weight [rows, cols]   kept in
+//   mxfp4.config_json
+//   block_fp8           P.<e>.w1.weight F8_E4M3, _scale_inv F32 [rows / 128, cols / 128]    fp8
+//
+// Each of the first four holds the same codes and scale bytes, so any way through them ends with the bytes it began
+// with (expert_layers.hpp has the names). block_fp8 has the same values: exact_fp8.hpp. Everything else is copied byte
+// for byte. A few slabs of 4 MiB are in memory, whatever the size of tensors and files; block_fp8 takes 128 rows at a
+// time.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "mxfp4/checkpoint/writer.hpp"
+
+namespace mxfp4::checkpoint {
+
+enum class checkpoint_form : std::uint8_t { compressed_tensors, stacked, gpt_oss, gguf, block_fp8 };
+inline constexpr const char* checkpoint_form_names[] = {"compressed-tensors", "stacked", "gpt-oss", "gguf",
+                                                        "block-fp8"};
+
+inline constexpr const char* gguf_config_key = "mxfp4.config_json";  ///< config.json, for the way back
+
+struct convert_options {
+  checkpoint_form to = checkpoint_form::compressed_tensors;
+  std::uint64_t max_shard_bytes = default_max_shard_bytes;
+  progress_function progress = [](std::uint64_t, std::uint64_t) {};
+  io::stop_function stop = {};
+};
+
+struct convert_report {
+  std::int64_t layers = 0, experts = 0;  ///< with experts; experts in all of them
+  std::int64_t matrices = 0;             ///< MXFP4 matrices, an expert's three and those that are no expert's
+  std::int64_t copied = 0;               ///< tensors that are not MXFP4
+  std::uint64_t bytes_before = 0;        ///< of the files with tensors
+  output_size after;
+  bool config = false;  ///< the output has a config.json, or a GGUF the text of one
+};
+
+/// @param input   a directory, a .safetensors file, or a .gguf file.
+/// @param output  to gguf: a file. Else a directory, or a file if it is called *.safetensors.
+/// @throws file_error for what cannot be read or written, experts that do not make whole layers, an MXFP4 weight or a
+///         tensor that the form has no place for, and a block that does not fit FP8. `output` does not appear then.
+[[nodiscard]] convert_report convert_checkpoint(const std::string& input, const std::string& output,
+                                                const convert_options& options);
+
+}  // namespace mxfp4::checkpoint

@@ -1,0 +1,80 @@
+// mxfp4/checkpoint/quantize.hpp -- a checkpoint's directory to MXFP4, resumable, by one process or many.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   OUT/.mxfp4/manifest.json          settings, the input's identity, the files to come: what a later run must agree
+//   with
+//             /<shard>.json           report of a shard, written before the shard gets its name
+//   OUT/config.json, tokenizer.json   the input's, with the quantization_config; its README stays behind
+//      /model-00000-of-00130...       one shard for each of the input, or parts of a single file
+//      /mxfp4_report.json             what was lost, by matrix and expert
+//      /model.safetensors.index.json  last of all: with it the checkpoint is complete, and .mxfp4 goes
+//
+// Every file is complete or absent under its name. After any end, kill -9 too, the same command goes on: shards that
+// are there are kept, and the result has the same bytes as that of a run which nobody disturbed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "mxfp4/checkpoint/quantize_shard.hpp"
+
+namespace mxfp4::checkpoint {
+
+inline constexpr const char* report_file_name = "mxfp4_report.json";
+inline constexpr const char* journal_folder_name = ".mxfp4";
+
+/// What decides the bytes of the result.
+struct checkpoint_settings {
+  recipe_id recipe = recipe_id::compressed_tensors;
+  std::optional<std::string> include, exclude;  ///< ECMAScript; without include the experts
+  fp8_policy others = fp8_policy::widen;        ///< or keep
+  on_nonfinite nonfinite = on_nonfinite::refuse;
+  std::uint64_t max_shard_bytes = 5'000'000'000;  ///< of tensors, where the input is a single file
+};
+
+/// What does not.
+struct checkpoint_run {
+  int rank = 0,
+      world = 1;    ///< with several, each does its shards, rank 0 the small files, and merge_checkpoint the rest
+  int threads = 0;  ///< 0: as many as the machine has
+  bool overwrite = false;       ///< throw away what a former run left; only with world 1
+  io::stop_function stop = {};  ///< what is whole by then stays, and the next run goes on from there
+};
+
+/// Is told how it goes, from one thread at a time; override what you want to know.
+class checkpoint_observer {
+ public:
+  checkpoint_observer() = default;
+  virtual ~checkpoint_observer() = default;
+  checkpoint_observer(const checkpoint_observer&) = delete;
+  checkpoint_observer& operator=(const checkpoint_observer&) = delete;
+
+  /// Before the first byte is written: what this process has to do, and what is done already.
+  virtual void on_start(std::size_t /*shards*/, std::size_t /*kept*/, std::uint64_t /*input_bytes*/) {}
+  virtual void on_progress(std::uint64_t /*done*/, std::uint64_t /*total*/, const error_statistics& /*so_far*/) {}
+  virtual void on_tensor(const planned_tensor& /*tensor*/, std::span<const matrix_statistics> /*matrices*/) {}
+  virtual void on_shard(const std::string& /*file*/, std::uint64_t /*bytes*/) {}  ///< it has its name
+};
+
+struct checkpoint_result {
+  std::size_t shards = 0, written = 0, kept = 0;  ///< of this process
+  std::size_t quantized = 0, other = 0;           ///< tensors in them
+  std::uint64_t bytes_before = 0, bytes_after = 0;
+  error_statistics total;
+  bool complete = false;  ///< the index is there
+};
+
+/// @param in   a directory with config.json.  @param out  a directory, made where it is absent.
+/// @throws file_error for whatever is wrong with a file; for an input or settings that differ from those with which
+///         `out` was begun; for an `out` that holds something else, is inside `in`, or has too little space.
+checkpoint_result quantize_checkpoint(const std::string& in, const std::string& out,
+                                      const checkpoint_settings& settings, const checkpoint_run& run,
+                                      checkpoint_observer& observer);
+
+/// Sees that every file of the manifest is there and whole; then writes report and index, and removes the journal.
+/// @throws file_error naming what is missing.
+checkpoint_result merge_checkpoint(const std::string& out, const io::stop_function& stop = {});
+
+}  // namespace mxfp4::checkpoint

@@ -1,0 +1,115 @@
+// mxfp4/checkpoint/quantize_file.hpp -- a safetensors file <-> the same with its weights as MXFP4 (compressed-tensors
+// names).
+// SPDX-License-Identifier: Apache-2.0
+//
+//   X.weight  F32, F16, BF16 [rows, cols]               X.weight_packed  U8 [rows, cols / 2]     low nibble = even
+//   column
+//   or F8_E4M3 + X.weight_scale_inv F32           -->   X.weight_scale   U8 [rows, cols / 32]    E8M0
+//      [ceil(rows / 128), ceil(cols / 128)]
+//
+// Everything else is copied byte for byte, and listed with the reason. A few slabs are in memory at a time:
+// quantize_shard.hpp says how many; quantize_checkpoint.hpp does whole directories.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "mxfp4/io/safetensors_reader.hpp"
+#include "mxfp4/reference/error_statistics.hpp"
+#include "mxfp4/reference/quantize.hpp"
+
+namespace mxfp4::checkpoint {
+
+inline constexpr const char* packed_suffix = "_packed";
+inline constexpr const char* scale_suffix = "_scale";
+inline constexpr const char* fp8_scale_suffix = "_scale_inv";
+
+/// Called now and then: bytes of the input that are done, bytes in all.
+using progress_function = std::function<void(std::uint64_t done, std::uint64_t total)>;
+
+struct copied_tensor {
+  io::tensor_info tensor;
+  std::string reason;
+};
+
+// ---- to MXFP4 -------------------------------------------------------------------------------------------------------
+
+struct quantize_options {
+  recipe_id recipe = recipe_id::ocp;
+  std::optional<std::regex> include;  ///< searched in the tensor's name; without it: is_expert_weight
+  std::optional<std::regex> exclude;  ///< wins over include
+  on_nonfinite nonfinite = on_nonfinite::refuse;
+  int threads = 0;  ///< 0: as many as the machine has
+  progress_function progress = [](std::uint64_t, std::uint64_t) {};
+  io::stop_function stop = {};
+};
+
+struct quantized_tensor {
+  io::tensor_info source;
+  std::uint64_t source_bytes = 0;  ///< with FP8 block scales
+  std::uint64_t mxfp4_bytes = 0;   ///< codes and scales
+  error_statistics statistics;
+};
+
+struct quantize_report {
+  std::vector<quantized_tensor> quantized;  ///< in the order of the input
+  std::vector<copied_tensor> copied;
+  error_statistics total;  ///< over the quantized ones
+  std::uint64_t weight_bytes_before = 0, weight_bytes_after = 0;
+  std::uint64_t file_bytes_before = 0, file_bytes_after = 0;
+};
+
+/// @throws file_error where something is wrong with a file, a name is taken already, or a weight is not finite and
+///         `nonfinite` is refuse. `output` does not appear, or stays as it was, then.
+[[nodiscard]] quantize_report quantize_file(const std::string& input, const std::string& output,
+                                            const quantize_options& options);
+
+// ---- and back -------------------------------------------------------------------------------------------------------
+
+/// A pair `name`_packed, `name`_scale that makes one MXFP4 tensor. Points into the reader it was found in.
+struct mxfp4_tensor {
+  std::string name;
+  const io::tensor_info* packed = nullptr;
+  const io::tensor_info* scale = nullptr;
+  std::int64_t rows = 0, cols = 0;
+
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return packed->bytes() + scale->bytes(); }
+};
+
+/// The pairs of a file in the order of their packed tensors. A tensor called *_packed that has no fitting partner is
+/// not among them; why_no_pair tells the reason.
+[[nodiscard]] std::vector<mxfp4_tensor> find_mxfp4_tensors(const io::safetensors_reader& file);
+
+/// Empty for a tensor that is not called *_packed or belongs to a pair.
+[[nodiscard]] std::string why_no_pair(const io::safetensors_reader& file, const io::tensor_info& packed);
+
+/// The scale bytes of a tensor: 255 is NaN and not counted for the range.
+struct stored_scale_range {
+  int smallest = 255, largest = 0;  ///< smallest > largest: every scale is NaN, or there is none
+  std::int64_t nan = 0;
+};
+[[nodiscard]] stored_scale_range read_stored_scale_range(const io::safetensors_reader& file,
+                                                         const mxfp4_tensor& tensor);
+
+struct dequantized_tensor {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  std::int64_t nan_blocks = 0;  ///< 32 NaN weights each
+};
+
+struct dequantize_report {
+  std::vector<dequantized_tensor> dequantized;
+  std::vector<copied_tensor> copied;
+  std::uint64_t file_bytes_before = 0, file_bytes_after = 0;
+};
+
+/// @param to  dtype::bf16 (exact) or dtype::f32 (exact).
+/// @throws file_error as quantize_file does.
+[[nodiscard]] dequantize_report dequantize_file(const std::string& input, const std::string& output, io::dtype to,
+                                                const progress_function& progress, const io::stop_function& stop = {});
+
+}  // namespace mxfp4::checkpoint

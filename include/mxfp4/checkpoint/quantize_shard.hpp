@@ -1,0 +1,54 @@
+// mxfp4/checkpoint/quantize_shard.hpp -- the tensors of one output file, from plan to bytes, by a pipeline.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   read, in order  -->  encode, in parallel  -->  append, in order      a few slabs of 1 MiB or less are under way
+//
+// Memory does not depend on the size of tensors, files or checkpoint, but for the block scales of one FP8 tensor, a
+// 4096th of its size. The bytes do not depend on the number of threads, nor does the error, which is summed up in the
+// order of the slabs.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "mxfp4/checkpoint/plan.hpp"
+#include "mxfp4/checkpoint/reader.hpp"
+#include "mxfp4/io/safetensors_writer.hpp"
+#include "mxfp4/reference/error_statistics.hpp"
+#include "mxfp4/reference/quantize.hpp"
+
+namespace mxfp4::checkpoint {
+
+/// What was lost in one matrix.
+struct matrix_statistics {
+  std::size_t tensor = 0;    ///< index in the plan
+  std::int64_t matrix = -1;  ///< of a stack [matrices, rows, cols]; -1 for [rows, cols]
+  error_statistics statistics;
+};
+
+struct shard_options {
+  recipe_id recipe = recipe_id::compressed_tensors;
+  on_nonfinite nonfinite = on_nonfinite::refuse;
+  int threads = 0;  ///< 0: as many as the machine has
+  /// After each slab, in order: bytes of the input that it took, and its error.
+  std::function<void(std::uint64_t, const error_statistics&)> on_slab = [](std::uint64_t, const error_statistics&) {};
+  /// After each tensor, in order; no statistics where it was not quantised.
+  std::function<void(const planned_tensor&, std::span<const matrix_statistics>)> on_tensor =
+      [](const planned_tensor&, std::span<const matrix_statistics>) {};
+};
+
+/// Writes what the plan makes of some tensors; `out` has their outputs and is left to the caller to commit.
+/// @param plan     of in.tensors(), in their order.
+/// @param tensors  indices into both, in the order in which they shall be read.
+/// @return one entry for each matrix that was quantised, in that order.
+/// @throws file_error for what cannot be read or written, and for a weight that is not finite where that is refused.
+[[nodiscard]] std::vector<matrix_statistics> quantize_shard(const checkpoint_reader& in, const quantization_plan& plan,
+                                                            std::span<const std::size_t> tensors,
+                                                            io::safetensors_writer& out, const shard_options& options);
+
+/// Bytes of the input that become `tensor`, with the block scales it consumes.
+[[nodiscard]] std::uint64_t input_bytes(const quantization_plan& plan, const planned_tensor& tensor);
+
+}  // namespace mxfp4::checkpoint

@@ -1,0 +1,60 @@
+// mxfp4/checkpoint/verify.hpp -- is this an MXFP4 checkpoint that readers load, and of that source?
+// SPDX-License-Identifier: Apache-2.0
+//
+//   check      what is looked at                                                             how much is read
+//   files      index, total_size, leftovers, an unfinished run                               headers
+//   pairs      X_packed with X_scale; FP8 with its block scales; nothing left of the source  headers
+//   model      names, types and shapes are those that config.json asks for (minimax_m2)      headers
+//   config     quantization_config; targets and ignore give each module what it is stored    config.json
+//              as, under the file's names and under vLLM's; what vLLM fuses is stored alike
+//   parallel   N devices get whole blocks                                                    headers
+//   content    no scale byte 255; codes and scales fit each other; the report is of them     MXFP4 tensors
+//   source     requantised by the recipe, copied, widened: the same bytes                    everything, and the source
+//
+// A finding is a sentence. An error is what some reader stumbles over or what makes the weights wrong; a warning is
+// what is only suspicious.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mxfp4/format/recipe_id.hpp"
+#include "mxfp4/io/file.hpp"
+
+namespace mxfp4::checkpoint {
+
+enum class severity : std::uint8_t { error, warning };
+
+struct finding {
+  severity level = severity::error;
+  std::string check;  ///< of the table above
+  std::string where;  ///< a tensor, a module, a file, a key
+  std::string what;   ///< what it is, what was expected
+};
+
+struct verify_options {
+  int tensor_parallel = 1;          ///< devices that share each matrix
+  std::string against;              ///< the source's directory; empty: none
+  std::optional<recipe_id> recipe;  ///< of the source; without it: the report's, or else compressed_tensors
+  std::function<void(std::uint64_t, std::uint64_t)> progress = [](std::uint64_t, std::uint64_t) {};
+  io::stop_function stop = {};
+};
+
+struct verify_report {
+  std::vector<finding> findings;
+  std::int64_t tensors = 0;         ///< as stored_tensors counts them
+  std::int64_t mxfp4 = 0, fp8 = 0;  ///< of these
+  std::int64_t blocks = 0;          ///< whose content was looked at
+  std::int64_t compared = 0;        ///< tensors that were compared with the source
+  std::string recipe;               ///< of that comparison
+
+  [[nodiscard]] std::int64_t count(severity level) const noexcept;
+};
+
+/// @throws file_error where the directory cannot be read as a checkpoint at all, or the source cannot.
+[[nodiscard]] verify_report verify_checkpoint(const std::string& directory, const verify_options& options);
+
+}  // namespace mxfp4::checkpoint

@@ -1,0 +1,54 @@
+// mxfp4/checkpoint/writer.hpp -- jobs to a model's directory, a safetensors file, or a GGUF file.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   OUT.tmp-<pid>/  model-00001-of-00003.safetensors ...  --all jobs done-->  index, config.json, other files  -->
+//   OUT/
+//                                                         --destroyed before-->  removed
+//
+// The directory appears complete or not at all. A shard is on the disk before the next one is begun.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/checkpoint/reader.hpp"
+#include "mxfp4/checkpoint/tensor_job.hpp"
+
+namespace mxfp4::checkpoint {
+
+inline constexpr std::uint64_t default_max_shard_bytes = 5'000'000'000;  ///< what other tools write
+
+/// What a directory holds besides tensors.
+struct directory_files {
+  std::optional<std::string> config;           ///< text of config.json
+  const checkpoint_reader* carried = nullptr;  ///< its other files are copied, but for config.json and README.md
+};
+
+/// What is done beside the jobs while they run.
+struct job_hooks {
+  progress_function progress;
+  std::function<void()> before_commit;  ///< throws where the output must not get its name: the source has changed
+  io::stop_function stop = {};          ///< asked before each piece that is written
+};
+
+struct output_size {
+  std::uint64_t bytes = 0;  ///< of the files with tensors
+  std::size_t shards = 0;
+};
+
+/// Writes a directory of shards of at most `max_shard_bytes` of data, or of a single job where that is more; one shard
+/// is called model.safetensors and has no index. OUT must not exist, or be an empty directory.
+/// @throws file_error  for that, too little space, and as the jobs do.
+output_size write_directory(const std::string& path, const std::vector<tensor_job>& jobs, const directory_files& files,
+                            std::uint64_t max_shard_bytes, const job_hooks& hooks);
+
+output_size write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs, const job_hooks& hooks);
+
+output_size write_gguf(const std::string& path, const std::vector<gguf_job>& jobs, std::vector<io::gguf_pair> pairs,
+                       const job_hooks& hooks);
+
+}  // namespace mxfp4::checkpoint

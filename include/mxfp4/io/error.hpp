@@ -1,0 +1,27 @@
+// mxfp4/io/error.hpp -- the one error of the file code: a sentence that names the file, the thing in it,
+// its value, and what was expected.
+//
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace mxfp4::io {
+
+/// The one way in which mxfp4::io and mxfp4::checkpoint say that something is wrong. what() is a sentence in parts, each
+/// after a colon: the file, where there is one the tensor, then the value that is there and what was expected, and
+/// after that what to do. A function that throws it has left its output as it was, or absent. What says otherwise in
+/// its own comment aside, these libraries throw nothing else but std::bad_alloc.
+///
+///   model-00002.safetensors: tensor 'w': is F16 [4, 32], expected F32 [4, 32]: download it again
+class file_error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+/// A name out of a file, fit for a terminal: 'name', control characters as \xNN, cut after 200 bytes.
+[[nodiscard]] std::string quote_name(std::string_view name);
+
+}  // namespace mxfp4::io

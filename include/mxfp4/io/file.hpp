@@ -1,0 +1,118 @@
+// mxfp4/io/file.hpp -- files read in pieces, and files that appear complete or not at all.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   output_file    x.safetensors.tmp-<pid>-<n>  --write, write, ...-->  commit: fsync, rename, fsync of the folder
+//                                               --destroyed before-->   removed
+//
+// pread and not mmap: a file that shrinks while it is read is then an error and not a signal.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <span>
+#include <string>
+
+#include "mxfp4/io/error.hpp"
+
+namespace mxfp4::io {
+
+/// Asked before each piece of work, by several threads at once; after true the work ends with `interrupted`, and
+/// temporary files go the ordinary way. Empty: never. A signal handler may set what it reads.
+using stop_function = std::function<bool()>;
+
+/// What a function throws that was asked to stop.
+class interrupted : public file_error {
+ public:
+  using file_error::file_error;
+};
+
+/// A regular file, opened for reading.
+class input_file {
+ public:
+  explicit input_file(std::string path);
+  ~input_file();
+  input_file(const input_file&) = delete;
+  input_file& operator=(const input_file&) = delete;
+
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  [[nodiscard]] std::uint64_t size() const noexcept { return size_; }  ///< when it was opened
+
+  [[nodiscard]] std::int64_t modified() const noexcept { return modified_; }  ///< ns since 1970, when it was opened
+
+  /// All of `bytes` or a file_error.
+  void read(std::uint64_t offset, std::span<std::byte> bytes) const;
+
+  /// Throws a file_error where size or time of modification are not those of the opening.
+  void require_unchanged() const;
+
+ private:
+  std::string path_;
+  int fd_ = -1;
+  std::uint64_t size_ = 0;
+  std::int64_t modified_ = 0;
+};
+
+/// A file under a temporary name in the folder of its final one. A symbolic link is followed; anything that exists and
+/// is not a regular file is refused, for the rename would replace it.
+class output_file {
+ public:
+  /// @param stop  asked before each write and before the commit.
+  explicit output_file(std::string path, stop_function stop = {});
+  ~output_file();
+  output_file(const output_file&) = delete;
+  output_file& operator=(const output_file&) = delete;
+
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  void write(std::uint64_t offset, std::span<const std::byte> bytes);
+  void commit() { commit_all({this}); }
+
+  /// Several files that belong together: all are on the disk before the first one gets its name.
+  static void commit_all(std::initializer_list<output_file*> files);
+
+ private:
+  void flush();
+  void rename();
+
+  void require_running() const;
+
+  std::string path_, target_, temporary_;
+  stop_function stop_;
+  int fd_ = -1;
+  bool committed_ = false;
+};
+
+/// Held by one process at a time, and by none after its end, however it ends: flock on a file that stays.
+/// Where the file system has no locks, everybody holds it.
+class file_lock {
+ public:
+  /// @throws file_error where another process holds it.
+  explicit file_lock(std::string path);
+  ~file_lock();
+  file_lock(const file_lock&) = delete;
+  file_lock& operator=(const file_lock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
+/// Is there a regular file, or a link to one?
+[[nodiscard]] bool is_file(const std::string& path);
+
+/// Removes what processes that were killed have left of an output_file called `path`.
+void remove_temporaries(const std::string& path);
+
+/// Bytes that may still be written in the file system of `folder`.
+[[nodiscard]] std::uint64_t free_bytes(const std::string& folder);
+
+/// Copies a regular file, a slab at a time; the copy appears complete or not at all.
+void copy_file(const std::string& from, const std::string& to, const stop_function& stop = {});
+
+/// Do both paths name one file? One that does not exist yet counts by its path.
+[[nodiscard]] bool same_file(const std::string& a, const std::string& b);
+
+/// Throws a file_error where `output` is the file `input`, or another output of that name.
+void require_distinct(const std::string& input, const std::string& output);
+
+}  // namespace mxfp4::io

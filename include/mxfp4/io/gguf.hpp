@@ -1,0 +1,105 @@
+// mxfp4/io/gguf.hpp -- what a GGUF file, version 3, says about itself.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   "GGUF" | version u32 = 3 | tensors u64 | pairs u64
+//   pairs:    key, type u32, value           a string is its length u64 and its bytes; an array its element type u32,
+//                                            its length u64 and its elements
+//   tensors:  name, dimensions u32, ne[dimensions] u64, type u32, offset u64
+//   padding to general.alignment (a u32 among the pairs, 32 where it is absent), then the data; each tensor is padded
+//   too
+//
+// Little-endian. ne[0] is the dimension that lies contiguously, so ne is a shape reversed: stacked experts [E, rows,
+// cols] are ne = {cols, rows, E}. A row of MXFP4 (type 39) is cols / 32 blocks of 17 bytes: layout::ggml.
+// The reader is strict, like that of safetensors, and believes no count before the file can hold that many.
+// Source: ggml docs/gguf.md; what ggml's own reader (src/gguf.cpp at 067d44f) accepts; type sizes: ggml-common.h.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "mxfp4/io/safetensors.hpp"
+
+namespace mxfp4::io {
+
+/// Types of values, numbered as in the file.
+enum class gguf_type : std::uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
+inline constexpr std::uint32_t gguf_type_count = 13;
+
+[[nodiscard]] const char* gguf_type_name(gguf_type type) noexcept;
+
+/// Of an array only what it consists of is kept: those in a model hold its vocabulary, and nothing here asks for it.
+struct gguf_array {
+  gguf_type type = gguf_type::u8;
+  std::uint64_t size = 0;
+
+  friend bool operator==(const gguf_array&, const gguf_array&) = default;
+};
+
+struct gguf_pair {
+  std::string key;
+  gguf_type type = gguf_type::u32;
+  std::variant<std::uint64_t, std::int64_t, double, bool, std::string, gguf_array> value;  ///< integers widened
+};
+
+/// The types of tensors that safetensors has too, and MXFP4. Numbers as in the file.
+enum class ggml_type : std::uint32_t {
+  f32 = 0,
+  f16 = 1,
+  i8 = 24,
+  i16 = 25,
+  i32 = 26,
+  i64 = 27,
+  f64 = 28,
+  bf16 = 30,
+  mxfp4 = 39,
+};
+
+[[nodiscard]] const char* ggml_type_name(ggml_type type) noexcept;
+[[nodiscard]] std::optional<ggml_type> find_ggml_type(std::uint32_t number) noexcept;
+[[nodiscard]] std::optional<ggml_type> ggml_type_of(dtype type) noexcept;         ///< nullopt where ggml has none
+[[nodiscard]] std::optional<dtype> safetensors_type_of(ggml_type type) noexcept;  ///< nullopt for MXFP4
+
+struct gguf_tensor {
+  std::string name;
+  ggml_type type = ggml_type::f32;
+  std::vector<std::int64_t> shape;  ///< rows before columns, as everywhere here: ne reversed
+  std::uint64_t begin = 0;          ///< bytes, from the start of the data
+  std::uint64_t bytes = 0;
+};
+
+inline constexpr std::size_t gguf_name_limit = 63;  ///< bytes of a tensor's name; ggml has 64 with the final zero
+inline constexpr std::size_t gguf_dimension_limit = 4;
+inline constexpr std::uint64_t gguf_default_alignment = 32;
+inline constexpr const char* gguf_alignment_key = "general.alignment";
+
+struct gguf_header {
+  std::vector<gguf_pair> pairs;
+  std::vector<gguf_tensor> tensors;  ///< in the order of their data
+  std::uint64_t alignment = gguf_default_alignment;
+
+  [[nodiscard]] const gguf_pair* find(std::string_view key) const noexcept;  ///< nullptr where there is none
+  [[nodiscard]] const std::string* find_string(std::string_view key) const noexcept;
+};
+
+/// Bytes that a tensor takes. @throws file_error beginning with `where` for 2^63 bits or more, a row of MXFP4 that is
+/// not whole blocks, and more than four dimensions.
+[[nodiscard]] std::uint64_t gguf_tensor_bytes(ggml_type type, const std::vector<std::int64_t>& shape,
+                                              const std::string& where);
+
+/// What general.alignment says, 32 where it is absent. @throws file_error for anything but a power of two in a u32.
+[[nodiscard]] std::uint64_t gguf_alignment(const gguf_header& header, const std::string& file);
+
+[[nodiscard]] constexpr std::uint64_t padded(std::uint64_t bytes, std::uint64_t alignment) noexcept {
+  return bytes + (alignment - bytes % alignment) % alignment;
+}
+
+/// The beginning of the file: magic, pairs and tensors, padded to the alignment. Fills in the alignment, and begin and
+/// bytes of the tensors in their order. Values are strings and u32; nothing else is needed so far.
+/// @throws file_error for a name that is too long or there twice, and as gguf_tensor_bytes.
+[[nodiscard]] std::string format_gguf_header(gguf_header& header, const std::string& file);
+
+}  // namespace mxfp4::io

@@ -1,0 +1,323 @@
+// src/checkpoint/expert_jobs.cpp -- rows of codes and scales, in order or taking turns, under the names of a form.
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/expert_jobs.hpp"
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "checkpoint/exact_fp8.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/convert.hpp"
+#include "mxfp4/io/byte_order.hpp"
+
+namespace mxfp4::checkpoint {
+
+using namespace io;
+
+namespace {
+
+using bytes_type = std::vector<std::uint8_t>;
+
+/// body(first row, rows, codes, scales) for all rows, a slab of at most `slab` rows at a time.
+template <class Body>
+void for_each_slab_of(const weight_rows& w, std::int64_t slab, Body body) {
+  bytes_type codes, scales;
+  for (std::int64_t first = 0; first < w.rows(); first += slab) {
+    const std::int64_t count = std::min(slab, w.rows() - first);
+    w.read(first, count, codes, scales);
+    body(first, count, std::as_const(codes), std::as_const(scales));
+  }
+}
+
+void append_bytes(const append_function& append, const std::string& name, const bytes_type& bytes) {
+  append(name, std::as_bytes(std::span(bytes)));
+}
+
+void append_in_order(const weight_rows& w, const std::string& codes_name, const std::string& scales_name,
+                     const append_function& append) {
+  for_each_slab_of(w, w.slab_rows(),
+                   [&](std::int64_t, std::int64_t, const bytes_type& codes, const bytes_type& scales) {
+                     append_bytes(append, codes_name, codes);
+                     append_bytes(append, scales_name, scales);
+                   });
+}
+
+/// Row after row from two sources in turn.
+[[nodiscard]] bytes_type taking_turns(const bytes_type& a, const bytes_type& b, std::int64_t rows) {
+  bytes_type both(a.size() + b.size());
+  const auto row = static_cast<std::ptrdiff_t>(rows == 0 ? 0 : a.size() / static_cast<std::size_t>(rows));
+  for (std::ptrdiff_t r = 0; r < rows; ++r) {
+    std::copy_n(a.begin() + r * row, row, both.begin() + 2 * r * row);
+    std::copy_n(b.begin() + r * row, row, both.begin() + (2 * r + 1) * row);
+  }
+  return both;
+}
+
+void append_turns(const weight_rows& a, const weight_rows& b, const std::string& codes_name,
+                  const std::string& scales_name, const append_function& append) {
+  bytes_type codes, scales;
+  for_each_slab_of(a, a.slab_rows(),
+                   [&](std::int64_t first, std::int64_t count, const bytes_type& a_codes, const bytes_type& a_scales) {
+                     b.read(first, count, codes, scales);
+                     append_bytes(append, codes_name, taking_turns(a_codes, codes, count));
+                     append_bytes(append, scales_name, taking_turns(a_scales, scales, count));
+                   });
+}
+
+[[nodiscard]] bytes_type read_bias(const expert_matrix& m) {
+  const std::int64_t size = dtype_bits(m.bias->tensor->info.type) / 8;
+  bytes_type bytes(static_cast<std::size_t>(m.weight.rows() * size));
+  read_rows(m.bias->tensor->read, size, m.bias->first, m.bias->step, m.weight.rows(),
+            std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
+[[nodiscard]] std::string expert_name(const expert_layer& layer, std::size_t e, expert_role role) {
+  return layer.prefix + "." + std::to_string(e) + "." + layer.name(role);
+}
+
+[[nodiscard]] std::int64_t size_of(const std::vector<expert_matrix>& experts) {
+  return static_cast<std::int64_t>(experts.size());
+}
+
+/// A job of one expert's matrix that writes its bias too, where it has one.
+[[nodiscard]] tensor_job with_bias(tensor_job job, const expert_matrix& m, const std::string& name) {
+  if (!m.bias) return job;
+  job.outputs.push_back({name, m.bias->tensor->info.type, {m.weight.rows()}});
+  job.run = [weight = std::move(job.run), &m, name](const append_function& append) {
+    weight(append);
+    append_bytes(append, name, read_bias(m));
+  };
+  return job;
+}
+
+[[nodiscard]] tensor_job pair_of(const weight_rows& w, const std::string& name,
+                                 const std::vector<std::int64_t>& shape) {
+  std::vector<std::int64_t> codes = shape, scales = shape;
+  codes.back() /= 2;
+  scales.back() /= block_size;
+  return {{{name + packed_suffix, dtype::u8, codes}, {name + scale_suffix, dtype::u8, scales}},
+          [w, name](const append_function& append) {
+            append_in_order(w, name + packed_suffix, name + scale_suffix, append);
+          }};
+}
+
+/// Of a tensor that holds all experts of a layer.
+struct stack_names {
+  std::string codes, scales, bias;
+};
+[[nodiscard]] std::vector<tensor_info> stack_outputs(const stack_names& names,
+                                                     const std::vector<expert_matrix>& experts, std::int64_t rows,
+                                                     bool in_blocks) {
+  const std::int64_t count = size_of(experts), blocks = experts.front().weight.cols() / block_size;
+  std::vector<std::int64_t> codes = {count, rows};
+  if (in_blocks) codes.insert(codes.end(), {blocks, block_code_bytes});
+  else codes.push_back(blocks * block_code_bytes);
+  std::vector<tensor_info> outputs = {{names.codes, dtype::u8, codes},
+                                      {names.scales, dtype::u8, {count, rows, blocks}}};
+  if (experts.front().bias) outputs.push_back({names.bias, experts.front().bias->tensor->info.type, {count, rows}});
+  return outputs;
+}
+
+void require_pairs(const expert_layer& layer, const std::string& where) {
+  const auto& gate = layer.experts(expert_role::gate);
+  const auto& up = layer.experts(expert_role::up);
+  const auto fail = [&](const std::string& what) {
+    throw file_error(where + ": " + quote_name(layer.prefix) + ": " + what +
+                     ": gate and up matrices become one tensor in this form");
+  };
+  if (gate.empty() || up.empty() || layer.experts(expert_role::down).empty())
+    fail("has not all of " + layer.names[0] + ", " + layer.names[1] + " and " + layer.names[2] +
+         " as MXFP4, expected all three");
+  const auto shape = [](const expert_matrix& m) { return shape_text({m.weight.rows(), m.weight.cols()}); };
+  if (shape(gate.front()) != shape(up.front()))
+    fail(layer.names[0] + " is " + shape(gate.front()) + ", " + layer.names[1] + " is " + shape(up.front()) +
+         ", expected the same shape");
+  if (gate.front().bias.has_value() != up.front().bias.has_value() ||
+      (gate.front().bias && gate.front().bias->tensor->info.type != up.front().bias->tensor->info.type))
+    fail(layer.names[0] + " and " + layer.names[1] + " differ in their bias");
+}
+
+/// gate_up_proj and down_proj of a layer; the gate and up rows of an expert one after the other, or in turns.
+[[nodiscard]] std::vector<tensor_job> fused_jobs(const expert_layer& layer, bool turns, const std::string& where) {
+  require_pairs(layer, where);
+  const auto names = [&](const char* part) -> stack_names {
+    const std::string name = layer.prefix + "." + part;
+    return turns ? stack_names{name + "_blocks", name + "_scales", name + "_bias"}
+                 : stack_names{name + packed_suffix, name + scale_suffix, name + "_bias"};
+  };
+  const stack_names fused = names("gate_up_proj"), down = names("down_proj");
+  const auto& gates = layer.experts(expert_role::gate);
+  const auto& ups = layer.experts(expert_role::up);
+  const auto& downs = layer.experts(expert_role::down);
+  std::vector<tensor_job> jobs(2);
+  jobs[0].outputs = stack_outputs(fused, gates, 2 * gates.front().weight.rows(), turns);
+  jobs[0].run = [&gates, &ups, fused, turns](const append_function& append) {
+    for (std::size_t e = 0; e < gates.size(); ++e) {
+      const expert_matrix &gate = gates[e], &up = ups[e];
+      if (turns) {
+        append_turns(gate.weight, up.weight, fused.codes, fused.scales, append);
+        if (gate.bias)
+          append_bytes(append, fused.bias, taking_turns(read_bias(gate), read_bias(up), gate.weight.rows()));
+      } else {
+        for (const expert_matrix* m : {&gate, &up}) {
+          append_in_order(m->weight, fused.codes, fused.scales, append);
+          if (m->bias) append_bytes(append, fused.bias, read_bias(*m));
+        }
+      }
+    }
+  };
+  jobs[1].outputs = stack_outputs(down, downs, downs.front().weight.rows(), turns);
+  jobs[1].run = [&downs, down](const append_function& append) {
+    for (const expert_matrix& m : downs) {
+      append_in_order(m.weight, down.codes, down.scales, append);
+      if (m.bias) append_bytes(append, down.bias, read_bias(m));
+    }
+  };
+  return jobs;
+}
+
+void append_ggml(const weight_rows& w, const std::string& name, const append_function& append) {
+  bytes_type blocks;
+  for_each_slab_of(w, w.slab_rows(),
+                   [&](std::int64_t, std::int64_t count, const bytes_type& codes, const bytes_type& scales) {
+                     blocks.resize(static_cast<std::size_t>(count * w.cols() / block_size * block_bytes));
+                     const auto in = make_view(std::span(codes), std::span(scales), count, w.cols());
+                     const auto out = make_ggml_view(std::span(blocks), count, w.cols());
+                     const status s = !in ? in.error() : !out ? out.error() : convert(*in, *out);
+                     if (!s.ok())
+                       throw file_error("tensor " + quote_name(name) + ": " + std::string(message(s).view()));
+                     append_bytes(append, name, blocks);
+                   });
+}
+
+[[nodiscard]] ggml_type ggml_type_for(const tensor_info& t, const std::string& where) {
+  const std::optional<ggml_type> type = ggml_type_of(t.type);
+  if (!type)
+    throw file_error(where + ": tensor " + quote_name(t.name) + ": is " + dtype_name(t.type) +
+                     ", which ggml has no type for, expected F32, F16, BF16, F64, I8, I16, I32, I64 or MXFP4");
+  return *type;
+}
+
+void append_fp8(const weight_rows& w, const std::string& name, const std::string& where,
+                const append_function& append) {
+  std::vector<e4m3> fp8;
+  std::vector<float> block_scales(static_cast<std::size_t>(fp8_tiles(w.cols())));
+  for_each_slab_of(
+      w, fp8_block, [&](std::int64_t first, std::int64_t count, const bytes_type& codes, const bytes_type& scales) {
+        fp8.resize(static_cast<std::size_t>(count * w.cols()));
+        exponent_span why;
+        const std::int64_t bad = encode_exact_fp8(codes, scales, count, w.cols(), fp8, block_scales, why);
+        if (bad >= 0) {
+          const std::string place = where + ": tensor " + quote_name(w.weight().name) + ": block [" +
+                                    std::to_string(first / fp8_block) + ", " + std::to_string(bad) + "] of " + name;
+          if (why.nan) throw file_error(place + " has a scale byte 255, which is NaN, expected numbers");
+          throw file_error(
+              place + " holds weights from 2^" + std::to_string(why.bottom) + " to 2^" + std::to_string(why.top) +
+              ", a spread of " + std::to_string(why.top - why.bottom) +
+              ", expected at most 17, which is what e4m3 holds under one scale: leave the checkpoint in MXFP4, "
+              "or dequantize it to BF16");
+        }
+        swap_if_big_endian(std::span(block_scales));
+        append(name, std::as_bytes(std::span(fp8)));
+        append(name + fp8_scale_suffix, std::as_bytes(std::span(block_scales)));
+      });
+}
+
+[[nodiscard]] tensor_job fp8_of(const weight_rows& w, const std::string& name, const std::string& where) {
+  return {{{name, dtype::f8_e4m3, {w.rows(), w.cols()}},
+           {name + fp8_scale_suffix, dtype::f32, {fp8_tiles(w.rows()), fp8_tiles(w.cols())}}},
+          [w, name, where](const append_function& append) { append_fp8(w, name, where, append); }};
+}
+
+/// make(matrix, name) for every matrix of every expert.
+template <class Make>
+[[nodiscard]] std::vector<tensor_job> for_each_expert(const expert_layer& layer, Make make) {
+  std::size_t count = 0;
+  for (const expert_role role : expert_roles) count = std::max(count, layer.experts(role).size());
+  std::vector<tensor_job> jobs;
+  for (std::size_t e = 0; e < count; ++e)
+    for (const expert_role role : expert_roles)
+      if (e < layer.experts(role).size()) {
+        const expert_matrix& m = layer.experts(role)[e];
+        const std::string name = expert_name(layer, e, role);
+        jobs.push_back(with_bias(make(m, name + ".weight"), m, name + ".bias"));
+      }
+  return jobs;
+}
+
+[[nodiscard]] weight_rows all_rows(const mxfp4_weight& weight) { return {weight, 0, 1, weight.rows()}; }
+
+}  // namespace
+
+std::vector<tensor_job> per_expert_jobs(const expert_layer& layer) {
+  return for_each_expert(layer, [](const expert_matrix& m, const std::string& name) {
+    return pair_of(m.weight, name, {m.weight.rows(), m.weight.cols()});
+  });
+}
+
+std::vector<tensor_job> stacked_jobs(const expert_layer& layer, const std::string& where) {
+  return fused_jobs(layer, false, where);
+}
+
+std::vector<tensor_job> gpt_oss_jobs(const expert_layer& layer, const std::string& where) {
+  return fused_jobs(layer, true, where);
+}
+
+std::vector<tensor_job> fp8_jobs(const expert_layer& layer, const std::string& where) {
+  return for_each_expert(
+      layer, [&](const expert_matrix& m, const std::string& name) { return fp8_of(m.weight, name, where); });
+}
+
+std::vector<gguf_job> gguf_jobs(const expert_layer& layer, const std::string& where) {
+  std::vector<gguf_job> jobs;
+  for (const expert_role role : expert_roles) {
+    const std::vector<expert_matrix>& experts = layer.experts(role);
+    if (experts.empty()) continue;
+    const weight_rows& first = experts.front().weight;
+    const std::string name = layer.prefix + "." + layer.name(role);
+    gguf_job job;
+    job.outputs = {{name + ".weight", ggml_type::mxfp4, {size_of(experts), first.rows(), first.cols()}}};
+    if (experts.front().bias)
+      job.outputs.push_back(
+          {name + ".bias", ggml_type_for(experts.front().bias->tensor->info, where), {size_of(experts), first.rows()}});
+    job.run = [&experts, name](const append_function& append) {
+      for (const expert_matrix& m : experts) {
+        append_ggml(m.weight, name + ".weight", append);
+        if (m.bias) append_bytes(append, name + ".bias", read_bias(m));
+      }
+    };
+    jobs.push_back(std::move(job));
+  }
+  return jobs;
+}
+
+tensor_job pair_job(const mxfp4_weight& weight) { return pair_of(all_rows(weight), weight.name, weight.shape); }
+
+tensor_job fp8_job(const mxfp4_weight& weight, const std::string& where) {
+  if (weight.shape.size() != 2)
+    throw file_error(where + ": tensor " + quote_name(weight.name) + ": is " + shape_text(weight.shape) +
+                     ", expected a matrix: a stack that is not called ..experts.. has no FP8 form");
+  return fp8_of(all_rows(weight), weight.name, where);
+}
+
+gguf_job ggml_job(const mxfp4_weight& weight) {
+  return {{{weight.name, ggml_type::mxfp4, weight.shape}},
+          [w = all_rows(weight), name = weight.name](const append_function& append) { append_ggml(w, name, append); }};
+}
+
+tensor_job copy_job(const plain_tensor& tensor) {
+  return {{{tensor.info.name, tensor.info.type, tensor.info.shape}}, [&tensor](const append_function& append) {
+            copy_bytes(tensor.read, tensor.info.bytes(), tensor.info.name, append);
+          }};
+}
+
+gguf_job copy_to_gguf_job(const plain_tensor& tensor, const std::string& where) {
+  return {{{tensor.info.name, ggml_type_for(tensor.info, where), tensor.info.shape}},
+          [&tensor](const append_function& append) {
+            copy_bytes(tensor.read, tensor.info.bytes(), tensor.info.name, append);
+          }};
+}
+
+}  // namespace mxfp4::checkpoint

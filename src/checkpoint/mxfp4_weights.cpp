@@ -1,0 +1,158 @@
+// src/checkpoint/mxfp4_weights.cpp -- pairs by name, type and shape; rows at a distance; ggml's blocks taken apart.
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/mxfp4_weights.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <unordered_set>
+
+#include "mxfp4/convert.hpp"
+
+namespace mxfp4::checkpoint {
+
+using namespace io;
+
+namespace {
+
+using shape_type = std::vector<std::int64_t>;
+
+/// How the two tensors of a form are called and shaped.
+struct pair_form {
+  weight_form form;
+  const char* codes_suffix;
+  const char* scales_suffix;
+  std::size_t code_dimensions;  // at the end, that hold the codes of a row
+};
+constexpr pair_form pair_forms[] = {
+    {weight_form::compressed_tensors, "_packed", "_scale", 1},
+    {weight_form::gpt_oss, "_blocks", "_scales", 2},
+};
+
+[[nodiscard]] const pair_form* form_of(const tensor_info& codes) {
+  for (const pair_form& f : pair_forms)
+    if (codes.name.ends_with(f.codes_suffix) && codes.type == dtype::u8) return &f;
+  return nullptr;
+}
+
+/// The weight's shape; nullopt where codes of this form do not have such a shape.
+[[nodiscard]] std::optional<shape_type> weight_shape(const pair_form& f, const shape_type& codes) {
+  if (codes.size() < 1 + f.code_dimensions) return std::nullopt;
+  shape_type shape(codes.begin(), codes.end() - static_cast<std::ptrdiff_t>(f.code_dimensions - 1));
+  if (f.form == weight_form::gpt_oss) {
+    if (codes.back() != block_code_bytes || shape.size() != 3) return std::nullopt;
+    shape.back() *= block_size;
+  } else {
+    if (codes.back() % block_code_bytes != 0 || shape.size() > 3) return std::nullopt;
+    shape.back() *= 2;
+  }
+  return shape;
+}
+
+[[nodiscard]] read_function reader_of(const checkpoint_reader& checkpoint, const checkpoint_tensor& tensor) {
+  return [&checkpoint, tensor](std::uint64_t offset, std::span<std::byte> bytes) {
+    checkpoint.read(tensor, offset, bytes);
+  };
+}
+
+[[nodiscard]] std::int64_t product(const shape_type& shape, std::size_t count) noexcept {
+  std::int64_t n = 1;
+  for (std::size_t i = 0; i < count; ++i) n *= shape[i];
+  return n;
+}
+
+}  // namespace
+
+std::int64_t mxfp4_weight::rows() const noexcept { return product(shape, shape.size() - 1); }
+
+weight_list find_weights(const checkpoint_reader& checkpoint) {
+  weight_list list;
+  std::unordered_set<const tensor_info*> scales_found;
+  std::vector<checkpoint_tensor> others;
+  for (const checkpoint_tensor& t : checkpoint.tensors()) {
+    const pair_form* form = form_of(*t.info);
+    if (form == nullptr) {
+      others.push_back(t);
+      continue;
+    }
+    const std::string& codes = t.info->name;
+    const std::string name = codes.substr(0, codes.size() - std::string_view(form->codes_suffix).size());
+    const std::string where = checkpoint.path() + ": tensor " + quote_name(codes) + ": ";
+    const std::optional<shape_type> shape = weight_shape(*form, t.info->shape);
+    if (!shape)
+      throw file_error(where + "has the shape " + shape_text(t.info->shape) + ", expected " +
+                       (form->form == weight_form::gpt_oss ? "[experts, rows, columns / 32, 16]"
+                                                           : "[rows, columns / 2] or [experts, rows, columns / 2] with "
+                                                             "whole blocks of 16 bytes"));
+    shape_type expected = *shape;
+    expected.back() /= block_size;
+    const checkpoint_tensor* scales = checkpoint.find(name + form->scales_suffix);
+    if (scales == nullptr)
+      throw file_error(where + "has no " + quote_name(name + form->scales_suffix) + " beside it, expected U8 " +
+                       shape_text(expected));
+    if (scales->info->type != dtype::u8 || scales->info->shape != expected)
+      throw file_error(where + "its scales are " + dtype_name(scales->info->type) + " " +
+                       shape_text(scales->info->shape) + ", expected U8 " + shape_text(expected));
+    if (checkpoint.find(name) != nullptr)
+      throw file_error(where + "there is " + quote_name(name) + " too, expected one of the two");
+    scales_found.insert(scales->info);
+    list.weights.push_back({name, form->form, *shape, reader_of(checkpoint, t), reader_of(checkpoint, *scales)});
+  }
+  for (const checkpoint_tensor& t : others)
+    if (!scales_found.contains(t.info)) list.others.push_back({*t.info, reader_of(checkpoint, t)});
+  return list;
+}
+
+weight_list find_weights(const gguf_reader& file) {
+  weight_list list;
+  for (const gguf_tensor& t : file.header().tensors) {
+    const read_function read = [&file, &t](std::uint64_t offset, std::span<std::byte> bytes) {
+      file.read(t, offset, bytes);
+    };
+    if (t.type != ggml_type::mxfp4) {
+      list.others.push_back({{t.name, *safetensors_type_of(t.type), t.shape, 0, t.bytes}, read});
+      continue;
+    }
+    if (t.shape.size() != 2 && t.shape.size() != 3)
+      throw file_error(file.path() + ": tensor " + quote_name(t.name) + ": MXFP4 " + shape_text(t.shape) +
+                       ", expected a matrix or a stack of matrices");
+    list.weights.push_back({t.name, weight_form::ggml, t.shape, read, {}});
+  }
+  return list;
+}
+
+void read_rows(const read_function& read, std::int64_t row_bytes, std::int64_t first, std::int64_t step,
+               std::int64_t count, std::span<std::byte> out) {
+  if (count == 0 || row_bytes == 0) return;
+  const auto offset = static_cast<std::uint64_t>(first * row_bytes);
+  if (step == 1) return read(offset, out);
+  // One read and then a choice: the rows between are another job's, which finds them in the page cache.
+  std::vector<std::byte> window(static_cast<std::size_t>(((count - 1) * step + 1) * row_bytes));
+  read(offset, window);
+  for (std::int64_t r = 0; r < count; ++r)
+    std::copy_n(window.data() + r * step * row_bytes, row_bytes, out.data() + r * row_bytes);
+}
+
+std::int64_t weight_rows::slab_rows() const noexcept {
+  return std::max<std::int64_t>(1, copy_slab_bytes / std::max<std::int64_t>(1, cols() / 2));
+}
+
+void weight_rows::read(std::int64_t from, std::int64_t count, std::vector<std::uint8_t>& codes,
+                       std::vector<std::uint8_t>& scales) const {
+  const std::int64_t code_row = cols() / 2, scale_row = cols() / block_size, first = first_ + from * step_;
+  codes.resize(static_cast<std::size_t>(count * code_row));
+  scales.resize(static_cast<std::size_t>(count * scale_row));
+  const auto bytes = [](std::vector<std::uint8_t>& v) { return std::as_writable_bytes(std::span(v)); };
+  if (weight_->form != weight_form::ggml) {
+    read_rows(weight_->codes, code_row, first, step_, count, bytes(codes));
+    read_rows(weight_->scales, scale_row, first, step_, count, bytes(scales));
+    return;
+  }
+  std::vector<std::uint8_t> blocks(static_cast<std::size_t>(count * scale_row * block_bytes));
+  read_rows(weight_->codes, scale_row * block_bytes, first, step_, count, bytes(blocks));
+  const auto in = make_ggml_view(std::span<const std::uint8_t>(blocks), count, cols());
+  const auto out = make_view(std::span(codes), std::span(scales), count, cols());
+  const status s = !in ? in.error() : !out ? out.error() : convert(*in, *out);
+  if (!s.ok()) throw file_error("tensor " + quote_name(weight_->name) + ": " + std::string(message(s).view()));
+}
+
+}  // namespace mxfp4::checkpoint

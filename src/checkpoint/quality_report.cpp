@@ -1,0 +1,130 @@
+// src/checkpoint/quality_report.cpp -- see quality_report.hpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "mxfp4/checkpoint/quality_report.hpp"
+
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <string_view>
+
+#include "checkpoint/quantization_config.hpp"
+#include "checkpoint/statistics_json.hpp"
+#include "io/strict_json.hpp"
+#include "mxfp4/checkpoint/quantize.hpp"
+
+namespace mxfp4::checkpoint {
+
+using namespace io;
+
+namespace {
+
+/// The number behind "layers." or "experts." in a name, or -1.
+[[nodiscard]] std::int64_t number_behind(std::string_view name, std::string_view word) {
+  const std::size_t at = name.find(word);
+  if (at == std::string_view::npos || (at > 0 && name[at - 1] != '.')) return -1;
+  const std::string_view text = name.substr(at + word.size());
+  std::int64_t value = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool is_whole = end == text.data() + text.size() || *end == '.';
+  return error == std::errc{} && is_whole && value >= 0 ? value : -1;
+}
+
+[[nodiscard]] quality_row read_matrix(const ordered_json& entry) {
+  quality_row row;
+  row.name = entry.at("name").get<std::string>();
+  const std::string module = module_of(row.name);
+  row.part = module.substr(module.rfind('.') + 1);
+  row.layer = number_behind(row.name, "layers.");
+  row.expert = entry.contains("expert") ? entry["expert"].get<std::int64_t>() : number_behind(row.name, "experts.");
+  row.type = entry.at("dtype").get<std::string>();
+  row.statistics = statistics_from_json(entry);
+  return row;
+}
+
+/// Experts carry no histogram of their own.
+[[nodiscard]] quality_row read_expert(ordered_json entry) {
+  quality_row row;
+  row.name = entry.at("module").get<std::string>();
+  row.layer = entry.at("layer").get<std::int64_t>();
+  row.expert = entry.at("expert").get<std::int64_t>();
+  if (!entry.contains("scale_histogram")) entry["scale_histogram"] = ordered_json::object();
+  row.statistics = statistics_from_json(entry);
+  return row;
+}
+
+[[nodiscard]] std::string quoted(const std::string& cell) {
+  if (cell.find_first_of(",\"\r\n") == std::string::npos) return cell;
+  std::string text = "\"";
+  for (const char c : cell) text += c == '"' ? "\"\"" : std::string(1, c);
+  return text + "\"";
+}
+
+/// Enough digits to read the same double back.
+[[nodiscard]] std::string exact(double value) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.17g", value);
+  return text;
+}
+
+[[nodiscard]] std::string statistics_cells(const error_statistics& s) {
+  return std::to_string(s.weights) + "," + exact(s.relative_error()) + "," + exact(s.max_error) + "," +
+         std::to_string(s.saturated) + "," + std::to_string(s.zeroed) + "," + std::to_string(s.lost) + "," +
+         std::to_string(s.nonfinite) + "," + std::to_string(s.nan_blocks) + "\n";
+}
+constexpr const char* statistics_titles =
+    "weights,relative_error,max_error,saturated,zeroed,lost,nonfinite,nan_blocks\n";
+
+}  // namespace
+
+quality_report read_quality_report(const std::string& path) {
+  std::error_code error;
+  const std::string file = std::filesystem::is_directory(path, error) ? path + "/" + report_file_name : path;
+  const ordered_json json = read_json<ordered_json>(file);
+  quality_report r;
+  try {
+    r.recipe = json.at("settings").at("recipe").get<std::string>();
+    r.others = json.at("settings").at("others").get<std::string>();
+    for (const ordered_json& entry : json.at("quantized")) {
+      r.matrices.push_back(read_matrix(entry));
+      r.mxfp4_bytes_before += entry.at("bytes").get<std::uint64_t>();
+      r.mxfp4_bytes_after += entry.at("mxfp4_bytes").get<std::uint64_t>();
+    }
+    for (const ordered_json& entry : json.at("experts")) r.experts.push_back(read_expert(entry));
+    const ordered_json& total = json.at("total");
+    r.total = statistics_from_json(total);
+    r.quantized_tensors = total.at("tensors").get<std::int64_t>();
+    r.other_tensors = std::ssize(json.at("copied"));
+    r.bytes_before = total.at("bytes_before").get<std::uint64_t>();
+    r.bytes_after = total.at("bytes_after").get<std::uint64_t>();
+  } catch (const nlohmann::json::exception& e) {
+    throw file_error(file + ": is not a report of mxfp4 quantize: " + e.what());
+  }
+  return r;
+}
+
+std::string matrices_csv(const quality_report& report) {
+  std::string text = std::string("name,layer,expert,part,dtype,") + statistics_titles;
+  for (const quality_row& r : report.matrices)
+    text += quoted(r.name) + "," + std::to_string(r.layer) + "," + std::to_string(r.expert) + "," + quoted(r.part) +
+            "," + r.type + "," + statistics_cells(r.statistics);
+  return text;
+}
+
+std::string experts_csv(const quality_report& report) {
+  std::string text = std::string("module,layer,expert,") + statistics_titles;
+  for (const quality_row& r : report.experts)
+    text += quoted(r.name) + "," + std::to_string(r.layer) + "," + std::to_string(r.expert) + "," +
+            statistics_cells(r.statistics);
+  return text;
+}
+
+std::string scales_csv(const quality_report& report) {
+  std::string text = "byte,exponent,blocks\n";
+  for (std::size_t byte = 0; byte < report.total.scales.size(); ++byte)
+    if (report.total.scales[byte] > 0)
+      text += std::to_string(byte) + "," + (byte == 255 ? "nan" : std::to_string(static_cast<int>(byte) - 127)) + "," +
+              std::to_string(report.total.scales[byte]) + "\n";
+  return text;
+}
+
+}  // namespace mxfp4::checkpoint

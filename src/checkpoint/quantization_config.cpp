@@ -1,0 +1,279 @@
+// src/checkpoint/quantization_config.cpp -- see quantization_config.hpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/quantization_config.hpp"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "mxfp4/checkpoint/quantize_file.hpp"
+
+namespace mxfp4::checkpoint {
+
+using namespace io;
+
+namespace {
+
+using nlohmann::ordered_json;
+using strings = std::vector<std::string>;
+
+constexpr const char* pattern_prefix = "re:";
+constexpr const char* written_by = "0.18.0";  // the compressed-tensors whose names and bytes these are
+
+[[nodiscard]] strings parts_of(std::string_view name) {
+  strings parts;
+  for (std::size_t at = 0;;) {
+    const std::size_t dot = name.find('.', at);
+    parts.emplace_back(name.substr(at, dot - at));
+    if (dot == std::string_view::npos) return parts;
+    at = dot + 1;
+  }
+}
+
+[[nodiscard]] bool is_number(const std::string& part) {
+  return !part.empty() && std::all_of(part.begin(), part.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+/// A part of a name inside a pattern.
+[[nodiscard]] std::string escaped(const std::string& part) {
+  constexpr std::string_view special = R"(\^$.|?*+()[]{}/-)";
+  std::string text;
+  for (const char c : part) {
+    if (special.find(c) != std::string_view::npos) text += '\\';
+    text += c;
+  }
+  return text;
+}
+
+/// The index of the part "experts" of an expert's module or of a stack, or 0.
+[[nodiscard]] std::size_t experts_at(const strings& parts) {
+  const auto found = std::find(parts.begin(), parts.end(), "experts");
+  return found == parts.end() ? 0 : static_cast<std::size_t>(found - parts.begin());
+}
+
+/// "<parent>.<last>" as it stands in a pattern: any number for a number.
+[[nodiscard]] std::string tail_pattern(const strings& parts) {
+  const std::string& parent = parts[parts.size() - 2];
+  return (is_number(parent) ? "[0-9]+" : escaped(parent)) + "\\." + escaped(parts.back());
+}
+
+/// All experts of one layer, under either spelling of what is between the layer and them.
+[[nodiscard]] std::string layer_pattern(const strings& parts) {
+  std::string text;
+  for (std::size_t i = 0; i + 1 < experts_at(parts); ++i) text += escaped(parts[i]) + "\\.";
+  return text + "[^.]+\\.experts\\..*$";
+}
+
+/// Patterns and names that fit all of `wanted` and none of `others`, the shortest there are.
+[[nodiscard]] strings cover(const strings& wanted, const strings& others) {
+  std::unordered_set<std::string> lasts, tails, layers;  // of the others, under both spellings
+  for (const std::string& name : others)
+    for (const std::string& spelled : {name, vllm_module_name(name)}) {
+      const strings parts = parts_of(spelled);
+      lasts.insert(parts.back());
+      if (parts.size() > 1) tails.insert(tail_pattern(parts));
+      if (experts_at(parts) > 0) layers.insert(layer_pattern(parts));
+    }
+  strings entries;
+  std::unordered_set<std::string> seen;
+  for (const std::string& name : wanted) {
+    const strings parts = parts_of(name);
+    std::string entry = name;
+    if (parts.size() > 1 && !lasts.contains(parts.back())) entry = "re:.*\\." + escaped(parts.back()) + "$";
+    else if (parts.size() > 1 && !tails.contains(tail_pattern(parts))) entry = "re:.*\\." + tail_pattern(parts) + "$";
+    else if (experts_at(parts) > 0 && !layers.contains(layer_pattern(parts))) entry = "re:" + layer_pattern(parts);
+    if (seen.insert(entry).second) entries.push_back(entry);
+    // An expert is asked for under vLLM's name too.
+    if (const std::string spelled = vllm_module_name(name); experts_at(parts) > 0 && spelled != name) {
+      const strings vllm_parts = parts_of(spelled);
+      if (entry.ends_with(escaped(parts.back()) + "$") && !lasts.contains(vllm_parts.back()))
+        entry = "re:.*\\." + escaped(vllm_parts.back()) + "$";
+      else if (entry == name) entry = spelled;
+      if (seen.insert(entry).second) entries.push_back(entry);
+    }
+  }
+  return entries;
+}
+
+/// The targets' names after vLLM has fused them: q_proj, k_proj, v_proj into qkv_proj, gate_proj, up_proj into
+/// gate_up_proj (not those of experts).
+void add_fused(strings& entries) {
+  const strings given = entries;
+  for (const auto& [first, fused] : {std::pair{"q_proj", "qkv_proj"}, std::pair{"gate_proj", "gate_up_proj"}})
+    for (const std::string& entry : given) {
+      const std::string end = entry.ends_with('$') ? "$" : "", part = first + end;
+      if (entry.ends_with("." + part) && entry.find(".experts") == std::string::npos)
+        entries.push_back(entry.substr(0, entry.size() - part.size()) + fused + end);
+    }
+}
+
+[[nodiscard]] ordered_json weights_json(int bits, const char* strategy) {
+  return {{"num_bits", bits},
+          {"type", "float"},
+          {"symmetric", true},
+          {"group_size", nullptr},
+          {"strategy", strategy},
+          {"block_structure", nullptr},
+          {"dynamic", false},
+          {"actorder", nullptr},
+          {"scale_dtype", nullptr},
+          {"zp_dtype", nullptr},
+          {"observer", "memoryless_minmax"},
+          {"observer_kwargs", ordered_json::object()}};
+}
+
+[[nodiscard]] ordered_json group_json(strings targets, ordered_json weights, ordered_json input, const char* format) {
+  return {{"targets", std::move(targets)},
+          {"weights", std::move(weights)},
+          {"input_activations", std::move(input)},
+          {"output_activations", nullptr},
+          {"format", format}};
+}
+
+/// The preset MXFP4A16: weights only.
+[[nodiscard]] ordered_json mxfp4_group() {
+  ordered_json weights = weights_json(4, "group");
+  weights["group_size"] = block_size;
+  weights["scale_dtype"] = "torch.uint8";
+  return group_json({"Linear"}, std::move(weights), nullptr, "mxfp4-pack-quantized");
+}
+
+/// The preset FP8_BLOCK, which computes as the FP8 source does: activations in FP8, 128 of a row sharing a scale.
+[[nodiscard]] ordered_json fp8_group(strings targets) {
+  ordered_json weights = weights_json(8, "block"), input = weights_json(8, "group");
+  weights["block_structure"] = {fp8_block, fp8_block};
+  input["group_size"] = fp8_block;
+  input["dynamic"] = true;
+  input["observer"] = nullptr;
+  return group_json(std::move(targets), std::move(weights), std::move(input), "float-quantized");
+}
+
+}  // namespace
+
+std::string module_of(std::string_view tensor) {
+  for (const std::string_view suffix : {".weight", ".weight_packed", ".weight_scale", "_packed", "_scale"})
+    if (tensor.ends_with(suffix)) return std::string(tensor.substr(0, tensor.size() - suffix.size()));
+  return std::string(tensor);
+}
+
+std::string vllm_module_name(std::string_view module) {
+  strings parts = parts_of(module);
+  for (std::string& part : parts)
+    if (part == "block_sparse_moe") part = "mlp";
+  if (experts_at(parts) > 0)
+    for (const auto& [theirs, ours] :
+         {std::pair{"w1", "gate_proj"}, std::pair{"w2", "down_proj"}, std::pair{"w3", "up_proj"}})
+      if (parts.back() == theirs) {
+        parts.back() = ours;
+        break;
+      }
+  std::string name;
+  for (const std::string& part : parts) name += (name.empty() ? "" : ".") + part;
+  return name;
+}
+
+bool is_linear_weight(const tensor_info& t) {
+  if (is_expert_weight(t.name, t.shape.size())) return true;
+  if (t.shape.size() != 2 || !t.name.ends_with(".weight")) return false;
+  const std::string last = parts_of(module_of(t.name)).back();
+  return last.find("embed") == std::string::npos && last != "wte" && last != "wpe";
+}
+
+ordered_json make_quantization_config(const linear_modules& modules, const std::string& where) {
+  if (modules.mxfp4.empty())
+    throw file_error(where + ": no tensor is quantised, expected one: see --include and --exclude");
+  const auto both = [](strings a, const strings& b) {
+    a.insert(a.end(), b.begin(), b.end());
+    return a;
+  };
+  ordered_json groups = {{"group_0", mxfp4_group()}};
+  if (!modules.fp8.empty()) {
+    strings targets = cover(modules.fp8, both(modules.mxfp4, modules.left));
+    add_fused(targets);
+    groups["group_1"] = fp8_group(std::move(targets));
+  }
+  return {{"quant_method", "compressed-tensors"},
+          {"format", modules.fp8.empty() ? "mxfp4-pack-quantized" : "mixed-precision"},
+          {"quantization_status", "compressed"},
+          {"config_groups", std::move(groups)},
+          {"ignore", cover(modules.left, both(modules.mxfp4, modules.fp8))},
+          {"kv_cache_scheme", nullptr},
+          {"global_compression_ratio", nullptr},
+          {"version", written_by},
+          {"transform_config", ordered_json::object()}};
+}
+
+ordered_json make_quantization_config(const quantization_plan& plan, const std::string& where) {
+  linear_modules modules;
+  for (const planned_tensor& p : plan.tensors) {
+    if (p.action == tensor_action::quantize) modules.mxfp4.push_back(module_of(p.source.name));
+    else if (p.action == tensor_action::keep_fp8) modules.fp8.push_back(module_of(p.source.name));
+    else if (p.action != tensor_action::fp8_scales && is_linear_weight(p.source))
+      modules.left.push_back(module_of(p.source.name));
+  }
+  return make_quantization_config(modules, where);
+}
+
+ordered_json make_config(ordered_json source, const quantization_plan& plan, const std::string& where) {
+  if (!source.is_object()) throw file_error(where + ": config.json is not a JSON object, expected a model's");
+  source["quantization_config"] = make_quantization_config(plan, where);
+  return source;
+}
+
+// ---- reading it -----------------------------------------------------------------------------------------------------
+
+module_resolver::module_resolver(const ordered_json& config, std::string where) : where_(std::move(where)) {
+  const ordered_json groups = config.is_object() ? config.value("config_groups", ordered_json()) : ordered_json();
+  if (!groups.is_object() || groups.empty())
+    throw file_error(where_ + ": config_groups is " + groups.dump() + ", expected an object with a group");
+  for (const auto& [name, group] : groups.items()) {
+    const ordered_json targets = group.is_object() ? group.value("targets", ordered_json()) : ordered_json();
+    if (!targets.is_array() || targets.empty())
+      throw file_error(where_ + ": targets of " + quote_name(name) + " is " + targets.dump() + ", expected names");
+    for (const ordered_json& t : targets) targets_.push_back(make_target(t, "targets of " + quote_name(name), name));
+  }
+  const ordered_json ignore = config.value("ignore", ordered_json());
+  if (!ignore.is_array() && !ignore.is_null())
+    throw file_error(where_ + ": ignore is " + ignore.dump() + ", expected an array of names");
+  for (const ordered_json& t : ignore) ignore_.push_back(make_target(t, "ignore", ""));
+}
+
+module_resolver::target module_resolver::make_target(const ordered_json& text, const std::string& place,
+                                                     const std::string& group) const {
+  if (!text.is_string()) throw file_error(where_ + ": " + place + " holds " + text.dump() + ", expected a string");
+  target t{text.get<std::string>(), std::nullopt, group};
+  if (!t.text.starts_with(pattern_prefix)) return t;
+  constexpr std::size_t longest = 1000;  // std::regex recurses
+  if (t.text.size() > longest)
+    throw file_error(where_ + ": " + place + " holds a pattern of " + std::to_string(t.text.size()) +
+                     " bytes, expected at most " + std::to_string(longest));
+  try {
+    t.pattern.emplace(t.text.substr(std::string_view(pattern_prefix).size()), std::regex::optimize);
+  } catch (const std::regex_error& error) {
+    throw file_error(where_ + ": " + place + " holds " + quote_name(t.text) +
+                     ", expected a regular expression that ECMAScript has too: " + error.what());
+  }
+  return t;
+}
+
+bool module_resolver::fits(const target& t, const std::string& module) {
+  if (!t.pattern) return t.text == module;
+  return std::regex_search(module, *t.pattern, std::regex_constants::match_continuous);
+}
+
+bool module_resolver::ignores(const std::string& module, const std::string& module_class) const {
+  return std::any_of(ignore_.begin(), ignore_.end(),
+                     [&](const target& t) { return fits(t, module) || (!t.pattern && t.text == module_class); });
+}
+
+std::string module_resolver::group_of(const std::string& module, const std::string& module_class) const {
+  if (ignores(module, module_class)) return {};
+  const target *by_pattern = nullptr, *by_class = nullptr;
+  for (const target& t : targets_) {
+    if (!t.pattern && t.text == module) return t.group;
+    if (t.pattern && by_pattern == nullptr && fits(t, module)) by_pattern = &t;
+    if (!t.pattern && by_class == nullptr && t.text == module_class) by_class = &t;
+  }
+  return by_pattern != nullptr ? by_pattern->group : by_class != nullptr ? by_class->group : "";
+}
+
+}  // namespace mxfp4::checkpoint

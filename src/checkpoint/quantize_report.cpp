@@ -1,0 +1,210 @@
+// src/checkpoint/quantize_report.cpp -- the report of a shard, and mxfp4_report.json, which they add up to.
+// SPDX-License-Identifier: Apache-2.0
+#include <charconv>
+#include <map>
+#include <tuple>
+
+#include "checkpoint/quantize_journal.hpp"
+#include "io/strict_json.hpp"
+
+namespace mxfp4::checkpoint {
+
+using namespace io;
+
+namespace {
+
+[[nodiscard]] ordered_json describe(const tensor_info& t) {
+  return {{"name", t.name}, {"dtype", dtype_name(t.type)}, {"shape", t.shape}};
+}
+
+/// An expert: the module that holds it, the number of its layer (-1: none in the name), its own number.
+struct expert_key {
+  std::int64_t layer = -1;
+  std::string module;
+  std::int64_t expert = -1;
+
+  bool operator<(const expert_key& other) const {
+    return std::tie(layer, module, expert) < std::tie(other.layer, other.module, other.expert);
+  }
+};
+
+/// The number that stands before the next '.', or -1.
+[[nodiscard]] std::int64_t number_at(std::string_view text) {
+  std::int64_t value = -1;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool ends = stop == text.data() + text.size() || *stop == '.';
+  return error == std::errc{} && ends && value >= 0 ? value : -1;
+}
+
+/// "model.layers.3.mlp.experts.17.w1.weight", or of a stack "model.layers.3.mlp.experts.down_proj" and `matrix`.
+/// expert = -1 where the name is that of no expert.
+[[nodiscard]] expert_key expert_of(std::string_view name, std::int64_t matrix) {
+  expert_key key;
+  constexpr std::string_view experts = "experts.", layers = "layers.";
+  const std::size_t at = name.rfind(experts);
+  if (at == std::string_view::npos || (at > 0 && name[at - 1] != '.')) return key;
+  key.module = name.substr(0, at + experts.size() - 1);
+  key.expert = matrix >= 0 ? matrix : number_at(name.substr(at + experts.size()));
+  const std::size_t layer = name.find(layers);
+  if (layer != std::string_view::npos) key.layer = number_at(name.substr(layer + layers.size()));
+  return key;
+}
+
+/// Appends to a file that gets its name at the end.
+class text_output {
+ public:
+  text_output(const std::string& path, const stop_function& stop) : file_(path, stop) {}
+
+  void operator<<(std::string_view text) {
+    file_.write(at_, std::as_bytes(std::span(text)));
+    at_ += text.size();
+  }
+  void commit() { file_.commit(); }
+
+ private:
+  output_file file_;
+  std::uint64_t at_ = 0;
+};
+
+/// One element a line, so that the report of a large model can be read by line tools too.
+class array_output {
+ public:
+  array_output(text_output& out, const char* name) : out_(out) { out_ << ",\n\"" + std::string(name) + "\": ["; }
+  void add(const ordered_json& element) {
+    out_ << (empty_ ? "\n" : ",\n") + element.dump();
+    empty_ = false;
+  }
+  void end() { out_ << "\n]"; }
+
+ private:
+  text_output& out_;
+  bool empty_ = true;
+};
+
+}  // namespace
+
+ordered_json make_shard_report(const quantization_plan& plan, std::span<const std::size_t> tensors,
+                               std::span<const matrix_statistics> matrices, const std::string& file,
+                               std::uint64_t bytes) {
+  ordered_json quantized = ordered_json::array(), copied = ordered_json::array();
+  error_statistics sum;
+  for (const matrix_statistics& m : matrices) {
+    const planned_tensor& t = plan.tensors[m.tensor];
+    const auto stack = static_cast<std::uint64_t>(m.matrix < 0 ? 1 : t.source.elements() / m.statistics.weights);
+    ordered_json entry = describe(t.source);
+    if (m.matrix >= 0) entry["expert"] = m.matrix;
+    entry["bytes"] = input_bytes(plan, t) / stack;
+    entry["mxfp4_bytes"] = t.output_bytes() / stack;
+    entry.update(to_json(m.statistics));
+    quantized.push_back(std::move(entry));
+    sum += m.statistics;
+  }
+  std::size_t quantized_tensors = 0, outputs = 0;
+  std::uint64_t before = 0, after = 0;
+  for (const std::size_t i : tensors) {
+    const planned_tensor& t = plan.tensors[i];
+    outputs += t.outputs.size();
+    before += input_bytes(plan, t);
+    after += t.output_bytes();
+    if (t.action == tensor_action::quantize) {
+      ++quantized_tensors;
+      continue;
+    }
+    ordered_json entry = describe(t.source);
+    entry["bytes"] = t.output_bytes();
+    entry["action"] = action_name(t.action);
+    entry["reason"] = t.reason;
+    copied.push_back(std::move(entry));
+  }
+  ordered_json total = {{"tensors", quantized_tensors}, {"bytes_before", before}, {"bytes_after", after}};
+  total.update(to_json(sum));
+  return {{"file", file},           {"bytes", bytes},   {"tensors", outputs},
+          {"quantized", quantized}, {"copied", copied}, {"total", total}};
+}
+
+void add_shard_report(checkpoint_result& result, const ordered_json& report, const std::string& path) {
+  try {
+    const ordered_json& total = report.at("total");
+    result.quantized += total.at("tensors").get<std::size_t>();
+    result.other += report.at("copied").size();
+    result.bytes_before += total.at("bytes_before").get<std::uint64_t>();
+    result.bytes_after += total.at("bytes_after").get<std::uint64_t>();
+    for (const ordered_json& entry : report.at("quantized")) result.total += statistics_from_json(entry);
+  } catch (const nlohmann::json::exception& error) {
+    throw file_error(path + ": is not a report of mxfp4 quantize: " + error.what() + ": remove the file and run again");
+  }
+}
+
+ordered_json report_head(const ordered_json& manifest) {
+  ordered_json source = manifest.at("source");
+  for (ordered_json& shard : source.at("shards")) shard.erase("modified");
+  return {{"format", "mxfp4 report"}, {"version", 1}, {"settings", manifest.at("settings")}, {"source", source}};
+}
+
+checkpoint_result write_report(const std::string& out, const ordered_json& manifest, const quantize_journal& journal,
+                               const stop_function& stop) {
+  text_output file(out + "/" + report_file_name, stop);
+  file << "{\n";
+  bool first = true;
+  const ordered_json head = report_head(manifest);
+  for (const auto& [key, value] : head.items()) {
+    file << (first ? "" : ",\n") + ordered_json(key).dump() + ": " + value.dump();
+    first = false;
+  }
+  checkpoint_result result;
+  std::map<expert_key, error_statistics> experts;
+  const auto for_each_report = [&](const auto& body) {
+    for (const ordered_json& shard : manifest.at("shards")) {
+      const std::string path = journal.report_path(shard.at("file"));
+      body(read_json<ordered_json>(path), path);
+    }
+  };
+  array_output quantized(file, "quantized");
+  for_each_report([&](const ordered_json& report, const std::string& path) {
+    add_shard_report(result, report, path);
+    for (const ordered_json& entry : report.at("quantized")) {
+      quantized.add(entry);
+      const expert_key key = expert_of(entry.at("name").get_ref<const std::string&>(), entry.value("expert", -1));
+      if (key.expert >= 0) experts[key] += statistics_from_json(entry);
+    }
+  });
+  quantized.end();
+  array_output by_expert(file, "experts");
+  for (const auto& [key, statistics] : experts) {
+    ordered_json entry = {{"module", key.module}, {"layer", key.layer}, {"expert", key.expert}};
+    entry.update(to_json(statistics));
+    entry.erase("scale_histogram");
+    by_expert.add(entry);
+  }
+  by_expert.end();
+  array_output copied(file, "copied");
+  for_each_report([&](const ordered_json& report, const std::string&) {
+    for (const ordered_json& entry : report.at("copied")) copied.add(entry);
+  });
+  copied.end();
+  ordered_json total = {
+      {"tensors", result.quantized}, {"bytes_before", result.bytes_before}, {"bytes_after", result.bytes_after}};
+  total.update(to_json(result.total));
+  file << ",\n\"total\": " + total.dump() + "\n}\n";
+  file.commit();
+  return result;
+}
+
+ordered_json read_report_head(const std::string& out) {
+  const std::string path = out + "/" + report_file_name;
+  if (!is_file(path)) return nullptr;
+  const input_file file(path);
+  std::string text(file.size(), '\0');
+  file.read(0, std::as_writable_bytes(std::span(text)));
+  const ordered_json head = ordered_json::parse(
+      text,
+      [](int depth, ordered_json::parse_event_t event, ordered_json& value) {
+        return depth != 1 || event != ordered_json::parse_event_t::key || value == "format" || value == "version" ||
+               value == "settings" || value == "source";
+      },
+      false);
+  if (!head.is_object()) throw file_error(path + ": is not a report of mxfp4 quantize: name a fresh directory");
+  return head;
+}
+
+}  // namespace mxfp4::checkpoint

@@ -1,0 +1,310 @@
+// src/checkpoint/quantize_shard.cpp -- slabs, and the three stages through which they go.
+// SPDX-License-Identifier: Apache-2.0
+#include "mxfp4/checkpoint/quantize_shard.hpp"
+
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/info.h>
+#include <oneapi/tbb/parallel_pipeline.h>
+#include <oneapi/tbb/task_arena.h>
+
+#include <algorithm>
+#include <bit>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "checkpoint/block_encoder.hpp"
+#include "checkpoint/codec.hpp"
+#include "mxfp4/io/byte_order.hpp"
+
+namespace mxfp4::checkpoint {
+
+using namespace io;
+
+namespace {
+
+[[nodiscard]] std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
+
+/// [rows, cols], or a stack of such; the leading dimensions count as one.
+struct geometry {
+  explicit geometry(const tensor_info& t)
+      : rows(t.shape[t.shape.size() - 2]), cols(t.shape.back()), size(rows * cols), is_stack(t.shape.size() > 2) {}
+
+  std::int64_t rows, cols, size;  ///< of one matrix
+  bool is_stack;
+};
+
+/// Small enough that what is read, encoded and written is still in a near cache at each of these steps; large enough
+/// for a band of 128 rows of 4096 weights, whose tables are then made once.
+constexpr std::int64_t pipeline_weights = 1 << 19, pipeline_bytes = 1 << 19;
+
+/// A run of weights inside one matrix, or of bytes to be copied.
+struct slab {
+  const planned_tensor* tensor = nullptr;
+  std::size_t index = 0;  ///< of the tensor in the plan
+  tensor_action action = tensor_action::copy;
+  checkpoint_tensor source;
+  const std::string* output = nullptr;  ///< where copied bytes go
+  std::int64_t matrix = 0;
+  std::int64_t first = 0, count = 0;  ///< in the source: elements, of copies bytes
+  bool ends_matrix = false, ends_tensor = false;
+  std::shared_ptr<const std::vector<float>> scales;  ///< of the whole FP8 tensor
+
+  std::vector<std::byte> bytes;  ///< as read
+  std::vector<bf16> widened;
+  block_encoder encoder;
+  status error;
+
+  slab(recipe_id recipe, on_nonfinite policy) : encoder(recipe, policy) {}
+
+  /// What was read, as numbers in the host's byte order.
+  template <class T>
+  [[nodiscard]] std::span<T> elements() noexcept {
+    return {reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T)};
+  }
+};
+
+/// The pipeline's slabs are used again and again, so that their buffers are allocated once; the one that came back last
+/// goes first: it may still be in a cache.
+class slab_stack {
+ public:
+  slab_stack(std::size_t count, const slab& one) : all_(count, one) {
+    for (slab& s : all_) free_.push_back(&s);
+  }
+  /// There is one, as long as no more are out than the pipeline has tokens.
+  [[nodiscard]] slab* take() {
+    const std::lock_guard lock(mutex_);
+    slab* const s = free_.back();
+    free_.pop_back();
+    return s;
+  }
+  void give_back(slab* s) {
+    const std::lock_guard lock(mutex_);
+    free_.push_back(s);
+  }
+
+ private:
+  std::vector<slab> all_;
+  std::vector<slab*> free_;
+  std::mutex mutex_;
+};
+
+/// Elements of a slab of FP8 from `first` on, which is the first of a slab: whole bands of blocks, rows within one
+/// band, or a part of a long row, so that block scales fit to it as to a matrix of its own.
+[[nodiscard]] std::int64_t fp8_slab(const geometry& g, std::int64_t first) noexcept {
+  const std::int64_t row = first / g.cols, col = first % g.cols, rows = pipeline_weights / g.cols;
+  if (rows == 0) return std::min(pipeline_weights, g.cols - col);
+  // A power of two divides a band into equal parts.
+  const std::int64_t most = rows >= fp8_block
+                                ? rows / fp8_block * fp8_block
+                                : static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(rows)));
+  return std::min(most, g.rows - row) * g.cols;
+}
+
+/// Hands out the slabs of some tensors one after the other.
+class slab_source {
+ public:
+  slab_source(const checkpoint_reader& in, const quantization_plan& plan, std::span<const std::size_t> tensors)
+      : in_(in), plan_(plan), tensors_(tensors) {}
+
+  /// False after the last one.
+  [[nodiscard]] bool next(slab& s) {
+    if (at_ == tensors_.size()) return false;
+    const planned_tensor& t = plan_.tensors[tensors_[at_]];
+    const bool encodes = t.action == tensor_action::quantize || t.action == tensor_action::widen_fp8;
+    s.tensor = &t;
+    s.index = tensors_[at_];
+    s.action = encodes ? t.action : tensor_action::copy;
+    s.source = in_.tensors()[part_ == 0 ? s.index : t.scales];
+    s.output = t.outputs.empty() ? nullptr : &t.outputs[part_].name;
+    s.first = first_;
+    const tensor_info& source = *s.source.info;
+    // An empty tensor has one slab with nothing in it, which ends it.
+    const std::int64_t total = encodes ? source.elements() : static_cast<std::int64_t>(source.bytes());
+    std::int64_t end = total;
+    if (encodes && total > 0) {
+      if (first_ == 0) read_scales(t);
+      const geometry g(source);
+      s.matrix = first_ / g.size;
+      s.scales = scales_;
+      end = (s.matrix + 1) * g.size;
+      s.count = source.type == dtype::f8_e4m3 ? fp8_slab(g, first_ - s.matrix * g.size)
+                                              : std::min(pipeline_weights, end - first_);
+    } else {
+      s.count = std::min(pipeline_bytes, total - first_);
+    }
+    first_ += s.count;
+    s.ends_matrix = first_ == end;
+    s.ends_tensor = false;
+    if (first_ == total) next_part(s, t);
+    return true;
+  }
+
+ private:
+  void read_scales(const planned_tensor& t) {
+    scales_ = nullptr;
+    if (t.scales == planned_tensor::no_scales) return;
+    const checkpoint_tensor& source = in_.tensors()[t.scales];
+    const auto scales = std::make_shared<std::vector<float>>(static_cast<std::size_t>(source.info->elements()));
+    in_.read(source, 0, std::as_writable_bytes(std::span(*scales)));
+    swap_if_big_endian(std::span(*scales));
+    scales_ = scales;
+  }
+
+  /// FP8 that is kept has its block scales for a second part.
+  void next_part(slab& s, const planned_tensor& t) {
+    first_ = 0;
+    s.ends_tensor = t.action != tensor_action::keep_fp8 || part_ == 1;
+    part_ = s.ends_tensor ? 0 : 1;
+    at_ += s.ends_tensor ? 1 : 0;
+  }
+
+  const checkpoint_reader& in_;
+  const quantization_plan& plan_;
+  std::span<const std::size_t> tensors_;
+  std::size_t at_ = 0, part_ = 0;
+  std::int64_t first_ = 0;
+  std::shared_ptr<const std::vector<float>> scales_;
+};
+
+class shard_run {
+ public:
+  shard_run(const checkpoint_reader& in, const quantization_plan& plan, safetensors_writer& out,
+            const shard_options& options)
+      : in_(in), plan_(plan), out_(out), options_(options) {}
+
+  void read(slab& s) const {
+    const bool encodes = s.action != tensor_action::copy;
+    const auto size = encodes ? static_cast<std::uint64_t>(dtype_bits(s.source.info->type)) / 8 : 1;
+    s.bytes.resize(static_cast<std::size_t>(s.count) * size);
+    in_.read(s.source, static_cast<std::uint64_t>(s.first) * size, s.bytes);
+    if (encodes && std::endian::native == std::endian::big) reverse_elements(s.bytes, size);
+  }
+
+  static void encode(slab& s) {
+    s.encoder.reset_statistics();
+    s.error = {};
+    if (s.action == tensor_action::copy || s.count == 0) return;
+    switch (s.source.info->type) {
+      case dtype::f32:
+        s.error = s.encoder.encode<float>(s.elements<float>());
+        return;
+      case dtype::f16:
+        s.error = s.encoder.encode<f16>(s.elements<f16>());
+        return;
+      case dtype::bf16:
+        s.error = s.encoder.encode<bf16>(s.elements<bf16>());
+        return;
+      default: {
+        const geometry g(*s.source.info);
+        const std::int64_t down = ceil_div(g.rows, fp8_block), across = ceil_div(g.cols, fp8_block);
+        const std::int64_t first = s.first - s.matrix * g.size, row = first / g.cols, col = first % g.cols;
+        const std::int64_t rows = s.count < g.cols ? 1 : s.count / g.cols, cols = s.count / rows;
+        const float* const scales = s.scales->data() + (s.matrix * down + row / fp8_block) * across + col / fp8_block;
+        const dense_view<const e4m3> w{s.elements<e4m3>().data(), rows, cols, cols};
+        const dense_view<const float> factors{scales, ceil_div(rows, fp8_block), ceil_div(cols, fp8_block), across};
+        if (s.action == tensor_action::quantize) {
+          s.error = s.encoder.encode_fp8(w, factors);
+        } else {
+          s.widened.resize(static_cast<std::size_t>(s.count));
+          s.error = codec::widen_fp8(w, factors, dense_view<bf16>{s.widened.data(), rows, cols, cols});
+        }
+      }
+    }
+  }
+
+  void append(slab& s) {
+    if (!s.error.ok()) fail(s);
+    const std::vector<tensor_info>& outputs = s.tensor->outputs;
+    switch (s.action) {
+      case tensor_action::quantize:
+        out_.append(outputs[0].name, std::as_bytes(s.encoder.codes()));
+        out_.append(outputs[1].name, std::as_bytes(s.encoder.scales()));
+        current_ += s.encoder.statistics();
+        if (s.ends_matrix) {
+          matrices_.push_back({s.index, geometry(*s.source.info).is_stack ? s.matrix : -1, current_});
+          current_ = {};
+        }
+        break;
+      case tensor_action::widen_fp8:
+        swap_if_big_endian(std::span(s.widened));
+        out_.append(outputs[0].name, std::as_bytes(std::span(s.widened).first(static_cast<std::size_t>(s.count))));
+        break;
+      default:
+        out_.append(*s.output, s.bytes);
+    }
+    options_.on_slab(s.bytes.size(), s.encoder.statistics());
+    if (!s.ends_tensor) return;
+    if (s.action != tensor_action::copy) options_.on_slab(input_bytes(plan_, *s.tensor) - s.tensor->source.bytes(), {});
+    options_.on_tensor(*s.tensor, std::span(matrices_).subspan(reported_));
+    reported_ = matrices_.size();
+  }
+
+  [[nodiscard]] std::vector<matrix_statistics> take() { return std::move(matrices_); }
+
+ private:
+  [[noreturn]] void fail(const slab& s) const {
+    const tensor_info& t = *s.source.info;
+    const std::string where = in_.shard(s.source.shard).path() + ": tensor " + quote_name(t.name);
+    if (s.error.code != errc::nonfinite) throw file_error(where + ": " + std::string(message(s.error).view()));
+    std::string at;
+    std::int64_t rest = s.first + s.error.value;
+    for (std::size_t i = t.shape.size(); i-- > 0; rest /= t.shape[i])
+      at = std::to_string(rest % t.shape[i]) + (at.empty() ? "" : ", ") + at;
+    throw file_error(where + ": weight [" + at +
+                     "] is NaN or infinite, expected finite weights: repair it, or allow it with --nonfinite encode");
+  }
+
+  const checkpoint_reader& in_;
+  const quantization_plan& plan_;
+  safetensors_writer& out_;
+  const shard_options& options_;
+  error_statistics current_;  // of the matrix that is being written
+  std::vector<matrix_statistics> matrices_;
+  std::size_t reported_ = 0;
+};
+
+}  // namespace
+
+std::uint64_t input_bytes(const quantization_plan& plan, const planned_tensor& tensor) {
+  const bool has_scales = tensor.scales != planned_tensor::no_scales;
+  return tensor.source.bytes() + (has_scales ? plan.tensors[tensor.scales].source.bytes() : 0);
+}
+
+std::vector<matrix_statistics> quantize_shard(const checkpoint_reader& in, const quantization_plan& plan,
+                                              std::span<const std::size_t> tensors, safetensors_writer& out,
+                                              const shard_options& options) {
+  const int threads = options.threads > 0 ? options.threads : tbb::info::default_concurrency();
+  // One slab for each thread, one being read, one being written.
+  const auto tokens = static_cast<std::size_t>(threads) + 2;
+  slab_stack slabs(tokens, slab(options.recipe, options.nonfinite));
+  slab_source source(in, plan, tensors);
+  shard_run run(in, plan, out, options);
+  const auto pipeline = tbb::make_filter<void, slab*>(tbb::filter_mode::serial_in_order,
+                                                      [&](tbb::flow_control& flow) -> slab* {
+                                                        slab* const s = slabs.take();
+                                                        if (source.next(*s)) {
+                                                          run.read(*s);
+                                                          return s;
+                                                        }
+                                                        slabs.give_back(s);
+                                                        flow.stop();
+                                                        return nullptr;
+                                                      }) &
+                        tbb::make_filter<slab*, slab*>(tbb::filter_mode::parallel,
+                                                       [](slab* s) {
+                                                         shard_run::encode(*s);
+                                                         return s;
+                                                       }) &
+                        tbb::make_filter<slab*, void>(tbb::filter_mode::serial_in_order, [&](slab* s) {
+                          run.append(*s);
+                          slabs.give_back(s);
+                        });
+  // More threads than cores are allowed, where somebody asks for them.
+  const tbb::global_control allowed(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
+  tbb::task_arena arena(threads);
+  arena.execute([&] { tbb::parallel_pipeline(tokens, pipeline); });
+  return run.take();
+}
+
+}  // namespace mxfp4::checkpoint

@@ -1,0 +1,19 @@
+// src/checkpoint/statistics_json.hpp -- error_statistics in reports, so exactly that reports can be added up.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/block_encoder.hpp"
+
+namespace mxfp4::checkpoint {
+
+using ordered_json = nlohmann::ordered_json;
+
+/// The counts, the sums (as doubles that read back to the same bits), and blocks by scale byte: {"118": 7, ...}.
+[[nodiscard]] ordered_json to_json(const error_statistics& s);
+
+/// @throws nlohmann::json::exception where a field is missing or of another type; relative_error follows from the sums.
+[[nodiscard]] error_statistics statistics_from_json(const ordered_json& json);
+
+}  // namespace mxfp4::checkpoint

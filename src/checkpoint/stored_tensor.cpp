@@ -1,0 +1,107 @@
+// src/checkpoint/stored_tensor.cpp -- see stored_tensor.hpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "mxfp4/checkpoint/stored_tensor.hpp"
+
+#include <string_view>
+#include <unordered_set>
+
+#include "mxfp4/checkpoint/quantize_file.hpp"
+
+namespace mxfp4::checkpoint {
+
+using namespace io;
+
+namespace {
+
+using shape_type = std::vector<std::int64_t>;
+
+[[nodiscard]] std::string described(const tensor_info& t) {
+  return std::string(dtype_name(t.type)) + " " + shape_text(t.shape);
+}
+
+/// What is wrong with the scales of a tensor; empty for nothing.
+[[nodiscard]] std::string why_no_scales(const checkpoint_tensor* scale, const std::string& name, dtype type,
+                                        const shape_type& shape) {
+  if (scale == nullptr) return "there is no " + quote_name(name);
+  if (scale->info->type != type || scale->info->shape != shape)
+    return quote_name(name) + " is " + described(*scale->info) + ", expected " + dtype_name(type) + " " +
+           shape_text(shape);
+  return {};
+}
+
+/// A tensor called X_packed.
+[[nodiscard]] stored_tensor mxfp4_or_plain(const checkpoint_reader& checkpoint, const checkpoint_tensor& packed) {
+  const tensor_info& t = *packed.info;
+  stored_tensor s{t.name, storage::plain, t.shape, &packed, nullptr, ""};
+  if (t.type != dtype::u8) {
+    s.problem = std::string("is ") + dtype_name(t.type) + ", expected U8 codes";
+  } else if (t.shape.size() != 2 && t.shape.size() != 3) {
+    s.problem = "is " + std::to_string(t.shape.size()) + "-D, expected a matrix or a stack of them";
+  } else if (t.shape.back() % block_code_bytes != 0) {
+    s.problem = "has " + std::to_string(t.shape.back()) + " columns, expected a multiple of 16";
+  } else {
+    const std::string name = t.name.substr(0, t.name.rfind(packed_suffix));
+    const checkpoint_tensor* scale = checkpoint.find(name + scale_suffix);
+    shape_type expected = t.shape;
+    expected.back() /= block_code_bytes;
+    s.problem = why_no_scales(scale, name + scale_suffix, dtype::u8, expected);
+    if (s.problem.empty()) {
+      s.name = name;
+      s.kind = storage::mxfp4;
+      s.shape.back() *= 2;
+      s.scale = scale;
+    }
+  }
+  return s;
+}
+
+[[nodiscard]] stored_tensor fp8_or_plain(const checkpoint_reader& checkpoint, const checkpoint_tensor& tensor) {
+  const tensor_info& t = *tensor.info;
+  stored_tensor s{t.name, storage::plain, t.shape, &tensor, nullptr, ""};
+  if (t.shape.size() != 2 && t.shape.size() != 3) {
+    s.problem = "is " + std::to_string(t.shape.size()) + "-D, expected a matrix or a stack of them";
+    return s;
+  }
+  shape_type expected = t.shape;
+  for (std::size_t i = expected.size() - 2; i < expected.size(); ++i)
+    expected[i] = (expected[i] + fp8_block - 1) / fp8_block;
+  const char* suffix = checkpoint.find(t.name + scale_suffix) != nullptr ? scale_suffix : fp8_scale_suffix;
+  const checkpoint_tensor* scale = checkpoint.find(t.name + suffix);
+  s.problem = why_no_scales(scale, t.name + suffix, dtype::f32, expected);
+  if (s.problem.empty()) {
+    s.kind = storage::fp8;
+    s.scale = scale;
+  }
+  return s;
+}
+
+}  // namespace
+
+const char* stored_tensor::type_name() const noexcept {
+  return kind == storage::mxfp4 ? "MXFP4" : dtype_name(data->info->type);
+}
+
+std::uint64_t stored_tensor::bytes() const noexcept {
+  return data->info->bytes() + (scale != nullptr ? scale->info->bytes() : 0);
+}
+
+std::int64_t stored_tensor::elements() const noexcept {
+  return data->info->elements() * (kind == storage::mxfp4 ? 2 : 1);
+}
+
+std::vector<stored_tensor> stored_tensors(const checkpoint_reader& checkpoint) {
+  std::vector<stored_tensor> found;
+  std::unordered_set<const tensor_info*> scales;
+  for (const checkpoint_tensor& t : checkpoint.tensors()) {
+    const std::string_view name = t.info->name;
+    if (name.size() > std::string_view(packed_suffix).size() && name.ends_with(packed_suffix))
+      found.push_back(mxfp4_or_plain(checkpoint, t));
+    else if (t.info->type == dtype::f8_e4m3) found.push_back(fp8_or_plain(checkpoint, t));
+    else found.push_back({t.info->name, storage::plain, t.info->shape, &t, nullptr, ""});
+    if (found.back().scale != nullptr) scales.insert(found.back().scale->info);
+  }
+  std::erase_if(found, [&scales](const stored_tensor& s) { return scales.contains(s.data->info); });
+  return found;
+}
+
+}  // namespace mxfp4::checkpoint

@@ -1,0 +1,123 @@
+// src/checkpoint/tensor_summary.cpp -- see tensor_summary.hpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "mxfp4/checkpoint/tensor_summary.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <vector>
+
+#include "checkpoint/block_encoder.hpp"
+#include "mxfp4/block.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/io/byte_order.hpp"
+#include "mxfp4/io/elements.hpp"
+
+namespace mxfp4::checkpoint {
+
+using namespace io;
+
+namespace {
+
+void add(tensor_summary& s, double x) {
+  ++s.elements;
+  if (!std::isfinite(x)) {
+    ++s.nonfinite;
+    return;
+  }
+  s.zeros += x == 0 ? 1 : 0;
+  s.largest = std::max(s.largest, std::abs(x));
+  s.sum += x;
+  s.squares += x * x;
+}
+
+template <class T>
+void read_elements_of(const checkpoint_reader& in, const checkpoint_tensor& t, std::int64_t first, std::span<T> out) {
+  in.read(t, static_cast<std::uint64_t>(first) * sizeof(T), std::as_writable_bytes(out));
+  swap_if_big_endian(out);
+}
+
+void add_mxfp4(tensor_summary& s, const checkpoint_reader& in, const stored_tensor& t) {
+  std::vector<std::uint8_t> codes, scales;
+  for_each_slab(t.elements() / block_size, slab_blocks, [&](std::int64_t first, std::int64_t count) {
+    codes.resize(static_cast<std::size_t>(count * block_code_bytes));
+    scales.resize(static_cast<std::size_t>(count));
+    read_elements_of(in, *t.data, first * block_code_bytes, std::span(codes));
+    read_elements_of(in, *t.scale, first, std::span(scales));
+    for (std::int64_t b = 0; b < count; ++b) {
+      const std::uint8_t scale = scales[static_cast<std::size_t>(b)];
+      ++s.scales[scale];
+      for (int i = 0; i < block_size; ++i) {
+        const e2m1 code = get_code<low_first>(codes.data() + b * block_code_bytes, i);
+        ++s.codes[static_cast<std::size_t>(code)];
+        add(s, static_cast<double>(decode_weight(code, static_cast<e8m0>(scale))));
+      }
+    }
+  });
+}
+
+template <class T>
+void add_plain(tensor_summary& s, const checkpoint_reader& in, const stored_tensor& t) {
+  std::vector<T> elements;
+  for_each_slab(t.elements(), slab_weights, [&](std::int64_t first, std::int64_t count) {
+    elements.resize(static_cast<std::size_t>(count));
+    read_elements_of(in, *t.data, first, std::span(elements));
+    for (const T x : elements) add(s, static_cast<double>(decode(x)));
+  });
+}
+
+/// bf16(w * scale), as readers widen it.
+void add_fp8(tensor_summary& s, const checkpoint_reader& in, const stored_tensor& t) {
+  std::vector<float> scales(static_cast<std::size_t>(t.scale->info->elements()));
+  read_elements_of(in, *t.scale, 0, std::span(scales));
+  const std::int64_t rows = t.shape[t.shape.size() - 2], cols = t.shape.back();
+  const std::int64_t scale_rows = (rows + fp8_block - 1) / fp8_block, scale_cols = (cols + fp8_block - 1) / fp8_block;
+  std::vector<e4m3> row(static_cast<std::size_t>(cols));
+  for (std::int64_t r = 0; r < t.elements() / std::max<std::int64_t>(cols, 1); ++r) {
+    read_elements_of(in, *t.data, r * cols, std::span(row));
+    const std::int64_t first = (r / rows * scale_rows + r % rows / fp8_block) * scale_cols;
+    for (std::int64_t c = 0; c < cols; ++c)
+      add(s, static_cast<double>(decode(decode_scaled(row[static_cast<std::size_t>(c)],
+                                                      scales[static_cast<std::size_t>(first + c / fp8_block)]))));
+  }
+}
+
+}  // namespace
+
+double tensor_summary::mean() const noexcept {
+  return elements > nonfinite ? sum / static_cast<double>(elements - nonfinite) : 0.0;
+}
+
+double tensor_summary::root_mean_square() const noexcept {
+  return elements > nonfinite ? std::sqrt(squares / static_cast<double>(elements - nonfinite)) : 0.0;
+}
+
+tensor_summary summarize(const checkpoint_reader& in, const stored_tensor& t) {
+  tensor_summary s;
+  if (t.kind == storage::mxfp4) {
+    add_mxfp4(s, in, t);
+  } else if (t.kind == storage::fp8) {
+    add_fp8(s, in, t);
+  } else {
+    switch (t.data->info->type) {
+      case dtype::f32:
+        add_plain<float>(s, in, t);
+        break;
+      case dtype::f16:
+        add_plain<f16>(s, in, t);
+        break;
+      case dtype::bf16:
+        add_plain<bf16>(s, in, t);
+        break;
+      case dtype::f8_e4m3:
+        add_plain<e4m3>(s, in, t);
+        break;
+      default:
+        throw file_error(in.path() + ": tensor " + quote_name(t.name) + ": is " + t.type_name() +
+                         ", expected MXFP4, F32, F16, BF16 or F8_E4M3 for statistics");
+    }
+  }
+  return s;
+}
+
+}  // namespace mxfp4::checkpoint

@@ -1,0 +1,68 @@
+// src/checkpoint/verification.hpp -- what the checks of verify_checkpoint share; not for others.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "mxfp4/checkpoint/quantize.hpp"
+#include "mxfp4/checkpoint/stored_tensor.hpp"
+#include "mxfp4/checkpoint/verify.hpp"
+
+namespace mxfp4::checkpoint {
+
+/// One run: the checkpoint, and what was found so far.
+struct verification {
+  const checkpoint_reader& in;
+  const verify_options& options;
+  std::vector<stored_tensor> tensors;
+  std::unordered_map<std::string, const stored_tensor*> by_name;
+  nlohmann::ordered_json config, report;  ///< null where there is none
+  verify_report result;
+
+  verification(const checkpoint_reader& checkpoint, const verify_options& verify_options);
+
+  /// Findings that differ in the numbers of `where` alone are one, with the count.
+  void add(severity level, const char* check, const std::string& where, const std::string& what);
+  void error(const char* check, const std::string& where, const std::string& what) {
+    add(severity::error, check, where, what);
+  }
+  void warn(const char* check, const std::string& where, const std::string& what) {
+    add(severity::warning, check, where, what);
+  }
+  [[nodiscard]] const stored_tensor* find(const std::string& name) const;
+  [[nodiscard]] verify_report take();
+
+ private:
+  std::unordered_map<std::string, std::size_t> alike_;  // into the findings
+  std::vector<std::int64_t> repeats_;
+};
+
+/// Bytes that are read by several threads, for the progress line.
+class shared_progress {
+ public:
+  shared_progress(const verify_options& options, std::uint64_t total) : options_(options), total_(total) {}
+  void add(std::uint64_t bytes);
+  /// @throws io::interrupted naming `path` where the caller wants the work to end.
+  void require_running(const std::string& path) const;
+
+ private:
+  const verify_options& options_;
+  std::uint64_t total_;
+  std::atomic<std::uint64_t> done_ = 0;
+  std::mutex mutex_;
+};
+
+void check_files(verification& v);
+void check_pairs(verification& v);
+void check_model(verification& v);
+void check_config(verification& v);
+void check_parallel(verification& v);
+void check_content(verification& v);
+void check_source(verification& v);
+
+}  // namespace mxfp4::checkpoint

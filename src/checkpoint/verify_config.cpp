@@ -1,0 +1,164 @@
+// src/checkpoint/verify_config.cpp -- does quantization_config say of each module what it is stored as?
+// SPDX-License-Identifier: Apache-2.0
+#include <array>
+#include <map>
+
+#include "checkpoint/quantization_config.hpp"
+#include "checkpoint/verification.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
+
+namespace mxfp4::checkpoint {
+
+using namespace io;
+
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr const char* check = "config";
+
+[[nodiscard]] ordered_json value_of(const ordered_json& object, const char* key) {
+  return object.is_object() ? object.value(key, ordered_json()) : ordered_json();
+}
+
+[[nodiscard]] const char* kind_text(storage kind) {
+  return kind == storage::mxfp4 ? "MXFP4" : kind == storage::fp8 ? "FP8 in blocks" : "not quantised";
+}
+
+class config_check {
+ public:
+  explicit config_check(verification& v) : v_(v), config_(value_of(v.config, "quantization_config")) {}
+
+  void run() {
+    if (v_.config.is_null()) return;  // said already
+    if (!config_.is_object()) {
+      v_.error(check, config_file_name,
+               "quantization_config is " + config_.dump() + ", expected that of compressed-tensors");
+      return;
+    }
+    expect(config_, "", "quant_method", "compressed-tensors");
+    expect(config_, "", "quantization_status", "compressed");
+    expect(config_, "", "format", v_.result.fp8 > 0 ? "mixed-precision" : "mxfp4-pack-quantized");
+    const ordered_json groups = value_of(config_, "config_groups");
+    for (const auto& [name, group] : groups.items()) kinds_[name] = kind_of(name, group);
+    try {
+      const module_resolver resolver(config_, "quantization_config");
+      for (const stored_tensor& t : v_.tensors)
+        if (t.kind != storage::plain || is_linear_weight(*t.data->info)) check_module(t, resolver);
+      check_fused(resolver);
+    } catch (const file_error& e) {
+      v_.error(check, config_file_name, e.what());
+    }
+  }
+
+ private:
+  void expect(const ordered_json& object, const std::string& place, const char* key, const ordered_json& expected) {
+    if (const ordered_json found = value_of(object, key); found != expected)
+      v_.error(check, config_file_name,
+               "quantization_config" + place + "." + key + " is " + found.dump() + ", expected " + expected.dump());
+  }
+
+  /// What readers take the group for; plain where they cannot.
+  [[nodiscard]] storage kind_of(const std::string& name, const ordered_json& group) {
+    const std::string place = ".config_groups." + name;
+    const ordered_json weights = value_of(group, "weights");
+    const bool is_fp8 = value_of(weights, "num_bits") == 8;
+    expect(weights, place + ".weights", "num_bits", is_fp8 ? 8 : 4);
+    expect(weights, place + ".weights", "type", "float");
+    expect(weights, place + ".weights", "strategy", is_fp8 ? "block" : "group");
+    if (is_fp8) expect(weights, place + ".weights", "block_structure", {fp8_block, fp8_block});
+    else expect(weights, place + ".weights", "group_size", block_size);
+    expect(weights, place + ".weights", "symmetric", true);
+    expect(weights, place + ".weights", "dynamic", false);
+    expect(group, place, "format", is_fp8 ? "float-quantized" : "mxfp4-pack-quantized");
+    if (!is_fp8) {
+      expect(weights, place + ".weights", "scale_dtype", "torch.uint8");
+      if (!group.is_object() || !group.contains("input_activations"))
+        v_.error(
+            check, config_file_name,
+            "quantization_config" + place + ".input_activations is not there, expected null (weights only) to be said");
+      else if (!group["input_activations"].is_null())
+        v_.warn(check, config_file_name,
+                "quantization_config" + place + ".input_activations is not null: readers quantise the activations too");
+    }
+    return is_fp8 ? storage::fp8 : storage::mxfp4;
+  }
+
+  [[nodiscard]] storage resolve(const module_resolver& resolver, const std::string& name) const {
+    const std::string group = resolver.group_of(name);
+    const auto found = kinds_.find(group);
+    return found == kinds_.end() ? storage::plain : found->second;
+  }
+
+  void expect_kind(const module_resolver& resolver, const std::string& name, storage kind) {
+    if (const storage found = resolve(resolver, name); found != kind)
+      v_.error(check, quote_name(name),
+               std::string("is ") + kind_text(found) + " by targets and ignore, but stored " + kind_text(kind));
+  }
+
+  void check_module(const stored_tensor& t, const module_resolver& resolver) {
+    const std::string module = module_of(t.name);
+    const std::size_t dot = module.rfind('.');
+    const std::string parent = module.substr(0, dot == std::string::npos ? 0 : dot);
+    const std::string last = module.substr(dot == std::string::npos ? 0 : dot + 1);
+    if (last == "gate" && t.kind != storage::plain)
+      v_.error(check, quote_name(module),
+               std::string("is a router and stored ") + kind_text(t.kind) +
+                   ", expected its original type: no reader has a quantised one");
+    const std::size_t experts = module.find(".experts.");
+    if (experts != std::string::npos) {
+      const std::string stack = module.substr(0, experts + 8);
+      const auto [found, is_new] = stacks_.emplace(stack, t.kind);
+      if (!is_new && found->second != t.kind && mixed_.emplace(stack, true).second)
+        v_.error(check, quote_name(stack),
+                 "holds experts stored differently, expected all alike: vLLM has one scheme a layer");
+    } else {
+      parts_[parent][last] = t.kind;
+    }
+    if (t.shape.size() == 3) {  // readers ask for the matrices that the stack is made of
+      for (const char* part : {".0.gate_proj", ".0.up_proj", ".0.down_proj"})
+        expect_kind(resolver, vllm_module_name(parent + part), t.kind);
+      return;
+    }
+    expect_kind(resolver, module, t.kind);
+    if (const std::string other = vllm_module_name(module); other != module) expect_kind(resolver, other, t.kind);
+  }
+
+  /// What vLLM makes one matrix of must be stored alike, and resolve alike under the new name.
+  void check_fused(const module_resolver& resolver) {
+    struct fused {
+      const char* name;
+      std::vector<const char*> parts;
+    };
+    const std::array<fused, 2> all = {fused{"qkv_proj", {"q_proj", "k_proj", "v_proj"}},
+                                      fused{"gate_up_proj", {"gate_proj", "up_proj"}}};
+    for (const auto& [parent, parts] : parts_)
+      for (const fused& f : all) {
+        const auto first = parts.find(f.parts[0]);
+        if (first == parts.end()) continue;
+        bool alike = true;
+        for (const char* part : f.parts) {
+          const auto found = parts.find(part);
+          alike = alike && (found == parts.end() || found->second == first->second);
+        }
+        const std::string name = (parent.empty() ? "" : parent + ".") + f.name;
+        if (!alike)
+          v_.error(check, quote_name(name),
+                   "is made of matrices stored differently, expected all alike: vLLM fuses them");
+        else if (first->second != storage::plain) expect_kind(resolver, vllm_module_name(name), first->second);
+      }
+  }
+
+  verification& v_;
+  ordered_json config_;
+  std::map<std::string, storage> kinds_;                         // of the groups
+  std::map<std::string, storage> stacks_;                        // "..experts"
+  std::map<std::string, bool> mixed_;                            // stacks that were complained about
+  std::map<std::string, std::map<std::string, storage>> parts_;  // of each parent but the experts
+};
+
+}  // namespace
+
+void check_config(verification& v) { config_check(v).run(); }
+
+}  // namespace mxfp4::checkpoint

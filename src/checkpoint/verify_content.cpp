@@ -1,0 +1,175 @@
+// src/checkpoint/verify_content.cpp -- are the bytes of the MXFP4 tensors those that an encoder writes?
+// SPDX-License-Identifier: Apache-2.0
+#include <oneapi/tbb/parallel_for.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "checkpoint/block_encoder.hpp"
+#include "checkpoint/verification.hpp"
+#include "mxfp4/block.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/io/elements.hpp"
+
+namespace mxfp4::checkpoint {
+
+using namespace io;
+
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr const char* check = "content";
+
+/// (2 * magnitude)^2 of the codes: integers.
+constexpr std::array<int, 8> doubled_squares = {0, 1, 4, 9, 16, 36, 64, 144};
+
+/// Whatever the scale rule, a block's largest weight is more than 1.5 and at most 8.5 scales (modelopt's the one, mlx's
+/// the other): its code is that of 1.5 at least. Below scale byte 3 rules end, and any code may be the largest.
+constexpr int least_largest_code = 3, first_regular_byte = 3;
+
+struct content {
+  std::int64_t blocks = 0, nan_blocks = 0, first_nan = -1;
+  std::int64_t regular_blocks = 0;  ///< with a nonzero code and an ordinary scale
+  std::int64_t small_blocks = 0;    ///< of these, whose largest code is too small
+  std::int64_t extreme_codes = 0;   ///< +-6, in regular blocks
+  double squares = 0;               ///< sum of w^2
+  std::array<std::int64_t, 256> scales{};
+  std::string error;
+};
+
+void add_block(content& c, const std::uint8_t* codes, std::uint8_t scale) {
+  ++c.scales[scale];
+  ++c.blocks;
+  if (scale == static_cast<std::uint8_t>(e8m0::nan)) {
+    if (c.nan_blocks++ == 0) c.first_nan = c.blocks - 1;
+    return;
+  }
+  int squares = 0, largest = 0, extreme = 0;
+  for (int i = 0; i < block_code_bytes; ++i)
+    for (const int code : {codes[i] & 7, codes[i] >> 4 & 7}) {
+      squares += doubled_squares[static_cast<std::size_t>(code)];
+      largest = std::max(largest, code);
+      extreme += code == 7 ? 1 : 0;
+    }
+  c.squares += std::ldexp(squares, 2 * (scale - 127) - 2);
+  if (largest == 0 || scale < first_regular_byte) return;
+  ++c.regular_blocks;
+  c.small_blocks += largest < least_largest_code ? 1 : 0;
+  c.extreme_codes += extreme;
+}
+
+[[nodiscard]] content read_content(const checkpoint_reader& in, const stored_tensor& t, shared_progress& progress) {
+  content c;
+  std::vector<std::uint8_t> codes, scales;
+  try {
+    for_each_slab(t.elements() / block_size, slab_blocks, [&](std::int64_t first, std::int64_t count) {
+      progress.require_running(in.path());
+      codes.resize(static_cast<std::size_t>(count * block_code_bytes));
+      scales.resize(static_cast<std::size_t>(count));
+      in.read(*t.data, static_cast<std::uint64_t>(first * block_code_bytes), std::as_writable_bytes(std::span(codes)));
+      in.read(*t.scale, static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales)));
+      for (std::int64_t b = 0; b < count; ++b)
+        add_block(c, codes.data() + b * block_code_bytes, scales[static_cast<std::size_t>(b)]);
+      progress.add(codes.size() + scales.size());
+    });
+  } catch (const interrupted&) {
+    throw;
+  } catch (const file_error& e) {
+    c.error = e.what();
+  }
+  return c;
+}
+
+/// What mxfp4_report.json says of a tensor, the matrices of a stack added up.
+struct reported {
+  std::array<std::int64_t, 256> scales{};
+  double squares = 0;
+  bool is_valid = true;
+};
+
+[[nodiscard]] std::unordered_map<std::string, reported> read_report(verification& v) {
+  std::unordered_map<std::string, reported> found;
+  if (v.report.is_null()) return found;
+  try {
+    for (const ordered_json& entry : v.report.at("quantized")) {
+      reported& r = found[entry.at("name").get<std::string>()];
+      r.squares += entry.at("squared_weights").get<double>();
+      for (const auto& [byte, count] : entry.at("scale_histogram").items())
+        r.scales.at(std::stoul(byte)) += count.get<std::int64_t>();
+    }
+  } catch (const std::exception& e) {
+    v.error(check, report_file_name, std::string("cannot be used: ") + e.what());
+    found.clear();
+  }
+  return found;
+}
+
+[[nodiscard]] std::string percent(std::int64_t part, std::int64_t all) {
+  return std::to_string(100 * part / std::max<std::int64_t>(all, 1)) + " %";
+}
+
+void judge(verification& v, const stored_tensor& t, const content& c) {
+  const std::string where = quote_name(t.name);
+  if (!c.error.empty()) {
+    v.error(check, where, c.error);
+    return;
+  }
+  if (c.nan_blocks > 0) {
+    const std::int64_t row_blocks = t.shape.back() / block_size;
+    v.error(check, where,
+            "scale byte 255 (NaN) in " + std::to_string(c.nan_blocks) + " of " + std::to_string(c.blocks) +
+                " blocks, first in row " + std::to_string(c.first_nan / row_blocks) + ", block " +
+                std::to_string(c.first_nan % row_blocks));
+  }
+  if (c.small_blocks * 100 > c.regular_blocks)
+    v.error(check, where,
+            "in " + percent(c.small_blocks, c.regular_blocks) +
+                " of the blocks no weight is above 1 scale, which no scale rule does: scales too large");
+  if (c.extreme_codes * 2 > c.regular_blocks * block_size)
+    v.error(check, where,
+            percent(c.extreme_codes, c.regular_blocks * block_size) +
+                " of the weights are +-6 scales, the end of the range: scales too small");
+}
+
+void compare_with_report(verification& v, const stored_tensor& t, const content& c, const reported& r) {
+  const std::string where = quote_name(t.name);
+  if (c.scales != r.scales) {
+    v.error(check, where,
+            std::string("has other scales than ") + report_file_name + " says: it was written by another run");
+  } else if (r.squares > 0 && (c.squares < 0.5 * r.squares || c.squares > 2 * r.squares)) {
+    const double times = std::sqrt(c.squares / r.squares);
+    v.error(check, where,
+            "its weights are " + std::to_string(times) + " times those of the source by " + report_file_name +
+                ", expected 1 within 20 %: is the scale's exponent shifted?");
+  }
+}
+
+}  // namespace
+
+void check_content(verification& v) {
+  std::vector<const stored_tensor*> weights;
+  std::uint64_t bytes = 0;
+  for (const stored_tensor& t : v.tensors)
+    if (t.kind == storage::mxfp4) {
+      weights.push_back(&t);
+      bytes += t.bytes();
+    }
+  std::vector<content> contents(weights.size());
+  shared_progress progress(v.options, bytes);
+  tbb::parallel_for(std::size_t{0}, weights.size(),
+                    [&](std::size_t i) { contents[i] = read_content(v.in, *weights[i], progress); });
+  const std::unordered_map<std::string, reported> report = read_report(v);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const stored_tensor& t = *weights[i];
+    v.result.blocks += contents[i].blocks;
+    judge(v, t, contents[i]);
+    if (report.empty() || !contents[i].error.empty()) continue;
+    if (const auto found = report.find(t.name); found != report.end())
+      compare_with_report(v, t, contents[i], found->second);
+    else v.error(check, quote_name(t.name), std::string("is not in ") + report_file_name);
+  }
+}
+
+}  // namespace mxfp4::checkpoint

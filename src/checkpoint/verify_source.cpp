@@ -1,0 +1,252 @@
+// src/checkpoint/verify_source.cpp -- is every byte what the source's tensors become?
+// SPDX-License-Identifier: Apache-2.0
+#include <oneapi/tbb/parallel_for.h>
+
+#include <algorithm>
+#include <cstring>
+#include <unordered_set>
+
+#include "checkpoint/codec.hpp"
+#include "checkpoint/reader_json.hpp"
+#include "checkpoint/verification.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/io/byte_order.hpp"
+
+namespace mxfp4::checkpoint {
+
+using namespace io;
+
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr const char* check = "source";
+
+[[nodiscard]] std::string described(const stored_tensor& t) {
+  return std::string(t.type_name()) + " " + shape_text(t.shape);
+}
+
+/// Where two tensors differ first, and how often.
+struct differences {
+  std::int64_t count = 0, first = -1;
+
+  void compare(std::span<const std::byte> a, std::span<const std::byte> b, std::int64_t offset) {
+    if (std::memcmp(a.data(), b.data(), a.size()) == 0) return;
+    for (std::size_t i = 0; i < a.size(); ++i)
+      if (a[i] != b[i] && count++ == 0) first = offset + static_cast<std::int64_t>(i);
+  }
+};
+
+/// One tensor of the source, and what became of it.
+class tensor_check {
+ public:
+  tensor_check(const checkpoint_reader& source, const checkpoint_reader& result, recipe_id recipe,
+               shared_progress& progress)
+      : source_(source), result_(result), recipe_(recipe), progress_(progress) {}
+
+  /// What is wrong; empty where nothing is.
+  [[nodiscard]] std::string compare(const stored_tensor& from, const stored_tensor& to) {
+    if (from.shape != to.shape) return "is " + described(to) + ", the source has " + described(from);
+    if (to.kind == storage::mxfp4 && from.kind != storage::mxfp4) return requantize(from, to);
+    if (from.kind == storage::fp8 && to.kind == storage::plain && to.data->info->type == dtype::bf16)
+      return compare_widened(from, to);
+    if (from.kind != to.kind || from.data->info->type != to.data->info->type)
+      return "is " + described(to) + ", the source has " + described(from) + ", which becomes no such tensor";
+    const std::string data = compare_bytes(from.data, to.data);
+    return !data.empty() || from.scale == nullptr ? data : compare_bytes(from.scale, to.scale);
+  }
+
+ private:
+  void read(const checkpoint_reader& in, const checkpoint_tensor* t, std::int64_t offset, std::span<std::byte> bytes) {
+    progress_.require_running(in.path());
+    in.read(*t, static_cast<std::uint64_t>(offset), bytes);
+    progress_.add(bytes.size());
+  }
+
+  [[nodiscard]] std::string compare_bytes(const checkpoint_tensor* from, const checkpoint_tensor* to) {
+    constexpr std::int64_t slab = 1 << 20;
+    differences d;
+    std::vector<std::byte> a, b;
+    const auto total = static_cast<std::int64_t>(from->info->bytes());
+    for (std::int64_t at = 0; at < total; at += slab) {
+      a.resize(static_cast<std::size_t>(std::min(slab, total - at)));
+      b.resize(a.size());
+      read(source_, from, at, a);
+      read(result_, to, at, b);
+      d.compare(a, b, at);
+    }
+    if (d.count == 0) return {};
+    return std::to_string(d.count) + " of " + std::to_string(total) + " bytes differ from the source, the first at " +
+           std::to_string(d.first);
+  }
+
+  /// Calls body(first row, rows) for whole matrices in slabs of 128 rows, so that FP8 blocks are not cut.
+  template <class Body>
+  void for_each_band(const stored_tensor& t, Body body) {
+    const std::int64_t rows = t.shape[t.shape.size() - 2], matrices = t.shape.size() == 3 ? t.shape[0] : 1;
+    for (std::int64_t m = 0; m < matrices; ++m)
+      for (std::int64_t r = 0; r < rows; r += fp8_block)
+        body(m * rows + r, std::min<std::int64_t>(fp8_block, rows - r));
+  }
+
+  template <class T>
+  [[nodiscard]] std::span<const T> read_rows(const stored_tensor& from, std::int64_t row, std::int64_t rows) {
+    const std::int64_t cols = from.shape.back();
+    raw_.resize(static_cast<std::size_t>(rows * cols) * sizeof(T));
+    read(source_, from.data, row * cols * static_cast<std::int64_t>(sizeof(T)), raw_);
+    const std::span<T> elements(reinterpret_cast<T*>(raw_.data()), static_cast<std::size_t>(rows * cols));
+    swap_if_big_endian(elements);
+    return elements;
+  }
+
+  /// Rows of an FP8 matrix inside one band of blocks, as bf16(w * scale).
+  [[nodiscard]] std::span<const bf16> read_widened(const stored_tensor& from, std::int64_t row, std::int64_t rows) {
+    const std::int64_t cols = from.shape.back(),
+                       bands = (from.shape[from.shape.size() - 2] + fp8_block - 1) / fp8_block;
+    const std::int64_t matrix_rows = from.shape[from.shape.size() - 2];
+    const std::int64_t band = row / matrix_rows * bands + row % matrix_rows / fp8_block;
+    std::vector<float> scales(static_cast<std::size_t>((cols + fp8_block - 1) / fp8_block));
+    read(source_, from.scale, band * std::ssize(scales) * 4, std::as_writable_bytes(std::span(scales)));
+    swap_if_big_endian(std::span(scales));
+    const std::span<const e4m3> w = read_rows<e4m3>(from, row, rows);
+    widened_.resize(w.size());
+    const status s =
+        codec::widen_fp8({w.data(), rows, cols, cols}, {scales.data(), 1, std::ssize(scales), std::ssize(scales)},
+                         {widened_.data(), rows, cols, cols});
+    if (!s.ok()) throw file_error(source_.path() + ": " + std::string(message(s).view()));
+    return widened_;
+  }
+
+  [[nodiscard]] std::string compare_widened(const stored_tensor& from, const stored_tensor& to) {
+    differences d;
+    std::vector<bf16> found;
+    for_each_band(from, [&](std::int64_t row, std::int64_t rows) {
+      const std::span<const bf16> expected = read_widened(from, row, rows);
+      found.resize(expected.size());
+      const std::int64_t at = row * from.shape.back() * 2;
+      read(result_, to.data, at, std::as_writable_bytes(std::span(found)));
+      swap_if_big_endian(std::span(found));
+      d.compare(std::as_bytes(expected), std::as_bytes(std::span(found)), at);
+    });
+    if (d.count == 0) return {};
+    const std::int64_t at = d.first / 2, cols = from.shape.back();
+    return std::to_string(d.count) + " bytes differ from bf16(weight * block scale), the first in row " +
+           std::to_string(at / cols) + ", column " + std::to_string(at % cols);
+  }
+
+  template <class T>
+  void requantize_band(std::span<const T> w, std::int64_t cols, const stored_tensor& to, std::int64_t row) {
+    const std::int64_t rows = std::ssize(w) / cols, blocks = std::ssize(w) / block_size;
+    codes_.resize(w.size() / 2);
+    scales_.resize(static_cast<std::size_t>(blocks));
+    const auto in = make_dense_view(w, rows, cols);
+    const auto out = make_view(std::span(codes_), std::span(scales_), rows, cols);
+    const status s = !in ? in.error() : !out ? out.error() : codec::quantize(recipe_, *in, *out);
+    if (!s.ok()) throw file_error(source_.path() + ": " + std::string(message(s).view()));
+    found_codes_.resize(codes_.size());
+    found_scales_.resize(scales_.size());
+    read(result_, to.data, row * cols / 2, std::as_writable_bytes(std::span(found_codes_)));
+    read(result_, to.scale, row * cols / block_size, std::as_writable_bytes(std::span(found_scales_)));
+    code_differences_.compare(std::as_bytes(std::span(codes_)), std::as_bytes(std::span(found_codes_)), row * cols / 2);
+    scale_differences_.compare(std::as_bytes(std::span(scales_)), std::as_bytes(std::span(found_scales_)),
+                               row * cols / block_size);
+    for (std::size_t b = 0; b < scales_.size(); ++b) shift_ += found_scales_[b] - scales_[b];
+  }
+
+  [[nodiscard]] std::string requantize(const stored_tensor& from, const stored_tensor& to) {
+    const std::int64_t cols = from.shape.back();
+    const dtype type = from.data->info->type;
+    if (from.kind != storage::fp8 && type != dtype::f32 && type != dtype::bf16 && type != dtype::f16)
+      return "is MXFP4, the source has " + described(from) + ", which cannot be quantised";
+    code_differences_ = scale_differences_ = {};
+    shift_ = 0;
+    for_each_band(from, [&](std::int64_t row, std::int64_t rows) {
+      if (from.kind == storage::fp8) requantize_band<bf16>(read_widened(from, row, rows), cols, to, row);
+      else if (type == dtype::f32) requantize_band<float>(read_rows<float>(from, row, rows), cols, to, row);
+      else if (type == dtype::bf16) requantize_band<bf16>(read_rows<bf16>(from, row, rows), cols, to, row);
+      else requantize_band<f16>(read_rows<f16>(from, row, rows), cols, to, row);
+    });
+    if (code_differences_.count == 0 && scale_differences_.count == 0) return {};
+    const std::int64_t blocks = from.elements() / block_size, block = scale_differences_.first >= 0
+                                                                          ? scale_differences_.first
+                                                                          : code_differences_.first / block_code_bytes;
+    std::string text = std::to_string(code_differences_.count) + " code and " +
+                       std::to_string(scale_differences_.count) + " scale bytes differ from the source by " +
+                       recipe_name(recipe_) + ", first in row " + std::to_string(block * block_size / cols) +
+                       ", block " + std::to_string(block % (cols / block_size));
+    if (const std::int64_t whole = shift_ / blocks;
+        shift_ % blocks == 0 && whole != 0 && scale_differences_.count == blocks)
+      text += ": all scales are shifted, the weights 2^" + std::to_string(whole) + " times too large";
+    return text;
+  }
+
+  const checkpoint_reader& source_;
+  const checkpoint_reader& result_;
+  recipe_id recipe_;
+  shared_progress& progress_;
+  std::vector<std::byte> raw_;
+  std::vector<bf16> widened_;
+  std::vector<std::uint8_t> codes_, scales_, found_codes_, found_scales_;
+  differences code_differences_, scale_differences_;
+  std::int64_t shift_ = 0;
+};
+
+/// The recipe that was asked for, or that the report records.
+[[nodiscard]] recipe_id recipe_of(verification& v) {
+  if (v.options.recipe) return *v.options.recipe;
+  recipe_id id = recipe_id::compressed_tensors;
+  if (v.report.is_null()) return id;
+  const ordered_json settings = v.report.value("settings", ordered_json::object());
+  const ordered_json name = settings.is_object() ? settings.value("recipe", ordered_json()) : ordered_json();
+  if (!name.is_string() || !find_recipe(name.get<std::string>(), id))
+    v.error(check, report_file_name,
+            "settings.recipe is " + name.dump() + ", expected a recipe's name: give one by --recipe");
+  return id;
+}
+
+void compare_config(verification& v, const checkpoint_reader& source) {
+  ordered_json ours = v.config, theirs = read_config(source);
+  if (!ours.is_object() || !theirs.is_object()) return;
+  ours.erase("quantization_config");
+  theirs.erase("quantization_config");
+  for (const auto& [key, value] : theirs.items())
+    if (!ours.contains(key) || ours[key] != value)
+      v.error(check, config_file_name,
+              quote_name(key) + " is " + (ours.contains(key) ? ours[key].dump() : "not there") + ", the source has " +
+                  value.dump());
+}
+
+void compare_other_files(verification& v, const checkpoint_reader& source) {
+  const std::vector<std::string>& ours = v.in.other_files();
+  for (const std::string& name : source.other_files())
+    if (name != config_file_name && name != "README.md" && !std::binary_search(ours.begin(), ours.end(), name))
+      v.warn(check, name, "is in the source and was not carried over");
+}
+
+}  // namespace
+
+void check_source(verification& v) {
+  const checkpoint_reader source(v.options.against);
+  const recipe_id recipe = recipe_of(v);
+  v.result.recipe = recipe_name(recipe);
+  const std::vector<stored_tensor> theirs = stored_tensors(source);
+  shared_progress progress(v.options, source.tensor_bytes() + v.in.tensor_bytes());
+  std::vector<std::string> messages(theirs.size());
+  tbb::parallel_for(std::size_t{0}, theirs.size(), [&](std::size_t i) {
+    const stored_tensor* ours = v.find(theirs[i].name);
+    if (ours == nullptr) messages[i] = "is in the source and not here";
+    else messages[i] = tensor_check(source, v.in, recipe, progress).compare(theirs[i], *ours);
+  });
+  std::unordered_set<std::string> known;
+  for (std::size_t i = 0; i < theirs.size(); ++i) {
+    known.insert(theirs[i].name);
+    if (!messages[i].empty()) v.error(check, quote_name(theirs[i].name), messages[i]);
+  }
+  v.result.compared = std::ssize(theirs);
+  for (const stored_tensor& t : v.tensors)
+    if (!known.contains(t.name)) v.error(check, quote_name(t.name), "is here and not in the source");
+  compare_config(v, source);
+  compare_other_files(v, source);
+}
+
+}  // namespace mxfp4::checkpoint

@@ -1,0 +1,64 @@
+// src/model/attention.hpp -- the attention of a layer, over the tokens of a window so far.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   x M x H --> h = norm(x) --> q = rotate(norm(Wq h)), k = rotate(norm(Wk h)), v = Wv h   norms over all heads at once
+//               k, v --> the cache;   softmax over the cache up to the token itself of (q k) / sqrt(head_dim), times v
+//               x += Wo (all heads)         heads / key_value_heads heads of q share one of k and v
+//   rotate      dimensions i and i + rotary_dim / 2 of a head by position * theta^(-2i / rotary_dim); the others stay
+//
+// Sums have one order each, whether tokens come one by one or all at once: q k by dimension, the softmax's divisor and
+// the sum over v by position. With weights that are not MXFP4 a cache changes no bit therefore.
+// Source: huggingface/transformers models/minimax_m2/modeling_minimax_m2.py.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "model/config.hpp"
+#include "model/token_rows.hpp"
+#include "model/weights.hpp"
+
+namespace mxfp4::model {
+
+/// Cosines and sines of all positions so far: computed in double, kept in float.
+class rotary_table {
+ public:
+  explicit rotary_table(const model_config& config) : half_(config.rotary_dim / 2), theta_(config.rope_theta) {}
+
+  void extend_to(std::int64_t positions);
+  /// Turns `heads` heads of `head_dim` floats each. @param position  below what the table was extended to.
+  void turn(float* x, std::int64_t heads, std::int64_t head_dim, std::int64_t position) const noexcept;
+
+ private:
+  std::int64_t half_, positions_ = 0;
+  double theta_;
+  std::vector<float> cosines_, sines_;  // [positions][half]
+};
+
+/// Keys and values of a window's tokens, in one layer.
+struct kv_cache {
+  std::int64_t length = 0;          ///< tokens
+  std::vector<float> keys, values;  ///< length x (key_value_heads * head_dim)
+};
+
+class attention {
+ public:
+  attention() = default;
+  /// @throws file_error where weights are missing or do not fit.
+  attention(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
+
+  /// Rows [first, first + count) of x are tokens that follow those of the cache; they are added to it.
+  void add_to(token_rows& x, std::int64_t first, std::int64_t count, kv_cache& cache, rotary_table& rotary,
+              const product_options& options) const;
+
+  [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
+
+ private:
+  void attend(const token_rows& q, const kv_cache& cache, token_rows& mixed, std::int64_t task) const;
+
+  model_config config_;
+  std::vector<float> norm_, q_norm_, k_norm_;
+  linear q_, k_, v_, o_;
+};
+
+}  // namespace mxfp4::model

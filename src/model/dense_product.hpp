@@ -1,0 +1,37 @@
+// src/model/dense_product.hpp -- products of float matrices, of which every sum is added up in one order.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   panel     8 columns of a matrix side by side: panel[k][0..8), zeros where it has fewer
+//   product   y[m][n] = ((x[m][0] * panel[0][n]) + x[m][1] * panel[1][n]) + ...    k ascending, from +0 or y on
+//
+// Nothing is fused (-ffp-contract=off) and no sum is split, so a result has the same bits whatever else is computed
+// with it: for any number of rows, tasks and threads, on every machine.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace mxfp4::model {
+
+inline constexpr std::int64_t panel_width = 8;
+
+/// y[m][n] = sum over k of x[m][k] * panel[k][n] for n < columns, or added to y in front of all other terms.
+/// @param x        rows x k, `x_stride` floats from row to row.
+/// @param panel    k x 8.
+/// @param columns  1 .. 8.
+/// Accuracy: |y - exact| <= gamma(k + 1) * (|y before| + sum |x * panel|), gamma(n) = n*u / (1 - n*u), u = 2^-24, while
+/// nothing overflows or is subnormal. NaN and infinity follow IEEE.
+void multiply_panel(const float* x, std::int64_t x_stride, std::int64_t rows, const float* panel, std::int64_t k,
+                    float* y, std::int64_t y_stride, std::int64_t columns, bool add);
+
+/// The panel of `count` rows of a matrix, which become its columns: panel[k][n] = row(n)[k].
+template <class Row>
+void pack_rows(std::int64_t count, std::int64_t k, Row row, std::vector<float>& panel) {
+  panel.assign(static_cast<std::size_t>(k * panel_width), 0.0f);
+  for (std::int64_t n = 0; n < count; ++n) {
+    const auto* const from = row(n);
+    for (std::int64_t i = 0; i < k; ++i) panel[static_cast<std::size_t>(i * panel_width + n)] = from[i];
+  }
+}
+
+}  // namespace mxfp4::model

@@ -1,0 +1,65 @@
+// src/model/experts.hpp -- the mixture of experts of a layer: the router, and one expert at a time.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   h = norm(x) --> route_topk_sigmoid(Wg h, bias) --> x += weight * w2(silu(w1 h) * (w3 h)), experts by their number
+//
+// Experts one after the other need not be in memory together. Theirs is the order of transformers' sum too.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/config.hpp"
+#include "model/token_rows.hpp"
+#include "model/weights.hpp"
+
+namespace mxfp4::model {
+
+/// Which experts a token takes, k of them, in the order of their numbers, and with what weights.
+struct routing {
+  std::int64_t top_k = 0;
+  std::vector<std::int32_t> experts;  ///< tokens x k
+  std::vector<float> weights;         ///< tokens x k
+};
+
+/// The share of a token's experts that both take, in the mean. @param a, b  of the same tokens.
+[[nodiscard]] double router_agreement(const routing& a, const routing& b);
+
+class router {
+ public:
+  router() = default;
+  /// @throws file_error where weights are missing or do not fit.
+  router(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
+
+  [[nodiscard]] token_rows normed(const token_rows& x) const;
+  /// @param h  normed tokens.  @throws file_error for a logit or a bias that is NaN, naming the layer and its place.
+  [[nodiscard]] routing route(const token_rows& h, const product_options& options) const;
+
+ private:
+  std::int64_t layer_ = 0, top_k_ = 0;
+  float eps_ = 0;
+  std::vector<float> norm_, bias_;
+  linear gate_;
+};
+
+struct expert {
+  linear w1, w2, w3;
+
+  expert() = default;
+  /// @throws file_error where weights are missing or do not fit.
+  expert(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
+         std::int64_t index);
+  /// The same in MXFP4. @throws file_error as linear::quantized does.
+  [[nodiscard]] expert quantized(recipe_id recipe, const std::string& name) const;
+
+  /// For each token that `r` sends to expert `index`: x += weight * w2(silu(w1 h) * (w3 h)).
+  /// @param h  normed tokens. Some are gathered at a time: floats for 1024 tokens and a thread are needed besides.
+  void add_to(token_rows& x, const token_rows& h, const routing& r, std::int64_t index,
+              const product_options& options) const;
+
+  [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
+  [[nodiscard]] std::uint64_t memory_bytes() const noexcept;
+};
+
+}  // namespace mxfp4::model

@@ -1,0 +1,135 @@
+// src/model/tokenizer.cpp -- see tokenizer.hpp; the file is read by tokenizer_json.cpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "model/tokenizer.hpp"
+
+#include <algorithm>
+#include <queue>
+
+#include "model/utf8.hpp"
+#include "mxfp4/io/error.hpp"
+
+namespace mxfp4::model {
+
+using namespace io;
+namespace {
+
+constexpr std::uint64_t key_of(std::int64_t left, std::int64_t right) {
+  return static_cast<std::uint64_t>(left) << 32 | static_cast<std::uint64_t>(right);
+}
+
+}  // namespace
+
+void tokenizer::cutter::add(added_token token) {
+  std::vector<added_token>& same = by_first_byte_[static_cast<unsigned char>(token.text[0])];
+  const auto longer = [&](const added_token& other) { return other.text.size() >= token.text.size(); };
+  same.insert(std::ranges::find_if_not(same, longer), std::move(token));
+}
+
+tokenizer::cutter::occurrence tokenizer::cutter::find(std::string_view text, std::size_t begin) const {
+  for (; begin < text.size(); ++begin)
+    for (const added_token& token : by_first_byte_[static_cast<unsigned char>(text[begin])])
+      if (text.substr(begin).starts_with(token.text)) return {begin, begin + token.text.size(), token.id};
+  return {text.size(), text.size(), -1};
+}
+
+std::vector<std::int64_t> tokenizer::encode(std::string_view text) const {
+  if (const std::size_t bad = utf8::first_error(text); bad != text.size())
+    throw file_error("the text is not UTF-8 at its byte " + std::to_string(bad) + ", expected UTF-8");
+  std::vector<std::int64_t> ids;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const cutter::occurrence outer = raw_.find(text, begin);
+    const std::string_view part = text.substr(begin, outer.begin - begin);
+    for (std::size_t at = 0; at < part.size();) {
+      const cutter::occurrence inner = normalized_.find(part, at);
+      encode_without_added(part.substr(at, inner.begin - at), ids);
+      if (inner.id >= 0) ids.push_back(inner.id);
+      at = inner.end;
+    }
+    if (outer.id >= 0) ids.push_back(outer.id);
+    begin = outer.end;
+  }
+  return ids;
+}
+
+void tokenizer::encode_without_added(std::string_view text, std::vector<std::int64_t>& ids) const {
+  std::vector<std::string_view> pieces{text}, next;
+  for (const split& s : splits_) {
+    next.clear();
+    for (const std::string_view piece : pieces) {
+      std::size_t done = 0;
+      const auto keep = [&](std::size_t begin, std::size_t end) {
+        if (begin < end) next.push_back(piece.substr(begin, end - begin));
+      };
+      for (const auto [begin, end] : s.separator.matches(piece)) {
+        if (!s.matches_only) keep(done, begin);
+        keep(begin, end);
+        done = end;
+      }
+      if (!s.matches_only) keep(done, piece.size());
+    }
+    pieces.swap(next);
+  }
+  for (const std::string_view piece : pieces) encode_piece(piece, ids);
+}
+
+/// The pair of least rank is merged, of equals the leftmost, until no pair has a rank. A list of symbols and a heap of
+/// pairs: long pieces take n log n.
+void tokenizer::encode_piece(std::string_view piece, std::vector<std::int64_t>& ids) const {
+  if (ignore_merges_)
+    if (const auto whole = ids_.find(std::string(piece)); whole != ids_.end()) {
+      ids.push_back(whole->second);
+      return;
+    }
+  constexpr std::size_t none = ~std::size_t{0};
+  struct symbol {
+    std::int64_t id;  // -1: merged into the one before
+    std::size_t before, after;
+  };
+  struct candidate {
+    std::int64_t rank;
+    std::size_t left;
+    std::int64_t left_id, right_id;  // stale where these have changed
+    bool operator>(const candidate& o) const { return rank != o.rank ? rank > o.rank : left > o.left; }
+  };
+  std::vector<symbol> symbols(piece.size());
+  std::priority_queue<candidate, std::vector<candidate>, std::greater<>> candidates;
+  const auto consider = [&](std::size_t left) {
+    if (left == none || symbols[left].after == none) return;
+    const std::int64_t a = symbols[left].id, b = symbols[symbols[left].after].id;
+    if (const auto found = merges_.find(key_of(a, b)); found != merges_.end())
+      candidates.push({found->second.rank, left, a, b});
+  };
+  for (std::size_t i = 0; i < piece.size(); ++i)
+    symbols[i] = {byte_ids_[static_cast<unsigned char>(piece[i])], i == 0 ? none : i - 1,
+                  i + 1 == piece.size() ? none : i + 1};
+  for (std::size_t i = 0; i + 1 < piece.size(); ++i) consider(i);
+  while (!candidates.empty()) {
+    const candidate best = candidates.top();
+    candidates.pop();
+    symbol& left = symbols[best.left];
+    if (left.id != best.left_id || left.after == none || symbols[left.after].id != best.right_id) continue;
+    symbol& right = symbols[left.after];
+    left.id = merges_.at(key_of(best.left_id, best.right_id)).id;
+    left.after = right.after;
+    right.id = -1;
+    if (left.after != none) symbols[left.after].before = best.left;
+    consider(left.before);
+    consider(best.left);
+  }
+  for (const symbol& s : symbols)
+    if (s.id >= 0) ids.push_back(s.id);
+}
+
+const std::string& tokenizer::decode(std::int64_t id) const {
+  const auto found = bytes_.find(id);
+  if (found == bytes_.end()) throw file_error("token " + std::to_string(id) + " is none of the tokenizer's");
+  return found->second;
+}
+
+std::string tokenizer::decode(std::span<const std::int64_t> ids) const {
+  std::string text;
+  for (const std::int64_t id : ids) text += decode(id);
+  return text;
+}
+
+}  // namespace mxfp4::model

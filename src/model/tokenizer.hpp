@@ -1,0 +1,78 @@
+// src/model/tokenizer.hpp -- a Hugging Face tokenizer.json: byte-level BPE, which is what MiniMax-M2 has.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   text --> added tokens out of it --> pieces, by regular expressions --> bytes --> merged by rank --> ids
+//
+// Understood: model BPE (merges as strings or pairs, ignore_merges), pre-tokenizers Split (Isolated, or Removed and
+// inverted), ByteLevel and sequences of them, added tokens, decoder ByteLevel. Anything else is refused by its name,
+// never passed over: tokens that are nearly right are worse than none. Not added: what a post-processor or a chat
+// template adds.
+// Source: huggingface/tokenizers 0.23; the tests compare ids with its own.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "model/pattern.hpp"
+
+namespace mxfp4::model {
+
+class tokenizer {
+ public:
+  /// @throws file_error naming the file, the key and its value, for what is malformed or not understood.
+  [[nodiscard]] static tokenizer load(const std::string& path);
+
+  /// @throws file_error for text that is not UTF-8, naming the byte.
+  [[nodiscard]] std::vector<std::int64_t> encode(std::string_view text) const;
+
+  /// The bytes of one token, which may be part of a character. @throws file_error for an id that is none.
+  [[nodiscard]] const std::string& decode(std::int64_t id) const;
+  [[nodiscard]] std::string decode(std::span<const std::int64_t> ids) const;
+
+ private:
+  struct split {
+    pattern separator;
+    bool matches_only = false;  ///< what lies between matches is dropped, else it is a piece too
+  };
+  struct merge {
+    std::int64_t rank = 0, id = 0;
+  };
+  struct added_token {
+    std::string text;
+    std::int64_t id = 0;
+  };
+  struct reader;  // of the file
+
+  /// Tokens that are cut out of the text before anything else: the leftmost, of those the longest.
+  class cutter {
+   public:
+    void add(added_token token);
+    /// The first occurrence from `begin` on; its id is -1 where there is none.
+    struct occurrence {
+      std::size_t begin = 0, end = 0;
+      std::int64_t id = -1;
+    };
+    [[nodiscard]] occurrence find(std::string_view text, std::size_t begin) const;
+
+   private:
+    std::vector<added_token> by_first_byte_[256];  // each longest first
+  };
+
+  void encode_without_added(std::string_view text, std::vector<std::int64_t>& ids) const;
+  void encode_piece(std::string_view piece, std::vector<std::int64_t>& ids) const;
+
+  std::vector<split> splits_;
+  cutter raw_, normalized_;  ///< the first are looked for in the whole text, the second in what is left of it
+  bool ignore_merges_ = false;
+  std::int64_t byte_ids_[256]{};
+  std::unordered_map<std::string, std::int64_t> ids_;  ///< by the bytes of the token
+  std::unordered_map<std::uint64_t, merge> merges_;    ///< by the ids of the pair
+  std::unordered_map<std::int64_t, std::string> bytes_;
+};
+
+}  // namespace mxfp4::model

@@ -1,0 +1,228 @@
+// src/model/tokenizer_json.cpp -- reads what tokenizer.hpp understands of a tokenizer.json.
+// SPDX-License-Identifier: Apache-2.0
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "io/strict_json.hpp"
+#include "model/tokenizer.hpp"
+#include "model/utf8.hpp"
+#include "mxfp4/io/error.hpp"
+
+namespace mxfp4::model {
+
+using namespace io;
+namespace {
+
+using nlohmann::json;
+
+// What GPT-2's ByteLevel splits by when it is asked to.
+constexpr const char* byte_level_pattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+constexpr bool stands_for_itself(int byte) {
+  return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
+}
+
+/// The character of each byte in a vocabulary: a byte that is not visible takes the next one from U+0100 on.
+constexpr std::array<std::uint32_t, 256> byte_characters = [] {
+  std::array<std::uint32_t, 256> characters{};
+  std::uint32_t next = 256;
+  for (int byte = 0; byte < 256; ++byte)
+    characters[static_cast<std::size_t>(byte)] = stands_for_itself(byte) ? static_cast<std::uint32_t>(byte) : next++;
+  return characters;
+}();
+
+/// A token as the bytes it stands for; as it is written where a character of it stands for no byte, as in added tokens.
+std::string bytes_of(const std::string& token) {
+  static const std::array<int, 512> byte_of = [] {
+    std::array<int, 512> table;
+    table.fill(-1);
+    for (std::size_t byte = 0; byte < 256; ++byte) table[byte_characters[byte]] = static_cast<int>(byte);
+    return table;
+  }();
+  std::string bytes;
+  for (std::size_t at = 0; at < token.size();) {
+    const utf8::code_point c = utf8::decode(token, at);
+    if (c.bytes == 0 || c.value >= byte_of.size() || byte_of[c.value] < 0) return token;
+    bytes.push_back(static_cast<char>(byte_of[c.value]));
+    at += c.bytes;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+struct tokenizer::reader {
+  const std::string& file;
+  tokenizer out{};
+
+  [[noreturn]] void refuse(const std::string& place, const json& value, const std::string& expected) const {
+    throw file_error(file + ": " + place + " is " + value.dump() + ", expected " + expected);
+  }
+
+  /// A member of an object, null where it is not there.
+  static const json& at(const json& object, const char* key) {
+    static const json null;
+    const auto found = object.find(key);
+    return found == object.end() ? null : *found;
+  }
+
+  template <class T>
+  T get(const json& object, const char* key, const std::string& place, const char* expected) const {
+    const json& value = at(object, key);
+    try {
+      return value.get<T>();
+    } catch (const json::exception&) {
+      refuse(place + "." + key, value, expected);
+    }
+  }
+
+  bool flag(const json& object, const char* key, const std::string& place, bool otherwise) const {
+    return at(object, key).is_null() ? otherwise : get<bool>(object, key, place, "true or false");
+  }
+
+  /// Keys that change the tokens and that we do not follow: only these values of theirs are let through.
+  void require_unset(const json& object, const char* key, const std::string& place) const {
+    const json& value = at(object, key);
+    if (!value.is_null() && value != false && value != "" && value != 0.0)
+      refuse(place + "." + key, value, "none: this reader knows byte-level BPE without it");
+  }
+
+  const json& object_at(const json& parent, const char* key) const {
+    const json& value = at(parent, key);
+    if (!value.is_object()) refuse(key, value.is_null() ? json("missing") : value, "an object");
+    return value;
+  }
+
+  void read_vocabulary(const json& model) {
+    const json& vocabulary = at(model, "vocab");
+    if (!vocabulary.is_object()) throw file_error(file + ": model.vocab is not an object of tokens and ids");
+    for (const auto& [token, id] : vocabulary.items()) {
+      if (!id.is_number_unsigned() || id.get<std::uint64_t>() > INT32_MAX)
+        refuse("model.vocab." + quote_name(token), id, "an id from 0 to 2^31 - 1");
+      add(token, id.get<std::int64_t>());
+      out.ids_.emplace(bytes_of(token), id.get<std::int64_t>());
+    }
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+      const auto found = out.ids_.find(std::string(1, static_cast<char>(byte)));
+      if (found == out.ids_.end())
+        throw file_error(file + ": model.vocab has no token for byte " + std::to_string(byte) +
+                         ", expected one for each of the 256");
+      out.byte_ids_[byte] = found->second;
+    }
+  }
+
+  void add(const std::string& token, std::int64_t id) {
+    const auto [place, is_new] = out.bytes_.emplace(id, bytes_of(token));
+    if (!is_new && place->second != bytes_of(token))
+      throw file_error(file + ": id " + std::to_string(id) + " is that of " + quote_name(place->second) + " and of " +
+                       quote_name(token) + ", expected one token");
+  }
+
+  std::int64_t id_of(const std::string& bytes, const std::string& place) const {
+    const auto found = out.ids_.find(bytes);
+    if (found == out.ids_.end())
+      throw file_error(file + ": " + place + " speaks of " + quote_name(bytes) + ", which is not in the vocabulary");
+    return found->second;
+  }
+
+  void read_merges(const json& model) {
+    const json& merges = at(model, "merges");
+    if (!merges.is_array()) throw file_error(file + ": model.merges is not an array of pairs");
+    std::int64_t rank = 0;
+    for (const json& pair : merges) {
+      const std::string place = "model.merges[" + std::to_string(rank) + "]";
+      std::string left, right;
+      if (pair.is_string()) {  // "a b"; a blank inside a token is written as another character
+        const std::string& both = pair.get_ref<const std::string&>();
+        const std::size_t blank = both.find(' ');
+        if (blank == std::string::npos) refuse(place, pair, "two tokens");
+        left = both.substr(0, blank), right = both.substr(blank + 1);
+      } else if (pair.is_array() && pair.size() == 2 && pair[0].is_string() && pair[1].is_string()) {
+        left = pair[0], right = pair[1];
+      } else {
+        refuse(place, pair, "two tokens");
+      }
+      left = bytes_of(left), right = bytes_of(right);
+      const std::int64_t a = id_of(left, place), b = id_of(right, place);
+      const merge made{rank, id_of(left + right, place)};
+      out.merges_.insert_or_assign(static_cast<std::uint64_t>(a) << 32 | static_cast<std::uint64_t>(b), made);
+      ++rank;
+    }
+  }
+
+  void read_model(const json& model) {
+    if (at(model, "type") != "BPE") refuse("model.type", at(model, "type"), "\"BPE\"");
+    for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"})
+      require_unset(model, key, "model");
+    out.ignore_merges_ = flag(model, "ignore_merges", "model", false);
+    read_vocabulary(model);
+    read_merges(model);
+  }
+
+  void read_split(const json& part, const std::string& place) {
+    const json& separator = at(part, "pattern");
+    const auto found = separator.is_object() ? separator.find("Regex") : separator.end();
+    if (!separator.is_object() || found == separator.end() || !found->is_string())
+      refuse(place + ".pattern", separator, "{\"Regex\": an expression}");
+    const bool invert = flag(part, "invert", place, false);
+    const json& behavior = at(part, "behavior");
+    if (!(behavior == "Isolated" && !invert) && !(behavior == "Removed" && invert))
+      refuse(place + ".behavior", behavior, "\"Isolated\", or \"Removed\" with invert");
+    out.splits_.push_back({pattern(found->get_ref<const std::string&>(), file + ": " + place + ".pattern"), invert});
+  }
+
+  /// @return whether bytes become characters here, after which nothing may be split any more.
+  bool read_pre_tokenizer(const json& part, const std::string& place) {
+    const json& type = at(part, "type");
+    if (type == "Sequence") {
+      const json& parts = at(part, "pretokenizers");
+      if (!parts.is_array()) refuse(place + ".pretokenizers", parts, "an array");
+      bool done = false;
+      for (std::size_t i = 0; i < parts.size(); ++i) {
+        const std::string name = place + ".pretokenizers[" + std::to_string(i) + "]";
+        if (done) refuse(name, at(parts[i], "type"), "nothing after ByteLevel");
+        done = read_pre_tokenizer(parts[i], name);
+      }
+      return done;
+    }
+    if (type == "Split") return read_split(part, place), false;
+    if (type != "ByteLevel") refuse(place + ".type", type, "\"ByteLevel\", \"Split\" or \"Sequence\"");
+    if (flag(part, "add_prefix_space", place, true)) refuse(place + ".add_prefix_space", true, "false");
+    if (flag(part, "use_regex", place, true)) out.splits_.push_back({pattern(byte_level_pattern, file), false});
+    return true;
+  }
+
+  void read_added(const json& tokens) {
+    if (tokens.is_null()) return;
+    if (!tokens.is_array()) refuse("added_tokens", tokens, "an array");
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      const std::string place = "added_tokens[" + std::to_string(i) + "]";
+      const auto content = get<std::string>(tokens[i], "content", place, "a text");
+      const auto id = get<std::int64_t>(tokens[i], "id", place, "an id");
+      if (content.empty() || id < 0) refuse(place, tokens[i], "a text that is not empty and an id from 0 on");
+      for (const char* key : {"single_word", "lstrip", "rstrip"}) require_unset(tokens[i], key, place);
+      const bool special = flag(tokens[i], "special", place, false);
+      (flag(tokens[i], "normalized", place, !special) ? out.normalized_ : out.raw_).add({content, id});
+      add(content, id);
+    }
+  }
+};
+
+tokenizer tokenizer::load(const std::string& path) {
+  const json file = read_json<json>(path);
+  reader in{path};
+  if (!file.is_object()) throw file_error(path + ": is not a JSON object, expected a tokenizer.json");
+  if (!reader::at(file, "normalizer").is_null())
+    in.refuse("normalizer", reader::at(file, "normalizer"), "null: this reader knows byte-level BPE without one");
+  in.read_model(in.object_at(file, "model"));
+  if (!in.read_pre_tokenizer(in.object_at(file, "pre_tokenizer"), "pre_tokenizer"))
+    in.refuse("pre_tokenizer", reader::at(file, "pre_tokenizer"), "one that ends with ByteLevel");
+  const json& decoder = in.object_at(file, "decoder");
+  if (reader::at(decoder, "type") != "ByteLevel")
+    in.refuse("decoder.type", reader::at(decoder, "type"), "\"ByteLevel\"");
+  in.read_added(reader::at(file, "added_tokens"));
+  return std::move(in.out);
+}
+
+}  // namespace mxfp4::model

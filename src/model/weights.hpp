@@ -1,0 +1,99 @@
+// src/model/weights.hpp -- what a checkpoint holds for the layers of a model, in the form it has there.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   in the checkpoint                                       in memory                        times X
+//   X.weight F32, F16                                       float                            dense_product.hpp
+//   X.weight BF16                                           bf16                             the same, widened
+//   X.weight F8_E4M3 and _scale_inv or _scale (128 x 128)   bf16(w * scale), nearest even    the same
+//   X.weight_packed, X.weight_scale                         the same bytes                   mxfp4's own kernels
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "model/config.hpp"
+#include "model/token_rows.hpp"
+#include "mxfp4/checkpoint/reader.hpp"
+#include "mxfp4/executor.hpp"
+#include "mxfp4/recipe.hpp"
+#include "mxfp4/view.hpp"
+
+namespace mxfp4::model {
+
+/// In which form the activations meet MXFP4 weights: as they are, or in blocks of 32 that share a power of two. All
+/// other weights take float.
+enum class activation_type : std::uint8_t { f32, int8, mxfp8 };
+
+struct product_options {
+  activation_type activations = activation_type::f32;
+  executor_ref executor{};
+  io::stop_function stop = {};  ///< asked between two steps
+};
+
+/// The weight matrix of a linear layer, N x K.
+class linear {
+ public:
+  linear() = default;
+
+  /// @param name  of the layer: "model.layers.0.self_attn.q_proj".
+  /// @throws file_error naming the tensor, where it is missing, has another shape than rows x cols, or a type that is
+  ///         none of the above.
+  [[nodiscard]] static linear load(const checkpoint::checkpoint_reader& checkpoint, const std::string& name,
+                                   std::int64_t rows, std::int64_t cols);
+
+  [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
+  [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
+  [[nodiscard]] bool is_mxfp4() const noexcept { return !codes_.empty(); }
+  [[nodiscard]] std::uint64_t stored_bytes() const noexcept { return stored_bytes_; }  ///< in the checkpoint
+  [[nodiscard]] std::uint64_t memory_bytes() const noexcept;
+
+  /// The same weights as MXFP4; those of MXFP4 decoded first.
+  /// @param name  for the message.  @throws file_error where cols is not a multiple of 32 or a weight is not finite.
+  [[nodiscard]] linear quantized(recipe_id recipe, const std::string& name) const;
+
+  /// Y[m][n] = sum over k of X[m][k] * W[n][k], Y overwritten; the same bits for any executor. MXFP4 weights: gemm of
+  /// mxfp4/linalg.hpp, where a single token's sums have another order than those of several. All others: one order for
+  /// any number of tokens.
+  void multiply(dense_view<const float> x, dense_view<float> y, const product_options& options) const;
+
+  /// The weights of one row as numbers: exact.
+  void decode_row(std::int64_t row, float* out) const;
+
+ private:
+  [[nodiscard]] const_mx_view<> mxfp4_rows(std::int64_t first, std::int64_t count) const noexcept;
+  void multiply_dense(dense_view<const float> x, dense_view<float> y, executor_ref executor) const;
+
+  std::int64_t rows_ = 0, cols_ = 0;
+  std::uint64_t stored_bytes_ = 0;
+  std::vector<float> wide_;                   // one of these three holds the weights
+  std::vector<bf16> narrow_;                  //
+  std::vector<std::uint8_t> codes_, scales_;  // low_first, as compressed-tensors has them
+};
+
+/// Sums for |W - W'|_F / |W|_F, each of a row in double, the rows' in their order: the same bits for any executor.
+struct weight_error {
+  double squared_error = 0, squared_weights = 0;
+
+  void add(const linear& original, const linear& target, executor_ref executor);
+  [[nodiscard]] double relative() const noexcept;  ///< 0 for weights of zero, NaN where one is
+};
+
+/// @throws file_error where the tensor is missing, has another shape than [size], or is neither F32 nor BF16.
+[[nodiscard]] std::vector<float> read_vector(const checkpoint::checkpoint_reader& checkpoint, const std::string& name,
+                                             std::int64_t size);
+
+/// The embeddings of tokens, a row each.
+/// @throws file_error as read_vector does, and for an id outside the vocabulary, naming it and its position.
+/// @param position  of the first one.
+[[nodiscard]] token_rows read_embeddings(const checkpoint::checkpoint_reader& checkpoint, const model_config& config,
+                                         std::span<const std::int64_t> ids, std::int64_t position);
+
+/// Looks at the headers for every tensor of a model: what the last layer lacks is known before the first is read.
+/// @throws file_error as the functions above do.
+void require_all_tensors(const checkpoint::checkpoint_reader& checkpoint, const model_config& config);
+
+[[nodiscard]] std::string layer_name(std::int64_t layer, const std::string& part);  ///< "model.layers.3.<part>"
+
+}  // namespace mxfp4::model

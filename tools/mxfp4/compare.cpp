@@ -1,0 +1,124 @@
+// tools/mxfp4/compare.cpp -- mxfp4 compare: an original model and what became of it, on a text.
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <optional>
+#include <span>
+
+#include "compare_report.hpp"
+#include "model/text_ids.hpp"
+#include "model_options.hpp"
+#include "mxfp4/executor/tbb.hpp"
+#include "report.hpp"
+
+namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
+using namespace model;
+
+namespace {
+
+struct compare_command {
+  std::string original, quantized, text, ids, details;
+  std::vector<std::string> recipes;
+  std::int64_t tokens = 0, context = 0;
+  model_options model;
+  bool json = false;
+
+  void describe(CLI::App& command) {
+    command.add_option("ORIGINAL", original, "A MiniMax-M2 checkpoint: FP8, BF16, F32 or MXFP4")
+        ->required()
+        ->type_name("DIR");
+    command.add_option("QUANTISED", quantized, "The same model in another form")->type_name("DIR");
+    takes_recipe(command.add_option("--recipes", recipes, "The original's experts in MXFP4, by each of these recipes")
+                     ->delimiter(','))
+        ->type_name("NAME,...");
+    CLI::Option* const given_text =
+        command.add_option("--text", text, "A file: its bytes, or what tokenizer.json makes of it")->type_name("FILE");
+    command.add_option("--ids", ids, "A file of tokens as numbers: decimal, with blanks, commas or lines between")
+        ->type_name("FILE")
+        ->excludes(given_text);
+    command.add_option("--tokens", tokens, "Take at most so many tokens")
+        ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 40))
+        ->type_name("N");
+    command.add_option("--context", context, "Tokens of a window; default: 2048, or what the model takes")
+        ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 30))
+        ->type_name("N");
+    command.add_option("--details", details, "Write tokens, layers and experts one by one as JSON, for the plots")
+        ->type_name("FILE");
+    model.describe(command);
+    command.footer(
+        "Both models go through the text layer by layer and expert by expert, so that a model of any size fits the\n"
+        "memory. examples/plots/plot_compare.py draws what --details writes.");
+  }
+};
+
+[[nodiscard]] std::string read_file(const std::string& path) {
+  const input_file file(path);
+  std::string bytes(file.size(), '\0');
+  file.read(0, std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
+[[nodiscard]] std::vector<std::int64_t> read_tokens(const compare_command& command, const checkpoint_reader& original,
+                                                    const model_config& config) {
+  if (command.text.empty() && command.ids.empty())
+    throw CLI::ValidationError("no tokens: name a file with --text or --ids");
+  std::vector<std::int64_t> tokens = command.ids.empty() ? text_tokens(original, config).encode(read_file(command.text))
+                                                         : ids_of_numbers(read_file(command.ids), command.ids);
+  if (command.tokens > 0 && command.tokens < std::ssize(tokens))
+    tokens.resize(static_cast<std::size_t>(command.tokens));
+  return tokens;
+}
+
+void run(const compare_command& command) {
+  if (command.quantized.empty() && command.recipes.empty())
+    throw CLI::ValidationError("nothing to compare with: name QUANTISED, or --recipes");
+  const checkpoint_reader original(command.original);
+  const model_config config = read_model_config(original);
+  std::optional<checkpoint_reader> quantized;
+  std::vector<evaluation_target> targets;
+  if (!command.quantized.empty()) {
+    quantized.emplace(command.quantized);
+    require_same_model(config, read_model_config(*quantized), command.quantized + "/" + config_file_name);
+    targets.push_back({command.quantized, &*quantized, {}});
+  }
+  for (const std::string& name : command.recipes) {
+    recipe_id recipe{};
+    if (!find_recipe(name, recipe)) throw CLI::ValidationError("--recipes", "unknown recipe " + name);
+    targets.push_back({name, nullptr, recipe});
+  }
+  const std::vector<std::int64_t> ids = read_tokens(command, original, config);
+  tbb_executor threads(command.model.threads);
+  evaluation_options options;
+  options.context = command.context > 0 ? command.context : std::min<std::int64_t>(2048, config.context);
+  if (options.context < 2 || options.context > config.context)
+    throw CLI::ValidationError("--context", "is " + std::to_string(options.context) + ", expected 2 .. " +
+                                                std::to_string(config.context) + ", which the model takes");
+  options.product = {command.model.activations(), threads, stop_requested};
+  comparison result{command.original, original.tensor_bytes(),        std::ssize(ids),
+                    options.context,  command.model.activations_name, {}};
+  {
+    progress_line line;
+    options.progress = [&line](std::uint64_t done, std::uint64_t total, const std::string& where) {
+      line.update(done, total, where);
+    };
+    result.targets = evaluate(original, targets, config, ids, options);
+  }
+  if (!command.details.empty()) {
+    const std::string text = json_of(result, true).dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+    output_file file(command.details, stop_requested);
+    file.write(0, std::as_bytes(std::span(text)));
+    file.commit();
+  }
+  if (command.json) print(json_of(result, false));
+  else print(markdown_of(result));
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app) {
+  add_command<compare_command>(app, "compare", "Compare a MiniMax-M2 model and its quantised form on a text", run);
+}
+
+}  // namespace mxfp4::tools

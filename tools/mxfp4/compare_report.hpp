@@ -1,0 +1,28 @@
+// tools/mxfp4/compare_report.hpp -- what mxfp4 compare found, as a table for people and as JSON for plots.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "model/evaluate.hpp"
+
+namespace mxfp4::tools {
+
+struct comparison {
+  std::string original;
+  std::uint64_t original_bytes = 0;
+  std::int64_t tokens = 0;   ///< of the text
+  std::int64_t context = 0;  ///< of a window
+  std::string activations;
+  std::vector<model::target_result> targets;  ///< at least one
+};
+
+/// A Markdown table as model cards have it: a column for the original and one for each target.
+[[nodiscard]] std::string markdown_of(const comparison& c);
+
+/// The same numbers and those of each layer. @param details  tokens and experts too, one by one.
+[[nodiscard]] nlohmann::ordered_json json_of(const comparison& c, bool details);
+
+}  // namespace mxfp4::tools

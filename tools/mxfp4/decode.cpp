@@ -1,0 +1,98 @@
+// tools/mxfp4/decode.cpp -- mxfp4 decode: raw codes and scales -> a raw array of numbers.
+// SPDX-License-Identifier: Apache-2.0
+#include "command.hpp"
+#include "mxfp4/io/byte_order.hpp"
+#include "mxfp4/io/elements.hpp"
+#include "report.hpp"
+
+namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
+
+namespace {
+
+struct decode_options {
+  std::string to = "f32", dialect = "ocp", packed, scale, output;
+  bool json = false;
+
+  void describe(CLI::App& command) {
+    command.add_option("OUT", output, "Output: little-endian numbers, 32 to a block, no header")
+        ->required()
+        ->type_name("FILE");
+    command.add_option("--packed", packed, "16 bytes a block, the even element in the low nibble")
+        ->required()
+        ->type_name("FILE");
+    command.add_option("--scale", scale, "1 byte a block, E8M0")->required()->type_name("FILE");
+    takes_one_of(command.add_option("--to", to, "Type of the numbers; f16 rounds, the others are exact"),
+                 {"f32", "bf16", "f16"});
+    takes_one_of(command.add_option("--dialect", dialect, "What byte 255 and code 8 mean"),
+                 {"ocp", "inf_at_255", "ggml"});
+    command.footer(
+        "dialect       byte 255         code 8   readers\n"
+        "  ocp         NaN              -0       OCP MX v1.0, CUDA, torchao\n"
+        "  inf_at_255  +-inf, 0 is NaN  -0       compressed-tensors, gpt-oss, MLX\n"
+        "  ggml        2^128            +0       llama.cpp, ik_llama");
+  }
+};
+
+template <class T, class Dialect>
+void decode_array(const input_file& packed, const input_file& scale, output_file& out) {
+  std::vector<std::uint8_t> codes, scales;
+  std::vector<T> numbers;
+  for_each_slab(static_cast<std::int64_t>(scale.size()), slab_blocks, [&](std::int64_t first, std::int64_t blocks) {
+    codes.resize(static_cast<std::size_t>(blocks * block_code_bytes));
+    scales.resize(static_cast<std::size_t>(blocks));
+    numbers.resize(static_cast<std::size_t>(blocks * block_size));
+    packed.read(static_cast<std::uint64_t>(first * block_code_bytes), std::as_writable_bytes(std::span(codes)));
+    scale.read(static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales)));
+    const auto view = make_view(std::span(codes), std::span(scales), blocks, block_size);
+    const auto dense = make_dense_view(std::span(numbers), blocks, block_size);
+    const status s = !view ? view.error() : !dense ? dense.error() : dequantize<Dialect>(*view, *dense);
+    if (!s.ok()) throw file_error(packed.path() + ": " + std::string(message(s).view()));
+    swap_if_big_endian(std::span(numbers));
+    out.write(static_cast<std::uint64_t>(first * block_size) * sizeof(T), std::as_bytes(std::span(numbers)));
+  });
+}
+
+template <class T>
+void decode_dialect(const std::string& name, const input_file& packed, const input_file& scale, output_file& out) {
+  if (name == dialect::ggml::name) decode_array<T, dialect::ggml>(packed, scale, out);
+  else if (name == dialect::inf_at_255::name) decode_array<T, dialect::inf_at_255>(packed, scale, out);
+  else decode_array<T, dialect::ocp>(packed, scale, out);
+}
+
+void run(const decode_options& options) {
+  require_different_files({options.packed, options.scale, options.output});
+  const input_file packed(options.packed), scale(options.scale);
+  if (packed.size() % block_code_bytes != 0)
+    throw file_error(options.packed + ": holds " + std::to_string(packed.size()) + " bytes, expected a multiple of 16");
+  if (scale.size() != packed.size() / block_code_bytes)
+    throw file_error(options.scale + ": holds " + std::to_string(scale.size()) + " bytes, expected " +
+                     std::to_string(packed.size() / block_code_bytes) + ", one for each 16 of " + options.packed);
+  output_file out(options.output, stop_requested);
+  if (options.to == "f32") decode_dialect<float>(options.dialect, packed, scale, out);
+  else if (options.to == "bf16") decode_dialect<bf16>(options.dialect, packed, scale, out);
+  else decode_dialect<f16>(options.dialect, packed, scale, out);
+  out.commit();
+
+  if (options.json)
+    print(ordered_json{{"command", "decode"},
+                       {"to", options.to},
+                       {"dialect", options.dialect},
+                       {"packed", options.packed},
+                       {"scale", options.scale},
+                       {"output", options.output},
+                       {"blocks", scale.size()}});
+  else
+    print(count_text(static_cast<std::int64_t>(scale.size()), "block") + " to " + options.to + ", dialect " +
+          options.dialect + "\n");
+}
+
+}  // namespace
+
+void add_decode(CLI::App& app) {
+  add_command<decode_options>(app, "decode", "Decode a raw array: codes and scales to numbers, in any dialect", run);
+}
+
+}  // namespace mxfp4::tools

@@ -1,0 +1,64 @@
+// tools/mxfp4/export_report.cpp -- mxfp4 report: the errors of a quantised checkpoint as CSV.
+// SPDX-License-Identifier: Apache-2.0
+#include <filesystem>
+#include <span>
+
+#include "command.hpp"
+#include "mxfp4/checkpoint/quality_report.hpp"
+#include "report.hpp"
+
+namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
+
+namespace {
+
+struct report_command {
+  std::string input, output;
+  bool json = false;
+
+  void describe(CLI::App& command) {
+    command.add_option("IN", input, "An mxfp4_report.json, or the directory that mxfp4 quantize wrote")
+        ->required()
+        ->type_name("PATH");
+    command.add_option("OUT", output, "Directory for matrices.csv, experts.csv, scales.csv")
+        ->required()
+        ->type_name("DIR");
+    command.footer("examples/plots/plot_report.py draws them.");
+  }
+};
+
+void run(const report_command& command) {
+  const quality_report report = read_quality_report(command.input);
+  std::error_code error;
+  std::filesystem::create_directories(command.output, error);
+  if (error) throw file_error(command.output + ": cannot create the directory: " + error.message());
+  output_file matrices(command.output + "/matrices.csv", stop_requested),
+      experts(command.output + "/experts.csv", stop_requested), scales(command.output + "/scales.csv", stop_requested);
+  const auto write = [](output_file& file, const std::string& text) { file.write(0, std::as_bytes(std::span(text))); };
+  write(matrices, matrices_csv(report));
+  write(experts, experts_csv(report));
+  write(scales, scales_csv(report));
+  output_file::commit_all({&matrices, &experts, &scales});
+  if (command.json)
+    print(ordered_json{{"command", "report"},
+                       {"input", command.input},
+                       {"output", command.output},
+                       {"recipe", report.recipe},
+                       {"matrices", report.matrices.size()},
+                       {"experts", report.experts.size()},
+                       {"total", to_json(report.total)}});
+  else
+    print(command.output + ": " + std::to_string(report.matrices.size()) + " matrices of " +
+          count_text(std::ssize(report.experts), "expert") + ", relative error " +
+          error_text(report.total.relative_error()) + " by " + report.recipe + "\n");
+}
+
+}  // namespace
+
+void add_report(CLI::App& app) {
+  add_command<report_command>(app, "report", "Write the errors of a quantised checkpoint as CSV", run);
+}
+
+}  // namespace mxfp4::tools

@@ -1,0 +1,78 @@
+// tools/mxfp4/main.cpp -- the program mxfp4: commands, exit codes, signals.
+// SPDX-License-Identifier: Apache-2.0
+//
+// Exit codes: 0 well, 1 bad input or a file that cannot be read or written, 2 bad usage.
+// The report goes to standard output, everything else to standard error.
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+
+#include "command.hpp"
+#include "mxfp4/version.hpp"
+
+namespace {
+
+volatile std::sig_atomic_t stop_signal = 0;
+
+constexpr int exit_bad_input = 1;
+constexpr int exit_bad_usage = 2;
+
+extern "C" void on_stop_signal(int signal) { stop_signal = signal; }
+
+void install_signal_handlers() {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file over the limit is an error of write(), with a message
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP})
+    if (std::signal(signal, on_stop_signal) == SIG_IGN) std::signal(signal, SIG_IGN);  // nohup stays nohup
+}
+
+}  // namespace
+
+bool mxfp4::tools::stop_requested() noexcept { return stop_signal != 0; }
+
+int main(int argc, char** argv) {
+  install_signal_handlers();
+  CLI::App app{"Weights to and from MXFP4: 32 FP4 codes and one power-of-two scale, 4.25 bits per weight"};
+  app.name("mxfp4");
+  app.set_version_flag("--version",
+                       "mxfp4 " + std::to_string(mxfp4::version_major) + "." + std::to_string(mxfp4::version_minor) +
+                           "." + std::to_string(mxfp4::version_patch),
+                       "Print the version and exit");
+  app.set_help_flag("-h,--help", "Print this help and exit");
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(40);
+  app.footer("Exit codes: 0 well, 1 bad input, 2 bad usage. Each command has its own --help.");
+  mxfp4::tools::add_plan(app);
+  mxfp4::tools::add_quantize(app);
+  mxfp4::tools::add_merge(app);
+  mxfp4::tools::add_dequantize(app);
+  mxfp4::tools::add_verify(app);
+  mxfp4::tools::add_report(app);
+  mxfp4::tools::add_card(app);
+  mxfp4::tools::add_convert(app);
+  mxfp4::tools::add_inspect(app);
+#if defined(MXFP4_TOOLS_MODEL)
+  mxfp4::tools::add_compare(app);
+  mxfp4::tools::add_run(app);
+#endif
+  mxfp4::tools::add_recipes(app);
+  mxfp4::tools::add_encode(app);
+  mxfp4::tools::add_decode(app);
+  try {
+    app.parse(argc, argv);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : exit_bad_usage;
+  } catch (const mxfp4::io::interrupted& error) {
+    std::fprintf(stderr, "mxfp4: %s\n", error.what());
+    const int signal = stop_signal;
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);  // so that the shell sees what ended us
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "mxfp4: out of memory: give it more, or less work at a time\n");
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "mxfp4: %s\n", error.what());
+  }
+  return exit_bad_input;
+}

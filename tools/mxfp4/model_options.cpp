@@ -1,0 +1,33 @@
+// tools/mxfp4/model_options.cpp -- see model_options.hpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "model_options.hpp"
+#include "checkpoint/reader_json.hpp"
+
+namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
+using namespace model;
+
+void model_options::describe(CLI::App& command) {
+  takes_one_of(command.add_option("--activations", activations_name, "What MXFP4 weights are multiplied with"),
+               {"f32", "int8", "mxfp8"});
+  command.add_option("--threads", threads, "At most so many; 0: as many as the machine has")
+      ->check(CLI::Range(0, 1024).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+}
+
+activation_type model_options::activations() const noexcept {
+  if (activations_name == "int8") return activation_type::int8;
+  return activations_name == "mxfp8" ? activation_type::mxfp8 : activation_type::f32;
+}
+
+model_config read_model_config(const checkpoint_reader& checkpoint) {
+  const nlohmann::ordered_json config = read_config(checkpoint);
+  if (config.is_null())
+    throw file_error(checkpoint.path() + ": has no " + config_file_name + ", expected a model's directory");
+  return model::read_model_config(config, checkpoint.path() + "/" + config_file_name);
+}
+
+}  // namespace mxfp4::tools

@@ -1,0 +1,237 @@
+// tools/mxfp4/plan.cpp -- mxfp4 plan: what would become of a checkpoint, from its headers or config.json alone.
+// SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <utility>
+
+#include "checkpoint/minimax_m2.hpp"
+#include "checkpoint/quantization_config.hpp"
+#include "checkpoint/reader_json.hpp"
+#include "command.hpp"
+#include "io/strict_json.hpp"
+#include "mxfp4/checkpoint/plan.hpp"
+#include "mxfp4/checkpoint/reader.hpp"
+#include "report.hpp"
+
+namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
+
+namespace {
+
+struct plan_command {
+  std::string input, include, exclude, others = "bf16";
+  int devices = 2;
+  double memory = 120;
+  bool list = false, json = false;
+
+  void describe(CLI::App& command) {
+    command.add_option("IN", input, "A checkpoint's directory, a .safetensors file, or a config.json of MiniMax-M2")
+        ->required()
+        ->type_name("PATH");
+    takes_regex(command.add_option("--include", include,
+                                   "Quantise the matrices in whose name this is found; "
+                                   "without it: the experts"));
+    takes_regex(command.add_option("--exclude", exclude, "... but not those in whose name this is found"));
+    takes_one_of(
+        command.add_option("--others", others, "FP8 matrices that are not quantised: widen them, or keep them"),
+        {"bf16", "fp8"});
+    command.add_option("--devices", devices, "Devices that share the weights")
+        ->check(CLI::Range(1, 1 << 20))
+        ->capture_default_str();
+    command.add_option("--memory", memory, "GB (10^9 bytes) of each of them")
+        ->check(CLI::Range(0.001, 1e9))
+        ->capture_default_str();
+    command.add_flag("--list", list, "List every tensor with what becomes of it");
+    command.footer("No weight is read, nothing is written. Sizes count tensor data, not the headers of the files.");
+  }
+};
+
+struct source {
+  std::vector<tensor_info> tensors;
+  ordered_json config;  // null where there is none
+};
+
+[[nodiscard]] source read_source(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error) || path.ends_with(".safetensors")) {
+    const checkpoint_reader reader(path);
+    return {reader.tensor_infos(), read_config(reader)};
+  }
+  ordered_json config = read_json<ordered_json>(path);
+  std::vector<tensor_info> tensors = minimax_m2_tensors(read_minimax_m2_shape(config, path));
+  return {std::move(tensors), std::move(config)};
+}
+
+/// Tensors that share their fate. FP8 block scales count for the tensor they belong to.
+struct group {
+  std::int64_t tensors = 0;
+  std::uint64_t before = 0, after = 0;
+};
+using groups = std::map<std::pair<tensor_action, dtype>, group>;
+
+[[nodiscard]] groups group_up(const quantization_plan& plan) {
+  groups found;
+  for (const planned_tensor& p : plan.tensors) {
+    if (p.action == tensor_action::fp8_scales) continue;
+    group& g = found[{p.action, p.source.type}];
+    ++g.tensors;
+    g.before += p.source.bytes();
+    if (p.scales != planned_tensor::no_scales) g.before += plan.tensors[p.scales].source.bytes();
+    g.after += p.output_bytes();
+  }
+  return found;
+}
+
+[[nodiscard]] std::string action_text(tensor_action action, dtype type) {
+  const std::string name = dtype_name(type);
+  switch (action) {
+    case tensor_action::quantize:
+      return name + " to MXFP4";
+    case tensor_action::widen_fp8:
+      return name + " to BF16";
+    default:
+      return name + " as it is";
+  }
+}
+
+[[nodiscard]] std::string fixed(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+[[nodiscard]] std::string both_sizes(std::uint64_t bytes) {
+  if (bytes < 1'000'000'000) return size_text(bytes);
+  return size_text(bytes) + " (" + fixed(static_cast<double>(bytes) / 0x1p30, 1) + " GiB)";
+}
+
+[[nodiscard]] double ratio(std::uint64_t before, std::uint64_t after) {
+  return after > 0 ? static_cast<double>(before) / static_cast<double>(after) : 0.0;
+}
+
+/// BF16 keys and values of one token in all layers; 0 where the config does not say.
+[[nodiscard]] std::int64_t cache_bytes_per_token(const ordered_json& config) {
+  if (!config.is_object() || config.value("model_type", ordered_json()) != "minimax_m2") return 0;
+  const minimax_m2_shape s = read_minimax_m2_shape(config, config_file_name);
+  return s.layers * 2 * s.key_value_heads * s.head_dim * 2;
+}
+
+struct budget {
+  double bytes = 0, left = 0;
+  std::int64_t bytes_per_token = 0;
+
+  [[nodiscard]] std::int64_t tokens() const {
+    return left > 0 && bytes_per_token > 0 ? static_cast<std::int64_t>(left / static_cast<double>(bytes_per_token)) : 0;
+  }
+};
+
+[[nodiscard]] ordered_json json_of(const plan_command& command, const source& in, const quantization_plan& plan,
+                                   const budget& memory) {
+  ordered_json actions = ordered_json::array();
+  for (const auto& [key, g] : group_up(plan))
+    actions.push_back({{"action", action_name(key.first)},
+                       {"dtype", dtype_name(key.second)},
+                       {"tensors", g.tensors},
+                       {"bytes_before", g.before},
+                       {"bytes_after", g.after}});
+  ordered_json report = {{"command", "plan"},
+                         {"input", command.input},
+                         {"tensors", plan.tensors.size()},
+                         {"experts", plan.experts},
+                         {"matrices", plan.matrices},
+                         {"weights", plan.weights},
+                         {"bytes_before", plan.bytes_before},
+                         {"bytes_after", plan.bytes_after},
+                         {"ratio", ratio(plan.bytes_before, plan.bytes_after)},
+                         {"actions", std::move(actions)},
+                         {"memory",
+                          {{"devices", command.devices},
+                           {"bytes", static_cast<std::int64_t>(memory.bytes)},
+                           {"left", static_cast<std::int64_t>(memory.left)},
+                           {"cache_bytes_per_token", memory.bytes_per_token},
+                           {"tokens", memory.tokens()}}}};
+  if (plan.matrices > 0 && in.config.is_object())
+    report["quantization_config"] = make_quantization_config(plan, command.input);
+  if (command.list) {
+    report["list"] = ordered_json::array();
+    for (const planned_tensor& p : plan.tensors) {
+      ordered_json entry = to_json(p.source);
+      entry["action"] = action_name(p.action);
+      entry["reason"] = p.reason;
+      entry["outputs"] = ordered_json::array();
+      for (const tensor_info& t : p.outputs) entry["outputs"].push_back(to_json(t));
+      report["list"].push_back(std::move(entry));
+    }
+  }
+  return report;
+}
+
+[[nodiscard]] std::string list_text(const quantization_plan& plan) {
+  table t({{"tensor"}, {"dtype"}, {"shape"}, {"action"}, {"bytes after", align::right}, {"why not MXFP4"}});
+  for (const planned_tensor& p : plan.tensors)
+    t.add({printable(p.source.name), dtype_name(p.source.type), shape_text(p.source.shape), action_name(p.action),
+           std::to_string(p.output_bytes()), p.reason});
+  return t.text() + '\n';
+}
+
+[[nodiscard]] std::string text_of(const plan_command& command, const quantization_plan& plan, const budget& memory) {
+  std::string text = command.list ? list_text(plan) : "";
+  table t({{"what"}, {"tensors", align::right}, {"before", align::right}, {"after", align::right}});
+  for (const auto& [key, g] : group_up(plan))
+    t.add({action_text(key.first, key.second), std::to_string(g.tensors), size_text(g.before), size_text(g.after)});
+  if (!t.empty()) text += t.text() + '\n';
+  if (plan.matrices == 0) text += "nothing would be quantised: no matrix is one of an expert, or fits --include\n";
+  else
+    text += "quantised: " + count_text(plan.experts, "expert") + ", " + std::to_string(plan.matrices) +
+            (plan.matrices == 1 ? " matrix, " : " matrices, ") + count_text(plan.weights, "weight") + "\n";
+  text += both_sizes(plan.bytes_before) + " -> " + both_sizes(plan.bytes_after) + ": " +
+          fixed(ratio(plan.bytes_before, plan.bytes_after), 3) + " x\n";
+  text += std::to_string(command.devices) + " x " + size_text(static_cast<std::uint64_t>(command.memory * 1e9)) + ": ";
+  if (memory.left < 0) text += fixed(-memory.left / 1e9, 1) + " GB too little for the weights\n";
+  else text += fixed(memory.left / 1e9, 1) + " GB left for the KV cache and activations\n";
+  if (memory.tokens() > 0)
+    text += "a token's KV cache in BF16 is " + size_text(static_cast<std::uint64_t>(memory.bytes_per_token)) +
+            ": at most " + std::to_string(memory.tokens()) + " tokens\n";
+  return text;
+}
+
+void run(const plan_command& command) {
+  plan_options options;
+  if (!command.include.empty()) options.include = std::regex(command.include);
+  if (!command.exclude.empty()) options.exclude = std::regex(command.exclude);
+  options.others = command.others == "fp8" ? fp8_policy::keep : fp8_policy::widen;
+  source in = read_source(command.input);
+  const quantization_plan plan = make_plan(std::move(in.tensors), options, command.input);
+  budget memory;
+  memory.bytes = command.devices * command.memory * 1e9;
+  memory.left = memory.bytes - static_cast<double>(plan.bytes_after);
+  memory.bytes_per_token = cache_bytes_per_token(in.config);
+  if (command.json) print(json_of(command, in, plan, memory));
+  else print(text_of(command, plan, memory));
+}
+
+}  // namespace
+
+CLI::Option* takes_regex(CLI::Option* option) {
+  const CLI::Validator is_regex(
+      [](const std::string& text) {
+        try {
+          [[maybe_unused]] const std::regex compiled(text);
+          return std::string{};
+        } catch (const std::regex_error& error) {
+          return "'" + text + "' is not a regular expression (ECMAScript): " + error.what();
+        }
+      },
+      "", "regex");
+  return option->check(is_regex)->type_name("REGEX");
+}
+
+void add_plan(CLI::App& app) {
+  add_command<plan_command>(app, "plan", "Show what quantising a checkpoint would make of it, without reading weights",
+                            run);
+}
+
+}  // namespace mxfp4::tools

@@ -1,0 +1,25 @@
+// tools/mxfp4/quantize_command.hpp -- the options of mxfp4 quantize, for a file and for a directory.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "command.hpp"
+
+namespace mxfp4::tools {
+
+struct quantize_command {
+  std::string input, output, recipe, include, exclude, nonfinite = "refuse", others = "bf16", rank;
+  int world = 0, threads = 0;
+  std::uint64_t max_shard_bytes = 5'000'000'000;
+  bool overwrite = false, json = false;
+  std::vector<const CLI::Option*> directory_only;
+
+  void describe(CLI::App& command);
+};
+
+void quantize_directory(const quantize_command& command);
+
+}  // namespace mxfp4::tools

@@ -1,0 +1,142 @@
+// tools/mxfp4/report.cpp -- see report.hpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "report.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
+
+namespace {
+
+/// A number through printf's format.
+template <class... Numbers>
+[[nodiscard]] std::string formatted(const char* format, Numbers... numbers) {
+  char text[64];
+  const int size = std::snprintf(text, sizeof text, format, numbers...);
+  return {text, static_cast<std::size_t>(std::clamp(size, 0, static_cast<int>(sizeof text) - 1))};
+}
+
+/// Columns that a terminal uses for UTF-8 text: one a character, which is right for all but wide scripts.
+[[nodiscard]] std::size_t width(const std::string& text) {
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0u) != 0x80u; }));
+}
+
+}  // namespace
+
+std::string table::text() const {
+  std::vector<std::size_t> widths;
+  std::vector<std::string> titles;
+  for (const column& c : columns_) {
+    widths.push_back(width(c.title));
+    titles.push_back(c.title);
+  }
+  for (const auto& row : rows_)
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width(row[i]));
+  std::string text;
+  const auto add_line = [&](const std::vector<std::string>& cells) {
+    std::string line;
+    for (std::size_t i = 0; i < cells.size(); ++i) {
+      const std::string padding(widths[i] - width(cells[i]), ' ');
+      line += i == 0 ? "" : "  ";
+      line += columns_[i].side == align::left ? cells[i] + padding : padding + cells[i];
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + '\n';
+  };
+  add_line(titles);
+  for (const auto& row : rows_) add_line(row);
+  return text;
+}
+
+std::string printable(const std::string& name) {
+  const std::string text = quote_name(name);
+  return text.substr(1, text.size() - 2);
+}
+
+std::string count_text(std::int64_t count, const std::string& noun) {
+  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
+}
+
+std::string size_text(std::uint64_t bytes) {
+  constexpr const char* units[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
+  if (bytes < 1000) return std::to_string(bytes) + " B";
+  auto size = static_cast<double>(bytes) / 1000.0;
+  std::size_t unit = 0;
+  for (; size >= 999.995 && unit + 1 < std::size(units); ++unit) size /= 1000.0;
+  return formatted("%.2f %s", size, units[unit]);
+}
+
+std::string error_text(double error) { return formatted("%.4g", error); }
+
+double bits_per_weight(std::uint64_t bytes, std::int64_t weights) {
+  return weights > 0 ? static_cast<double>(bytes) * 8.0 / static_cast<double>(weights) : 0.0;
+}
+
+std::string bits_text(double bits) { return formatted("%.2f", bits); }
+
+ordered_json to_json(const tensor_info& t) {
+  return {{"name", t.name}, {"dtype", dtype_name(t.type)}, {"shape", t.shape}, {"bytes", t.bytes()}};
+}
+
+ordered_json to_json(const std::vector<copied_tensor>& copied) {
+  ordered_json list = ordered_json::array();
+  for (const copied_tensor& c : copied) {
+    ordered_json entry = to_json(c.tensor);
+    entry["reason"] = c.reason;
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+std::string copied_table(const std::vector<copied_tensor>& copied) {
+  if (copied.empty()) return {};
+  table t({{"copied"}, {"dtype"}, {"shape"}, {"bytes", align::right}, {"reason"}});
+  for (const copied_tensor& c : copied)
+    t.add({printable(c.tensor.name), dtype_name(c.tensor.type), shape_text(c.tensor.shape),
+           std::to_string(c.tensor.bytes()), c.reason});
+  return t.text() + '\n';
+}
+
+void print(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    throw file_error("standard output: cannot write the report");
+}
+
+void print(const ordered_json& json) {
+  print(json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + '\n');  // a path need not be UTF-8
+}
+
+void print_line(const ordered_json& json) {
+  print(json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + '\n');
+}
+
+progress_line::progress_line() : terminal_(::isatty(STDERR_FILENO) != 0) {}
+
+progress_line::~progress_line() {
+  if (shown_) std::fputs("\r\x1b[K", stderr);
+}
+
+void progress_line::update(std::uint64_t done, std::uint64_t total, const std::string& note) {
+  const auto now = std::chrono::steady_clock::now();
+  if (!terminal_ || (now < next_ && done < total)) return;
+  next_ = now + std::chrono::milliseconds(100);
+  shown_ = true;
+  const double seconds = std::chrono::duration<double>(now - begin_).count();
+  const double rate = static_cast<double>(done) / std::max(seconds, 1e-3);
+  const auto left = static_cast<long long>(static_cast<double>(total - std::min(done, total)) / std::max(rate, 1.0));
+  const std::string time = formatted("%lld:%02lld:%02lld", left / 3600, left / 60 % 60, left % 60);
+  std::fprintf(stderr, "\r%3.0f %%  %s of %s  %s/s  %s left%s%s\x1b[K",
+               100.0 * static_cast<double>(done) / static_cast<double>(total), size_text(done).c_str(),
+               size_text(total).c_str(), size_text(static_cast<std::uint64_t>(rate)).c_str(), time.c_str(),
+               note.empty() ? "" : "  ", note.c_str());
+  std::fflush(stderr);
+}
+
+}  // namespace mxfp4::tools

@@ -1,0 +1,70 @@
+// tools/mxfp4/report.hpp -- what the commands print: aligned tables, sizes, JSON, a progress line.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "checkpoint/block_encoder.hpp"
+#include "checkpoint/statistics_json.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
+
+namespace mxfp4::tools {
+
+using checkpoint::to_json;  // of error_statistics, beside those below
+
+enum class align { left, right };
+
+/// Columns as wide as their widest cell, two blanks apart.
+class table {
+ public:
+  struct column {
+    std::string title;
+    align side = align::left;
+  };
+  explicit table(std::vector<column> columns) : columns_(std::move(columns)) {}
+
+  void add(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  [[nodiscard]] bool empty() const noexcept { return rows_.empty(); }
+  [[nodiscard]] std::string text() const;  ///< title line and rows, each with its line end
+
+ private:
+  std::vector<column> columns_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+[[nodiscard]] std::string printable(const std::string& name);                       ///< control characters as \xNN
+[[nodiscard]] std::string count_text(std::int64_t count, const std::string& noun);  ///< "1 tensor", "2 tensors"
+[[nodiscard]] std::string size_text(std::uint64_t bytes);                           ///< "15.04 MB"
+[[nodiscard]] std::string error_text(double error);                                 ///< four significant digits
+[[nodiscard]] double bits_per_weight(std::uint64_t bytes, std::int64_t weights);
+[[nodiscard]] std::string bits_text(double bits);
+
+[[nodiscard]] checkpoint::ordered_json to_json(const io::tensor_info& t);
+[[nodiscard]] checkpoint::ordered_json to_json(const std::vector<checkpoint::copied_tensor>& copied);
+[[nodiscard]] std::string copied_table(const std::vector<checkpoint::copied_tensor>& copied);  ///< empty for none
+
+/// All of a report at once. @throws file_error where standard output takes it not.
+void print(const std::string& text);
+void print(const checkpoint::ordered_json& json);
+void print_line(const checkpoint::ordered_json& json);  ///< on one line, for logs
+
+/// One line on standard error with bytes, rate and time left, if that is a terminal; it is gone at the end.
+class progress_line {
+ public:
+  progress_line();
+  ~progress_line();
+  progress_line(const progress_line&) = delete;
+  progress_line& operator=(const progress_line&) = delete;
+  void update(std::uint64_t done, std::uint64_t total, const std::string& note = {});
+
+ private:
+  bool terminal_;
+  bool shown_ = false;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now(), next_{};
+};
+
+}  // namespace mxfp4::tools
