@@ -13,6 +13,7 @@
 #include "checkpoint.hpp"
 #include "exact_normal.hpp"
 #include "mxfp4/io/elements.hpp"
+#include "mxfp4/reference/quantize.hpp"
 
 namespace mxfp4::tools {
 

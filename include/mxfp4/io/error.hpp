@@ -10,10 +10,10 @@
 
 namespace mxfp4::io {
 
-/// The one way in which mxfp4::io and mxfp4::checkpoint say that something is wrong. what() is a sentence in parts, each
-/// after a colon: the file, where there is one the tensor, then the value that is there and what was expected, and
-/// after that what to do. A function that throws it has left its output as it was, or absent. What says otherwise in
-/// its own comment aside, these libraries throw nothing else but std::bad_alloc.
+/// The one way in which mxfp4::io and mxfp4::checkpoint say that something is wrong with a file or a call. what() is a
+/// sentence in parts with colons between: the file; the tensor, where there is one; the value that is there and what
+/// was expected; what to do. A function that throws it has left its output as it was, or absent. A regular
+/// expression that is none throws std::regex_error where it is given as text, and memory std::bad_alloc.
 ///
 ///   model-00002.safetensors: tensor 'w': is F16 [4, 32], expected F32 [4, 32]: download it again
 class file_error : public std::runtime_error {
