@@ -12,13 +12,13 @@
 #include <vector>
 
 #include "cli.support.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 
 namespace mxfp4::test {
 
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using nlohmann::ordered_json;
 using strings = std::vector<std::string>;
 namespace fs = std::filesystem;

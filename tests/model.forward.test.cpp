@@ -16,6 +16,8 @@
 
 namespace {
 
+using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using namespace mxfp4::model;
 using namespace mxfp4::test;
 

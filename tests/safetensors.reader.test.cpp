@@ -1,6 +1,5 @@
 // tests/safetensors.reader.test.cpp -- what the reader takes, and what it refuses with which words.
 // SPDX-License-Identifier: Apache-2.0
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 
 #include <sys/stat.h>
@@ -16,7 +15,7 @@
 
 namespace {
 
-using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
 

@@ -19,6 +19,7 @@
 #include <string>
 
 #include "mxfp4/checkpoint/writer.hpp"
+#include "mxfp4/core/version.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -32,6 +33,7 @@ struct convert_options {
   checkpoint_form to = checkpoint_form::compressed_tensors;
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
+  io::stop_function stop = {};
 };
 
 struct convert_report {

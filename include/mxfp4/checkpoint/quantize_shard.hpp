@@ -13,9 +13,9 @@
 #include <span>
 #include <vector>
 
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/format/recipe_id.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 #include "mxfp4/reference/error_statistics.hpp"
@@ -48,7 +48,7 @@ struct shard_options {
 /// @throws file_error for what cannot be read or written, and for a weight that is not finite where that is refused.
 [[nodiscard]] std::vector<matrix_statistics> quantize_shard(const checkpoint_reader& in, const quantization_plan& plan,
                                                             std::span<const std::size_t> tensors,
-                                                            safetensors_writer& out, const shard_options& options);
+                                                            io::safetensors_writer& out, const shard_options& options);
 
 /// Bytes of the input that become `tensor`, with the block scales it consumes.
 [[nodiscard]] std::uint64_t input_bytes(const quantization_plan& plan, const planned_tensor& tensor);

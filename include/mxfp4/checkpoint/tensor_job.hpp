@@ -13,7 +13,7 @@
 #include <string_view>
 #include <vector>
 
-#include "mxfp4/checkpoint/io_names.hpp"
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/io/gguf.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
@@ -33,8 +33,8 @@ struct basic_job {
   std::vector<Tensor> outputs;
   std::function<void(const append_function& append)> run;
 };
-using tensor_job = basic_job<tensor_info>;
-using gguf_job = basic_job<gguf_tensor>;
+using tensor_job = basic_job<io::tensor_info>;
+using gguf_job = basic_job<io::gguf_tensor>;
 
 /// Hands over the `bytes` of a tensor as they are.
 inline void copy_bytes(const read_function& read, std::uint64_t bytes, std::string_view name,

@@ -21,7 +21,9 @@
 #include <string>
 #include <vector>
 
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/format/recipe_id.hpp"
+#include "mxfp4/io/file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -39,6 +41,7 @@ struct verify_options {
   std::string against;              ///< the source's directory; empty: none
   std::optional<recipe_id> recipe;  ///< of the source; without it: the report's, or else compressed_tensors
   std::function<void(std::uint64_t, std::uint64_t)> progress = [](std::uint64_t, std::uint64_t) {};
+  io::stop_function stop = {};
 };
 
 struct verify_report {

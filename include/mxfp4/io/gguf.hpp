@@ -21,6 +21,7 @@
 #include <variant>
 #include <vector>
 
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {

@@ -18,7 +18,8 @@
 #include <string_view>
 #include <vector>
 
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/core/version.hpp"
+#include "mxfp4/io/error.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/io/file.hpp"
 #include "mxfp4/io/safetensors.hpp"
 

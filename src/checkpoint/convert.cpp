@@ -1,4 +1,4 @@
-// src/checkpoint/convert_checkpoint.cpp -- the jobs of a form, the quantization_config that goes with it, and the
+// src/checkpoint/convert.cpp -- the jobs of a form, the quantization_config that goes with it, and the
 // files.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/convert.hpp"
@@ -13,7 +13,9 @@
 #include "checkpoint/quantization_config.hpp"
 #include "io/strict_json.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -214,7 +216,7 @@ convert_report convert_checkpoint(const std::string& input, const std::string& o
                      ": holds no MXFP4 weights, expected X_packed with X_scale, X_blocks with X_scales, or MXFP4 "
                      "tensors in a .gguf: quantize it first");
   const expert_model model = group_experts(s.weights, input);
-  const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }};
+  const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }, options.stop};
   convert_report report = count(s, model);
   if (options.to == checkpoint_form::gguf) {
     require_distinct(input, output);
@@ -236,4 +238,4 @@ convert_report convert_checkpoint(const std::string& input, const std::string& o
   return report;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

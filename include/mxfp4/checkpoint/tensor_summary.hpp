@@ -1,13 +1,14 @@
-// src/checkpoint/tensor_summary.hpp -- one tensor of a checkpoint in numbers: size, range, how its codes are used.
+// mxfp4/checkpoint/tensor_summary.hpp -- one tensor of a checkpoint in numbers: size, range, how its codes are used.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <array>
 #include <cstdint>
 
-#include "checkpoint/stored_tensor.hpp"
+#include "mxfp4/checkpoint/stored_tensor.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// Sums run over the finite elements, in their order, in double.
 struct tensor_summary {
@@ -27,4 +28,4 @@ struct tensor_summary {
 /// @throws file_error for what cannot be read, and for other types.
 [[nodiscard]] tensor_summary summarize(const checkpoint_reader& checkpoint, const stored_tensor& tensor);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -1,6 +1,5 @@
-// src/checkpoint/verify_checkpoint.cpp -- the order of the checks, and those of files, pairs, model and devices.
+// src/checkpoint/verify.cpp -- the order of the checks, and those of files, pairs, model and devices.
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/reader_json.hpp"
 #include "mxfp4/checkpoint/verify.hpp"
 
 #include <algorithm>
@@ -9,11 +8,14 @@
 
 #include "checkpoint/minimax_m2.hpp"
 #include "checkpoint/quantization_config.hpp"
+#include "checkpoint/reader_json.hpp"
 #include "checkpoint/verification.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -71,6 +73,10 @@ verify_report verification::take() {
   return std::move(result);
 }
 
+void shared_progress::require_running(const std::string& path) const {
+  if (options_.stop && options_.stop()) throw interrupted(path + ": interrupted, nothing was written");
+}
+
 void shared_progress::add(std::uint64_t bytes) {
   const std::uint64_t done = done_ += bytes;
   const std::unique_lock lock(mutex_, std::try_to_lock);
@@ -95,7 +101,7 @@ void check_files(verification& v) {
            "is in " + in.shards()[t.shard] + " too, which is not where the index has it");
   if (in.has_index()) {
     const nlohmann::json size =
-        index_metadata(in).is_object() ? index_metadata(in).value("total_size", nlohmann::json()) : nullptr;
+        read_index_metadata(in).is_object() ? read_index_metadata(in).value("total_size", nlohmann::json()) : nullptr;
     if (size != in.tensor_bytes())
       v.error(check, index_file_name,
               "total_size is " + size.dump() + ", expected " + std::to_string(in.tensor_bytes()) +
@@ -211,4 +217,4 @@ verify_report verify_checkpoint(const std::string& directory, const verify_optio
   return v.take();
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -1,4 +1,4 @@
-// src/checkpoint/quality_report.hpp -- mxfp4_report.json read again: as tables for plots, as the text of a model card.
+// mxfp4/checkpoint/quality_report.hpp -- mxfp4_report.json read again: as tables for plots and as text of a model card.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -6,9 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/block_encoder.hpp"
+#include "mxfp4/core/version.hpp"
+#include "mxfp4/reference/error_statistics.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// What was lost in one matrix, or in one expert.
 struct quality_row {
@@ -37,4 +38,4 @@ struct quality_report {
 [[nodiscard]] std::string experts_csv(const quality_report& report);
 [[nodiscard]] std::string scales_csv(const quality_report& report);  ///< scale bytes that occur, 2^exponent, blocks
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

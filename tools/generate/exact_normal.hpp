@@ -1,4 +1,4 @@
-// tests/generate/exact_normal.hpp -- normally distributed numbers, the same bits on every machine.
+// tools/generate/exact_normal.hpp -- normally distributed numbers, the same bits on every machine.
 // SPDX-License-Identifier: Apache-2.0
 //
 // std::normal_distribution differs between standard libraries, and log and cos between C libraries. Here everything is
@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::tools {
 
 /// splitmix64: one word a step, any seed is good.
 class random_words {
@@ -73,4 +73,4 @@ class exact_normal {
   random_words random_;
 };
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::tools

@@ -1,6 +1,5 @@
-// src/checkpoint/quantize_checkpoint.cpp -- who writes which file, in which order, and what is there already.
+// src/checkpoint/quantize.cpp -- who writes which file, in which order, and what is there already.
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/reader_json.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 
 #include <algorithm>
@@ -9,13 +8,16 @@
 #include <system_error>
 #include <utility>
 
-#include "checkpoint/process_rank.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/quantize_journal.hpp"
+#include "checkpoint/reader_json.hpp"
 #include "io/hash.hpp"
 #include "io/strict_json.hpp"
+#include "mxfp4/checkpoint/process_rank.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -177,7 +179,7 @@ class run_of_one {
     }
     result.kept = result.shards - result.written;
     if (run_.world == 1) {
-      merge_checkpoint(out_);
+      merge_checkpoint(out_, run_.stop);
       result.complete = true;
     }
     return result;
@@ -270,14 +272,14 @@ class run_of_one {
   void write_small_files() const {
     const file_lock lock(journal_.lock_path("files"));
     remove_temporaries(out_ + "/" + config_file_name);
-    write_text_file(out_ + "/" + config_file_name, config_);
+    write_text_file(out_ + "/" + config_file_name, config_, run_.stop);
     for (const std::string& name : files_) {
       const fs::path to = fs::path(out_) / name;
       std::error_code error;
       fs::create_directories(to.parent_path(), error);
       if (error) throw file_error(to.parent_path().string() + ": cannot create the folder: " + error.message());
       remove_temporaries(to.string());
-      copy_file((fs::path(in_.directory()) / name).string(), to.string());
+      copy_file((fs::path(in_.directory()) / name).string(), to.string(), run_.stop);
     }
   }
 
@@ -293,7 +295,7 @@ class run_of_one {
     }
     metadata extra = in_.shard(s.source).header().extra.value_or(metadata{});
     extra.emplace("format", "pt");  // transformers refuses a shard without
-    safetensors_writer file(path, std::move(tensors), std::move(extra));
+    safetensors_writer file(path, std::move(tensors), std::move(extra), run_.stop);
     shard_options options;
     options.recipe = settings_.recipe;
     options.nonfinite = settings_.nonfinite;
@@ -309,7 +311,7 @@ class run_of_one {
     journal_.require_same(manifest_);  // two runs that began at the same moment
     remove_temporaries(journal_.report_path(s.file));
     write_text_file(journal_.report_path(s.file),
-                    make_shard_report(plan_, s.tensors, matrices, s.file, file.file_bytes()).dump() + "\n");
+                    make_shard_report(plan_, s.tensors, matrices, s.file, file.file_bytes()).dump() + "\n", run_.stop);
     file.commit();
     observer_.on_shard(s.file, file.file_bytes());
   }
@@ -338,7 +340,7 @@ checkpoint_result quantize_checkpoint(const std::string& in, const std::string& 
   return run_of_one(in, out, settings, run, observer).run();
 }
 
-checkpoint_result merge_checkpoint(const std::string& out) {
+checkpoint_result merge_checkpoint(const std::string& out, const stop_function& stop) {
   const quantize_journal journal(out);
   if (!journal.exists()) {
     if (!read_report_head(out).is_null() && is_file(out + "/" + index_file_name)) {
@@ -372,13 +374,13 @@ checkpoint_result merge_checkpoint(const std::string& out) {
     }
   }
   index["metadata"]["total_size"] = total_size;
-  checkpoint_result result = write_report(out, manifest, journal);
+  checkpoint_result result = write_report(out, manifest, journal, stop);
   for (const char* name : {index_file_name, report_file_name}) remove_temporaries(out + "/" + name);
-  write_text_file(out + "/" + index_file_name, index.dump(2) + "\n");
+  write_text_file(out + "/" + index_file_name, index.dump(2) + "\n", stop);
   journal.remove();
   result.shards = result.kept = manifest.at("shards").size();
   result.complete = true;
   return result;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

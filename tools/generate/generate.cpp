@@ -1,4 +1,4 @@
-// tests/generate/generate.cpp -- mxfp4_generate: weights of expert shape, or a whole checkpoint, from nothing.
+// tools/generate/generate.cpp -- mxfp4_generate: weights of expert shape, or a whole checkpoint, from nothing.
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a mixture-of-experts checkpoint holds: experts of N(0, 0.02) weights in FP8 e4m3 with one scale per 128 x 128
@@ -10,11 +10,15 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/tensor_io.hpp"
-#include "generate/checkpoint.hpp"
-#include "generate/exact_normal.hpp"
+#include "checkpoint.hpp"
+#include "exact_normal.hpp"
+#include "mxfp4/io/elements.hpp"
+#include "mxfp4/reference/quantize.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -112,10 +116,10 @@ void generate_directory(const generate_options& options) {
 
 }  // namespace
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::tools
 
 int main(int argc, char** argv) {
-  mxfp4::checkpoint::generate_options options;
+  mxfp4::tools::generate_options options;
   CLI::App app{
       "A safetensors file with weights of expert shape, N(0, 0.02) through FP8; the same bytes on every machine"};
   app.name("mxfp4_generate");
@@ -133,7 +137,7 @@ int main(int argc, char** argv) {
   app.add_option("--seed", options.seed, "Seed of the random numbers")->capture_default_str();
   CLI::Option* whole = app.add_flag("--checkpoint", options.whole_checkpoint,
                                     "A directory with all tensors of a MiniMax-M2, in these dimensions:");
-  mxfp4::checkpoint::minimax_m2_shape& shape = options.checkpoint.shape;
+  mxfp4::tools::minimax_m2_shape& shape = options.checkpoint.shape;
   const auto add_dimension = [&](const char* name, std::int64_t& value, const char* what, std::int64_t unit) {
     app.add_option(name, value, what)
         ->check(CLI::Range(unit, std::int64_t{1} << 20))
@@ -153,8 +157,8 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   try {
     app.parse(argc, argv);
-    if (options.whole_checkpoint) mxfp4::checkpoint::generate_directory(options);
-    else mxfp4::checkpoint::generate(options);
+    if (options.whole_checkpoint) mxfp4::tools::generate_directory(options);
+    else mxfp4::tools::generate(options);
     return 0;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;

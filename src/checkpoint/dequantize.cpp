@@ -1,6 +1,5 @@
-// src/checkpoint/dequantize_checkpoint.cpp -- a job for each tensor; config.json without its quantization.
+// src/checkpoint/dequantize.cpp -- a job for each tensor; config.json without its quantization.
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/reader_json.hpp"
 #include "mxfp4/checkpoint/dequantize.hpp"
 
 #include <algorithm>
@@ -12,9 +11,12 @@
 #include "checkpoint/exact_fp8.hpp"
 #include "checkpoint/expert_jobs.hpp"
 #include "checkpoint/mxfp4_weights.hpp"
-#include "io/byte_order.hpp"
+#include "checkpoint/reader_json.hpp"
+#include "mxfp4/io/byte_order.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -147,8 +149,8 @@ dequantize_directory_report dequantize_directory(const std::string& input, const
     for (std::size_t i = 0; i < in.shards().size(); ++i) in.shard(i).require_unchanged();
   };
   report.after = write_directory(output, jobs, {make_config_text(in), &in}, options.max_shard_bytes,
-                                 {options.progress, require_unchanged});
+                                 {options.progress, require_unchanged, options.stop});
   return report;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -1,4 +1,4 @@
-// src/checkpoint/process_rank.hpp -- which of how many processes this is, from what started it.
+// mxfp4/checkpoint/process_rank.hpp -- which of how many processes this is, from what started it.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   asked in this order               rank                    world
@@ -17,7 +17,9 @@
 #include <string>
 #include <vector>
 
-namespace mxfp4::checkpoint {
+#include "mxfp4/core/version.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 struct process_rank {
   int rank = 0, world = 1;
@@ -34,4 +36,4 @@ struct process_rank {
 /// every machine.
 [[nodiscard]] std::vector<int> assign_to_ranks(const std::vector<std::uint64_t>& bytes, int world);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

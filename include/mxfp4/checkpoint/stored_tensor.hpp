@@ -1,4 +1,4 @@
-// src/checkpoint/stored_tensor.hpp -- the tensors of a checkpoint as a reader means them: parts put together again.
+// mxfp4/checkpoint/stored_tensor.hpp -- the tensors of a checkpoint as a reader means them: parts put together again.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   storage    parts                                                                     one tensor X [.., rows, cols]
@@ -15,8 +15,9 @@
 #include <vector>
 
 #include "mxfp4/checkpoint/reader.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 enum class storage : std::uint8_t { plain, mxfp4, fp8 };
 
@@ -36,4 +37,4 @@ struct stored_tensor {
 /// In the order of the checkpoint's tensors. Points into the reader.
 [[nodiscard]] std::vector<stored_tensor> stored_tensors(const checkpoint_reader& checkpoint);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

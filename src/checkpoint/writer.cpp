@@ -1,4 +1,4 @@
-// src/checkpoint/checkpoint_writer.cpp -- which job goes into which shard; the jobs run; the directory gets its name.
+// src/checkpoint/writer.cpp -- which job goes into which shard; the jobs run; the directory gets its name.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/writer.hpp"
 
@@ -13,7 +13,9 @@
 #include "mxfp4/io/gguf_file.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -71,11 +73,11 @@ class counter {
 
 /// One file of jobs [first, last) under its final name.
 std::uint64_t write_shard(const std::string& path, const std::vector<tensor_job>& jobs, const shard_plan& shard,
-                          counter& count, const std::function<void()>& before_commit) {
+                          counter& count, const std::function<void()>& before_commit, const stop_function& stop) {
   std::vector<tensor_info> tensors;
   for (std::size_t i = shard.first; i < shard.last; ++i)
     tensors.insert(tensors.end(), jobs[i].outputs.begin(), jobs[i].outputs.end());
-  safetensors_writer out(path, std::move(tensors), torch_metadata());
+  safetensors_writer out(path, std::move(tensors), torch_metadata(), stop);
   for (std::size_t i = shard.first; i < shard.last; ++i)
     jobs[i].run([&](std::string_view name, std::span<const std::byte> bytes) {
       out.append(name, bytes);
@@ -86,8 +88,8 @@ std::uint64_t write_shard(const std::string& path, const std::vector<tensor_job>
   return out.file_bytes();
 }
 
-void write_text(const std::string& path, const std::string& text) {
-  output_file out(path);
+void write_text(const std::string& path, const std::string& text, const stop_function& stop) {
+  output_file out(path, stop);
   out.write(0, std::as_bytes(std::span(text)));
   out.commit();
 }
@@ -124,12 +126,12 @@ class staged_directory {
   }
 
   /// Copies a file of the checkpoint, with the folders that it is in.
-  void copy(const std::string& from, const std::string& name) const {
+  void copy(const std::string& from, const std::string& name, const stop_function& stop) const {
     const fs::path to = fs::path(temporary_) / name;
     std::error_code error;
     fs::create_directories(to.parent_path(), error);
     if (error) throw file_error(to.parent_path().string() + ": cannot create the directory: " + error.message());
-    copy_file(from, to.string());
+    copy_file(from, to.string(), stop);
   }
 
   void commit() {
@@ -157,7 +159,8 @@ output_size write_directory(const std::string& path, const std::vector<tensor_jo
   output_size size{0, shards.size()};
   for (std::size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shard_name(i, shards.size());
-    size.bytes += write_shard(out.file(name), jobs, shards[i], count, [] {});
+    size.bytes += write_shard(
+        out.file(name), jobs, shards[i], count, [] {}, hooks.stop);
     for (std::size_t j = shards[i].first; j < shards[i].last; ++j)
       for (const tensor_info& t : jobs[j].outputs)
         if (!weight_map.emplace(t.name, name).second)
@@ -166,12 +169,13 @@ output_size write_directory(const std::string& path, const std::vector<tensor_jo
   if (files.carried != nullptr)
     for (const std::string& name : files.carried->other_files())
       if (name != config_file_name && name != "README.md")
-        out.copy((fs::path(files.carried->directory()) / name).string(), name);
-  if (files.config) write_text(out.file(config_file_name), *files.config);
+        out.copy((fs::path(files.carried->directory()) / name).string(), name, hooks.stop);
+  if (files.config) write_text(out.file(config_file_name), *files.config, hooks.stop);
   if (shards.size() > 1)
     write_text(
         out.file(index_file_name),
-        nlohmann::json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(weight_map)}}.dump(2) + "\n");
+        nlohmann::json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(weight_map)}}.dump(2) + "\n",
+        hooks.stop);
   hooks.before_commit();
   out.commit();
   return size;
@@ -181,7 +185,7 @@ output_size write_safetensors(const std::string& path, const std::vector<tensor_
   std::uint64_t total = 0;
   for (const tensor_job& job : jobs) total += job_bytes(job, path);
   counter count(total, hooks.progress);
-  return {write_shard(path, jobs, {0, jobs.size()}, count, hooks.before_commit), 1};
+  return {write_shard(path, jobs, {0, jobs.size()}, count, hooks.before_commit, hooks.stop), 1};
 }
 
 output_size write_gguf(const std::string& path, const std::vector<gguf_job>& jobs, std::vector<gguf_pair> pairs,
@@ -189,7 +193,7 @@ output_size write_gguf(const std::string& path, const std::vector<gguf_job>& job
   gguf_header header;
   header.pairs = std::move(pairs);
   for (const gguf_job& job : jobs) header.tensors.insert(header.tensors.end(), job.outputs.begin(), job.outputs.end());
-  gguf_writer out(path, std::move(header));
+  gguf_writer out(path, std::move(header), hooks.stop);
   counter count(out.file_bytes(), hooks.progress);
   for (const gguf_job& job : jobs)
     job.run([&](std::string_view name, std::span<const std::byte> bytes) {
@@ -201,4 +205,4 @@ output_size write_gguf(const std::string& path, const std::vector<gguf_job>& job
   return {out.file_bytes(), 1};
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -1,4 +1,4 @@
-// tests/generate/checkpoint.hpp -- a whole checkpoint directory in the shape of MiniMax-M2, from nothing.
+// tools/generate/checkpoint.hpp -- a whole checkpoint directory in the shape of MiniMax-M2, from nothing.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Every name and type of the published model, in dimensions of one's choice, and what makes its directory hard to read:
@@ -14,11 +14,12 @@
 
 #include "checkpoint/minimax_m2.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::tools {
 
 struct checkpoint_options {
-  minimax_m2_shape shape;  ///< fp8: linear layers in F8_E4M3 with block scales, or in BF16 with the same values
-  int shards = 3;          ///< from 1 on; only several have an index
+  checkpoint::minimax_m2_shape
+      shape;       ///< fp8: linear layers in F8_E4M3 with block scales, or in BF16 with the same values
+  int shards = 3;  ///< from 1 on; only several have an index
   std::uint64_t seed = 1;
 };
 
@@ -26,4 +27,4 @@ struct checkpoint_options {
 /// @return  bytes of tensor data.  @throws file_error.
 std::uint64_t generate_checkpoint(const std::string& directory, const checkpoint_options& options);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::tools

@@ -1,18 +1,19 @@
-// src/checkpoint/checkpoint_reader.cpp -- the index, its shards, and everything else in the directory.
+// src/checkpoint/reader.cpp -- the index, its shards, and everything else in the directory.
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/reader_json.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <system_error>
 
+#include "checkpoint/reader_json.hpp"
 #include "io/strict_json.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -174,22 +175,23 @@ const checkpoint_tensor* checkpoint_reader::find(std::string_view name) const {
   return found == by_name_.end() ? nullptr : &tensors_[found->second];
 }
 
+std::string checkpoint_reader::config_text() const {
+  const std::string file = (fs::path(directory_) / config_file_name).string();
+  return is_directory_ && exists(file) ? read_json_text(file) : "";
+}
+
 nlohmann::ordered_json read_config(const checkpoint_reader& checkpoint) {
+  const std::string text = checkpoint.config_text();
   const std::string file = (fs::path(checkpoint.directory()) / config_file_name).string();
-  if (!checkpoint.is_directory() || !exists(file)) return nullptr;
-  auto config = read_json<nlohmann::ordered_json>(file);
+  if (text.empty() && !exists(file)) return nullptr;
+  auto config = parse_json<nlohmann::ordered_json>(text, file);
   if (!config.is_object()) throw file_error(file + ": is " + config.type_name() + ", expected an object");
   return config;
 }
 
-nlohmann::json index_metadata(const checkpoint_reader& checkpoint) {
+nlohmann::json read_index_metadata(const checkpoint_reader& checkpoint) {
   const std::string& text = checkpoint.metadata_text();
   return text.empty() ? nlohmann::json() : nlohmann::json::parse(text);
 }
 
-std::string checkpoint_reader::config_text() const {
-  const nlohmann::ordered_json config = read_config(*this);
-  return config.is_null() ? std::string() : config.dump();
-}
-
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

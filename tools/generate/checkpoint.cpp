@@ -1,6 +1,6 @@
-// tests/generate/checkpoint.cpp -- see checkpoint.hpp.
+// tools/generate/checkpoint.cpp -- see checkpoint.hpp.
 // SPDX-License-Identifier: Apache-2.0
-#include "generate/checkpoint.hpp"
+#include "checkpoint.hpp"
 
 #include <algorithm>
 #include <array>
@@ -12,13 +12,17 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoint/tensor_io.hpp"
-#include "generate/exact_normal.hpp"
+#include "checkpoint/block_encoder.hpp"
+#include "exact_normal.hpp"
 #include "io/hash.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
+#include "mxfp4/io/elements.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -257,4 +261,4 @@ std::uint64_t generate_checkpoint(const std::string& directory, const checkpoint
   return generator(directory, options).run();
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::tools

@@ -1,4 +1,4 @@
-// src/checkpoint/quantization_plan.cpp -- names, types and shapes decide; nothing is read.
+// src/checkpoint/plan.cpp -- names, types and shapes decide; nothing is read.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/plan.hpp"
 
@@ -9,7 +9,9 @@
 
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -238,4 +240,4 @@ const char* action_name(tensor_action action) noexcept {
   return "copy";
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

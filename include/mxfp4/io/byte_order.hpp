@@ -1,4 +1,4 @@
-// src/io/byte_order.hpp -- files are little-endian, hosts need not be.
+// mxfp4/io/byte_order.hpp -- files are little-endian, hosts need not be.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <span>
 
-namespace mxfp4::io {
+#include "mxfp4/core/version.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// Reverses the bytes of each element of `size` bytes.
 inline void reverse_elements(std::span<std::byte> bytes, std::size_t size) noexcept {
@@ -33,4 +35,4 @@ inline void store_u64(std::uint64_t value, std::span<std::byte, 8> bytes) noexce
   for (std::size_t i = 0; i < 8; ++i) bytes[i] = static_cast<std::byte>(value >> (8 * i) & 0xFF);
 }
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -1,4 +1,4 @@
-// src/checkpoint/tensor_io.hpp -- numbers in and out of tensors, and tensors copied, a slab at a time.
+// mxfp4/io/elements.hpp -- numbers in and out of tensors, and tensors copied, a slab at a time.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -7,13 +7,12 @@
 #include <span>
 #include <vector>
 
-#include "checkpoint/block_encoder.hpp"
-#include "io/byte_order.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
+#include "mxfp4/core/version.hpp"
+#include "mxfp4/io/byte_order.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// Fills `out` with the elements of a tensor from `first` on, in the host's byte order.
 template <class T>
@@ -48,4 +47,4 @@ void copy_tensor(const safetensors_reader& in, const tensor_info& tensor, safete
   });
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
