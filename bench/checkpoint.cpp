@@ -97,13 +97,13 @@ class files {
     const io::safetensors_reader result(mxfp4());
     const auto found = checkpoint::find_mxfp4_tensors(result);
     if (std::ssize(found) != matrices_) return false;
-    const checkpoint expected(n, k_, 1);
+    const checkpoint_bytes expected(n, k_, 1);
     const mx_view<> out = expected.view(0);
     const memory<float> scales(n * k_ / fp8_block / fp8_block);
     std::fill(scales.begin(), scales.end(), 0.011f);
     const std::int64_t across = k_ / fp8_block;
-    if (!quantize_fp8<recipe::compressed_tensors>({weights_.data(), n, k_, k_},
-                                                  {scales.data(), n / fp8_block, across, across}, out)
+    if (!reference::quantize_fp8<recipe::compressed_tensors>({weights_.data(), n, k_, k_},
+                                                             {scales.data(), n / fp8_block, across, across}, out)
              .ok())
       return false;
     std::vector<std::byte> codes(size(n * k_ / 2)), bytes(size(n * k_ / block_size));
@@ -177,7 +177,7 @@ void in_chunks(int threads, std::int64_t weights, Transfer transfer) {
   const auto w = std::make_shared<memory<e4m3>>(make_numbers<e4m3>(rows * cols));
   const auto scales = std::make_shared<memory<float>>(rows / fp8_block * across);
   std::fill(scales->begin(), scales->end(), 0.011f);
-  const auto blocks = std::make_shared<checkpoint>(rows, cols, 1);
+  const auto blocks = std::make_shared<checkpoint_bytes>(rows, cols, 1);
   return {"the e4m3 kernel", 1e-9 * static_cast<double>(rows * cols), [=] {
             const status s = kernel::quantize_fp8<recipe::compressed_tensors>(
                 {w->data(), rows, cols, cols}, {scales->data(), rows / fp8_block, across, across}, blocks->view(0),

@@ -85,9 +85,9 @@ template <class T>
 }
 
 /// MXFP4 in compressed-tensors layout: `copies` matrices, one after the other. Random codes under scale bytes 118..125.
-class checkpoint {
+class checkpoint_bytes {
  public:
-  checkpoint(std::int64_t n, std::int64_t k, std::int64_t copies)
+  checkpoint_bytes(std::int64_t n, std::int64_t k, std::int64_t copies)
       : n_(n), k_(k), codes_(n * k / 2 * copies), scales_(n * k / block_size * copies) {
     random_bits random(2);
     std::generate_n(codes_.begin(), n * k / 2, [&] { return static_cast<std::uint8_t>(random()); });
@@ -126,7 +126,7 @@ class matrices {
 
  private:
   std::int64_t copies_, at_ = 0;
-  checkpoint views_;
+  checkpoint_bytes views_;
   std::vector<packed_matrix> packed_;
 };
 

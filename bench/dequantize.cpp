@@ -28,7 +28,7 @@ bool is_right(const mx_view<>& w, const dense_view<T>& out) {
 /// Arch void: the plain loop.
 template <class T, class Arch>
 subject prepare(const row& r) {
-  const auto weights = std::make_shared<checkpoint>(r.n, r.k, 1);
+  const auto weights = std::make_shared<checkpoint_bytes>(r.n, r.k, 1);
   const auto numbers = std::make_shared<memory<T>>(r.n * r.k);
   const mx_view<> w = weights->view(0);
   const dense_view<T> out{numbers->data(), r.n, r.k, r.k};

@@ -13,7 +13,7 @@ using namespace mxfp4::bench;
 template <class T>
 struct storing {
   storing(std::int64_t n, std::int64_t k) : w(n, k, 1), out(n * k) {}
-  checkpoint w;
+  checkpoint_bytes w;
   memory<T> out;
 };
 

@@ -17,14 +17,14 @@ template <class T>
 struct matrix {
   matrix(std::int64_t n, std::int64_t k) : numbers(make_numbers<T>(n * k)), blocks(n, k, 1) {}
   memory<T> numbers;
-  checkpoint blocks;
+  checkpoint_bytes blocks;
 };
 
 /// Every byte of the first and the last rows against the plain loop, which `expect` calls for rows of x.
 template <class T, class F>
 bool is_right(const dense_view<const T>& x, const mx_view<>& out, F expect) {
   const std::int64_t rows = std::min<std::int64_t>(x.rows, 4);
-  const checkpoint expected(rows, x.cols, 1);
+  const checkpoint_bytes expected(rows, x.cols, 1);
   for (const std::int64_t n : {std::int64_t{0}, x.rows - rows}) {
     if (!expect(dense_view<const T>{x.row(n), rows, x.cols, x.stride}, n, expected.view(0)).ok()) return false;
     if (std::memcmp(expected.view(0).codes, out.block_codes(n, 0), size(rows * x.cols / 2)) != 0 ||

@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
       const auto w = make_view(std::span(codes), std::span(scales), t.shape[0], t.shape[1]);
       const std::vector<float> x(static_cast<std::size_t>(t.shape[1]), 1.0f);
       std::vector<float> y(static_cast<std::size_t>(t.shape[0]));
-      const status s = w ? gemv(*w, x.data(), y.data()) : w.error();
+      const status s = w ? gemv(*w, x, y) : w.error();
       if (!s.ok()) return std::fprintf(stderr, "%s: %s\n", t.name.c_str(), message(s).c_str()), 1;
       return std::printf("%s, %zu x %zu: y[0] = %g\n", t.name.c_str(), y.size(), x.size(), y[0]) < 0 ? 1 : 0;
     }

@@ -26,7 +26,6 @@ namespace {
 namespace fs = std::filesystem;
 using namespace mxfp4;
 using namespace mxfp4::test;
-using namespace mxfp4::checkpoint;
 using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;

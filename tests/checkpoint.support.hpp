@@ -117,8 +117,8 @@ std::vector<T> narrowed(const std::vector<float>& w, float factor = 1) {
 template <class R, class T>
 std::pair<std::string, std::string> by_library(const std::vector<T>& w, std::int64_t rows, std::int64_t cols) {
   std::vector<std::uint8_t> codes(w.size() / 2), scales(w.size() / 32);
-  const status s = quantize<R>(*make_dense_view(std::span(w), rows, cols),
-                               *make_view(std::span(codes), std::span(scales), rows, cols));
+  const status s = reference::quantize<R>(*make_dense_view(std::span(w), rows, cols),
+                                          *make_view(std::span(codes), std::span(scales), rows, cols));
   REQUIRE(s.ok());
   return {bytes_of(codes), bytes_of(scales)};
 }

@@ -17,7 +17,6 @@
 
 namespace mxfp4::test {
 
-using namespace mxfp4::checkpoint;
 using namespace mxfp4::io;
 using nlohmann::ordered_json;
 using strings = std::vector<std::string>;

@@ -12,7 +12,6 @@
 namespace {
 
 using namespace mxfp4::test;
-using namespace mxfp4::checkpoint;
 using namespace mxfp4::io;
 namespace fs = std::filesystem;
 

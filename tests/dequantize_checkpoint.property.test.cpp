@@ -52,8 +52,8 @@ template <class Recipe>
 void quantize_into(tensor_map& t, const std::string& name, std::int64_t rows, std::int64_t cols,
                    const std::vector<bf16>& w) {
   std::vector<std::uint8_t> codes(w.size() / 2), scales(w.size() / 32);
-  REQUIRE(quantize<Recipe>(*make_dense_view(std::span(w), rows, cols),
-                           *make_view(std::span(codes), std::span(scales), rows, cols))
+  REQUIRE(reference::quantize<Recipe>(*make_dense_view(std::span(w), rows, cols),
+                                      *make_view(std::span(codes), std::span(scales), rows, cols))
               .ok());
   t[name + "_packed"] = {dtype::u8, {rows, cols / 2}, bytes_of(codes)};
   t[name + "_scale"] = {dtype::u8, {rows, cols / 32}, bytes_of(scales)};

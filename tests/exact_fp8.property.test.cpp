@@ -12,7 +12,6 @@ namespace {
 
 using namespace mxfp4;
 using namespace mxfp4::checkpoint;
-using namespace mxfp4::io;
 
 constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
 

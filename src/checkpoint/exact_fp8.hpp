@@ -17,6 +17,7 @@
 #include <span>
 
 #include "mxfp4/core/float_types.hpp"
+#include "mxfp4/format/dialect.hpp"
 #include "mxfp4/tensor/fp8.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {

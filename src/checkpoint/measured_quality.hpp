@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "mxfp4/core/version.hpp"
+
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// KLD: KL(original || quantised) of the next token's distribution, in nats.

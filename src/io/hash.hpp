@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "mxfp4/core/version.hpp"
+
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// FNV-1a, 64 bits: tells changed files apart, not forged ones.

@@ -3,6 +3,7 @@
 #include "command.hpp"
 #include "mxfp4/io/byte_order.hpp"
 #include "mxfp4/io/elements.hpp"
+#include "mxfp4/quantize.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
@@ -48,7 +49,7 @@ void decode_array(const input_file& packed, const input_file& scale, output_file
     scale.read(static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales)));
     const auto view = make_view(std::span(codes), std::span(scales), blocks, block_size);
     const auto dense = make_dense_view(std::span(numbers), blocks, block_size);
-    const status s = !view ? view.error() : !dense ? dense.error() : dequantize<Dialect>(*view, *dense);
+    const status s = !view ? view.error() : !dense ? dense.error() : mxfp4::dequantize<Dialect>(*view, *dense);
     if (!s.ok()) throw file_error(packed.path() + ": " + std::string(message(s).view()));
     swap_if_big_endian(std::span(numbers));
     out.write(static_cast<std::uint64_t>(first * block_size) * sizeof(T), std::as_bytes(std::span(numbers)));

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "mxfp4/core/config.hpp"
+
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// Tasks of about 2048 blocks, several short rows or a part of a long one. They depend on the shape alone.
