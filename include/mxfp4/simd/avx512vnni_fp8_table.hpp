@@ -142,7 +142,7 @@ MXFP4_INLINE void split_words(__m512i first, __m512i second, std::uint8_t* low, 
 /// the encoding, so that the tables stay in registers.
 template <has_avx512vbmi Arch>
 MXFP4_INLINE void measure_fp8_tile(const __m512i (&index)[8], __m512i up, fp8_table& tables,
-                                   fp8_tile_sums& sums) noexcept {
+                                   fp8_table_sums& sums) noexcept {
   const table weight_low(tables.weight[0]), weight_high(tables.weight[1]);
   const table error_low(tables.error[0]), error_high(tables.error[1]), marks(tables.mark);
   const __m512i words = _mm512_slli_epi32(up, 4);  // what a scale adds to the word of a bf16
@@ -175,7 +175,7 @@ MXFP4_INLINE void measure_fp8_tile(const __m512i (&index)[8], __m512i up, fp8_ta
 /// And of the weights that are not 0, but too far below the largest of their block for an index: code 0 has lost them
 /// whole.
 inline void measure_least_weights(const e4m3* w, std::int64_t stride, const __m512i (&index)[8],
-                                  const fp8_table& tables, fp8_tile_sums& sums) noexcept {
+                                  const fp8_table& tables, fp8_table_sums& sums) noexcept {
   for (int i = 0; i < 8; ++i) {
     const e4m3* const from = w + i % 4 * stride + i / 4 * 64;
     const __mmask64 least = _mm512_mask_testn_epi8_mask(
@@ -195,7 +195,7 @@ inline void measure_least_weights(const e4m3* w, std::int64_t stride, const __m5
 
 /// Makes the tables of an FP8 scale under a recipe; those of weights and errors where `Measured`.
 template <scale_rule Scale, rounding_rule Round, zero_rule Zero, has_avx512vbmi Arch, bool Measured>
-void make_fp8_tile(float scale, fp8_table& to) noexcept {
+void make_fp8_table(float scale, fp8_table& to) noexcept {
   constexpr place_rule rule = mxfp4::detail::place_rule_of<Scale>;
   constexpr std::uint32_t reach = 10;  // binades from the scale to any weight's
   const std::uint32_t exponent = mxfp4::detail::float_bits(scale) >> mxfp4::detail::f32_mantissa_bits;
@@ -274,7 +274,7 @@ inline void count_bytes(const std::uint8_t* bytes, std::uint64_t which,
 template <has_avx512vbmi Arch, bool Measured>
 [[nodiscard]] MXFP4_INLINE bool encode_fp8_tile(const e4m3* w, std::int64_t stride, fp8_table& tables,
                                                 std::uint8_t* codes, std::int64_t code_stride, std::uint8_t* scales,
-                                                std::int64_t scale_stride, fp8_tile_sums& sums) noexcept {
+                                                std::int64_t scale_stride, fp8_table_sums& sums) noexcept {
   const detail::table places(mxfp4::detail::fp8_places.data()), code(tables.code);
   __m512i place[8];
   MXFP4_UNROLL

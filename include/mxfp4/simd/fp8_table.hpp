@@ -57,7 +57,7 @@ struct alignas(64) fp8_table {
 };
 
 /// Sums of many tiles in doubles, lane by lane.
-struct fp8_tile_sums {
+struct fp8_table_sums {
   alignas(64) std::array<double, 16> squared_weights{}, squared_error{};
   alignas(64) std::array<std::int64_t, 8> saturated{}, zeroed{};
   std::array<std::int64_t, 256> scales{};  ///< blocks by scale byte

@@ -110,14 +110,14 @@ inline constexpr std::array<simd::word_scale, 256> word_scales = make_word_scale
 
 /// By scale byte: the magnitude whose sign is ambiguous where numbers are rounded to words.
 template <rounding_rule Round, zero_rule Zero>
-[[nodiscard]] consteval std::array<std::uint16_t, 256> make_sign_doubts() noexcept {
-  std::array<std::uint16_t, 256> doubts{};
+[[nodiscard]] consteval std::array<std::uint16_t, 256> make_ambiguous_signs() noexcept {
+  std::array<std::uint16_t, 256> ambiguous{};
   for (unsigned byte = simd::vector_scale_min; byte <= simd::vector_scale_max; ++byte)
-    doubts[byte] = ambiguous_word(sign_boundary_under<Zero, Round>(byte), false);
-  return doubts;
+    ambiguous[byte] = ambiguous_word(sign_boundary_under<Zero, Round>(byte), false);
+  return ambiguous;
 }
 template <rounding_rule Round, zero_rule Zero>
-inline constexpr std::array<std::uint16_t, 256> ambiguous_signs = make_sign_doubts<Round, Zero>();
+inline constexpr std::array<std::uint16_t, 256> ambiguous_signs = make_ambiguous_signs<Round, Zero>();
 
 /// The longest run of exponent fields round that of 2^-8, where weights are, with one threshold.
 template <scale_rule Rule, rounding_rule Round, zero_rule Zero, bool Exact>
