@@ -58,13 +58,13 @@ class files {
  public:
   static constexpr std::int64_t n = 1536;
   files() : k_(chosen.smoke ? 256 : 3072), matrices_(chosen.smoke ? 1 : 48), weights_(make_numbers<e4m3>(n * k_)) {
-    std::vector<checkpoint::tensor_info> tensors;
+    std::vector<io::tensor_info> tensors;
     for (std::int64_t i = 0; i < matrices_; ++i) {
-      tensors.push_back({name(i), checkpoint::dtype::f8_e4m3, {n, k_}});
-      tensors.push_back({name(i) + "_scale_inv", checkpoint::dtype::f32, {n / fp8_block, k_ / fp8_block}});
+      tensors.push_back({name(i), io::dtype::f8_e4m3, {n, k_}});
+      tensors.push_back({name(i) + "_scale_inv", io::dtype::f32, {n / fp8_block, k_ / fp8_block}});
     }
     const std::vector<float> scales(size(n * k_ / fp8_block / fp8_block), 0.011f);
-    checkpoint::safetensors_writer out(fp8(), tensors, {});
+    io::safetensors_writer out(fp8(), tensors, {});
     for (std::int64_t i = 0; i < matrices_; ++i) {
       out.append(name(i), std::as_bytes(weights_.bytes()));
       out.append(name(i) + "_scale_inv", std::as_bytes(std::span(scales)));
@@ -90,11 +90,11 @@ class files {
   }
   void dequantize() const {
     benchmark::DoNotOptimize(
-        checkpoint::dequantize_file(mxfp4(), other(), checkpoint::dtype::bf16, [](std::uint64_t, std::uint64_t) {}));
+        checkpoint::dequantize_file(mxfp4(), other(), io::dtype::bf16, [](std::uint64_t, std::uint64_t) {}));
   }
   /// The first matrix against the plain loop.
   [[nodiscard]] bool is_right() const {
-    const checkpoint::safetensors_reader result(mxfp4());
+    const io::safetensors_reader result(mxfp4());
     const auto found = checkpoint::find_mxfp4_tensors(result);
     if (std::ssize(found) != matrices_) return false;
     const checkpoint expected(n, k_, 1);

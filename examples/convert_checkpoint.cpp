@@ -1,21 +1,32 @@
-// examples/convert_checkpoint.cpp -- an MXFP4 checkpoint in another form, with a progress callback that can stop it.
+// examples/convert_checkpoint.cpp -- a checkpoint of BF16, F16, F32 or FP8 weights to MXFP4, its progress, and Ctrl-C.
 // SPDX-License-Identifier: Apache-2.0
-#include <cstdint>
+#include <csignal>
 #include <cstdio>
-#include <exception>
-#include <mxfp4/checkpoint/convert.hpp>
+#include <mxfp4/checkpoint/quantize.hpp>
+using namespace mxfp4;
 
-int main(int count, char** arguments) try {
-  if (count != 3) return std::puts("convert_checkpoint DIR OUT.gguf"), 2;
-  mxfp4::checkpoint::convert_options options{.to = mxfp4::checkpoint::checkpoint_form::gguf};
-  options.progress = [last = std::uint64_t{0}](std::uint64_t done, std::uint64_t total) mutable {
-    if (done < total && done - last < total / 20) return;  // some twenty lines in all
-    last = done;
-    std::printf("%3.0f %%\n", total == 0 ? 100.0 : 100.0 * static_cast<double>(done) / static_cast<double>(total));
-  };
-  const auto report = mxfp4::checkpoint::convert_checkpoint(arguments[1], arguments[2], options);
-  std::printf("%lld matrices, %llu bytes\n", static_cast<long long>(report.matrices),
-              static_cast<unsigned long long>(report.after.bytes));
-} catch (const std::exception& error) {  // names the file, the tensor, its value, and what was expected
-  return std::printf("%s\n", error.what()), 1;
+volatile std::sig_atomic_t interrupt = 0;
+
+struct percent final : checkpoint::checkpoint_observer {
+  void on_progress(std::uint64_t done, std::uint64_t total, const error_statistics& so_far) override {
+    const double share = 100.0 * static_cast<double>(done) / static_cast<double>(total);
+    std::fprintf(stderr, "\r%5.1f %%, relative error %.4f", share, so_far.relative_error());
+  }
+};
+
+int main(int argc, char** argv) {
+  if (argc != 3) return std::fprintf(stderr, "usage: %s CHECKPOINT OUTPUT, both directories\n", argv[0]), 2;
+  std::signal(SIGINT, [](int) { interrupt = 1; });
+  checkpoint::checkpoint_settings settings;  // experts, with the bytes of compressed-tensors; other FP8 becomes BF16
+  checkpoint::checkpoint_run run;            // as many threads as there are
+  run.stop = [] { return interrupt != 0; };  // what is whole by then stays, and the same call goes on from there
+  percent observer;
+  try {
+    const checkpoint::checkpoint_result done =
+        checkpoint::quantize_checkpoint(argv[1], argv[2], settings, run, observer);
+    std::printf("\n%zu matrices quantised, %.2f MB -> %.2f MB\n", done.quantized,
+                static_cast<double>(done.bytes_before) / 1e6, static_cast<double>(done.bytes_after) / 1e6);
+  } catch (const io::file_error& error) {  // which names the file, the tensor, the value and what was expected
+    return std::fprintf(stderr, "\n%s\n", error.what()), 1;
+  }
 }

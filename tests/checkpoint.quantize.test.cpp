@@ -19,7 +19,6 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/reference/quantize.hpp"
 
 namespace {
@@ -28,6 +27,7 @@ namespace fs = std::filesystem;
 using namespace mxfp4;
 using namespace mxfp4::test;
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 using strings = std::vector<std::string>;

@@ -1,7 +1,6 @@
 // tests/checkpoint.reader.test.cpp -- which tensors and files a checkpoint's directory has, and what is refused.
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/reader_json.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 
 #include <catch2/catch_test_macros.hpp>
@@ -18,6 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
 using strings = std::vector<std::string>;
@@ -90,7 +90,7 @@ TEST_CASE("checkpoint: the weight_map decides", "[checkpoint]") {
                                         "docs/other.safetensors", "linked/", "model-00001-of-00004.safetensors",
                                         "model.gguf", "pytorch_model-00001-of-00002.bin", "pytorch_model.bin",
                                         "pytorch_model.bin.index.json"});
-    CHECK(index_metadata(in).is_null());
+    CHECK(read_index_metadata(in).is_null());
     CHECK(read_config(in) == nlohmann::ordered_json::parse(R"({"model_type":"test"})"));
   }
 }

@@ -28,12 +28,12 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 
 namespace {
 namespace fs = std::filesystem;
 using namespace mxfp4::test;
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 using strings = std::vector<std::string>;

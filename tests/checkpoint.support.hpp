@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "cli.support.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/core/float_types.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
@@ -24,15 +23,15 @@
 namespace mxfp4::test {
 
 struct tensor {
-  checkpoint::tensor_info info;
+  io::tensor_info info;
   std::string data;
 };
 
 inline std::string write_shard(const std::string& path, const std::vector<tensor>& tensors,
-                               std::optional<checkpoint::metadata> extra = checkpoint::metadata{{"format", "pt"}}) {
-  std::vector<checkpoint::tensor_info> infos;
+                               std::optional<io::metadata> extra = io::metadata{{"format", "pt"}}) {
+  std::vector<io::tensor_info> infos;
   for (const tensor& t : tensors) infos.push_back(t.info);
-  checkpoint::safetensors_writer out(path, infos, std::move(extra));
+  io::safetensors_writer out(path, infos, std::move(extra));
   for (const tensor& t : tensors) out.append(t.info.name, std::as_bytes(std::span(t.data)));
   out.commit();
   return path;
@@ -53,21 +52,21 @@ inline std::string write_checkpoint(const std::string& folder, const std::map<st
 }
 
 /// Tensors whose data is a hole in the file: zeros that take no room.
-inline void write_sparse(const std::string& path, const std::vector<checkpoint::tensor_info>& infos) {
-  checkpoint::safetensors_header header;
+inline void write_sparse(const std::string& path, const std::vector<io::tensor_info>& infos) {
+  io::safetensors_header header;
   std::uint64_t end = 0;
-  for (checkpoint::tensor_info t : infos) {
+  for (io::tensor_info t : infos) {
     t.begin = end;
-    t.end = end += checkpoint::tensor_bytes(t.type, t.shape, path);
+    t.end = end += io::tensor_bytes(t.type, t.shape, path);
     header.tensors.push_back(t);
   }
-  const std::string text = checkpoint::format_header(header);
+  const std::string text = io::format_header(header);
   write_text(path, text);
   std::filesystem::resize_file(path, text.size() + end);
 }
 
-inline std::string tensor_data(const checkpoint::safetensors_reader& file, const std::string& name) {
-  const checkpoint::tensor_info* t = file.find(name);
+inline std::string tensor_data(const io::safetensors_reader& file, const std::string& name) {
+  const io::tensor_info* t = file.find(name);
   if (t == nullptr) return "there is no " + name;
   std::string data(t->bytes(), '\0');
   file.read(*t, 0, std::as_writable_bytes(std::span(data)));
@@ -118,8 +117,8 @@ std::vector<T> narrowed(const std::vector<float>& w, float factor = 1) {
 template <class R, class T>
 std::pair<std::string, std::string> by_library(const std::vector<T>& w, std::int64_t rows, std::int64_t cols) {
   std::vector<std::uint8_t> codes(w.size() / 2), scales(w.size() / 32);
-  const status s = reference::quantize<R>(*make_dense_view(std::span(w), rows, cols),
-                                          *make_view(std::span(codes), std::span(scales), rows, cols));
+  const status s = quantize<R>(*make_dense_view(std::span(w), rows, cols),
+                               *make_view(std::span(codes), std::span(scales), rows, cols));
   REQUIRE(s.ok());
   return {bytes_of(codes), bytes_of(scales)};
 }

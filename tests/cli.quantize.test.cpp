@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 #include "mxfp4/reference/quantize.hpp"
@@ -21,6 +20,7 @@ namespace {
 using namespace mxfp4;
 using namespace mxfp4::test;
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 using strings = std::vector<std::string>;
@@ -170,11 +170,10 @@ TEST_CASE("cli: quantize FP8 with block scales", "[cli]") {
   CHECK(tensor_data(after, "y.weight_scale_inv") == std::string(128, 'y'));
 
   std::vector<std::uint8_t> codes(w.size() / 2), bytes(w.size() / 32);
-  REQUIRE(
-      reference::quantize_fp8<recipe::compressed_tensors>(*make_dense_view(std::span<const e4m3>(w), rows, cols),
-                                                          *make_dense_view(std::span<const float>(scales), 2, 4),
-                                                          *make_view(std::span(codes), std::span(bytes), rows, cols))
-          .ok());
+  REQUIRE(quantize_fp8<recipe::compressed_tensors>(*make_dense_view(std::span<const e4m3>(w), rows, cols),
+                                                   *make_dense_view(std::span<const float>(scales), 2, 4),
+                                                   *make_view(std::span(codes), std::span(bytes), rows, cols))
+              .ok());
   CHECK(tensor_data(after, "x.weight_packed") == bytes_of(codes));
   CHECK(tensor_data(after, "x.weight_scale") == bytes_of(bytes));
 
@@ -302,7 +301,7 @@ TEST_CASE("quantize_file: without include it takes the experts' weights", "[cli]
   const std::string expert = "layers.0.experts.3.w1.weight", w(32 * 64 * 2, '\x3C');
   const std::string in = write_shard(
       folder / "in", {{{expert, dtype::bf16, {32, 64}}, w}, {{"layers.0.q_proj.weight", dtype::bf16, {32, 64}}, w}});
-  quantize_file_options options;
+  quantize_options options;
   const quantize_report experts = quantize_file(in, folder / "out", options);
   REQUIRE((experts.quantized.size() == 1 && experts.copied.size() == 1));
   CHECK(experts.quantized[0].source.name == expert);
@@ -419,9 +418,8 @@ TEST_CASE("cli.silero: a trained network, there and back", "[cli][silero]") {
     const auto bytes = [](const std::string& text) {
       return std::span(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
     };
-    REQUIRE(reference::dequantize(*make_view(bytes(codes), bytes(scales), 512, 128),
-                                  *make_dense_view(std::span(q), 512, 128))
-                .ok());
+    REQUIRE(
+        dequantize(*make_view(bytes(codes), bytes(scales), 512, 128), *make_dense_view(std::span(q), 512, 128)).ok());
     CHECK(tensor_data(back, name) == bytes_of(q));
     CHECK(back.find(name)->shape == before.find(name)->shape);
   }

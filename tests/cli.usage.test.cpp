@@ -10,7 +10,7 @@
 #include "cli.support.hpp"
 #include "mxfp4/core/version.hpp"
 #include "mxfp4/format/block.hpp"
-#include "mxfp4/recipe_notes.hpp"
+#include "tools/mxfp4/recipe_notes.hpp"
 
 namespace {
 

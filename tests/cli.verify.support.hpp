@@ -18,6 +18,7 @@
 namespace mxfp4::test {
 
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using nlohmann::ordered_json;
 using strings = std::vector<std::string>;
 namespace fs = std::filesystem;

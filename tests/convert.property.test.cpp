@@ -12,10 +12,9 @@
 namespace {
 
 using namespace mxfp4;
+using mxfp4::test::layouts;
 using mxfp4::test::mx_memory;
 using mxfp4::test::splitmix;
-using layouts =
-    std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 
 template <class A, class B>
 std::int64_t differences(mx_memory<A>& a, mx_memory<B>& b, std::int64_t rows, std::int64_t cols) {

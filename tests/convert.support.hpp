@@ -11,15 +11,14 @@
 #include <vector>
 
 #include "cli.support.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 #include "support/random.hpp"
 
 namespace mxfp4::test {
 
-using checkpoint::dtype;
-using checkpoint::tensor_info;
+using io::dtype;
+using io::tensor_info;
 
 struct stored_tensor {
   dtype type = dtype::u8;
@@ -53,7 +52,7 @@ inline std::size_t elements(const std::vector<std::int64_t>& shape) {
 
 /// A tensor of random bytes.
 inline stored_tensor random_tensor(dtype type, std::vector<std::int64_t> shape, std::uint64_t seed) {
-  const std::size_t bytes = elements(shape) * static_cast<std::size_t>(checkpoint::dtype_bits(type)) / 8;
+  const std::size_t bytes = elements(shape) * static_cast<std::size_t>(io::dtype_bits(type)) / 8;
   return {type, std::move(shape), random_bytes(bytes, seed)};
 }
 
@@ -70,7 +69,7 @@ inline void add_pair(tensor_map& tensors, const std::string& name, std::vector<s
 inline void write_shard(const std::string& path, const tensor_map& tensors) {
   std::vector<tensor_info> plan;
   for (const auto& [name, t] : tensors) plan.push_back({name, t.type, t.shape});
-  checkpoint::safetensors_writer out(path, plan, checkpoint::metadata{{"format", "pt"}});
+  io::safetensors_writer out(path, plan, io::metadata{{"format", "pt"}});
   for (const auto& [name, t] : tensors) out.append(name, std::as_bytes(std::span(t.data)));
   out.commit();
 }

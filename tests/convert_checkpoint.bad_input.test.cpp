@@ -11,12 +11,12 @@
 #include "convert.support.hpp"
 #include "mxfp4/checkpoint/convert.hpp"
 #include "mxfp4/checkpoint/dequantize.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 
 namespace {
 
 using namespace mxfp4::test;
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using enum checkpoint_form;
 namespace fs = std::filesystem;

@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 
 namespace {
 
 using namespace mxfp4::test;
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t limit = std::uint64_t{32} << 20;

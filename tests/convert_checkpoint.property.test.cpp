@@ -15,6 +15,7 @@ namespace {
 
 using namespace mxfp4::test;
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using nlohmann::json;
 
 constexpr std::int64_t hidden = 96, inner = 64, experts = 3;  // cols of w1 and w3, and of w2
@@ -288,7 +289,7 @@ TEST_CASE("convert: shards, index and what comes along", "[convert]") {
     CHECK(out.shard(i).header().tensors.back().end <= 20'000);
     bytes += out.shard(i).header().tensors.back().end;
   }
-  CHECK(index_metadata(out)["total_size"] == bytes);
+  CHECK(read_index_metadata(out)["total_size"] == bytes);
   CHECK(out.other_files() == std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
   CHECK(read_text(folder / "out/extra/notes.txt") == "kept");
 

@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "cli.support.hpp"
-#include "generate/exact_normal.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
+#include "tools/generate/exact_normal.hpp"
 
 namespace {
 
@@ -52,14 +51,14 @@ TEST_CASE("demo: the relative errors that others publish, 0.110 to 0.116", "[dem
 }
 
 TEST_CASE("demo: the same bytes on every machine", "[demo]") {
-  mxfp4::checkpoint::random_words words(1234567);  // the published first words of splitmix64 for this seed
+  mxfp4::tools::random_words words(1234567);  // the published first words of splitmix64 for this seed
   CHECK(words() == 6457827717110365317u);
   CHECK(words() == 3203168211198807973u);
   CHECK(words() == 9817491932198370423u);
 }
 
 TEST_CASE("demo: the normal numbers are normal", "[demo]") {
-  mxfp4::checkpoint::exact_normal normal(42);
+  mxfp4::tools::exact_normal normal(42);
   constexpr int n = 1 << 20;
   double sum = 0, squares = 0, cubes = 0, fourths = 0;
   int beyond[4] = {};  // |x| above 0.5, 1, 2, 3

@@ -9,7 +9,6 @@
 
 #include "convert.support.hpp"
 #include "mxfp4/checkpoint/dequantize.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/reference/quantize.hpp"
 
 namespace {
@@ -17,6 +16,7 @@ namespace {
 using namespace mxfp4;
 using namespace mxfp4::test;
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 
@@ -52,8 +52,8 @@ template <class Recipe>
 void quantize_into(tensor_map& t, const std::string& name, std::int64_t rows, std::int64_t cols,
                    const std::vector<bf16>& w) {
   std::vector<std::uint8_t> codes(w.size() / 2), scales(w.size() / 32);
-  REQUIRE(reference::quantize<Recipe>(*make_dense_view(std::span(w), rows, cols),
-                                      *make_view(std::span(codes), std::span(scales), rows, cols))
+  REQUIRE(quantize<Recipe>(*make_dense_view(std::span(w), rows, cols),
+                           *make_view(std::span(codes), std::span(scales), rows, cols))
               .ok());
   t[name + "_packed"] = {dtype::u8, {rows, cols / 2}, bytes_of(codes)};
   t[name + "_scale"] = {dtype::u8, {rows, cols / 32}, bytes_of(scales)};

@@ -6,13 +6,13 @@
 #include <vector>
 
 #include "checkpoint/exact_fp8.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "support/random.hpp"
 
 namespace {
 
 using namespace mxfp4;
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 
 constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
 

@@ -10,16 +10,16 @@
 #include "checkpoint/minimax_m2.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "cli.support.hpp"
-#include "io/byte_order.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/core/float_types.hpp"
+#include "mxfp4/io/byte_order.hpp"
 
 namespace {
 
 using namespace mxfp4;
 using namespace mxfp4::test;
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using strings = std::vector<std::string>;
 
@@ -56,7 +56,7 @@ TEST_CASE("generate: a checkpoint directory", "[generate]") {
   CHECK(model.ignored_files() == strings{"leftover.safetensors"});
   CHECK(model.other_files() == strings{"LICENSE", "README.md", "chat_template.jinja", "config.json", "docs/deploy.md",
                                        "generation_config.json", "tokenizer.json", "tokenizer_config.json"});
-  CHECK(index_metadata(model)["total_size"] == model.tensor_bytes());
+  CHECK(read_index_metadata(model)["total_size"] == model.tensor_bytes());
 
   // The names, types and shapes are those that the config promises.
   std::size_t count = 0;

@@ -7,13 +7,12 @@
 #include <vector>
 
 #include "cli.support.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/gguf_file.hpp"
 
 namespace {
 
 using namespace mxfp4::test;
-using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 
 std::string number(std::uint64_t value, int bytes) {

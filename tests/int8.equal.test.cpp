@@ -3,7 +3,8 @@
 //
 // SPDX-License-Identifier: Apache-2.0
 //
-// Without FMA (sse2) the float scales of int8_scaling::f32 are multiplied and added: there the bound is checked.
+// Without FMA (sse2) the float scales of int8_scaling::f32 are multiplied and added: there the bound is checked. The
+// reference itself and every scale byte are checked against a second definition, which shares no code with it.
 #include <algorithm>
 #include <bit>
 #include <catch2/catch_template_test_macros.hpp>
@@ -16,6 +17,7 @@
 #include "mxfp4/linalg/int8.hpp"
 #include "support/arches.hpp"
 #include "support/matrix.hpp"
+#include "support/oracle.hpp"
 #include "support/random.hpp"
 #include "support/threads.hpp"
 
@@ -69,7 +71,141 @@ void check_product(mx_memory<Layout>& w, const int8_activations& x, bool accumul
   else REQUIRE(is_close(packed, reference));
 }
 
+// ---- the product a second time: from the texts of reference/int8.hpp and tensor/activation.hpp, not from their code ----
+
+constexpr int twice_the_weight[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+/// a + product rounded to float once, as an FMA does: the sum in double, rounded to odd, loses nothing that a float
+/// could show.
+float add_once(float a, double product) {
+  const double b = static_cast<double>(a), sum = b + product;
+  if (!std::isfinite(sum)) return static_cast<float>(sum);
+  const double part = sum - b, rest = (b - (sum - part)) + (product - part);
+  const bool odd = (std::bit_cast<std::uint64_t>(sum) & 1u) != 0;
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  return static_cast<float>(rest == 0.0 || odd ? sum : std::nextafter(sum, rest > 0.0 ? infinity : -infinity));
+}
+
+/// Codes of tokens and what they are multiplied with, known without encoding anything: each element is made of a code.
+struct known_tokens {
+  std::int64_t rows, cols;
+  int8_scaling scaling;
+  std::vector<int> codes;
+  std::vector<double> scales;  ///< by block; scaling row: the same for both of a row
+  std::vector<float> x;
+
+  /// Two blocks a token. Codes of every kind, each block with one of magnitude 127; e: exponent field of the largest.
+  known_tokens(std::int64_t m, int8_scaling s, splitmix& random) : rows(m), cols(64), scaling(s) {
+    constexpr int fields[] = {1, 2, 3, 9, 64, 100, 126, 127, 128, 133, 150, 192, 240, 251, 252, 253, 254};
+    for (std::int64_t row = 0; row < m; ++row)
+      for (std::int64_t b = 0; b < 2; ++b) {
+        const auto at = static_cast<std::size_t>((row + (s == int8_scaling::row ? 0 : 5 * b)) % 17);
+        const bool power = s == int8_scaling::e8m0;
+        const int field = power || fields[at] > 9 ? fields[at] : 10;  // amax / 127 is for 2^-118 and more
+        const double amax = power ? std::ldexp(127.0, field - 133)    // 127 * 2^-6 * 2^(field - 127)
+                                  : std::ldexp(1.0 + static_cast<double>(at) * 0x1.23456p-5, field - 127);
+        const double largest = static_cast<double>(static_cast<float>(amax));
+        scales.push_back(power ? std::ldexp(1.0, field - 133) : static_cast<double>(static_cast<float>(largest / 127)));
+        for (int i = 0; i < 32; ++i) {
+          const int kind = static_cast<int>((row + b) % 4);
+          const int q = i == 7 || kind == 0 ? 127
+                        : kind == 1         ? -127
+                        : kind == 2         ? random.in(-1, 1)
+                                            : random.in(-127, 127);
+          codes.push_back(q);
+          x.push_back(static_cast<float>(power ? q * scales.back() : q == 127 ? largest : q * largest / 127));
+        }
+      }
+  }
+};
+
+/// acc + a block. fused: the product with the factor and the sum are rounded together.
+float add_block(float acc, const int* weights, int byte, const int* codes, double scale, bool fused) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  if (byte == 255) return std::numeric_limits<float>::quiet_NaN();
+  std::int64_t sum = 0;
+  double overflowed = 0.0;
+  for (int i = 0; i < 32; ++i) {
+    const double weight = test::weight(static_cast<unsigned>(weights[i]), byte);
+    if (std::fabs(weight) >= 0x1p128) overflowed += std::copysign(infinity, weight) * codes[i];
+    sum += std::int64_t{twice_the_weight[weights[i]]} * codes[i];
+  }
+  if (overflowed != 0.0) return acc + static_cast<float>(overflowed);  // NaN too
+  const double factor = std::ldexp(scale, byte - 128), product = static_cast<double>(sum) * factor;
+  if (fused && factor >= 0x1p-126 && factor * 0x1p16 < 0x1p128) return add_once(acc, product);
+  return acc + static_cast<float>(product);
+}
+
+bool each_is_one_of(const std::vector<float>& y, const std::vector<float>& a, const std::vector<float>& b) {
+  for (std::size_t i = 0; i < y.size(); ++i)
+    if (test::as_bits(y[i]) != test::as_bits(a[i]) && test::as_bits(y[i]) != test::as_bits(b[i])) return false;
+  return true;
+}
+
+template <class Layout>
+std::vector<float> second_definition(mx_memory<Layout>& w, std::int64_t n, const known_tokens& x,
+                                     const std::vector<float>& start, bool accumulate, bool fused) {
+  std::vector<float> y = start;
+  for (std::int64_t row = 0; row < x.rows; ++row)
+    for (std::int64_t r = 0; r < n; ++r) {
+      float& out = y[static_cast<std::size_t>(row * n + r)];
+      const bool per_row = x.scaling == int8_scaling::row;
+      float acc = accumulate && !per_row ? out : 0.0f;
+      for (std::int64_t b = 0; b < 2; ++b) {
+        const auto block = static_cast<std::size_t>(2 * row + b);
+        int weights[32];
+        for (int i = 0; i < 32; ++i) weights[i] = static_cast<int>(w.code(r, 32 * b + i));
+        acc = add_block(acc, weights, w.scale(r, b), &x.codes[32 * block], per_row ? 1.0 : x.scales[block], fused);
+      }
+      if (per_row) {
+        const double product = static_cast<double>(acc) * x.scales[static_cast<std::size_t>(2 * row)];
+        acc = !accumulate ? static_cast<float>(product)
+              : fused     ? add_once(out, product)
+                          : out + static_cast<float>(product);
+      }
+      out = std::isnan(acc) ? test::as_float(0x7FC00000u) : acc;
+    }
+  return y;
+}
+
 }  // namespace
+
+TEMPLATE_LIST_TEST_CASE("int8 gemm: every scale byte against a second definition", "[int8][exhaustive]",
+                        mxfp4::test::arches) {
+  splitmix random(16);
+  for (const int other : {-1, 120})        // the scale byte of the second block; -1: that of the first
+    for (const int kind : {0, 1, 2, 3}) {  // of codes: any, all 6, 6 and -6 in turns, zeros but for one
+      mx_memory<layout::compressed_tensors> w(256, 64);
+      w.fill_randomly(random);
+      for (std::int64_t n = 0; n < 256; ++n) {
+        w.scale(n, 0) = static_cast<std::uint8_t>(n);
+        w.scale(n, 1) = static_cast<std::uint8_t>(other < 0 ? n : other);
+        for (std::int64_t k = 0; k < 64; ++k)
+          if (kind == 1) w.set_code(n, k, 7);
+          else if (kind == 2) w.set_code(n, k, k % 2 == 0 ? 7 : 15);
+          else if (kind == 3) w.set_code(n, k, k % 32 == 7 ? 9 : k % 2 == 0 ? 0 : 8);
+      }
+      for (const int8_scaling scaling : scalings)
+        for (const bool accumulate : {false, true}) {
+          CAPTURE(other, kind, static_cast<int>(scaling), accumulate);
+          const known_tokens tokens(17, scaling, random);
+          const int8_activations x = activations(tokens.x, tokens.rows, scaling);
+          std::vector<float> start(static_cast<std::size_t>(tokens.rows * 256));
+          for (float& y : start) y = random.with_exponent(1, 250);
+          std::vector<float> reference = start, packed = start, view = start;
+          const auto out = [&](std::vector<float>& y) { return dense_view<float>{y.data(), tokens.rows, 256, 256}; };
+          REQUIRE(reference_gemm(w.view(), x, out(reference), accumulate).ok());
+          REQUIRE(gemm<TestType>(*pack(w.view()), x, out(packed), {accumulate, {}}).ok());
+          REQUIRE(gemm<TestType>(w.view(), x, out(view), {accumulate, {}}).ok());
+          const std::vector<float> fused = second_definition(w, 256, tokens, start, accumulate, true);
+          const std::vector<float> unfused = second_definition(w, 256, tokens, start, accumulate, false);
+          CHECK(same_bits(reference, fused));
+          CHECK(same_bits(packed, view));
+          if (mxfp4::test::fuses<TestType>) CHECK(same_bits(packed, fused));
+          else CHECK(each_is_one_of(packed, fused, unfused));  // tiles with a scale out of the ordinary are fused
+        }
+    }
+}
 
 TEMPLATE_LIST_TEST_CASE("int8 gemm: every M and odd N, view and packed, accumulate", "[int8][equal]",
                         mxfp4::test::arches) {

@@ -10,7 +10,6 @@
 #include "convert.support.hpp"
 #include "io/hash.hpp"
 #include "mxfp4/checkpoint/convert.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/reference/quantize.hpp"
 #include "support/vectors.hpp"
 
@@ -19,6 +18,7 @@ namespace {
 using namespace mxfp4;
 using namespace mxfp4::test;
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 
 const std::string vectors = MXFP4_TEST_VECTORS "/interop/";
 

@@ -12,10 +12,13 @@
 #include "support/arches.hpp"
 #include "support/matrix.hpp"
 #include "support/random.hpp"
+#include "support/statistics.hpp"
 
 namespace {
 
 using namespace mxfp4;
+using test::check_counts;
+using test::check_sums;
 
 /// Weights and what they became, or something else altogether.
 template <class T>
@@ -75,30 +78,12 @@ sample<T> quantised(std::int64_t rows, std::int64_t cols) {
   return s;
 }
 
-void check_counts(const error_statistics& got, const error_statistics& expected) {
-  CHECK(got.weights == expected.weights);
-  CHECK(got.saturated == expected.saturated);
-  CHECK(got.zeroed == expected.zeroed);
-  CHECK(got.lost == expected.lost);
-  CHECK(got.nonfinite == expected.nonfinite);
-  CHECK(got.nan_blocks == expected.nan_blocks);
-  CHECK(got.scales == expected.scales);
-}
-
-/// The bound of the docstring. The plain loop's own error is far below; no weight here is small enough for underflow.
-void check_sums(const error_statistics& got, const error_statistics& expected) {
-  const double bound = 20 * 0x1p-24 + static_cast<double>(expected.weights) * 0x1p-52;
-  CHECK(std::abs(got.squared_weights - expected.squared_weights) <= bound * expected.squared_weights);
-  CHECK(std::abs(got.squared_error - expected.squared_error) <= bound * expected.squared_error);
-  CHECK(std::abs(got.max_error - expected.max_error) <= 0x1p-24 * expected.max_error);
-}
-
 bool same_bits(const error_statistics& a, const error_statistics& b) {
   return a.squared_weights == b.squared_weights && a.squared_error == b.squared_error && a.max_error == b.max_error;
 }
 
 template <class T>
-error_statistics by_floor(sample<T>& s) {
+error_statistics by_plain_loop(sample<T>& s) {
   error_statistics sum;
   REQUIRE(reference::measure_error(s.weights(), s.view(), sum).ok());
   return sum;
@@ -114,7 +99,7 @@ error_statistics by_kernel(sample<T>& s, executor_ref with = {}) {
 /// Every architecture against the plain loop, and those that fuse against one another.
 template <class T>
 void check_all(sample<T> s) {
-  const error_statistics expected = by_floor(s);
+  const error_statistics expected = by_plain_loop(s);
   CHECK(expected.squared_weights > 0);
   std::vector<error_statistics> fused;
   test::for_each_arch([&]<class Arch>(const char* name) {
@@ -154,7 +139,7 @@ TEST_CASE("kernel::measure_error: block by block, so that nothing is lost in a s
 TEST_CASE("kernel::measure_error: weights of a layer; the largest error is exact", "[kernel][measure_error]") {
   check_all(quantised<float>(64, 4096));
   sample<bf16> s = quantised<bf16>(3, 20000 * 32);
-  const error_statistics expected = by_floor(s), got = by_kernel<bf16, simd::native_arch>(s);
+  const error_statistics expected = by_plain_loop(s), got = by_kernel<bf16, simd::native_arch>(s);
   check_counts(got, expected);
   check_sums(got, expected);
   CHECK(got.max_error == expected.max_error);
@@ -184,7 +169,7 @@ TEST_CASE("kernel::measure_error: weights out of all proportion: squares are add
 TEST_CASE("kernel::measure_error: the same bits in any order of the tasks; sums go on", "[kernel][measure_error]") {
   sample<float> s = quantised<float>(41, 4096 + 96);
   const error_statistics serially = by_kernel<float, simd::native_arch>(s);
-  check_counts(serially, by_floor(s));
+  check_counts(serially, by_plain_loop(s));
   test::backward_executor backward;
   CHECK(same_bits(by_kernel<float, simd::native_arch>(s, backward), serially));
   CHECK(backward.tasks == 2);  // 5371 blocks: the last part has one more

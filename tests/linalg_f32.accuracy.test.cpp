@@ -7,7 +7,6 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <limits>
-#include <tuple>
 #include <vector>
 
 #include "mxfp4/linalg/f32.hpp"
@@ -17,8 +16,6 @@ namespace {
 
 using namespace mxfp4;
 using namespace mxfp4::test;
-using layouts =
-    std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 const float not_a_number = std::numeric_limits<float>::quiet_NaN();
 

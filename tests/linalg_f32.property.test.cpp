@@ -6,7 +6,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <vector>
 
 #include "mxfp4/linalg/f32.hpp"
@@ -17,8 +16,6 @@ namespace {
 
 using namespace mxfp4;
 using namespace mxfp4::test;
-using layouts =
-    std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 
 struct counting_executor {
   std::vector<std::size_t> tasks;

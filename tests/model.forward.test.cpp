@@ -17,6 +17,8 @@
 namespace {
 
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
+using namespace mxfp4::model;
 using namespace mxfp4::test;
 
 constexpr double bound = 1e-4;  // of the largest logit

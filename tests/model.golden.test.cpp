@@ -13,11 +13,12 @@
 
 #include "checkpoint/reader_json.hpp"
 #include "model/generate.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "support/vectors.hpp"
 
 TEST_CASE("model: logits of a trained model are those of transformers", "[model][golden]") {
   using namespace mxfp4::checkpoint;
+  using namespace mxfp4::io;
+  using namespace mxfp4::model;
   const std::string golden = std::string(MXFP4_TEST_VECTORS) + "/minimax/golden.json";
   const auto json = nlohmann::json::parse(std::ifstream(golden));
   const checkpoint_reader checkpoint(MXFP4_TINY_MODEL);

@@ -12,6 +12,8 @@
 namespace {
 
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
+using namespace mxfp4::model;
 using Catch::Matchers::WithinAbs;
 using Catch::Matchers::WithinRel;
 

@@ -1,9 +1,12 @@
 // tests/moe.bad_input.test.cpp -- the documented status for each wrong argument; no byte past the end of any buffer.
 // SPDX-License-Identifier: Apache-2.0
+#include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstdint>
+#include <deque>
 #include <limits>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -15,6 +18,14 @@ namespace {
 
 using namespace mxfp4;
 using namespace mxfp4::test;
+
+// What moe() takes for a list of experts.
+using packed_expert = expert<packed_matrix>;
+static_assert(expert_list<std::vector<packed_expert>> && expert_list<std::array<packed_expert, 2>>);
+static_assert(expert_list<std::span<const packed_expert>> && expert_list<std::span<packed_expert, 3>>);
+static_assert(expert_list<std::vector<expert<const_mx_view<layout::ggml>>>> && expert_list<packed_expert[4]>);
+static_assert(!expert_list<std::deque<packed_expert>> && !expert_list<std::vector<int>>);
+static_assert(!expert_list<packed_expert> && !expert_list<packed_expert*> && !expert_list<std::vector<expert<int>>>);
 
 std::string say(const status& s) { return std::string(message(s).view()); }
 

@@ -38,14 +38,14 @@ endfunction()
 
 mxfp4_fuzz(encode_decode)
 if(TARGET mxfp4_io)
-  set(common ${PROJECT_SOURCE_DIR}/src/io)
+  set(io ${PROJECT_SOURCE_DIR}/src/io)
   mxfp4_fuzz(safetensors
-    SOURCES ${common}/safetensors_reader.cpp ${common}/safetensors_header.cpp ${common}/file.cpp
-    COVER ${common}/safetensors_reader.cpp ${common}/safetensors_header.cpp
+    SOURCES ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp ${io}/file.cpp
+    COVER ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp
     LIBRARIES nlohmann_json::nlohmann_json)
   mxfp4_fuzz(gguf
-    SOURCES ${common}/gguf_file.cpp ${common}/gguf_header.cpp ${common}/safetensors_header.cpp ${common}/file.cpp
-    COVER ${common}/gguf_file.cpp
+    SOURCES ${io}/gguf_file.cpp ${io}/gguf_header.cpp ${io}/safetensors_header.cpp ${io}/file.cpp
+    COVER ${io}/gguf_file.cpp
     LIBRARIES nlohmann_json::nlohmann_json)
 endif()
 

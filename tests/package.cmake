@@ -1,12 +1,12 @@
 # The package seen from outside: ctest configures, builds and runs consumer projects as a user would.
 # SPDX-License-Identifier: Apache-2.0
 set(package_dir ${CMAKE_CURRENT_BINARY_DIR}/package)
-set(prefix ${package_dir}/moved)
+set(prefix "${package_dir}/moved to here")   # a blank, as in the folder names of some systems
 set(release ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 
 # What each consumer inherits; a file, because CMAKE_PREFIX_PATH may be a list.
 set(cache "")
-foreach(name CMAKE_CXX_COMPILER CMAKE_MAKE_PROGRAM CMAKE_BUILD_TYPE CMAKE_PREFIX_PATH xsimd_DIR)
+foreach(name CMAKE_CXX_COMPILER CMAKE_MAKE_PROGRAM CMAKE_BUILD_TYPE CMAKE_PREFIX_PATH xsimd_DIR nlohmann_json_DIR TBB_DIR)
   string(APPEND cache "set(${name} [[${${name}}]] CACHE STRING \"\")\n")
 endforeach()
 file(WRITE ${package_dir}/cache.cmake "${cache}")
@@ -54,10 +54,17 @@ if(MXFP4_DISPATCH)   # one unit alone: this machine's, or where it cannot be ask
   endif()
   package_test(dispatch_subdirectory dispatch -DMXFP4_DISPATCH_ISAS=${one})
 endif()
+if(MXFP4_IO)
+  package_test(io_subdirectory io)
+endif()
+if(MXFP4_CHECKPOINT)   # without dispatch: its plain loops are built sooner than all kernels
+  package_test(checkpoint_subdirectory checkpoint -DMXFP4_DISPATCH=OFF)
+endif()
 
 if(MXFP4_INSTALL)
   add_test(NAME package.install COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DBUILD=${PROJECT_BINARY_DIR}
-    -DPREFIX=${prefix} -DDISPATCH=${MXFP4_DISPATCH} -DCUDA=$<TARGET_EXISTS:mxfp4::cuda> -P ${CMAKE_CURRENT_SOURCE_DIR}/package.installed/install.cmake)
+    -DPREFIX=${prefix} -DDISPATCH=${MXFP4_DISPATCH} -DIO=${MXFP4_IO} -DCHECKPOINT=${MXFP4_CHECKPOINT}
+    -DCUDA=$<TARGET_EXISTS:mxfp4::cuda> -P ${CMAKE_CURRENT_SOURCE_DIR}/package.installed/install.cmake)
   package_test(installed installed -Dmxfp4_ROOT=${prefix})
   add_test(NAME package.two_tus COMMAND ${CMAKE_CTEST_COMMAND}
     --build-and-test ${CMAKE_CURRENT_SOURCE_DIR}/package.two_tus ${package_dir}/two_tus --build-generator ${CMAKE_GENERATOR}
@@ -89,6 +96,14 @@ if(MXFP4_INSTALL)
   if(MXFP4_DISPATCH)
     package_test(dispatch_installed dispatch -Dmxfp4_ROOT=${prefix})
     list(APPEND users package.dispatch_installed)
+  endif()
+  if(MXFP4_IO)
+    package_test(io_installed io -Dmxfp4_ROOT=${prefix})
+    list(APPEND users package.io_installed)
+  endif()
+  if(MXFP4_CHECKPOINT AND TBB_DIR)   # a fetched oneTBB is not there for others
+    package_test(checkpoint_installed checkpoint -Dmxfp4_ROOT=${prefix})
+    list(APPEND users package.checkpoint_installed)
   endif()
 
   math(EXPR next_minor "${PROJECT_VERSION_MINOR} + 1")

@@ -5,21 +5,23 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
 #include <span>
-#include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "mxfp4/kernel/pack.hpp"
+#include "mxfp4/moe/workspace.hpp"
+#include "mxfp4/tensor/activation.hpp"
+#include "mxfp4/tensor/mxfp8_activations.hpp"
 #include "support/matrix.hpp"
 
 namespace {
 
 using namespace mxfp4;
+using mxfp4::test::layouts;
 using mxfp4::test::mx_memory;
 using mxfp4::test::page_end;
 using mxfp4::test::splitmix;
-using layouts =
-    std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 
 /// The order written down a second time, from its description.
 struct place_in_tile {
@@ -89,7 +91,7 @@ TEST_CASE("packed_matrix: the range of a tile's scale bytes", "[packed][golden]"
   REQUIRE(packed->range(1) == scale_range{255, 255});  // no nonzero weight; a NaN scale
 }
 
-TEST_CASE("packed_matrix: saved bytes, moves, executors", "[packed][property]") {
+TEST_CASE("packed_matrix: saved bytes, executors", "[packed][property]") {
   splitmix random(8);
   mx_memory<layout::compressed_tensors> w(300, 96);
   w.fill_randomly(random);
@@ -107,16 +109,52 @@ TEST_CASE("packed_matrix: saved bytes, moves, executors", "[packed][property]") 
     CHECK(reinterpret_cast<std::uintptr_t>(again->bytes().data()) % 64 == 0);
     CHECK(std::ranges::equal(again->bytes(), saved));
   }
-  packed_matrix moved = *std::move(made);
-  REQUIRE(std::ranges::equal(moved.bytes(), saved));
-  REQUIRE(made->rows() == 0);
-  REQUIRE(made->bytes().empty());
   struct backwards {
     void run(std::size_t tasks, task_ref body) const {
       while (tasks > 0) body(--tasks);
     }
   } executor;
   REQUIRE(std::ranges::equal(pack(w.view(), {.executor = executor})->bytes(), saved));
+}
+
+TEST_CASE("objects with memory of their own: moved from is empty and of use again, moved to has it all", "[packed]") {
+  const auto check = [](auto make, auto sizes, auto address) {
+    auto a = make();
+    const auto before = sizes(a);
+    const void* const memory = address(a);
+    REQUIRE(memory != nullptr);
+    auto b = std::move(a);
+    CHECK(sizes(b) == before);
+    CHECK(address(b) == memory);
+    CHECK(sizes(a) == decltype(before){});
+    CHECK(address(a) == nullptr);
+    a = std::move(b);  // into one that is empty, then into one that is not
+    CHECK(sizes(a) == before);
+    CHECK(sizes(b) == decltype(before){});
+    b = make();
+    b = std::move(a);
+    CHECK(sizes(b) == before);
+    CHECK(address(b) == memory);
+    auto& same = b;
+    b = std::move(same);
+    CHECK(sizes(b) == before);
+    CHECK(address(b) == memory);
+    static_assert(!std::is_copy_constructible_v<decltype(a)> && !std::is_copy_assignable_v<decltype(a)>);
+    static_assert(std::is_nothrow_move_constructible_v<decltype(a)> && std::is_nothrow_move_assignable_v<decltype(a)>);
+  };
+  const auto rows_and_cols = [](const auto& x) { return std::pair{x.rows(), x.cols()}; };
+  check([] { return *packed_matrix::uninitialized(17, 64); }, rows_and_cols,
+        [](const packed_matrix& w) { return static_cast<const void*>(w.bytes().data()); });
+  check([] { return *int8_activations::create(3, 64, int8_scaling::row); }, rows_and_cols,
+        [](const int8_activations& x) { return static_cast<const void*>(x.bytes().begin); });
+  check([] { return *mxfp8_activations::create(3, 64); }, rows_and_cols,
+        [](const mxfp8_activations& x) { return static_cast<const void*>(x.view().elements); });
+  check(
+      [] {
+        return *moe_workspace::create({2, 1, 3, 64, 32});
+      },
+      [](const moe_workspace& w) { return w.bytes(); },
+      [](moe_workspace& w) { return static_cast<const void*>(w.parts({}).activations); });
 }
 
 TEST_CASE("packed_matrix: bad input", "[packed][bad_input]") {

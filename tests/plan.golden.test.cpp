@@ -9,12 +9,12 @@
 
 #include "checkpoint/minimax_m2.hpp"
 #include "io/strict_json.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 
 namespace {
 
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::MessageMatches;
 using nlohmann::ordered_json;

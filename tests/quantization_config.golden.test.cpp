@@ -10,11 +10,11 @@
 #include "checkpoint/minimax_m2.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "io/strict_json.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 
 namespace {
 
 using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::MessageMatches;
 using nlohmann::ordered_json;

@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <limits>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "mxfp4/format/block.hpp"
@@ -21,10 +20,9 @@ namespace {
 
 using namespace mxfp4;
 using mxfp4::test::guarded_bytes;
+using mxfp4::test::layouts;
 using mxfp4::test::mx_memory;
 using mxfp4::test::splitmix;
-using layouts =
-    std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 
 /// rows x stride elements: ordinary numbers, and now and then any bit pattern at all.
 template <class T>

@@ -5,7 +5,6 @@
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
-#include <tuple>
 
 #include "mxfp4/reference/gemm.hpp"
 #include "mxfp4/reference/quantize.hpp"
@@ -16,10 +15,9 @@
 namespace {
 
 using namespace mxfp4;
+using mxfp4::test::layouts;
 using mxfp4::test::page_end;
 using mxfp4::test::place;
-using layouts =
-    std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 
 /// Weights in pages of their own, with `gap` bytes between rows and none behind the last.
 template <class Layout>

@@ -12,6 +12,7 @@
 
 #include "mxfp4/format/block.hpp"
 #include "mxfp4/format/recipe_id.hpp"
+#include "support/normal.hpp"
 #include "support/oracle.hpp"
 #include "support/print.hpp"
 #include "support/random.hpp"
@@ -347,29 +348,10 @@ TEST_CASE("relative error on normal weights: the README's column", "[recipe][gol
                           {"cuda_rceil", 0.1184},
                           {"cuda_rceil_satfinite", 0.1184}};
   static_assert(std::size(rows) == recipe_count);
-  constexpr int blocks = 8192;
-  splitmix random(2026);
-  std::vector<numbers> weights(blocks);
-  for (numbers& block : weights)
-    for (float& w : block) {  // Box and Muller
-      const double u = (static_cast<double>(random.bits()) + 1) / 0x1p32,
-                   v = static_cast<double>(random.bits()) / 0x1p32;
-      w = static_cast<float>(0.02 * std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586 * v));
-    }
   for (const auto& [name, expected] : rows) {
     CAPTURE(name);
     recipe_id id{};
     REQUIRE(find_recipe(name, id));
-    double error = 0, norm = 0;
-    visit_recipe(id, [&]<class R>() {
-      for (const numbers& w : weights) {
-        const auto q = decode_block(encode_block<R>(w));
-        for (std::size_t i = 0; i < w.size(); ++i) {
-          error += (double{w[i]} - double{q[i]}) * (double{w[i]} - double{q[i]});
-          norm += double{w[i]} * double{w[i]};
-        }
-      }
-    });
-    CHECK(std::abs(std::sqrt(error / norm) - expected) < 0.0005);
+    CHECK(std::abs(relative_error_of_normal_weights(id) - expected) < 0.0005);
   }
 }

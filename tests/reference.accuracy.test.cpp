@@ -8,7 +8,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <tuple>
 #include <vector>
 
 #include "mxfp4/tensor/convert.hpp"
@@ -17,10 +16,9 @@
 namespace {
 
 using namespace mxfp4;
+using mxfp4::test::layouts;
 using mxfp4::test::mx_memory;
 using mxfp4::test::splitmix;
-using layouts =
-    std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 __extension__ using int128 = __int128;
 
 constexpr std::int64_t doubled[8] = {0, 1, 2, 3, 4, 6, 8, 12};  // 2 |v| of each code

@@ -15,7 +15,7 @@
 
 namespace {
 
-using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
 

@@ -1,6 +1,5 @@
 // tests/safetensors.writer.test.cpp -- the bytes of a written file, and that a failure leaves nothing behind.
 // SPDX-License-Identifier: Apache-2.0
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 
 #include <sys/stat.h>
@@ -12,12 +11,12 @@
 #include <vector>
 
 #include "cli.support.hpp"
-#include "io/byte_order.hpp"
+#include "mxfp4/io/byte_order.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 
 namespace {
 
-using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
 using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
 
@@ -203,15 +202,15 @@ TEST_CASE("output files that belong together appear together", "[safetensors]") 
   CHECK(read_text(folder / "b") == std::string("\0B", 2));
 }
 
-TEST_CASE("a stop signal ends the writing", "[safetensors]") {
+TEST_CASE("a request to stop ends the writing", "[safetensors]") {
   const scratch_folder folder;
   {
-    output_file out(folder / "x");
+    bool stop = false;
+    output_file out(folder / "x", [&stop] { return stop; });
     out.write(0, bytes("1"));
-    stop_signal = SIGINT;
+    stop = true;
     CHECK_THROWS_AS(out.write(1, bytes("2")), interrupted);
     CHECK_THROWS_AS(out.commit(), interrupted);
-    stop_signal = 0;
   }
   CHECK(folder.names().empty());
 }

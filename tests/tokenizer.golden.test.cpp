@@ -8,11 +8,11 @@
 #include "cli.support.hpp"
 #include "io/strict_json.hpp"
 #include "model/tokenizer.hpp"
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/io/error.hpp"
 
 using Catch::Matchers::ContainsSubstring;
-using mxfp4::checkpoint::file_error;
-using mxfp4::checkpoint::tokenizer;
+using mxfp4::io::file_error;
+using mxfp4::model::tokenizer;
 using mxfp4::test::scratch_folder;
 using mxfp4::test::write_text;
 using nlohmann::json;
@@ -23,14 +23,14 @@ const std::string vectors = MXFP4_TEST_VECTORS "/tokenizer/";
 
 bool regular_expressions() {
   try {
-    const mxfp4::checkpoint::pattern any(".", "");
+    const mxfp4::model::pattern any(".", "");
     return true;
   } catch (const file_error&) {
     return false;
   }
 }
 
-json document() { return mxfp4::checkpoint::read_json<json>(vectors + "gpt2.json"); }
+json document() { return mxfp4::io::read_json<json>(vectors + "gpt2.json"); }
 
 /// What the tokenizer of this document says of itself: the message, or "ok".
 std::string verdict(const json& document) {
@@ -56,7 +56,7 @@ std::string refusal(const tokenizer& t, const std::string& text) {
 
 TEST_CASE("tokenizer: the recorded ids, and the text back", "[tokenizer]") {
   if (!regular_expressions()) SKIP("built without Oniguruma");
-  const json recording = mxfp4::checkpoint::read_json<json>(vectors + "ids.json");
+  const json recording = mxfp4::io::read_json<json>(vectors + "ids.json");
   for (const std::string name : {"o200k", "gpt2"}) {
     const tokenizer t = tokenizer::load(vectors + name + ".json");
     for (const json& c : recording.at("cases")) {
@@ -122,12 +122,12 @@ TEST_CASE("tokenizer: files that are not understood are refused by name", "[toke
   CHECK_THAT(with("/added_tokens/0/content", ""), ContainsSubstring("added_tokens[0]"));
   CHECK_THAT(with("/added_tokens/0/id", "x"), ContainsSubstring(R"(added_tokens[0].id is "x", expected an id)"));
 
-  json d = mxfp4::checkpoint::read_json<json>(vectors + "o200k.json");
+  json d = mxfp4::io::read_json<json>(vectors + "o200k.json");
   d["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(";
   CHECK_THAT(verdict(d), ContainsSubstring("pre_tokenizer.pretokenizers[0].pattern: is no regular expression"));
   d["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {{"String", "("}};
   CHECK_THAT(verdict(d), ContainsSubstring(R"(pattern is {"String":"("})"));
-  d = mxfp4::checkpoint::read_json<json>(vectors + "o200k.json");
+  d = mxfp4::io::read_json<json>(vectors + "o200k.json");
   std::swap(d["pre_tokenizer"]["pretokenizers"][0], d["pre_tokenizer"]["pretokenizers"][1]);
   CHECK_THAT(verdict(d), ContainsSubstring("nothing after ByteLevel"));
 }

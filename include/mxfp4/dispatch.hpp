@@ -18,7 +18,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <ranges>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -35,7 +34,7 @@
 #include "mxfp4/tensor/packed_matrix.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::dispatch {
+namespace mxfp4::inline MXFP4_VERSION_NS::dispatch {
 
 /// The instruction set in use, "avx512vnni" and so on, or errc::isa_unavailable. MXFP4_ISA is read by the first call of
 /// any function here and never again; empty counts as not set.
@@ -110,14 +109,14 @@ template <class Byte, built_layout Layout>
 
 template <expert_list R>
 [[nodiscard]] MXFP4_INLINE auto experts(const R& list) noexcept {
-  using value = std::ranges::range_value_t<R>;
-  const value* const data = std::ranges::data(list);
-  const auto count = static_cast<std::size_t>(std::ranges::size(list));
+  using value = mxfp4::detail::element_of_list<R>;
+  const std::span<const value> all = mxfp4::detail::span_of(list);
   if constexpr (std::same_as<value, expert<packed_matrix>>) {
-    return packed_experts(data, count);
+    return all;
   } else {
-    return view_experts{data, count, [](const void* all, std::size_t e) noexcept -> expert<const_mx_view<>> {
-                          const auto& [gate, up, down] = static_cast<const value*>(all)[e];
+    return view_experts{all.data(), all.size(),
+                        [](const void* from, std::size_t e) noexcept -> expert<const_mx_view<>> {
+                          const auto& [gate, up, down] = static_cast<const value*>(from)[e];
                           return {apart(gate), apart(up), apart(down)};
                         }};
   }
@@ -367,4 +366,4 @@ status route_topk_sigmoid(const dense_view<const float>& logits, const float* bi
                           const dense_view<std::int32_t>& indices, const dense_view<float>& weights,
                           const route_options& options = {});
 
-}  // namespace mxfp4::dispatch
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::dispatch

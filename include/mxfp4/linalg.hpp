@@ -17,7 +17,7 @@
 #include "mxfp4/linalg/int8.hpp"
 #include "mxfp4/linalg/mxfp8.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 inline namespace MXFP4_ISA_NS {
 
 /// gemm of linalg/f32.hpp for a packed matrix.
@@ -34,4 +34,4 @@ status gemv(const packed_matrix& w, const X& x, Y&& y, const gemm_options& optio
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -25,7 +25,7 @@
 #include "mxfp4/kernel/quantize_measured.hpp"
 #endif
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 #if MXFP4_KERNELS
 using kernel::dequantize, kernel::measure_error, kernel::quantize, kernel::quantize_fp8, kernel::quantize_fp8_measured;
@@ -35,4 +35,4 @@ using reference::dequantize, reference::measure_error, reference::quantize, refe
 using reference::quantize_fp8_measured, reference::widen_fp8;
 #endif
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

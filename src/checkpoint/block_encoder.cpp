@@ -7,7 +7,7 @@
 
 #include "checkpoint/codec.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 mx_view<> block_encoder::make_room(std::int64_t rows, std::int64_t cols) {
   codes_.resize(static_cast<std::size_t>(rows * cols / 2));
@@ -39,4 +39,4 @@ template status block_encoder::encode(std::span<const float>);
 template status block_encoder::encode(std::span<const bf16>);
 template status block_encoder::encode(std::span<const f16>);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -6,10 +6,11 @@
 #include <span>
 #include <vector>
 
+#include "mxfp4/format/recipe_id.hpp"
 #include "mxfp4/reference/error_statistics.hpp"
-#include "mxfp4/reference/quantize.hpp"
+#include "mxfp4/tensor/call_options.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr std::int64_t slab_blocks = 1 << 15;                    ///< what is in memory at a time
 inline constexpr std::int64_t slab_weights = slab_blocks * block_size;  ///< 2^20: 4 MiB of float
@@ -43,4 +44,4 @@ class block_encoder {
   error_statistics statistics_;
 };
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -4,15 +4,15 @@
 // The bytes are the same. The sums of error_statistics differ within the bounds of kernel/measure_error.hpp.
 #pragma once
 
-#if defined(MXFP4_TOOLS_DISPATCH)
+#if defined(MXFP4_CHECKPOINT_DISPATCH)
 #include "mxfp4/dispatch.hpp"
 #else
 #include "mxfp4/quantize.hpp"
 #endif
 
-namespace mxfp4::checkpoint::codec {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint::codec {
 
-#if defined(MXFP4_TOOLS_DISPATCH)
+#if defined(MXFP4_CHECKPOINT_DISPATCH)
 using dispatch::dequantize, dispatch::measure_error, dispatch::quantize, dispatch::quantize_fp8,
     dispatch::quantize_fp8_measured, dispatch::widen_fp8;
 #else
@@ -20,4 +20,4 @@ using mxfp4::dequantize, mxfp4::measure_error, mxfp4::quantize, mxfp4::quantize_
     mxfp4::widen_fp8;
 #endif
 
-}  // namespace mxfp4::checkpoint::codec
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint::codec

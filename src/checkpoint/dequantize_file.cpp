@@ -4,11 +4,14 @@
 #include <unordered_set>
 #include <utility>
 
+#include "checkpoint/block_encoder.hpp"
 #include "checkpoint/codec.hpp"
-#include "checkpoint/tensor_io.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/io/elements.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -86,7 +89,7 @@ stored_scale_range read_stored_scale_range(const safetensors_reader& file, const
 }
 
 dequantize_report dequantize_file(const std::string& input, const std::string& output, dtype to,
-                                  const progress_function& progress) {
+                                  const progress_function& progress, const stop_function& stop) {
   require_distinct(input, output);
   const safetensors_reader in(input);
   const std::vector<mxfp4_tensor> weights = find_mxfp4_tensors(in);
@@ -108,7 +111,7 @@ dequantize_report dequantize_file(const std::string& input, const std::string& o
       tensors.push_back(t);
     }
 
-  safetensors_writer out(output, std::move(tensors), in.header().extra);
+  safetensors_writer out(output, std::move(tensors), in.header().extra, stop);
   std::uint64_t bytes_done = 0;
   const auto done = [&](std::uint64_t bytes) { progress(bytes_done += bytes, in.file_bytes()); };
   for (const mxfp4_tensor& w : weights) {
@@ -123,4 +126,4 @@ dequantize_report dequantize_file(const std::string& input, const std::string& o
   return report;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

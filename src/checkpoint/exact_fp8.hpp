@@ -17,9 +17,9 @@
 #include <span>
 
 #include "mxfp4/core/float_types.hpp"
-#include "mxfp4/reference/quantize.hpp"
+#include "mxfp4/tensor/fp8.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// How many blocks of 128 rows or columns, the last one perhaps not full.
 [[nodiscard]] constexpr std::int64_t fp8_block_count(std::int64_t n) noexcept {
@@ -47,4 +47,4 @@ struct exponent_span {
                                             std::int64_t rows, std::int64_t cols, std::span<e4m3> fp8,
                                             std::span<float> block_scales, exponent_span& why) noexcept;
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -7,11 +7,13 @@
 #include <utility>
 
 #include "checkpoint/exact_fp8.hpp"
-#include "io/byte_order.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/convert.hpp"
+#include "mxfp4/io/byte_order.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -318,4 +320,4 @@ gguf_job copy_to_gguf_job(const plain_tensor& tensor, const std::string& where) 
           }};
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -8,7 +8,7 @@
 #include "checkpoint/expert_layers.hpp"
 #include "mxfp4/checkpoint/tensor_job.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// The jobs of one layer's experts, or of one weight that is no expert's; they read through what they are made from,
 /// which must outlive them.
@@ -28,4 +28,4 @@ namespace mxfp4::checkpoint {
 [[nodiscard]] tensor_job copy_job(const plain_tensor& tensor);
 [[nodiscard]] gguf_job copy_to_gguf_job(const plain_tensor& tensor, const std::string& where);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -6,7 +6,9 @@
 #include <map>
 #include <utility>
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -210,4 +212,4 @@ expert_model group_experts(const weight_list& list, const std::string& where) {
   return model;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

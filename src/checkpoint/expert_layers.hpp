@@ -19,7 +19,7 @@
 
 #include "checkpoint/mxfp4_weights.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 enum class expert_role : std::uint8_t { gate, up, down };
 inline constexpr std::array<expert_role, 3> expert_roles = {expert_role::gate, expert_role::up, expert_role::down};
@@ -59,4 +59,4 @@ struct expert_model {
 ///         biases that do not fit.
 [[nodiscard]] expert_model group_experts(const weight_list& list, const std::string& where);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -1,12 +1,13 @@
 // src/checkpoint/measured_quality.cpp -- see measured_quality.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/measured_quality.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 
 #include "io/strict_json.hpp"
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/io/error.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 measured_quality read_comparison(const std::string& path) {
   const auto json = read_json<nlohmann::ordered_json>(path);
@@ -36,4 +37,4 @@ measured_quality read_comparison(const std::string& path) {
   throw file_error(path + ": compares no checkpoint, expected mxfp4 compare ORIGINAL QUANTISED");
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// KLD: KL(original || quantised) of the next token's distribution, in nats.
 struct measured_quality {
@@ -18,4 +18,4 @@ struct measured_quality {
 /// @throws file_error where it cannot be read or is none.
 [[nodiscard]] measured_quality read_comparison(const std::string& path);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -6,7 +6,9 @@
 
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -113,4 +115,4 @@ std::vector<tensor_info> minimax_m2_tensors(const minimax_m2_shape& s) {
   return list.take();
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -21,10 +21,9 @@
 #include <string>
 #include <vector>
 
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 struct minimax_m2_shape {
   std::int64_t vocabulary = 0, hidden = 0, intermediate = 0, layers = 0, heads = 0, key_value_heads = 0, head_dim = 0;
@@ -37,6 +36,6 @@ struct minimax_m2_shape {
 [[nodiscard]] minimax_m2_shape read_minimax_m2_shape(const nlohmann::ordered_json& config, const std::string& where);
 
 /// In the order of the model; begin = 0, end = bytes.
-[[nodiscard]] std::vector<tensor_info> minimax_m2_tensors(const minimax_m2_shape& shape);
+[[nodiscard]] std::vector<io::tensor_info> minimax_m2_tensors(const minimax_m2_shape& shape);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

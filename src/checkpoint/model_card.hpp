@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "checkpoint/measured_quality.hpp"
-#include "checkpoint/quality_report.hpp"
+#include "mxfp4/checkpoint/quality_report.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 struct card_options {
   std::string name;                        ///< title, and what the commands to serve it call it
@@ -27,4 +27,4 @@ struct card_options {
 [[nodiscard]] std::string model_card(const card_options& options, const quality_report& report,
                                      const nlohmann::ordered_json& config);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

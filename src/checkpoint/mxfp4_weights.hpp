@@ -15,12 +15,11 @@
 #include <string>
 #include <vector>
 
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/checkpoint/tensor_job.hpp"
 #include "mxfp4/io/gguf_file.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 enum class weight_form : std::uint8_t { compressed_tensors, gpt_oss, ggml };
 
@@ -37,7 +36,7 @@ struct mxfp4_weight {
 
 /// A tensor that is not part of such a weight.
 struct plain_tensor {
-  tensor_info info;
+  io::tensor_info info;
   read_function read;
 };
 
@@ -49,7 +48,7 @@ struct weight_list {
 /// In the order of the checkpoint. The list reads through the reader, which must outlive it.
 /// @throws file_error for a *_packed or *_blocks of which the scales are missing or do not fit.
 [[nodiscard]] weight_list find_weights(const checkpoint_reader& checkpoint);
-[[nodiscard]] weight_list find_weights(const gguf_reader& file);
+[[nodiscard]] weight_list find_weights(const io::gguf_reader& file);
 
 /// Every step-th row of a weight: one matrix of a stack, or every other row of it.
 class weight_rows {
@@ -77,4 +76,4 @@ class weight_rows {
 void read_rows(const read_function& read, std::int64_t row_bytes, std::int64_t first, std::int64_t step,
                std::int64_t count, std::span<std::byte> out);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -1,7 +1,6 @@
 // src/checkpoint/process_rank.cpp -- see process_rank.hpp.
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/process_rank.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
+#include "mxfp4/checkpoint/process_rank.hpp"
 
 #include <algorithm>
 #include <array>
@@ -9,9 +8,11 @@
 #include <cstring>
 #include <numeric>
 
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/io/error.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -83,4 +84,4 @@ std::vector<int> assign_to_ranks(const std::vector<std::uint64_t>& bytes, int wo
   return ranks;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

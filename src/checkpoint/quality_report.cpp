@@ -1,6 +1,6 @@
 // src/checkpoint/quality_report.cpp -- see quality_report.hpp.
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/quality_report.hpp"
+#include "mxfp4/checkpoint/quality_report.hpp"
 
 #include <charconv>
 #include <cstdio>
@@ -12,7 +12,9 @@
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -125,4 +127,4 @@ std::string scales_csv(const quality_report& report) {
   return text;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -28,7 +28,7 @@
 
 #include "mxfp4/checkpoint/plan.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// The module that a weight belongs to: "a.b.weight", "a.b.weight_packed" -> "a.b". A stack's module is its own name.
 [[nodiscard]] std::string module_of(std::string_view tensor);
@@ -38,7 +38,7 @@ namespace mxfp4::checkpoint {
 [[nodiscard]] std::string vllm_module_name(std::string_view module);
 
 /// Is this the weight of a linear layer, quantised or not? Matrices called weight, but for embeddings; stacked experts.
-[[nodiscard]] bool is_linear_weight(const tensor_info& tensor);
+[[nodiscard]] bool is_linear_weight(const io::tensor_info& tensor);
 
 /// The linear layers of a checkpoint by what they are stored as.
 struct linear_modules {
@@ -80,4 +80,4 @@ class module_resolver {
   std::vector<target> targets_, ignore_;
 };
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

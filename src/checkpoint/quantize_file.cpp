@@ -3,14 +3,14 @@
 #include <numeric>
 #include <utility>
 
-#include "checkpoint/block_encoder.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/checkpoint/quantize_shard.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
-quantize_report quantize_file(const std::string& input, const std::string& output,
-                              const quantize_file_options& options) {
+using namespace io;
+
+quantize_report quantize_file(const std::string& input, const std::string& output, const quantize_options& options) {
   require_distinct(input, output);
   const checkpoint_reader in(input);
   const quantization_plan plan =
@@ -18,7 +18,7 @@ quantize_report quantize_file(const std::string& input, const std::string& outpu
 
   std::vector<tensor_info> tensors;
   for (const planned_tensor& t : plan.tensors) tensors.insert(tensors.end(), t.outputs.begin(), t.outputs.end());
-  safetensors_writer out(output, std::move(tensors), in.shard(0).header().extra);
+  safetensors_writer out(output, std::move(tensors), in.shard(0).header().extra, options.stop);
 
   quantize_report report;
   shard_options shard;
@@ -52,4 +52,4 @@ quantize_report quantize_file(const std::string& input, const std::string& outpu
   return report;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

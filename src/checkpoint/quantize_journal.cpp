@@ -7,7 +7,9 @@
 
 #include "io/strict_json.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -18,8 +20,8 @@ constexpr const char* what_to_do =
 
 }  // namespace
 
-void write_text_file(const std::string& path, std::string_view text) {
-  output_file file(path);
+void write_text_file(const std::string& path, std::string_view text, const stop_function& stop) {
+  output_file file(path, stop);
   file.write(0, std::as_bytes(std::span(text)));
   file.commit();
 }
@@ -69,4 +71,4 @@ void quantize_journal::remove() const {
   if (error) throw file_error(folder_ + ": cannot remove the folder: " + error.message());
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

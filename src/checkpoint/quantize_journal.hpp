@@ -9,7 +9,7 @@
 #include "checkpoint/statistics_json.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// The folder OUT/.mxfp4.
 class quantize_journal {
@@ -33,7 +33,7 @@ class quantize_journal {
 [[nodiscard]] std::string manifest_difference(const ordered_json& was, const ordered_json& is);
 
 /// Complete, or not there; the folder must be.
-void write_text_file(const std::string& path, std::string_view text);
+void write_text_file(const std::string& path, std::string_view text, const io::stop_function& stop = {});
 
 /// {"file", "bytes", "tensors", "quantized": [...], "copied": [...], "total": {...}} of one shard.
 /// @param tensors  those of the plan that went into it.  @param bytes  of the file.
@@ -46,7 +46,8 @@ void add_shard_report(checkpoint_result& result, const ordered_json& report, con
 
 /// OUT/mxfp4_report.json from the reports of the manifest's shards, one of them in memory at a time.
 /// @return the result's counts; shards, written and kept are 0.
-checkpoint_result write_report(const std::string& out, const ordered_json& manifest, const quantize_journal& journal);
+checkpoint_result write_report(const std::string& out, const ordered_json& manifest, const quantize_journal& journal,
+                               const io::stop_function& stop);
 
 /// The manifest's part of OUT/mxfp4_report.json, null where there is no such file. What is long in it is skipped.
 [[nodiscard]] ordered_json read_report_head(const std::string& out);
@@ -54,4 +55,4 @@ checkpoint_result write_report(const std::string& out, const ordered_json& manif
 /// What a report says of the manifest: settings and source, without the times that only this machine knows.
 [[nodiscard]] ordered_json report_head(const ordered_json& manifest);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

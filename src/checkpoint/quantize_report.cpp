@@ -7,7 +7,9 @@
 #include "checkpoint/quantize_journal.hpp"
 #include "io/strict_json.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -51,7 +53,7 @@ struct expert_key {
 /// Appends to a file that gets its name at the end.
 class text_output {
  public:
-  explicit text_output(const std::string& path) : file_(path) {}
+  text_output(const std::string& path, const stop_function& stop) : file_(path, stop) {}
 
   void operator<<(std::string_view text) {
     file_.write(at_, std::as_bytes(std::span(text)));
@@ -139,8 +141,9 @@ ordered_json report_head(const ordered_json& manifest) {
   return {{"format", "mxfp4 report"}, {"version", 1}, {"settings", manifest.at("settings")}, {"source", source}};
 }
 
-checkpoint_result write_report(const std::string& out, const ordered_json& manifest, const quantize_journal& journal) {
-  text_output file(out + "/" + report_file_name);
+checkpoint_result write_report(const std::string& out, const ordered_json& manifest, const quantize_journal& journal,
+                               const stop_function& stop) {
+  text_output file(out + "/" + report_file_name, stop);
   file << "{\n";
   bool first = true;
   const ordered_json head = report_head(manifest);
@@ -204,4 +207,4 @@ ordered_json read_report_head(const std::string& out) {
   return head;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -1,7 +1,6 @@
 // src/checkpoint/quantize_shard.cpp -- slabs, and the three stages through which they go.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/quantize_shard.hpp"
-#include "checkpoint/block_encoder.hpp"
 
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/info.h>
@@ -14,10 +13,13 @@
 #include <mutex>
 #include <string>
 
+#include "checkpoint/block_encoder.hpp"
 #include "checkpoint/codec.hpp"
-#include "io/byte_order.hpp"
+#include "mxfp4/io/byte_order.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -305,4 +307,4 @@ std::vector<matrix_statistics> quantize_shard(const checkpoint_reader& in, const
   return run.take();
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

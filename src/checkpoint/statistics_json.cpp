@@ -4,7 +4,7 @@
 
 #include <string>
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 ordered_json to_json(const error_statistics& s) {
   ordered_json histogram = ordered_json::object();
@@ -41,4 +41,4 @@ error_statistics statistics_from_json(const ordered_json& json) {
   return s;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -1,13 +1,15 @@
 // src/checkpoint/stored_tensor.cpp -- see stored_tensor.hpp.
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/stored_tensor.hpp"
+#include "mxfp4/checkpoint/stored_tensor.hpp"
 
 #include <string_view>
 #include <unordered_set>
 
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -102,4 +104,4 @@ std::vector<stored_tensor> stored_tensors(const checkpoint_reader& checkpoint) {
   return found;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

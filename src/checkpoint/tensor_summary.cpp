@@ -1,18 +1,21 @@
 // src/checkpoint/tensor_summary.cpp -- see tensor_summary.hpp.
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/tensor_summary.hpp"
+#include "mxfp4/checkpoint/tensor_summary.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <span>
 #include <vector>
 
-#include "checkpoint/tensor_io.hpp"
-#include "io/byte_order.hpp"
+#include "checkpoint/block_encoder.hpp"
 #include "mxfp4/block.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/io/byte_order.hpp"
+#include "mxfp4/io/elements.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -117,4 +120,4 @@ tensor_summary summarize(const checkpoint_reader& in, const stored_tensor& t) {
   return s;
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

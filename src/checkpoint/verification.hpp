@@ -9,11 +9,11 @@
 #include <unordered_map>
 #include <vector>
 
-#include "checkpoint/stored_tensor.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
+#include "mxfp4/checkpoint/stored_tensor.hpp"
 #include "mxfp4/checkpoint/verify.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// One run: the checkpoint, and what was found so far.
 struct verification {
@@ -47,6 +47,8 @@ class shared_progress {
  public:
   shared_progress(const verify_options& options, std::uint64_t total) : options_(options), total_(total) {}
   void add(std::uint64_t bytes);
+  /// @throws io::interrupted naming `path` where the caller wants the work to end.
+  void require_running(const std::string& path) const;
 
  private:
   const verify_options& options_;
@@ -63,4 +65,4 @@ void check_parallel(verification& v);
 void check_content(verification& v);
 void check_source(verification& v);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -7,7 +7,9 @@
 #include "checkpoint/verification.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -159,4 +161,4 @@ class config_check {
 
 void check_config(verification& v) { config_check(v).run(); }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -6,12 +6,15 @@
 #include <array>
 #include <cmath>
 
-#include "checkpoint/tensor_io.hpp"
+#include "checkpoint/block_encoder.hpp"
 #include "checkpoint/verification.hpp"
 #include "mxfp4/block.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/io/elements.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -62,7 +65,7 @@ void add_block(content& c, const std::uint8_t* codes, std::uint8_t scale) {
   std::vector<std::uint8_t> codes, scales;
   try {
     for_each_slab(t.elements() / block_size, slab_blocks, [&](std::int64_t first, std::int64_t count) {
-      if (stop_signal != 0) throw interrupted(in.path() + ": interrupted, nothing was written");
+      progress.require_running(in.path());
       codes.resize(static_cast<std::size_t>(count * block_code_bytes));
       scales.resize(static_cast<std::size_t>(count));
       in.read(*t.data, static_cast<std::uint64_t>(first * block_code_bytes), std::as_writable_bytes(std::span(codes)));
@@ -169,4 +172,4 @@ void check_content(verification& v) {
   }
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -6,14 +6,15 @@
 #include <cstring>
 #include <unordered_set>
 
-#include "checkpoint/block_encoder.hpp"
 #include "checkpoint/codec.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/verification.hpp"
-#include "io/byte_order.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/io/byte_order.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 namespace {
 
@@ -57,7 +58,7 @@ class tensor_check {
 
  private:
   void read(const checkpoint_reader& in, const checkpoint_tensor* t, std::int64_t offset, std::span<std::byte> bytes) {
-    if (stop_signal != 0) throw interrupted(in.path() + ": interrupted, nothing was written");
+    progress_.require_running(in.path());
     in.read(*t, static_cast<std::uint64_t>(offset), bytes);
     progress_.add(bytes.size());
   }
@@ -248,4 +249,4 @@ void check_source(verification& v) {
   compare_other_files(v, source);
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

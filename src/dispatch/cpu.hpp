@@ -16,7 +16,7 @@
 #include <sys/auxv.h>
 #endif
 
-namespace mxfp4::dispatch::detail::cpu {
+namespace mxfp4::inline MXFP4_VERSION_NS::dispatch::detail::cpu {
 
 /// Are all of these bits of a register set?
 template <class... Index>
@@ -107,4 +107,4 @@ template <class... Bit>
 #include "mxfp4/simd/isas.def"
 #undef MXFP4_ISA
 
-}  // namespace mxfp4::dispatch::detail::cpu
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::dispatch::detail::cpu

@@ -35,7 +35,7 @@ static_assert(
 #include "mxfp4/moe/moe.hpp"
 #include "table.hpp"
 
-namespace mxfp4::dispatch {
+namespace mxfp4::inline MXFP4_VERSION_NS::dispatch {
 
 namespace detail {
 /// Calls f with a pointer to row r of x, in its type: moe/f32.hpp finds this by x's namespace.
@@ -265,4 +265,4 @@ constinit const detail::table detail::MXFP4_DISPATCH_JOIN(table_, MXFP4_DISPATCH
     .route_topk_sigmoid = unit::route_topk_sigmoid,
 };
 
-}  // namespace mxfp4::dispatch
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::dispatch

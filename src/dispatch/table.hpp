@@ -7,7 +7,7 @@
 #include "mxfp4/dispatch.hpp"
 #include "mxfp4/moe/workspace.hpp"
 
-namespace mxfp4::dispatch::detail {
+namespace mxfp4::inline MXFP4_VERSION_NS::dispatch::detail {
 
 using mxfp4::detail::moe_plan, mxfp4::detail::moe_m_tile_rule;
 
@@ -48,4 +48,4 @@ struct table {
 #include "units.def"
 #undef MXFP4_DISPATCH_ISA
 
-}  // namespace mxfp4::dispatch::detail
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::dispatch::detail

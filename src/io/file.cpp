@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 namespace {
 
@@ -124,7 +124,8 @@ void input_file::require_unchanged() const {
 
 // ---- writing --------------------------------------------------------------------------------------------------------
 
-output_file::output_file(std::string path) : path_(std::move(path)), target_(resolve(path_)) {
+output_file::output_file(std::string path, stop_function stop)
+    : path_(std::move(path)), target_(resolve(path_)), stop_(std::move(stop)) {
   if (target_.empty()) fail("the output", "has no name, expected a path");
   struct stat info {};
   if (::stat(target_.c_str(), &info) == 0 && !S_ISREG(info.st_mode))
@@ -141,8 +142,12 @@ output_file::~output_file() {
   if (!committed_) ::unlink(temporary_.c_str());
 }
 
+void output_file::require_running() const {
+  if (stop_ && stop_()) throw interrupted(path_ + ": interrupted, nothing was written");
+}
+
 void output_file::write(std::uint64_t offset, std::span<const std::byte> bytes) {
-  if (stop_signal != 0) throw interrupted(path_ + ": interrupted, nothing was written");
+  require_running();
   while (!bytes.empty()) {
     const ssize_t count = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
@@ -168,7 +173,7 @@ void output_file::rename() {
 
 void output_file::commit_all(std::initializer_list<output_file*> files) {
   for (output_file* file : files) file->flush();
-  if (stop_signal != 0) throw interrupted((*files.begin())->path_ + ": interrupted, nothing was written");
+  for (const output_file* file : files) file->require_running();
   try {
     for (output_file* file : files) file->rename();
   } catch (const file_error&) {
@@ -218,10 +223,10 @@ std::uint64_t free_bytes(const std::string& folder) {
   return static_cast<std::uint64_t>(info.f_bavail) * static_cast<std::uint64_t>(info.f_frsize);
 }
 
-void copy_file(const std::string& from, const std::string& to) {
+void copy_file(const std::string& from, const std::string& to, const stop_function& stop) {
   constexpr std::uint64_t slab_bytes = 4 << 20;
   const input_file in(from);
-  output_file out(to);
+  output_file out(to, stop);
   std::vector<std::byte> buffer;
   for (std::uint64_t at = 0; at < in.size(); at += buffer.size()) {
     buffer.resize(static_cast<std::size_t>(std::min(slab_bytes, in.size() - at)));
@@ -242,4 +247,4 @@ void require_distinct(const std::string& input, const std::string& output) {
   if (same_file(input, output)) fail(output, "is also the file " + input + ": name another output");
 }
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -10,9 +10,9 @@
 #include <unordered_set>
 #include <utility>
 
-#include "io/byte_order.hpp"
+#include "mxfp4/io/byte_order.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 namespace {
 
@@ -270,8 +270,8 @@ void gguf_reader::read(const gguf_tensor& tensor, std::uint64_t offset, std::spa
   file_.read(data_begin_ + tensor.begin + offset, bytes);
 }
 
-gguf_writer::gguf_writer(const std::string& path, gguf_header header)
-    : file_(path), header_(std::move(header)), written_(header_.tensors.size()) {
+gguf_writer::gguf_writer(const std::string& path, gguf_header header, stop_function stop)
+    : file_(path, std::move(stop)), header_(std::move(header)), written_(header_.tensors.size()) {
   const std::string text = format_gguf_header(header_, path);
   for (std::size_t i = 0; i < header_.tensors.size(); ++i) by_name_.emplace(header_.tensors[i].name, i);
   data_begin_ = file_bytes_ = text.size();
@@ -303,4 +303,4 @@ void gguf_writer::commit() {
   file_.commit();
 }
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

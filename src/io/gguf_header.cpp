@@ -6,11 +6,11 @@
 #include <unordered_set>
 #include <utility>
 
-#include "io/byte_order.hpp"
 #include "mxfp4/format/nibble.hpp"
+#include "mxfp4/io/byte_order.hpp"
 #include "mxfp4/io/gguf.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 namespace {
 
@@ -156,4 +156,4 @@ std::string format_gguf_header(gguf_header& header, const std::string& file) {
   return out.take();
 }
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

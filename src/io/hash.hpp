@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// FNV-1a, 64 bits: tells changed files apart, not forged ones.
 /// Source: G. Fowler, L. C. Noll, K.-P. Vo, the offset basis and the prime for 64 bits.
@@ -24,4 +24,4 @@ static_assert(fnv1a("") == 0xCBF29CE484222325u && fnv1a("a") == 0xAF63DC4C8601EC
   return text;
 }
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

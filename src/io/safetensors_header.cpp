@@ -9,10 +9,10 @@
 #include <unordered_set>
 #include <utility>
 
-#include "io/byte_order.hpp"
+#include "mxfp4/io/byte_order.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 namespace {
 
@@ -292,4 +292,4 @@ std::string format_header(const safetensors_header& header) {
   return text;
 }
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -4,10 +4,10 @@
 
 #include <array>
 
-#include "io/byte_order.hpp"
 #include "io/hash.hpp"
+#include "mxfp4/io/byte_order.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 safetensors_reader::safetensors_reader(const std::string& path) : file_(path) {
   constexpr std::uint64_t length_bytes = 8;
@@ -44,4 +44,4 @@ void safetensors_reader::read(const tensor_info& tensor, std::uint64_t offset, s
   file_.read(data_begin_ + tensor.begin + offset, bytes);
 }
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

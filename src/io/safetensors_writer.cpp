@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <utility>
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 safetensors_writer::safetensors_writer(const std::string& path, std::vector<tensor_info> tensors,
-                                       std::optional<metadata> extra)
-    : file_(path), header_{std::move(tensors), std::move(extra)}, written_(header_.tensors.size()) {
+                                       std::optional<metadata> extra, stop_function stop)
+    : file_(path, std::move(stop)), header_{std::move(tensors), std::move(extra)}, written_(header_.tensors.size()) {
   std::sort(header_.tensors.begin(), header_.tensors.end(), [](const tensor_info& a, const tensor_info& b) {
     return a.type != b.type ? a.type > b.type : a.name < b.name;
   });
@@ -55,4 +55,4 @@ void safetensors_writer::commit() {
   file_.commit();
 }
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -10,7 +10,7 @@
 
 #include "mxfp4/io/file.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 inline constexpr std::uint64_t json_file_limit = 256 << 20;  ///< bytes; an index has about 100 a tensor
 
@@ -40,16 +40,21 @@ template <class Json>
   }
 }
 
-/// The file as a document. @throws file_error as parse_json, and for a file that cannot be read or is too large.
-template <class Json>
-[[nodiscard]] Json read_json(const std::string& path) {
+/// The text of a JSON file. @throws file_error for a file that cannot be read or is too large.
+[[nodiscard]] inline std::string read_json_text(const std::string& path) {
   const input_file file(path);
   if (file.size() > json_file_limit)
     throw file_error(path + ": holds " + std::to_string(file.size()) + " bytes, expected at most " +
                      std::to_string(json_file_limit) + " of JSON");
   std::string text(file.size(), '\0');
   file.read(0, std::as_writable_bytes(std::span(text)));
-  return parse_json<Json>(text, path);
+  return text;
 }
 
-}  // namespace mxfp4::io
+/// The file as a document. @throws file_error as parse_json and read_json_text.
+template <class Json>
+[[nodiscard]] Json read_json(const std::string& path) {
+  return parse_json<Json>(read_json_text(path), path);
+}
+
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -1,7 +1,6 @@
 // src/model/attention.cpp -- see attention.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/attention.hpp"
-#include "model/names.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -9,6 +8,9 @@
 #include "model/dense_product.hpp"
 
 namespace mxfp4::model {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 

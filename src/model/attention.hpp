@@ -15,7 +15,6 @@
 #include <vector>
 
 #include "model/config.hpp"
-#include "model/names.hpp"
 #include "model/token_rows.hpp"
 #include "model/weights.hpp"
 
@@ -46,7 +45,7 @@ class attention {
  public:
   attention() = default;
   /// @throws file_error where weights are missing or do not fit.
-  attention(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
+  attention(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
 
   /// Rows [first, first + count) of x are tokens that follow those of the cache; they are added to it.
   void add_to(token_rows& x, std::int64_t first, std::int64_t count, kv_cache& cache, rotary_table& rotary,

@@ -1,13 +1,15 @@
 // src/model/config.cpp -- see config.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/config.hpp"
-#include "model/names.hpp"
 
 #include <cmath>
 
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/io/error.hpp"
 
 namespace mxfp4::model {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 

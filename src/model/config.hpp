@@ -7,14 +7,13 @@
 #include <string>
 
 #include "checkpoint/minimax_m2.hpp"
-#include "model/names.hpp"
 
 namespace mxfp4::model {
 
 struct model_config {
-  minimax_m2_shape shape;       ///< fp8 says nothing here: each tensor's own type does
-  std::int64_t rotary_dim = 0;  ///< of each head, even: the first dimensions are turned
-  std::int64_t context = 0;     ///< max_position_embeddings
+  checkpoint::minimax_m2_shape shape;  ///< fp8 says nothing here: each tensor's own type does
+  std::int64_t rotary_dim = 0;         ///< of each head, even: the first dimensions are turned
+  std::int64_t context = 0;            ///< max_position_embeddings
   double rope_theta = 0;
   float rms_eps = 0;
 

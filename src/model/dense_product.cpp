@@ -1,7 +1,6 @@
 // src/model/dense_product.cpp -- see dense_product.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/dense_product.hpp"
-#include "model/names.hpp"
 
 #include <cstring>
 #include <utility>

@@ -11,8 +11,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/names.hpp"
-
 namespace mxfp4::model {
 
 inline constexpr std::int64_t panel_width = 8;

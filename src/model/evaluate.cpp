@@ -1,7 +1,6 @@
 // src/model/evaluate.cpp -- see evaluate.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/evaluate.hpp"
-#include "model/names.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +11,9 @@
 #include "mxfp4/io/file.hpp"
 
 namespace mxfp4::model {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -167,7 +169,8 @@ class evaluation {
   }
 
   void step(std::uint64_t bytes) {
-    if (stop_signal != 0) throw interrupted(sources_[0]->path() + ": interrupted, nothing was written");
+    if (options_.product.stop && options_.product.stop())
+      throw interrupted(sources_[0]->path() + ": interrupted, nothing was written");
     done_ += bytes;
     options_.progress(std::min(done_, total_), total_, where_);
   }

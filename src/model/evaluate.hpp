@@ -16,7 +16,6 @@
 
 #include "model/config.hpp"
 #include "model/metrics.hpp"
-#include "model/names.hpp"
 #include "model/weights.hpp"
 
 namespace mxfp4::model {
@@ -24,7 +23,7 @@ namespace mxfp4::model {
 /// What is compared with the reference: another checkpoint, or the reference with its experts in MXFP4 by a recipe.
 struct evaluation_target {
   std::string name;
-  const checkpoint_reader* checkpoint = nullptr;
+  const checkpoint::checkpoint_reader* checkpoint = nullptr;
   std::optional<recipe_id> recipe;  ///< where there is no checkpoint
 };
 
@@ -60,7 +59,7 @@ struct target_result {
 /// @return  a result for each target; the same bits for any executor.
 /// @throws file_error for an id outside the vocabulary, weights that do not fit, and a logit that is NaN or infinite,
 ///         naming the position.
-[[nodiscard]] std::vector<target_result> evaluate(const checkpoint_reader& reference,
+[[nodiscard]] std::vector<target_result> evaluate(const checkpoint::checkpoint_reader& reference,
                                                   std::span<const evaluation_target> targets,
                                                   const model_config& config, std::span<const std::int64_t> ids,
                                                   const evaluation_options& options);

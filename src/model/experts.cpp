@@ -1,7 +1,6 @@
 // src/model/experts.cpp -- see experts.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/experts.hpp"
-#include "model/names.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -10,9 +9,12 @@
 #include <utility>
 
 #include "model/kernels.hpp"
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/io/error.hpp"
 
 namespace mxfp4::model {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 

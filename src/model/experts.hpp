@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "model/config.hpp"
-#include "model/names.hpp"
 #include "model/token_rows.hpp"
 #include "model/weights.hpp"
 
@@ -31,7 +30,7 @@ class router {
  public:
   router() = default;
   /// @throws file_error where weights are missing or do not fit.
-  router(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
+  router(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
 
   [[nodiscard]] token_rows normed(const token_rows& x) const;
   /// @param h  normed tokens.  @throws file_error for a logit or a bias that is NaN, naming the layer and its place.
@@ -49,7 +48,8 @@ struct expert {
 
   expert() = default;
   /// @throws file_error where weights are missing or do not fit.
-  expert(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer, std::int64_t index);
+  expert(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
+         std::int64_t index);
   /// The same in MXFP4. @throws file_error as linear::quantized does.
   [[nodiscard]] expert quantized(recipe_id recipe, const std::string& name) const;
 

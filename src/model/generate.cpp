@@ -1,7 +1,6 @@
 // src/model/generate.cpp -- see generate.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/generate.hpp"
-#include "model/names.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +9,9 @@
 #include "mxfp4/io/file.hpp"
 
 namespace mxfp4::model {
+
+using namespace io;
+using namespace checkpoint;
 
 const expert& expert_store::get(std::int64_t layer, std::int64_t index) {
   const auto place = static_cast<std::size_t>(layer * config_.shape.experts + index);
@@ -45,7 +47,7 @@ generator::generator(const checkpoint_reader& checkpoint, const model_config& co
 }
 
 token_rows generator::take(std::span<const std::int64_t> ids, bool last_alone) {
-  if (stop_signal != 0) throw interrupted(checkpoint_.path() + ": interrupted");
+  if (options_.stop && options_.stop()) throw interrupted(checkpoint_.path() + ": interrupted");
   token_rows x = read_embeddings(checkpoint_, config_, ids, length());
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     layers_[l].attend.add_to(x, 0, x.count, caches_[l], rotary_, options_);

@@ -10,7 +10,6 @@
 
 #include "model/attention.hpp"
 #include "model/experts.hpp"
-#include "model/names.hpp"
 
 namespace mxfp4::model {
 
@@ -19,7 +18,7 @@ namespace mxfp4::model {
 class expert_store {
  public:
   /// @param checkpoint  must outlive this.
-  expert_store(const checkpoint_reader& checkpoint, const model_config& config, std::uint64_t limit)
+  expert_store(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::uint64_t limit)
       : checkpoint_(checkpoint),
         config_(config),
         limit_(limit),
@@ -39,7 +38,7 @@ class expert_store {
     expert weights;
   };
 
-  const checkpoint_reader& checkpoint_;
+  const checkpoint::checkpoint_reader& checkpoint_;
   const model_config& config_;
   std::uint64_t limit_, bytes_ = 0;
   std::int64_t loads_ = 0;
@@ -53,7 +52,7 @@ class generator {
   /// @param checkpoint     must outlive this.
   /// @param expert_memory  bytes of experts that are kept.
   /// @throws file_error where weights are missing or do not fit.
-  generator(const checkpoint_reader& checkpoint, const model_config& config, const product_options& options,
+  generator(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, const product_options& options,
             std::uint64_t expert_memory);
 
   /// Takes tokens that follow those taken before; the logits of what comes after each of them, or after the last alone.
@@ -69,7 +68,7 @@ class generator {
     router route;
   };
 
-  const checkpoint_reader& checkpoint_;
+  const checkpoint::checkpoint_reader& checkpoint_;
   model_config config_;
   product_options options_;
   expert_store experts_;

@@ -2,8 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#if defined(MXFP4_TOOLS_DISPATCH)
-#include "model/names.hpp"
+#if defined(MXFP4_MODEL_DISPATCH)
 #include "mxfp4/dispatch.hpp"
 #else
 #include "mxfp4/linalg.hpp"
@@ -12,7 +11,7 @@
 
 namespace mxfp4::model::kernels {
 
-#if defined(MXFP4_TOOLS_DISPATCH)
+#if defined(MXFP4_MODEL_DISPATCH)
 using dispatch::gemm, dispatch::quantize_activations, dispatch::route_topk_sigmoid;
 #else
 using mxfp4::gemm, mxfp4::quantize_activations, mxfp4::route_topk_sigmoid;

@@ -1,7 +1,6 @@
 // src/model/metrics.cpp -- see metrics.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/metrics.hpp"
-#include "model/names.hpp"
 
 #include <algorithm>
 #include <cmath>

@@ -13,8 +13,6 @@
 #include <span>
 #include <vector>
 
-#include "model/names.hpp"
-
 namespace mxfp4::model {
 
 /// One position: what two models make of the next token.

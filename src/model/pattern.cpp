@@ -1,14 +1,15 @@
 // src/model/pattern.cpp -- see pattern.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/pattern.hpp"
-#include "model/names.hpp"
 
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/io/error.hpp"
 
-#ifdef MXFP4_TOOLS_ONIGURUMA
+#ifdef MXFP4_MODEL_ONIGURUMA
 #include <oniguruma.h>
 
 namespace mxfp4::model {
+
+using namespace io;
 namespace {
 
 const OnigUChar* bytes(const char* text) { return reinterpret_cast<const OnigUChar*>(text); }

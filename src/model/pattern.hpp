@@ -8,8 +8,6 @@
 #include <string_view>
 #include <vector>
 
-#include "model/names.hpp"
-
 namespace mxfp4::model {
 
 class pattern {

@@ -1,15 +1,17 @@
 // src/model/text_ids.cpp -- see text_ids.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/text_ids.hpp"
-#include "model/names.hpp"
 
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
 
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/io/error.hpp"
 
 namespace mxfp4::model {
+
+using namespace io;
+using namespace checkpoint;
 
 text_tokens::text_tokens(const checkpoint_reader& checkpoint, const model_config& config) {
   constexpr std::int64_t bytes = 256;

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "model/config.hpp"
-#include "model/names.hpp"
 #include "model/tokenizer.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 
@@ -22,7 +21,7 @@ namespace mxfp4::model {
 class text_tokens {
  public:
   /// @throws file_error for a tokenizer.json that is not understood, and where there is none and tokens are not bytes.
-  text_tokens(const checkpoint_reader& checkpoint, const model_config& config);
+  text_tokens(const checkpoint::checkpoint_reader& checkpoint, const model_config& config);
 
   [[nodiscard]] std::vector<std::int64_t> encode(std::string_view text) const;
   [[nodiscard]] std::string decode(std::int64_t id) const;  ///< the bytes of one token

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/names.hpp"
 #include "mxfp4/view.hpp"
 
 namespace mxfp4::model {

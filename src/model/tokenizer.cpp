@@ -1,15 +1,16 @@
 // src/model/tokenizer.cpp -- see tokenizer.hpp; the file is read by tokenizer_json.cpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/tokenizer.hpp"
-#include "model/names.hpp"
 
 #include <algorithm>
 #include <queue>
 
 #include "model/utf8.hpp"
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/io/error.hpp"
 
 namespace mxfp4::model {
+
+using namespace io;
 namespace {
 
 constexpr std::uint64_t key_of(std::int64_t left, std::int64_t right) {

@@ -18,7 +18,6 @@
 #include <unordered_map>
 #include <vector>
 
-#include "model/names.hpp"
 #include "model/pattern.hpp"
 
 namespace mxfp4::model {

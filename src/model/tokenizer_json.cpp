@@ -4,12 +4,13 @@
 #include <nlohmann/json.hpp>
 
 #include "io/strict_json.hpp"
-#include "model/names.hpp"
 #include "model/tokenizer.hpp"
 #include "model/utf8.hpp"
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/io/error.hpp"
 
 namespace mxfp4::model {
+
+using namespace io;
 namespace {
 
 using nlohmann::json;

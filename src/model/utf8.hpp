@@ -6,8 +6,6 @@
 #include <cstdint>
 #include <string_view>
 
-#include "model/names.hpp"
-
 namespace mxfp4::model::utf8 {
 
 struct code_point {

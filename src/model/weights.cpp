@@ -1,19 +1,21 @@
 // src/model/weights.cpp -- see weights.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model/weights.hpp"
-#include "model/names.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
 
 #include "checkpoint/codec.hpp"
-#include "checkpoint/tensor_io.hpp"
 #include "model/dense_product.hpp"
 #include "model/kernels.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/io/elements.hpp"
 
 namespace mxfp4::model {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -83,10 +85,10 @@ struct stored_linear {
   const checkpoint_tensor& t =
       require_tensor(checkpoint, weight, {rows, cols}, {dtype::f32, dtype::f16, dtype::bf16, dtype::f8_e4m3});
   if (t.info->type != dtype::f8_e4m3) return {false, &t, nullptr};
-  const auto blocks = [](std::int64_t n) { return (n + fp8_block - 1) / fp8_block; };
+  const auto blocks_along = [](std::int64_t n) { return (n + fp8_block - 1) / fp8_block; };
   const bool renamed = checkpoint.find(weight + scale_suffix) != nullptr;  // as compressed-tensors has it
   const std::string scales = weight + (renamed ? scale_suffix : fp8_scale_suffix);
-  return {false, &t, &require_tensor(checkpoint, scales, {blocks(rows), blocks(cols)}, {dtype::f32})};
+  return {false, &t, &require_tensor(checkpoint, scales, {blocks_along(rows), blocks_along(cols)}, {dtype::f32})};
 }
 
 constexpr const char* embeddings = "model.embed_tokens.weight";

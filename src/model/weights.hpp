@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "model/config.hpp"
-#include "model/names.hpp"
 #include "model/token_rows.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/executor.hpp"
@@ -30,6 +29,7 @@ enum class activation_type : std::uint8_t { f32, int8, mxfp8 };
 struct product_options {
   activation_type activations = activation_type::f32;
   executor_ref executor{};
+  io::stop_function stop = {};  ///< asked between two steps
 };
 
 /// The weight matrix of a linear layer, N x K.
@@ -40,8 +40,8 @@ class linear {
   /// @param name  of the layer: "model.layers.0.self_attn.q_proj".
   /// @throws file_error naming the tensor, where it is missing, has another shape than rows x cols, or a type that is
   ///         none of the above.
-  [[nodiscard]] static linear load(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows,
-                                   std::int64_t cols);
+  [[nodiscard]] static linear load(const checkpoint::checkpoint_reader& checkpoint, const std::string& name,
+                                   std::int64_t rows, std::int64_t cols);
 
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
@@ -81,18 +81,18 @@ struct weight_error {
 };
 
 /// @throws file_error where the tensor is missing, has another shape than [size], or is neither F32 nor BF16.
-[[nodiscard]] std::vector<float> read_vector(const checkpoint_reader& checkpoint, const std::string& name,
+[[nodiscard]] std::vector<float> read_vector(const checkpoint::checkpoint_reader& checkpoint, const std::string& name,
                                              std::int64_t size);
 
 /// The embeddings of tokens, a row each.
 /// @throws file_error as read_vector does, and for an id outside the vocabulary, naming it and its position.
 /// @param position  of the first one.
-[[nodiscard]] token_rows read_embeddings(const checkpoint_reader& checkpoint, const model_config& config,
+[[nodiscard]] token_rows read_embeddings(const checkpoint::checkpoint_reader& checkpoint, const model_config& config,
                                          std::span<const std::int64_t> ids, std::int64_t position);
 
 /// Looks at the headers for every tensor of a model: what the last layer lacks is known before the first is read.
 /// @throws file_error as the functions above do.
-void require_all_tensors(const checkpoint_reader& checkpoint, const model_config& config);
+void require_all_tensors(const checkpoint::checkpoint_reader& checkpoint, const model_config& config);
 
 [[nodiscard]] std::string layer_name(std::int64_t layer, const std::string& part);  ///< "model.layers.3.<part>"
 

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "memory_file.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/gguf_file.hpp"
 
 namespace {

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "memory_file.hpp"
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 
 namespace {

@@ -1,4 +1,4 @@
-# cmake -DSOURCE=<dir> -DBUILD=<dir> -DPREFIX=<dir> -DDISPATCH=<bool> -DCUDA=<bool> -P install.cmake
+# cmake -DSOURCE=<dir> -DBUILD=<dir> -DPREFIX=<dir> -DDISPATCH=<bool> -DIO=<bool> -DCHECKPOINT=<bool> -DCUDA=<bool> -P install.cmake
 # Installs mxfp4, moves the prefix, and checks that it holds every header and names no folder of the build machine.
 set(first ${PREFIX}.first)
 file(REMOVE_RECURSE ${PREFIX} ${first})
@@ -9,6 +9,12 @@ file(GLOB_RECURSE written RELATIVE ${SOURCE}/include ${SOURCE}/include/*)
 if(NOT DISPATCH)
   list(REMOVE_ITEM written mxfp4/dispatch.hpp)
 endif()
+foreach(library IO CHECKPOINT)
+  if(NOT ${library})
+    string(TOLOWER ${library} folder)
+    list(FILTER written EXCLUDE REGEX "^mxfp4/${folder}/")
+  endif()
+endforeach()
 if(NOT CUDA)
   list(FILTER written EXCLUDE REGEX "^mxfp4/cuda/")
 endif()
@@ -26,7 +32,7 @@ if(folder STREQUAL "")
 endif()
 
 file(GLOB_RECURSE files ${PREFIX}/*)
-list(FILTER files EXCLUDE REGEX "\\.a$")   # its debug information names sources, as CMAKE_BUILD_TYPE wants it
+list(FILTER files EXCLUDE REGEX "\\.a$|/bin/")   # their debug information names sources, as CMAKE_BUILD_TYPE wants it
 foreach(file IN LISTS files)
   file(READ ${file} text)
   foreach(folder ${first} ${SOURCE} ${BUILD})

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <tuple>
 #include <vector>
 
 #include "mxfp4/core/float_types.hpp"
@@ -90,6 +91,10 @@ class page_end {
   std::size_t length_ = 0;
   T* data_ = nullptr;
 };
+
+/// Every layout, for tests of all of them.
+using layouts =
+    std::tuple<layout::compressed_tensors, layout::gpt_oss, layout::mlx, layout::swizzled_128x4, layout::ggml>;
 
 // ---- where a layout keeps what --------------------------------------------------------------------------------------
 

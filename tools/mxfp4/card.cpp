@@ -8,10 +8,12 @@
 #include "checkpoint/reader_json.hpp"
 #include "command.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
-#include "names.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -85,7 +87,7 @@ void run(const card_command& command) {
   const std::vector<std::string>& files = checkpoint.other_files();
   options.has_license_file = std::binary_search(files.begin(), files.end(), "LICENSE");
   const std::string text = model_card(options, report, read_config(checkpoint));
-  output_file out(path);
+  output_file out(path, stop_requested);
   out.write(0, std::as_bytes(std::span(text)));
   out.commit();
   if (command.json)

@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "mxfp4/io/file.hpp"
-#include "names.hpp"
 
 namespace mxfp4::tools {
+
+/// Has a signal asked the program to end? What every command hands to the libraries as io::stop_function.
+[[nodiscard]] bool stop_requested() noexcept;
 
 void add_encode(CLI::App& app);
 void add_decode(CLI::App& app);
@@ -67,7 +69,7 @@ inline CLI::Option* takes_max_shard_size(CLI::App& command, std::uint64_t& bytes
 inline void require_different_files(const std::vector<std::string>& paths) {
   for (std::size_t i = 0; i < paths.size(); ++i)
     for (std::size_t j = i + 1; j < paths.size(); ++j)
-      if (same_file(paths[i], paths[j]))
+      if (io::same_file(paths[i], paths[j]))
         throw CLI::ValidationError("'" + paths[i] + "' and '" + paths[j] + "' are one file: name different ones");
 }
 

@@ -8,10 +8,13 @@
 #include "model/text_ids.hpp"
 #include "model_options.hpp"
 #include "mxfp4/executor/tbb.hpp"
-#include "names.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
+using namespace model;
 
 namespace {
 
@@ -92,7 +95,7 @@ void run(const compare_command& command) {
   if (options.context < 2 || options.context > config.context)
     throw CLI::ValidationError("--context", "is " + std::to_string(options.context) + ", expected 2 .. " +
                                                 std::to_string(config.context) + ", which the model takes");
-  options.product = {command.model.activations(), threads};
+  options.product = {command.model.activations(), threads, stop_requested};
   comparison result{command.original, original.tensor_bytes(),        std::ssize(ids),
                     options.context,  command.model.activations_name, {}};
   {
@@ -104,7 +107,7 @@ void run(const compare_command& command) {
   }
   if (!command.details.empty()) {
     const std::string text = json_of(result, true).dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
-    output_file file(command.details);
+    output_file file(command.details, stop_requested);
     file.write(0, std::as_bytes(std::span(text)));
     file.commit();
   }

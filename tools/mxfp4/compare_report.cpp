@@ -1,7 +1,6 @@
 // tools/mxfp4/compare_report.cpp -- see compare_report.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "compare_report.hpp"
-#include "names.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -11,6 +10,10 @@
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
+using namespace model;
 
 namespace {
 

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "model/evaluate.hpp"
-#include "names.hpp"
 
 namespace mxfp4::tools {
 
@@ -17,7 +16,7 @@ struct comparison {
   std::int64_t tokens = 0;   ///< of the text
   std::int64_t context = 0;  ///< of a window
   std::string activations;
-  std::vector<target_result> targets;  ///< at least one
+  std::vector<model::target_result> targets;  ///< at least one
 };
 
 /// A Markdown table as model cards have it: a column for the original and one for each target.

@@ -5,10 +5,12 @@
 
 #include "command.hpp"
 #include "mxfp4/checkpoint/convert.hpp"
-#include "names.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -52,6 +54,7 @@ void run(const convert_command& command) {
   const auto* const name = std::find(std::begin(checkpoint_form_names), std::end(checkpoint_form_names), command.to);
   options.to = static_cast<checkpoint_form>(name - std::begin(checkpoint_form_names));
   options.max_shard_bytes = command.max_shard_bytes;
+  options.stop = stop_requested;
   convert_report r;
   {
     progress_line line;

@@ -1,13 +1,14 @@
 // tools/mxfp4/decode.cpp -- mxfp4 decode: raw codes and scales -> a raw array of numbers.
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/tensor_io.hpp"
 #include "command.hpp"
-#include "io/byte_order.hpp"
-#include "mxfp4/quantize.hpp"
-#include "names.hpp"
+#include "mxfp4/io/byte_order.hpp"
+#include "mxfp4/io/elements.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -69,7 +70,7 @@ void run(const decode_options& options) {
   if (scale.size() != packed.size() / block_code_bytes)
     throw file_error(options.scale + ": holds " + std::to_string(scale.size()) + " bytes, expected " +
                      std::to_string(packed.size() / block_code_bytes) + ", one for each 16 of " + options.packed);
-  output_file out(options.output);
+  output_file out(options.output, stop_requested);
   if (options.to == "f32") decode_dialect<float>(options.dialect, packed, scale, out);
   else if (options.to == "bf16") decode_dialect<bf16>(options.dialect, packed, scale, out);
   else decode_dialect<f16>(options.dialect, packed, scale, out);

@@ -4,10 +4,12 @@
 
 #include "command.hpp"
 #include "mxfp4/checkpoint/dequantize.hpp"
-#include "names.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -40,6 +42,7 @@ void run_directory(const dequantize_command& command) {
     progress_line line;
     dequantize_options options;
     options.max_shard_bytes = command.max_shard_bytes;
+    options.stop = stop_requested;
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
     r = dequantize_directory(command.input, command.output, options);
   }
@@ -71,8 +74,9 @@ void run(const dequantize_command& command) {
   dequantize_report r;
   {
     progress_line line;
-    r = dequantize_file(command.input, command.output, command.to == "f32" ? dtype::f32 : dtype::bf16,
-                        [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); });
+    r = dequantize_file(
+        command.input, command.output, command.to == "f32" ? dtype::f32 : dtype::bf16,
+        [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); }, stop_requested);
   }
   if (command.json) {
     ordered_json list = ordered_json::array();

@@ -1,12 +1,14 @@
 // tools/mxfp4/encode.cpp -- mxfp4 encode: a raw array of numbers -> raw codes and scales.
 // SPDX-License-Identifier: Apache-2.0
-#include "checkpoint/tensor_io.hpp"
 #include "command.hpp"
-#include "io/byte_order.hpp"
-#include "names.hpp"
+#include "mxfp4/io/byte_order.hpp"
+#include "mxfp4/io/elements.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -53,7 +55,7 @@ void run(const encode_options& options) {
   recipe_id recipe{};
   if (!find_recipe(options.recipe, recipe)) throw CLI::ValidationError("--recipe", "unknown recipe " + options.recipe);
   const input_file in(options.input);
-  output_file packed(options.packed), scale(options.scale);
+  output_file packed(options.packed, stop_requested), scale(options.scale, stop_requested);
   const error_statistics s = options.type == "f32"    ? encode_array<float>(in, recipe, packed, scale)
                              : options.type == "bf16" ? encode_array<bf16>(in, recipe, packed, scale)
                                                       : encode_array<f16>(in, recipe, packed, scale);

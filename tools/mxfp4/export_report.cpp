@@ -3,12 +3,14 @@
 #include <filesystem>
 #include <span>
 
-#include "checkpoint/quality_report.hpp"
 #include "command.hpp"
-#include "names.hpp"
+#include "mxfp4/checkpoint/quality_report.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -32,8 +34,8 @@ void run(const report_command& command) {
   std::error_code error;
   std::filesystem::create_directories(command.output, error);
   if (error) throw file_error(command.output + ": cannot create the directory: " + error.message());
-  output_file matrices(command.output + "/matrices.csv"), experts(command.output + "/experts.csv"),
-      scales(command.output + "/scales.csv");
+  output_file matrices(command.output + "/matrices.csv", stop_requested),
+      experts(command.output + "/experts.csv", stop_requested), scales(command.output + "/scales.csv", stop_requested);
   const auto write = [](output_file& file, const std::string& text) { file.write(0, std::as_bytes(std::span(text))); };
   write(matrices, matrices_csv(report));
   write(experts, experts_csv(report));

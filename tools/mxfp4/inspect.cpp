@@ -7,10 +7,12 @@
 
 #include "command.hpp"
 #include "inspect_checkpoint.hpp"
-#include "names.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 

@@ -4,14 +4,16 @@
 #include <cstdio>
 #include <map>
 
-#include "checkpoint/tensor_summary.hpp"
 #include "command.hpp"
 #include "inspect_checkpoint.hpp"
+#include "mxfp4/checkpoint/tensor_summary.hpp"
 #include "mxfp4/core/e2m1.hpp"
-#include "names.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 

@@ -4,8 +4,6 @@
 
 #include <string>
 
-#include "names.hpp"
-
 namespace mxfp4::tools {
 
 /// Sizes by kind; with `json` every tensor too. No weight is read.

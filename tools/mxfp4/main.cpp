@@ -11,14 +11,15 @@
 
 #include "command.hpp"
 #include "mxfp4/version.hpp"
-#include "names.hpp"
 
 namespace {
+
+volatile std::sig_atomic_t stop_signal = 0;
 
 constexpr int exit_bad_input = 1;
 constexpr int exit_bad_usage = 2;
 
-extern "C" void on_stop_signal(int signal) { mxfp4::io::stop_signal = signal; }
+extern "C" void on_stop_signal(int signal) { stop_signal = signal; }
 
 void install_signal_handlers() {
   std::signal(SIGXFSZ, SIG_IGN);  // a file over the limit is an error of write(), with a message
@@ -27,6 +28,8 @@ void install_signal_handlers() {
 }
 
 }  // namespace
+
+bool mxfp4::tools::stop_requested() noexcept { return stop_signal != 0; }
 
 int main(int argc, char** argv) {
   install_signal_handlers();
@@ -63,7 +66,7 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : exit_bad_usage;
   } catch (const mxfp4::io::interrupted& error) {
     std::fprintf(stderr, "mxfp4: %s\n", error.what());
-    const int signal = mxfp4::io::stop_signal;
+    const int signal = stop_signal;
     std::signal(signal, SIG_DFL);
     std::raise(signal);  // so that the shell sees what ended us
   } catch (const std::bad_alloc&) {

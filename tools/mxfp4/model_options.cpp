@@ -2,9 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model_options.hpp"
 #include "checkpoint/reader_json.hpp"
-#include "names.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
+using namespace model;
 
 void model_options::describe(CLI::App& command) {
   takes_one_of(command.add_option("--activations", activations_name, "What MXFP4 weights are multiplied with"),

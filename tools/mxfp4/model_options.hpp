@@ -8,7 +8,6 @@
 #include "model/config.hpp"
 #include "model/weights.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
-#include "names.hpp"
 
 namespace mxfp4::tools {
 
@@ -17,10 +16,10 @@ struct model_options {
   int threads = 0;
 
   void describe(CLI::App& command);
-  [[nodiscard]] activation_type activations() const noexcept;
+  [[nodiscard]] model::activation_type activations() const noexcept;
 };
 
 /// What the model of a directory is. @throws file_error where it has no config.json, or one of another model.
-[[nodiscard]] model_config read_model_config(const checkpoint_reader& checkpoint);
+[[nodiscard]] model::model_config read_model_config(const checkpoint::checkpoint_reader& checkpoint);
 
 }  // namespace mxfp4::tools

@@ -12,10 +12,12 @@
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
-#include "names.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 

@@ -3,11 +3,13 @@
 #include <filesystem>
 #include <regex>
 
-#include "names.hpp"
 #include "quantize_command.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -77,13 +79,14 @@ void quantize_one_file(quantize_command command) {
   require_different_files({command.input, command.output});
   if (command.recipe.empty()) command.recipe = "ocp";
   if (command.include.empty()) command.include = weight_names;
-  quantize_file_options options;
+  quantize_options options;
   if (!find_recipe(command.recipe, options.recipe))
     throw CLI::ValidationError("--recipe", "unknown recipe " + command.recipe);
   options.include = std::regex(command.include);
   if (!command.exclude.empty()) options.exclude = std::regex(command.exclude);
   options.nonfinite = command.nonfinite == "encode" ? on_nonfinite::encode : on_nonfinite::refuse;
   options.threads = command.threads;
+  options.stop = stop_requested;
   quantize_report report;
   {
     progress_line line;

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "command.hpp"
-#include "names.hpp"
 
 namespace mxfp4::tools {
 

@@ -4,13 +4,15 @@
 #include <cstdlib>
 #include <optional>
 
-#include "checkpoint/process_rank.hpp"
+#include "mxfp4/checkpoint/process_rank.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
-#include "names.hpp"
 #include "quantize_command.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -117,7 +119,7 @@ struct merge_command {
 };
 
 void merge(const merge_command& command) {
-  const checkpoint_result result = merge_checkpoint(command.output);
+  const checkpoint_result result = merge_checkpoint(command.output, stop_requested);
   if (command.json) print(json_of(result));
   else print(text_of(result) + command.output + ": complete\n");
 }
@@ -136,7 +138,7 @@ void quantize_directory(const quantize_command& command) {
   settings.max_shard_bytes = command.max_shard_bytes;
   if (command.overwrite && rank.world > 1)
     throw CLI::ValidationError("--overwrite", "is for one process: of several, one would remove what another wrote");
-  const checkpoint_run run{rank.rank, rank.world, command.threads, command.overwrite};
+  const checkpoint_run run{rank.rank, rank.world, command.threads, command.overwrite, stop_requested};
   checkpoint_result result;
   {
     reporter observer(command, rank, recipe);

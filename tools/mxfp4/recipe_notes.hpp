@@ -6,7 +6,6 @@
 #include <array>
 
 #include "mxfp4/recipe.hpp"
-#include "names.hpp"
 
 namespace mxfp4::tools {
 

@@ -1,11 +1,13 @@
 // tools/mxfp4/recipes.cpp -- mxfp4 recipes: the recipes, their formulas, and what they lose.
 // SPDX-License-Identifier: Apache-2.0
 #include "command.hpp"
-#include "names.hpp"
 #include "recipe_notes.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 

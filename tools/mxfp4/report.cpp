@@ -1,7 +1,6 @@
 // tools/mxfp4/report.cpp -- see report.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "report.hpp"
-#include "names.hpp"
 
 #include <unistd.h>
 
@@ -9,6 +8,9 @@
 #include <cstdio>
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 

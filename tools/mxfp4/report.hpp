@@ -11,9 +11,10 @@
 #include "checkpoint/block_encoder.hpp"
 #include "checkpoint/statistics_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
-#include "names.hpp"
 
 namespace mxfp4::tools {
+
+using checkpoint::to_json;  // of error_statistics, beside those below
 
 enum class align { left, right };
 
@@ -42,15 +43,14 @@ class table {
 [[nodiscard]] double bits_per_weight(std::uint64_t bytes, std::int64_t weights);
 [[nodiscard]] std::string bits_text(double bits);
 
-using checkpoint::to_json;
-[[nodiscard]] ordered_json to_json(const tensor_info& t);
-[[nodiscard]] ordered_json to_json(const std::vector<copied_tensor>& copied);
-[[nodiscard]] std::string copied_table(const std::vector<copied_tensor>& copied);  ///< empty for none
+[[nodiscard]] checkpoint::ordered_json to_json(const io::tensor_info& t);
+[[nodiscard]] checkpoint::ordered_json to_json(const std::vector<checkpoint::copied_tensor>& copied);
+[[nodiscard]] std::string copied_table(const std::vector<checkpoint::copied_tensor>& copied);  ///< empty for none
 
 /// All of a report at once. @throws file_error where standard output takes it not.
 void print(const std::string& text);
-void print(const ordered_json& json);
-void print_line(const ordered_json& json);  ///< on one line, for logs
+void print(const checkpoint::ordered_json& json);
+void print_line(const checkpoint::ordered_json& json);  ///< on one line, for logs
 
 /// One line on standard error with bytes, rate and time left, if that is a terminal; it is gone at the end.
 class progress_line {

@@ -10,10 +10,13 @@
 #include "model/text_ids.hpp"
 #include "model_options.hpp"
 #include "mxfp4/executor/tbb.hpp"
-#include "names.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
+using namespace model;
 
 namespace {
 
@@ -66,7 +69,7 @@ void run(const run_command& command) {
                                                " of the prompt, expected at most " + std::to_string(config.context) +
                                                " in all, which the model takes");
   tbb_executor threads(command.options.threads);
-  generator model(checkpoint, config, {command.options.activations(), threads}, command.memory);
+  generator model(checkpoint, config, {command.options.activations(), threads, stop_requested}, command.memory);
   std::mt19937_64 random(command.seed);
   const auto begin = steady::now();
   token_rows logits = model.take(ids);

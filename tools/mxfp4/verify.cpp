@@ -2,10 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/verify.hpp"
 #include "command.hpp"
-#include "names.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
+
+using namespace io;
+using namespace checkpoint;
 
 namespace {
 
@@ -69,6 +71,7 @@ struct verify_command {
 void run(const verify_command& command) {
   verify_options options;
   options.against = command.against;
+  options.stop = stop_requested;
   options.tensor_parallel = command.tensor_parallel;
   if (recipe_id id{}; !command.recipe.empty() && find_recipe(command.recipe, id)) options.recipe = id;
   verify_report report;

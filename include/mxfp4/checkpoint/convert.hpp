@@ -19,8 +19,9 @@
 #include <string>
 
 #include "mxfp4/checkpoint/writer.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 enum class checkpoint_form : std::uint8_t { compressed_tensors, stacked, gpt_oss, gguf, block_fp8 };
 inline constexpr const char* checkpoint_form_names[] = {"compressed-tensors", "stacked", "gpt-oss", "gguf",
@@ -32,6 +33,7 @@ struct convert_options {
   checkpoint_form to = checkpoint_form::compressed_tensors;
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
+  io::stop_function stop = {};
 };
 
 struct convert_report {
@@ -50,4 +52,4 @@ struct convert_report {
 [[nodiscard]] convert_report convert_checkpoint(const std::string& input, const std::string& output,
                                                 const convert_options& options);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -6,12 +6,14 @@
 #include <string>
 
 #include "mxfp4/checkpoint/writer.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 struct dequantize_options {
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
+  io::stop_function stop = {};
 };
 
 struct dequantize_directory_report {
@@ -32,4 +34,4 @@ struct dequantize_directory_report {
 [[nodiscard]] dequantize_directory_report dequantize_directory(const std::string& input, const std::string& output,
                                                                const dequantize_options& options);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -22,10 +22,10 @@
 #include <string_view>
 #include <vector>
 
-#include "mxfp4/checkpoint/io_names.hpp"
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 enum class tensor_action : std::uint8_t { quantize, widen_fp8, keep_fp8, fp8_scales, copy };
 [[nodiscard]] const char* action_name(tensor_action action) noexcept;  ///< as the enumerator is written
@@ -43,11 +43,11 @@ struct plan_options {
 struct planned_tensor {
   static constexpr std::size_t no_scales = std::numeric_limits<std::size_t>::max();
 
-  tensor_info source;
+  io::tensor_info source;
   tensor_action action = tensor_action::copy;
-  std::string reason;                ///< why it is not quantised; empty where it is
-  std::vector<tensor_info> outputs;  ///< begin = 0, end = bytes; two for quantize and keep_fp8, none for fp8_scales
-  std::size_t scales = no_scales;    ///< index of X_scale_inv in the plan; it may lie in another file than X
+  std::string reason;                    ///< why it is not quantised; empty where it is
+  std::vector<io::tensor_info> outputs;  ///< begin = 0, end = bytes; two for quantize and keep_fp8, none for fp8_scales
+  std::size_t scales = no_scales;        ///< index of X_scale_inv in the plan; it may lie in another file than X
 
   [[nodiscard]] std::uint64_t output_bytes() const noexcept;
 };
@@ -71,7 +71,7 @@ struct quantization_plan {
 /// @throws file_error  for a name that an output needs and that is taken, an expert's weights that cannot be quantised
 ///                     where no include asks for fewer, and F8_E4M3 without fitting block scales, unless `others` is
 ///                     copy.
-[[nodiscard]] quantization_plan make_plan(std::vector<tensor_info> tensors, const plan_options& options,
+[[nodiscard]] quantization_plan make_plan(std::vector<io::tensor_info> tensors, const plan_options& options,
                                           const std::string& where);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

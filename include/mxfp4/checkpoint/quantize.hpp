@@ -19,8 +19,9 @@
 #include <string>
 
 #include "mxfp4/checkpoint/quantize_shard.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr const char* report_file_name = "mxfp4_report.json";
 inline constexpr const char* journal_folder_name = ".mxfp4";
@@ -39,10 +40,11 @@ struct checkpoint_run {
   int rank = 0,
       world = 1;    ///< with several, each does its shards, rank 0 the small files, and merge_checkpoint the rest
   int threads = 0;  ///< 0: as many as the machine has
-  bool overwrite = false;  ///< throw away what a former run left; only with world 1
+  bool overwrite = false;       ///< throw away what a former run left; only with world 1
+  io::stop_function stop = {};  ///< what is whole by then stays, and the next run goes on from there
 };
 
-/// Is told how it goes, from one thread at a time.
+/// Is told how it goes, from one thread at a time; override what you want to know.
 class checkpoint_observer {
  public:
   checkpoint_observer() = default;
@@ -51,10 +53,10 @@ class checkpoint_observer {
   checkpoint_observer& operator=(const checkpoint_observer&) = delete;
 
   /// Before the first byte is written: what this process has to do, and what is done already.
-  virtual void on_start(std::size_t shards, std::size_t kept, std::uint64_t input_bytes) = 0;
-  virtual void on_progress(std::uint64_t done, std::uint64_t total, const error_statistics& so_far) = 0;
-  virtual void on_tensor(const planned_tensor& tensor, std::span<const matrix_statistics> matrices) = 0;
-  virtual void on_shard(const std::string& file, std::uint64_t bytes) = 0;  ///< it has its name
+  virtual void on_start(std::size_t /*shards*/, std::size_t /*kept*/, std::uint64_t /*input_bytes*/) {}
+  virtual void on_progress(std::uint64_t /*done*/, std::uint64_t /*total*/, const error_statistics& /*so_far*/) {}
+  virtual void on_tensor(const planned_tensor& /*tensor*/, std::span<const matrix_statistics> /*matrices*/) {}
+  virtual void on_shard(const std::string& /*file*/, std::uint64_t /*bytes*/) {}  ///< it has its name
 };
 
 struct checkpoint_result {
@@ -74,6 +76,6 @@ checkpoint_result quantize_checkpoint(const std::string& in, const std::string& 
 
 /// Sees that every file of the manifest is there and whole; then writes report and index, and removes the journal.
 /// @throws file_error naming what is missing.
-checkpoint_result merge_checkpoint(const std::string& out);
+checkpoint_result merge_checkpoint(const std::string& out, const io::stop_function& stop = {});
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -18,13 +18,13 @@
 #include <string>
 #include <vector>
 
-#include "mxfp4/checkpoint/io_names.hpp"
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/format/recipe_id.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 #include "mxfp4/reference/error_statistics.hpp"
 #include "mxfp4/tensor/call_options.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr const char* packed_suffix = "_packed";
 inline constexpr const char* scale_suffix = "_scale";
@@ -34,23 +34,24 @@ inline constexpr const char* fp8_scale_suffix = "_scale_inv";
 using progress_function = std::function<void(std::uint64_t done, std::uint64_t total)>;
 
 struct copied_tensor {
-  tensor_info tensor;
+  io::tensor_info tensor;
   std::string reason;
 };
 
 // ---- to MXFP4 -------------------------------------------------------------------------------------------------------
 
-struct quantize_file_options {
+struct quantize_options {
   recipe_id recipe = recipe_id::ocp;
   std::optional<std::regex> include;  ///< searched in the tensor's name; without it: is_expert_weight
   std::optional<std::regex> exclude;  ///< wins over include
   on_nonfinite nonfinite = on_nonfinite::refuse;
   int threads = 0;  ///< 0: as many as the machine has
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
+  io::stop_function stop = {};
 };
 
 struct quantized_tensor {
-  tensor_info source;
+  io::tensor_info source;
   std::uint64_t source_bytes = 0;  ///< with FP8 block scales
   std::uint64_t mxfp4_bytes = 0;   ///< codes and scales
   error_statistics statistics;
@@ -67,15 +68,15 @@ struct quantize_report {
 /// @throws file_error where something is wrong with a file, a name is taken already, or a weight is not finite and
 ///         `nonfinite` is refuse. `output` does not appear, or stays as it was, then.
 [[nodiscard]] quantize_report quantize_file(const std::string& input, const std::string& output,
-                                            const quantize_file_options& options);
+                                            const quantize_options& options);
 
 // ---- and back -------------------------------------------------------------------------------------------------------
 
 /// A pair `name`_packed, `name`_scale that makes one MXFP4 tensor. Points into the reader it was found in.
 struct mxfp4_tensor {
   std::string name;
-  const tensor_info* packed = nullptr;
-  const tensor_info* scale = nullptr;
+  const io::tensor_info* packed = nullptr;
+  const io::tensor_info* scale = nullptr;
   std::int64_t rows = 0, cols = 0;
 
   [[nodiscard]] std::uint64_t bytes() const noexcept { return packed->bytes() + scale->bytes(); }
@@ -83,17 +84,18 @@ struct mxfp4_tensor {
 
 /// The pairs of a file in the order of their packed tensors. A tensor called *_packed that has no fitting partner is
 /// not among them; why_no_pair tells the reason.
-[[nodiscard]] std::vector<mxfp4_tensor> find_mxfp4_tensors(const safetensors_reader& file);
+[[nodiscard]] std::vector<mxfp4_tensor> find_mxfp4_tensors(const io::safetensors_reader& file);
 
 /// Empty for a tensor that is not called *_packed or belongs to a pair.
-[[nodiscard]] std::string why_no_pair(const safetensors_reader& file, const tensor_info& packed);
+[[nodiscard]] std::string why_no_pair(const io::safetensors_reader& file, const io::tensor_info& packed);
 
 /// The scale bytes of a tensor: 255 is NaN and not counted for the range.
 struct stored_scale_range {
   int smallest = 255, largest = 0;  ///< smallest > largest: every scale is NaN, or there is none
   std::int64_t nan = 0;
 };
-[[nodiscard]] stored_scale_range read_stored_scale_range(const safetensors_reader& file, const mxfp4_tensor& tensor);
+[[nodiscard]] stored_scale_range read_stored_scale_range(const io::safetensors_reader& file,
+                                                         const mxfp4_tensor& tensor);
 
 struct dequantized_tensor {
   std::string name;
@@ -109,7 +111,7 @@ struct dequantize_report {
 
 /// @param to  dtype::bf16 (exact) or dtype::f32 (exact).
 /// @throws file_error as quantize_file does.
-[[nodiscard]] dequantize_report dequantize_file(const std::string& input, const std::string& output, dtype to,
-                                                const progress_function& progress);
+[[nodiscard]] dequantize_report dequantize_file(const std::string& input, const std::string& output, io::dtype to,
+                                                const progress_function& progress, const io::stop_function& stop = {});
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -13,15 +13,15 @@
 #include <span>
 #include <vector>
 
-#include "mxfp4/checkpoint/io_names.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/format/recipe_id.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 #include "mxfp4/reference/error_statistics.hpp"
 #include "mxfp4/tensor/call_options.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// What was lost in one matrix.
 struct matrix_statistics {
@@ -48,9 +48,9 @@ struct shard_options {
 /// @throws file_error for what cannot be read or written, and for a weight that is not finite where that is refused.
 [[nodiscard]] std::vector<matrix_statistics> quantize_shard(const checkpoint_reader& in, const quantization_plan& plan,
                                                             std::span<const std::size_t> tensors,
-                                                            safetensors_writer& out, const shard_options& options);
+                                                            io::safetensors_writer& out, const shard_options& options);
 
 /// Bytes of the input that become `tensor`, with the block scales it consumes.
 [[nodiscard]] std::uint64_t input_bytes(const quantization_plan& plan, const planned_tensor& tensor);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -18,10 +18,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "mxfp4/checkpoint/io_names.hpp"
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr const char* index_file_name = "model.safetensors.index.json";
 inline constexpr const char* single_file_name = "model.safetensors";
@@ -30,7 +30,7 @@ inline constexpr const char* config_file_name = "config.json";
 /// A tensor and where it is. `info` points into the reader that gave it.
 struct checkpoint_tensor {
   std::size_t shard = 0;  ///< an index into checkpoint_reader::shards()
-  const tensor_info* info = nullptr;
+  const io::tensor_info* info = nullptr;
 };
 
 /// Holds the headers of all shards and a file descriptor each, never data.
@@ -49,11 +49,11 @@ class checkpoint_reader {
 
   /// File names inside directory(), sorted.
   [[nodiscard]] const std::vector<std::string>& shards() const noexcept { return shards_; }
-  [[nodiscard]] const safetensors_reader& shard(std::size_t i) const { return *readers_[i]; }
+  [[nodiscard]] const io::safetensors_reader& shard(std::size_t i) const { return *readers_[i]; }
 
   /// Shard after shard, each in the order of its data.
   [[nodiscard]] const std::vector<checkpoint_tensor>& tensors() const noexcept { return tensors_; }
-  [[nodiscard]] std::vector<tensor_info> tensor_infos() const;               ///< copies of theirs, for a plan
+  [[nodiscard]] std::vector<io::tensor_info> tensor_infos() const;           ///< copies of theirs, for a plan
   [[nodiscard]] const checkpoint_tensor* find(std::string_view name) const;  ///< nullptr where there is none
   /// In a shard's header, but not assigned to that shard.
   [[nodiscard]] const std::vector<checkpoint_tensor>& unlisted_tensors() const noexcept { return unlisted_; }
@@ -64,10 +64,10 @@ class checkpoint_reader {
     shard(tensor.shard).read(*tensor.info, offset, bytes);
   }
 
-  /// The text of config.json; empty for a single file and where there is none. @throws file_error where it is no JSON
-  /// object, or has a key twice.
+  /// The text of config.json; empty for a single file and where there is none. Whether it is JSON is not looked at.
+  /// @throws file_error for a file that cannot be read.
   [[nodiscard]] std::string config_text() const;
-  /// What the index says in "metadata", as JSON; empty without an index or where it says nothing.
+  /// What the index says in "metadata", the text of a JSON object; empty where it says nothing, or there is no index.
   [[nodiscard]] const std::string& metadata_text() const noexcept { return metadata_text_; }
 
   /// Regular files, also in subfolders, that belong to the model and are neither shards nor the index: relative paths,
@@ -85,14 +85,13 @@ class checkpoint_reader {
   void open_shards(const weight_map* map);
   void list_files();
 
-  std::string path_, directory_;
+  std::string path_, directory_, metadata_text_;
   bool is_directory_ = false, has_index_ = false;
-  std::string metadata_text_;
   std::vector<std::string> shards_, other_files_, ignored_files_;
-  std::vector<std::unique_ptr<safetensors_reader>> readers_;
+  std::vector<std::unique_ptr<io::safetensors_reader>> readers_;
   std::vector<checkpoint_tensor> tensors_, unlisted_;
   std::uint64_t tensor_bytes_ = 0;
   std::unordered_map<std::string_view, std::size_t> by_name_;
 };
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -13,11 +13,11 @@
 #include <string_view>
 #include <vector>
 
-#include "mxfp4/checkpoint/io_names.hpp"
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/io/gguf.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr std::int64_t copy_slab_bytes = 4 << 20;  ///< what a job reads and hands over at a time
 
@@ -33,8 +33,8 @@ struct basic_job {
   std::vector<Tensor> outputs;
   std::function<void(const append_function& append)> run;
 };
-using tensor_job = basic_job<tensor_info>;
-using gguf_job = basic_job<gguf_tensor>;
+using tensor_job = basic_job<io::tensor_info>;
+using gguf_job = basic_job<io::gguf_tensor>;
 
 /// Hands over the `bytes` of a tensor as they are.
 inline void copy_bytes(const read_function& read, std::uint64_t bytes, std::string_view name,
@@ -47,4 +47,4 @@ inline void copy_bytes(const read_function& read, std::uint64_t bytes, std::stri
   }
 }
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -21,9 +21,11 @@
 #include <string>
 #include <vector>
 
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/format/recipe_id.hpp"
+#include "mxfp4/io/file.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 enum class severity : std::uint8_t { error, warning };
 
@@ -39,6 +41,7 @@ struct verify_options {
   std::string against;              ///< the source's directory; empty: none
   std::optional<recipe_id> recipe;  ///< of the source; without it: the report's, or else compressed_tensors
   std::function<void(std::uint64_t, std::uint64_t)> progress = [](std::uint64_t, std::uint64_t) {};
+  io::stop_function stop = {};
 };
 
 struct verify_report {
@@ -55,4 +58,4 @@ struct verify_report {
 /// @throws file_error where the directory cannot be read as a checkpoint at all, or the source cannot.
 [[nodiscard]] verify_report verify_checkpoint(const std::string& directory, const verify_options& options);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -17,8 +17,9 @@
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/checkpoint/tensor_job.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::checkpoint {
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr std::uint64_t default_max_shard_bytes = 5'000'000'000;  ///< what other tools write
 
@@ -32,6 +33,7 @@ struct directory_files {
 struct job_hooks {
   progress_function progress;
   std::function<void()> before_commit;  ///< throws where the output must not get its name: the source has changed
+  io::stop_function stop = {};          ///< asked before each piece that is written
 };
 
 struct output_size {
@@ -47,7 +49,7 @@ output_size write_directory(const std::string& path, const std::vector<tensor_jo
 
 output_size write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs, const job_hooks& hooks);
 
-output_size write_gguf(const std::string& path, const std::vector<gguf_job>& jobs, std::vector<gguf_pair> pairs,
+output_size write_gguf(const std::string& path, const std::vector<gguf_job>& jobs, std::vector<io::gguf_pair> pairs,
                        const job_hooks& hooks);
 
-}  // namespace mxfp4::checkpoint
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

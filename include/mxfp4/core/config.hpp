@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "mxfp4/core/version.hpp"  // keep: every header names its MXFP4_VERSION_NS
+
 /// Are the plain names (mxfp4::quantize and its kin) the kernels, or the plain loops of mxfp4::reference? Target
 /// mxfp4::mxfp4 says 1; mxfp4::format alone says 0 by MXFP4_FORMAT; without CMake it is whether xsimd is found.
 #if !defined(MXFP4_KERNELS)

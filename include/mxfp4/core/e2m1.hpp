@@ -14,7 +14,7 @@
 
 #include "mxfp4/core/bits.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// One FP4 element as its bit pattern 0..15. The upper four bits are zero.
 enum class e2m1 : std::uint8_t {};
@@ -55,6 +55,13 @@ namespace detail {
 }
 
 namespace detail {
+/// Twice the value, an integer: 0, 1, 2, 3, 4, 6, 8, 12 and their negatives.
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr int doubled_weight(e2m1 x) noexcept {
+  const unsigned code = static_cast<unsigned>(x) & 7u;
+  const int magnitude = static_cast<int>(code < 2 ? code : (2u + (code & 1u)) << ((code >> 1) - 1));
+  return (static_cast<unsigned>(x) & 8u) != 0 ? -magnitude : magnitude;
+}
+
 [[nodiscard]] consteval std::array<float, 16> make_e2m1_values() noexcept {
   std::array<float, 16> values{};
   for (unsigned code = 0; code < 16; ++code) values[code] = decode(static_cast<e2m1>(code));
@@ -63,7 +70,7 @@ namespace detail {
 }  // namespace detail
 
 /// The value of every code; the index is the bit pattern. 64 bytes: one cache line, one AVX-512 register.
-inline constexpr std::array<float, 16> e2m1_values = detail::make_e2m1_values();
+alignas(64) inline constexpr std::array<float, 16> e2m1_values = detail::make_e2m1_values();
 
 // ---- proof ----------------------------------------------------------------------------------------------------------
 namespace detail {
@@ -73,6 +80,9 @@ inline constexpr float ocp_fp4[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6
     const std::uint32_t positive = float_bits(ocp_fp4[c]), negative = positive | 0x80000000u;  // bits: -0 counts
     if (float_bits(e2m1_values[c]) != positive || float_bits(e2m1_values[c + 8]) != negative) return false;
     if (float_bits(e2m1_from_fields(c)) != positive || float_bits(e2m1_from_fields(c + 8)) != negative) return false;
+    const auto doubled = static_cast<int>(2.0f * ocp_fp4[c]);
+    if (doubled_weight(static_cast<e2m1>(c)) != doubled || doubled_weight(static_cast<e2m1>(c + 8)) != -doubled)
+      return false;
   }
   return true;
 }
@@ -85,4 +95,4 @@ inline constexpr float ocp_fp4[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6
 static_assert(detail::e2m1_table_is_ocp());
 static_assert(detail::e2m1_midpoints_are_in_the_middle());
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

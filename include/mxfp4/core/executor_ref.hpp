@@ -11,7 +11,7 @@
 
 #include "mxfp4/core/config.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 namespace detail {
 inline namespace MXFP4_ISA_NS {
@@ -91,4 +91,4 @@ class executor_ref {
   void (*run_)(const void*, std::size_t, task_ref) = nullptr;
 };
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -15,7 +15,7 @@
 
 #include "mxfp4/core/config.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 enum class errc : std::uint8_t {
   ok,
@@ -228,4 +228,4 @@ class [[nodiscard]] result {
   mxfp4::status status_{};
 };
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

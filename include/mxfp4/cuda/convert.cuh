@@ -10,7 +10,7 @@
 #include "mxfp4/cuda/device/check.cuh"
 #include "mxfp4/format/nibble.hpp"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 namespace device {
 
@@ -113,4 +113,4 @@ template <class Byte, block_layout From, block_layout To>
                       {in, out, padded.rows, padded.blocks});
 }
 
-}  // namespace mxfp4::cuda
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda

@@ -12,7 +12,7 @@
 #include "mxfp4/cuda/device/decode.cuh"
 #include "mxfp4/format/dialect.hpp"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 namespace device {
 
@@ -120,4 +120,4 @@ template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout
                       {w, out});
 }
 
-}  // namespace mxfp4::cuda
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda

@@ -10,7 +10,7 @@
 #include "mxfp4/cuda/device/product.cuh"
 #include "mxfp4/cuda/gemv.cuh"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 namespace kernel {
 
@@ -108,4 +108,4 @@ template <half_type X, result_type Y>
                : kernel::launch_gemm<kernel::gemm<X, Y>>(w, x, y, stream);
 }
 
-}  // namespace mxfp4::cuda
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda

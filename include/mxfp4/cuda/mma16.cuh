@@ -15,7 +15,7 @@
 
 #include "mxfp4/cuda/device/check.cuh"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 namespace mma16 {
 inline constexpr std::int64_t rows = 16, cols = 64;                ///< of a tile's step
@@ -191,4 +191,4 @@ template <class PlainByte, class TileByte>
                       {out, w});
 }
 
-}  // namespace mxfp4::cuda
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda

@@ -17,7 +17,7 @@
 #include "mxfp4/cuda/device/gemv_tile.cuh"
 #include "mxfp4/cuda/device/moe_plan.cuh"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 namespace kernel {
 
@@ -157,4 +157,4 @@ template <half_type X, result_type Y>
                : kernel::launch_moe_gemm<64>(shape, w, x, y, workspace, stream);
 }
 
-}  // namespace mxfp4::cuda
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda

@@ -11,7 +11,7 @@
 #include "mxfp4/cuda/device/encode.cuh"
 #include "mxfp4/format/mxfp8.hpp"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 namespace device {
 
@@ -107,4 +107,4 @@ template <class T>
   return launch<body>(detail::rows_grid(out.rows, out.cols / block_size, body::threads), 0, stream, {x, out, scaling});
 }
 
-}  // namespace mxfp4::cuda
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda

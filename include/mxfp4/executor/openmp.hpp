@@ -15,7 +15,7 @@
 
 #include "mxfp4/core/executor_ref.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// mxfp4::openmp_executor team; gemm(w, x, y, {.executor = team});
 /// What a task throws is thrown again by run(), the first one if several do, after all tasks have been called: OpenMP
@@ -43,4 +43,4 @@ class openmp_executor {
   int threads_;
 };
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

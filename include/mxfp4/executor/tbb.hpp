@@ -12,7 +12,7 @@
 
 #include "mxfp4/core/executor_ref.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// mxfp4::tbb_executor pool; gemm(w, x, y, {.executor = pool});
 /// Keeps its arena; may be shared by threads. A task is a unit of work, large enough not to be grouped with others.
@@ -33,4 +33,4 @@ class tbb_executor {
   oneapi::tbb::task_arena arena_;
 };
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -18,7 +18,7 @@
 #include "mxfp4/format/nibble.hpp"
 #include "mxfp4/format/recipe.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// One encoded block, low_first.
 struct block {
@@ -116,4 +116,4 @@ namespace detail {
 
 static_assert(detail::block_round_trips());
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -13,7 +13,7 @@
 
 #include "mxfp4/core/e2m1.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 inline constexpr int block_size = 32;        ///< elements that share a scale
 inline constexpr int block_code_bytes = 16;  ///< their codes
@@ -78,4 +78,4 @@ MXFP4_HD MXFP4_INLINE constexpr void unpack_codes(const std::uint8_t* bytes, std
     codes[i] = static_cast<e2m1>(i % 2 != 0 ? bytes[i / 2] >> 4 : bytes[i / 2] & 0x0F);
 }
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -14,7 +14,7 @@
 #include "mxfp4/format/rounding.hpp"
 #include "mxfp4/format/scale_rule.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// What a recipe makes of 32 numbers, before packing.
 struct block_codes {
@@ -198,8 +198,8 @@ struct min_mse_recipe {
   /// 4 |v| * 2^(byte - floor_byte), an integer.
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t quarters(e2m1 code, e8m0 scale,
                                                                              int floor_byte) noexcept {
-    constexpr std::int64_t doubled[8] = {0, 1, 2, 3, 4, 6, 8, 12};
-    return doubled[static_cast<unsigned>(code) & 7u] << (static_cast<int>(scale) - floor_byte + 1);
+    const auto magnitude = static_cast<e2m1>(static_cast<unsigned>(code) & 7u);
+    return std::int64_t{doubled_weight(magnitude)} << (static_cast<int>(scale) - floor_byte + 1);
   }
 
   /// squared error under `a` minus squared error under `b`, in units of (floor scale / 4)^2 * 2^-24.
@@ -334,4 +334,4 @@ struct min_mse : detail::min_mse_recipe {
 
 }  // namespace recipe
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

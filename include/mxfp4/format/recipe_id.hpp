@@ -11,7 +11,7 @@
 #include "mxfp4/core/status.hpp"
 #include "mxfp4/format/recipe.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// The named recipes. The numbers are stable: they may be stored.
 enum class recipe_id : std::uint8_t {
@@ -115,4 +115,4 @@ namespace detail {
 }  // namespace detail
 static_assert(detail::ids_match_names());
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

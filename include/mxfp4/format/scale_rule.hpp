@@ -19,7 +19,7 @@
 #include "mxfp4/core/e8m0.hpp"
 #include "mxfp4/core/float_types.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// What a rule decides for a block: its scale byte, and `flush`: all its codes become zeros, as some peers lose them.
 struct scale_outcome {
@@ -216,4 +216,4 @@ static_assert(choose_scale<scale_even>(6.9f).byte == 127 && choose_scale<scale_e
 static_assert(choose_scale<scale_ceil>(4.0f).byte == 127 && choose_scale<scale_ceil>(0x1.000002p2f).byte == 128);
 static_assert(choose_scale<scale_mlx>(8.4f).byte == 127 && choose_scale<scale_mlx>(8.5f).byte == 128);
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -7,20 +7,23 @@
 // pread and not mmap: a file that shrinks while it is read is then an error and not a signal.
 #pragma once
 
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <span>
 #include <string>
 
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/core/version.hpp"
+#include "mxfp4/io/error.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
-/// Set by a signal handler: the next write throws `interrupted`, so that temporary files go the ordinary way.
-inline volatile std::sig_atomic_t stop_signal = 0;
+/// Asked before each piece of work, by several threads at once; after true the work ends with `interrupted`, and
+/// temporary files go the ordinary way. Empty: never. A signal handler may set what it reads.
+using stop_function = std::function<bool()>;
 
+/// What a function throws that was asked to stop.
 class interrupted : public file_error {
  public:
   using file_error::file_error;
@@ -56,7 +59,8 @@ class input_file {
 /// is not a regular file is refused, for the rename would replace it.
 class output_file {
  public:
-  explicit output_file(std::string path);
+  /// @param stop  asked before each write and before the commit.
+  explicit output_file(std::string path, stop_function stop = {});
   ~output_file();
   output_file(const output_file&) = delete;
   output_file& operator=(const output_file&) = delete;
@@ -72,7 +76,10 @@ class output_file {
   void flush();
   void rename();
 
+  void require_running() const;
+
   std::string path_, target_, temporary_;
+  stop_function stop_;
   int fd_ = -1;
   bool committed_ = false;
 };
@@ -101,7 +108,7 @@ void remove_temporaries(const std::string& path);
 [[nodiscard]] std::uint64_t free_bytes(const std::string& folder);
 
 /// Copies a regular file, a slab at a time; the copy appears complete or not at all.
-void copy_file(const std::string& from, const std::string& to);
+void copy_file(const std::string& from, const std::string& to, const stop_function& stop = {});
 
 /// Do both paths name one file? One that does not exist yet counts by its path.
 [[nodiscard]] bool same_file(const std::string& a, const std::string& b);
@@ -109,4 +116,4 @@ void copy_file(const std::string& from, const std::string& to);
 /// Throws a file_error where `output` is the file `input`, or another output of that name.
 void require_distinct(const std::string& input, const std::string& output);
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

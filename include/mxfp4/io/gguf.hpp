@@ -21,9 +21,10 @@
 #include <variant>
 #include <vector>
 
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// Types of values, numbered as in the file.
 enum class gguf_type : std::uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
@@ -102,4 +103,4 @@ struct gguf_header {
 /// @throws file_error for a name that is too long or there twice, and as gguf_tensor_bytes.
 [[nodiscard]] std::string format_gguf_header(gguf_header& header, const std::string& file);
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -11,10 +11,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/io/file.hpp"
 #include "mxfp4/io/gguf.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// Holds the header, never the data.
 class gguf_reader {
@@ -44,7 +45,7 @@ class gguf_writer {
  public:
   /// @param header  begin and bytes of its tensors are ignored; they follow from the order.
   /// @throws file_error as format_gguf_header, and for a file that cannot be created.
-  gguf_writer(const std::string& path, gguf_header header);
+  gguf_writer(const std::string& path, gguf_header header, stop_function stop = {});
 
   [[nodiscard]] const gguf_header& header() const noexcept { return header_; }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
@@ -63,4 +64,4 @@ class gguf_writer {
   std::unordered_map<std::string_view, std::size_t> by_name_;
 };
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -18,9 +18,10 @@
 #include <string_view>
 #include <vector>
 
-#include "mxfp4/io/file_error.hpp"
+#include "mxfp4/core/version.hpp"
+#include "mxfp4/io/error.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// In the format's own order: files are written with the last one first, so that data is aligned.
 enum class dtype : std::uint8_t {
@@ -84,4 +85,4 @@ inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  ///< byt
 /// Length and header as they stand in a file, padded with blanks to a multiple of 8. begin and end must be set.
 [[nodiscard]] std::string format_header(const safetensors_header& header);
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -8,10 +8,11 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/io/file.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// Holds the header, never the data.
 class safetensors_reader {
@@ -37,4 +38,4 @@ class safetensors_reader {
   std::unordered_map<std::string_view, const tensor_info*> by_name_;
 };
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -10,10 +10,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/io/file.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
-namespace mxfp4::io {
+namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// The header needs names, types and shapes only, so it is written first. Then each tensor is appended to in pieces;
 /// different tensors may take turns, and nothing but the header is held in memory.
@@ -22,7 +23,9 @@ class safetensors_writer {
  public:
   /// @param tensors  begin and end are ignored; they follow from the order.
   /// @throws file_error for a duplicate name, a shape that overflows, a file that cannot be created.
-  safetensors_writer(const std::string& path, std::vector<tensor_info> tensors, std::optional<metadata> extra);
+  /// @param stop    asked before each piece that is written.
+  safetensors_writer(const std::string& path, std::vector<tensor_info> tensors, std::optional<metadata> extra,
+                     stop_function stop = {});
 
   [[nodiscard]] const safetensors_header& header() const noexcept { return header_; }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept;
@@ -41,4 +44,4 @@ class safetensors_writer {
   std::unordered_map<std::string_view, std::size_t> by_name_;
 };
 
-}  // namespace mxfp4::io
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::io

@@ -14,7 +14,7 @@
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/call_options.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
@@ -183,4 +183,4 @@ template <class Arch = simd::native_arch, class T>
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

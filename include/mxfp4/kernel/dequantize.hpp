@@ -10,7 +10,7 @@
 #include "mxfp4/tensor/tasks.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 
 /// Output from this size on is written with streaming stores, which go past the cache: otherwise the processor reads
 /// each line from memory before it is written. Smaller output is better kept in the cache; streaming it would halve the
@@ -68,4 +68,4 @@ status dequantize(dialect_id dialect, const basic_mx_view<Byte, Layout>& w, cons
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

@@ -17,7 +17,7 @@
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/f32_panel.hpp"
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 
 inline constexpr std::int64_t gemm_columns = 256;
 
@@ -147,4 +147,4 @@ void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accu
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

@@ -15,7 +15,7 @@
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/f32_panel.hpp"
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 
 /// Columns that one pass takes: x is widened to at most 32 KiB on the caller's stack.
 inline constexpr std::int64_t gemv_columns = 8192;
@@ -188,4 +188,4 @@ void gemv_f32(const packed_view& w, X x, float* y, bool accumulate, executor_ref
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

@@ -14,7 +14,7 @@
 #include "mxfp4/tensor/packed_view.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 
 /// The scale bytes for which half the scale is a normal float, made by a shift, and all weights are finite: its product
 /// with twice a code's value is exact. Weights under other bytes are looked up in a table of all
@@ -188,4 +188,4 @@ void for_each_pass(std::int64_t cols, std::int64_t columns, bool accumulate, F&&
 
 }  // namespace detail
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

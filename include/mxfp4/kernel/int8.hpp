@@ -19,7 +19,7 @@
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
@@ -306,4 +306,4 @@ void multiply_int8(const tile_ref& w, const group_ref& x, std::int64_t blocks, g
 
 }  // namespace MXFP4_ISA_NS
 }  // namespace kernel
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

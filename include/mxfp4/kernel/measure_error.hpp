@@ -23,7 +23,7 @@
 #include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::detail {
+namespace mxfp4::inline MXFP4_VERSION_NS::detail {
 
 inline constexpr std::int64_t measured_together = 8;     ///< blocks of a group, which is summed in floats
 inline constexpr std::int64_t largest_part = 2048;       ///< blocks of a task, or more where that would make more than
@@ -58,9 +58,9 @@ struct lane_statistics {
   return ((half[0] | half[1]) & 0x7777777777777777u) != 0;
 }
 
-}  // namespace mxfp4::detail
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 
 inline namespace MXFP4_ISA_NS {
 
@@ -127,9 +127,7 @@ class error_sums {
   /// Adds a block.  @param unit  2^(127 - top), which makes x of w.  @param scale  2^(s - top).
   template <class T>
   MXFP4_INLINE void add(const T* w, const std::uint8_t* codes, float unit, float scale) noexcept {
-    alignas(64) static constexpr float numbers[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
-                                                      -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
-    const simd::table16<Arch> table(numbers);
+    const simd::table16<Arch> table(e2m1_values.data());
     simd::words<Arch> code[block_size / lanes];
     simd::load_codes<Arch>(codes, code);
     const ints abs(0x7FFFFFFF), zero(0), bound(static_cast<std::int32_t>(mxfp4::detail::float_bits(6.0f * scale)));
@@ -266,4 +264,4 @@ status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& 
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

@@ -15,7 +15,7 @@
 #include "mxfp4/reference/sigmoid.hpp"
 #include "mxfp4/simd/simd.hpp"
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 inline namespace MXFP4_ISA_NS {
 
 /// Is it done in registers? Otherwise by the scalar loop.
@@ -80,4 +80,4 @@ void combine(const float* down, std::int64_t stride, const std::int64_t* permute
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

@@ -13,7 +13,7 @@
 #include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/mxfp8_activations.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
@@ -98,4 +98,4 @@ template <class Arch = simd::native_arch, class T>
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -15,7 +15,7 @@
 #include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
@@ -235,4 +235,4 @@ template <class Byte, block_layout Layout>
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -16,7 +16,7 @@
 #include "mxfp4/tensor/tasks.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 
 /// How far ahead memory is prefetched, into the second-level cache: 24.6 GB/s from memory. Prefetched into the first
 /// level, which can wait for fewer lines at a time, 4 KiB ahead give 18.2 and 8 KiB ahead 22.0 GB/s (Zen 4).
@@ -205,4 +205,4 @@ status quantize(recipe_id recipe, const dense_view<T>& w, const mx_view<Layout>&
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

@@ -17,7 +17,7 @@
 #include "mxfp4/tensor/gemm_options.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
@@ -185,4 +185,4 @@ status gemv(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, Y&&
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -10,7 +10,7 @@
 #include "mxfp4/linalg/f32.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 inline namespace MXFP4_ISA_NS {
 
 /// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k]: gemm of linalg/f32.hpp for X in MXFP8.
@@ -54,4 +54,4 @@ status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& o
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -9,7 +9,7 @@
 #include "mxfp4/moe/workspace.hpp"
 #include "mxfp4/tensor/product_check.hpp"
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 inline namespace MXFP4_ISA_NS {
 
 /// Checks all arguments but the experts; the intermediate size I is not known yet.
@@ -73,4 +73,4 @@ status check_experts(const Experts& experts, const mxfp4::detail::moe_plan& plan
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

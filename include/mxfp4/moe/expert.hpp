@@ -2,12 +2,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <ranges>
+#include <concepts>
+#include <cstddef>
+#include <span>  // std::data and std::size too
+#include <type_traits>
+#include <utility>
 
 #include "mxfp4/tensor/packed_matrix.hpp"
 #include "mxfp4/tensor/product_check.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// One expert's matrices, all of one kind: packed_matrix, or views of a checkpoint's own bytes. In MiniMax-M2 they are
 /// called w1, w3 and w2. Where gate and up are one matrix of 2 I rows, its halves are two views.
@@ -18,13 +22,27 @@ struct expert {
   W down;  ///< H x I
 };
 
+namespace detail {
+template <class R>
+using element_of_list = std::remove_cvref_t<decltype(*std::data(std::declval<const R&>()))>;
+}  // namespace detail
+
 /// A contiguous list of expert<W>: a vector, an array or a span.
 template <class R>
-concept expert_list = std::ranges::contiguous_range<const R> && std::ranges::sized_range<const R> &&
-                      requires(const std::ranges::range_value_t<R>& e) {
-                        detail::operand_of(e.gate, "");
-                        detail::operand_of(e.up, "");
-                        detail::operand_of(e.down, "");
-                      };
+concept expert_list = requires(const R& list, const detail::element_of_list<R>& e) {
+  { std::size(list) } -> std::convertible_to<std::size_t>;
+  requires std::same_as<decltype(std::data(list)), const detail::element_of_list<R>*> ||
+               std::same_as<decltype(std::data(list)), detail::element_of_list<R>*>;
+  detail::operand_of(e.gate, "");
+  detail::operand_of(e.up, "");
+  detail::operand_of(e.down, "");
+};
 
-}  // namespace mxfp4
+namespace detail {
+template <expert_list R>
+[[nodiscard]] MXFP4_INLINE constexpr std::span<const element_of_list<R>> span_of(const R& experts) noexcept {
+  return {std::data(experts), static_cast<std::size_t>(std::size(experts))};
+}
+}  // namespace detail
+
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -16,7 +16,7 @@
 #include "mxfp4/moe/plan.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 inline namespace MXFP4_ISA_NS {
 
 [[nodiscard]] inline packed_view f32_weights(const packed_matrix& w) noexcept { return w.view(); }
@@ -166,4 +166,4 @@ class moe_f32_gemv : moe_f32_m_tiles<X> {
 };
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

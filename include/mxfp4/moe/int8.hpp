@@ -14,7 +14,7 @@
 #include "mxfp4/moe/plan.hpp"
 #include "mxfp4/tensor/activation.hpp"
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 inline namespace MXFP4_ISA_NS {
 
 [[nodiscard]] inline int8_packed_source int8_source(const packed_matrix& w) noexcept { return {w}; }
@@ -120,4 +120,4 @@ class moe_int8 {
 };
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

@@ -15,7 +15,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <ranges>
 #include <span>
 #include <type_traits>
 
@@ -28,7 +27,7 @@
 #include "mxfp4/tensor/gemm_options.hpp"
 #include "mxfp4/tensor/product_check.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
@@ -87,11 +86,6 @@ status moe_with(std::span<const Expert> experts, const X& x, const dense_view<co
   return {};
 }
 
-template <expert_list R>
-[[nodiscard]] std::span<const std::ranges::range_value_t<R>> span_of(const R& experts) noexcept {
-  return {std::ranges::data(experts), static_cast<std::size_t>(std::ranges::size(experts))};
-}
-
 }  // namespace MXFP4_ISA_NS
 }  // namespace kernel
 
@@ -118,9 +112,10 @@ status moe(const R& experts, const dense_view<T>& x, const dense_view<const std:
            const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
            const gemm_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
-  using matrix = decltype(std::ranges::range_value_t<R>::gate);
+  using matrix = decltype(mxfp4::detail::element_of_list<R>::gate);
   const auto call = [&]<class Products>(std::type_identity<Products>) {
-    return kernel::moe_with<Arch, Products>(kernel::span_of(experts), x, indices, weights, y, workspace, options);
+    return kernel::moe_with<Arch, Products>(mxfp4::detail::span_of(experts), x, indices, weights, y, workspace,
+                                            options);
   };
   if (x.rows == 1) return call(std::type_identity<kernel::moe_f32_gemv<Arch, Dialect, dense_view<T>, matrix>>{});
   return call(std::type_identity<kernel::moe_f32_gemm<Arch, Dialect, dense_view<T>>>{});
@@ -137,9 +132,9 @@ template <class Arch = simd::native_arch, expert_list R>
 status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
            const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
            const gemm_options& options = {}) {
-  return kernel::moe_with<Arch, kernel::moe_int8<Arch>>(kernel::span_of(experts), x, indices, weights, y, workspace,
-                                                        options);
+  return kernel::moe_with<Arch, kernel::moe_int8<Arch>>(mxfp4::detail::span_of(experts), x, indices, weights, y,
+                                                        workspace, options);
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -18,7 +18,7 @@
 #include "mxfp4/tensor/packed_view.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 inline namespace MXFP4_ISA_NS {
 
 /// Some tiles of an expert's matrix.
@@ -127,4 +127,4 @@ status plan_moe(const Experts& experts, const mxfp4::detail::operand& x, const d
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::kernel
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel

@@ -16,7 +16,7 @@
 #include "mxfp4/reference/sigmoid.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 struct route_options {
   bool renormalize = true;  ///< divide by the sum of the chosen s
@@ -115,4 +115,4 @@ inline status route_topk_sigmoid(const dense_view<const float>& logits, const fl
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

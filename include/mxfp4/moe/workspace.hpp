@@ -26,7 +26,7 @@
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// The sizes of a mixture of experts and of its input.
 struct moe_shape {
@@ -150,15 +150,10 @@ MXFP4_INLINE constexpr status check(const moe_shape& s) noexcept {
 /// has tokens: 0.9 MiB for one token of MiniMax-M2, 45 MiB for 128.
 class moe_workspace {
  public:
-  MXFP4_INLINE moe_workspace() = default;
+  MXFP4_INLINE moe_workspace() = default;  // declared, so that they are inlined too: see MXFP4_INLINE
+  MXFP4_INLINE moe_workspace(moe_workspace&&) = default;
+  MXFP4_INLINE moe_workspace& operator=(moe_workspace&&) = default;
   MXFP4_INLINE ~moe_workspace() = default;
-  MXFP4_INLINE moe_workspace(moe_workspace&& other) noexcept
-      : memory_(std::move(other.memory_)), bytes_(std::exchange(other.bytes_, 0)) {}
-  MXFP4_INLINE moe_workspace& operator=(moe_workspace&& other) noexcept {
-    memory_ = std::move(other.memory_);
-    bytes_ = std::exchange(other.bytes_, 0);
-    return *this;
-  }
 
   /// For any call whose sizes are all at most these. errc::negative_size, not_blocks (H and I are multiples of 32),
   /// size_overflow, out_of_memory.
@@ -192,7 +187,7 @@ class moe_workspace {
   }
 
   detail::aligned_buffer memory_;
-  std::int64_t bytes_ = 0;
+  detail::owned_size bytes_;
 };
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -23,7 +23,7 @@
 #include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// Sums over any number of tensors. saturated, zeroed, lost and nonfinite exclude one another.
 struct error_statistics {
@@ -164,4 +164,4 @@ status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, 
 
 }  // namespace MXFP4_ISA_NS
 }  // namespace reference
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

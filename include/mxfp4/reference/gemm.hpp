@@ -9,7 +9,7 @@
 #include "mxfp4/tensor/product_check.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::reference {
+namespace mxfp4::inline MXFP4_VERSION_NS::reference {
 inline namespace MXFP4_ISA_NS {
 
 /// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], in double, k ascending. A weight is its float decode (infinity
@@ -53,4 +53,4 @@ status gemv(const basic_mx_view<Byte, Layout>& w, const X& x, Y&& y) noexcept {
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::reference
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::reference

@@ -17,7 +17,7 @@
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 namespace detail {
 
@@ -25,11 +25,6 @@ namespace detail {
 inline constexpr int factor_field_min = 1, factor_field_max = 238;
 /// The largest scale byte under which no weight overflows.
 inline constexpr int finite_scale_max = 252;
-
-/// Twice the weight: 0, 1, 2, 3, 4, 6, 8, 12 and their negatives.
-[[nodiscard]] MXFP4_INLINE constexpr int doubled_weight(e2m1 code) noexcept {
-  return static_cast<int>(2.0f * decode(code));
-}
 
 /// acc + one block. weight(i) is an e2m1, code(i) an int; scale_exponent (see scale_exponent_of) and scale are those of
 /// the activations' block.
@@ -117,4 +112,4 @@ status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, con
 
 }  // namespace MXFP4_ISA_NS
 }  // namespace reference
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -16,7 +16,7 @@
 
 #if defined(__AVX2__)
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 template <has_avx2 Arch>
@@ -351,6 +351,6 @@ struct word_block<Arch> {
 };
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
 
 #endif

@@ -15,7 +15,7 @@
 
 #if defined(__AVX512BW__)
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 template <has_avx512bw Arch>
@@ -260,6 +260,6 @@ struct word_block<Arch> {
 };
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
 
 #endif

@@ -14,7 +14,7 @@
 #include "mxfp4/simd/dot.hpp"
 #include "mxfp4/simd/register_lookup.hpp"
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 /// vpermb and vpmultishiftqb: implied by no xsimd tag of 13.2 and 14 alike, so the flags decide for the native one.
@@ -127,4 +127,4 @@ struct block_sum<Arch> {
 #endif
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd

@@ -19,7 +19,7 @@
 
 #if defined(__AVX512VBMI__) && defined(__AVX512BW__)
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 namespace detail {
@@ -326,6 +326,6 @@ template <has_avx512vbmi Arch, bool Measured>
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
 
 #endif

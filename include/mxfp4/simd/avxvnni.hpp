@@ -10,7 +10,7 @@
 
 #if defined(__AVXVNNI__)
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 /// The flags decide, as xsimd's tag has no FMA in 13.2 (isa.hpp).
@@ -32,6 +32,6 @@ struct block_sum<Arch> {
 };
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
 
 #endif

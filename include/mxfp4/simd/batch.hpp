@@ -14,7 +14,7 @@
 #include "mxfp4/simd/isa.hpp"
 #include "mxfp4/simd/neon_batch.hpp"
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 /// Does simd::fma round once? On x86 only AVX2 and later have the instruction, and xsimd does not use it under the name
@@ -214,4 +214,4 @@ template <std::size_t N>
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd

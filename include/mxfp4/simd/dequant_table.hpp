@@ -17,7 +17,7 @@
 #include "mxfp4/format/nibble.hpp"
 #include "mxfp4/simd/isa.hpp"
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 
 /// The values of all 16 codes under one scale byte.
 template <element_type T>
@@ -25,9 +25,9 @@ struct alignas(16 * sizeof(T)) decode_row {
   T value[16];
 };
 
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
 
-namespace mxfp4::detail {
+namespace mxfp4::inline MXFP4_VERSION_NS::detail {
 template <element_type T, decode_dialect Dialect>
 [[nodiscard]] consteval std::array<simd::decode_row<T>, 256> make_decode_rows() noexcept {
   std::array<simd::decode_row<T>, 256> rows{};
@@ -36,9 +36,9 @@ template <element_type T, decode_dialect Dialect>
       rows[byte].value[code] = decode_weight<T, Dialect>(static_cast<e2m1>(code), static_cast<e8m0>(byte));
   return rows;
 }
-}  // namespace mxfp4::detail
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 
 template <element_type T, decode_dialect Dialect>
 inline constexpr std::array<decode_row<T>, 256> decode_rows = mxfp4::detail::make_decode_rows<T, Dialect>();
@@ -90,4 +90,4 @@ MXFP4_INLINE void finish_stores() noexcept {
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd

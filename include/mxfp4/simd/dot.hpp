@@ -21,7 +21,7 @@
 #include "mxfp4/simd/batch.hpp"
 #include "mxfp4/simd/widen.hpp"
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 template <class Arch>
@@ -136,4 +136,4 @@ template <class Arch>
 struct mmla;
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd

@@ -18,7 +18,7 @@
 #include "mxfp4/simd/widen.hpp"
 #include "mxfp4/simd/words.hpp"
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 
 inline namespace MXFP4_ISA_NS {
 
@@ -98,4 +98,4 @@ struct word_block {
 };
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd

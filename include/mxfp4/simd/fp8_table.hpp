@@ -23,7 +23,7 @@
 #include "mxfp4/simd/isa.hpp"
 #include "mxfp4/simd/words.hpp"
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 
 /// A scale rule where it is the same in each binade: byte = (largest word + carry) / 128 - down for exponent fields
 /// `first` .. `last`. None if last < first.
@@ -64,9 +64,9 @@ struct fp8_table_sums {
   double max_error = 0;                    ///< of the weights that the tables do not have
 };
 
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
 
-namespace mxfp4::detail {
+namespace mxfp4::inline MXFP4_VERSION_NS::detail {
 
 /// The longest run of exponent fields round that of 2^-8 where a scale rule is the same in each.
 template <scale_rule Rule>
@@ -100,4 +100,4 @@ inline constexpr simd::place_rule place_rule_of = make_place_rule<Rule>();
 /// By magnitude of an e4m3.
 alignas(64) inline constexpr std::array<std::uint8_t, 128> fp8_places = make_fp8_places();
 
-}  // namespace mxfp4::detail
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail

@@ -27,7 +27,7 @@
 #include <arm_neon.h>
 #endif
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 /// The plain C++ path of every primitive.
@@ -64,4 +64,4 @@ template <class Arch>
 inline constexpr const char* isa_name = "scalar";
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd

@@ -13,7 +13,7 @@
 
 #if defined(__aarch64__)
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 template <has_neon64 Arch>
@@ -171,6 +171,6 @@ struct block_sum<Arch> {
 };
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
 
 #endif

@@ -15,7 +15,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 namespace detail {
 
@@ -216,5 +216,5 @@ template <class T>
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
 #endif

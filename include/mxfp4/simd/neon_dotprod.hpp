@@ -8,7 +8,7 @@
 #include "mxfp4/simd/dot.hpp"
 #include "mxfp4/simd/neon.hpp"
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 /// All of NEON's architectures, where the flags allow it: "and true" makes that more than has_neon64.
@@ -67,4 +67,4 @@ struct quad_adder<Arch> {
 #endif
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd

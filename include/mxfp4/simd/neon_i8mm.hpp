@@ -20,7 +20,7 @@
 #include "mxfp4/simd/dot.hpp"
 #include "mxfp4/simd/neon_dotprod.hpp"
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 template <class Arch>
@@ -106,4 +106,4 @@ struct mmla<Arch> {
 #endif
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd

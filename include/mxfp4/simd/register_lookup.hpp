@@ -17,7 +17,7 @@
 #include "mxfp4/simd/batch.hpp"
 #include "mxfp4/simd/widen.hpp"
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 /// Sixteen floats, looked up by the low four bits of each lane; the bits above may be anything. Made of sixteen entries
@@ -99,4 +99,4 @@ MXFP4_INLINE void prefetch_soon(const void* address) noexcept { __builtin_prefet
 MXFP4_INLINE void prefetch_next(const void* address) noexcept { __builtin_prefetch(address, 0, 3); }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd

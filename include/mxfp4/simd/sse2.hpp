@@ -11,7 +11,7 @@
 
 #if defined(__SSE2__)
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 template <has_sse2 Arch>
@@ -99,6 +99,6 @@ struct block_sum<Arch> {
 };
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
 
 #endif

@@ -16,7 +16,7 @@
 #include "mxfp4/simd/batch.hpp"
 #include "mxfp4/tensor/mxfp8_view.hpp"
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 template <class Arch>
@@ -135,4 +135,4 @@ MXFP4_INLINE void store_narrowed(floats<Arch> x, T* to) noexcept {
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd

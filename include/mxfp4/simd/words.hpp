@@ -16,7 +16,7 @@
 
 #include "mxfp4/format/recipe.hpp"
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 
 inline constexpr unsigned word_abs_mask = 0x7FFF, word_inf = 0x7F80, word_nan = 0x7FC0;
 inline constexpr std::uint16_t no_word = 0xFFFF;  ///< above every magnitude
@@ -58,9 +58,9 @@ struct alignas(64) fp8_words {
   bool regular;
 };
 
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
 
-namespace mxfp4::detail {
+namespace mxfp4::inline MXFP4_VERSION_NS::detail {
 
 /// `bits` >= boundary is word >= word_boundary(boundary), unless the word is the ambiguous one.
 [[nodiscard]] MXFP4_INLINE constexpr std::uint16_t word_boundary(std::uint32_t boundary) noexcept {
@@ -218,9 +218,9 @@ inline constexpr bool is_word_recipe<basic_recipe<Scale, Round, Zero, Nonfinite>
 template <class Resolved>
 concept word_recipe = is_word_recipe<Resolved>;
 
-}  // namespace mxfp4::detail
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail
 
-namespace mxfp4::simd {
+namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 /// Within the normal range eight products make the table: the others are these times a power of two.
@@ -249,4 +249,4 @@ inline namespace MXFP4_ISA_NS {
 inline constexpr fp8_words fp8_words_of_one = make_fp8_words(1.0f);
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::simd
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd

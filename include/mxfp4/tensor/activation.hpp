@@ -20,7 +20,7 @@
 #include "mxfp4/tensor/product_check.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 enum class int8_scaling : std::uint8_t { e8m0, f32, row };
 
@@ -124,20 +124,10 @@ struct scale_exponent_range {
 /// A block with NaN or infinity (scaling row: a row) has codes 0 and a NaN scale, and makes its token's outputs NaN.
 class int8_activations {
  public:
-  MXFP4_INLINE int8_activations() = default;
+  MXFP4_INLINE int8_activations() = default;  // declared, so that they are inlined too: see MXFP4_INLINE
+  MXFP4_INLINE int8_activations(int8_activations&&) = default;
+  MXFP4_INLINE int8_activations& operator=(int8_activations&&) = default;
   MXFP4_INLINE ~int8_activations() = default;
-  MXFP4_INLINE int8_activations(int8_activations&& other) noexcept
-      : memory_(std::move(other.memory_)),
-        rows_(std::exchange(other.rows_, 0)),
-        cols_(std::exchange(other.cols_, 0)),
-        scaling_(other.scaling_) {}
-  MXFP4_INLINE int8_activations& operator=(int8_activations&& other) noexcept {
-    memory_ = std::move(other.memory_);
-    rows_ = std::exchange(other.rows_, 0);
-    cols_ = std::exchange(other.cols_, 0);
-    scaling_ = other.scaling_;
-    return *this;
-  }
 
   /// Zeros of shape rows x cols, cols a multiple of 32. One object serves any number of quantize_activations calls.
   [[nodiscard]] MXFP4_INLINE static result<int8_activations> create(
@@ -234,7 +224,7 @@ class int8_activations {
   }
 
   detail::aligned_buffer memory_;
-  std::int64_t rows_ = 0, cols_ = 0;
+  detail::owned_size rows_, cols_;
   int8_scaling scaling_ = int8_scaling::e8m0;
 };
 
@@ -252,4 +242,4 @@ namespace detail {
 }
 }  // namespace detail
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

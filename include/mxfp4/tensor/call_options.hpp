@@ -12,7 +12,7 @@
 
 #include "mxfp4/core/executor_ref.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// How a call is run.
 struct run_options {
@@ -31,4 +31,4 @@ struct quantize_options {
   executor_ref executor{};                        ///< runs the tasks, which are cut by the shape alone
 };
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -8,7 +8,7 @@
 #include "mxfp4/format/block.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 inline namespace MXFP4_ISA_NS {
 
 /// n numbers -> ceil(n / 32) blocks, low_first. All other functions ask for whole blocks; here the last block is filled
@@ -34,4 +34,4 @@ constexpr status encode_row(const T* x, std::int64_t n, std::uint8_t* codes, std
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -13,7 +13,7 @@
 #include "mxfp4/core/status.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 inline constexpr std::int64_t fp8_block = 128;  ///< rows and columns of an FP8 checkpoint that share one scale
 
@@ -52,4 +52,4 @@ template <block_layout Layout>
 
 }  // namespace detail
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

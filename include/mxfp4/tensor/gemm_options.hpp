@@ -4,11 +4,11 @@
 
 #include "mxfp4/core/executor_ref.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 struct gemm_options {
   bool accumulate = false;  ///< add to Y instead of overwriting it: a bias is a Y filled before
   executor_ref executor{};  ///< runs the tasks, which are cut by the shape alone
 };
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

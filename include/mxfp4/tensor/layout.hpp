@@ -19,7 +19,7 @@
 
 #include "mxfp4/format/nibble.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// A layout gives byte offsets from the code pointer and the scale pointer of a view, and how many bytes a row of codes
 /// and a row of scales take. rows_per_band: how many rows of the matrix one scale stride covers. interleaved: codes and
@@ -110,4 +110,4 @@ struct ggml {
 static_assert(block_layout<layout::compressed_tensors> && block_layout<layout::swizzled_128x4> &&
               block_layout<layout::ggml>);
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -9,21 +9,15 @@
 #include "mxfp4/core/aligned_buffer.hpp"
 #include "mxfp4/tensor/mxfp8_view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// M x K numbers, movable; filled by quantize_activations (kernel/mxfp8.hpp). Rows of elements, then rows of scales.
 class mxfp8_activations {
  public:
-  MXFP4_INLINE mxfp8_activations() = default;
+  MXFP4_INLINE mxfp8_activations() = default;  // declared, so that they are inlined too: see MXFP4_INLINE
+  MXFP4_INLINE mxfp8_activations(mxfp8_activations&&) = default;
+  MXFP4_INLINE mxfp8_activations& operator=(mxfp8_activations&&) = default;
   MXFP4_INLINE ~mxfp8_activations() = default;
-  MXFP4_INLINE mxfp8_activations(mxfp8_activations&& other) noexcept
-      : memory_(std::move(other.memory_)), rows_(std::exchange(other.rows_, 0)), cols_(std::exchange(other.cols_, 0)) {}
-  MXFP4_INLINE mxfp8_activations& operator=(mxfp8_activations&& other) noexcept {
-    memory_ = std::move(other.memory_);
-    rows_ = std::exchange(other.rows_, 0);
-    cols_ = std::exchange(other.cols_, 0);
-    return *this;
-  }
 
   /// Zeros of shape rows x cols, cols a multiple of 32. One object serves any number of quantize_activations calls.
   [[nodiscard]] MXFP4_INLINE static result<mxfp8_activations> create(std::int64_t rows, std::int64_t cols) noexcept {
@@ -53,7 +47,7 @@ class mxfp8_activations {
   [[nodiscard]] MXFP4_INLINE std::uint8_t* scales() const noexcept { return memory_.get() + rows_ * cols_; }
 
   detail::aligned_buffer memory_;
-  std::int64_t rows_ = 0, cols_ = 0;
+  detail::owned_size rows_, cols_;
 };
 
 namespace detail {
@@ -62,4 +56,4 @@ namespace detail {
 }
 }  // namespace detail
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

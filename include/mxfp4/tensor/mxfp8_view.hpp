@@ -12,7 +12,7 @@
 #include "mxfp4/format/mxfp8.hpp"
 #include "mxfp4/tensor/product_check.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// A row from column `first` on, as a pointer of numbers would be: row + k, k >= 0.
 struct mxfp8_row {
@@ -85,4 +85,4 @@ template <class Byte>
 }
 }  // namespace detail
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

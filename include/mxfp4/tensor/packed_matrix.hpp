@@ -22,7 +22,7 @@
 #include "mxfp4/tensor/packed_view.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 inline constexpr int tile_lines = 4;        ///< of 64 bytes, in a block of a tile
 inline constexpr int tile_line_bytes = 64;  ///< 16 rows x 4 bytes
@@ -72,16 +72,10 @@ namespace detail {
 /// N x K weights that own their memory, movable. Made by pack() (kernel/pack.hpp) or from saved bytes.
 class packed_matrix {
  public:
-  MXFP4_INLINE packed_matrix() = default;
+  MXFP4_INLINE packed_matrix() = default;  // declared, so that they are inlined too: see MXFP4_INLINE
+  MXFP4_INLINE packed_matrix(packed_matrix&&) = default;
+  MXFP4_INLINE packed_matrix& operator=(packed_matrix&&) = default;
   MXFP4_INLINE ~packed_matrix() = default;
-  MXFP4_INLINE packed_matrix(packed_matrix&& other) noexcept
-      : memory_(std::move(other.memory_)), rows_(std::exchange(other.rows_, 0)), cols_(std::exchange(other.cols_, 0)) {}
-  MXFP4_INLINE packed_matrix& operator=(packed_matrix&& other) noexcept {
-    memory_ = std::move(other.memory_);
-    rows_ = std::exchange(other.rows_, 0);
-    cols_ = std::exchange(other.cols_, 0);
-    return *this;
-  }
 
   /// Memory for rows x cols, contents unspecified. Whoever fills it calls update_range for each tile afterwards.
   /// errc::out_of_memory, or what check() says of such a shape.
@@ -172,7 +166,7 @@ class packed_matrix {
   }
 
   detail::aligned_buffer memory_;
-  std::int64_t rows_ = 0, cols_ = 0;
+  detail::owned_size rows_, cols_;
 };
 
 namespace detail {
@@ -215,4 +209,4 @@ status unpack(const packed_matrix& w, const mx_view<Layout>& out) noexcept {
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

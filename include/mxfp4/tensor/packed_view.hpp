@@ -11,7 +11,7 @@
 #include "mxfp4/tensor/product_check.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 inline constexpr int tile_rows = 16;
 inline constexpr int tile_block_bytes = tile_rows * block_code_bytes;  ///< codes of 16 rows x 32 columns
@@ -59,4 +59,4 @@ namespace detail {
 }
 }  // namespace detail
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -11,7 +11,7 @@
 
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::detail {
+namespace mxfp4::inline MXFP4_VERSION_NS::detail {
 
 /// A matrix as an argument of a product. Shape and memory are valid only where `state` is ok.
 struct operand {
@@ -45,4 +45,4 @@ MXFP4_INLINE status check_product(const operand& w, const operand& x, const oper
   return {};
 }
 
-}  // namespace mxfp4::detail
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// Tasks of about 2048 blocks, several short rows or a part of a long one. They depend on the shape alone.
 class block_tasks {
@@ -35,4 +35,4 @@ class block_tasks {
   std::int64_t rows_, blocks_, parts_, rows_a_task_;
 };
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

@@ -17,7 +17,7 @@
 #include "mxfp4/core/status.hpp"
 #include "mxfp4/tensor/layout.hpp"
 
-namespace mxfp4 {
+namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// MXFP4 codes and scales. Byte is std::uint8_t or const std::uint8_t; the mutable view converts to the const one.
 template <class Byte, block_layout Layout = layout::compressed_tensors>
@@ -404,4 +404,4 @@ MXFP4_INLINE constexpr void fill_padding(mx_view<Layout> out) noexcept {
 
 }  // namespace detail
 
-}  // namespace mxfp4
+}  // namespace mxfp4::inline MXFP4_VERSION_NS

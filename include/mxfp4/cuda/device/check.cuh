@@ -11,7 +11,7 @@
 #include "mxfp4/tensor/mxfp8_view.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::cuda::detail {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::detail {
 
 inline constexpr std::int64_t max_lines = 0x7FFFFFFF;  ///< of rows, and of columns
 
@@ -88,4 +88,4 @@ template <block_layout Layout>
   return s.code == errc::misaligned ? cudaErrorMisalignedAddress : cudaErrorInvalidValue;
 }
 
-}  // namespace mxfp4::cuda::detail
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::detail

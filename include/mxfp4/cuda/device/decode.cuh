@@ -15,7 +15,7 @@
 #include "mxfp4/cuda/device/intrinsics.cuh"
 #include "mxfp4/format/dialect.hpp"
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 /// d[j]: the values of codes 2j (low half) and 2j + 1 as bf16, in units of the scale; exact, -0 kept. 21 instructions.
 MXFP4_DEVICE void decode_bf16x8(std::uint32_t codes, std::uint32_t (&d)[4]) {
@@ -89,4 +89,4 @@ MXFP4_DEVICE void decode_weights_bf16x8(std::uint32_t codes, std::uint32_t byte,
   }
 }
 
-}  // namespace mxfp4::cuda::device
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device

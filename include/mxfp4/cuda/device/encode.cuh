@@ -16,7 +16,7 @@
 #include "mxfp4/cuda/device/intrinsics.cuh"
 #include "mxfp4/format/recipe.hpp"
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 /// A block as a thread writes it: words[j] holds codes 8j .. 8j + 7, low_first.
 struct encoded_block {
@@ -291,4 +291,4 @@ MXFP4_DEVICE void load_block(const T* p, std::uint32_t (&bits)[block_size]) {
   }
 }
 
-}  // namespace mxfp4::cuda::device
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device

@@ -16,7 +16,7 @@
 #include "mxfp4/cuda/device/decode.cuh"
 #include "mxfp4/cuda/device/encode.cuh"
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 namespace detail {
 template <class Zero>
@@ -107,4 +107,4 @@ MXFP4_DEVICE encoded_block encode_pairs(const std::uint32_t (&pairs)[block_size 
   return out;
 }
 
-}  // namespace mxfp4::cuda::device
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device

@@ -16,7 +16,7 @@
 
 #include "mxfp4/cuda/device/decode.cuh"
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 /// Does one of four scale bytes need the wide decoding? The plain one is right for bytes 0 .. 127, the wide one for
 /// all: a scale of 2 or more needs a second factor, or makes infinities. Such scales are rare in weights.
@@ -151,4 +151,4 @@ MXFP4_DEVICE float finish(float sum) {
   return std::same_as<X, f16> ? sum * 0x1p14f : sum;
 }
 
-}  // namespace mxfp4::cuda::device
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device

@@ -16,7 +16,7 @@
 #include "mxfp4/cuda/device/fragment.cuh"
 #include "mxfp4/cuda/device/tile.cuh"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 inline constexpr int gemm_rows = 128;  ///< of a block
 inline constexpr int gemm_threads = 128;
@@ -265,4 +265,4 @@ MXFP4_DEVICE void gemm_tile(const weight_rows& w, int first_row, const dense_vie
 }
 
 }  // namespace device
-}  // namespace mxfp4::cuda
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda

@@ -25,7 +25,7 @@
 
 #include "mxfp4/cuda/device/gemm_tile.cuh"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 inline constexpr int gemm_wgmma_threads = 256;
 
@@ -244,4 +244,4 @@ MXFP4_DEVICE void gemm_wgmma_tile(const weight_rows& w, int first_row, const den
 }
 
 }  // namespace device
-}  // namespace mxfp4::cuda
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda

@@ -21,7 +21,7 @@
 #include "mxfp4/cuda/device/fragment.cuh"
 #include "mxfp4/cuda/device/tile.cuh"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 inline constexpr int gemv_tokens = 8;  ///< at the most, in one product
 inline constexpr int gemv_warps = 4;   ///< of a block
@@ -243,4 +243,4 @@ MXFP4_DEVICE void gemv_tile(const weight_rows& w, int first_row, const dense_vie
 }
 
 }  // namespace device
-}  // namespace mxfp4::cuda
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda

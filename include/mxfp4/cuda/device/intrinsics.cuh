@@ -49,7 +49,7 @@
 #define MXFP4_DEVICE inline
 #endif
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 inline constexpr int warp_size = 32;
 
@@ -90,7 +90,7 @@ struct shared_operand {
   }
 };
 
-}  // namespace mxfp4::cuda::device
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device
 
 #if defined(__CUDACC__)
 #include "mxfp4/cuda/device/ptx.cuh"

@@ -26,7 +26,7 @@
 #include <cuda_runtime_api.h>
 #endif
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 /// Blocks of a launch: x up to 2^31 - 1, y and z up to 65535.
 struct grid {
@@ -125,4 +125,4 @@ template <class Kernel>
 #endif
 }
 
-}  // namespace mxfp4::cuda
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda

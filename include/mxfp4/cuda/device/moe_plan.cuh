@@ -13,7 +13,7 @@
 
 #include "mxfp4/cuda/device/product.cuh"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 inline constexpr std::int64_t moe_max_experts = 2048;
 
@@ -214,4 +214,4 @@ struct moe_route {
   return cudaSuccess;
 }
 
-}  // namespace mxfp4::cuda
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda

@@ -6,7 +6,7 @@
 // target::wgmma, and trap elsewhere.
 #pragma once
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 namespace detail {
 /// Keeps the compiler, too, from moving what it does with registers across a fence or a wait.
@@ -115,4 +115,4 @@ MXFP4_DEVICE void wgmma_f16(float (&d)[Registers], const std::uint32_t (&a)[4], 
 #undef MXFP4_PTX_D16
 #undef MXFP4_PTX_D4
 
-}  // namespace mxfp4::cuda::device
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device

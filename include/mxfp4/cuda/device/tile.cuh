@@ -8,7 +8,7 @@
 #include "mxfp4/cuda/device/intrinsics.cuh"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 /// Rows begin .. end - 1 of w: one matrix of a stack, or all.
 struct weight_rows {
@@ -112,4 +112,4 @@ MXFP4_DEVICE std::uint32_t load_scale(const std::uint8_t* shared, bool exists) {
   return exists ? byte : 0;
 }
 
-}  // namespace mxfp4::cuda::device
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device

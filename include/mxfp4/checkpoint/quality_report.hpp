@@ -1,0 +1,41 @@
+// mxfp4/checkpoint/quality_report.hpp -- mxfp4_report.json read again: as tables for plots and as text of a model card.
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "mxfp4/core/version.hpp"
+#include "mxfp4/reference/error_statistics.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+/// What was lost in one matrix, or in one expert.
+struct quality_row {
+  std::string name;                      ///< of the tensor; of an expert: the module that holds it
+  std::string part;                      ///< "w1", "down_proj": the last part of the module's name; empty for an expert
+  std::int64_t layer = -1, expert = -1;  ///< -1: none
+  std::string type;                      ///< of the source; empty for an expert
+  error_statistics statistics;
+};
+
+struct quality_report {
+  std::string recipe, others;
+  std::vector<quality_row> matrices, experts;
+  error_statistics total;
+  std::int64_t quantized_tensors = 0, other_tensors = 0;
+  std::uint64_t bytes_before = 0, bytes_after = 0;              ///< all tensors
+  std::uint64_t mxfp4_bytes_before = 0, mxfp4_bytes_after = 0;  ///< the quantised ones
+};
+
+/// @param path  mxfp4_report.json, or the directory that holds it.
+/// @throws file_error where it cannot be read or is none.
+[[nodiscard]] quality_report read_quality_report(const std::string& path);
+
+/// Comma-separated values with a title line (RFC 4180, but lines end in LF). Errors are relative: |W - Q|_F / |W|_F.
+[[nodiscard]] std::string matrices_csv(const quality_report& report);
+[[nodiscard]] std::string experts_csv(const quality_report& report);
+[[nodiscard]] std::string scales_csv(const quality_report& report);  ///< scale bytes that occur, 2^exponent, blocks
+
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

@@ -1,0 +1,40 @@
+// mxfp4/checkpoint/stored_tensor.hpp -- the tensors of a checkpoint as a reader means them: parts put together again.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   storage    parts                                                                     one tensor X [.., rows, cols]
+//   mxfp4      X_packed U8 [.., rows, cols / 2], X_scale U8 [.., rows, cols / 32]        of compressed-tensors
+//   fp8        X F8_E4M3, X_scale F32 [.., ceil(rows / 128), ceil(cols / 128)]           of compressed-tensors
+//              X F8_E4M3, X_scale_inv F32, the same shape                                of DeepSeek-style checkpoints
+//   plain      X                                                                         anything else
+//
+// The parts may lie in different files. What has a part's name but does not fit is plain, with the reason.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "mxfp4/checkpoint/reader.hpp"
+#include "mxfp4/core/version.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+enum class storage : std::uint8_t { plain, mxfp4, fp8 };
+
+struct stored_tensor {
+  std::string name;  ///< X
+  storage kind = storage::plain;
+  std::vector<std::int64_t> shape;           ///< of X: in weights, not in bytes
+  const checkpoint_tensor* data = nullptr;   ///< codes, or the tensor itself
+  const checkpoint_tensor* scale = nullptr;  ///< of mxfp4 and fp8
+  std::string problem;                       ///< why a part has no partner; empty where nothing is wrong
+
+  [[nodiscard]] const char* type_name() const noexcept;  ///< "MXFP4", or that of the data
+  [[nodiscard]] std::uint64_t bytes() const noexcept;
+  [[nodiscard]] std::int64_t elements() const noexcept;
+};
+
+/// In the order of the checkpoint's tensors. Points into the reader.
+[[nodiscard]] std::vector<stored_tensor> stored_tensors(const checkpoint_reader& checkpoint);
+
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

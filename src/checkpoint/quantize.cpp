@@ -1,0 +1,386 @@
+// src/checkpoint/quantize.cpp -- who writes which file, in which order, and what is there already.
+// SPDX-License-Identifier: Apache-2.0
+#include "mxfp4/checkpoint/quantize.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "checkpoint/quantization_config.hpp"
+#include "checkpoint/quantize_journal.hpp"
+#include "checkpoint/reader_json.hpp"
+#include "io/hash.hpp"
+#include "io/strict_json.hpp"
+#include "mxfp4/checkpoint/process_rank.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// A file of the result and what goes into it.
+struct output_shard {
+  std::string file;
+  std::size_t source = 0;            ///< whose metadata it takes
+  std::vector<std::size_t> tensors;  ///< indices into the plan
+  std::uint64_t input_bytes = 0, bytes = 0;
+
+  void add(const quantization_plan& plan, std::size_t tensor) {
+    tensors.push_back(tensor);
+    input_bytes += checkpoint::input_bytes(plan, plan.tensors[tensor]);
+    bytes += plan.tensors[tensor].output_bytes();
+  }
+};
+
+/// "model-00002-of-00130.safetensors", as the ecosystem numbers them.
+[[nodiscard]] std::string shard_name(std::size_t number, std::size_t count) {
+  const auto five = [](std::size_t n) {
+    const std::string digits = std::to_string(n);
+    return std::string(digits.size() < 5 ? 5 - digits.size() : 0, '0') + digits;
+  };
+  return "model-" + five(number) + "-of-" + five(count) + ".safetensors";
+}
+
+/// One shard for each of the input; a single file is cut where a shard would get larger than it may.
+[[nodiscard]] std::vector<output_shard> lay_out(const checkpoint_reader& in, const quantization_plan& plan,
+                                                std::uint64_t max_bytes) {
+  std::vector<output_shard> shards;
+  const bool single = in.shards().size() == 1;
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    const planned_tensor& t = plan.tensors[i];
+    if (t.action == tensor_action::fp8_scales) continue;
+    const std::size_t source = in.tensors()[i].shard;
+    const bool full = single && !shards.empty() && shards.back().bytes + t.output_bytes() > max_bytes;
+    if (shards.empty() || shards.back().source != source || full) shards.push_back({in.shards()[source], source, {}});
+    shards.back().add(plan, i);
+  }
+  if (single)
+    for (std::size_t i = 0; i < shards.size(); ++i)
+      shards[i].file = shards.size() == 1 ? single_file_name : shard_name(i + 1, shards.size());
+  return shards;
+}
+
+[[nodiscard]] ordered_json to_json(const std::optional<std::string>& text) {
+  return text ? ordered_json(*text) : ordered_json(nullptr);
+}
+
+[[nodiscard]] bool is_readme(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return name == "readme" || name.starts_with("readme.");
+}
+
+/// What is taken over as it is: the model card of another model is not ours.
+[[nodiscard]] std::vector<std::string> carried_files(const checkpoint_reader& in) {
+  std::vector<std::string> files = in.other_files();
+  std::erase_if(files, [](const std::string& name) {
+    return name == config_file_name || name == report_file_name || is_readme(name);
+  });
+  return files;
+}
+
+[[nodiscard]] ordered_json make_manifest(const checkpoint_reader& in, const std::string& config,
+                                         const checkpoint_settings& settings, const std::vector<output_shard>& shards,
+                                         const std::vector<std::string>& files) {
+  ordered_json sources = ordered_json::array(), results = ordered_json::array(),
+               names = ordered_json::array({config_file_name});
+  for (std::size_t i = 0; i < in.shards().size(); ++i)
+    sources.push_back({{"file", in.shards()[i]},
+                       {"bytes", in.shard(i).file_bytes()},
+                       {"modified", in.shard(i).modified()},
+                       {"header", hash_text(in.shard(i).header_hash())}});
+  for (const output_shard& s : shards) results.push_back({{"file", s.file}, {"bytes", s.bytes}});
+  for (const std::string& name : files) names.push_back(name);
+  return {{"format", "mxfp4 quantize"},
+          {"version", 1},
+          {"settings",
+           {{"recipe", recipe_name(settings.recipe)},
+            {"include", to_json(settings.include)},
+            {"exclude", to_json(settings.exclude)},
+            {"others", settings.others == fp8_policy::keep ? "fp8" : "bf16"},
+            {"nonfinite", settings.nonfinite == on_nonfinite::encode ? "encode" : "refuse"}}},
+          {"source", {{"config", hash_text(fnv1a(config))}, {"shards", sources}}},
+          {"shards", results},
+          {"files", names}};
+}
+
+/// A shard is only ever renamed into its place after its report has been written: both are there, or it counts for
+/// nothing.
+[[nodiscard]] bool is_done(const std::string& out, const quantize_journal& journal, const std::string& file) {
+  return is_file(out + "/" + file) && is_file(journal.report_path(file));
+}
+
+/// The report of a shard that is there, which must agree with the shard.
+[[nodiscard]] ordered_json check_shard(const safetensors_reader& shard, const std::string& report_path) {
+  auto report = read_json<ordered_json>(report_path);
+  const auto found = ordered_json::array({shard.file_bytes(), shard.header().tensors.size()});
+  const auto expected = ordered_json::array({report["bytes"], report["tensors"]});
+  if (found != expected)
+    throw file_error(shard.path() + ": has [bytes, tensors] " + found.dump() + ", expected " + expected.dump() +
+                     " as in " + report_path + ": remove both and run again");
+  return report;
+}
+
+void refuse_places(const std::string& in, const std::string& out) {
+  std::error_code error;
+  const fs::path from = fs::weakly_canonical(in, error), to = fs::weakly_canonical(out, error);
+  const auto [end, ignored] = std::mismatch(from.begin(), from.end(), to.begin(), to.end());
+  if (end == from.end() || same_file(in, out))
+    throw file_error(out + ": is " + (from == to ? "" : "inside ") + "the input " + in + ": name another directory");
+}
+
+class run_of_one {
+ public:
+  run_of_one(const std::string& in, const std::string& out, const checkpoint_settings& settings,
+             const checkpoint_run& run, checkpoint_observer& observer)
+      : in_(in), out_(out), settings_(settings), run_(run), observer_(observer), journal_(out) {
+    if (!in_.is_directory()) throw file_error(in + ": is not a directory, expected a checkpoint's");
+    refuse_places(in, out);
+    const ordered_json config = read_config(in_);
+    if (config.is_null())
+      throw file_error(in + ": has no " + config_file_name +
+                       ", expected one, in which loaders are told of the quantisation: give the .safetensors file "
+                       "itself to quantise it without");
+    const auto compiled = [](const std::optional<std::string>& text) {
+      return text ? std::optional<std::regex>(*text) : std::nullopt;
+    };
+    plan_ =
+        make_plan(in_.tensor_infos(), {compiled(settings.include), compiled(settings.exclude), settings.others}, in);
+    config_ = make_config(config, plan_, in).dump(2) + "\n";
+    shards_ = lay_out(in_, plan_, settings.max_shard_bytes);
+    files_ = carried_files(in_);
+    manifest_ = make_manifest(in_, config.dump(), settings, shards_, files_);
+  }
+
+  [[nodiscard]] checkpoint_result run() {
+    if (is_complete()) return write_no_more();
+    journal_.begin(manifest_);
+    select_own_shards();
+    require_space();
+    checkpoint_result result;
+    result.shards = own_.size();
+    for (const output_shard* s : own_)
+      if (is_done(out_, journal_, s->file)) ++result.kept;
+    observer_.on_start(own_.size(), result.kept, total_);
+    if (run_.rank == 0) write_small_files();
+    for (const output_shard* s : own_) {
+      const file_lock lock(journal_.lock_path(s->file));
+      if (!is_done(out_, journal_, s->file)) {
+        write_shard(*s);
+        ++result.written;
+      }
+      const std::string report = journal_.report_path(s->file);
+      add_shard_report(result, check_shard(safetensors_reader(out_ + "/" + s->file), report), report);
+    }
+    result.kept = result.shards - result.written;
+    if (run_.world == 1) {
+      merge_checkpoint(out_, run_.stop);
+      result.complete = true;
+    }
+    return result;
+  }
+
+ private:
+  /// True where a former run of the same kind has ended well. Removes its traces if that is wanted.
+  [[nodiscard]] bool is_complete() {
+    std::error_code error;
+    if (fs::exists(out_, error) && !fs::is_directory(out_, error))
+      throw file_error(out_ + ": is not a directory, expected one or nothing");
+    const bool begun = journal_.exists();
+    const ordered_json head = begun ? ordered_json(nullptr) : read_report_head(out_);
+    if (!begun && head.is_null()) {
+      for (const auto& entry : list(out_))
+        if (entry != journal_folder_name && !journal_.exists())  // another rank may just have begun
+          throw file_error(out_ + ": holds " + quote_name(entry) +
+                           ", which is not of a run of mxfp4 quantize: name a fresh directory");
+      return false;
+    }
+    if (run_.overwrite) {
+      remove_old();
+      return false;
+    }
+    if (begun) return false;
+    if (const std::string difference = manifest_difference(head, report_head(manifest_)); !difference.empty())
+      throw file_error(out_ + ": holds the result of another run: " + difference +
+                       ": name a fresh directory, or replace it with --overwrite");
+    std::vector<std::string> files = {index_file_name};
+    for (const output_shard& s : shards_) files.push_back(s.file);
+    for (const std::string& name : files)
+      if (!is_file(out_ + "/" + name))
+        throw file_error(out_ + ": holds a result that lacks " + quote_name(name) + ": replace it with --overwrite");
+    return true;
+  }
+
+  [[nodiscard]] static std::set<std::string> list(const std::string& folder) {
+    std::set<std::string> names;
+    std::error_code error;
+    for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
+      names.insert(at->path().filename().string());
+    if (error && error != std::errc::no_such_file_or_directory)
+      throw file_error(folder + ": cannot list the directory: " + error.message());
+    return names;
+  }
+
+  /// The index first, so that nothing looks complete any more.
+  void remove_old() const {
+    std::vector<std::string> names = {index_file_name, report_file_name};
+    for (const std::string& name : list(out_))
+      if (name.ends_with(".safetensors")) names.push_back(name);
+    for (const std::string& name : names) {
+      std::error_code error;
+      fs::remove(fs::path(out_) / name, error);
+      if (error) throw file_error(out_ + "/" + name + ": cannot remove: " + error.message());
+    }
+    journal_.remove();
+  }
+
+  [[nodiscard]] checkpoint_result write_no_more() {
+    checkpoint_result result;
+    result.shards = result.kept = shards_.size();
+    result.complete = true;
+    journal_.remove();  // what a kill during the same call has left
+    observer_.on_start(result.shards, result.kept, 0);
+    return result;
+  }
+
+  void select_own_shards() {
+    std::vector<std::uint64_t> sizes;
+    for (const output_shard& s : shards_) sizes.push_back(s.input_bytes);
+    const std::vector<int> ranks = assign_to_ranks(sizes, run_.world);
+    for (std::size_t i = 0; i < shards_.size(); ++i)
+      if (ranks[i] == run_.rank) own_.push_back(&shards_[i]);
+  }
+
+  /// Names, offsets and reports come on top of the weights; a small part for any model.
+  void require_space() {
+    std::uint64_t needed = 0;
+    for (const output_shard* s : own_)
+      if (!is_done(out_, journal_, s->file)) {
+        needed += s->bytes + s->bytes / 100;
+        total_ += s->input_bytes;
+      }
+    if (const std::uint64_t there = free_bytes(out_); needed > there)
+      throw file_error(out_ + ": has " + std::to_string(there) + " bytes free, the result needs " +
+                       std::to_string(needed) + " more: make room, or name another file system");
+  }
+
+  void write_small_files() const {
+    const file_lock lock(journal_.lock_path("files"));
+    remove_temporaries(out_ + "/" + config_file_name);
+    write_text_file(out_ + "/" + config_file_name, config_, run_.stop);
+    for (const std::string& name : files_) {
+      const fs::path to = fs::path(out_) / name;
+      std::error_code error;
+      fs::create_directories(to.parent_path(), error);
+      if (error) throw file_error(to.parent_path().string() + ": cannot create the folder: " + error.message());
+      remove_temporaries(to.string());
+      copy_file((fs::path(in_.directory()) / name).string(), to.string(), run_.stop);
+    }
+  }
+
+  void write_shard(const output_shard& s) {
+    const std::string path = out_ + "/" + s.file;
+    remove_temporaries(path);
+    std::vector<tensor_info> tensors;
+    std::set<std::size_t> sources = {s.source};
+    for (const std::size_t i : s.tensors) {
+      const planned_tensor& t = plan_.tensors[i];
+      tensors.insert(tensors.end(), t.outputs.begin(), t.outputs.end());
+      if (t.scales != planned_tensor::no_scales) sources.insert(in_.tensors()[t.scales].shard);
+    }
+    metadata extra = in_.shard(s.source).header().extra.value_or(metadata{});
+    extra.emplace("format", "pt");  // transformers refuses a shard without
+    safetensors_writer file(path, std::move(tensors), std::move(extra), run_.stop);
+    shard_options options;
+    options.recipe = settings_.recipe;
+    options.nonfinite = settings_.nonfinite;
+    options.threads = run_.threads;
+    options.on_slab = [this](std::uint64_t bytes, const error_statistics& error) {
+      observer_.on_progress(done_ += bytes, total_, so_far_ += error);
+    };
+    options.on_tensor = [this](const planned_tensor& t, std::span<const matrix_statistics> matrices) {
+      observer_.on_tensor(t, matrices);
+    };
+    const std::vector<matrix_statistics> matrices = quantize_shard(in_, plan_, s.tensors, file, options);
+    for (const std::size_t i : sources) in_.shard(i).require_unchanged();
+    journal_.require_same(manifest_);  // two runs that began at the same moment
+    remove_temporaries(journal_.report_path(s.file));
+    write_text_file(journal_.report_path(s.file),
+                    make_shard_report(plan_, s.tensors, matrices, s.file, file.file_bytes()).dump() + "\n", run_.stop);
+    file.commit();
+    observer_.on_shard(s.file, file.file_bytes());
+  }
+
+  checkpoint_reader in_;
+  std::string out_;
+  const checkpoint_settings& settings_;
+  const checkpoint_run& run_;
+  checkpoint_observer& observer_;
+  quantize_journal journal_;
+  quantization_plan plan_;
+  std::string config_;
+  std::vector<output_shard> shards_;
+  std::vector<std::string> files_;
+  ordered_json manifest_;
+  std::vector<const output_shard*> own_;
+  std::uint64_t done_ = 0, total_ = 0;
+  error_statistics so_far_;
+};
+
+}  // namespace
+
+checkpoint_result quantize_checkpoint(const std::string& in, const std::string& out,
+                                      const checkpoint_settings& settings, const checkpoint_run& run,
+                                      checkpoint_observer& observer) {
+  return run_of_one(in, out, settings, run, observer).run();
+}
+
+checkpoint_result merge_checkpoint(const std::string& out, const stop_function& stop) {
+  const quantize_journal journal(out);
+  if (!journal.exists()) {
+    if (!read_report_head(out).is_null() && is_file(out + "/" + index_file_name)) {
+      checkpoint_result result;
+      result.complete = true;
+      return result;
+    }
+    throw file_error(out + ": holds neither a begun nor a complete result of mxfp4 quantize: name its directory");
+  }
+  const file_lock lock(journal.lock_path("files"));
+  const ordered_json manifest = journal.manifest();
+  std::string missing;
+  for (const ordered_json& shard : manifest.at("shards"))
+    if (const std::string file = shard.at("file"); !is_done(out, journal, file))
+      missing += (missing.empty() ? "" : ", ") + quote_name(file);
+  for (const ordered_json& file : manifest.at("files"))
+    if (!is_file(out + "/" + file.get<std::string>()))
+      missing += (missing.empty() ? "" : ", ") + quote_name(file.get<std::string>());
+  if (!missing.empty())
+    throw file_error(out + ": is not complete, it lacks " + missing + ": run mxfp4 quantize for them, then merge");
+
+  nlohmann::json index;  // sorted, as the ecosystem writes it
+  std::uint64_t total_size = 0;
+  for (const ordered_json& shard : manifest.at("shards")) {
+    const std::string file = shard.at("file");
+    const safetensors_reader reader(out + "/" + file);
+    static_cast<void>(check_shard(reader, journal.report_path(file)));
+    for (const tensor_info& t : reader.header().tensors) {
+      index["weight_map"][t.name] = file;
+      total_size += t.bytes();
+    }
+  }
+  index["metadata"]["total_size"] = total_size;
+  checkpoint_result result = write_report(out, manifest, journal, stop);
+  for (const char* name : {index_file_name, report_file_name}) remove_temporaries(out + "/" + name);
+  write_text_file(out + "/" + index_file_name, index.dump(2) + "\n", stop);
+  journal.remove();
+  result.shards = result.kept = manifest.at("shards").size();
+  result.complete = true;
+  return result;
+}
+
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint

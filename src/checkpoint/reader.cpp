@@ -1,0 +1,197 @@
+// src/checkpoint/reader.cpp -- the index, its shards, and everything else in the directory.
+// SPDX-License-Identifier: Apache-2.0
+#include "mxfp4/checkpoint/reader.hpp"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <set>
+#include <system_error>
+
+#include "checkpoint/reader_json.hpp"
+#include "io/strict_json.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
+
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+[[nodiscard]] bool exists(const std::string& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+/// A name inside the directory, and nothing that leads out of it or into a subfolder.
+[[nodiscard]] bool is_plain_name(const std::string& name) {
+  return name.find('/') == std::string::npos && name.find('\0') == std::string::npos &&
+         name.ends_with(".safetensors") && name.front() != '.';
+}
+
+/// Weights in this and other formats, whole or in parts, and the lists of those parts.
+[[nodiscard]] bool looks_like_weights(const std::string& name) {
+  constexpr std::array<const char*, 9> endings = {
+      ".safetensors", ".safetensors.index.json", ".bin.index.json", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx"};
+  return std::any_of(endings.begin(), endings.end(), [&](const char* e) { return name.ends_with(e); }) ||
+         (name.starts_with("pytorch_model") && name.ends_with(".bin"));
+}
+
+/// What output_file calls a file that has not got its name yet.
+[[nodiscard]] bool is_temporary(const std::string& name) { return name.find(".tmp-") != std::string::npos; }
+
+}  // namespace
+
+checkpoint_reader::checkpoint_reader(const std::string& path) : path_(path), directory_(path) {
+  std::error_code error;
+  is_directory_ = fs::is_directory(path, error);
+  if (!is_directory_) {
+    const fs::path file(path);
+    directory_ = file.has_parent_path() ? file.parent_path().string() : ".";
+    shards_ = {file.filename().string()};
+    open_shards(nullptr);
+    return;
+  }
+  const std::string index = (fs::path(path) / index_file_name).string();
+  has_index_ = exists(index);
+  if (has_index_) {
+    const weight_map map = read_index(index);
+    std::set<std::string> names;
+    for (const auto& [tensor, shard] : map) names.insert(shard);
+    shards_.assign(names.begin(), names.end());
+    open_shards(&map);
+  } else {
+    shards_ = {find_single_file()};
+    open_shards(nullptr);
+  }
+  list_files();
+}
+
+checkpoint_reader::weight_map checkpoint_reader::read_index(const std::string& file) {
+  const json index = read_json<json>(file);
+  if (!index.is_object()) throw file_error(file + ": is " + index.type_name() + ", expected an object");
+  const auto map = index.find("weight_map");
+  if (map == index.end() || !map->is_object())
+    throw file_error(file + ": weight_map is " + (map == index.end() ? "not there" : map->type_name()) +
+                     ", expected an object of tensor names and file names");
+  if (const auto found = index.find("metadata"); found != index.end()) {
+    if (!found->is_object()) throw file_error(file + ": metadata is " + found->type_name() + ", expected an object");
+    metadata_text_ = found->dump();
+  }
+  if (map->empty()) throw file_error(file + ": weight_map is empty, expected the names of tensors");
+  weight_map result;
+  for (const auto& [tensor, shard] : map->items()) {
+    const std::string where = file + ": tensor " + quote_name(tensor);
+    if (!shard.is_string()) throw file_error(where + ": is " + shard.type_name() + ", expected a file name");
+    const auto& name = shard.get_ref<const std::string&>();
+    if (!is_plain_name(name))
+      throw file_error(where + ": is in " + quote_name(name) +
+                       ", expected the name of a .safetensors file in the same directory: correct the index");
+    result.emplace(tensor, name);
+  }
+  return result;
+}
+
+std::string checkpoint_reader::find_single_file() const {
+  if (exists((fs::path(path_) / single_file_name).string())) return single_file_name;
+  std::vector<std::string> found;
+  std::error_code error;
+  for (fs::directory_iterator at(path_, error), end; !error && at != end; at.increment(error))
+    if (const std::string name = at->path().filename().string(); is_plain_name(name)) found.push_back(name);
+  if (error) throw file_error(path_ + ": cannot list the directory: " + error.message());
+  if (found.size() == 1) return found.front();
+  throw file_error(path_ + ": has no " + index_file_name + " and no " + single_file_name + ", but " +
+                   std::to_string(found.size()) +
+                   " other .safetensors files, expected one: add the index, or name one file");
+}
+
+void checkpoint_reader::open_shards(const weight_map* map) {
+  for (const std::string& name : shards_) {
+    const std::string file =
+        is_directory_ ? (fs::path(directory_) / name).string() : path_;  // messages say what the user said
+    if (map != nullptr && !exists(file)) {
+      const auto user = std::find_if(map->begin(), map->end(), [&](const auto& entry) { return entry.second == name; });
+      throw file_error(file + ": is missing, the index has tensor " + quote_name(user->first) +
+                       " in it: download it again");
+    }
+    readers_.push_back(std::make_unique<safetensors_reader>(file));
+    for (const tensor_info& t : readers_.back()->header().tensors) {
+      const checkpoint_tensor tensor{readers_.size() - 1, &t};
+      const bool is_ours = map == nullptr || [&] {
+        const auto found = map->find(t.name);
+        return found != map->end() && found->second == name;
+      }();
+      if (is_ours) {
+        by_name_.emplace(t.name, tensors_.size());
+        tensors_.push_back(tensor);
+        tensor_bytes_ += t.bytes();
+      } else {
+        unlisted_.push_back(tensor);
+      }
+    }
+  }
+  if (map == nullptr || tensors_.size() == map->size()) return;
+  for (const auto& [tensor, shard] : *map)
+    if (find(tensor) == nullptr)
+      throw file_error((fs::path(directory_) / shard).string() + ": has no tensor " + quote_name(tensor) +
+                       ", which the index has in it: download both again");
+}
+
+void checkpoint_reader::list_files() {
+  const std::set<std::string> shards(shards_.begin(), shards_.end());
+  std::error_code error;
+  fs::recursive_directory_iterator at(directory_, error);
+  for (const fs::recursive_directory_iterator end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    const std::string relative = at->path().lexically_relative(directory_).string();
+    std::error_code ignored;
+    if (at->is_directory(ignored)) {
+      const bool skipped = at->is_symlink(ignored) || name.front() == '.';
+      if (skipped) ignored_files_.push_back(relative + "/");
+      if (skipped && !at->is_symlink(ignored)) at.disable_recursion_pending();
+    } else if (shards.contains(relative) || relative == index_file_name) {
+      continue;
+    } else {
+      const bool belongs = at->is_regular_file(ignored) && !looks_like_weights(name) && !is_temporary(name);
+      (belongs ? other_files_ : ignored_files_).push_back(relative);
+    }
+  }
+  if (error) throw file_error(directory_ + ": cannot list the directory: " + error.message());
+  std::sort(other_files_.begin(), other_files_.end());
+  std::sort(ignored_files_.begin(), ignored_files_.end());
+}
+
+std::vector<tensor_info> checkpoint_reader::tensor_infos() const {
+  std::vector<tensor_info> infos;
+  infos.reserve(tensors_.size());
+  for (const checkpoint_tensor& t : tensors_) infos.push_back(*t.info);
+  return infos;
+}
+
+const checkpoint_tensor* checkpoint_reader::find(std::string_view name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : &tensors_[found->second];
+}
+
+std::string checkpoint_reader::config_text() const {
+  const std::string file = (fs::path(directory_) / config_file_name).string();
+  return is_directory_ && exists(file) ? read_json_text(file) : "";
+}
+
+nlohmann::ordered_json read_config(const checkpoint_reader& checkpoint) {
+  const std::string text = checkpoint.config_text();
+  const std::string file = (fs::path(checkpoint.directory()) / config_file_name).string();
+  if (text.empty() && !exists(file)) return nullptr;
+  auto config = parse_json<nlohmann::ordered_json>(text, file);
+  if (!config.is_object()) throw file_error(file + ": is " + config.type_name() + ", expected an object");
+  return config;
+}
+
+nlohmann::json read_index_metadata(const checkpoint_reader& checkpoint) {
+  const std::string& text = checkpoint.metadata_text();
+  return text.empty() ? nlohmann::json() : nlohmann::json::parse(text);
+}
+
+}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
