@@ -3,9 +3,9 @@
 //
 //   bf16   bits << 16
 //   f16    by an instruction where a file has one, else as e4m3
-//   e4m3   a normal number's fields are moved to their places. Of a subnormal the exponent field is set one too high,
-//   and
-//          the hidden bit that this adds is subtracted: 2^e (1 + m) - 2^e = 2^e m. No float here is an f32 subnormal.
+//   e4m3   a normal number's fields are moved to their places. A subnormal is made with an exponent field one too high,
+//          and the hidden bit that this adds is subtracted: 2^e (1 + m) - 2^e = 2^e m. No float here is an f32
+//          subnormal.
 #pragma once
 
 #include <array>
