@@ -71,7 +71,7 @@ void check_product(mx_memory<Layout>& w, const int8_activations& x, bool accumul
   else REQUIRE(is_close(packed, reference));
 }
 
-// ---- the product a second time: from the texts of reference/int8.hpp and tensor/activation.hpp, not from their code ----
+// ---- the product a second time: from what reference/int8.hpp and tensor/activation.hpp say, not from their code ----
 
 constexpr int twice_the_weight[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 

@@ -48,7 +48,8 @@ std::vector<T> hard_blocks(std::int64_t count, std::uint64_t seed) {
 /// boundary under the scales that may come of it, or so small that a quotient by the scale underflows.
 std::vector<float> edge_blocks(std::int64_t count) {
   constexpr std::uint32_t thresholds[] = {0, 0x07C3B8, 0x400000, 0x600000, 0x7FFFE0};
-  constexpr std::uint32_t cuts[] = {0x3E800000, 0x3F400000, 0x3FA00000, 0x3FE00000, 0x40200000, 0x40600000, 0x40A00000};
+  constexpr std::uint32_t boundaries[] = {0x3E800000, 0x3F400000, 0x3FA00000, 0x3FE00000,
+                                          0x40200000, 0x40600000, 0x40A00000};
   test::splitmix random(21);
   std::vector<float> x;
   for (std::int64_t b = 0; b < count; ++b) {
@@ -57,7 +58,7 @@ std::vector<float> edge_blocks(std::int64_t count) {
     const std::uint32_t threshold = thresholds[random.in(0, 4)] + static_cast<std::uint32_t>(random.in(-wide, wide));
     const std::uint32_t amax = (exponent << 23) + threshold, largest = amax > 0x7F7FFFFFu ? 0x7F7FFFFFu : amax;
     for (int i = 0; i < block_size; ++i) {
-      std::uint32_t bits = cuts[random.in(0, 6)] + static_cast<std::uint32_t>(random.in(-1, 1));
+      std::uint32_t bits = boundaries[random.in(0, 6)] + static_cast<std::uint32_t>(random.in(-1, 1));
       const auto shift = static_cast<std::uint32_t>(static_cast<int>(exponent) - 129 + random.in(0, 1)) << 23;
       if (bits + shift < largest) bits += shift;
       else bits = 1u << random.in(0, 22);

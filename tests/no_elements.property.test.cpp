@@ -1,4 +1,4 @@
-// tests/no_elements.property.test.cpp -- 2^63 - 1 rows of no columns, or no rows at all: ok, at once, and nothing touched.
+// tests/no_elements.property.test.cpp -- 2^63 - 1 rows of no columns, or no rows at all: ok, at once, nothing touched.
 // SPDX-License-Identifier: Apache-2.0
 //
 // A loop over such rows would run for centuries: a defect is a test that does not end, and its time limit.

@@ -3,16 +3,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """package.layers.py SOURCE_DIR COMPILER [COMPILER OPTION...]
 
-The layers are folders of include/mxfp4, and a folder includes itself and those before it in LAYERS alone. For every
-header and source of include/ and src/:
-  - each include of ours goes to the same layer or a lower one, and to a file that is there;
+A folder of include/mxfp4 includes itself and those that BELOW names for it. For every header and source of include/,
+src/ and tools/:
+  - each include of ours goes to the same folder or to one below it, and to a file that is there;
   - an installed header includes nothing that is not installed;
   - of every header included, our own and the standard library's that NAMES lists, some name is used;
-  - no comment line is longer than 120 columns;
-  - intrinsics stand in the files of simd/ that are named after a line of isas.def, one of which each line has; a layer
+  - no comment line is longer than 120 columns, nor in the C++ and CUDA of tests/, bench/ and examples/;
+  - intrinsics stand in the files of simd/ that are named after a line of isas.def, one of which each line has; a folder
     above includes simd/simd.hpp, which includes them all, and none of what it is made of.
-With a compiler, every header of the layers is compiled alone (the CUDA headers and the adapters need what the consumer
-brings). A faulty tree of its own, made in a temporary folder, proves that each of these is noticed.
+With a compiler, every header is compiled alone (the CUDA headers and the adapters need what the consumer brings). A
+faulty tree of its own, made in a temporary folder, proves that each of these is noticed.
 """
 import pathlib
 import re
@@ -20,14 +20,14 @@ import subprocess
 import sys
 import tempfile
 
-# Folder -> the folders that it may include, besides itself. What is not in a folder is the public page, which reads all.
+# Folder -> the folders that it may include, besides itself. Outside of folders is the public page, which includes all.
 ORDER = ["core", "format", "tensor", "reference", "simd", "kernel", "linalg", "moe"]
-LAYERS = {folder: ORDER[:i] for i, folder in enumerate(ORDER)}
-LAYERS["executor"] = ["core"]
-LAYERS["cuda/device"] = ["core", "format", "tensor"]
-LAYERS["cuda"] = ["core", "format", "tensor", "cuda/device"]
-LAYERS["io"] = ["core", "format", "tensor"]
-LAYERS["checkpoint"] = ["core", "format", "tensor", "reference", "io"]
+BELOW = {folder: ORDER[:i] for i, folder in enumerate(ORDER)}
+BELOW["executor"] = ["core"]
+BELOW["cuda/device"] = ["core", "format", "tensor"]
+BELOW["cuda"] = ["core", "format", "tensor", "cuda/device"]
+BELOW["io"] = ["core", "format", "tensor"]
+BELOW["checkpoint"] = ["core", "format", "tensor", "reference", "io"]
 PAGE = ""
 
 # Pages that only hand on what lies below them: everything that they include is for their reader.
@@ -100,7 +100,7 @@ def code_of(text):
     return re.sub(r"//[^\n]*", "", text)
 
 
-def layer_of(path):
+def folder_of(path):
     """'core' of mxfp4/core/bits.hpp, 'cuda/device' of mxfp4/cuda/device/tile.cuh, PAGE of mxfp4/block.hpp."""
     return "/".join(pathlib.PurePosixPath(path).parts[1:-1])
 
@@ -134,21 +134,24 @@ class tree:
             self.names[path] = names
         return self.names[path]
 
+    def check_columns(self, file):
+        for number, line in enumerate(file.read_text().split("\n"), 1):
+            if len(line) > 120 and line.lstrip().startswith(("//", "*", "/*")):
+                self.fault(file, f"line {number}: a comment of {len(line)} columns, at most 120")
+
     def check(self, file):
         text = file.read_text()
         code = code_of(text)
         body = INCLUDE.sub("", code)
         inside = file.is_relative_to(self.include)
-        own = layer_of(file.relative_to(self.include)) if inside else None
+        own = folder_of(file.relative_to(self.include)) if inside else None
         forwards = inside and not FORWARDING.search(code)
-        for number, line in enumerate(text.split("\n"), 1):
-            if len(line) > 120 and line.lstrip().startswith(("//", "*", "/*")):
-                self.fault(file, f"line {number}: a comment of {len(line)} columns, at most 120")
+        self.check_columns(file)
         if inside and own != "cuda" and own != "cuda/device" and INTRINSIC.search(code) and not (
                 own == "simd" and file.stem.startswith(tuple(self.isas))):
             self.fault(file, f"{INTRINSIC.search(code)[0]} belongs into the file of an instruction set")
         for kind, name, rest in INCLUDE.findall(text):
-            if kind == '"' and layer_of(name) == "simd" and own not in ("simd", PAGE) and name.endswith(".hpp") \
+            if kind == '"' and folder_of(name) == "simd" and own not in ("simd", PAGE) and name.endswith(".hpp") \
                     and name != PRIMITIVES:
                 self.fault(file, f'"{name}" is plain C++ or one instruction set: include "{PRIMITIVES}"')
             if kind == "<":
@@ -165,12 +168,12 @@ class tree:
                 self.fault(file, f'"{name}" is not there')
                 continue
             if inside and own != PAGE:
-                layer = layer_of(name)
-                if own not in LAYERS:
-                    self.fault(file, f"folder {own} is in no layer")
-                elif layer == PAGE:
+                theirs = folder_of(name)
+                if own not in BELOW:
+                    self.fault(file, f"folder {own} is not in ORDER or BELOW")
+                elif theirs == PAGE:
                     self.fault(file, f'"{name}" is the public page: include what it hands on')
-                elif layer != own and layer not in LAYERS[own]:
+                elif theirs != own and theirs not in BELOW[own]:
                     self.fault(file, f'"{name}" stands above {own}')
             if not forwards and "keep" not in rest:
                 if not any(re.search(rf"\b{re.escape(n)}\b", body) for n in self.exported(name)):
@@ -181,6 +184,9 @@ class tree:
                    for p in (self.root / folder).rglob("*") if p.suffix in (".hpp", ".cpp")]
         for file in self.headers() + sorted(sources):
             self.check(file)
+        for file in sorted(p for folder in ("tests", "bench", "examples") for p in (self.root / folder).rglob("*")
+                           if p.suffix in (".hpp", ".cpp", ".cuh", ".cu")):
+            self.check_columns(file)
         for isa in self.isas:
             included = [name for _, name, _ in INCLUDE.findall((self.include / PRIMITIVES).read_text())]
             if f"mxfp4/simd/{isa}.hpp" not in included:
@@ -189,7 +195,7 @@ class tree:
 
 
 def compile_alone(root, compiler):
-    """Every header of the layers, as the first thing of a file."""
+    """Every header, as the first thing of a file."""
     faults = []
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder, "alone.cpp")
@@ -221,6 +227,8 @@ def proof():
         (inc / "simd/avx2.hpp").write_text("struct fast { __m256i lanes; };\n")
         (inc / "simd/dot.hpp").write_text("struct dot { __m256i lanes; };\n")
         (inc / "kernel/use.hpp").write_text('#include "mxfp4/simd/avx2.hpp"\nstruct use { fast f; };\n')
+        pathlib.Path(root, "tests").mkdir()
+        pathlib.Path(root, "tests/long.cpp").write_text("// " + "x" * 118 + "\n")
         (inc / "cuda/launch.cuh").write_text('#include "cuda/emulator.hpp"\n#include "mxfp4/core/gone.hpp"\n')
         found = sorted(tree(root).run())
     expected = sorted([
@@ -231,6 +239,7 @@ def proof():
         'include/mxfp4/format/page.hpp: "mxfp4/page.hpp" is the public page: include what it hands on',
         'include/mxfp4/cuda/launch.cuh: "cuda/emulator.hpp" is not installed',
         'include/mxfp4/cuda/launch.cuh: "mxfp4/core/gone.hpp" is not there',
+        "tests/long.cpp: line 1: a comment of 121 columns, at most 120",
         "include/mxfp4/simd/dot.hpp: __m256i belongs into the file of an instruction set",
         'include/mxfp4/simd/simd.hpp: "mxfp4/simd/avx9.hpp" is a line of isas.def and not included',
         'include/mxfp4/kernel/use.hpp: "mxfp4/simd/avx2.hpp" is plain C++ or one instruction set: '

@@ -69,7 +69,7 @@ void append_numbers(const append_function& append, const std::string& name, std:
               numbers.resize(fp8.size());
               w.read(static_cast<std::uint64_t>(first * cols), std::as_writable_bytes(std::span(fp8)));
               for (std::int64_t r = 0; r < count;) {  // up to where the block scales change
-                const std::int64_t row = first + r, tiles = fp8_tiles(cols);
+                const std::int64_t row = first + r, tiles = fp8_block_count(cols);
                 const std::int64_t n = std::min(fp8_block - row % fp8_block, count - r);
                 const status s = codec::widen_fp8({fp8.data() + r * cols, n, cols, cols},
                                                   {block_scales.data() + row / fp8_block * tiles, 1, tiles, tiles},
@@ -99,7 +99,7 @@ void append_numbers(const append_function& append, const std::string& name, std:
                        quote_name(t.info.name + scale_suffix) + ", expected its block scales");
     const tensor_info& scales = found[&t]->info;
     if (t.info.shape.size() != 2) throw file_error(place + shape_text(t.info.shape) + ", expected a matrix");
-    const std::vector<std::int64_t> expected = {fp8_tiles(t.info.shape[0]), fp8_tiles(t.info.shape[1])};
+    const std::vector<std::int64_t> expected = {fp8_block_count(t.info.shape[0]), fp8_block_count(t.info.shape[1])};
     if (scales.type != dtype::f32 || scales.shape != expected)
       throw file_error(place + "with scales " + quote_name(scales.name) + " " + dtype_name(scales.type) + " " +
                        shape_text(scales.shape) + ", expected F32 " + shape_text(expected));

@@ -23,7 +23,9 @@
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// How many blocks of 128 rows or columns, the last one perhaps not full.
-[[nodiscard]] constexpr std::int64_t fp8_tiles(std::int64_t n) noexcept { return n / fp8_block + (n % fp8_block != 0); }
+[[nodiscard]] constexpr std::int64_t fp8_block_count(std::int64_t n) noexcept {
+  return n / fp8_block + (n % fp8_block != 0);
+}
 
 /// What the weights of a block span.
 struct exponent_span {

@@ -203,7 +203,7 @@ void append_ggml(const weight_rows& w, const std::string& name, const append_fun
 void append_fp8(const weight_rows& w, const std::string& name, const std::string& where,
                 const append_function& append) {
   std::vector<e4m3> fp8;
-  std::vector<float> block_scales(static_cast<std::size_t>(fp8_tiles(w.cols())));
+  std::vector<float> block_scales(static_cast<std::size_t>(fp8_block_count(w.cols())));
   for_each_slab_of(
       w, fp8_block, [&](std::int64_t first, std::int64_t count, const bytes_type& codes, const bytes_type& scales) {
         fp8.resize(static_cast<std::size_t>(count * w.cols()));
@@ -227,7 +227,7 @@ void append_fp8(const weight_rows& w, const std::string& name, const std::string
 
 [[nodiscard]] tensor_job fp8_of(const weight_rows& w, const std::string& name, const std::string& where) {
   return {{{name, dtype::f8_e4m3, {w.rows(), w.cols()}},
-           {name + fp8_scale_suffix, dtype::f32, {fp8_tiles(w.rows()), fp8_tiles(w.cols())}}},
+           {name + fp8_scale_suffix, dtype::f32, {fp8_block_count(w.rows()), fp8_block_count(w.cols())}}},
           [w, name, where](const append_function& append) { append_fp8(w, name, where, append); }};
 }
 

@@ -3,8 +3,8 @@
 //
 // runs_<isa>() for each line of simd/isas.def, which names the bits. Neither the compilers' cpu_supports nor xsimd's
 // list know all of them (F16C and AVX-VNNI in clang 14; VBMI in xsimd 13.2).
-// All is static and the struct has no constructor: a mergeable function could be replaced by the linker with the copy
-// of a unit that was compiled for more than the CPU has.
+// All functions are static, and the struct has no constructor: of inline functions the linker keeps one copy, perhaps
+// that of a unit that was compiled for more than the CPU has.
 // Source: Intel SDM vol. 2A CPUID, vol. 1 section 13 (XCR0); Linux <asm/hwcap.h>, Arm ARM ID_AA64ISAR0/1_EL1.
 #pragma once
 
@@ -75,7 +75,7 @@ template <class... Bit>
 
 #elif defined(__aarch64__)
 
-// Linux tells; other systems are taken for the base.
+// Linux says what the CPU has; on other systems only the base is used.
 template <class... Bit>
 [[nodiscard]] static inline bool hwcap([[maybe_unused]] Bit... bit) noexcept {
 #if defined(__linux__)
@@ -97,7 +97,9 @@ template <class... Bit>
 
 }  // namespace ask
 
-[[nodiscard]] static inline bool runs_nothing() noexcept { return true; }  // what a base extends
+[[nodiscard]] static inline bool runs_nothing() noexcept {
+  return true;
+}  // asked by lines of isas.def that extend nothing
 
 #define MXFP4_ISA(name, extends, flags, cpu)                \
   [[nodiscard]] static inline bool runs_##name() noexcept { \

@@ -27,7 +27,7 @@ constexpr candidate candidates[] = {
 };
 constexpr std::size_t candidate_count = sizeof candidates / sizeof candidates[0];
 
-/// A text cut to fit.
+/// A text of at most Size characters; more are dropped.
 template <std::size_t Size>
 class short_text {
  public:
@@ -42,7 +42,7 @@ class short_text {
   std::size_t length_ = 0;
 };
 
-/// Made once; the texts of its status live in it.
+/// The choice of an instruction set, made once. It holds the texts that its status points to.
 class choice {
  public:
   choice() noexcept {
@@ -103,7 +103,7 @@ mxfp4::detail::operand operand_of(const detail::any_input& x) noexcept {
   return {};
 }
 
-/// Checks and sorts for the units, so that none has that code.
+/// Checks the arguments of moe() and sorts the tokens here, so that this code is not in every unit.
 template <class Experts, class X>
 status moe(void (*detail::table::*run)(const Experts&, const X&, const detail::moe_plan&, const detail::moe_call&),
            const Experts& experts, const X& x, const mxfp4::detail::operand& in, detail::moe_m_tile_rule rule,

@@ -1,11 +1,11 @@
-// src/dispatch/isa_unit.hpp -- all kernels, compiled for one instruction set: the whole text of a unit <isa>.cpp.
+// src/dispatch/isa_unit.hpp -- all kernels for one instruction set: what a unit <isa>.cpp includes, and nothing else.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Such a unit must not leave behind a function that the linker could take for another unit's of the same name: a
 // program would run AVX-512 instructions on a CPU without them. Three things see to that: what stands here is in an
 // unnamed namespace; the kernels are in a namespace of this unit alone, so that they do not meet those of a consumer
 // either, who may have compiled them without optimisation; what is left is always inlined (config.hpp). Test
-// dispatch.symbol_gate looks whether it holds. For the same reason nothing here owns memory.
+// dispatch.symbol_gate checks it. For the same reason nothing here owns memory.
 #include "mxfp4/core/config.hpp"
 
 #define MXFP4_DISPATCH_JOIN_(a, b) a##b
@@ -38,7 +38,7 @@ static_assert(
 namespace mxfp4::inline MXFP4_VERSION_NS::dispatch {
 
 namespace detail {
-/// Calls f with a pointer to row r of x, in its type: moe/f32.hpp finds this by x's namespace.
+/// Calls f with a pointer to row r of x, in x's element type. moe/f32.hpp finds it by argument-dependent lookup.
 template <class F>
 MXFP4_INLINE void with_row(const any_input& x, std::int64_t r, F f) noexcept {
   const auto row = [&]<class T>() { return static_cast<const T*>(x.data) + r * x.stride; };

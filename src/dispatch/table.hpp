@@ -1,4 +1,4 @@
-// src/dispatch/table.hpp -- what a unit of one instruction set gives to the unit that picks.
+// src/dispatch/table.hpp -- the functions of one instruction set's unit, of which dispatch.cpp calls one table.
 // SPDX-License-Identifier: Apache-2.0
 //
 // units.def is written by cmake/dispatch.cmake: MXFP4_DISPATCH_ISA(name) for each unit built, best first.
@@ -11,8 +11,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS::dispatch::detail {
 
 using mxfp4::detail::moe_plan, mxfp4::detail::moe_m_tile_rule;
 
-/// The functions of dispatch.hpp's detail, for one instruction set. pack: into a matrix made for the shape of the
-/// weights. moe_*: the call is checked and planned.
+/// The functions of dispatch.hpp's detail, for one instruction set. pack: the packed matrix has been created. moe_*:
+/// the arguments have been checked and the call planned.
 /// A public function that is added becomes a member here, a definition in isa_unit.hpp and a line in dispatch.cpp.
 struct table {
   status (*quantize)(recipe_id, const any_input&, const any_mx<std::uint8_t>&, const quantize_options&);

@@ -99,14 +99,15 @@ class evaluation {
       routes.push_back(route.route(normed.back(), options_.product));
     }
     for (std::int64_t e = 0; e < config_.shape.experts; ++e) {
-      const expert original(*sources_[0], config_, layer, e);
+      const expert_weights original(*sources_[0], config_, layer, e);
       original.add_to(models_[0].hidden, normed[0], routes[0], e, options_.product);
       step(original.stored_bytes());
       for (std::size_t i = 1; i < models_.size(); ++i) {
         target_result& result = results_[i - 1];
         const std::string name = layer_name(layer, "block_sparse_moe.experts." + std::to_string(e));
-        const expert target = models_[i].recipe ? original.quantized(*models_[i].recipe, name)
-                                                : expert(*sources_[models_[i].source], config_, layer, e);
+        const expert_weights target = models_[i].recipe
+                                          ? original.quantized(*models_[i].recipe, name)
+                                          : expert_weights(*sources_[models_[i].source], config_, layer, e);
         if (models_[i].recipe) result.bytes = result.bytes - original.stored_bytes() + target.stored_bytes();
         else step(target.stored_bytes());
         weight_error error;

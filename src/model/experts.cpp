@@ -73,8 +73,8 @@ routing router::route(const token_rows& h, const product_options& options) const
   return r;
 }
 
-expert::expert(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
-               std::int64_t index) {
+expert_weights::expert_weights(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
+                               std::int64_t index) {
   const std::string name = layer_name(layer, "block_sparse_moe.experts." + std::to_string(index) + ".");
   const minimax_m2_shape& s = config.shape;
   w1 = linear::load(checkpoint, name + "w1", s.intermediate, s.hidden);
@@ -82,23 +82,23 @@ expert::expert(const checkpoint_reader& checkpoint, const model_config& config, 
   w3 = linear::load(checkpoint, name + "w3", s.intermediate, s.hidden);
 }
 
-expert expert::quantized(recipe_id recipe, const std::string& name) const {
-  expert e;
+expert_weights expert_weights::quantized(recipe_id recipe, const std::string& name) const {
+  expert_weights e;
   e.w1 = w1.quantized(recipe, name + ".w1");
   e.w2 = w2.quantized(recipe, name + ".w2");
   e.w3 = w3.quantized(recipe, name + ".w3");
   return e;
 }
 
-std::uint64_t expert::stored_bytes() const noexcept {
+std::uint64_t expert_weights::stored_bytes() const noexcept {
   return w1.stored_bytes() + w2.stored_bytes() + w3.stored_bytes();
 }
-std::uint64_t expert::memory_bytes() const noexcept {
+std::uint64_t expert_weights::memory_bytes() const noexcept {
   return w1.memory_bytes() + w2.memory_bytes() + w3.memory_bytes();
 }
 
-void expert::add_to(token_rows& x, const token_rows& h, const routing& r, std::int64_t index,
-                    const product_options& options) const {
+void expert_weights::add_to(token_rows& x, const token_rows& h, const routing& r, std::int64_t index,
+                            const product_options& options) const {
   std::vector<routed_token> routed;
   for (std::size_t i = 0; i < r.experts.size(); ++i)
     if (r.experts[i] == index) routed.push_back({static_cast<std::int64_t>(i) / r.top_k, r.weights[i]});

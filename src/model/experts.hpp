@@ -43,15 +43,15 @@ class router {
   linear gate_;
 };
 
-struct expert {
+struct expert_weights {
   linear w1, w2, w3;
 
-  expert() = default;
+  expert_weights() = default;
   /// @throws file_error where weights are missing or do not fit.
-  expert(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
-         std::int64_t index);
+  expert_weights(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
+                 std::int64_t index);
   /// The same in MXFP4. @throws file_error as linear::quantized does.
-  [[nodiscard]] expert quantized(recipe_id recipe, const std::string& name) const;
+  [[nodiscard]] expert_weights quantized(recipe_id recipe, const std::string& name) const;
 
   /// For each token that `r` sends to expert `index`: x += weight * w2(silu(w1 h) * (w3 h)).
   /// @param h  normed tokens. Some are gathered at a time: floats for 1024 tokens and a thread are needed besides.

@@ -13,13 +13,13 @@ namespace mxfp4::model {
 using namespace io;
 using namespace checkpoint;
 
-const expert& expert_store::get(std::int64_t layer, std::int64_t index) {
+const expert_weights& expert_store::get(std::int64_t layer, std::int64_t index) {
   const auto place = static_cast<std::size_t>(layer * config_.shape.experts + index);
   if (places_[place] != kept_.end()) {
     kept_.splice(kept_.begin(), kept_, places_[place]);
     return kept_.front().weights;
   }
-  kept_.push_front({place, expert(checkpoint_, config_, layer, index)});
+  kept_.push_front({place, expert_weights(checkpoint_, config_, layer, index)});
   places_[place] = kept_.begin();
   bytes_ += kept_.front().weights.memory_bytes();
   ++loads_;

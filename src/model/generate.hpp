@@ -27,7 +27,7 @@ class expert_store {
   expert_store& operator=(const expert_store&) = delete;
 
   /// Valid until the next call. @throws file_error where weights are missing or do not fit.
-  [[nodiscard]] const expert& get(std::int64_t layer, std::int64_t index);
+  [[nodiscard]] const expert_weights& get(std::int64_t layer, std::int64_t index);
 
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
   [[nodiscard]] std::int64_t loads() const noexcept { return loads_; }  ///< from the file, so far
@@ -35,7 +35,7 @@ class expert_store {
  private:
   struct entry {
     std::size_t place;
-    expert weights;
+    expert_weights weights;
   };
 
   const checkpoint::checkpoint_reader& checkpoint_;

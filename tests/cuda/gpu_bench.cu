@@ -303,7 +303,7 @@ void bench_moe(std::int64_t tokens) {
   run(0);
   const bool right = is_right(
       w, [&](std::size_t i) { return decode(host_x[i]); }, y.host(), tokens * top_k, n,
-      [&](std::int64_t pair) { return std::int64_t{indices[static_cast<std::size_t>(pair)]} * n; });
+      [&](std::int64_t slot) { return std::int64_t{indices[static_cast<std::size_t>(slot)]} * n; });
   if (!right) return report_wrong(what);
   report_bytes(what, w.bytes() * in_use / static_cast<double>(experts), seconds(run, 20));
 }
@@ -323,6 +323,6 @@ int main() {
   bench_mxfp8_product(4096, 8192, 8192);
   bench_moe(1);
   bench_moe(8);
-  bench_moe(512);  // tiles of 64 pairs
+  bench_moe(512);  // tiles of 64 token slots
   return failures == 0 ? 0 : 1;
 }

@@ -174,40 +174,40 @@ void check_mxfp8_product(std::int64_t m, std::int64_t n, std::int64_t k, double 
   run("gemv mma16 MXFP8, " + shape, [&](const auto& y) { return gemv(const_mma16_view(packed.view), x, y, nullptr); });
 }
 
-/// Pairs on random experts, one of them on none.
+/// Token slots on random experts, one of them on none.
 template <class X>
 void check_moe(const char* type, const routing_shape& shape, std::int64_t n, std::int64_t k) {
   const std::string what = std::string("moe_gemm ") + type + ", " + std::to_string(shape.tokens) + " tokens, top-" +
                            std::to_string(shape.top_k) + " of " + std::to_string(shape.experts);
-  const std::int64_t pairs = shape.pairs(), bad = pairs / 2;
+  const std::int64_t slots = shape.token_slots(), bad = slots / 2;
   const weights w(shape.experts * n, k);
   const std::vector<X> host_x = random_tokens<X>(shape.tokens * k);
   mxfp4::test::splitmix random(26);
   std::vector<std::int32_t> indices;
-  for (std::int64_t p = 0; p < pairs; ++p)
+  for (std::int64_t p = 0; p < slots; ++p)
     indices.push_back(p == bad ? -1 : random.in(0, static_cast<int>(shape.experts) - 1));
   const buffer<X> x(host_x);
   const buffer<std::int32_t> device_indices(indices);
   const std::int64_t bytes = moe_workspace_bytes(shape);
   const buffer<std::uint8_t> workspace(static_cast<std::size_t>(bytes));
-  const buffer<float> y(static_cast<std::size_t>(pairs * n));
+  const buffer<float> y(static_cast<std::size_t>(slots * n));
   require(moe_route(shape, {device_indices.data(), shape.tokens, shape.top_k, shape.top_k}, workspace.data(), bytes,
                     nullptr),
           "moe_route");
   require(moe_gemm(shape, w.device(), dense_view<const X>{x.data(), shape.tokens, k, k},
-                   dense_view<float>{y.data(), pairs, n, n}, workspace.data(), bytes, nullptr),
+                   dense_view<float>{y.data(), slots, n, n}, workspace.data(), bytes, nullptr),
           "moe_gemm");
   moe_report report;
   require(moe_status(workspace.data(), nullptr, report), "moe_status");
-  if (report.bad_pairs != 1 || report.first_bad != bad) {
-    std::printf("moe_status: %lld bad pairs, the first %lld; expected 1, %lld\n",
-                static_cast<long long>(report.bad_pairs), static_cast<long long>(report.first_bad),
+  if (report.bad_token_slots != 1 || report.first_bad != bad) {
+    std::printf("moe_status: %lld bad token slots, the first %lld; expected 1, %lld\n",
+                static_cast<long long>(report.bad_token_slots), static_cast<long long>(report.first_bad),
                 static_cast<long long>(bad));
     ++failures;
   }
   const std::vector<float> values = decoded(host_x);
   expectation expected;
-  for (std::int64_t p = 0; p < pairs; ++p) {
+  for (std::int64_t p = 0; p < slots; ++p) {
     const std::int64_t token = p / shape.top_k, expert = indices[static_cast<std::size_t>(p)];
     const_mx_view<> one = w.host();
     one.rows = n;

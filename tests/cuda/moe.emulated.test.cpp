@@ -1,7 +1,7 @@
 // tests/cuda/moe.emulated.test.cpp -- routed products under the emulator, and indices that name no expert.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Expectations come from reference::gemm over all experts, of which each pair picks its own rows.
+// Expectations come from reference::gemm over all experts, of which each token slot picks its own rows.
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
@@ -25,18 +25,18 @@ struct layer {
   device_weights w;
   tokens x;
   std::vector<std::int32_t> indices;
-  bool in_parts = false;  ///< tiles of 64 pairs, 32 at a time
+  bool in_parts = false;  ///< tiles of 64 token slots, 32 at a time
 
   layer(routing_shape s, std::int64_t rows, std::int64_t cols, std::uint64_t seed)
       : shape(s), n(rows), k(cols), w(s.experts * rows, cols), x(s.tokens, cols) {
     splitmix random(seed);
     fill(w.host, s.experts * n, k, byte_range(120, 129), random);
     x.fill([&](auto, auto) { return static_cast<float>(random.between(-2, 2)); });
-    for (std::int64_t p = 0; p < s.pairs(); ++p)
+    for (std::int64_t p = 0; p < s.token_slots(); ++p)
       indices.push_back(static_cast<std::int32_t>(random.between(0, s.experts - 1)));
   }
-  bool is_bad(std::int64_t pair) const {
-    const std::int32_t e = indices[static_cast<std::size_t>(pair)];
+  bool is_bad(std::int64_t token_slot) const {
+    const std::int32_t e = indices[static_cast<std::size_t>(token_slot)];
     return e < 0 || e >= shape.experts;
   }
   /// How many results are wrong; `rows_of_x`: M, or M k with the token repeated for each slot.
@@ -47,7 +47,7 @@ struct layer {
     const device_tokens<X> device_x(in, 8);
     const device_array<std::int32_t> device_indices(indices, "indices");
     device_array<std::uint8_t> workspace(static_cast<std::size_t>(cuda::moe_workspace_bytes(shape)), "workspace");
-    device_results<float> y(shape.pairs(), n, 3);
+    device_results<float> y(shape.token_slots(), n, 3);
     const auto bytes = static_cast<std::int64_t>(workspace.size());
     const dense_view<const std::int32_t> view{device_indices.data(), shape.tokens, shape.top_k, shape.top_k};
     REQUIRE(cuda::moe_route(shape, view, workspace.data(), bytes, nullptr) == cudaSuccess);
@@ -57,13 +57,13 @@ struct layer {
             cudaSuccess);
     cuda::moe_report report{-5, -5};
     REQUIRE(cuda::moe_status(workspace.data(), nullptr, report) == cudaSuccess);
-    CHECK(report.bad_pairs == expected_report.bad_pairs);
+    CHECK(report.bad_token_slots == expected_report.bad_token_slots);
     CHECK(report.first_bad == expected_report.first_bad);
 
     const exact_product exact(w.host, shape.experts * n, x);
     const std::vector<float> values = y.values();
     std::int64_t count = 0;
-    for (std::int64_t p = 0; p < shape.pairs(); ++p)
+    for (std::int64_t p = 0; p < shape.token_slots(); ++p)
       for (std::int64_t i = 0; i < n; ++i) {
         const float got = values[static_cast<std::size_t>(p * n + i)];
         if (is_bad(p)) {
@@ -80,20 +80,20 @@ struct layer {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("cuda::moe_gemm: few pairs, some, many", "[cuda][moe]", bf16, f16) {
+TEMPLATE_TEST_CASE("cuda::moe_gemm: few token slots, some, many", "[cuda][moe]", bf16, f16) {
   std::uint64_t seed = 1;
-  // two pairs to a tile, eight, 64; K / 32 and N odd, so that experts begin anywhere in a word of scales
+  // two token slots to a tile, eight, 64; K / 32 and N odd, so that experts begin anywhere in a word of scales
   for (const auto& [shape, n] : {std::pair{routing_shape{1, 4, 7}, 21}, std::pair{routing_shape{1, 1, 1}, 1},
                                  std::pair{routing_shape{7, 3, 5}, 35}, std::pair{routing_shape{45, 2, 5}, 131}}) {
     CAPTURE(shape.tokens, shape.top_k, shape.experts);
     device_settings.seed = ++seed;
     layer l(shape, n, 96, seed);
     CHECK(l.wrong<TestType>(shape.tokens) == 0);
-    CHECK(l.wrong<TestType>(shape.pairs()) == 0);
+    CHECK(l.wrong<TestType>(shape.token_slots()) == 0);
   }
 }
 
-TEST_CASE("cuda::moe_gemm: a tile of 64 pairs in two parts, as f16 on sm_120", "[cuda][moe]") {
+TEST_CASE("cuda::moe_gemm: a tile of 64 token slots in two parts, as f16 on sm_120", "[cuda][moe]") {
   for (const std::int64_t m : {17, 32, 33, 64, 70}) {
     CAPTURE(m);
     layer l({m, 1, 2}, 20, 96, 9);
@@ -103,7 +103,7 @@ TEST_CASE("cuda::moe_gemm: a tile of 64 pairs in two parts, as f16 on sm_120", "
   }
 }
 
-TEMPLATE_TEST_CASE("cuda::moe_gemm: many pairs by wgmma", "[cuda][moe][wgmma]", bf16, f16) {
+TEMPLATE_TEST_CASE("cuda::moe_gemm: many token slots by wgmma", "[cuda][moe][wgmma]", bf16, f16) {
   struct hopper {
     hopper() { device_settings.wgmma = true; }
     ~hopper() { device_settings = {}; }
@@ -118,7 +118,7 @@ TEMPLATE_TEST_CASE("cuda::moe_gemm: many pairs by wgmma", "[cuda][moe][wgmma]", 
   CHECK(one.wrong<TestType>(70, {1, 3}) == 0);
 }
 
-TEST_CASE("cuda::moe_gemm: all pairs to one expert, and more experts than threads", "[cuda][moe]") {
+TEST_CASE("cuda::moe_gemm: all token slots to one expert, and more experts than threads", "[cuda][moe]") {
   for (const auto& shape : {routing_shape{3, 2, 6}, routing_shape{9, 2, 4}, routing_shape{70, 1, 2}}) {
     CAPTURE(shape.tokens);
     layer l(shape, 20, 64, 5);

@@ -72,12 +72,12 @@ TEST_CASE("cuda::quantize: swizzled scales, padding included", "[cuda][quantize]
   check_kernel<recipe::ocp, bf16, device::sm_80, layout::swizzled_128x4>(1, 32, 11);
 }
 
-TEST_CASE("cuda::quantize: one code is the floor's, for every upper half of a float", "[cuda][quantize]") {
+TEST_CASE("cuda::quantize: one code is the host's, for every upper half of a float", "[cuda][quantize]") {
   const auto compare = []<class Round, class Zero>(Round, Zero) {
     for (const int byte : {0, 1, 2, 3, 64, 126, 127, 128, 129, 200, 251, 252, 253, 254}) {
       const auto scale = static_cast<e8m0>(byte);
-      const element_boundaries floor = make_boundaries<Round, Zero>(scale);
-      const device::detail::block_rules rules{floor.sign_boundary, floor.stray,
+      const element_boundaries host = make_boundaries<Round, Zero>(scale);
+      const device::detail::block_rules rules{host.sign_boundary, host.stray,
                                               static_cast<int>(Round::reachable(byte - 127))};
       const float inverse = device::inverse_scale(byte);
       int wrong = 0;
@@ -86,7 +86,7 @@ TEST_CASE("cuda::quantize: one code is the floor's, for every upper half of a fl
           const std::uint32_t bits = high << 16 | low;
           if ((bits & 0x7FFFFFFFu) >= 0x7F800000u) continue;
           wrong += device::detail::encode_one<Round, Zero>(bits, inverse, rules) !=
-                   static_cast<std::uint32_t>(encode_bits<Zero>(bits, floor));
+                   static_cast<std::uint32_t>(encode_bits<Zero>(bits, host));
         }
       CAPTURE(Round::name, byte);
       CHECK(wrong == 0);
@@ -215,7 +215,7 @@ TEST_CASE("cuda::quantize: what it refuses, before a launch", "[cuda][quantize][
           "out overlaps an input: pass separate memory", cudaErrorInvalidValue);
 }
 
-TEST_CASE("cuda::quantize_mxfp8: the floor's bytes", "[cuda][quantize]") {
+TEST_CASE("cuda::quantize_mxfp8: the host's bytes", "[cuda][quantize]") {
   const auto check = []<class T, class Target>(T, Target, mxfp8_scaling scaling) {
     const std::int64_t rows = 3, cols = 32 * 139;
     const std::vector<T> x = numbers<T>(static_cast<std::size_t>(rows * cols / block_size), 20);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # tests/mutation/mutate.py -- breaks the headers one token at a time and asks whether the tests notice.
 # SPDX-License-Identifier: Apache-2.0
-"""Mutates comparison, arithmetic, shift, bit and constant tokens of floors 1-5, and bits.hpp below them, in private copies.
+"""Mutates comparison, arithmetic, shift, bit and constant tokens of the scalar headers, in private copies.
 
 A mutant is noticed if a header no longer compiles (the headers carry static_asserts) or a test fails; the tests named
 first for its header run first, then all the others. Survivors must be listed in survivors.txt with the reason why they
@@ -24,24 +24,25 @@ TESTS = HERE.parent
 HEADERS = TESTS.parent / "include" / "mxfp4"
 
 # header -> the tests most likely to notice, fastest first
-FLOORS = {
-    "bits": ["bits.property"],
-    "e2m1": ["e2m1.golden", "dialect.golden"],
-    "e8m0": ["e8m0.golden"],
-    "float_types": ["float_types.exhaustive"],
-    "rounding": ["rounding.golden", "rounding.stochastic", "recipe.golden"],
-    "scale_rule": ["recipe.golden", "scale_rule.exhaustive"],
-    "nibble": ["nibble.property"],
-    "dialect": ["dialect.golden"],
-    "recipe": ["recipe.golden", "recipe.min_mse", "recipe.property"],
-    "recipe_id": ["recipe.property"],
-    "block": ["block.property"],
-    "peer_cast": ["peer_cast.golden"],
-    "layout": ["layout.golden"],
-    "view": ["view.bad_input", "quantize.bad_input"],
-    "quantize": ["quantize.bad_input", "quantize.equal"],
-    "convert": ["convert.property"],
-    "reference": ["reference.accuracy"],
+TESTS_OF = {
+    "core/bits": ["bits.property"],
+    "core/e2m1": ["e2m1.golden", "dialect.golden"],
+    "core/e8m0": ["e8m0.golden"],
+    "core/float_types": ["float_types.exhaustive"],
+    "format/rounding": ["rounding.golden", "rounding.stochastic", "recipe.golden"],
+    "format/scale_rule": ["recipe.golden", "scale_rule.exhaustive"],
+    "format/nibble": ["nibble.property"],
+    "format/dialect": ["dialect.golden"],
+    "format/recipe": ["recipe.golden", "recipe.min_mse", "recipe.property"],
+    "format/recipe_id": ["recipe.property"],
+    "format/block": ["block.property"],
+    "format/peer_cast": ["peer_cast.golden"],
+    "tensor/layout": ["layout.golden"],
+    "tensor/view": ["view.bad_input", "quantize.bad_input"],
+    "tensor/encode_row": ["quantize.equal", "quantize.bad_input"],
+    "tensor/convert": ["convert.property"],
+    "reference/quantize": ["quantize.bad_input", "quantize.equal"],
+    "reference/gemm": ["reference.accuracy"],
 }
 
 # Binary operators stand between spaces (clang-format sees to it), so template brackets never match.
@@ -129,7 +130,7 @@ class Runner:
             if subprocess.run([self.args.compiler, "-std=c++20", "-fsyntax-only", "-w", f"-I{folder / 'include'}",
                                str(everything)], capture_output=True).returncode != 0:
                 return mutant, "the headers do not compile"
-            likely = [n for n in FLOORS[header] if n in self.names]
+            likely = [n for n in TESTS_OF[header] if n in self.names]
             for name in likely + [n for n in self.names if n not in likely]:
                 verdict, _ = self.build_and_run(name, folder / "include", folder)
                 if verdict:
@@ -158,7 +159,7 @@ def main():
     parser.add_argument("--list", action="store_true", help="only print the sampled mutants")
     args = parser.parse_args()
 
-    population = sorted({c for header in FLOORS for c in candidates(header)})
+    population = sorted({c for header in TESTS_OF for c in candidates(header)})
     sample = random.Random(args.seed).sample(population, min(args.count, len(population)))
     if args.list:
         for mutant in sample:

@@ -1,4 +1,4 @@
-// mxfp4/cuda/convert.cuh -- side: from one checkpoint layout to another on the device, without loss.
+// mxfp4/cuda/convert.cuh -- from one checkpoint layout to another on the device, without loss.
 // SPDX-License-Identifier: Apache-2.0
 //
 // A thread moves a block. ggml's blocks of 17 bytes are read and written byte by byte, since no wider access is

@@ -1,8 +1,8 @@
-// mxfp4/cuda/dequantize.cuh -- side: MXFP4 -> a matrix of float, bf16 or f16, on the device.
+// mxfp4/cuda/dequantize.cuh -- MXFP4 -> a matrix of float, bf16 or f16, on the device.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Output is three to eight times the input, so it decides the order: a thread writes 16 bytes, its neighbour the next.
-// It does that for four stretches of the row, whose loads are under way together.
+// Output is three to eight times the input, so its order decides: a thread writes 16 bytes, its neighbour the next 16.
+// A thread does that for four parts of the row, and loads all four before it writes the first.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// mxfp4/cuda/gemm.cuh -- side: Y = X W^T for any number of tokens, weights decoded into tensor cores.
+// mxfp4/cuda/gemm.cuh -- Y = X W^T for any number of tokens, weights decoded into tensor cores.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -45,7 +45,7 @@ struct gemm {
   }
 };
 
-/// The same by wgmma.
+/// gemm by wgmma.
 template <class X, class Y>
 struct gemm_wgmma {
   static constexpr bool compiled = device::target::wgmma;
@@ -70,9 +70,10 @@ template <class Kernel, class X, class Y>
                         {w, x, y, row_tiles});
 }
 
-/// Whether wgmma is the better way, and there. Its tiles have 128 tokens of bf16, mma.sync's 64: up to 64 tokens a tile
-/// would be half empty; and where its tiles are no more than half the multiprocessors, mma.sync's, twice as many, keep
-/// twice as many busy, at no less than half the rate of each. f16, whose tiles are equal, follows the same rule.
+/// chosen: is wgmma the faster way for this product, and does the code that the device runs have it? For bf16 its tiles
+/// have 128 tokens, mma.sync's 64. Up to 64 tokens, half of such a tile would be empty. And where there are no more
+/// wgmma tiles than half the multiprocessors, mma.sync's tiles, twice as many, keep twice as many busy, each at no less
+/// than half the rate. f16, whose two tiles have the same size, follows the same rule.
 template <class X, class Y>
 [[nodiscard]] cudaError_t choose_wgmma(std::int64_t rows, std::int64_t tokens, bool& chosen) {
   chosen = false;

@@ -1,4 +1,4 @@
-// mxfp4/cuda/gemm_mxfp8.cuh -- side: Y = X W^T for any number of tokens in MXFP8, weights as a checkpoint has them.
+// mxfp4/cuda/gemm_mxfp8.cuh -- Y = X W^T for any number of tokens in MXFP8, weights as a checkpoint has them.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

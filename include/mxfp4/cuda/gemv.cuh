@@ -1,4 +1,4 @@
-// mxfp4/cuda/gemv.cuh -- side: Y = X W^T for up to eight tokens, from the codes as a checkpoint has them.
+// mxfp4/cuda/gemv.cuh -- Y = X W^T for up to eight tokens, from the codes as a checkpoint has them.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

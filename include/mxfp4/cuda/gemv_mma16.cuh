@@ -1,8 +1,8 @@
-// mxfp4/cuda/gemv_mma16.cuh -- side: Y = X W^T for up to eight tokens, from weights in the order of the tensor cores.
+// mxfp4/cuda/gemv_mma16.cuh -- Y = X W^T for up to eight tokens, from weights in the order of the tensor cores.
 // SPDX-License-Identifier: Apache-2.0
 //
-// gemv's work without shared memory on the way: a lane reads its sixteen bytes of a tile's step, 512 for a warp, as
-// they lie, and decodes them where they are. Two or four steps are under way at a time; the warps of a block share K.
+// gemv without shared memory for the weights: a lane loads its sixteen bytes of a tile's step (512 for a warp, side by
+// side) into registers and decodes them there. Two or four steps are loaded at a time; the warps of a block share K.
 #pragma once
 
 #include <cstddef>

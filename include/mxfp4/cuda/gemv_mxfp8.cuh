@@ -1,4 +1,4 @@
-// mxfp4/cuda/gemv_mxfp8.cuh -- side: Y = X W^T for up to eight tokens in MXFP8, weights in the tensor cores' order.
+// mxfp4/cuda/gemv_mxfp8.cuh -- Y = X W^T for up to eight tokens in MXFP8, weights in the tensor cores' order.
 // SPDX-License-Identifier: Apache-2.0
 //
 // mma of 8-bit floats: a lane's word takes four or seven instructions instead of twenty. Weights in the order of
@@ -50,7 +50,7 @@ struct gemv_mxfp8 {
   }
 
  private:
-  /// The tokens past the last, whose columns are not stored, are the last.
+  /// The token's row, or the last one for columns past it, whose results are not stored.
   static MXFP4_DEVICE std::int64_t existing(const arguments& a, int token) {
     return token < a.x.rows ? token : a.x.rows - 1;
   }

@@ -1,4 +1,4 @@
-// mxfp4/cuda/mma16.cuh -- side: weights in the order in which the lanes of mma.m16n8k16 read them.
+// mxfp4/cuda/mma16.cuh -- weights in the order in which the lanes of mma.m16n8k16 read them.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   codes    [tile of 16 rows][step of 64 columns][lane][16 bytes]       one coalesced load of 512 bytes for a warp
@@ -183,7 +183,7 @@ template <class PlainByte, class TileByte>
   return launch<body>(detail::rows_grid(mma16::tiles(w.rows), mma16::steps(w.cols) * 32, body::threads), 0, stream,
                       {w, out});
 }
-/// And back.
+/// The inverse of pack_mma16: rows as a checkpoint has them.
 [[nodiscard]] inline cudaError_t unpack_mma16(const const_mma16_view& w, const mx_view<>& out, cudaStream_t stream) {
   if (const status s = check_mma16(out, w); !s.ok()) return detail::error_of(s);
   using body = kernel::reorder_mma16<false>;

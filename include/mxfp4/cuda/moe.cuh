@@ -1,12 +1,12 @@
-// mxfp4/cuda/moe.cuh -- side: each routed token times its expert's weights.
+// mxfp4/cuda/moe.cuh -- each routed token times its expert's weights.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   moe_route    indices M x k         -->  workspace        once for a layer
-//   moe_gemm     x, stacked weights    -->  y (M k) x N      for gate and up, and after the activation for down
+//   moe_gemm     x, stacked weights    -->  y (M k) x N      for gate and up, then for down
 //   moe_status   workspace             -->  host             whether an index was out of range; not in a graph
 //
-// The host launches for the worst routing and never learns which it was: blocks without a tile return at once. So
-// nothing waits, and a decode step can be captured in a graph.
+// The host does not learn the routing: it launches as many blocks as the worst one needs, and blocks without a tile
+// return at once. So nothing waits, and a decode step can be captured in a graph.
 #pragma once
 
 #include <concepts>
@@ -21,23 +21,23 @@ namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 namespace kernel {
 
-/// One tile of pairs times some of its expert's rows. TilePairs: 2 and 8 as gemv does it, 64 as gemm does, by wgmma if
-/// ByWgmma. AtOnce: pairs that gemm multiplies at a time; 0 as many as the architecture likes.
-template <class X, class Y, int TilePairs, bool ByWgmma = false, int AtOnce = 0>
+/// A tile of token slots times some rows of its expert. TileSlots: 2 or 8, multiplied as in gemv, or 64, as in gemm, by
+/// wgmma if ByWgmma. AtOnce: token slots that gemm multiplies at a time; 0: as many as the registers allow.
+template <class X, class Y, int TileSlots, bool ByWgmma = false, int AtOnce = 0>
 struct moe_gemm {
   static constexpr bool compiled = !ByWgmma || device::target::wgmma;
-  static constexpr bool is_gemv = TilePairs <= gemv_tokens;
-  static constexpr int tiles = TilePairs <= 2 ? 1 : 2, stages = TilePairs <= 2 ? 4 : 2;
+  static constexpr bool is_gemv = TileSlots <= gemv_tokens;
+  static constexpr int tiles = TileSlots <= 2 ? 1 : 2, stages = TileSlots <= 2 ? 4 : 2;
   static constexpr int rows = is_gemv ? device::gemv_stage<tiles>::rows : gemm_rows;
   static constexpr int threads = is_gemv ? gemv_threads : ByWgmma ? gemm_wgmma_threads : gemm_threads;
-  /// With f16 and 64 pairs, the compiler spills on sm_120.
+  /// With f16 and 64 token slots, the compiler spills registers on sm_120.
   static constexpr int at_once = AtOnce != 0                                              ? AtOnce
                                  : std::same_as<X, f16> && device::target::family >= 1200 ? 32
                                                                                           : 64;
   static constexpr int blocks_per_processor = is_gemv ? 6 : ByWgmma ? 2 : 3;
-  static constexpr int shared_bytes = is_gemv   ? device::gemv_shared_bytes<tiles, stages>(TilePairs)
-                                      : ByWgmma ? device::gemm_wgmma_shared_bytes<TilePairs / 8>()
-                                                : device::gemm_shared_bytes<TilePairs / 8>();
+  static constexpr int shared_bytes = is_gemv   ? device::gemv_shared_bytes<tiles, stages>(TileSlots)
+                                      : ByWgmma ? device::gemm_wgmma_shared_bytes<TileSlots / 8>()
+                                                : device::gemm_shared_bytes<TileSlots / 8>();
   struct arguments {
     const_mx_view<> w;
     dense_view<const X> x;
@@ -47,23 +47,23 @@ struct moe_gemm {
     const std::int32_t* order;
     int row_tiles;
     int experts;
-    int pairs_per_row;
+    int slots_per_row;
   };
 
   static MXFP4_DEVICE void run(const arguments& a) {
     using namespace device;
     const int number = block_x() / a.row_tiles;
     if (static_cast<std::uint32_t>(number) >= load_constant(a.header + 2)) return;
-    word4 tile = load_constant(a.tiles + number);                  // expert, first pair, pairs
+    word4 tile = load_constant(a.tiles + number);                  // expert, first token slot, token slots
     if constexpr (target::arch >= 900) tile.z = warp_max(tile.z);  // same in all lanes: in a register of the warp
-    const routed_tokens which{a.order, static_cast<int>(tile.y), static_cast<int>(tile.z), a.pairs_per_row};
+    const routed_tokens which{a.order, static_cast<int>(tile.y), static_cast<int>(tile.z), a.slots_per_row};
     const int expert = static_cast<int>(tile.x), per_expert = static_cast<int>(a.y.cols);
     const int first = block_x() % a.row_tiles * rows;
     if (expert == a.experts) return fill_with_nan(a.y, which, first);
     const weight_rows w{a.w, expert * per_expert, (expert + 1) * per_expert};
     if constexpr (is_gemv) gemv_tile<tiles, stages>(w, w.begin + first, a.x, which, a.y);
-    else if constexpr (ByWgmma) gemm_wgmma_tile<TilePairs / 8>(w, w.begin + first, a.x, which, a.y);
-    else if constexpr (at_once >= TilePairs) gemm_tile<TilePairs / 8>(w, w.begin + first, a.x, which, a.y);
+    else if constexpr (ByWgmma) gemm_wgmma_tile<TileSlots / 8>(w, w.begin + first, a.x, which, a.y);
+    else if constexpr (at_once >= TileSlots) gemm_tile<TileSlots / 8>(w, w.begin + first, a.x, which, a.y);
     else multiply_in_parts(a, w, first, which);
   }
 
@@ -85,19 +85,19 @@ struct moe_gemm {
   }
 };
 
-template <int TilePairs, bool ByWgmma = false, int AtOnce = 0, class X, class Y>
+template <int TileSlots, bool ByWgmma = false, int AtOnce = 0, class X, class Y>
 [[nodiscard]] cudaError_t launch_moe_gemm(const routing_shape& shape, const const_mx_view<>& w,
                                           const dense_view<const X>& x, const dense_view<Y>& y, const void* workspace,
                                           cudaStream_t stream) {
-  using kernel = moe_gemm<X, Y, TilePairs, ByWgmma, AtOnce>;
-  const detail::moe_workspace_layout layout(shape);
+  using kernel = moe_gemm<X, Y, TileSlots, ByWgmma, AtOnce>;
+  const detail::moe_workspace_parts parts(shape);
   const auto* const bytes = static_cast<const std::uint8_t*>(workspace);
   const std::int64_t row_tiles = (y.cols + kernel::rows - 1) / kernel::rows;
-  return launch<kernel>({row_tiles * layout.most_tiles}, kernel::shared_bytes, stream,
+  return launch<kernel>({row_tiles * parts.most_tiles}, kernel::shared_bytes, stream,
                         {w, x, y, reinterpret_cast<const std::uint32_t*>(bytes),
-                         reinterpret_cast<const device::word4*>(bytes + layout.header_bytes),
-                         reinterpret_cast<const std::int32_t*>(bytes + layout.pairs_at), static_cast<int>(row_tiles),
-                         static_cast<int>(shape.experts), static_cast<int>(shape.pairs() / x.rows)});
+                         reinterpret_cast<const device::word4*>(bytes + parts.header_bytes),
+                         reinterpret_cast<const std::int32_t*>(bytes + parts.order_at), static_cast<int>(row_tiles),
+                         static_cast<int>(shape.experts), static_cast<int>(shape.token_slots() / x.rows)});
 }
 
 }  // namespace kernel
@@ -115,9 +115,9 @@ template <half_type X, result_type Y>
   if (const status s = detail::check_aligned(x, detail::copy_bytes, "x"); !s.ok()) return s;
   if (const status s = detail::check_aligned(y, static_cast<std::int64_t>(sizeof(Y)), "y"); !s.ok()) return s;
   if (x.cols != w.cols) return {errc::shape_mismatch, "cols", x.cols, w.cols, "x"};
-  if (x.rows != shape.tokens && x.rows != shape.pairs())
+  if (x.rows != shape.tokens && x.rows != shape.token_slots())
     return {errc::shape_mismatch, "rows", x.rows, shape.tokens, "x"};
-  if (y.rows != shape.pairs()) return {errc::shape_mismatch, "rows", y.rows, shape.pairs(), "y"};
+  if (y.rows != shape.token_slots()) return {errc::shape_mismatch, "rows", y.rows, shape.token_slots(), "y"};
   if (w.rows % shape.experts != 0 || w.rows / shape.experts != y.cols)
     return {errc::shape_mismatch, "rows / experts", w.rows / shape.experts, y.cols, "w"};
   using mxfp4::detail::codes_of, mxfp4::detail::data_of, mxfp4::detail::overlap, mxfp4::detail::scales_of;
@@ -126,16 +126,18 @@ template <half_type X, result_type Y>
   return detail::check_workspace(shape, workspace, workspace_bytes);
 }
 
-/// Y[p][n] = sum over k of X[row of p][k] * decode(W)[e N + n][k] for each pair p = m * top_k + slot,
+/// Y[p][n] = sum over k of X[row of p][k] * decode(W)[e N + n][k] for each token slot p = m * top_k + slot,
 /// e = indices[m][slot] of the last moe_route into the workspace.
 ///
 /// @param w  (E N) x K: the experts' N x K matrices one below the other, otherwise as gemv's. E N < 2^31.
-/// @param x  M x K: row p / top_k of a pair; or (M top_k) x K: row p, as the results of an earlier moe_gemm have them.
-/// @param y  (M top_k) x N, overwritten, results in the order of the pairs. NaN where the index names no expert.
+/// @param x  M x K, of which token slot p takes row p / top_k; or the (M top_k) x K results of an earlier moe_gemm, of
+///           which it takes row p.
+/// @param y  (M top_k) x N, overwritten, row p for token slot p. NaN where the index names no expert.
 /// @return   cudaSuccess, or why there is no launch, as check_moe_gemm names it (cudaErrorInvalidConfiguration: 2^31 or
 ///           more tiles); y is not written then.
-/// More than eight pairs for an expert on average are multiplied in tiles of 64, by wgmma where the code is for sm_90a.
-/// An expert without tokens is not read. Accuracy and special values as gemv; same bits for any routing of the others.
+/// With more than eight token slots for an expert on average, tiles have 64 of them; by wgmma where compiled for
+/// sm_90a. An expert without tokens is not read. Accuracy and special values as gemv; same bits for any routing of the
+/// others.
 template <half_type X, result_type Y>
 [[nodiscard]] cudaError_t moe_gemm(const routing_shape& shape, const const_mx_view<>& w, const dense_view<const X>& x,
                                    const dense_view<Y>& y, const void* workspace, std::int64_t workspace_bytes,

@@ -1,4 +1,4 @@
-// mxfp4/cuda/quantize.cuh -- side: a matrix of float, bf16 or f16 -> MXFP4, on the device.
+// mxfp4/cuda/quantize.cuh -- a matrix of float, bf16 or f16 -> MXFP4, on the device.
 // SPDX-License-Identifier: Apache-2.0
 //
 // A thread owns a block: it reads 64 or 128 bytes and writes 16 bytes and one. Nothing is shared between threads.
@@ -15,7 +15,7 @@ namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 namespace kernel {
 
-/// Blocks of a row are dealt along x, rows along y; both go round again where the grid is too small.
+/// The grid's x counts the blocks of a row, y the rows; threads loop over both where the grid is smaller.
 template <class Recipe, class T, block_layout Layout, class Target = device::target>
 struct quantize {
   static constexpr int threads = 128;

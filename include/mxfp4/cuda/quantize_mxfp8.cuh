@@ -1,4 +1,4 @@
-// mxfp4/cuda/quantize_mxfp8.cuh -- side: activations of float, bf16 or f16 -> MXFP8, on the device.
+// mxfp4/cuda/quantize_mxfp8.cuh -- activations of float, bf16 or f16 -> MXFP8, on the device.
 // SPDX-License-Identifier: Apache-2.0
 //
 // A thread owns a block, as in quantize.cuh: 32 bytes of e4m3 and a scale byte.

@@ -100,7 +100,7 @@ void dot_f32_tile(const packed_view& w, std::int64_t tile, std::int64_t first, s
       const scale_lanes<Arch> scale(scales + part * V);
       if (!small || !scale.plain()) [[unlikely]] {
         alignas(64) float panel[block_size * tile_rows];
-        decode_tile<Arch, half_split, Dialect>(codes, scales, panel);
+        decode_f32_tile<Arch, half_split, Dialect>(codes, scales, panel);
         for (int k = 0; k < block_size; ++k)
           sum[part] = simd::fma(floats::load_aligned(panel + tile_rows * k + part * V), floats(x[k]), sum[part]);
         continue;

@@ -68,7 +68,7 @@ template <nibble_order Order>
 /// One block of a tile -> panel[32][16], the floats of Dialect for any scale bytes. Only code 8 under plain bytes is -0
 /// in every dialect: in a sum that starts at +0 that makes no difference.
 template <class Arch, nibble_order Order, decode_dialect Dialect>
-MXFP4_INLINE void decode_tile(const std::uint8_t* codes, const std::uint8_t* scales, float* panel) noexcept {
+MXFP4_INLINE void decode_f32_tile(const std::uint8_t* codes, const std::uint8_t* scales, float* panel) noexcept {
   const simd::table16<Arch> values(doubled_values);
   for (int part = 0; part < registers_per_tile<Arch>; ++part) {
     const int row = part * lanes<Arch>;
@@ -107,8 +107,8 @@ struct f32_packed_source {
     const std::uint8_t* codes = w.block_codes(tile, first);
     const std::uint8_t* scales = w.block_scales(tile, first);
     for (std::int64_t b = 0; b < count; ++b)
-      decode_tile<Arch, half_split, Dialect>(codes + b * tile_block_bytes, scales + b * tile_rows,
-                                             panel + b * block_size * tile_rows);
+      decode_f32_tile<Arch, half_split, Dialect>(codes + b * tile_block_bytes, scales + b * tile_rows,
+                                                 panel + b * block_size * tile_rows);
   }
 };
 
@@ -130,8 +130,8 @@ struct f32_view_source {
       const std::int64_t size = std::min(group, count - b);
       transpose(tile * tile_rows, first + b, size, codes, scales);
       for (std::int64_t i = 0; i < size; ++i)
-        decode_tile<Arch, typename Layout::order, Dialect>(codes + i * tile_block_bytes, scales + i * tile_rows,
-                                                           panel + (b + i) * block_size * tile_rows);
+        decode_f32_tile<Arch, typename Layout::order, Dialect>(codes + i * tile_block_bytes, scales + i * tile_rows,
+                                                               panel + (b + i) * block_size * tile_rows);
     }
   }
 

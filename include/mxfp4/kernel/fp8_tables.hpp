@@ -20,7 +20,7 @@ inline namespace MXFP4_ISA_NS {
 
 /// Does a recipe have tables on an architecture, for codes and scales apart?
 template <class Resolved, class Arch, class Layout>
-inline constexpr bool has_fp8_tiles = [] {
+inline constexpr bool has_fp8_tables = [] {
   if constexpr (!simd::has_avx512vbmi<Arch> || !mxfp4::detail::word_recipe<Resolved>) return false;
   else {
     constexpr simd::place_rule rule = mxfp4::detail::place_rule_of<typename Resolved::scale_rule_type>;
@@ -34,20 +34,20 @@ inline constexpr bool has_fp8_tiles = [] {
 /// Part number `index` (as fp8_part counts them) by tables. others(source, r, first, last) is called for blocks of a
 /// row that the tables do not cover.
 template <class Resolved, class Arch, bool Measured, block_layout Layout, class Others>
-void quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                        const mx_view<Layout>& out, std::int64_t index, simd::fp8_tile_sums& sums,
-                        Others others) noexcept {
+void quantize_fp8_by_tables(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                            const mx_view<Layout>& out, std::int64_t index, simd::fp8_table_sums& sums,
+                            Others others) noexcept {
   using namespace simd;
   const std::int64_t a_band = fp8_part::count_a_band(scales.cols), band = index / a_band;
   const std::int64_t scale = index % a_band * fp8_part::most_tables;
   const std::int64_t top = band * fp8_block, bottom = std::min(top + fp8_block, w.rows);
   const std::int64_t first = scale * fp8_tile_blocks, blocks = w.cols / block_size;
   const std::int64_t last = std::min(first + fp8_part::most_tables * fp8_tile_blocks, blocks);
-  fp8_table tiles[fp8_part::most_tables];
+  fp8_table tables[fp8_part::most_tables];
   const std::int64_t count = (last - first) / fp8_tile_blocks;
   for (std::int64_t t = 0; t < count; ++t)
-    make_fp8_tile<typename Resolved::scale_rule_type, typename Resolved::rounding_rule_type,
-                  typename Resolved::zero_rule_type, Arch, Measured>(scales.row(band)[scale + t], tiles[t]);
+    make_fp8_table<typename Resolved::scale_rule_type, typename Resolved::rounding_rule_type,
+                   typename Resolved::zero_rule_type, Arch, Measured>(scales.row(band)[scale + t], tables[t]);
   fp8_words words[fp8_part::most_tables];  // each is made when a block first needs it
   bool has_words[fp8_part::most_tables] = {};
   const auto leave = [&](std::int64_t r, std::int64_t t) noexcept {
@@ -62,9 +62,9 @@ void quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<const 
     std::uint64_t by_tables = 0;  // which blocks of these rows
     for (std::int64_t t = 0; t < count; ++t) {
       const std::int64_t b = first + t * fp8_tile_blocks;
-      const bool done = tiles[t].regular && encode_fp8_tile<Arch, Measured>(
-                                                w.row(r) + b * block_size, w.stride, tiles[t], out.block_codes(r, b),
-                                                out.code_stride, out.block_scale(r, b), out.scale_stride, sums);
+      const bool done = tables[t].regular && encode_fp8_tile<Arch, Measured>(
+                                                 w.row(r) + b * block_size, w.stride, tables[t], out.block_codes(r, b),
+                                                 out.code_stride, out.block_scale(r, b), out.scale_stride, sums);
       by_tables |= (done ? std::uint64_t{0xF} : 0) << t * fp8_tile_blocks;
       for (std::int64_t i = 0; !done && i < fp8_tile_rows; ++i) leave(r + i, t);
     }
@@ -78,15 +78,15 @@ void quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<const 
     for (std::int64_t t = 0; first + t * fp8_tile_blocks < last; ++t) leave(r, t);
   if constexpr (Measured)
     for (std::int64_t t = 0; t < count; ++t)
-      if (tiles[t].regular) sums.max_error = std::max(sums.max_error, tiles[t].max_error());
+      if (tables[t].regular) sums.max_error = std::max(sums.max_error, tables[t].max_error());
 }
 
 /// The same without statistics.
 template <class Resolved, class Arch, block_layout Layout, class Others>
-void quantize_fp8_tiles(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                        const mx_view<Layout>& out, std::int64_t index, Others others) noexcept {
-  simd::fp8_tile_sums none;
-  quantize_fp8_tiles<Resolved, Arch, false>(w, scales, out, index, none, others);
+void quantize_fp8_by_tables(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                            const mx_view<Layout>& out, std::int64_t index, Others others) noexcept {
+  simd::fp8_table_sums none;
+  quantize_fp8_by_tables<Resolved, Arch, false>(w, scales, out, index, none, others);
 }
 
 #endif

@@ -68,8 +68,8 @@ status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const floa
     const auto encode = [&out](const fp8_source& from, std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
       quantize_row<resolved, Arch>(from, out, r, first, last);
     };
-    if constexpr (has_fp8_tiles<resolved, Arch, Layout>) {
-      quantize_fp8_tiles<resolved, Arch>(w, scales, out, static_cast<std::int64_t>(index), encode);
+    if constexpr (has_fp8_tables<resolved, Arch, Layout>) {
+      quantize_fp8_by_tables<resolved, Arch>(w, scales, out, static_cast<std::int64_t>(index), encode);
     } else {
       const fp8_part part(w, scales, static_cast<std::int64_t>(index));
       for (std::int64_t r = part.top; r < part.bottom; ++r) encode(part.row(r), r, part.first, part.last);

@@ -66,10 +66,10 @@ status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<c
   const auto general = [&](const fp8_source& from, std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
     measure_fp8_row<resolved, Arch>(from, out, r, first, last, found);
   };
-  if constexpr (has_fp8_tiles<resolved, Arch, Layout>) {
-    simd::fp8_tile_sums sums;
+  if constexpr (has_fp8_tables<resolved, Arch, Layout>) {
+    simd::fp8_table_sums sums;
     for (std::int64_t index = 0; index < parts; ++index)
-      quantize_fp8_tiles<resolved, Arch, true>(w, scales, out, index, sums, general);
+      quantize_fp8_by_tables<resolved, Arch, true>(w, scales, out, index, sums, general);
     for (std::size_t byte = 0; byte < sums.scales.size(); ++byte) {
       found.counts.scales[byte] += sums.scales[byte];
       found.counts.weights += sums.scales[byte] * block_size;

@@ -10,7 +10,7 @@
 namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
-/// "And true" makes it more than the two.
+/// The "&& true" makes this concept more constrained than the two that it names, so that its specialisations win.
 template <class Arch>
 concept has_avx512bf16 = has_avx512vbmi<Arch> && has_avx512vnni<Arch> && true;
 
@@ -19,7 +19,7 @@ inline constexpr const char* isa_name<Arch> = "avx512bf16";
 
 namespace detail {
 
-/// No number here is near enough to 0 for vdpbf16ps to lose it: 2^-13 is the least.
+/// vdpbf16ps flushes subnormals to zero; the smallest number here is 2^-13, so nothing is lost.
 template <has_avx512bf16 Arch>
 struct bf16_squares<Arch> {
   [[nodiscard]] MXFP4_INLINE static __m512 of(__m512i low, __m512i high) noexcept {

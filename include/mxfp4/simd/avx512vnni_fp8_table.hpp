@@ -26,8 +26,8 @@ namespace detail {
 
 inline constexpr int first_index = 120;  ///< of the last binade of a table
 
-/// Lane 4 (2 h + b) + r of sixteen holds block b of register h of row r. Where lanes 0 .. Width / 2 of a register of
-/// row r, half h want their numbers from.
+/// A number for each of the 16 blocks of a tile is in lane 4 (2 h + b) + r: row r, half h of the row, block b of the
+/// half. The indices by which a permutation spreads the two numbers of (r, h) over the lanes of its 64 weights.
 template <class Lane, int Bytes>
 [[nodiscard]] consteval std::array<std::array<Lane, 64 / sizeof(Lane)>, 8> make_spreads() noexcept {
   std::array<std::array<Lane, 64 / sizeof(Lane)>, 8> spreads{};
@@ -138,11 +138,11 @@ MXFP4_INLINE void split_words(__m512i first, __m512i second, std::uint8_t* low, 
   return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
-/// Adds what a tile lost. index: places in the tables; up: of each block, both as encode_fp8_tile has them. Apart from
-/// the encoding, so that the tables stay in registers.
+/// Adds the errors of a tile. `index` and `up` are those of encode_fp8_tile. A function of its own, so that the tables
+/// of the encoding stay in registers.
 template <has_avx512vbmi Arch>
 MXFP4_INLINE void measure_fp8_tile(const __m512i (&index)[8], __m512i up, fp8_table& tables,
-                                   fp8_tile_sums& sums) noexcept {
+                                   fp8_table_sums& sums) noexcept {
   const table weight_low(tables.weight[0]), weight_high(tables.weight[1]);
   const table error_low(tables.error[0]), error_high(tables.error[1]), marks(tables.mark);
   const __m512i words = _mm512_slli_epi32(up, 4);  // what a scale adds to the word of a bf16
@@ -172,10 +172,10 @@ MXFP4_INLINE void measure_fp8_tile(const __m512i (&index)[8], __m512i up, fp8_ta
   add_bytes(_mm512_and_si512(_mm512_srli_epi16(marked, 4), nibbles), sums.zeroed.data());
 }
 
-/// And of the weights that are not 0, but too far below the largest of their block for an index: code 0 has lost them
-/// whole.
+/// Adds the errors of weights that are not 0 and so far below the largest of their block that they have no index: their
+/// code is 0, so the error is the weight.
 inline void measure_least_weights(const e4m3* w, std::int64_t stride, const __m512i (&index)[8],
-                                  const fp8_table& tables, fp8_tile_sums& sums) noexcept {
+                                  const fp8_table& tables, fp8_table_sums& sums) noexcept {
   for (int i = 0; i < 8; ++i) {
     const e4m3* const from = w + i % 4 * stride + i / 4 * 64;
     const __mmask64 least = _mm512_mask_testn_epi8_mask(
@@ -195,7 +195,7 @@ inline void measure_least_weights(const e4m3* w, std::int64_t stride, const __m5
 
 /// Makes the tables of an FP8 scale under a recipe; those of weights and errors where `Measured`.
 template <scale_rule Scale, rounding_rule Round, zero_rule Zero, has_avx512vbmi Arch, bool Measured>
-void make_fp8_tile(float scale, fp8_table& to) noexcept {
+void make_fp8_table(float scale, fp8_table& to) noexcept {
   constexpr place_rule rule = mxfp4::detail::place_rule_of<Scale>;
   constexpr std::uint32_t reach = 10;  // binades from the scale to any weight's
   const std::uint32_t exponent = mxfp4::detail::float_bits(scale) >> mxfp4::detail::f32_mantissa_bits;
@@ -254,7 +254,8 @@ void make_fp8_tile(float scale, fp8_table& to) noexcept {
   }
 }
 
-/// Counts those of 64 bytes that bit i of `which` asks for. Scales are few different ones: faster than one by one.
+/// counts[v] += the number of bytes with value v, among those of 64 bytes whose bit in `which` is set. Counts one value
+/// at a time, all its bytes at once: a tensor has few different scale bytes.
 inline void count_bytes(const std::uint8_t* bytes, std::uint64_t which,
                         std::array<std::int64_t, 256>& counts) noexcept {
   const __m512i all = _mm512_maskz_loadu_epi8(which, bytes);
@@ -267,14 +268,14 @@ inline void count_bytes(const std::uint8_t* bytes, std::uint64_t which,
 }
 
 /// Four rows of 128 weights -> codes and scales, and what was lost added to `sums` where `Measured`: all but `scales`,
-/// which count_bytes takes from the output. False, with nothing added and the output left for others to write, where a
-/// weight is NaN or all of a block are 0 or 2^-9.
-/// Accuracy: errors are exact; a square is rounded at most thirteen times on its way into a sum of doubles.
+/// which count_bytes takes from the output. False, and nothing is added, where a weight is NaN or a block has nothing
+/// but 0 and 2^-9: the caller then encodes the tile in another way.
+/// Accuracy: errors are exact; a square is rounded at most thirteen times before it is part of a double.
 /// @param stride  bytes from one row of weights to the next; code_stride, scale_stride: of the output.
 template <has_avx512vbmi Arch, bool Measured>
 [[nodiscard]] MXFP4_INLINE bool encode_fp8_tile(const e4m3* w, std::int64_t stride, fp8_table& tables,
                                                 std::uint8_t* codes, std::int64_t code_stride, std::uint8_t* scales,
-                                                std::int64_t scale_stride, fp8_tile_sums& sums) noexcept {
+                                                std::int64_t scale_stride, fp8_table_sums& sums) noexcept {
   const detail::table places(mxfp4::detail::fp8_places.data()), code(tables.code);
   __m512i place[8];
   MXFP4_UNROLL

@@ -1,9 +1,9 @@
 // mxfp4/simd/batch.hpp -- a register of T for any architecture: xsimd's batch, NEON's own, or plain C++.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kernels write simd::batch<T, Arch> and simd::fma, simd::select, ...: one text, whether the processor has an
-// instruction set that xsimd knows or not (s390x, RISC-V, ...). Loops of known length over an array are what a compiler
-// turns into vector instructions by itself, where it has any.
+// Kernels use simd::batch<T, Arch> and simd::fma, simd::select, ...: the same source, whether xsimd knows the
+// processor's instruction set or not (s390x, RISC-V, ...). Where it does not, a batch is an array and an operation a
+// loop of known length, which a compiler turns into vector instructions where there are any.
 #pragma once
 
 #include <cmath>
@@ -18,8 +18,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
 /// Does simd::fma round once? On x86 only AVX2 and later have the instruction, and xsimd does not use it under the name
-/// avxvnni; plain C++ has what the compiler's flags allow, and multiplies and adds else: a library call for each
-/// product would cost a hundred times as much.
+/// avxvnni; plain C++ uses fma where the compiler's flags allow the instruction, and otherwise multiplies and adds: a
+/// library call for each product would take a hundred times as long.
 template <class Arch>
 inline constexpr bool fuses =
     has_avx512bw<Arch> || std::is_base_of_v<xsimd::fma3<xsimd::avx2>, Arch> || has_neon64<Arch>;

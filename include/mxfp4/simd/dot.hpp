@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A lane is a row of a tile (packed_matrix.hpp) and holds four consecutive elements, a quad. Weights are twice their
-// value plus zero_point<Arch>: 12 makes them the unsigned operand 0..24 of x86's instructions, and the -12 * sum of
-// the block's activation codes is where such a sum starts; NEON multiplies signed bytes and has no bias.
+// value plus zero_point<Arch>: 12 makes them the unsigned operand 0..24 of x86's instructions, and a sum then starts at
+// -12 * (sum of the block's activation codes); NEON multiplies signed bytes, and its zero point is 0.
 //
 //   file                 instructions for a quad         partial sums
 //   avx512vnni, avxvnni  vpdpbusd                        int32
@@ -35,13 +35,13 @@ using float_lanes = simd::batch<float, Arch>;
 template <class Arch>
 inline constexpr int rows_per_register = static_cast<int>(int_lanes<Arch>::size);
 
-/// What is added to twice a weight.
+/// The number that is added to twice a weight: 12, or 0 for NEON.
 template <class Arch>
 inline constexpr int zero_point = has_neon64<Arch> ? 0 : 12;
 
 namespace detail {
 
-/// Twice the weight of each code, plus the bias.
+/// Twice the weight of each code, plus the zero point.
 template <class Arch>
 inline constexpr auto weight_table = [] {
   constexpr int doubled[8] = {0, 1, 2, 3, 4, 6, 8, 12};
@@ -70,7 +70,7 @@ struct quad_decoder {
 
 }  // namespace detail
 
-/// The low and the high nibbles of a register's worth of a line as biased weights.
+/// A register of a line -> the weights of its low and of its high nibbles, doubled, plus the zero point.
 template <class Arch>
 MXFP4_INLINE void decode_quads(const std::uint8_t* line, byte_lanes<Arch>& low, byte_lanes<Arch>& high) noexcept {
   detail::quad_decoder<Arch>::decode(line, low, high);
@@ -83,9 +83,8 @@ MXFP4_INLINE void decode_quads(const std::uint8_t* line, byte_lanes<Arch>& low, 
   return quad;
 }
 
-/// A block's sum in the making, for one token: start(initial_sum), add each of the 8 quads once, half 0 for the first
-/// four and 1 for the others, then sum(). `initial_sum` is -12 * (sum of the token's codes); where there is no bias it
-/// is not used.
+/// Adds up a block for one token: start(initial_sum), add each of the 8 quads once, half 0 for the first four and 1 for
+/// the others, then sum(). `initial_sum` is -12 * (sum of the token's codes); where the zero point is 0 it is not used.
 template <class Arch>
 struct block_sum {
   MXFP4_INLINE void start(std::int32_t initial_sum) noexcept {
@@ -118,7 +117,7 @@ struct quad_adder {
 
 }  // namespace detail
 
-/// One quad of weights onto the sums of some tokens, whose quads lie one after the other at `codes`.
+/// Multiplies one quad of weights with those of some tokens, which are side by side at `codes`, and adds to their sums.
 template <class Arch, std::size_t Tokens>
 MXFP4_INLINE void add_quads(block_sum<Arch> (&dot)[Tokens], int half, const byte_lanes<Arch>& weights,
                             const std::uint8_t* codes) noexcept {

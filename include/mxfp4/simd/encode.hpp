@@ -22,7 +22,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 
 inline namespace MXFP4_ISA_NS {
 
-/// Blocks whose largest magnitudes are found together: the horizontal steps of eight cost little more than of one.
+/// How many blocks are encoded together: the reductions to the largest magnitude of eight take little longer than of
+/// one.
 template <class Arch>
 inline constexpr std::size_t blocks_together = has_avx2<Arch> ? 8 : 1;
 

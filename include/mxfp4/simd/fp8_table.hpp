@@ -1,8 +1,9 @@
 // mxfp4/simd/fp8_table.hpp -- FP8 weights under one scale -> MXFP4 and what was lost, by tables of bytes.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Within the normal range a weight is one of eight words times a power of two, and a recipe sees nothing else of it but
-// its distance to the largest of its block. So its byte becomes a place on a logarithmic axis, eight places a binade:
+// Where all products are normal numbers, a weight under a scale is one of eight words times a power of two, and its
+// code depends on nothing but its distance to the largest weight of the block. So its FP8 byte becomes a place on a
+// logarithmic axis with eight places to a binade:
 //
 //   magnitude     0    1    2    3    4   5   6   7    8 .. 126    127, NaN
 //   place         0  112  120  124  128 130 132 134  136 .. 254    255
@@ -10,9 +11,8 @@
 //   up    = largest place of a block + carry, down to a multiple of 8      scale byte = up / 8 + byte
 //   index = place - (up - 120), 1 at least where the weight is not 0       0 .. 127: sixteen binades
 //
-// and 128 entries tell the code, |w| / s and |w - q| / s, both as bf16, in which they are exact. An instruction set
-// that looks up bytes among 128 has the rest in a file of its own (avx512vnni_fp8_table.hpp); the others go block by
-// block.
+// and tables with 128 entries give the code, |w| / s and |w - q| / s, the latter two as bf16, which is exact. Only an
+// instruction set that looks up bytes among 128 uses them (avx512vnni_fp8_table.hpp); the others encode block by block.
 #pragma once
 
 #include <algorithm>
@@ -25,8 +25,8 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 
-/// A scale rule where it is the same in each binade: byte = (largest word + carry) / 128 - down for exponent fields
-/// `first` .. `last`. None if last < first.
+/// A scale rule for a run of exponent fields `first` .. `last` where it is the same in each binade:
+/// byte = (largest word + carry) / 128 - down. There is none if last < first.
 struct place_rule {
   std::uint32_t carry = 0, down = 0, first = 1, last = 0;
 };
@@ -42,7 +42,7 @@ struct alignas(64) fp8_table {
   alignas(64) std::array<std::uint16_t, block_size> largest = {};  ///< errors, as bf16 in units of 2^(byte - 127)
   float scale;
   std::int32_t carry, byte;
-  bool regular;  ///< else there are no tables: such a scale is left to others
+  bool regular;  ///< false: no tables for this scale, its blocks are encoded one by one
 
   /// The largest |w - q|. An error of 0 is a word with the exponent of its scale alone: up / 8 <= 32.
   [[nodiscard]] MXFP4_INLINE double max_error() const noexcept {
@@ -57,7 +57,7 @@ struct alignas(64) fp8_table {
 };
 
 /// Sums of many tiles in doubles, lane by lane.
-struct fp8_tile_sums {
+struct fp8_table_sums {
   alignas(64) std::array<double, 16> squared_weights{}, squared_error{};
   alignas(64) std::array<std::int64_t, 8> saturated{}, zeroed{};
   std::array<std::int64_t, 256> scales{};  ///< blocks by scale byte

@@ -41,7 +41,7 @@ using native_arch = xsimd::fma3<xsimd::avx2>;
 #else
 using native_arch = xsimd::default_arch;
 #endif
-/// Its registers of 16 bytes, a block's codes.
+/// The architecture with registers of 16 bytes, which hold the codes of a block.
 using register128 = std::conditional_t<std::is_base_of_v<xsimd::neon64, native_arch>, xsimd::neon64, xsimd::sse2>;
 #else
 using native_arch = scalar_arch;
@@ -53,7 +53,7 @@ template <class Arch>
 concept has_sse2 = std::is_base_of_v<xsimd::sse2, Arch> && !std::is_base_of_v<xsimd::avx, Arch>;
 template <class Arch>
 concept has_avx512bw = std::is_base_of_v<xsimd::avx512bw, Arch>;
-/// True of AVX-512 too, which so takes what it has no text of its own for.
+/// True of AVX-512 too, which uses AVX2's version of a primitive where it has none of its own.
 template <class Arch>
 concept has_avx2 = std::is_base_of_v<xsimd::avx2, Arch> || has_avx512bw<Arch>;
 template <class Arch>

@@ -48,7 +48,7 @@ struct f16_lanes<Arch> {
   }
 };
 
-// ---- codes -> numbers: a code becomes the places of its number's bytes ----
+// ---- codes -> numbers: tbl looks up each byte of a number, so a code becomes the indices of its number's bytes ----
 
 /// The 32 codes of a block in their order, one a byte.
 template <nibble_order Order>

@@ -11,7 +11,8 @@
 namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
-/// All of NEON's architectures, where the flags allow it: "and true" makes that more than has_neon64.
+/// All of NEON's architectures, where the flags allow it. The "&& true" makes this concept more constrained than
+/// has_neon64, so that its specialisations win.
 template <class Arch>
 concept has_neon_dotprod =
 #if defined(__ARM_FEATURE_DOTPROD)

@@ -6,10 +6,10 @@
 //   rows            8 weights of row r     | 8 weights of r + 1      lines g, g + 1 of the tile (packed_matrix.hpp)
 //   sums            (t, r)   (t, r + 1)    | (t + 1, r)   (t + 1, r + 1)
 //
-// In memory both are quads, as sdot wants them: a zip of 32-bit lanes puts two of a row side by side. That is one
-// instruction for a register of tokens, and one for two registers of rows, whose codes are zipped before the low and
-// the high nibbles part. An smmla does the 32 products of two sdot; sums stay in these places from the first block to
-// the last.
+// In memory both are quads, in the order for sdot: a zip of 32-bit lanes puts two quads of a row side by side. That
+// takes one instruction for a register of tokens, and one for two registers of rows, which are zipped as codes, before
+// low and high nibbles are separated. An smmla does as many products as two sdot, 32; the sums keep this order from the
+// first block to the last.
 // Exact: a block is at most 32 * 12 * 127.
 #pragma once
 
@@ -76,13 +76,13 @@ struct mmla<Arch> {
     sum = vmmlaq_s32(sum, tokens, rows);
   }
 
-  /// A word for each of four rows, to where rows 0, 1 and rows 2, 3 have their sums.
+  /// A word for each of four rows -> registers in the order of the sums, of rows 0, 1 and of rows 2, 3.
   MXFP4_INLINE static void spread_rows(const int_lanes<Arch>& words, int_lanes<Arch>* pair) noexcept {
     const int64x2_t both = vreinterpretq_s64_s32(words);
     pair[0] = int_lanes<Arch>(vreinterpretq_s32_s64(vdupq_laneq_s64(both, 0)));
     pair[1] = int_lanes<Arch>(vreinterpretq_s32_s64(vdupq_laneq_s64(both, 1)));
   }
-  /// A word in memory for each of two tokens, to where they have their sums.
+  /// A word in memory for each of two tokens -> a register in the order of the sums.
   [[nodiscard]] MXFP4_INLINE static int_lanes<Arch> spread_tokens(const std::uint8_t* words) noexcept {
     const int32x4_t two = vreinterpretq_s32_u8(vcombine_u8(vld1_u8(words), vdup_n_u8(0)));
     return int_lanes<Arch>(vzip1q_s32(two, two));

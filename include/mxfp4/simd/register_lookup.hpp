@@ -20,8 +20,8 @@
 namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
-/// Sixteen floats, looked up by the low four bits of each lane; the bits above may be anything. Made of sixteen entries
-/// aligned to 64 bytes, which must outlive the plain version.
+/// Sixteen floats, looked up by the low four bits of each lane; the bits above may be anything. Constructed from
+/// sixteen entries, aligned to 64 bytes, which must outlive it: the plain version keeps the pointer.
 template <class Arch>
 class table16 {
  public:
@@ -93,9 +93,9 @@ MXFP4_INLINE void transpose_rows(const std::uint8_t* a, const std::uint8_t* b, c
   detail::row_transposer<Arch>::transpose(a, b, c, d, out);
 }
 
-/// Brings a line that is wanted in a few microseconds into the second-level cache. Any address will do.
+/// Brings a line that is needed in a few microseconds into the second-level cache. Any address is allowed.
 MXFP4_INLINE void prefetch_soon(const void* address) noexcept { __builtin_prefetch(address, 0, 2); }
-/// Brings a line that is wanted next into the first-level cache. Any address will do.
+/// Brings a line that is needed next into the first-level cache. Any address is allowed.
 MXFP4_INLINE void prefetch_next(const void* address) noexcept { __builtin_prefetch(address, 0, 3); }
 
 }  // namespace MXFP4_ISA_NS

@@ -1,7 +1,7 @@
-// mxfp4/simd/simd.hpp -- the primitives with the text of every instruction set: what a kernel includes of this folder.
+// mxfp4/simd/simd.hpp -- the primitives for every instruction set: the one header of this folder that kernels include.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A primitive's own header has its plain C++ alone: with that a kernel would be right and slow.
+// A primitive's own header has its plain C++ version alone: a kernel that includes only that is right, and slow.
 #pragma once
 
 #include "mxfp4/simd/batch.hpp"

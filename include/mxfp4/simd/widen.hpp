@@ -3,8 +3,9 @@
 //
 //   bf16   bits << 16
 //   f16    by an instruction where a file has one, else as e4m3
-//   e4m3   the fields moved to their places with the exponent field one too high, as a float, minus its own hidden bit:
-//          2^e (1 + m) - 2^e = 2^e m, which is what a subnormal means. No float here is an f32 subnormal.
+//   e4m3   a normal number's fields are moved to their places. A subnormal is made with an exponent field one too high,
+//          and the hidden bit that this adds is subtracted: 2^e (1 + m) - 2^e = 2^e m. No float here is an f32
+//          subnormal.
 #pragma once
 
 #include <array>
@@ -64,7 +65,7 @@ template <class Arch, int Mantissa, int Bias, int Sign, std::uint32_t Special>
   return simd::bitwise_cast<float>(sign | simd::select(magnitude < u(Special), finite, special));
 }
 
-/// encode_f16 on every lane. Below 2^-14 the spacing of f16 is that of floats round 0.5: an addition rounds.
+/// encode_f16 on every lane. Below 2^-14 f16 has the spacing of floats near 0.5: adding 0.5 rounds to it.
 template <class Arch>
 [[nodiscard]] MXFP4_INLINE words<Arch> narrow_to_f16(floats<Arch> x) noexcept {
   using u = words<Arch>;
@@ -108,8 +109,8 @@ template <class Arch, element_type T>
   }
 }
 
-/// The same of an MXFP8 row: the bits of decode(element, scale), but for a NaN's sign and as long as nothing is flushed
-/// to zero. The elements are in one block.
+/// The same for elements of an MXFP8 row, all in one block: the bits of decode(element, scale), if subnormals are not
+/// flushed to zero; a NaN may have another sign.
 template <class Arch>
 [[nodiscard]] MXFP4_INLINE floats<Arch> load_widened(const mxfp8_row& x) noexcept {
   const auto* const elements = reinterpret_cast<const e4m3*>(x.elements + x.first);

@@ -1,14 +1,16 @@
 // mxfp4/simd/words.hpp -- a recipe in 16 bits, as data: what the words of a block are compared with.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A number becomes the upper half of its f32 bits, and the half that is cut off leaves one bit behind: rounding to odd.
+// A number becomes the upper half of its f32 bits, whose last bit is set if the lower half was not zero: it is rounded
+// to odd.
 //
 //   f32 bits   s eeeeeeee mmmmmmm mmmmmmmmmmmmmmmm        word = upper | (lower != 0)
 //              |---- upper ------|---- lower -----|       bf16: the word is the number
 //
 // Every boundary of every rounding is a number with two bits of mantissa, or one ulp above such a number; so a word is
-// on the same side of it as the number. The few bounds of peers that are finer than that (logarithms in float,
-// quotients that underflow) leave one word ambiguous: a block where it occurs goes to the plain loop.
+// on the same side of it as the number. Some peers have thresholds and boundaries that are finer than that (logarithms
+// in float, quotients that underflow): one word is then ambiguous, as it stands for numbers on both sides. A block with
+// that word goes to the plain loop.
 #pragma once
 
 #include <array>
@@ -24,15 +26,16 @@ inline constexpr std::uint16_t no_word = 0xFFFF;  ///< above every magnitude
 /// The scale bytes that the vector paths take: in between, every boundary is a normal float, and none overflows.
 inline constexpr unsigned vector_scale_min = 4, vector_scale_max = 252;
 
-/// The scale rule for one exponent field: byte[0] for a largest magnitude under `boundary`, else byte[1]; an index, as
-/// the branch would be a bet. Scale byte 0, and a largest magnitude of `ambiguous`: left to the plain loop.
+/// The scale rule for one exponent field: byte[0] for a largest magnitude below `boundary`, else byte[1]. An array, so
+/// that the comparison becomes an index: a branch would be mispredicted often. The plain loop takes blocks whose scale
+/// byte is 0 or whose largest magnitude is the word `ambiguous`.
 struct alignas(8) word_step {
   std::uint16_t boundary = no_word, ambiguous = no_word;
   std::uint8_t byte[2] = {0, 0};
 };
 
-/// The same where a rule is regular, with nothing left to the plain loop and nothing ambiguous:
-/// byte = (amax + carry) / 128 - 2 for `first` <= amax / 128 <= `last`. None if last < first.
+/// The scale rule for a run of exponent fields where it is the same for each, no word is ambiguous and no block goes to
+/// the plain loop: byte = (amax + carry) / 128 - 2 for `first` <= amax / 128 <= `last`. There is none if last < first.
 struct word_rule {
   std::uint32_t carry = 0, first = 1, last = 0;
 };
@@ -50,9 +53,9 @@ struct half_binades {
   std::array<std::uint16_t, 32> both;  ///< the same in one addition: code = (n * 64 + rest + both[n]) / 64
 };
 
-/// decode_scaled(code, scale) for all 256 codes: what an FP8 tensor holds under one block scale. `regular`: every
-/// finite word but zero is a normal number, so a binade repeats the one before; the sign of the code turns that of the
-/// word.
+/// decode_scaled(code, scale) for all 256 FP8 codes under one block scale. `regular`: every finite word but zero is a
+/// normal number; then each binade has the mantissas of the one before, and codes of opposite sign have words of
+/// opposite sign.
 struct alignas(64) fp8_words {
   std::uint16_t word[256];
   bool regular;
@@ -110,14 +113,14 @@ inline constexpr std::array<simd::word_scale, 256> word_scales = make_word_scale
 
 /// By scale byte: the magnitude whose sign is ambiguous where numbers are rounded to words.
 template <rounding_rule Round, zero_rule Zero>
-[[nodiscard]] consteval std::array<std::uint16_t, 256> make_sign_doubts() noexcept {
-  std::array<std::uint16_t, 256> doubts{};
+[[nodiscard]] consteval std::array<std::uint16_t, 256> make_ambiguous_signs() noexcept {
+  std::array<std::uint16_t, 256> ambiguous{};
   for (unsigned byte = simd::vector_scale_min; byte <= simd::vector_scale_max; ++byte)
-    doubts[byte] = ambiguous_word(sign_boundary_under<Zero, Round>(byte), false);
-  return doubts;
+    ambiguous[byte] = ambiguous_word(sign_boundary_under<Zero, Round>(byte), false);
+  return ambiguous;
 }
 template <rounding_rule Round, zero_rule Zero>
-inline constexpr std::array<std::uint16_t, 256> ambiguous_signs = make_sign_doubts<Round, Zero>();
+inline constexpr std::array<std::uint16_t, 256> ambiguous_signs = make_ambiguous_signs<Round, Zero>();
 
 /// The longest run of exponent fields round that of 2^-8, where weights are, with one threshold.
 template <scale_rule Rule, rounding_rule Round, zero_rule Zero, bool Exact>
@@ -147,7 +150,7 @@ inline constexpr bool has_stray = !Exact && Round::stray(0) != unreachable;
 /// The word from which half binade 1 begins, less 64: that of 0.25, less 64.
 inline constexpr unsigned first_half_binade = 125u * 128 - 64;
 
-/// What the half binades come to for any rounding; encodes_words says whether that is the rounding.
+/// The half binades of a rounding as if it fitted 16 bits; encodes_words() says whether it does.
 template <rounding_rule Round>
 [[nodiscard]] consteval simd::half_binades make_half_binades() noexcept {
   simd::half_binades h{};
@@ -166,8 +169,8 @@ template <rounding_rule Round>
   return h;
 }
 
-/// Are the codes of words those of the numbers, in each half binade that a vector path sees? So it is where every
-/// boundary lies between two words, and no two in the same half binade; and the same under every scale.
+/// Has every number the code of its word, in each half binade that a vector path sees? It has where every boundary lies
+/// between two words and no two boundaries in the same half binade, under every scale.
 template <rounding_rule Round>
 [[nodiscard]] consteval bool encodes_words() noexcept {
   constexpr simd::half_binades h = make_half_binades<Round>();
@@ -223,7 +226,7 @@ concept word_recipe = is_word_recipe<Resolved>;
 namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
 
-/// Within the normal range eight products make the table: the others are these times a power of two.
+/// Where all products are normal numbers, eight of them make the table: the others are these times a power of two.
 [[nodiscard]] constexpr fp8_words make_fp8_words(float scale) noexcept {
   fp8_words table{};
   const std::uint32_t exponent = (mxfp4::detail::float_bits(scale) & mxfp4::detail::f32_abs_mask) >> 23;

@@ -1,7 +1,7 @@
 // mxfp4/simd/xsimd.hpp -- xsimd, if it is new enough.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A project that brings an xsimd of its own gets to know here what is asked of it, and not from pages of errors.
+// A project with an older xsimd of its own gets one sentence from here instead of pages of errors.
 #pragma once
 
 #include <xsimd/config/xsimd_config.hpp>

@@ -1,8 +1,8 @@
-// mxfp4/cuda/device/check.cuh -- side: what the launch functions ask of device matrices, on the host.
+// mxfp4/cuda/device/check.cuh -- what the launch functions ask of device matrices, on the host.
 // SPDX-License-Identifier: Apache-2.0
 //
-// The checks look at shapes and addresses, never at memory. A launch function makes them first and turns what they find
-// into a cudaError_t; who wants the sentence calls the check himself: message(status).
+// The checks look at shapes and addresses, not at memory. A launch function begins with them and turns what they find
+// into a cudaError_t. For the sentence, call the check itself and print message(status).
 #pragma once
 
 #include <cstdint>
@@ -64,13 +64,13 @@ template <class Byte>
   return {};
 }
 
-/// Blocks of threads for rows of `items` each, an item a thread: kernels go round in both directions where rows are
-/// more than a grid has room for.
+/// The grid of a kernel whose threads take one item each, `items` of them in a row. Where there are more than a grid
+/// may have blocks, the kernel loops over both directions.
 [[nodiscard]] constexpr grid rows_grid(std::int64_t rows, std::int64_t items, std::int64_t threads) noexcept {
   return {(items + threads - 1) / threads, rows < max_grid_yz ? rows : max_grid_yz};
 }
 
-/// Rows and blocks of the scales, those included that only fill up a layout's tiles.
+/// Rows and blocks that the scales have room for, with those that only fill up a layout's tiles.
 struct padded {
   std::int64_t rows, blocks;
 };
@@ -82,7 +82,7 @@ template <block_layout Layout>
   else return {v.rows, v.blocks()};
 }
 
-/// The runtime's word for a refusal.
+/// The cudaError_t for a status.
 [[nodiscard]] constexpr cudaError_t error_of(const status& s) noexcept {
   if (s.ok()) return cudaSuccess;
   return s.code == errc::misaligned ? cudaErrorMisalignedAddress : cudaErrorInvalidValue;

@@ -1,4 +1,4 @@
-// mxfp4/cuda/device/decode.cuh -- side: eight codes -> eight numbers in registers.
+// mxfp4/cuda/device/decode.cuh -- eight codes -> eight numbers in registers.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   word    codes 7 6 5 4 3 2 1 0, four bits each (low_first)         code   s e e m

@@ -1,5 +1,4 @@
-// mxfp4/cuda/device/encode.cuh -- side: the 32 numbers of a block, in one thread's registers -> its scale byte and
-// codes.
+// mxfp4/cuda/device/encode.cuh -- a block in one thread's registers -> its scale byte and codes.
 // SPDX-License-Identifier: Apache-2.0
 //
 // The scale byte comes from the recipe's own rule. The numbers are divided by the scale, exactly, so that the

@@ -1,5 +1,4 @@
-// mxfp4/cuda/device/encode_bf16.cuh -- side: a block of bf16 -> its scale byte and codes, two numbers in each
-// instruction.
+// mxfp4/cuda/device/encode_bf16.cuh -- a block of bf16 -> its scale byte and codes, two numbers per instruction.
 // SPDX-License-Identifier: Apache-2.0
 //
 // A bf16 divided by a power of two is a bf16 still, so the pairs stay as they were loaded. With a = |x| / scale:

@@ -1,4 +1,4 @@
-// mxfp4/cuda/device/fragment.cuh -- side: one MX block of sixteen rows as the A operand of two mma.m16n8k16.
+// mxfp4/cuda/device/fragment.cuh -- one MX block of sixteen rows as the A operand of two mma.m16n8k16.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   block of row r     word 0    word 1    word 2    word 3        16 bytes = one row of an 8 x 8 ldmatrix matrix
@@ -18,8 +18,8 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
-/// Whether one of four scale bytes needs the wide decoding, which is right for every byte: the plain one is for
-/// 0 .. 127. Scales of 2 and more are rare in weights, and their products need a second factor, or infinities.
+/// Does one of four scale bytes need the wide decoding? The plain one is right for bytes 0 .. 127, the wide one for
+/// all: a scale of 2 or more needs a second factor, or makes infinities. Such scales are rare in weights.
 MXFP4_DEVICE bool is_wide(std::uint32_t bytes) { return (bytes & 0x80808080u) != 0; }
 
 /// How eight codes lie in a word: as a checkpoint has them, or with the even ones in the low half (mma16.cuh), where

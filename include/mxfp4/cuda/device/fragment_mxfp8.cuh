@@ -1,10 +1,10 @@
-// mxfp4/cuda/device/fragment_mxfp8.cuh -- side: one MX block of sixteen rows times one of eight tokens in MXFP8.
+// mxfp4/cuda/device/fragment_mxfp8.cuh -- one MX block of sixteen rows times one of eight tokens in MXFP8.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   compiled for                 mma.m16n8k32                             scales
 //   120a, 120f, 121a and such    e2m1 x e4m3, .kind::mxf8f6f4             in the tensor core
 //   89, 120 and 121              e4m3 x e4m3, of 2^-6 times the codes     in f32, after each block
-//   others                       have none of 8-bit floats: such kernels are empty and are not launched
+//   others                       have no mma of 8-bit floats: the kernels are empty there and are not launched
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 namespace device {
 
-/// Whether there is one of the two.
+/// Does the target have one of the two?
 template <class Target>
 inline constexpr bool multiplies_mxfp8 = Target::block_scaled_mma || Target::e4m3_mma;
 
@@ -32,9 +32,9 @@ MXFP4_DEVICE void mxfp8_weight_bytes(std::uint32_t codes, std::uint32_t& even, s
 MXFP4_DEVICE bool is_wide_mxfp8(std::uint32_t bytes) { return is_wide(bytes & bytes << 1); }
 
 /// sum + block * 2^6 * 2^(w - 127) * 2^(x - 127); block: a sum of 32 products of an element and 2^-6 of a code, in
-/// magnitude 0 or 2^-16 .. 1344. Wide: for any two bytes, by half of the exponent at a time, so that `block` leaves the
-/// floats on the way only if it does so in all. Otherwise for w < 128 and x < 192, where the factor is a float; below
-/// 2^-149 it is rounded, which costs the sum less than 2^-150 * 1344.
+/// magnitude 0 or 2^-16 .. 1344. Wide: for any two bytes; multiplies by half of the exponent at a time, so that the
+/// product overflows or underflows on the way only if the result does. Otherwise for w < 128 and x < 192, where the
+/// factor is a float; below 2^-149 it is rounded, which changes the sum by less than 2^-150 * 1344.
 template <bool Wide>
 MXFP4_DEVICE float add_scaled(float sum, float block, std::uint32_t w, std::uint32_t x) {
   if constexpr (Wide) {

@@ -1,4 +1,4 @@
-// mxfp4/cuda/device/gemm_mxfp8_tile.cuh -- side: tokens in MXFP8 times 128 rows of weights: a block's work.
+// mxfp4/cuda/device/gemm_mxfp8_tile.cuh -- tokens in MXFP8 times 128 rows of weights: a block's work.
 // SPDX-License-Identifier: Apache-2.0
 //
 // gemm_tile.cuh's tile, ring and epilogue with other tokens in a stage: elements [token][64 bytes], scales

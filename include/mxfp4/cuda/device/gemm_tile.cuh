@@ -1,4 +1,4 @@
-// mxfp4/cuda/device/gemm_tile.cuh -- side: 64 tokens times 128 rows of weights: a block's work in gemm and moe.
+// mxfp4/cuda/device/gemm_tile.cuh -- 64 tokens times 128 rows of weights: a block's work in gemm and moe.
 // SPDX-License-Identifier: Apache-2.0
 //
 //                tokens                 four warps, 32 rows each: a weight is decoded once for all tokens of the tile
@@ -24,7 +24,7 @@ inline constexpr int gemm_stages = 4;
 
 namespace device {
 
-/// The weights' part of a stage, in bytes: the codes at its beginning.
+/// The weights' part of a stage, which begins with the codes; in bytes.
 struct gemm_weight_stage {
   static constexpr int blocks = 2;  ///< of 32 k
   static constexpr int code_row = 16 * blocks;
@@ -32,7 +32,7 @@ struct gemm_weight_stage {
   static constexpr int scales_at = gemm_rows * code_row;
   static constexpr int tokens_at = scales_at + gemm_rows * scale_row;
 };
-/// All of it. Groups: of eight tokens.
+/// A whole stage. Groups: how many times eight tokens.
 template <int Groups>
 struct gemm_stage : gemm_weight_stage {
   static constexpr int token_row = 2 * 32 * blocks;
@@ -43,7 +43,7 @@ struct gemm_stage : gemm_weight_stage {
 template <int Groups>
 using gemm_sums = float[2][static_cast<std::size_t>(Groups)][4];
 
-/// A row of sums, one of them for each token, in shared memory: a lane group's four tokens in different banks.
+/// Floats from one token's sums to the next in shared memory: the four tokens of a lane group lie in different banks.
 inline constexpr int gemm_sum_pitch = gemm_rows + 4;
 
 /// The ring, the rows of x and of y of each token, and the tile's end.
@@ -53,7 +53,7 @@ template <int Groups>
   return gemm_stages * gemm_stage<Groups>::bytes + 2 * 8 * Groups * 4 + static_cast<int>(sizeof(tile_end));
 }
 
-/// The way of the weights' 128 rows from `first_row` on into the stages.
+/// Copies the weights of 128 rows, from `first_row` on, into the stages.
 struct gemm_weights {
   using stage = gemm_weight_stage;
 
@@ -193,7 +193,7 @@ struct gemm_stream {
   }
 };
 
-/// Takes a stream through all its steps: one stage of the ring is multiplied while the others come in.
+/// Runs all steps of `stream`: one stage of the ring is multiplied while the others are being copied.
 template <int Stages, class Stream>
 MXFP4_DEVICE void run_ring(Stream& stream, int steps, std::uint8_t* ring) {
   constexpr int bytes = Stream::stage::bytes;

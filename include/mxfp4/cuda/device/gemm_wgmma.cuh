@@ -1,12 +1,11 @@
-// mxfp4/cuda/device/gemm_wgmma.cuh -- side: tokens times 128 rows of weights by wgmma: a block's work on sm_90a.
+// mxfp4/cuda/device/gemm_wgmma.cuh -- tokens times 128 rows of weights by wgmma: a block's work on sm_90a.
 // SPDX-License-Identifier: Apache-2.0
 //
 //                  tokens (wgmma's N)       two warp groups, 64 rows each (wgmma's M): a weight is decoded once for all
 //             +--------------------+        tokens of the tile, into registers (wgmma's A)
 //    64 rows  |    warps 0 .. 3    |
 //             +--------------------+        a stage of the ring, 64 k: activations [token][128 bytes], swizzled as
-//             wgmma
-//    64 rows  |    warps 4 .. 7    |        reads them (B); codes [row][32 bytes]; scales [row][2 words]
+//    64 rows  |    warps 4 .. 7    |        wgmma reads them (B); codes [row][32 bytes]; scales [row][2 words]
 //             +--------------------+
 //
 // The weights of a block of 32 k are decoded while the wgmma of the block before run. A step:

@@ -1,5 +1,4 @@
-// mxfp4/cuda/device/gemv_tile.cuh -- side: up to eight tokens times 16 or 32 rows of weights: a block's work in gemv
-// and moe.
+// mxfp4/cuda/device/gemv_tile.cuh -- up to 8 tokens times 16 or 32 rows of weights: a block's work in gemv and moe.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   weights   N x K, row-major codes as a checkpoint has them
@@ -9,10 +8,10 @@
 //
 //   a stage of the ring: codes [row][128 bytes], scales [row][3 words], activations [token][512 bytes]
 //
-// Why so: a GPU reads 8 weights in the time of about 33 instructions of a thread, so what limits a small product is not
-// memory but instructions. Tensor cores multiply eight tokens in the time of one, ldmatrix brings a lane the eight
-// codes it decodes, and what feeds a weight comes by copies that cost it no instruction. Two tiles share the
-// activations' loads from three tokens on; for fewer, more and smaller blocks fill the device better.
+// Reasons: in the time in which a GPU reads 8 weights, a thread executes about 33 instructions, so a small product is
+// limited by instructions rather than by memory. Tensor cores multiply eight tokens in the time of one, ldmatrix gives
+// a lane the eight codes that it decodes, and asynchronous copies take no instruction per weight. From three tokens on,
+// two tiles share the loads of activations; for fewer, more and smaller blocks fill the device better.
 // Codes and activations are swizzled by 16 bytes, so that eight lanes never meet in a bank.
 #pragma once
 
@@ -44,7 +43,7 @@ struct gemv_stage {
   [[nodiscard]] MXFP4_HD static constexpr int bytes(int tokens) { return tokens_at + tokens * token_row; }
 };
 
-/// What stands before the rings: the row of y of each token, and the tile's end.
+/// The shared memory before the rings: the row of y of each token, and the tile's end.
 struct gemv_result {
   std::int32_t row[gemv_tokens];
   tile_end end;
@@ -59,7 +58,7 @@ template <int Tiles, int Stages>
   return gemv_result_bytes + gemv_warps * Stages * gemv_stage<Tiles>::bytes(tokens);
 }
 
-/// One warp's way through its part of K.
+/// One warp's work: its part of K.
 template <class X, int Tiles, class Tokens>
 struct gemv_stream {
   using stage = gemv_stage<Tiles>;

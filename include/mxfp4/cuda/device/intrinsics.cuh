@@ -1,11 +1,11 @@
-// mxfp4/cuda/device/intrinsics.cuh -- side: the thin layer between a kernel's text and a GPU.
+// mxfp4/cuda/device/intrinsics.cuh -- the functions by which kernels use the GPU.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   nvcc                      any other compiler
-//   cuda/ptx.cuh              the tests' emulator: each thread a fibre, barriers a rendezvous, memory checked
+//   cuda/device/ptx.cuh       the tests' emulator: each thread is a fibre, barriers wait for all, memory is checked
 //
-// Both define the same functions in mxfp4::cuda::device, so one kernel text runs on the device and, on the host, under
-// AddressSanitizer. What a kernel must hold to, for the emulator to see all that it does:
+// Both define the same functions in mxfp4::cuda::device, so the same kernel runs on the device and, on the host, under
+// AddressSanitizer. What a kernel must do, so that the emulator sees every access:
 //   - global and shared memory are touched through load*, store*, copy_async*, ldmatrix* and atomic_* alone;
 //   - collectives (barriers, shuffles, ldmatrix, mma) are reached by all 32 lanes of a warp, or all threads of a block;
 //   - device functions are not noexcept, since the emulator reports a fault by throwing.
@@ -31,8 +31,9 @@
 //     for the D of a wgmma that is under way, which the next one takes over in order;
 //   - wgmma_commit() closes a group; until wgmma_wait<Pending>() says that the group has ended, D is undefined, and
 //     neither A's registers, nor D's, nor B may change. The arrays live until then;
-//   - shared memory that threads or asynchronous copies wrote is another proxy's: who wrote (and waited for the
-//     copies), calls async_proxy_fence(), then a barrier of the block, before wgmma reads.
+//   - wgmma reads shared memory through the "async proxy", threads and their copies write it through another one: a
+//     thread that wrote (and has waited for its copies) calls async_proxy_fence(), and a barrier of the block follows,
+//     before wgmma reads.
 #pragma once
 
 #include <cstdint>

@@ -1,17 +1,18 @@
-// mxfp4/cuda/device/launch.cuh -- side: how a kernel of this library is started.
+// mxfp4/cuda/device/launch.cuh -- how a kernel of this library is started.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A kernel is a struct, so that its text needs no __global__ and the emulator can run it too:
+// A kernel is a struct, so that its body needs no __global__ and the tests' emulator can run it too:
 //
 //   struct scale_rows {
 //     static constexpr int threads = 128;            // of a block, a multiple of 32
-//     static constexpr int blocks_per_processor = 4; // what the registers are to leave room for
+//     static constexpr int blocks_per_processor = 4; // that must fit a multiprocessor at once: it limits the registers
 //     struct arguments { ... };                      // trivially copyable
 //     static MXFP4_DEVICE void run(const arguments& a) { ... }
 //   };
 //
-// One that not every architecture can run says so: `static constexpr bool compiled = device::target::wgmma;`. Elsewhere
-// its entry is empty and bound to fewer threads, by which has_kernel knows it, and which a launch is refused for.
+// A kernel that not every architecture can run has a member `compiled`, for example `static constexpr bool compiled =
+// device::target::wgmma;`. Where it is false, the __global__ function is compiled with an empty body and a limit of 32
+// threads. has_kernel recognises it by that limit, and launch_if_compiled returns cudaErrorNotSupported.
 //
 // Nothing here allocates, synchronises or waits, so launches can be captured in a graph.
 #pragma once
@@ -35,14 +36,14 @@ struct grid {
 namespace detail {
 
 inline constexpr std::int64_t max_grid_x = 0x7FFFFFFF, max_grid_yz = 0xFFFF;
-/// What a block may have without asking.
+/// Dynamic shared memory that a block may have without cudaFuncSetAttribute.
 inline constexpr std::size_t plain_shared_bytes = 48 * 1024;
 
 [[nodiscard]] constexpr bool fits(const grid& g) noexcept {
   return g.x > 0 && g.x <= max_grid_x && g.y > 0 && g.y <= max_grid_yz && g.z > 0 && g.z <= max_grid_yz;
 }
 
-/// Whether the compilation at hand has the kernel's text.
+/// Does the architecture that is being compiled for have this kernel?
 template <class Kernel>
 [[nodiscard]] MXFP4_HD constexpr bool is_compiled() noexcept {
   if constexpr (requires { Kernel::compiled; }) return Kernel::compiled;
@@ -87,8 +88,8 @@ template <class Kernel>
 #endif
 }
 
-/// Whether the code that the current device runs has the kernel's text: a program for sm_90 has no wgmma, one for
-/// sm_90a has. Looks the entry up, which neither waits nor allocates.
+/// Does the code that the current device runs have the kernel? A program for sm_90 has no wgmma, one for sm_90a has.
+/// Asks the runtime for the attributes of the __global__ function, which neither waits nor allocates.
 template <class Kernel>
 [[nodiscard]] cudaError_t has_kernel(bool& has) {
 #if defined(__CUDACC__)

@@ -1,12 +1,12 @@
-// mxfp4/cuda/device/moe_plan.cuh -- side: routed tokens in the order of their experts, sorted on the device.
+// mxfp4/cuda/device/moe_plan.cuh -- routed tokens in the order of their experts, sorted on the device.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   indices  M x k            pairs p = m * k + slot, by expert            tiles of at most `tile_tokens` pairs
+//   indices  M x k            token slots p = m * k + slot, by expert      tiles of at most `tile_tokens` token slots
 //   [3 0] [0 5] [3 1]   -->   | 1 2 | 5 | 0 4 | 3 |                  -->   {expert, first, count} each
 //                               e 0  e 1  e 3  e 5
 //
-// One block counts, adds up and places the pairs; the host learns nothing of it, so nothing waits. Indices that name no
-// expert make a group of their own behind the last: its tiles become NaN.
+// One block of threads counts, adds up and places the token slots. The host does not learn the result, so nothing
+// waits. Indices that name no expert form a group of their own behind the last expert; its results are NaN.
 #pragma once
 
 #include <cstdint>
@@ -17,21 +17,21 @@ namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 inline constexpr std::int64_t moe_max_experts = 2048;
 
-/// What a routing needs of the host: sizes only.
+/// All that the host has to know of a routing: its sizes.
 struct routing_shape {
   std::int64_t tokens = 0;   ///< M
   std::int64_t top_k = 0;    ///< experts of a token
   std::int64_t experts = 0;  ///< E, up to moe_max_experts
 
-  [[nodiscard]] MXFP4_HD constexpr std::int64_t pairs() const noexcept { return tokens * top_k; }
+  [[nodiscard]] MXFP4_HD constexpr std::int64_t token_slots() const noexcept { return tokens * top_k; }
 };
 
 /// What moe_status reads.
 struct moe_report {
-  std::int64_t bad_pairs = 0;   ///< how many indices name no expert
-  std::int64_t first_bad = -1;  ///< the lowest pair of them: token first_bad / top_k, slot first_bad % top_k
+  std::int64_t bad_token_slots = 0;  ///< how many indices name no expert
+  std::int64_t first_bad = -1;       ///< the lowest token slot of them: token first_bad / top_k, slot first_bad % top_k
 
-  [[nodiscard]] constexpr bool ok() const noexcept { return bad_pairs == 0; }
+  [[nodiscard]] constexpr bool ok() const noexcept { return bad_token_slots == 0; }
 };
 
 namespace detail {
@@ -46,30 +46,30 @@ namespace detail {
   return {};
 }
 
-/// Pairs that one block multiplies. Depends on the shape alone, since the host does not see the routing: two where most
-/// experts have one pair, eight where they have a few, else a gemm tile.
+/// Token slots that one block multiplies. Depends on the shape alone, since the host does not see the routing: two
+/// where most experts have one token slot, eight where they have a few, else 64, a tile of gemm.
 [[nodiscard]] constexpr int moe_tile_tokens(const routing_shape& shape) noexcept {
-  if (shape.pairs() <= shape.experts) return 2;
-  return shape.pairs() <= 8 * shape.experts ? 8 : 64;
+  if (shape.token_slots() <= shape.experts) return 2;
+  return shape.token_slots() <= 8 * shape.experts ? 8 : 64;
 }
 
-/// The workspace: a header, the tiles, the pairs in the order of their experts.
-struct moe_workspace_layout {
-  static constexpr std::int64_t header_bytes = 16;  ///< bad pairs, ~lowest bad pair, tiles, 0: 32-bit each
+/// Where the parts of the workspace begin: a header, the tiles, the token slots in the order of their experts.
+struct moe_workspace_parts {
+  static constexpr std::int64_t header_bytes = 16;  ///< number of bad token slots, ~(lowest of them), tiles, 0
   std::int64_t most_tiles;
-  std::int64_t pairs_at;
+  std::int64_t order_at;
   std::int64_t bytes;
 
-  explicit constexpr moe_workspace_layout(const routing_shape& shape) noexcept
-      : most_tiles(shape.pairs() / moe_tile_tokens(shape) +
-                   (shape.pairs() < shape.experts + 1 ? shape.pairs() : shape.experts + 1)),
-        pairs_at(header_bytes + 16 * most_tiles),
-        bytes(pairs_at + 4 * shape.pairs()) {}
+  explicit constexpr moe_workspace_parts(const routing_shape& shape) noexcept
+      : most_tiles(shape.token_slots() / moe_tile_tokens(shape) +
+                   (shape.token_slots() < shape.experts + 1 ? shape.token_slots() : shape.experts + 1)),
+        order_at(header_bytes + 16 * most_tiles),
+        bytes(order_at + 4 * shape.token_slots()) {}
 };
 
 [[nodiscard]] inline status check_workspace(const routing_shape& shape, const void* workspace,
                                             std::int64_t bytes) noexcept {
-  const std::int64_t need = moe_workspace_layout(shape).bytes;
+  const std::int64_t need = moe_workspace_parts(shape).bytes;
   if (workspace == nullptr) return {errc::null_pointer, "workspace", 0, need};
   if (bytes < need) return {errc::buffer_too_small, "workspace", bytes, need};
   return check_alignment(workspace, 16, "workspace", "");
@@ -84,14 +84,14 @@ struct moe_route {
   static constexpr int blocks_per_processor = 1;
   struct arguments {
     dense_view<const std::int32_t> indices;
-    int pairs;
+    int token_slots;
     int experts;
     int tile_tokens;
     std::uint32_t* header;
     device::word4* tiles;
     std::uint32_t* order;
   };
-  /// Counts, first places and first tiles of the experts and of the bad group; a word for each warp.
+  /// For each expert and for the bad group: the count, where it begins, its first tile; and a word for each warp.
   [[nodiscard]] static constexpr int shared_bytes(int experts) { return 4 * (3 * (experts + 1) + threads / 32); }
 
   static MXFP4_DEVICE void run(const arguments& a) {
@@ -101,8 +101,8 @@ struct moe_route {
     std::uint32_t *const place = count + groups, *const tile = place + groups, *const lowest = tile + groups;
     for (int g = thread; g < groups; g += threads) store_shared(count + g, 0u);
     block_barrier();
-    std::uint32_t bad = 0;  // ~pair of the lowest bad one, so that the largest wins and 0 means none
-    for (int p = thread; p < a.pairs; p += threads) {
+    std::uint32_t bad = 0;  // ~(lowest bad token slot), of which the maximum over threads is taken; 0: there is none
+    for (int p = thread; p < a.token_slots; p += threads) {
       const int group = group_of(a, p);
       atomic_add_shared(count + group, 1u);
       if (group == a.experts && bad == 0) bad = ~static_cast<std::uint32_t>(p);
@@ -118,46 +118,46 @@ struct moe_route {
     }
     block_barrier();
     for (int g = thread; g < groups; g += threads) {
-      const std::uint32_t pairs = load_shared(count + g), first = load_shared(place + g);
+      const std::uint32_t slots = load_shared(count + g), first = load_shared(place + g);
       const auto most = static_cast<std::uint32_t>(a.tile_tokens);
       std::uint32_t t = load_shared(tile + g);
-      for (std::uint32_t done = 0; done < pairs; done += most)
+      for (std::uint32_t done = 0; done < slots; done += most)
         store(a.tiles + t++,
-              word4{static_cast<std::uint32_t>(g), first + done, pairs - done < most ? pairs - done : most, 0});
+              word4{static_cast<std::uint32_t>(g), first + done, slots - done < most ? slots - done : most, 0});
     }
     block_barrier();
-    for (int p = thread; p < a.pairs; p += threads)
+    for (int p = thread; p < a.token_slots; p += threads)
       store(a.order + atomic_add_shared(place + group_of(a, p), 1u), static_cast<std::uint32_t>(p));
   }
 
  private:
-  static MXFP4_DEVICE int group_of(const arguments& a, int pair) {
+  static MXFP4_DEVICE int group_of(const arguments& a, int token_slot) {
     const int top_k = static_cast<int>(a.indices.cols);
-    const int expert = device::load_constant(a.indices.row(pair / top_k) + pair % top_k);
+    const int expert = device::load_constant(a.indices.row(token_slot / top_k) + token_slot % top_k);
     return expert >= 0 && expert < a.experts ? expert : a.experts;
   }
-  /// Where each group's pairs and tiles begin, by one warp. Returns the number of tiles.
+  /// Computes, by one warp, where each group's token slots and tiles begin. Returns the number of tiles.
   static MXFP4_DEVICE std::uint32_t add_up(const arguments& a, int groups, const std::uint32_t* count,
                                            std::uint32_t* place, std::uint32_t* tile) {
     using namespace device;
     const auto most = static_cast<std::uint32_t>(a.tile_tokens);
-    std::uint32_t pairs_before = 0, tiles_before = 0;
+    std::uint32_t slots_before = 0, tiles_before = 0;
     for (int first = 0; first < groups; first += warp_size) {
       const int g = first + lane_index();
-      const std::uint32_t pairs = g < groups ? load_shared(count + g) : 0u, tiles = (pairs + most - 1) / most;
-      std::uint32_t pair_sum = pairs, tile_sum = tiles;
+      const std::uint32_t slots = g < groups ? load_shared(count + g) : 0u, tiles = (slots + most - 1) / most;
+      std::uint32_t slot_sum = slots, tile_sum = tiles;
       for (int delta = 1; delta < warp_size; delta *= 2) {
-        const std::uint32_t more_pairs = shuffle_up(pair_sum, delta), more_tiles = shuffle_up(tile_sum, delta);
+        const std::uint32_t more_slots = shuffle_up(slot_sum, delta), more_tiles = shuffle_up(tile_sum, delta);
         if (lane_index() >= delta) {
-          pair_sum += more_pairs;
+          slot_sum += more_slots;
           tile_sum += more_tiles;
         }
       }
       if (g < groups) {
-        store_shared(place + g, pairs_before + pair_sum - pairs);
+        store_shared(place + g, slots_before + slot_sum - slots);
         store_shared(tile + g, tiles_before + tile_sum - tiles);
       }
-      pairs_before += shuffle(pair_sum, warp_size - 1);
+      slots_before += shuffle(slot_sum, warp_size - 1);
       tiles_before += shuffle(tile_sum, warp_size - 1);
     }
     return tiles_before;
@@ -168,7 +168,7 @@ struct moe_route {
 
 /// Bytes of device memory, 16-byte aligned, that a routing of this shape needs; 0 for a shape that is refused.
 [[nodiscard]] inline std::int64_t moe_workspace_bytes(const routing_shape& shape) noexcept {
-  return detail::check_moe(shape).ok() ? detail::moe_workspace_layout(shape).bytes : 0;
+  return detail::check_moe(shape).ok() ? detail::moe_workspace_parts(shape).bytes : 0;
 }
 
 /// Is this a routing that moe_route takes?
@@ -182,23 +182,24 @@ struct moe_route {
   return detail::check_workspace(shape, workspace, workspace_bytes);
 }
 
-/// Sorts the pairs (token, slot) by expert into the workspace, for any number of moe_gemm of the same shape after it.
+/// Sorts the token slots by expert into the workspace, for any number of calls of moe_gemm with the same shape after
+/// it.
 ///
 /// @param indices    M x k experts of each token, 0 .. E - 1, device memory, any order, repeats allowed.
 /// @param workspace  at least moe_workspace_bytes(shape), 16-byte aligned; need not be cleared.
 /// @return   cudaSuccess, or why there is no launch, as check_moe_route names it; nothing is written then.
-/// An index that names no expert is counted: moe_status tells, and the results of its pair are NaN.
+/// Indices that name no expert are counted (moe_status), and the results of their token slots are NaN.
 [[nodiscard]] inline cudaError_t moe_route(const routing_shape& shape, const dense_view<const std::int32_t>& indices,
                                            void* workspace, std::int64_t workspace_bytes, cudaStream_t stream) {
   if (const status s = check_moe_route(shape, indices, workspace, workspace_bytes); !s.ok()) return detail::error_of(s);
-  const detail::moe_workspace_layout layout(shape);
+  const detail::moe_workspace_parts parts(shape);
   auto* const bytes = static_cast<std::uint8_t*>(workspace);
   const int experts = static_cast<int>(shape.experts);
   return launch<kernel::moe_route>(
       {1}, static_cast<std::size_t>(kernel::moe_route::shared_bytes(experts)), stream,
-      {indices, static_cast<int>(shape.pairs()), experts, detail::moe_tile_tokens(shape),
-       reinterpret_cast<std::uint32_t*>(bytes), reinterpret_cast<device::word4*>(bytes + layout.header_bytes),
-       reinterpret_cast<std::uint32_t*>(bytes + layout.pairs_at)});
+      {indices, static_cast<int>(shape.token_slots()), experts, detail::moe_tile_tokens(shape),
+       reinterpret_cast<std::uint32_t*>(bytes), reinterpret_cast<device::word4*>(bytes + parts.header_bytes),
+       reinterpret_cast<std::uint32_t*>(bytes + parts.order_at)});
 }
 
 /// Whether the routing in the workspace named an expert that is not there. Waits for the stream: not for a graph.

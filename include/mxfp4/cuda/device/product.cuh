@@ -1,4 +1,4 @@
-// mxfp4/cuda/device/product.cuh -- side: what every product on the device asks of its arguments, checked on the host.
+// mxfp4/cuda/device/product.cuh -- what every product on the device asks of its arguments, checked on the host.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -1,11 +1,11 @@
-// mxfp4/cuda/device/ptx.cuh -- side: device::* as PTX.
+// mxfp4/cuda/device/ptx.cuh -- the functions of intrinsics.cuh as PTX.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Source: PTX ISA 9.0. Reached through intrinsics.cuh, which describes the fragments.
 #pragma once
 
-// The instructions that only some architectures have are functions on all; elsewhere they trap, and `target` keeps
-// kernels from calling them.
+// Instructions that only some architectures have are functions on all of them: on the others the function traps, and
+// kernels ask `target` before they call it.
 #if defined(__CUDA_ARCH_FAMILY_SPECIFIC__)
 #define MXFP4_PTX_FAMILY __CUDA_ARCH_FAMILY_SPECIFIC__
 #else
@@ -91,12 +91,12 @@ template <class T>
 MXFP4_DEVICE T load(const T* p) {
   return mxfp4::detail::bit_cast<T>(*reinterpret_cast<const detail::register_for<T>*>(p));
 }
-/// Through the read-only cache: nothing writes the place while the kernel runs.
+/// Loads through the read-only cache: nothing may write there while the kernel runs.
 template <class T>
 MXFP4_DEVICE T load_constant(const T* p) {
   return mxfp4::detail::bit_cast<T>(__ldg(reinterpret_cast<const detail::register_for<T>*>(p)));
 }
-/// The same for what is read once: not kept in the caches.
+/// The same for data that is read once: it is not kept in the caches.
 template <class T>
 MXFP4_DEVICE T load_streaming(const T* p) {
   return mxfp4::detail::bit_cast<T>(__ldcs(reinterpret_cast<const detail::register_for<T>*>(p)));
@@ -105,7 +105,7 @@ template <class T>
 MXFP4_DEVICE void store(T* p, const T& value) {
   *reinterpret_cast<detail::register_for<T>*>(p) = mxfp4::detail::bit_cast<detail::register_for<T>>(value);
 }
-/// The same for what this kernel does not read again.
+/// The same for data that this kernel does not read again.
 template <class T>
 MXFP4_DEVICE void store_streaming(T* p, const T& value) {
   __stcs(reinterpret_cast<detail::register_for<T>*>(p), mxfp4::detail::bit_cast<detail::register_for<T>>(value));

@@ -1,4 +1,4 @@
-// mxfp4/cuda/device/ptx_wgmma.cuh -- side: device::wgmma* as PTX.
+// mxfp4/cuda/device/ptx_wgmma.cuh -- wgmma as PTX.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Source: PTX ISA 9.0, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate Instructions". Reached through
@@ -19,7 +19,7 @@ MXFP4_DEVICE void pin(T (&registers)[N]) {
 }
 }  // namespace detail
 
-/// Where `p`, of shared memory, is in it.
+/// The address of `p` within shared memory.
 MXFP4_DEVICE std::uint32_t shared_address(const void* p) { return detail::shared_address(p); }
 
 /// This thread's writes to shared memory, and its asynchronous copies that it has waited for, are seen by a wgmma after
@@ -32,7 +32,7 @@ MXFP4_DEVICE void async_proxy_fence() {
 #endif
 }
 
-/// What the threads did with these registers comes before the wgmma that follow.
+/// Orders this thread's accesses to `registers` before the wgmma that follow.
 template <class... Registers>
 MXFP4_DEVICE void wgmma_fence(Registers&... registers) {
   (detail::pin(registers), ...);

@@ -1,6 +1,4 @@
-// mxfp4/cuda/device/tile.cuh -- side: what gemv and gemm share: which tokens a tile has, scale bytes on their way in,
-// and how warps share K.
-//
+// mxfp4/cuda/device/tile.cuh -- what gemv and gemm share: the tokens of a tile, loads of scales, parts of K.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -28,29 +26,29 @@ struct dense_tokens {
   [[nodiscard]] MXFP4_DEVICE int y_row(int i) const { return first + i; }
 };
 
-/// Some of the pairs (token, slot) of one expert. Pair p is row p of Y, and row p / pairs_per_row of X.
+/// Some of the token slots of one expert. Token slot p is row p of Y, and row p / slots_per_row of X.
 struct routed_tokens {
-  const std::int32_t* order;  ///< pairs by expert
+  const std::int32_t* order;  ///< token slots by expert
   int first;
   int count;
-  int pairs_per_row;
+  int slots_per_row;
 
   /// From number `begin` on, at most `most` of them.
   [[nodiscard]] MXFP4_DEVICE routed_tokens part(int begin, int most) const {
-    return {order, first + begin, count - begin < most ? count - begin : most, pairs_per_row};
+    return {order, first + begin, count - begin < most ? count - begin : most, slots_per_row};
   }
-  [[nodiscard]] MXFP4_DEVICE int x_row(int i) const { return load_constant(order + first + i) / pairs_per_row; }
+  [[nodiscard]] MXFP4_DEVICE int x_row(int i) const { return load_constant(order + first + i) / slots_per_row; }
   [[nodiscard]] MXFP4_DEVICE int y_row(int i) const { return load_constant(order + first + i); }
 };
 
-/// What a tile asks for again at its end. It waits in shared memory, at a multiple of 4 bytes: registers are for the
-/// sums.
+/// What is needed to store a tile. Until then it is kept in shared memory, 4-byte aligned, which leaves the registers
+/// to the sums.
 struct tile_end {
   std::int32_t tokens;
   std::int32_t column;   ///< of y, for the tile's first row of weights
   std::int32_t columns;  ///< from there on
 };
-/// To be read after a barrier.
+/// Written by one thread: load_end() only after a barrier.
 template <class Tokens>
 MXFP4_DEVICE void store_end(tile_end* to, const weight_rows& w, int first_row, const Tokens& which) {
   if (thread_index() != 0) return;
@@ -93,7 +91,7 @@ struct row_scales {
 struct step_range {
   int begin, end;
 };
-/// What this warp sums where the `warps` of a block share `steps`; perhaps nothing.
+/// This warp's part of `steps` that the `warps` warps of a block share; it may be empty.
 MXFP4_DEVICE step_range warp_share(int steps, int warps) {
   const std::int64_t warp = warp_index();
   return {static_cast<int>(steps * warp / warps), static_cast<int>(steps * (warp + 1) / warps)};
