@@ -183,7 +183,7 @@ std::string checkpoint_reader::config_text() const {
 nlohmann::ordered_json read_config(const checkpoint_reader& checkpoint) {
   const std::string text = checkpoint.config_text();
   const std::string file = (fs::path(checkpoint.directory()) / config_file_name).string();
-  if (text.empty() && !exists(file)) return nullptr;
+  if (!checkpoint.is_directory() || (text.empty() && !exists(file))) return nullptr;
   auto config = parse_json<nlohmann::ordered_json>(text, file);
   if (!config.is_object()) throw file_error(file + ": is " + config.type_name() + ", expected an object");
   return config;
