@@ -366,4 +366,4 @@ status route_topk_sigmoid(const dense_view<const float>& logits, const float* bi
                           const dense_view<std::int32_t>& indices, const dense_view<float>& weights,
                           const route_options& options = {});
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::dispatch
+}  // namespace mxfp4::dispatch

@@ -34,4 +34,4 @@ status gemv(const packed_matrix& w, const X& x, Y&& y, const gemm_options& optio
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -35,4 +35,4 @@ using reference::dequantize, reference::measure_error, reference::quantize, refe
 using reference::quantize_fp8_measured, reference::widen_fp8;
 #endif
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

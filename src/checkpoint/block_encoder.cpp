@@ -39,4 +39,4 @@ template status block_encoder::encode(std::span<const float>);
 template status block_encoder::encode(std::span<const bf16>);
 template status block_encoder::encode(std::span<const f16>);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -44,4 +44,4 @@ class block_encoder {
   error_statistics statistics_;
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -20,4 +20,4 @@ using mxfp4::dequantize, mxfp4::measure_error, mxfp4::quantize, mxfp4::quantize_
     mxfp4::widen_fp8;
 #endif
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint::codec
+}  // namespace mxfp4::checkpoint::codec

@@ -238,4 +238,4 @@ convert_report convert_checkpoint(const std::string& input, const std::string& o
   return report;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

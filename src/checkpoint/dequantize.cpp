@@ -153,4 +153,4 @@ dequantize_directory_report dequantize_directory(const std::string& input, const
   return report;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

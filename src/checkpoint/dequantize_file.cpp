@@ -126,4 +126,4 @@ dequantize_report dequantize_file(const std::string& input, const std::string& o
   return report;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

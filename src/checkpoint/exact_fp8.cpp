@@ -60,4 +60,4 @@ std::int64_t encode_exact_fp8(std::span<const std::uint8_t> codes, std::span<con
   return -1;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -48,4 +48,4 @@ struct exponent_span {
                                             std::int64_t rows, std::int64_t cols, std::span<e4m3> fp8,
                                             std::span<float> block_scales, exponent_span& why) noexcept;
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -320,4 +320,4 @@ gguf_job copy_to_gguf_job(const plain_tensor& tensor, const std::string& where) 
           }};
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

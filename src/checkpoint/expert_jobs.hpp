@@ -28,4 +28,4 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 [[nodiscard]] tensor_job copy_job(const plain_tensor& tensor);
 [[nodiscard]] gguf_job copy_to_gguf_job(const plain_tensor& tensor, const std::string& where);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -212,4 +212,4 @@ expert_model group_experts(const weight_list& list, const std::string& where) {
   return model;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

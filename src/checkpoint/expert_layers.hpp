@@ -59,4 +59,4 @@ struct expert_model {
 ///         biases that do not fit.
 [[nodiscard]] expert_model group_experts(const weight_list& list, const std::string& where);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -37,4 +37,4 @@ measured_quality read_comparison(const std::string& path) {
   throw file_error(path + ": compares no checkpoint, expected mxfp4 compare ORIGINAL QUANTISED");
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -20,4 +20,4 @@ struct measured_quality {
 /// @throws file_error where it cannot be read or is none.
 [[nodiscard]] measured_quality read_comparison(const std::string& path);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

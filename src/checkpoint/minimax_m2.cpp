@@ -115,4 +115,4 @@ std::vector<tensor_info> minimax_m2_tensors(const minimax_m2_shape& s) {
   return list.take();
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -38,4 +38,4 @@ struct minimax_m2_shape {
 /// In the order of the model; begin = 0, end = bytes.
 [[nodiscard]] std::vector<io::tensor_info> minimax_m2_tensors(const minimax_m2_shape& shape);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

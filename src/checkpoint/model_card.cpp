@@ -141,4 +141,4 @@ std::string model_card(const card_options& options, const quality_report& report
   return text;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

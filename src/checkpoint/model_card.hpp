@@ -27,4 +27,4 @@ struct card_options {
 [[nodiscard]] std::string model_card(const card_options& options, const quality_report& report,
                                      const nlohmann::ordered_json& config);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

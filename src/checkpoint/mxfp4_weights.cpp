@@ -155,4 +155,4 @@ void weight_rows::read(std::int64_t from, std::int64_t count, std::vector<std::u
   if (!s.ok()) throw file_error("tensor " + quote_name(weight_->name) + ": " + std::string(message(s).view()));
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -76,4 +76,4 @@ class weight_rows {
 void read_rows(const read_function& read, std::int64_t row_bytes, std::int64_t first, std::int64_t step,
                std::int64_t count, std::span<std::byte> out);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

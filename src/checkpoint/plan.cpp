@@ -240,4 +240,4 @@ const char* action_name(tensor_action action) noexcept {
   return "copy";
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

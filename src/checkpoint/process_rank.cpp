@@ -84,4 +84,4 @@ std::vector<int> assign_to_ranks(const std::vector<std::uint64_t>& bytes, int wo
   return ranks;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

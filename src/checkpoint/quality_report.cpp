@@ -127,4 +127,4 @@ std::string scales_csv(const quality_report& report) {
   return text;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -276,4 +276,4 @@ std::string module_resolver::group_of(const std::string& module, const std::stri
   return by_pattern != nullptr ? by_pattern->group : by_class != nullptr ? by_class->group : "";
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

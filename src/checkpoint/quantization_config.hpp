@@ -80,4 +80,4 @@ class module_resolver {
   std::vector<target> targets_, ignore_;
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

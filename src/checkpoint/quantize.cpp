@@ -383,4 +383,4 @@ checkpoint_result merge_checkpoint(const std::string& out, const stop_function& 
   return result;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

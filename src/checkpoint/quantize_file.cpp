@@ -52,4 +52,4 @@ quantize_report quantize_file(const std::string& input, const std::string& outpu
   return report;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

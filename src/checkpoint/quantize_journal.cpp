@@ -71,4 +71,4 @@ void quantize_journal::remove() const {
   if (error) throw file_error(folder_ + ": cannot remove the folder: " + error.message());
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -55,4 +55,4 @@ checkpoint_result write_report(const std::string& out, const ordered_json& manif
 /// What a report says of the manifest: settings and source, without the times that only this machine knows.
 [[nodiscard]] ordered_json report_head(const ordered_json& manifest);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

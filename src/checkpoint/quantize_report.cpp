@@ -207,4 +207,4 @@ ordered_json read_report_head(const std::string& out) {
   return head;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

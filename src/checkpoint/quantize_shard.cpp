@@ -307,4 +307,4 @@ std::vector<matrix_statistics> quantize_shard(const checkpoint_reader& in, const
   return run.take();
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

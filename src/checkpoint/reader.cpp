@@ -194,4 +194,4 @@ nlohmann::json read_index_metadata(const checkpoint_reader& checkpoint) {
   return text.empty() ? nlohmann::json() : nlohmann::json::parse(text);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -15,4 +15,4 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 /// What the index says in "metadata"; null without an index.
 [[nodiscard]] nlohmann::json read_index_metadata(const checkpoint_reader& checkpoint);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

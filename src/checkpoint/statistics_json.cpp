@@ -41,4 +41,4 @@ error_statistics statistics_from_json(const ordered_json& json) {
   return s;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -16,4 +16,4 @@ using ordered_json = nlohmann::ordered_json;
 /// @throws nlohmann::json::exception where a field is missing or of another type; relative_error follows from the sums.
 [[nodiscard]] error_statistics statistics_from_json(const ordered_json& json);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -104,4 +104,4 @@ std::vector<stored_tensor> stored_tensors(const checkpoint_reader& checkpoint) {
   return found;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -120,4 +120,4 @@ tensor_summary summarize(const checkpoint_reader& in, const stored_tensor& t) {
   return s;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -65,4 +65,4 @@ void check_parallel(verification& v);
 void check_content(verification& v);
 void check_source(verification& v);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

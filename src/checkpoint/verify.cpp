@@ -217,4 +217,4 @@ verify_report verify_checkpoint(const std::string& directory, const verify_optio
   return v.take();
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

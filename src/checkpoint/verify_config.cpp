@@ -161,4 +161,4 @@ class config_check {
 
 void check_config(verification& v) { config_check(v).run(); }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -172,4 +172,4 @@ void check_content(verification& v) {
   }
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -249,4 +249,4 @@ void check_source(verification& v) {
   compare_other_files(v, source);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

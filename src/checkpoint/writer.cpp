@@ -205,4 +205,4 @@ output_size write_gguf(const std::string& path, const std::vector<gguf_job>& job
   return {out.file_bytes(), 1};
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -109,4 +109,4 @@ template <class... Bit>
 #include "mxfp4/simd/isas.def"
 #undef MXFP4_ISA
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::dispatch::detail::cpu
+}  // namespace mxfp4::dispatch::detail::cpu

@@ -245,4 +245,4 @@ status moe(const view_experts& experts, const int8_activations& x, const moe_cal
 }
 
 }  // namespace detail
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::dispatch
+}  // namespace mxfp4::dispatch

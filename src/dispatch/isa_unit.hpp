@@ -265,4 +265,4 @@ constinit const detail::table detail::MXFP4_DISPATCH_JOIN(table_, MXFP4_DISPATCH
     .route_topk_sigmoid = unit::route_topk_sigmoid,
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::dispatch
+}  // namespace mxfp4::dispatch

@@ -48,4 +48,4 @@ struct table {
 #include "units.def"
 #undef MXFP4_DISPATCH_ISA
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::dispatch::detail
+}  // namespace mxfp4::dispatch::detail

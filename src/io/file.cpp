@@ -247,4 +247,4 @@ void require_distinct(const std::string& input, const std::string& output) {
   if (same_file(input, output)) fail(output, "is also the file " + input + ": name another output");
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

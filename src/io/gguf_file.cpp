@@ -303,4 +303,4 @@ void gguf_writer::commit() {
   file_.commit();
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

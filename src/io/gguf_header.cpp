@@ -156,4 +156,4 @@ std::string format_gguf_header(gguf_header& header, const std::string& file) {
   return out.take();
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

@@ -292,4 +292,4 @@ std::string format_header(const safetensors_header& header) {
   return text;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

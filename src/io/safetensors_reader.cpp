@@ -44,4 +44,4 @@ void safetensors_reader::read(const tensor_info& tensor, std::uint64_t offset, s
   file_.read(data_begin_ + tensor.begin + offset, bytes);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

@@ -55,4 +55,4 @@ void safetensors_writer::commit() {
   file_.commit();
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

@@ -57,4 +57,4 @@ template <class Json>
   return parse_json<Json>(read_json_text(path), path);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

@@ -52,4 +52,4 @@ struct convert_report {
 [[nodiscard]] convert_report convert_checkpoint(const std::string& input, const std::string& output,
                                                 const convert_options& options);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -34,4 +34,4 @@ struct dequantize_directory_report {
 [[nodiscard]] dequantize_directory_report dequantize_directory(const std::string& input, const std::string& output,
                                                                const dequantize_options& options);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

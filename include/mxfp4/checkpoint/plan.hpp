@@ -74,4 +74,4 @@ struct quantization_plan {
 [[nodiscard]] quantization_plan make_plan(std::vector<io::tensor_info> tensors, const plan_options& options,
                                           const std::string& where);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -36,4 +36,4 @@ struct process_rank {
 /// every machine.
 [[nodiscard]] std::vector<int> assign_to_ranks(const std::vector<std::uint64_t>& bytes, int world);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -38,4 +38,4 @@ struct quality_report {
 [[nodiscard]] std::string experts_csv(const quality_report& report);
 [[nodiscard]] std::string scales_csv(const quality_report& report);  ///< scale bytes that occur, 2^exponent, blocks
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -78,4 +78,4 @@ checkpoint_result quantize_checkpoint(const std::string& in, const std::string& 
 /// @throws file_error naming what is missing.
 checkpoint_result merge_checkpoint(const std::string& out, const io::stop_function& stop = {});
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -114,4 +114,4 @@ struct dequantize_report {
 [[nodiscard]] dequantize_report dequantize_file(const std::string& input, const std::string& output, io::dtype to,
                                                 const progress_function& progress, const io::stop_function& stop = {});
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

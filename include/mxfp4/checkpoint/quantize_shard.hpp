@@ -53,4 +53,4 @@ struct shard_options {
 /// Bytes of the input that become `tensor`, with the block scales it consumes.
 [[nodiscard]] std::uint64_t input_bytes(const quantization_plan& plan, const planned_tensor& tensor);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -94,4 +94,4 @@ class checkpoint_reader {
   std::unordered_map<std::string_view, std::size_t> by_name_;
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -37,4 +37,4 @@ struct stored_tensor {
 /// In the order of the checkpoint's tensors. Points into the reader.
 [[nodiscard]] std::vector<stored_tensor> stored_tensors(const checkpoint_reader& checkpoint);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -47,4 +47,4 @@ inline void copy_bytes(const read_function& read, std::uint64_t bytes, std::stri
   }
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

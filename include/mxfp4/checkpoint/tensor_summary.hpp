@@ -28,4 +28,4 @@ struct tensor_summary {
 /// @throws file_error for what cannot be read, and for other types.
 [[nodiscard]] tensor_summary summarize(const checkpoint_reader& checkpoint, const stored_tensor& tensor);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

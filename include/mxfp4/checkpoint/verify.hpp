@@ -58,4 +58,4 @@ struct verify_report {
 /// @throws file_error where the directory cannot be read as a checkpoint at all, or the source cannot.
 [[nodiscard]] verify_report verify_checkpoint(const std::string& directory, const verify_options& options);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

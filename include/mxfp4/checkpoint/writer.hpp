@@ -52,4 +52,4 @@ output_size write_safetensors(const std::string& path, const std::vector<tensor_
 output_size write_gguf(const std::string& path, const std::vector<gguf_job>& jobs, std::vector<io::gguf_pair> pairs,
                        const job_hooks& hooks);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint
+}  // namespace mxfp4::checkpoint

@@ -82,4 +82,4 @@ class owned_size {
   return {static_cast<std::uint8_t*>(memory), alignment};
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail
+}  // namespace mxfp4::detail

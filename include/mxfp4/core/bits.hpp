@@ -104,4 +104,4 @@ static_assert(ldexp_bits(float_bits(1.5f), -127) == float_bits(0x1.8p-127f));
 static_assert(ldexp_bits(float_bits(2.0f), 127) == f32_inf && ldexp_bits(float_bits(1.5f), 127) == 0x7F400000u);
 static_assert(pow2_bits(0) == float_bits(1.0f) && pow2_bits(-127) == 0x00400000u && pow2_bits(-149) == 1u);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail
+}  // namespace mxfp4::detail

@@ -95,4 +95,4 @@ inline constexpr float ocp_fp4[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6
 static_assert(detail::e2m1_table_is_ocp());
 static_assert(detail::e2m1_midpoints_are_in_the_middle());
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -27,4 +27,4 @@ static_assert(decode(e8m0::one) == 1.0f && decode(e8m0::max) == 0x1p127f);
 static_assert(decode(e8m0{0}) == 0x1p-127f && decode(e8m0{1}) == 0x1p-126f);
 static_assert(detail::float_bits(decode(e8m0::nan)) == detail::f32_nan);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

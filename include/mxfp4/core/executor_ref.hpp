@@ -91,4 +91,4 @@ class executor_ref {
   void (*run_)(const void*, std::size_t, task_ref) = nullptr;
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -150,4 +150,4 @@ static_assert(encode_f16(0x1p-25f) == f16{0} && encode_f16(0x1.000002p-25f) == f
 static_assert(encode_bf16(0x1.01p0f) == bf16{0x3F80} && encode_bf16(0x1.03p0f) == bf16{0x3F82});
 static_assert(encode_e4m3(1e30f) == e4m3{0x7E} && encode_e4m3_nan(465.0f) == e4m3{0x7F});
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

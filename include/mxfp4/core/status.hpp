@@ -228,4 +228,4 @@ class [[nodiscard]] result {
   mxfp4::status status_{};
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -12,4 +12,4 @@ inline constexpr int version_major = 0;  ///< before 1.0 a new minor version may
 inline constexpr int version_minor = 1;
 inline constexpr int version_patch = 0;
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

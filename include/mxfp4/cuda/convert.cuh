@@ -113,4 +113,4 @@ template <class Byte, block_layout From, block_layout To>
                       {in, out, padded.rows, padded.blocks});
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

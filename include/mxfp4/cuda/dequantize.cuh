@@ -120,4 +120,4 @@ template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout
                       {w, out});
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

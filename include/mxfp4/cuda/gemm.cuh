@@ -108,4 +108,4 @@ template <half_type X, result_type Y>
                : kernel::launch_gemm<kernel::gemm<X, Y>>(w, x, y, stream);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

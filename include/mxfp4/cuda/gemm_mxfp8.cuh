@@ -90,4 +90,4 @@ template <result_type Y, class Target = device::target>
   return kernel::launch_gemm_mxfp8<8, Target>(w, x, y, stream);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

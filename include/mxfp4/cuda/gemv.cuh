@@ -64,4 +64,4 @@ template <half_type X, result_type Y>
   return kernel::launch_gemv<2, 2>(w, x, y, stream);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

@@ -179,4 +179,4 @@ template <half_type X, result_type Y>
   return kernel::launch_gemv_mma16<2>(w, x, y, stream);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

@@ -153,4 +153,4 @@ template <result_type Y, class Target = device::target>
   return launch_if_compiled<body>({(mma16::tiles(w.rows) + tiles - 1) / tiles}, body::shared_bytes, stream, {w, x, y});
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

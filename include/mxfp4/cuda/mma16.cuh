@@ -191,4 +191,4 @@ template <class PlainByte, class TileByte>
                       {out, w});
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

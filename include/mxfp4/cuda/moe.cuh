@@ -157,4 +157,4 @@ template <half_type X, result_type Y>
                : kernel::launch_moe_gemm<64>(shape, w, x, y, workspace, stream);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

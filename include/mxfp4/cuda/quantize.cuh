@@ -99,4 +99,4 @@ template <block_recipe Recipe = recipe::ocp, class T, block_layout Layout>
                       {w, out, padded.rows, padded.blocks});
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

@@ -107,4 +107,4 @@ template <class T>
   return launch<body>(detail::rows_grid(out.rows, out.cols / block_size, body::threads), 0, stream, {x, out, scaling});
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

@@ -43,4 +43,4 @@ class openmp_executor {
   int threads_;
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

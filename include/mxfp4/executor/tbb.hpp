@@ -33,4 +33,4 @@ class tbb_executor {
   oneapi::tbb::task_arena arena_;
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -116,4 +116,4 @@ namespace detail {
 
 static_assert(detail::block_round_trips());
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

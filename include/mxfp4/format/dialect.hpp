@@ -114,4 +114,4 @@ static_assert(decode_weight(e2m1{7}, e8m0{252}) == 0x1.8p127f && decode_weight(e
 static_assert(detail::float_bits(decode_weight(e2m1{4}, e8m0{254})) == detail::f32_inf);
 static_assert(decode_weight<float, dialect::ggml>(e2m1{1}, e8m0::nan) == 0x1p127f);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -112,4 +112,4 @@ static_assert(detail::mxfp8_scale(detail::float_bits(448.0f), mxfp8_scaling::rce
               detail::mxfp8_scale(detail::float_bits(511.0f), mxfp8_scaling::floor) == 127);
 static_assert(decode(e4m3{0x01}, e8m0{0}) == 0x1p-136f && decode(e4m3{0xFE}, e8m0::one) == -448.0f);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

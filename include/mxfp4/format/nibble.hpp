@@ -78,4 +78,4 @@ MXFP4_HD MXFP4_INLINE constexpr void unpack_codes(const std::uint8_t* bytes, std
     codes[i] = static_cast<e2m1>(i % 2 != 0 ? bytes[i / 2] >> 4 : bytes[i / 2] & 0x0F);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -148,4 +148,4 @@ namespace casts {
 /// oneDNN: the exponent field. (It reads byte 0 back as 0.0, not as 2^-127.)
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 onednn_e8m0(float x) noexcept { return cuda_e8m0_down<false>(x); }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::peer_cast
+}  // namespace mxfp4::peer_cast

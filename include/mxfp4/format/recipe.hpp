@@ -334,4 +334,4 @@ struct min_mse : detail::min_mse_recipe {
 
 }  // namespace recipe
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

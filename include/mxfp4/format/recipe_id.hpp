@@ -115,4 +115,4 @@ namespace detail {
 }  // namespace detail
 static_assert(detail::ids_match_names());
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -294,4 +294,4 @@ static_assert(encode_e2m1(-0.0f) == e2m1{8} && encode_e2m1(-1e30f) == e2m1{15});
 static_assert(encode_e2m1_stochastic(1.25f, 0x7FFFFFFFu) == e2m1{3} &&
               encode_e2m1_stochastic(1.25f, 0x80000000u) == e2m1{2});
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

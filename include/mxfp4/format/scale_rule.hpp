@@ -216,4 +216,4 @@ static_assert(choose_scale<scale_even>(6.9f).byte == 127 && choose_scale<scale_e
 static_assert(choose_scale<scale_ceil>(4.0f).byte == 127 && choose_scale<scale_ceil>(0x1.000002p2f).byte == 128);
 static_assert(choose_scale<scale_mlx>(8.4f).byte == 127 && choose_scale<scale_mlx>(8.5f).byte == 128);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

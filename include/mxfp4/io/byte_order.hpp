@@ -35,4 +35,4 @@ inline void store_u64(std::uint64_t value, std::span<std::byte, 8> bytes) noexce
   for (std::size_t i = 0; i < 8; ++i) bytes[i] = static_cast<std::byte>(value >> (8 * i) & 0xFF);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

@@ -47,4 +47,4 @@ void copy_tensor(const safetensors_reader& in, const tensor_info& tensor, safete
   });
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

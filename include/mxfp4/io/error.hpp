@@ -26,4 +26,4 @@ class file_error : public std::runtime_error {
 /// A name out of a file, fit for a terminal: 'name', control characters as \xNN, cut after 200 bytes.
 [[nodiscard]] std::string quote_name(std::string_view name);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

@@ -116,4 +116,4 @@ void copy_file(const std::string& from, const std::string& to, const stop_functi
 /// Throws a file_error where `output` is the file `input`, or another output of that name.
 void require_distinct(const std::string& input, const std::string& output);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

@@ -103,4 +103,4 @@ struct gguf_header {
 /// @throws file_error for a name that is too long or there twice, and as gguf_tensor_bytes.
 [[nodiscard]] std::string format_gguf_header(gguf_header& header, const std::string& file);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

@@ -85,4 +85,4 @@ inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  ///< byt
 /// Length and header as they stand in a file, padded with blanks to a multiple of 8. begin and end must be set.
 [[nodiscard]] std::string format_header(const safetensors_header& header);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

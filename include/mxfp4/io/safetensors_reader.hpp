@@ -38,4 +38,4 @@ class safetensors_reader {
   std::unordered_map<std::string_view, const tensor_info*> by_name_;
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

@@ -44,4 +44,4 @@ class safetensors_writer {
   std::unordered_map<std::string_view, std::size_t> by_name_;
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::io
+}  // namespace mxfp4::io

@@ -183,4 +183,4 @@ template <class Arch = simd::native_arch, class T>
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -68,4 +68,4 @@ status dequantize(dialect_id dialect, const basic_mx_view<Byte, Layout>& w, cons
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

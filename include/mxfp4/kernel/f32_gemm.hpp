@@ -147,4 +147,4 @@ void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accu
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

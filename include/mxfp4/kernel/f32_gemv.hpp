@@ -188,4 +188,4 @@ void gemv_f32(const packed_view& w, X x, float* y, bool accumulate, executor_ref
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

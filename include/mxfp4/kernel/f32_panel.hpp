@@ -188,4 +188,4 @@ void for_each_pass(std::int64_t cols, std::int64_t columns, bool accumulate, F&&
 
 }  // namespace detail
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

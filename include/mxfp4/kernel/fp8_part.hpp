@@ -66,4 +66,4 @@ class fp8_part {
 };
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

@@ -92,4 +92,4 @@ void quantize_fp8_by_tables(const dense_view<const e4m3>& w, const dense_view<co
 #endif
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

@@ -306,4 +306,4 @@ void multiply_int8(const tile_ref& w, const group_ref& x, std::int64_t blocks, g
 
 }  // namespace MXFP4_ISA_NS
 }  // namespace kernel
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

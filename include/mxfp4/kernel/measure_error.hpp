@@ -58,7 +58,7 @@ struct lane_statistics {
   return ((half[0] | half[1]) & 0x7777777777777777u) != 0;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail
+}  // namespace mxfp4::detail
 
 namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 
@@ -264,4 +264,4 @@ status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& 
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

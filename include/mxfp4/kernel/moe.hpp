@@ -80,4 +80,4 @@ void combine(const float* down, std::int64_t stride, const std::int64_t* permute
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

@@ -235,4 +235,4 @@ template <class Byte, block_layout Layout>
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

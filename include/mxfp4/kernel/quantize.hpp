@@ -205,4 +205,4 @@ status quantize(recipe_id recipe, const dense_view<T>& w, const mx_view<Layout>&
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

@@ -116,4 +116,4 @@ status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>&
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

@@ -102,4 +102,4 @@ status gemv(const packed_view& w, const X& x, Y&& y, const gemm_options& options
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

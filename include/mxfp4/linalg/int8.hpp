@@ -185,4 +185,4 @@ status gemv(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, Y&&
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -54,4 +54,4 @@ status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& o
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -73,4 +73,4 @@ status check_experts(const Experts& experts, const mxfp4::detail::moe_plan& plan
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

@@ -45,4 +45,4 @@ template <expert_list R>
 }
 }  // namespace detail
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -166,4 +166,4 @@ class moe_f32_gemv : moe_f32_m_tiles<X> {
 };
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

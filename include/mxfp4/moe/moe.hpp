@@ -137,4 +137,4 @@ status moe(const R& experts, const int8_activations& x, const dense_view<const s
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

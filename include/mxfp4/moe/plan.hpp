@@ -127,4 +127,4 @@ status plan_moe(const Experts& experts, const mxfp4::detail::operand& x, const d
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::kernel
+}  // namespace mxfp4::kernel

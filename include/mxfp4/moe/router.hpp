@@ -115,4 +115,4 @@ inline status route_topk_sigmoid(const dense_view<const float>& logits, const fl
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -190,4 +190,4 @@ class moe_workspace {
   detail::owned_size bytes_;
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

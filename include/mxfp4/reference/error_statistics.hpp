@@ -164,4 +164,4 @@ status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, 
 
 }  // namespace MXFP4_ISA_NS
 }  // namespace reference
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

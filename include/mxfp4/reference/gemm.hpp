@@ -53,4 +53,4 @@ status gemv(const basic_mx_view<Byte, Layout>& w, const X& x, Y&& y) noexcept {
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::reference
+}  // namespace mxfp4::reference

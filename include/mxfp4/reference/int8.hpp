@@ -112,4 +112,4 @@ status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, con
 
 }  // namespace MXFP4_ISA_NS
 }  // namespace reference
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -161,4 +161,4 @@ status dequantize(dialect_id dialect, const basic_mx_view<Byte, Layout>& w, cons
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::reference
+}  // namespace mxfp4::reference

@@ -67,4 +67,4 @@ inline constexpr float exp_poly[sigmoid_terms] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.5
   return detail::times_sigmoid(x > -detail::sigmoid_range ? x : -detail::sigmoid_range, x);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -351,6 +351,6 @@ struct word_block<Arch> {
 };
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd
 
 #endif

@@ -31,6 +31,6 @@ struct bf16_squares<Arch> {
 }  // namespace detail
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd
 
 #endif

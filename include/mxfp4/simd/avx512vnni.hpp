@@ -127,4 +127,4 @@ struct block_sum<Arch> {
 #endif
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd

@@ -327,6 +327,6 @@ template <has_avx512vbmi Arch, bool Measured>
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd
 
 #endif

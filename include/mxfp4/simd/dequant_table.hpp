@@ -25,7 +25,7 @@ struct alignas(16 * sizeof(T)) decode_row {
   T value[16];
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd
 
 namespace mxfp4::inline MXFP4_VERSION_NS::detail {
 template <element_type T, decode_dialect Dialect>
@@ -36,7 +36,7 @@ template <element_type T, decode_dialect Dialect>
       rows[byte].value[code] = decode_weight<T, Dialect>(static_cast<e2m1>(code), static_cast<e8m0>(byte));
   return rows;
 }
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail
+}  // namespace mxfp4::detail
 
 namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 
@@ -90,4 +90,4 @@ MXFP4_INLINE void finish_stores() noexcept {
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd

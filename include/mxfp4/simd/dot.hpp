@@ -135,4 +135,4 @@ template <class Arch>
 struct mmla;
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd

@@ -64,7 +64,7 @@ struct fp8_table_sums {
   double max_error = 0;                    ///< of the weights that the tables do not have
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd
 
 namespace mxfp4::inline MXFP4_VERSION_NS::detail {
 
@@ -100,4 +100,4 @@ inline constexpr simd::place_rule place_rule_of = make_place_rule<Rule>();
 /// By magnitude of an e4m3.
 alignas(64) inline constexpr std::array<std::uint8_t, 128> fp8_places = make_fp8_places();
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail
+}  // namespace mxfp4::detail

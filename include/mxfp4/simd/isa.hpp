@@ -64,4 +64,4 @@ template <class Arch>
 inline constexpr const char* isa_name = "scalar";
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd

@@ -106,4 +106,4 @@ struct mmla<Arch> {
 #endif
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd

@@ -99,4 +99,4 @@ MXFP4_INLINE void prefetch_soon(const void* address) noexcept { __builtin_prefet
 MXFP4_INLINE void prefetch_next(const void* address) noexcept { __builtin_prefetch(address, 0, 3); }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd

@@ -136,4 +136,4 @@ MXFP4_INLINE void store_narrowed(floats<Arch> x, T* to) noexcept {
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd

@@ -61,7 +61,7 @@ struct alignas(64) fp8_words {
   bool regular;
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd
 
 namespace mxfp4::inline MXFP4_VERSION_NS::detail {
 
@@ -221,7 +221,7 @@ inline constexpr bool is_word_recipe<basic_recipe<Scale, Round, Zero, Nonfinite>
 template <class Resolved>
 concept word_recipe = is_word_recipe<Resolved>;
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail
+}  // namespace mxfp4::detail
 
 namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 inline namespace MXFP4_ISA_NS {
@@ -252,4 +252,4 @@ inline namespace MXFP4_ISA_NS {
 inline constexpr fp8_words fp8_words_of_one = make_fp8_words(1.0f);
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::simd
+}  // namespace mxfp4::simd

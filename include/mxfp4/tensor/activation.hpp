@@ -242,4 +242,4 @@ namespace detail {
 }
 }  // namespace detail
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

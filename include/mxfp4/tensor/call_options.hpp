@@ -31,4 +31,4 @@ struct quantize_options {
   executor_ref executor{};                        ///< runs the tasks, which are cut by the shape alone
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -31,4 +31,4 @@ status convert(const basic_mx_view<Byte, From>& in, const mx_view<To>& out) noex
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

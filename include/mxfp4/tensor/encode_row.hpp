@@ -34,4 +34,4 @@ constexpr status encode_row(const T* x, std::int64_t n, std::uint8_t* codes, std
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -52,4 +52,4 @@ template <block_layout Layout>
 
 }  // namespace detail
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

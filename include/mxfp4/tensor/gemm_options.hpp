@@ -11,4 +11,4 @@ struct gemm_options {
   executor_ref executor{};  ///< runs the tasks, which are cut by the shape alone
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

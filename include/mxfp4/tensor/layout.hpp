@@ -110,4 +110,4 @@ struct ggml {
 static_assert(block_layout<layout::compressed_tensors> && block_layout<layout::swizzled_128x4> &&
               block_layout<layout::ggml>);
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -85,4 +85,4 @@ template <class Byte>
 }
 }  // namespace detail
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -209,4 +209,4 @@ status unpack(const packed_matrix& w, const mx_view<Layout>& out) noexcept {
 }
 
 }  // namespace MXFP4_ISA_NS
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

@@ -45,4 +45,4 @@ MXFP4_INLINE status check_product(const operand& w, const operand& x, const oper
   return {};
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::detail
+}  // namespace mxfp4::detail

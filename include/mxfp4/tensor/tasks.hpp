@@ -37,4 +37,4 @@ class block_tasks {
   std::int64_t rows_, blocks_, parts_, rows_a_task_;
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

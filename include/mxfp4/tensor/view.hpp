@@ -404,4 +404,4 @@ MXFP4_INLINE constexpr void fill_padding(mx_view<Layout> out) noexcept {
 
 }  // namespace detail
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS
+}  // namespace mxfp4

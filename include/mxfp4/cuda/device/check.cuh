@@ -88,4 +88,4 @@ template <block_layout Layout>
   return s.code == errc::misaligned ? cudaErrorMisalignedAddress : cudaErrorInvalidValue;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::detail
+}  // namespace mxfp4::cuda::detail

@@ -89,4 +89,4 @@ MXFP4_DEVICE void decode_weights_bf16x8(std::uint32_t codes, std::uint32_t byte,
   }
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device
+}  // namespace mxfp4::cuda::device

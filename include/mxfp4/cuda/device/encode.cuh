@@ -291,4 +291,4 @@ MXFP4_DEVICE void load_block(const T* p, std::uint32_t (&bits)[block_size]) {
   }
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device
+}  // namespace mxfp4::cuda::device

@@ -107,4 +107,4 @@ MXFP4_DEVICE encoded_block encode_pairs(const std::uint32_t (&pairs)[block_size 
   return out;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device
+}  // namespace mxfp4::cuda::device

@@ -151,4 +151,4 @@ MXFP4_DEVICE float finish(float sum) {
   return std::same_as<X, f16> ? sum * 0x1p14f : sum;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device
+}  // namespace mxfp4::cuda::device

@@ -61,4 +61,4 @@ MXFP4_DEVICE void add_e4m3_block(float (&d)[4], const std::uint32_t (&a)[4], con
 
 }  // namespace device
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

@@ -194,4 +194,4 @@ MXFP4_DEVICE void gemm_mxfp8_tile(const weight_rows& w, int first_row, const con
                    [&](int token) { return which.y_row(token); });
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device
+}  // namespace mxfp4::cuda::device

@@ -244,4 +244,4 @@ MXFP4_DEVICE void gemm_wgmma_tile(const weight_rows& w, int first_row, const den
 }
 
 }  // namespace device
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

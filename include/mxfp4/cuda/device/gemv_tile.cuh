@@ -243,4 +243,4 @@ MXFP4_DEVICE void gemv_tile(const weight_rows& w, int first_row, const dense_vie
 }
 
 }  // namespace device
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

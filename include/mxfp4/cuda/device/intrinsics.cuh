@@ -90,7 +90,7 @@ struct shared_operand {
   }
 };
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device
+}  // namespace mxfp4::cuda::device
 
 #if defined(__CUDACC__)
 #include "mxfp4/cuda/device/ptx.cuh"

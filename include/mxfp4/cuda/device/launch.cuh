@@ -125,4 +125,4 @@ template <class Kernel>
 #endif
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

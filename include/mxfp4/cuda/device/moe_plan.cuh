@@ -214,4 +214,4 @@ struct moe_route {
   return cudaSuccess;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

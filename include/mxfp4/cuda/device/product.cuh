@@ -53,4 +53,4 @@ template <half_type X, result_type Y>
   return detail::check_operands(mxfp4::detail::operand_of(w, "w"), x, detail::copy_bytes, y, max_tokens);
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda
+}  // namespace mxfp4::cuda

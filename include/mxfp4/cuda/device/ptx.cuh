@@ -366,4 +366,4 @@ MXFP4_DEVICE void mma_e2m1_e4m3(float (&d)[4], const std::uint32_t (&a)[4], cons
 
 #undef MXFP4_PTX_FAMILY
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device
+}  // namespace mxfp4::cuda::device

@@ -115,4 +115,4 @@ MXFP4_DEVICE void wgmma_f16(float (&d)[Registers], const std::uint32_t (&a)[4], 
 #undef MXFP4_PTX_D16
 #undef MXFP4_PTX_D4
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device
+}  // namespace mxfp4::cuda::device

@@ -112,4 +112,4 @@ MXFP4_DEVICE std::uint32_t load_scale(const std::uint8_t* shared, bool exists) {
   return exists ? byte : 0;
 }
 
-}  // namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device
+}  // namespace mxfp4::cuda::device
