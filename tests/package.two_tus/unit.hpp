@@ -26,3 +26,6 @@ void work(outcome& o);
 namespace plain {
 void work(outcome& o);
 }
+namespace next {
+void work(outcome& o);
+}
