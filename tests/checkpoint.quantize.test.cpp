@@ -367,6 +367,21 @@ TEST_CASE("checkpoint: places that are refused, and nothing is touched", "[check
   refused({"quantize", in, in}, "is the input");
   refused({"quantize", in, in + "/out"}, "is inside the input");
   refused({"quantize", in, in + "/../in/docs/x"}, "is inside the input");
+  {  // relative to the input: names that do not exist yet, and `..` behind one
+    const fs::path here = fs::current_path();
+    fs::current_path(in);
+    for (const char* const out : {"out", "a/b", "./out", "o/..", "out/../.", "docs/../out"}) {
+      CAPTURE(out);
+      for (const strings& command :
+           {strings{"quantize", ".", out}, strings{"quantize", in, out}, strings{"quantize", ".", out, "--overwrite"}})
+        refused(command, "the input");
+    }
+    fs::current_path(here);
+  }
+  CHECK(differences(before, tree(in)) == strings{});
+  fs::create_directory_symlink(in, folder / "link");
+  refused({"quantize", in, folder / "link/out"}, "is inside the input");
+  refused({"quantize", folder / "link", in + "/out"}, "is inside the input");
   fs::create_directory(folder / "foreign");
   write_text(folder / "foreign/mine.txt", "x");
   refused({"quantize", in, folder / "foreign"}, "holds 'mine.txt', which is not of a run of mxfp4 quantize");

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -203,7 +204,7 @@ TEST_CASE("convert: outputs that are there already", "[convert][bad_input]") {
     }
     return "converted";
   };
-  CHECK_THAT(error(folder / "in", folder / "in"), ContainsSubstring("exists and is not an empty directory"));
+  CHECK_THAT(error(folder / "in", folder / "in"), ContainsSubstring("/in: is the input"));
   write_text(folder / "file", "precious");
   CHECK_THAT(error(folder / "in", folder / "file"), ContainsSubstring("exists and is not an empty directory"));
   CHECK(read_text(folder / "file") == "precious");
@@ -216,6 +217,27 @@ TEST_CASE("convert: outputs that are there already", "[convert][bad_input]") {
   CHECK_THAT(error(folder / "absent", folder / "out"), ContainsSubstring("absent"));
   CHECK_THAT(error(folder / "absent.gguf", folder / "out"), ContainsSubstring("absent.gguf"));
   CHECK(folder.names() == std::vector<std::string>{"empty", "file", "in", "x.gguf"});
+}
+
+TEST_CASE("convert, dequantize: an output in the source's folder is refused, and nothing is touched",
+          "[convert][bad_input]") {
+  const scratch_folder folder;
+  write_checkpoint(folder / "in", two_experts(), nullptr);
+  const auto tree = [&folder] {
+    std::map<std::string, std::string> all;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder / "in"))
+      all[entry.path().string()] = entry.is_regular_file() ? read_text(entry.path().string()) : "";
+    return all;
+  };
+  const auto before = tree();
+  for (const char* const out : {"in/out", "in/out.gguf", "in/model.safetensors", "in/config.json", "in", "in/a/../b"}) {
+    CAPTURE(out);
+    convert_options options;
+    options.to = std::string(out).ends_with(".gguf") ? gguf : stacked;
+    CHECK_THROWS_WITH(convert_checkpoint(folder / "in", folder / out, options), ContainsSubstring("the input"));
+    CHECK_THROWS_WITH(dequantize_directory(folder / "in", folder / out, {}), ContainsSubstring("the input"));
+  }
+  CHECK(tree() == before);
 }
 
 TEST_CASE("convert, dequantize: a source that changes meanwhile", "[convert][bad_input]") {

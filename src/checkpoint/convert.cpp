@@ -211,6 +211,7 @@ void require_unchanged(const source& s) {
 convert_report convert_checkpoint(const std::string& input, const std::string& output, const convert_options& options) {
   source s;
   open(input, s);
+  if (s.checkpoint && s.checkpoint->is_directory()) require_outside(input, output);
   if (s.weights.weights.empty())
     throw file_error(input +
                      ": holds no MXFP4 weights, expected X_packed with X_scale, X_blocks with X_scales, or MXFP4 "

@@ -121,6 +121,7 @@ void append_numbers(const append_function& append, const std::string& name, std:
 dequantize_directory_report dequantize_directory(const std::string& input, const std::string& output,
                                                  const dequantize_options& options) {
   const checkpoint_reader in(input);
+  if (in.is_directory()) require_outside(input, output);
   const weight_list list = find_weights(in);
   const auto fp8_scales = find_fp8_scales(list.others, input);
   dequantize_directory_report report;

@@ -126,21 +126,13 @@ struct output_shard {
   return report;
 }
 
-void refuse_places(const std::string& in, const std::string& out) {
-  std::error_code error;
-  const fs::path from = fs::weakly_canonical(in, error), to = fs::weakly_canonical(out, error);
-  const auto [end, ignored] = std::mismatch(from.begin(), from.end(), to.begin(), to.end());
-  if (end == from.end() || same_file(in, out))
-    throw file_error(out + ": is " + (from == to ? "" : "inside ") + "the input " + in + ": name another directory");
-}
-
 class run_of_one {
  public:
   run_of_one(const std::string& in, const std::string& out, const checkpoint_settings& settings,
              const checkpoint_run& run, checkpoint_observer& observer)
       : in_(in), out_(out), settings_(settings), run_(run), observer_(observer), journal_(out) {
     if (!in_.is_directory()) throw file_error(in + ": is not a directory, expected a checkpoint's");
-    refuse_places(in, out);
+    require_outside(in, out);
     const ordered_json config = read_config(in_);
     if (config.is_null())
       throw file_error(in + ": has no " + config_file_name +

@@ -237,14 +237,40 @@ void copy_file(const std::string& from, const std::string& to, const stop_functi
   out.commit();
 }
 
+namespace {
+
+/// The path from the root, without links as far as it exists and without `..`. It is made absolute first:
+/// weakly_canonical leaves a relative path relative where its first name does not exist.
+fs::path place_of(const std::string& path) {
+  std::error_code error;
+  const fs::path absolute = fs::absolute(path, error);
+  if (error) fail(path, "its place cannot be found: " + error.message());
+  const fs::path place = fs::weakly_canonical(absolute, error);
+  return error ? absolute.lexically_normal() : place;
+}
+
+}  // namespace
+
 bool same_file(const std::string& a, const std::string& b) {
   std::error_code error;
   if (fs::equivalent(a, b, error)) return true;
-  return fs::weakly_canonical(a, error) == fs::weakly_canonical(b, error);
+  return place_of(a) == place_of(b);
 }
 
 void require_distinct(const std::string& input, const std::string& output) {
   if (same_file(input, output)) fail(output, "is also the file " + input + ": name another output");
+}
+
+void require_outside(const std::string& input, const std::string& output) {
+  const fs::path folder = place_of(input);
+  const fs::path place = place_of(output);
+  for (fs::path above = place;; above = above.parent_path()) {
+    std::error_code error;  // by inode where both are there: a folder may be mounted twice
+    if (above == folder || fs::equivalent(above, folder, error))
+      fail(output,
+           std::string("is ") + (above == place ? "" : "inside ") + "the input " + input + ": name another place");
+    if (above == above.root_path() || above.empty()) return;
+  }
 }
 
 }  // namespace mxfp4::io

@@ -95,6 +95,12 @@ void run(const compare_command& command) {
   if (options.context < 2 || options.context > config.context)
     throw CLI::ValidationError("--context", "is " + std::to_string(options.context) + ", expected 2 .. " +
                                                 std::to_string(config.context) + ", which the model takes");
+  if (!command.details.empty()) {  // asked before the hours that the models take
+    for (const std::string& model : {command.original, command.quantized})
+      if (!model.empty()) require_outside(model, command.details);
+    for (const std::string& file : {command.text, command.ids})
+      if (!file.empty()) require_distinct(file, command.details);
+  }
   options.product = {command.model.activations(), threads, stop_requested};
   comparison result{command.original, original.tensor_bytes(),        std::ssize(ids),
                     options.context,  command.model.activations_name, {}};

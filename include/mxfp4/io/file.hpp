@@ -113,7 +113,12 @@ void copy_file(const std::string& from, const std::string& to, const stop_functi
 /// Do both paths name one file? One that does not exist yet counts by its path.
 [[nodiscard]] bool same_file(const std::string& a, const std::string& b);
 
-/// Throws a file_error where `output` is the file `input`, or another output of that name.
+/// Throws a file_error where `output` is the file `input`.
 void require_distinct(const std::string& input, const std::string& output);
+
+/// Throws a file_error where `output`, which need not exist, is the folder `input` or lies inside it, however the paths
+/// are spelled and whichever links they go through: relative to the working folder, with `..` after a name that does
+/// not exist yet, by another mount of the same folder.
+void require_outside(const std::string& input, const std::string& output);
 
 }  // namespace mxfp4::io
