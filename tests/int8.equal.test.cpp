@@ -194,7 +194,7 @@ TEMPLATE_LIST_TEST_CASE("int8 gemm: every scale byte against a second definition
           for (float& y : start) y = random.with_exponent(1, 250);
           std::vector<float> reference = start, packed = start, view = start;
           const auto out = [&](std::vector<float>& y) { return dense_view<float>{y.data(), tokens.rows, 256, 256}; };
-          REQUIRE(reference_gemm(w.view(), x, out(reference), accumulate).ok());
+          REQUIRE(reference::gemm(w.view(), x, out(reference), accumulate).ok());
           REQUIRE(gemm<TestType>(*pack(w.view()), x, out(packed), {accumulate, {}}).ok());
           REQUIRE(gemm<TestType>(w.view(), x, out(view), {accumulate, {}}).ok());
           const std::vector<float> fused = second_definition(w, 256, tokens, start, accumulate, true);
