@@ -23,7 +23,8 @@ endif()
 
 set(MXFP4_DISPATCH_ISAS "${isas}" CACHE STRING
   "Instruction sets that mxfp4::dispatch is built for, best first; or native: the best one of this machine, which builds soonest")
-mark_as_advanced(MXFP4_DISPATCH_ISAS)
+set(MXFP4_DISPATCH_OPTIONS "" CACHE STRING "Compiler options of mxfp4::dispatch's units, after all others")
+mark_as_advanced(MXFP4_DISPATCH_ISAS MXFP4_DISPATCH_OPTIONS)
 set(generated ${CMAKE_CURRENT_BINARY_DIR}/dispatch)
 
 if(MXFP4_DISPATCH_ISAS STREQUAL "native")
@@ -65,6 +66,6 @@ foreach(isa IN LISTS MXFP4_DISPATCH_ISAS)
   # Without optimisation even the members of std::array stay behind as functions, compiled for this instruction set.
   # GCC 12 warns of its own AVX-512 header.
   set_source_files_properties(${generated}/${isa}.cpp PROPERTIES COMPILE_OPTIONS
-    "${mxfp4_flags_${isa}};$<$<NOT:$<CONFIG:Release>>:-O2>;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
+    "${mxfp4_flags_${isa}};$<$<NOT:$<CONFIG:Release>>:-O2>;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>;${MXFP4_DISPATCH_OPTIONS}")
 endforeach()
 file(CONFIGURE OUTPUT ${generated}/isas.def CONTENT "${list}" @ONLY)
