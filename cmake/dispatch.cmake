@@ -5,7 +5,8 @@
 # Which units there are and with what flags: simd/isas.def (isas.cmake). src/dispatch/cpu.hpp asks the CPU.
 set(MXFP4_DISPATCH_ISAS "${mxfp4_isas}" CACHE STRING
   "Instruction sets that mxfp4::dispatch is built for, best first; or native: the best one of this machine, which builds soonest")
-mark_as_advanced(MXFP4_DISPATCH_ISAS)
+set(MXFP4_DISPATCH_OPTIONS "" CACHE STRING "Compiler options of mxfp4::dispatch's units, after all others")
+mark_as_advanced(MXFP4_DISPATCH_ISAS MXFP4_DISPATCH_OPTIONS)
 set(generated ${CMAKE_CURRENT_BINARY_DIR}/dispatch)
 
 if(MXFP4_DISPATCH_ISAS STREQUAL "native")
@@ -49,6 +50,6 @@ foreach(isa IN LISTS MXFP4_DISPATCH_ISAS)
   # Without optimisation even the members of std::array stay behind as functions, compiled for this instruction set.
   # GCC 12 warns of its own AVX-512 header.
   set_source_files_properties(${generated}/${isa}.cpp PROPERTIES COMPILE_OPTIONS
-    "${mxfp4_flags_${isa}};$<$<NOT:$<CONFIG:Release>>:-O2>;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>")
+    "${mxfp4_flags_${isa}};$<$<NOT:$<CONFIG:Release>>:-O2>;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>;${MXFP4_DISPATCH_OPTIONS}")
 endforeach()
 file(CONFIGURE OUTPUT ${generated}/units.def CONTENT "${list}" @ONLY)
