@@ -36,15 +36,16 @@ outcome call_all(executor_ref with) {
   o.scales.resize(n * k / 32);
   o.decoded.resize(n * k);
   const mx_view<> w{o.codes.data(), o.scales.data(), n, k, k / 2, k / 32};
-  REQUIRE(dispatch::quantize(recipe_id::ocp, weights.view(), w, on_nonfinite::encode, with).ok());
-  REQUIRE(dispatch::dequantize(w, dense_view<float>{o.decoded.data(), n, k, k}, with).ok());
-  const result<packed_matrix> packed = dispatch::pack(w, with);
+  REQUIRE(dispatch::quantize(recipe_id::ocp, weights.view(), w, {.executor = with}).ok());
+  REQUIRE(dispatch::dequantize(w, dense_view<float>{o.decoded.data(), n, k, k}, {.executor = with}).ok());
+  const result<packed_matrix> packed = dispatch::pack(w, {.executor = with});
   REQUIRE(packed);
   o.packed.assign(packed->bytes().begin(), packed->bytes().end());
 
   const gemm_options options{.executor = with};
-  const result<int8_activations> a = dispatch::quantize_activations(x.view(), int8_scaling::e8m0, with);
-  const result<mxfp8_activations> b = dispatch::quantize_activations(x.view(), mxfp8_scaling::floor, with);
+  const result<int8_activations> a = dispatch::quantize_activations(x.view(), int8_scaling::e8m0, {.executor = with});
+  const result<mxfp8_activations> b =
+      dispatch::quantize_activations(x.view(), mxfp8_scaling::floor, {.executor = with});
   REQUIRE((a && b));
   const auto to = [](std::vector<float>& y, std::int64_t cols) {
     y.resize(static_cast<std::size_t>(tokens_count * cols));
