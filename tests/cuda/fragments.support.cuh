@@ -11,7 +11,7 @@
 #include "mxfp4/cuda/device/launch.cuh"
 #include "support/random.hpp"
 
-namespace mxfp4::cuda::test {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::test {
 
 inline constexpr int fragment_inputs = 32;   ///< words of a lane
 inline constexpr int fragment_outputs = 48;  ///< likewise; zeros where the target lacks the instruction

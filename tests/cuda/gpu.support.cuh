@@ -9,7 +9,9 @@
 #include <cstdlib>
 #include <vector>
 
-namespace mxfp4::cuda::test {
+#include "mxfp4/core/version.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::test {
 
 inline constexpr int skipped = 77;  ///< what ctest takes for "not run here"
 

@@ -15,7 +15,7 @@
 #include "mxfp4/reference/gemm.hpp"
 #include "support/random.hpp"
 
-namespace mxfp4::cuda::test {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::test {
 
 namespace {
 

@@ -12,7 +12,7 @@
 #include "mxfp4/tensor/view.hpp"
 #include "support/random.hpp"
 
-namespace mxfp4::cuda::test {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::test {
 
 using emulator::device_array;
 

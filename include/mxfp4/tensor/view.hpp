@@ -277,7 +277,7 @@ inline constexpr bool is_e4m3_under_another_name = std::same_as<S, std::uint8_t>
 template <>
 inline constexpr bool is_bf16_under_another_name<__bf16> = true;
 #endif
-#if defined(__FLT16_MAX__)
+#if defined(__FLT16_MAX__) && (defined(__x86_64__) || defined(__clang__) || __GNUC__ >= 13)  // g++ 12: x86-64 alone
 __extension__ typedef _Float16 compiler_f16;
 template <>
 inline constexpr bool is_f16_under_another_name<compiler_f16> = true;

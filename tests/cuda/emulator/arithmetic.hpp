@@ -10,8 +10,9 @@
 #include <limits>
 
 #include "cuda/emulator/fibers.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::cuda::emulator {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::emulator {
 
 /// A float of `exponent` and `mantissa` bits with IEEE's infinity and NaN, exact in double.
 [[nodiscard]] inline double small_float(std::uint32_t bits, int exponent, int mantissa) {
@@ -63,7 +64,7 @@ namespace mxfp4::cuda::emulator {
 
 }  // namespace mxfp4::cuda::emulator
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 [[nodiscard]] inline std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b, std::uint32_t selector) {
   const std::uint64_t both = std::uint64_t{b} << 32 | a;

@@ -17,8 +17,9 @@
 #include "cuda/emulator/global_memory.hpp"
 #include "cuda/emulator/memory.hpp"
 #include "cuda/emulator/wgmma_state.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::cuda::emulator {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::emulator {
 
 struct extent {
   int x = 1, y = 1, z = 1;

@@ -29,7 +29,9 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-namespace mxfp4::cuda::emulator {
+#include "mxfp4/core/version.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::emulator {
 
 /// What a kernel did wrong, and which thread of which block.
 struct fault : std::runtime_error {

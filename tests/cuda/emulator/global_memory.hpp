@@ -15,8 +15,9 @@
 #include <vector>
 
 #include "cuda/emulator/memory.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::cuda::emulator {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::emulator {
 
 /// One block's place among the blocks of a launch.
 struct block_moment {

@@ -11,8 +11,9 @@
 #include <type_traits>
 
 #include "cuda/emulator/block.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 /// Tests try each way.
 template <int Arch, bool E2m1Convert, bool E4m3Convert, bool E4m3Mma, bool BlockScaledMma, bool Wgmma>

@@ -15,8 +15,9 @@
 #include <vector>
 
 #include "cuda/emulator/fibers.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::cuda::emulator {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::emulator {
 
 inline constexpr std::byte poison{0xCD};
 

@@ -12,8 +12,9 @@
 
 #include "cuda/emulator/arithmetic.hpp"
 #include "cuda/emulator/block.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::cuda::emulator {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::emulator {
 
 template <int Matrices, bool Transposed>
 inline void load_matrices(std::uint32_t* d, const void* row, const char* what) {
@@ -105,7 +106,7 @@ inline constexpr auto no_scale = [](const gathered<mma_call>&, int) { return 1.0
 
 }  // namespace mxfp4::cuda::emulator
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 inline void ldmatrix_x4(std::uint32_t (&d)[4], const void* row) {
   emulator::load_matrices<4, false>(d, row, "ldmatrix_x4");

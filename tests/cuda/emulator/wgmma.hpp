@@ -15,8 +15,9 @@
 
 #include "cuda/emulator/arithmetic.hpp"
 #include "cuda/emulator/block.hpp"
+#include "mxfp4/core/version.hpp"
 
-namespace mxfp4::cuda::emulator {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::emulator {
 
 inline constexpr std::uint32_t poisoned_register = 0x7FC0DEADu;  // a NaN
 
@@ -165,7 +166,7 @@ inline void end_wgmma(block& owner, int warp, const wgmma_operation& operation) 
 
 }  // namespace mxfp4::cuda::emulator
 
-namespace mxfp4::cuda::device {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::device {
 
 [[nodiscard]] inline std::uint32_t shared_address(const void* p) {
   return static_cast<std::uint32_t>(static_cast<const std::byte*>(p) - detail::here().shared.data());

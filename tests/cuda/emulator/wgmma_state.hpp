@@ -9,7 +9,9 @@
 #include <memory>
 #include <vector>
 
-namespace mxfp4::cuda::emulator {
+#include "mxfp4/core/version.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::emulator {
 
 /// Of a thread.
 struct wgmma_registers {

@@ -6,7 +6,7 @@
 #include "mxfp4/cuda/quantize.cuh"
 #include "mxfp4/cuda/quantize_mxfp8.cuh"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 template cudaError_t quantize<recipe::ocp>(const dense_view<const bf16>&, const mx_view<>&, cudaStream_t);
 template cudaError_t quantize<recipe::ocp>(const dense_view<const float>&, const mx_view<>&, cudaStream_t);

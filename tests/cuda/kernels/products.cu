@@ -4,7 +4,7 @@
 #include "mxfp4/cuda/gemv_mma16.cuh"
 #include "mxfp4/cuda/moe.cuh"
 
-namespace mxfp4::cuda {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
 template cudaError_t gemm(const const_mx_view<>&, const dense_view<const bf16>&, const dense_view<float>&,
                           cudaStream_t);

@@ -7,7 +7,7 @@
 #include "mxfp4/tensor/layout.hpp"
 #include "mxfp4/tensor/view.hpp"
 
-namespace mxfp4::cuda::kernel {
+namespace mxfp4::inline MXFP4_VERSION_NS::cuda::kernel {
 
 struct use_scalar {
   static constexpr int threads = 32;
