@@ -317,7 +317,7 @@ TEST_CASE("dispatch: exact sums of float products equal the oracle", "[dispatch]
   std::ranges::fill(y, 1.0f);
   REQUIRE(dispatch::gemv(*packed, *token, std::span(y).first(n)).ok());
   CHECK(std::equal(expected.begin(), expected.begin() + n, y.begin()));
-  REQUIRE(dispatch::gemv(w.view(), *token, std::span(y).subspan(n)).ok());
+  REQUIRE(dispatch::gemv(w.view(), *token, std::span(y).subspan(n, n)).ok());
   CHECK(std::equal(expected.begin(), expected.begin() + n, y.begin() + n));
 }
 
