@@ -64,12 +64,12 @@ class files {
       tensors.push_back({name(i) + "_scale_inv", io::dtype::f32, {n / fp8_block, k_ / fp8_block}});
     }
     const std::vector<float> scales(size(n * k_ / fp8_block / fp8_block), 0.011f);
-    io::safetensors_writer out(fp8(), tensors, {});
+    io::safetensors_writer out = io::safetensors_writer::create(fp8(), tensors, {}).value();
     for (std::int64_t i = 0; i < matrices_; ++i) {
-      out.append(name(i), std::as_bytes(weights_.bytes()));
-      out.append(name(i) + "_scale_inv", std::as_bytes(std::span(scales)));
+      out.append(name(i), std::as_bytes(weights_.bytes())).value();
+      out.append(name(i) + "_scale_inv", std::as_bytes(std::span(scales))).value();
     }
-    out.commit();
+    out.commit().value();
   }
   [[nodiscard]] std::string fp8() const { return source_.file("fp8.safetensors"); }
   [[nodiscard]] std::string mxfp4() const { return memory_.file("mxfp4.safetensors"); }
@@ -86,15 +86,15 @@ class files {
     options.recipe = recipe_id::compressed_tensors;
     options.include = std::regex("experts");
     options.threads = threads;
-    benchmark::DoNotOptimize(checkpoint::quantize_file(fp8(), mxfp4(), options));
+    benchmark::DoNotOptimize(checkpoint::quantize_file(fp8(), mxfp4(), options).value());
   }
   void dequantize() const {
     benchmark::DoNotOptimize(
-        checkpoint::dequantize_file(mxfp4(), other(), io::dtype::bf16, [](std::uint64_t, std::uint64_t) {}));
+        checkpoint::dequantize_file(mxfp4(), other(), io::dtype::bf16, [](std::uint64_t, std::uint64_t) {}).value());
   }
   /// The first matrix against the plain loop.
   [[nodiscard]] bool is_right() const {
-    const io::safetensors_reader result(mxfp4());
+    const io::safetensors_reader result = io::safetensors_reader::open(mxfp4()).value();
     const auto found = checkpoint::find_mxfp4_tensors(result);
     if (std::ssize(found) != matrices_) return false;
     const checkpoint_bytes expected(n, k_, 1);
@@ -107,8 +107,8 @@ class files {
              .ok())
       return false;
     std::vector<std::byte> codes(size(n * k_ / 2)), bytes(size(n * k_ / block_size));
-    result.read(*found[0].packed, 0, codes);
-    result.read(*found[0].scale, 0, bytes);
+    result.read(*found[0].packed, 0, codes).value();
+    result.read(*found[0].scale, 0, bytes).value();
     return std::memcmp(codes.data(), out.codes, codes.size()) == 0 &&
            std::memcmp(bytes.data(), out.scales, bytes.size()) == 0;
   }

@@ -21,12 +21,9 @@ int main(int argc, char** argv) {
   checkpoint::checkpoint_run run;            // as many threads as there are
   run.stop = [] { return interrupt != 0; };  // what is whole by then stays, and the same call goes on from there
   percent observer;
-  try {
-    const checkpoint::checkpoint_result done =
-        checkpoint::quantize_checkpoint(argv[1], argv[2], settings, run, observer);
-    std::printf("\n%zu matrices quantised, %.2f MB -> %.2f MB\n", done.quantized,
-                static_cast<double>(done.bytes_before) / 1e6, static_cast<double>(done.bytes_after) / 1e6);
-  } catch (const io::file_error& error) {  // which names the file, the tensor, the value and what was expected
-    return std::fprintf(stderr, "\n%s\n", error.what()), 1;
-  }
+  const auto done = checkpoint::quantize_checkpoint(argv[1], argv[2], settings, run, observer);
+  // An error has the file, the tensor, the value and what was expected; what() makes the sentence of them.
+  if (!done) return std::fprintf(stderr, "\n%s\n", done.error().what()), 1;
+  std::printf("\n%zu matrices quantised, %.2f MB -> %.2f MB\n", done->quantized,
+              static_cast<double>(done->bytes_before) / 1e6, static_cast<double>(done->bytes_after) / 1e6);
 }

@@ -40,7 +40,7 @@ std::string content(const checkpoint_reader& in, const std::string& name) {
 
 std::string refusal(const std::string& path) {
   try {
-    const checkpoint_reader in(path);
+    const checkpoint_reader in = checkpoint_reader::open(path).value();
     static_cast<void>(read_config(in));
     return "";
   } catch (const file_error& error) {
@@ -73,7 +73,7 @@ TEST_CASE("checkpoint: the weight_map decides", "[checkpoint]") {
   fs::create_symlink("nowhere", dir + "/dangling");
 
   for (const std::string& path : {dir, dir + "/"}) {
-    const checkpoint_reader in(path);
+    const checkpoint_reader in = checkpoint_reader::open(path).value();
     CHECK(in.is_directory());
     CHECK(in.has_index());
     CHECK(in.shards() ==
@@ -100,7 +100,7 @@ TEST_CASE("checkpoint: a shard may be a link, as in a download cache", "[checkpo
   write_checkpoint(folder / "m", {{"a.safetensors", {bytes_tensor("a", '1')}}});
   fs::rename(folder / "m/a.safetensors", folder / "blob");
   fs::create_symlink("../blob", folder / "m/a.safetensors");
-  CHECK(content(checkpoint_reader(folder / "m"), "a") == "1111");
+  CHECK(content(checkpoint_reader::open(folder / "m").value(), "a") == "1111");
 }
 
 TEST_CASE("checkpoint: without an index", "[checkpoint]") {
@@ -109,7 +109,7 @@ TEST_CASE("checkpoint: without an index", "[checkpoint]") {
   CHECK_THAT(refusal(folder / "m"), ContainsSubstring("but 0 other .safetensors files, expected one"));
   write_shard(folder / "m/any.safetensors", {bytes_tensor("a", '1')});
   {
-    const checkpoint_reader in(folder / "m");
+    const checkpoint_reader in = checkpoint_reader::open(folder / "m").value();
     CHECK(in.shards() == strings{"any.safetensors"});
     CHECK_FALSE(in.has_index());
     CHECK(read_config(in).is_null());
@@ -117,12 +117,12 @@ TEST_CASE("checkpoint: without an index", "[checkpoint]") {
   write_shard(folder / "m/more.safetensors", {bytes_tensor("b", '1')});
   CHECK_THAT(refusal(folder / "m"), ContainsSubstring("but 2 other .safetensors files, expected one: add the index"));
   write_shard(folder / "m/model.safetensors", {bytes_tensor("c", '3')});
-  const checkpoint_reader in(folder / "m");
+  const checkpoint_reader in = checkpoint_reader::open(folder / "m").value();
   CHECK(in.shards() == strings{"model.safetensors"});
   CHECK(names(in.tensors()) == strings{"0:c"});
   CHECK(in.ignored_files() == strings{"any.safetensors", "more.safetensors"});
 
-  const checkpoint_reader file(folder / "m/more.safetensors");
+  const checkpoint_reader file = checkpoint_reader::open(folder / "m/more.safetensors").value();
   CHECK_FALSE(file.is_directory());
   CHECK(file.directory() == folder / "m");
   CHECK(file.shards() == strings{"more.safetensors"});

@@ -31,9 +31,9 @@ inline std::string write_shard(const std::string& path, const std::vector<tensor
                                std::optional<io::metadata> extra = io::metadata{{"format", "pt"}}) {
   std::vector<io::tensor_info> infos;
   for (const tensor& t : tensors) infos.push_back(t.info);
-  io::safetensors_writer out(path, infos, std::move(extra));
-  for (const tensor& t : tensors) out.append(t.info.name, std::as_bytes(std::span(t.data)));
-  out.commit();
+  io::safetensors_writer out = io::safetensors_writer::create(path, infos, std::move(extra)).value();
+  for (const tensor& t : tensors) out.append(t.info.name, std::as_bytes(std::span(t.data))).value();
+  out.commit().value();
   return path;
 }
 
@@ -57,7 +57,7 @@ inline void write_sparse(const std::string& path, const std::vector<io::tensor_i
   std::uint64_t end = 0;
   for (io::tensor_info t : infos) {
     t.begin = end;
-    t.end = end += io::tensor_bytes(t.type, t.shape, path);
+    t.end = end += io::tensor_bytes(t.type, t.shape).value();
     header.tensors.push_back(t);
   }
   const std::string text = io::format_header(header);
@@ -69,7 +69,7 @@ inline std::string tensor_data(const io::safetensors_reader& file, const std::st
   const io::tensor_info* t = file.find(name);
   if (t == nullptr) return "there is no " + name;
   std::string data(t->bytes(), '\0');
-  file.read(*t, 0, std::as_writable_bytes(std::span(data)));
+  file.read(*t, 0, std::as_writable_bytes(std::span(data))).value();
   return data;
 }
 

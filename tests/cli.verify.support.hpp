@@ -85,11 +85,11 @@ inline void edit_shard(const std::string& dir, const std::string& name, const st
   tensors all;
   std::optional<metadata> extra;
   {
-    const safetensors_reader in(path);
+    const safetensors_reader in = safetensors_reader::open(path).value();
     extra = in.header().extra;
     for (const tensor_info& t : in.header().tensors) {
       all.push_back({t, std::string(t.bytes(), '\0')});
-      in.read(t, 0, std::as_writable_bytes(std::span(all.back().data)));
+      in.read(t, 0, std::as_writable_bytes(std::span(all.back().data))).value();
     }
   }
   const auto bytes = [&] {
@@ -103,9 +103,9 @@ inline void edit_shard(const std::string& dir, const std::string& name, const st
   std::vector<tensor_info> infos;
   for (const tensor& t : all) infos.push_back(t.info);
   if (drop_metadata) extra.reset();
-  safetensors_writer out(path, infos, extra);
-  for (const tensor& t : all) out.append(t.info.name, std::as_bytes(std::span(t.data)));
-  out.commit();
+  safetensors_writer out = safetensors_writer::create(path, infos, extra).value();
+  for (const tensor& t : all) out.append(t.info.name, std::as_bytes(std::span(t.data))).value();
+  out.commit().value();
   edit_json(dir + "/" + index_name, [&](ordered_json& index) {
     for (const tensor& t : old) index["weight_map"].erase(t.info.name);
     for (const tensor& t : all) index["weight_map"][t.info.name] = file;

@@ -69,9 +69,9 @@ inline void add_pair(tensor_map& tensors, const std::string& name, std::vector<s
 inline void write_shard(const std::string& path, const tensor_map& tensors) {
   std::vector<tensor_info> plan;
   for (const auto& [name, t] : tensors) plan.push_back({name, t.type, t.shape});
-  io::safetensors_writer out(path, plan, io::metadata{{"format", "pt"}});
-  for (const auto& [name, t] : tensors) out.append(name, std::as_bytes(std::span(t.data)));
-  out.commit();
+  io::safetensors_writer out = io::safetensors_writer::create(path, plan, io::metadata{{"format", "pt"}}).value();
+  for (const auto& [name, t] : tensors) out.append(name, std::as_bytes(std::span(t.data))).value();
+  out.commit().value();
 }
 
 /// A directory with two shards, the second one with every other tensor; numbers as real checkpoints have them.
@@ -96,12 +96,12 @@ inline std::string write_checkpoint(const std::string& path, const tensor_map& t
 
 /// All tensors of a directory or file.
 inline tensor_map read_checkpoint(const std::string& path) {
-  const checkpoint::checkpoint_reader in(path);
+  const checkpoint::checkpoint_reader in = checkpoint::checkpoint_reader::open(path).value();
   tensor_map tensors;
   for (const checkpoint::checkpoint_tensor& t : in.tensors()) {
     stored_tensor& stored = tensors[t.info->name];
     stored = {t.info->type, t.info->shape, std::string(t.info->bytes(), '\0')};
-    in.read(t, 0, std::as_writable_bytes(std::span(stored.data)));
+    in.read(t, 0, std::as_writable_bytes(std::span(stored.data))).value();
   }
   return tensors;
 }

@@ -39,7 +39,7 @@ std::string error_of(checkpoint_form to, const tensor_map& tensors, const nlohma
   convert_options options;
   options.to = to;
   try {
-    (void)convert_checkpoint(folder / "in", folder / "out", options);
+    (void)convert_checkpoint(folder / "in", folder / "out", options).value();
     CHECK(folder.names() == std::vector<std::string>{"in", "out"});
   } catch (const file_error& error) {
     CHECK(folder.names() == std::vector<std::string>{"in"});
@@ -60,7 +60,7 @@ std::string dequantize_error(const tensor_map& tensors, const nlohmann::json& co
   const scratch_folder folder;
   write_checkpoint(folder / "in", tensors, config);
   try {
-    (void)dequantize_directory(folder / "in", folder / "out", {});
+    (void)dequantize_directory(folder / "in", folder / "out", {}).value();
   } catch (const file_error& error) {
     CHECK(folder.names() == std::vector<std::string>{"in"});
     return error.what();
@@ -198,7 +198,7 @@ TEST_CASE("convert: outputs that are there already", "[convert][bad_input]") {
     convert_options options;
     options.to = to;
     try {
-      (void)convert_checkpoint(in, out, options);
+      (void)convert_checkpoint(in, out, options).value();
     } catch (const file_error& e) {
       return e.what();
     }
@@ -234,8 +234,8 @@ TEST_CASE("convert, dequantize: an output in the source's folder is refused, and
     CAPTURE(out);
     convert_options options;
     options.to = std::string(out).ends_with(".gguf") ? gguf : stacked;
-    CHECK_THROWS_WITH(convert_checkpoint(folder / "in", folder / out, options), ContainsSubstring("the input"));
-    CHECK_THROWS_WITH(dequantize_directory(folder / "in", folder / out, {}), ContainsSubstring("the input"));
+    CHECK_THROWS_WITH(convert_checkpoint(folder / "in", folder / out, options).value(), ContainsSubstring("the input"));
+    CHECK_THROWS_WITH(dequantize_directory(folder / "in", folder / out, {}).value(), ContainsSubstring("the input"));
   }
   CHECK(tree() == before);
 }
@@ -245,7 +245,7 @@ TEST_CASE("convert, dequantize: a source that changes meanwhile", "[convert][bad
   write_checkpoint(folder / "in", two_experts(), nullptr);
   convert_options to_gguf;
   to_gguf.to = gguf;
-  (void)convert_checkpoint(folder / "in", folder / "in.gguf", to_gguf);
+  (void)convert_checkpoint(folder / "in", folder / "in.gguf", to_gguf).value();
   const std::string shard = folder / "in/model-00005-of-00007.safetensors";
   const auto touch = [](const std::string& file) {
     return [file](std::uint64_t, std::uint64_t) {
@@ -257,13 +257,13 @@ TEST_CASE("convert, dequantize: a source that changes meanwhile", "[convert][bad
     convert_options options;
     options.to = std::string(out) == "out.gguf" ? gguf : stacked;
     options.progress = touch(shard);
-    CHECK_THROWS_AS(convert_checkpoint(folder / "in", folder / out, options), file_error);
+    CHECK_THROWS_AS(convert_checkpoint(folder / "in", folder / out, options).value(), file_error);
     options.progress = touch(folder / "in.gguf");
-    CHECK_THROWS_AS(convert_checkpoint(folder / "in.gguf", folder / out, options), file_error);
+    CHECK_THROWS_AS(convert_checkpoint(folder / "in.gguf", folder / out, options).value(), file_error);
   }
   dequantize_options options;
   options.progress = touch(shard);
-  CHECK_THROWS_AS(dequantize_directory(folder / "in", folder / "out", options), file_error);
+  CHECK_THROWS_AS(dequantize_directory(folder / "in", folder / "out", options).value(), file_error);
   CHECK(folder.names() == std::vector<std::string>{"in", "in.gguf"});
 }
 

@@ -92,7 +92,7 @@ TEST_CASE("dequantize: every code under every scale byte", "[convert]") {
   source["norm"] = random_tensor(dtype::f32, {5}, 9);
   write_checkpoint(folder / "in", source,
                    {{"dtype", "float8"}, {"quantization_config", {{"quant_method", "compressed-tensors"}}}, {"z", 1}});
-  const dequantize_directory_report report = dequantize_directory(folder / "in", folder / "out", {});
+  const dequantize_directory_report report = dequantize_directory(folder / "in", folder / "out", {}).value();
   CHECK(report.dequantized == 3);
   CHECK(report.copied == 1);
   const tensor_map out = read_checkpoint(folder / "out");
@@ -113,7 +113,7 @@ TEST_CASE("dequantize: every code under every scale byte", "[convert]") {
   CHECK(wrong == 0);
   CHECK(report.nan_blocks == nan_blocks);
   CHECK(read_text(folder / "out/config.json") == "{\n  \"dtype\": \"bfloat16\",\n  \"z\": 1\n}\n");
-  CHECK(checkpoint_reader(folder / "out").other_files() ==
+  CHECK(checkpoint_reader::open(folder / "out").value().other_files() ==
         std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
 }
 
@@ -132,7 +132,7 @@ TEST_CASE("dequantize: FP8 beside MXFP4, its scales under either name and in ano
     source[name + suffix] = {dtype::f32, {(rows + 127) / 128, tiles}, bytes_of(scales)};
   }
   write_checkpoint(folder / "in", source, {{"torch_dtype", "float8"}});
-  const dequantize_directory_report report = dequantize_directory(folder / "in", folder / "out", {});
+  const dequantize_directory_report report = dequantize_directory(folder / "in", folder / "out", {}).value();
   CHECK(report.widened == 2);
   CHECK(report.copied == 0);
   const tensor_map out = read_checkpoint(folder / "out");

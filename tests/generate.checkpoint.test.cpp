@@ -33,7 +33,7 @@ std::vector<T> read(const checkpoint_reader& model, const std::string& name) {
   const checkpoint_tensor* t = model.find(name);
   REQUIRE(t != nullptr);
   std::vector<T> values(static_cast<std::size_t>(t->info->elements()));
-  model.read(*t, 0, std::as_writable_bytes(std::span(values)));
+  model.read(*t, 0, std::as_writable_bytes(std::span(values))).value();
   swap_if_big_endian(std::span(values));
   return values;
 }
@@ -50,7 +50,7 @@ TEST_CASE("generate: a checkpoint directory", "[generate]") {
   const scratch_folder folder;
   const std::string dir = folder / "m";
   REQUIRE(generate({dir}).code == 0);
-  const checkpoint_reader model(dir);
+  const checkpoint_reader model = checkpoint_reader::open(dir).value();
   CHECK(model.shards() == strings{"model-00000-of-00004.safetensors", "model-00001-of-00004.safetensors",
                                   "model-00003-of-00004.safetensors"});
   CHECK(model.ignored_files() == strings{"leftover.safetensors"});
@@ -87,7 +87,8 @@ TEST_CASE("generate: weights of the size of a network's", "[generate]") {
   line[0] = bf16_dir;
   line.insert(line.end(), {"--format", "bf16", "--shards", "1"});
   REQUIRE(generate(line).code == 0);
-  const checkpoint_reader model(fp8), widened(bf16_dir);
+  const checkpoint_reader model = checkpoint_reader::open(fp8).value();
+  const checkpoint_reader widened = checkpoint_reader::open(bf16_dir).value();
   CHECK(widened.shards() == strings{"model.safetensors"});
 
   const std::string name = "model.layers.0.block_sparse_moe.experts.1.w2.weight";  // 160 x 96

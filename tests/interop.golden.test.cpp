@@ -77,7 +77,7 @@ TEST_CASE("interop: the checkpoint that compressed-tensors and transformers have
 TEST_CASE("interop: a file by gguf's own writer, and the numbers of its own reader", "[interop]") {
   const scratch_folder folder;
   convert_options options;
-  const convert_report report = convert_checkpoint(vectors + "gguf.gguf", folder / "out.safetensors", options);
+  const convert_report report = convert_checkpoint(vectors + "gguf.gguf", folder / "out.safetensors", options).value();
   CHECK(report.matrices == 3);
   const tensor_map out = read_checkpoint(folder / "out.safetensors"),
                    theirs = read_checkpoint(vectors + "gguf.safetensors");

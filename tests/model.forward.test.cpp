@@ -81,7 +81,7 @@ TEST_CASE("model: every form of weights gives the logits of the pass in double",
     CAPTURE(static_cast<int>(kind));
     const scratch_folder folder;
     const tiny_model tiny(kind);
-    const checkpoint_reader checkpoint(tiny.write(folder / "m"));
+    const checkpoint_reader checkpoint = checkpoint_reader::open(tiny.write(folder / "m")).value();
     const oracle_result expected = forward_oracle(tiny, variant::none).run(prompt);
     REQUIRE(expected.router_margin > 1e-5);  // rounding chooses no other expert
     CHECK(distance(logits_of(checkpoint, prompt), expected) <= bound);
@@ -91,7 +91,7 @@ TEST_CASE("model: every form of weights gives the logits of the pass in double",
 TEST_CASE("model: what is easily mistaken is a hundred times the bound away", "[model][forward]") {
   const scratch_folder folder;
   const tiny_model tiny(weight_kind::f32);
-  const checkpoint_reader checkpoint(tiny.write(folder / "m"));
+  const checkpoint_reader checkpoint = checkpoint_reader::open(tiny.write(folder / "m")).value();
   const token_rows logits = logits_of(checkpoint, prompt);
   for (const variant wrong : {variant::swapped_w1_w3, variant::interleaved_rope, variant::norm_per_head,
                               variant::bias_in_weights, variant::not_renormalised}) {
@@ -102,7 +102,8 @@ TEST_CASE("model: what is easily mistaken is a hundred times the bound away", "[
 
 TEST_CASE("model: a cache changes no bit, nor do threads, nor experts that are read again", "[model][cache]") {
   const scratch_folder folder;
-  const checkpoint_reader checkpoint(tiny_model(weight_kind::fp8).write(folder / "m"));
+  const checkpoint_reader checkpoint =
+      checkpoint_reader::open(tiny_model(weight_kind::fp8).write(folder / "m")).value();
   const model_config config = config_of(checkpoint);
   const token_rows all = logits_of(checkpoint, prompt);
   const threads two{2};
@@ -124,7 +125,8 @@ TEST_CASE("model: a cache changes no bit, nor do threads, nor experts that are r
 
 TEST_CASE("model: MXFP4 experts token by token are within rounding of all at once", "[model][cache]") {
   const scratch_folder folder;
-  const checkpoint_reader checkpoint(tiny_model(weight_kind::mxfp4_experts).write(folder / "m"));
+  const checkpoint_reader checkpoint =
+      checkpoint_reader::open(tiny_model(weight_kind::mxfp4_experts).write(folder / "m")).value();
   const token_rows all = logits_of(checkpoint, prompt);
   generator model(checkpoint, config_of(checkpoint), {}, UINT64_MAX);
   token_rows one_by_one(0, all.size);
@@ -138,7 +140,8 @@ TEST_CASE("model: MXFP4 experts token by token are within rounding of all at onc
 
 TEST_CASE("model: the store of experts keeps what fits", "[model][cache]") {
   const scratch_folder folder;
-  const checkpoint_reader checkpoint(tiny_model(weight_kind::bf16).write(folder / "m"));
+  const checkpoint_reader checkpoint =
+      checkpoint_reader::open(tiny_model(weight_kind::bf16).write(folder / "m")).value();
   const model_config config = config_of(checkpoint);
   constexpr std::uint64_t bytes = 2 * 3 * tiny_model::hidden * tiny_model::intermediate;  // of an expert
   expert_store store(checkpoint, config, 2 * bytes);
@@ -158,7 +161,8 @@ TEST_CASE("model: the store of experts keeps what fits", "[model][cache]") {
 
 TEST_CASE("model: windows are texts of their own", "[model][evaluate]") {
   const scratch_folder folder;
-  const checkpoint_reader checkpoint(tiny_model(weight_kind::f32).write(folder / "m"));
+  const checkpoint_reader checkpoint =
+      checkpoint_reader::open(tiny_model(weight_kind::f32).write(folder / "m")).value();
   const model_config config = config_of(checkpoint);
   evaluation_options options;
   options.context = 16;  // 16, 16, 5
@@ -186,7 +190,7 @@ TEST_CASE("model: int8 and MXFP8 activations reach MXFP4 weights, and are as far
           "[model][forward]") {
   const scratch_folder folder;
   const tiny_model tiny(weight_kind::mxfp4_experts);
-  const checkpoint_reader checkpoint(tiny.write(folder / "m"));
+  const checkpoint_reader checkpoint = checkpoint_reader::open(tiny.write(folder / "m")).value();
   const std::string name = "model.layers.0.block_sparse_moe.experts.0.w1";
   const linear w = linear::load(checkpoint, name, tiny_model::intermediate, tiny_model::hidden);
   REQUIRE(w.is_mxfp4());

@@ -21,7 +21,7 @@ TEST_CASE("model: logits of a trained model are those of transformers", "[model]
   using namespace mxfp4::model;
   const std::string golden = std::string(MXFP4_TEST_VECTORS) + "/minimax/golden.json";
   const auto json = nlohmann::json::parse(std::ifstream(golden));
-  const checkpoint_reader checkpoint(MXFP4_TINY_MODEL);
+  const checkpoint_reader checkpoint = checkpoint_reader::open(MXFP4_TINY_MODEL).value();
   const model_config config = read_model_config(read_config(checkpoint), "config.json");
   REQUIRE(json["prompts"].size() >= 3);
   for (const auto& prompt : json["prompts"]) {

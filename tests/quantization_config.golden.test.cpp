@@ -32,7 +32,7 @@ quantization_plan plan_of(fp8_policy others, const char* exclude = nullptr) {
   plan_options options;
   options.others = others;
   if (exclude != nullptr) options.exclude = std::regex(exclude);
-  return make_plan(minimax_m2_tensors(read_minimax_m2_shape(source_config(), "c")), options, "c");
+  return make_plan(minimax_m2_tensors(read_minimax_m2_shape(source_config(), "c")), options, "c").value();
 }
 
 module_resolver resolver_of(fp8_policy others, const char* exclude = nullptr) {

@@ -47,16 +47,18 @@ TEST_CASE("safetensors writer: the file, byte for byte", "[safetensors]") {
   const scratch_folder folder;
   const std::string path = folder / "x.safetensors";
   {
-    safetensors_writer out(
-        path, {{"b", dtype::u8, {3}}, {"a", dtype::u8, {1, 2}}, {"w", dtype::f32, {}}, {"e", dtype::bf16, {0, 7}}},
-        metadata{{"format", "pt"}});
-    out.append("a", bytes("A"));  // tensors take turns
-    out.append("w", bytes("wxyz"));
-    out.append("b", bytes("123"));
-    out.append("a", bytes("B"));
+    safetensors_writer out =
+        safetensors_writer::create(
+            path, {{"b", dtype::u8, {3}}, {"a", dtype::u8, {1, 2}}, {"w", dtype::f32, {}}, {"e", dtype::bf16, {0, 7}}},
+            metadata{{"format", "pt"}})
+            .value();
+    out.append("a", bytes("A")).value();  // tensors take turns
+    out.append("w", bytes("wxyz")).value();
+    out.append("b", bytes("123")).value();
+    out.append("a", bytes("B")).value();
     CHECK(folder.names().size() == 1);
     CHECK_FALSE(std::filesystem::exists(path));
-    out.commit();
+    out.commit().value();
   }
   // F32 before BF16 before U8, then by name; blanks up to a multiple of 8.
   std::string header = R"({"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
@@ -75,7 +77,7 @@ TEST_CASE("safetensors writer: the order of every dtype keeps data aligned", "[s
     tensors.push_back({dtype_name(type), type, {8}});
   }
   const scratch_folder folder;
-  const safetensors_writer out(folder / "x", tensors, std::nullopt);
+  const safetensors_writer out = safetensors_writer::create(folder / "x", tensors, std::nullopt).value();
   REQUIRE(out.header().tensors.size() == static_cast<std::size_t>(dtype_count));
   CHECK(out.header().tensors.front().name == "U64");
   CHECK(out.header().tensors.back().name == "BOOL");
@@ -93,18 +95,19 @@ TEST_CASE("safetensors writer: what it writes, the reader reads", "[safetensors]
     const std::string path = folder / "x";
     const metadata extra = {{odd_name, odd_name}, {"pad", std::string(padding, 'p')}};
     {
-      safetensors_writer out(path, {{odd_name, dtype::f4, {4, 2}}, {"f", dtype::f64, {1}}}, extra);
-      out.append(odd_name, bytes("abcd"));
-      out.append("f", bytes("12345678"));
+      safetensors_writer out =
+          safetensors_writer::create(path, {{odd_name, dtype::f4, {4, 2}}, {"f", dtype::f64, {1}}}, extra).value();
+      out.append(odd_name, bytes("abcd")).value();
+      out.append("f", bytes("12345678")).value();
       CHECK(out.file_bytes() % 8 == 4);
-      out.commit();
+      out.commit().value();
     }
-    const safetensors_reader in(path);
+    const safetensors_reader in = safetensors_reader::open(path).value();
     CHECK(in.header().extra == extra);
     REQUIRE(in.find(odd_name) != nullptr);
     CHECK(in.find(odd_name)->shape == std::vector<std::int64_t>{4, 2});
     std::string data(4, '?');
-    in.read(*in.find(odd_name), 0, std::as_writable_bytes(std::span(data)));
+    in.read(*in.find(odd_name), 0, std::as_writable_bytes(std::span(data))).value();
     CHECK(data == "abcd");
   }
 }
@@ -113,7 +116,7 @@ TEST_CASE("safetensors writer: what it refuses", "[safetensors]") {
   const scratch_folder folder;
   const std::string path = folder / "x";
   const auto plan = [&](std::vector<tensor_info> tensors) {
-    safetensors_writer(path, std::move(tensors), std::nullopt);
+    safetensors_writer::create(path, std::move(tensors), std::nullopt).value();
   };
   CHECK_THROWS_WITH(plan({{"a", dtype::u8, {1}}, {"a", dtype::f32, {1}}}),
                     ContainsSubstring("tensor 'a': is there twice"));
@@ -122,11 +125,11 @@ TEST_CASE("safetensors writer: what it refuses", "[safetensors]") {
   CHECK_THROWS_WITH(plan({{"a", dtype::f32, {std::int64_t{1} << 40, std::int64_t{1} << 40}}}),
                     ContainsSubstring("2^63 bits"));
   {
-    safetensors_writer out(path, {{"a", dtype::u8, {2}}}, std::nullopt);
-    CHECK_THROWS_WITH(out.append("b", bytes("x")), ContainsSubstring("'b': is not in the header"));
-    CHECK_THROWS_WITH(out.append("a", bytes("xyz")), ContainsSubstring("3 bytes were written, expected 2"));
-    out.append("a", bytes("x"));
-    CHECK_THROWS_WITH(out.commit(), ContainsSubstring("tensor 'a': 1 bytes were written, expected 2"));
+    safetensors_writer out = safetensors_writer::create(path, {{"a", dtype::u8, {2}}}, std::nullopt).value();
+    CHECK_THROWS_WITH(out.append("b", bytes("x")).value(), ContainsSubstring("'b': is not in the header"));
+    CHECK_THROWS_WITH(out.append("a", bytes("xyz")).value(), ContainsSubstring("3 bytes were written, expected 2"));
+    out.append("a", bytes("x")).value();
+    CHECK_THROWS_WITH(out.commit().value(), ContainsSubstring("tensor 'a': 1 bytes were written, expected 2"));
   }
   CHECK(folder.names().empty());
 }
@@ -134,9 +137,9 @@ TEST_CASE("safetensors writer: what it refuses", "[safetensors]") {
 TEST_CASE("safetensors writer: an output that cannot be", "[safetensors]") {
   const scratch_folder folder;
   const auto write = [](const std::string& path) {
-    safetensors_writer out(path, {{"a", dtype::u8, {1}}}, std::nullopt);
-    out.append("a", bytes("x"));
-    out.commit();
+    safetensors_writer out = safetensors_writer::create(path, {{"a", dtype::u8, {1}}}, std::nullopt).value();
+    out.append("a", bytes("x")).value();
+    out.commit().value();
   };
   CHECK_THROWS_WITH(write(folder / "no/such/folder/x"), ContainsSubstring("cannot create the file: No such file"));
   CHECK_THROWS_WITH(write(folder / ""), ContainsSubstring("not a regular file"));
@@ -158,10 +161,10 @@ TEST_CASE("safetensors writer: a full disk leaves the old file and no other", "[
     CAPTURE(room);
     const auto fill = [&] {
       const file_size_limit limit(room);
-      safetensors_writer out(path, {{"a", dtype::u8, {2000}}}, std::nullopt);
-      out.append("a", bytes(kilobyte));
-      out.append("a", bytes(kilobyte));
-      out.commit();
+      safetensors_writer out = safetensors_writer::create(path, {{"a", dtype::u8, {2000}}}, std::nullopt).value();
+      out.append("a", bytes(kilobyte)).value();
+      out.append("a", bytes(kilobyte)).value();
+      out.commit().value();
     };
     CHECK_THROWS_WITH(fill(), ContainsSubstring("cannot write") && ContainsSubstring("File too large"));
     CHECK(folder.names() == names{"x"});
@@ -173,11 +176,12 @@ TEST_CASE("safetensors writer: a symbolic link stays one", "[safetensors]") {
   const scratch_folder folder;
   std::filesystem::create_symlink("target", folder / "link");
   {
-    safetensors_writer out(folder / "link", {}, std::nullopt);
-    out.commit();
+    safetensors_writer out = safetensors_writer::create(folder / "link", {}, std::nullopt).value();
+    out.commit().value();
   }
   std::filesystem::create_symlink("circle", folder / "circle");
-  CHECK_THROWS_WITH(safetensors_writer(folder / "circle", {}, std::nullopt), ContainsSubstring("leads to itself"));
+  CHECK_THROWS_WITH(safetensors_writer::create(folder / "circle", {}, std::nullopt).value(),
+                    ContainsSubstring("leads to itself"));
   CHECK(std::filesystem::is_symlink(folder / "link"));
   CHECK(read_text(folder / "target") == safetensors_text("{}      ", ""));
 }
@@ -185,18 +189,18 @@ TEST_CASE("safetensors writer: a symbolic link stays one", "[safetensors]") {
 TEST_CASE("output files that belong together appear together", "[safetensors]") {
   const scratch_folder folder;
   {
-    output_file a(folder / "a"), b(folder / "b");
-    a.write(0, bytes("A"));
-    b.write(0, bytes("B"));
+    output_file a = output_file::create(folder / "a").value(), b = output_file::create(folder / "b").value();
+    a.write(0, bytes("A")).value();
+    b.write(0, bytes("B")).value();
     std::filesystem::create_directory(folder / "b");  // after the check: the second rename fails
-    CHECK_THROWS_WITH(output_file::commit_all({&a, &b}), ContainsSubstring("cannot rename"));
+    CHECK_THROWS_WITH(output_file::commit_all({&a, &b}).value(), ContainsSubstring("cannot rename"));
   }
   CHECK(folder.names() == names{"b"});
   std::filesystem::remove(folder / "b");
   {
-    output_file a(folder / "a"), b(folder / "b");
-    b.write(1, bytes("B"));
-    output_file::commit_all({&a, &b});
+    output_file a = output_file::create(folder / "a").value(), b = output_file::create(folder / "b").value();
+    b.write(1, bytes("B")).value();
+    output_file::commit_all({&a, &b}).value();
   }
   CHECK(folder.names() == names{"a", "b"});
   CHECK(read_text(folder / "b") == std::string("\0B", 2));
@@ -206,11 +210,14 @@ TEST_CASE("a request to stop ends the writing", "[safetensors]") {
   const scratch_folder folder;
   {
     bool stop = false;
-    output_file out(folder / "x", [&stop] { return stop; });
-    out.write(0, bytes("1"));
+    output_file out = output_file::create(folder / "x", [&stop] { return stop; }).value();
+    out.write(0, bytes("1")).value();
     stop = true;
-    CHECK_THROWS_AS(out.write(1, bytes("2")), interrupted);
-    CHECK_THROWS_AS(out.commit(), interrupted);
+    for (const file_result<void>& result : {out.write(1, bytes("2")), out.commit()}) {
+      REQUIRE(!result);
+      CHECK(result.error().interrupted());
+      CHECK(result.error().file() == folder / "x");
+    }
   }
   CHECK(folder.names().empty());
 }

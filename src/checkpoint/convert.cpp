@@ -11,6 +11,7 @@
 
 #include "checkpoint/expert_jobs.hpp"
 #include "checkpoint/quantization_config.hpp"
+#include "io/guarded.hpp"
 #include "io/strict_json.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -33,21 +34,21 @@ struct source {
 };
 
 [[nodiscard]] std::string read_file(const std::string& path) {
-  const input_file file(path);
+  const input_file file = input_file::open(path).value();
   std::string text(file.size(), '\0');
-  file.read(0, std::as_writable_bytes(std::span(text)));
+  file.read(0, std::as_writable_bytes(std::span(text))).value();
   return text;
 }
 
 void open(const std::string& input, source& s) {
   if (input.ends_with(".gguf")) {
-    s.gguf.emplace(input);
+    s.gguf.emplace(gguf_reader::open(input).value());
     s.weights = find_weights(*s.gguf);
     if (const std::string* text = s.gguf->header().find_string(gguf_config_key)) s.config = *text;
     s.bytes = s.gguf->file_bytes();
     return;
   }
-  s.checkpoint.emplace(input);
+  s.checkpoint.emplace(checkpoint_reader::open(input).value());
   s.weights = find_weights(*s.checkpoint);
   for (std::size_t i = 0; i < s.checkpoint->shards().size(); ++i) s.bytes += s.checkpoint->shard(i).file_bytes();
   const std::vector<std::string>& files = s.checkpoint->other_files();
@@ -56,9 +57,9 @@ void open(const std::string& input, source& s) {
 }
 
 void require_unchanged(const source& s) {
-  if (s.gguf) s.gguf->require_unchanged();
+  if (s.gguf) s.gguf->require_unchanged().value();
   for (std::size_t i = 0; s.checkpoint && i < s.checkpoint->shards().size(); ++i)
-    s.checkpoint->shard(i).require_unchanged();
+    s.checkpoint->shard(i).require_unchanged().value();
 }
 
 // ---- config.json ----------------------------------------------------------------------------------------------------
@@ -118,7 +119,7 @@ void require_unchanged(const source& s) {
                                            const std::vector<tensor_job>& jobs, const std::string& where) {
   const std::string file = where + "/" + config_file_name;
   ordered_json config = parse_json<ordered_json>(text, file);
-  if (!config.is_object()) throw file_error(file + ": is not a JSON object, expected one");
+  if (!config.is_object()) throw file_error({.file = file, .value = "is not a JSON object", .expected = "one"});
   if (to == checkpoint_form::gpt_oss) {
     config[config_key] = gpt_oss_config(model);
   } else if (to == checkpoint_form::block_fp8) {
@@ -149,8 +150,11 @@ void require_unchanged(const source& s) {
 
 [[nodiscard]] tensor_job job_of(const mxfp4_weight& weight, checkpoint_form to, const std::string& where) {
   if (to == checkpoint_form::gpt_oss)
-    throw file_error(where + ": tensor " + quote_name(weight.name) +
-                     ": is MXFP4 and no expert's, expected experts only: this form has no place for others");
+    throw file_error({.file = where,
+                      .tensor = weight.name,
+                      .value = "is MXFP4 and no expert's",
+                      .expected = "experts only",
+                      .advice = "this form has no place for others"});
   return to == checkpoint_form::block_fp8 ? fp8_job(weight, where) : pair_job(weight);
 }
 
@@ -208,35 +212,39 @@ void require_unchanged(const source& s) {
 
 }  // namespace
 
-convert_report convert_checkpoint(const std::string& input, const std::string& output, const convert_options& options) {
-  source s;
-  open(input, s);
-  if (s.checkpoint && s.checkpoint->is_directory()) require_outside(input, output);
-  if (s.weights.weights.empty())
-    throw file_error(input +
-                     ": holds no MXFP4 weights, expected X_packed with X_scale, X_blocks with X_scales, or MXFP4 "
-                     "tensors in a .gguf: quantize it first");
-  const expert_model model = group_experts(s.weights, input);
-  const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }, options.stop};
-  convert_report report = count(s, model);
-  if (options.to == checkpoint_form::gguf) {
-    require_distinct(input, output);
-    report.after = write_gguf(output, make_gguf_jobs(model, input), gguf_pairs(s.config, input), hooks);
-    report.config = s.config.has_value();
+file_result<convert_report> convert_checkpoint(const std::string& input, const std::string& output,
+                                               const convert_options& options) {
+  return guarded([&]() -> convert_report {
+    source s;
+    open(input, s);
+    if (s.checkpoint && s.checkpoint->is_directory()) require_outside(input, output).value();
+    if (s.weights.weights.empty())
+      throw file_error({.file = input,
+                        .value = "holds no MXFP4 weights",
+                        .expected = "X_packed with X_scale, X_blocks with X_scales, or MXFP4 tensors in a .gguf",
+                        .advice = "quantize it first"});
+    const expert_model model = group_experts(s.weights, input);
+    const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }, options.stop};
+    convert_report report = count(s, model);
+    if (options.to == checkpoint_form::gguf) {
+      require_distinct(input, output).value();
+      report.after = write_gguf(output, make_gguf_jobs(model, input), gguf_pairs(s.config, input), hooks).value();
+      report.config = s.config.has_value();
+      return report;
+    }
+    const std::vector<tensor_job> jobs = make_jobs(model, options.to, input);
+    if (output.ends_with(".safetensors")) {
+      require_distinct(input, output).value();
+      report.after = write_safetensors(output, jobs, hooks).value();
+      return report;
+    }
+    directory_files files;
+    if (s.config) files.config = make_config_text(*s.config, options.to, model, jobs, input);
+    if (s.checkpoint) files.carried = &*s.checkpoint;
+    report.config = files.config.has_value();
+    report.after = write_directory(output, jobs, files, options.max_shard_bytes, hooks).value();
     return report;
-  }
-  const std::vector<tensor_job> jobs = make_jobs(model, options.to, input);
-  if (output.ends_with(".safetensors")) {
-    require_distinct(input, output);
-    report.after = write_safetensors(output, jobs, hooks);
-    return report;
-  }
-  directory_files files;
-  if (s.config) files.config = make_config_text(*s.config, options.to, model, jobs, input);
-  if (s.checkpoint) files.carried = &*s.checkpoint;
-  report.config = files.config.has_value();
-  report.after = write_directory(output, jobs, files, options.max_shard_bytes, hooks);
-  return report;
+  });
 }
 
 }  // namespace mxfp4::checkpoint

@@ -12,6 +12,7 @@
 #include "checkpoint/expert_jobs.hpp"
 #include "checkpoint/mxfp4_weights.hpp"
 #include "checkpoint/reader_json.hpp"
+#include "io/guarded.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -32,8 +33,8 @@ void append_numbers(const append_function& append, const std::string& name, std:
   return std::max<std::int64_t>(1, copy_slab_bytes / 2 / std::max<std::int64_t>(1, cols));
 }
 
-[[nodiscard]] tensor_job decode_job(const mxfp4_weight& weight, std::int64_t& nan_blocks) {
-  return {{{weight.name, dtype::bf16, weight.shape}}, [&weight, &nan_blocks](const append_function& append) {
+[[nodiscard]] tensor_job decode_job(const mxfp4_weight& weight, std::int64_t& nan_blocks, const std::string& where) {
+  return {{{weight.name, dtype::bf16, weight.shape}}, [&weight, &nan_blocks, &where](const append_function& append) {
             const weight_rows w(weight, 0, 1, weight.rows());
             std::vector<std::uint8_t> codes, scales;
             std::vector<bf16> numbers;
@@ -47,7 +48,7 @@ void append_numbers(const append_function& append, const std::string& name, std:
               const auto out = make_dense_view(std::span(numbers), rows, w.cols());
               const status s = !in ? in.error() : !out ? out.error() : codec::dequantize(*in, *out);
               if (!s.ok())
-                throw file_error("tensor " + quote_name(weight.name) + ": " + std::string(message(s).view()));
+                throw file_error({.file = where, .tensor = weight.name, .value = std::string(message(s).view())});
               nan_blocks += std::count(scales.begin(), scales.end(), static_cast<std::uint8_t>(e8m0::nan));
               append_numbers(append, weight.name, numbers);
             }
@@ -55,8 +56,8 @@ void append_numbers(const append_function& append, const std::string& name, std:
 }
 
 /// @param w  F8_E4M3 [rows, cols].  @param scales  F32 [ceil(rows / 128), ceil(cols / 128)].
-[[nodiscard]] tensor_job widen_job(const plain_tensor& w, const plain_tensor& scales) {
-  return {{{w.info.name, dtype::bf16, w.info.shape}}, [&w, &scales](const append_function& append) {
+[[nodiscard]] tensor_job widen_job(const plain_tensor& w, const plain_tensor& scales, const std::string& where) {
+  return {{{w.info.name, dtype::bf16, w.info.shape}}, [&w, &scales, &where](const append_function& append) {
             const std::int64_t rows = w.info.shape[0], cols = w.info.shape[1], slab = rows_at_a_time(cols);
             std::vector<float> block_scales(static_cast<std::size_t>(scales.info.elements()));
             scales.read(0, std::as_writable_bytes(std::span(block_scales)));
@@ -75,7 +76,7 @@ void append_numbers(const append_function& append, const std::string& name, std:
                                                   {block_scales.data() + row / fp8_block * tiles, 1, tiles, tiles},
                                                   {numbers.data() + r * cols, n, cols, cols});
                 if (!s.ok())
-                  throw file_error("tensor " + quote_name(w.info.name) + ": " + std::string(message(s).view()));
+                  throw file_error({.file = where, .tensor = w.info.name, .value = std::string(message(s).view())});
                 r += n;
               }
               append_numbers(append, w.info.name, numbers);
@@ -93,16 +94,24 @@ void append_numbers(const append_function& append, const std::string& name, std:
     if (t.info.type != dtype::f8_e4m3) continue;
     for (const char* suffix : {fp8_scale_suffix, scale_suffix})
       if (const auto scales = by_name.find(t.info.name + suffix); scales != by_name.end()) found[&t] = scales->second;
-    const std::string place = where + ": tensor " + quote_name(t.info.name) + ": is F8_E4M3 ";
+    const std::string kind = "is F8_E4M3 ";
     if (!found.contains(&t))
-      throw file_error(place + "without " + quote_name(t.info.name + fp8_scale_suffix) + " or " +
-                       quote_name(t.info.name + scale_suffix) + ", expected its block scales");
+      throw file_error({.file = where,
+                        .tensor = t.info.name,
+                        .value = kind + "without " + quote_name(t.info.name + fp8_scale_suffix) + " or " +
+                                 quote_name(t.info.name + scale_suffix),
+                        .expected = "its block scales"});
     const tensor_info& scales = found[&t]->info;
-    if (t.info.shape.size() != 2) throw file_error(place + shape_text(t.info.shape) + ", expected a matrix");
+    if (t.info.shape.size() != 2)
+      throw file_error(
+          {.file = where, .tensor = t.info.name, .value = kind + shape_text(t.info.shape), .expected = "a matrix"});
     const std::vector<std::int64_t> expected = {fp8_block_count(t.info.shape[0]), fp8_block_count(t.info.shape[1])};
     if (scales.type != dtype::f32 || scales.shape != expected)
-      throw file_error(place + "with scales " + quote_name(scales.name) + " " + dtype_name(scales.type) + " " +
-                       shape_text(scales.shape) + ", expected F32 " + shape_text(expected));
+      throw file_error({.file = where,
+                        .tensor = t.info.name,
+                        .value = kind + "with scales " + quote_name(scales.name) + " " + dtype_name(scales.type) + " " +
+                                 shape_text(scales.shape),
+                        .expected = "F32 " + shape_text(expected)});
   }
   return found;
 }
@@ -118,40 +127,45 @@ void append_numbers(const append_function& append, const std::string& name, std:
 
 }  // namespace
 
-dequantize_directory_report dequantize_directory(const std::string& input, const std::string& output,
-                                                 const dequantize_options& options) {
-  const checkpoint_reader in(input);
-  if (in.is_directory()) require_outside(input, output);
-  const weight_list list = find_weights(in);
-  const auto fp8_scales = find_fp8_scales(list.others, input);
-  dequantize_directory_report report;
-  std::vector<tensor_job> jobs;
-  for (const mxfp4_weight& w : list.weights) {
-    if (w.form == weight_form::gpt_oss)
-      throw file_error(input + ": tensor " + quote_name(w.name + "_blocks") +
-                       ": is in the form of gpt-oss, expected that of compressed-tensors: mxfp4 convert --to "
-                       "compressed-tensors first");
-    jobs.push_back(decode_job(w, report.nan_blocks));
-    ++report.dequantized;
-  }
-  std::unordered_set<const plain_tensor*> consumed;
-  for (const auto& [fp8, scales] : fp8_scales) consumed.insert(scales);
-  for (const plain_tensor& t : list.others) {
-    if (const auto found = fp8_scales.find(&t); found != fp8_scales.end()) {
-      jobs.push_back(widen_job(t, *found->second));
-      ++report.widened;
-    } else if (!consumed.contains(&t)) {
-      jobs.push_back(copy_job(t));
-      ++report.copied;
+file_result<dequantize_directory_report> dequantize_directory(const std::string& input, const std::string& output,
+                                                              const dequantize_options& options) {
+  return guarded([&]() -> dequantize_directory_report {
+    const checkpoint_reader in = checkpoint_reader::open(input).value();
+    if (in.is_directory()) require_outside(input, output).value();
+    const weight_list list = find_weights(in);
+    const auto fp8_scales = find_fp8_scales(list.others, input);
+    dequantize_directory_report report;
+    std::vector<tensor_job> jobs;
+    for (const mxfp4_weight& w : list.weights) {
+      if (w.form == weight_form::gpt_oss)
+        throw file_error({.file = input,
+                          .tensor = w.name + "_blocks",
+                          .value = "is in the form of gpt-oss",
+                          .expected = "that of compressed-tensors",
+                          .advice = "mxfp4 convert --to compressed-tensors first"});
+      jobs.push_back(decode_job(w, report.nan_blocks, input));
+      ++report.dequantized;
     }
-  }
-  for (std::size_t i = 0; i < in.shards().size(); ++i) report.bytes_before += in.shard(i).file_bytes();
-  const auto require_unchanged = [&in] {
-    for (std::size_t i = 0; i < in.shards().size(); ++i) in.shard(i).require_unchanged();
-  };
-  report.after = write_directory(output, jobs, {make_config_text(in), &in}, options.max_shard_bytes,
-                                 {options.progress, require_unchanged, options.stop});
-  return report;
+    std::unordered_set<const plain_tensor*> consumed;
+    for (const auto& [fp8, scales] : fp8_scales) consumed.insert(scales);
+    for (const plain_tensor& t : list.others) {
+      if (const auto found = fp8_scales.find(&t); found != fp8_scales.end()) {
+        jobs.push_back(widen_job(t, *found->second, input));
+        ++report.widened;
+      } else if (!consumed.contains(&t)) {
+        jobs.push_back(copy_job(t));
+        ++report.copied;
+      }
+    }
+    for (std::size_t i = 0; i < in.shards().size(); ++i) report.bytes_before += in.shard(i).file_bytes();
+    const auto require_unchanged = [&in] {
+      for (std::size_t i = 0; i < in.shards().size(); ++i) in.shard(i).require_unchanged().value();
+    };
+    report.after = write_directory(output, jobs, {make_config_text(in), &in}, options.max_shard_bytes,
+                                   {options.progress, require_unchanged, options.stop})
+                       .value();
+    return report;
+  });
 }
 
 }  // namespace mxfp4::checkpoint

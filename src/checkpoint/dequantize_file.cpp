@@ -6,6 +6,8 @@
 
 #include "checkpoint/block_encoder.hpp"
 #include "checkpoint/codec.hpp"
+#include "io/guarded.hpp"
+#include "io/slabs.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/elements.hpp"
 
@@ -30,14 +32,14 @@ void dequantize_tensor(const safetensors_reader& in, const mxfp4_tensor& w, safe
     codes.resize(static_cast<std::size_t>(blocks * block_code_bytes));
     scales.resize(static_cast<std::size_t>(blocks));
     weights.resize(static_cast<std::size_t>(blocks * block_size));
-    read_elements(in, *w.packed, first * block_code_bytes, std::span(codes));
-    read_elements(in, *w.scale, first, std::span(scales));
+    read_elements(in, *w.packed, first * block_code_bytes, std::span(codes)).value();
+    read_elements(in, *w.scale, first, std::span(scales)).value();
     const auto view =
         make_view(std::span<const std::uint8_t>(codes), std::span<const std::uint8_t>(scales), blocks, block_size);
     const auto dense = make_dense_view(std::span(weights), blocks, block_size);
     const status s = !view ? view.error() : !dense ? dense.error() : codec::dequantize(*view, *dense);
-    if (!s.ok()) throw file_error(in.path() + ": tensor " + quote_name(w.name) + ": " + std::string(message(s).view()));
-    append_elements(out, w.name, std::span(weights));
+    if (!s.ok()) throw file_error({.file = in.path(), .tensor = w.name, .value = std::string(message(s).view())});
+    append_elements(out, w.name, std::span(weights)).value();
     done(static_cast<std::uint64_t>(blocks) * block_bytes);
   });
 }
@@ -70,60 +72,66 @@ std::vector<mxfp4_tensor> find_mxfp4_tensors(const safetensors_reader& file) {
   return found;
 }
 
-stored_scale_range read_stored_scale_range(const safetensors_reader& file, const mxfp4_tensor& tensor) {
-  stored_scale_range range;
-  std::vector<std::uint8_t> scales;
-  for_each_slab(tensor.scale->elements(), slab_weights, [&](std::int64_t first, std::int64_t count) {
-    scales.resize(static_cast<std::size_t>(count));
-    read_elements(file, *tensor.scale, first, std::span(scales));
-    for (const int byte : scales) {
-      if (byte == static_cast<int>(e8m0::nan)) {
-        ++range.nan;
-      } else {
-        range.smallest = std::min(range.smallest, byte);
-        range.largest = std::max(range.largest, byte);
+file_result<stored_scale_range> read_stored_scale_range(const safetensors_reader& file, const mxfp4_tensor& tensor) {
+  return guarded([&]() -> stored_scale_range {
+    stored_scale_range range;
+    std::vector<std::uint8_t> scales;
+    for_each_slab(tensor.scale->elements(), slab_weights, [&](std::int64_t first, std::int64_t count) {
+      scales.resize(static_cast<std::size_t>(count));
+      read_elements(file, *tensor.scale, first, std::span(scales)).value();
+      for (const int byte : scales) {
+        if (byte == static_cast<int>(e8m0::nan)) {
+          ++range.nan;
+        } else {
+          range.smallest = std::min(range.smallest, byte);
+          range.largest = std::max(range.largest, byte);
+        }
       }
-    }
+    });
+    return range;
   });
-  return range;
 }
 
-dequantize_report dequantize_file(const std::string& input, const std::string& output, dtype to,
-                                  const progress_function& progress, const stop_function& stop) {
-  require_distinct(input, output);
-  const safetensors_reader in(input);
-  const std::vector<mxfp4_tensor> weights = find_mxfp4_tensors(in);
+file_result<dequantize_report> dequantize_file(const std::string& input, const std::string& output, dtype to,
+                                               const progress_function& progress, const stop_function& stop) {
+  return guarded([&]() -> dequantize_report {
+    require_distinct(input, output).value();
+    const safetensors_reader in = safetensors_reader::open(input).value();
+    const std::vector<mxfp4_tensor> weights = find_mxfp4_tensors(in);
 
-  dequantize_report report;
-  std::unordered_set<const tensor_info*> consumed;
-  std::vector<tensor_info> tensors;
-  for (const mxfp4_tensor& w : weights) {
-    if (in.find(w.name) != nullptr)
-      throw file_error(in.path() + ": tensor " + quote_name(w.name) + ": is there beside " +
-                       quote_name(w.packed->name) + ", expected one of the two");
-    consumed.insert({w.packed, w.scale});
-    tensors.push_back({w.name, to, {w.rows, w.cols}});
-  }
-  for (const tensor_info& t : in.header().tensors)
-    if (!consumed.contains(&t)) {
-      const std::string why = why_no_pair(in, t);
-      report.copied.push_back({t, why.empty() ? "not MXFP4" : why});
-      tensors.push_back(t);
+    dequantize_report report;
+    std::unordered_set<const tensor_info*> consumed;
+    std::vector<tensor_info> tensors;
+    for (const mxfp4_tensor& w : weights) {
+      if (in.find(w.name) != nullptr)
+        throw file_error({.file = in.path(),
+                          .tensor = w.name,
+                          .value = "is there beside " + quote_name(w.packed->name),
+                          .expected = "one of the two"});
+      consumed.insert({w.packed, w.scale});
+      tensors.push_back({w.name, to, {w.rows, w.cols}});
     }
+    for (const tensor_info& t : in.header().tensors)
+      if (!consumed.contains(&t)) {
+        const std::string why = why_no_pair(in, t);
+        report.copied.push_back({t, why.empty() ? "not MXFP4" : why});
+        tensors.push_back(t);
+      }
 
-  safetensors_writer out(output, std::move(tensors), in.header().extra, stop);
-  std::uint64_t bytes_done = 0;
-  const auto done = [&](std::uint64_t bytes) { progress(bytes_done += bytes, in.file_bytes()); };
-  for (const mxfp4_tensor& w : weights) {
-    if (to == dtype::bf16) dequantize_tensor<bf16>(in, w, out, done);
-    else dequantize_tensor<float>(in, w, out, done);
-    report.dequantized.push_back({w.name, {w.rows, w.cols}, read_stored_scale_range(in, w).nan});
-  }
-  for (const copied_tensor& c : report.copied) copy_tensor(in, c.tensor, out, done);
-  out.commit();
-  report.file_bytes_before = in.file_bytes();
-  report.file_bytes_after = out.file_bytes();
-  return report;
+    safetensors_writer out = safetensors_writer::create(output, std::move(tensors), in.header().extra, stop).value();
+    std::uint64_t bytes_done = 0;
+    const auto done = [&](std::uint64_t bytes) { progress(bytes_done += bytes, in.file_bytes()); };
+    for (const mxfp4_tensor& w : weights) {
+      if (to == dtype::bf16) dequantize_tensor<bf16>(in, w, out, done);
+      else dequantize_tensor<float>(in, w, out, done);
+      report.dequantized.push_back({w.name, {w.rows, w.cols}, read_stored_scale_range(in, w).value().nan});
+    }
+    for (const copied_tensor& c : report.copied) copy_tensor(in, c.tensor, out, done);
+    out.commit().value();
+    report.file_bytes_before = in.file_bytes();
+    report.file_bytes_after = out.file_bytes();
+    return report;
+  });
 }
 
 }  // namespace mxfp4::checkpoint

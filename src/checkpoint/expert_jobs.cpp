@@ -123,20 +123,23 @@ struct stack_names {
 void require_pairs(const expert_layer& layer, const std::string& where) {
   const auto& gate = layer.experts(expert_role::gate);
   const auto& up = layer.experts(expert_role::up);
-  const auto fail = [&](const std::string& what) {
-    throw file_error(where + ": " + quote_name(layer.prefix) + ": " + what +
-                     ": gate and up matrices become one tensor in this form");
+  const auto fail = [&](const std::string& value, const std::string& expected) {
+    throw file_error({.file = where,
+                      .value = quote_name(layer.prefix) + " " + value,
+                      .expected = expected,
+                      .advice = "gate and up matrices become one tensor in this form"});
   };
   if (gate.empty() || up.empty() || layer.experts(expert_role::down).empty())
-    fail("has not all of " + layer.names[0] + ", " + layer.names[1] + " and " + layer.names[2] +
-         " as MXFP4, expected all three");
+    fail("has not all of " + layer.names[0] + ", " + layer.names[1] + " and " + layer.names[2] + " as MXFP4",
+         "all three");
   const auto shape = [](const expert_matrix& m) { return shape_text({m.weight.rows(), m.weight.cols()}); };
   if (shape(gate.front()) != shape(up.front()))
-    fail(layer.names[0] + " is " + shape(gate.front()) + ", " + layer.names[1] + " is " + shape(up.front()) +
-         ", expected the same shape");
+    fail("has " + layer.names[0] + " of " + shape(gate.front()) + ", " + layer.names[1] + " of " + shape(up.front()),
+         "the same shape");
   if (gate.front().bias.has_value() != up.front().bias.has_value() ||
       (gate.front().bias && gate.front().bias->tensor->info.type != up.front().bias->tensor->info.type))
-    fail(layer.names[0] + " and " + layer.names[1] + " differ in their bias");
+    fail("has " + layer.names[0] + " and " + layer.names[1] + " that differ in their bias",
+         "both or neither, of one type");
 }
 
 /// gate_up_proj and down_proj of a layer; the gate and up rows of an expert one after the other, or in turns.
@@ -186,8 +189,7 @@ void append_ggml(const weight_rows& w, const std::string& name, const append_fun
                      const auto in = make_view(std::span(codes), std::span(scales), count, w.cols());
                      const auto out = make_ggml_view(std::span(blocks), count, w.cols());
                      const status s = !in ? in.error() : !out ? out.error() : convert(*in, *out);
-                     if (!s.ok())
-                       throw file_error("tensor " + quote_name(name) + ": " + std::string(message(s).view()));
+                     if (!s.ok()) throw file_error({.tensor = name, .value = std::string(message(s).view())});
                      append_bytes(append, name, blocks);
                    });
 }
@@ -195,8 +197,10 @@ void append_ggml(const weight_rows& w, const std::string& name, const append_fun
 [[nodiscard]] ggml_type ggml_type_for(const tensor_info& t, const std::string& where) {
   const std::optional<ggml_type> type = ggml_type_of(t.type);
   if (!type)
-    throw file_error(where + ": tensor " + quote_name(t.name) + ": is " + dtype_name(t.type) +
-                     ", which ggml has no type for, expected F32, F16, BF16, F64, I8, I16, I32, I64 or MXFP4");
+    throw file_error({.file = where,
+                      .tensor = t.name,
+                      .value = std::string("is ") + dtype_name(t.type) + ", which ggml has no type for",
+                      .expected = "F32, F16, BF16, F64, I8, I16, I32, I64 or MXFP4"});
   return *type;
 }
 
@@ -210,14 +214,19 @@ void append_fp8(const weight_rows& w, const std::string& name, const std::string
         exponent_span why;
         const std::int64_t bad = encode_exact_fp8(codes, scales, count, w.cols(), fp8, block_scales, why);
         if (bad >= 0) {
-          const std::string place = where + ": tensor " + quote_name(w.weight().name) + ": block [" +
-                                    std::to_string(first / fp8_block) + ", " + std::to_string(bad) + "] of " + name;
-          if (why.nan) throw file_error(place + " has a scale byte 255, which is NaN, expected numbers");
-          throw file_error(
-              place + " holds weights from 2^" + std::to_string(why.bottom) + " to 2^" + std::to_string(why.top) +
-              ", a spread of " + std::to_string(why.top - why.bottom) +
-              ", expected at most 17, which is what e4m3 holds under one scale: leave the checkpoint in MXFP4, "
-              "or dequantize it to BF16");
+          const std::string place =
+              "block [" + std::to_string(first / fp8_block) + ", " + std::to_string(bad) + "] of " + name;
+          if (why.nan)
+            throw file_error({.file = where,
+                              .tensor = w.weight().name,
+                              .value = place + " has a scale byte 255, which is NaN",
+                              .expected = "numbers"});
+          throw file_error({.file = where,
+                            .tensor = w.weight().name,
+                            .value = place + " holds weights from 2^" + std::to_string(why.bottom) + " to 2^" +
+                                     std::to_string(why.top) + ", a spread of " + std::to_string(why.top - why.bottom),
+                            .expected = "at most 17, which is what e4m3 holds under one scale",
+                            .advice = "leave the checkpoint in MXFP4, or dequantize it to BF16"});
         }
         swap_if_big_endian(std::span(block_scales));
         append(name, std::as_bytes(std::span(fp8)));
@@ -297,8 +306,11 @@ tensor_job pair_job(const mxfp4_weight& weight) { return pair_of(all_rows(weight
 
 tensor_job fp8_job(const mxfp4_weight& weight, const std::string& where) {
   if (weight.shape.size() != 2)
-    throw file_error(where + ": tensor " + quote_name(weight.name) + ": is " + shape_text(weight.shape) +
-                     ", expected a matrix: a stack that is not called ..experts.. has no FP8 form");
+    throw file_error({.file = where,
+                      .tensor = weight.name,
+                      .value = "is " + shape_text(weight.shape),
+                      .expected = "a matrix",
+                      .advice = "a stack that is not called ..experts.. has no FP8 form"});
   return fp8_of(all_rows(weight), weight.name, where);
 }
 

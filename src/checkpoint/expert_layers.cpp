@@ -69,9 +69,8 @@ class layer_builder {
     const bool stack = weight.shape.size() == 3;
     const std::int64_t count = stack ? weight.shape[0] : 1, rows = weight.shape[weight.shape.size() - 2];
     const bool fused = name.part == fused_name;
-    if (fused && rows % 2 != 0)
-      fail(weight.name, "has " + std::to_string(rows) + " rows, expected gate and up rows in pairs");
-    if (count == 0) fail(weight.name, "holds no experts, expected one at least");
+    if (fused && rows % 2 != 0) fail(weight.name, "has " + std::to_string(rows) + " rows", "gate and up rows in pairs");
+    if (count == 0) fail(weight.name, "holds no experts", "one at least");
     for (std::int64_t e = 0; e < count; ++e) {
       const std::int64_t expert = stack ? e : *name.expert, first = e * rows;
       if (!fused) {
@@ -101,7 +100,7 @@ class layer_builder {
     const std::vector<std::int64_t> expected =
         name.expert ? std::vector<std::int64_t>{rows} : std::vector<std::int64_t>{count, rows};
     if (bias.info.shape != expected)
-      fail(bias.info.name, "has the shape " + shape_text(bias.info.shape) + ", expected " + shape_text(expected));
+      fail(bias.info.name, "has the shape " + shape_text(bias.info.shape), shape_text(expected));
     for (std::int64_t e = 0; e < (name.expert ? 1 : count); ++e) {
       const std::int64_t expert = name.expert.value_or(e), first = e * rows;
       if (!fused) {
@@ -123,8 +122,8 @@ class layer_builder {
       std::int64_t next = 0;
       for (auto& [expert, matrix] : by_role_[r]) {
         if (expert != next)
-          fail(prefix_, "has no expert " + std::to_string(next) + " for " + layer.names[r] +
-                            ", expected all from 0 to " + std::to_string(by_role_[r].rbegin()->first));
+          fail_layer("has no expert " + std::to_string(next) + " for " + layer.names[r],
+                     "all from 0 to " + std::to_string(by_role_[r].rbegin()->first));
         check_like_first(layer, r, matrix);
         layer.by_role[r].push_back(matrix);
         ++next;
@@ -132,28 +131,32 @@ class layer_builder {
     }
     for (std::size_t r = 1; r < expert_roles.size(); ++r)
       if (!layer.by_role[r].empty() && !layer.by_role[0].empty() && layer.by_role[r].size() != layer.by_role[0].size())
-        fail(prefix_, "has " + std::to_string(layer.by_role[0].size()) + " experts with " + layer.names[0] + " and " +
-                          std::to_string(layer.by_role[r].size()) + " with " + layer.names[r] +
-                          ", expected the same number");
+        fail_layer("has " + std::to_string(layer.by_role[0].size()) + " experts with " + layer.names[0] + " and " +
+                       std::to_string(layer.by_role[r].size()) + " with " + layer.names[r],
+                   "the same number");
     return layer;
   }
 
  private:
-  [[noreturn]] void fail(const std::string& name, const std::string& what) const {
-    throw file_error(where_ + ": " + quote_name(name) + ": " + what);
+  [[noreturn]] void fail(const std::string& tensor, const std::string& value, const std::string& expected) const {
+    throw file_error({.file = where_, .tensor = tensor, .value = value, .expected = expected});
+  }
+  [[noreturn]] void fail_layer(const std::string& value, const std::string& expected) const {
+    throw file_error({.file = where_, .value = quote_name(prefix_) + " " + value, .expected = expected});
   }
 
   void add(expert_role role, std::int64_t expert, const mxfp4_weight& weight, const weight_rows& rows) {
     if (!by_role_[static_cast<std::size_t>(role)].emplace(expert, expert_matrix{rows, std::nullopt}).second)
-      fail(weight.name, "expert " + std::to_string(expert) + " is there twice, expected once");
+      fail(weight.name, "expert " + std::to_string(expert) + " is there twice", "once");
   }
 
   void set_bias(expert_role role, std::int64_t expert, const bias_rows& bias) {
     auto& experts = by_role_[static_cast<std::size_t>(role)];
     const auto found = experts.find(expert);
     if (found == experts.end())
-      fail(bias.tensor->info.name, "belongs to expert " + std::to_string(expert) + ", which has no such weight");
-    if (found->second.bias) fail(bias.tensor->info.name, "is a second bias, expected one");
+      fail(bias.tensor->info.name, "belongs to expert " + std::to_string(expert) + ", which has no such weight",
+           "a bias of experts that are here");
+    if (found->second.bias) fail(bias.tensor->info.name, "is a second bias", "one");
     found->second.bias = bias;
   }
 
@@ -161,12 +164,11 @@ class layer_builder {
     if (layer.by_role[role].empty()) return;
     const expert_matrix& first = layer.by_role[role].front();
     if (m.weight.rows() != first.weight.rows() || m.weight.cols() != first.weight.cols())
-      fail(m.weight.weight().name, "has matrices of " + shape_text({m.weight.rows(), m.weight.cols()}) + ", expected " +
-                                       shape_text({first.weight.rows(), first.weight.cols()}) + " as " +
-                                       quote_name(first.weight.weight().name));
+      fail(m.weight.weight().name, "has matrices of " + shape_text({m.weight.rows(), m.weight.cols()}),
+           shape_text({first.weight.rows(), first.weight.cols()}) + " as " + quote_name(first.weight.weight().name));
     if (m.bias.has_value() != first.bias.has_value() ||
         (m.bias && m.bias->tensor->info.type != first.bias->tensor->info.type))
-      fail(m.weight.weight().name, "differs from expert 0 in its bias, expected the same type for all or none");
+      fail(m.weight.weight().name, "differs from expert 0 in its bias", "the same type for all or none");
   }
 
   std::string prefix_, where_;

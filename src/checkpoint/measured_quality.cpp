@@ -32,9 +32,10 @@ measured_quality read_comparison(const std::string& path) {
       return q;
     }
   } catch (const nlohmann::json::exception& error) {
-    throw file_error(path + ": is not what mxfp4 compare writes: " + error.what());
+    throw file_error(
+        {.file = path, .value = "is not what mxfp4 compare writes", .expected = "its --json", .advice = error.what()});
   }
-  throw file_error(path + ": compares no checkpoint, expected mxfp4 compare ORIGINAL QUANTISED");
+  throw file_error({.file = path, .value = "compares no checkpoint", .expected = "mxfp4 compare ORIGINAL QUANTISED"});
 }
 
 }  // namespace mxfp4::checkpoint

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "io/guarded.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -19,9 +20,11 @@ constexpr const char* model_type = "minimax_m2";
 [[nodiscard]] std::int64_t positive(const ordered_json& config, const char* key, const std::string& where) {
   constexpr std::int64_t largest = 1 << 30;  // products of two are far from overflow
   const auto found = config.find(key);
-  if (found == config.end()) throw file_error(where + ": has no " + key + ", expected a number");
+  if (found == config.end())
+    throw file_error({.file = where, .value = std::string("has no ") + key, .expected = "a number"});
   if (!found->is_number_integer() || *found < 1 || *found > largest)
-    throw file_error(where + ": " + key + " is " + found->dump() + ", expected an integer from 1 to 2^30");
+    throw file_error(
+        {.file = where, .value = std::string(key) + " is " + found->dump(), .expected = "an integer from 1 to 2^30"});
   return found->get<std::int64_t>();
 }
 
@@ -31,9 +34,11 @@ constexpr const char* model_type = "minimax_m2";
   const ordered_json method = found->value("quant_method", ordered_json());
   const ordered_json block = found->value("weight_block_size", ordered_json());
   if (method != "fp8" || block != ordered_json{fp8_block, fp8_block})
-    throw file_error(where + ": quantization_config has quant_method " + method.dump() + ", weight_block_size " +
-                     block.dump() +
-                     ", expected \"fp8\", [128,128]: give the checkpoint's directory, its headers say what there is");
+    throw file_error(
+        {.file = where,
+         .value = "quantization_config has quant_method " + method.dump() + ", weight_block_size " + block.dump(),
+         .expected = "\"fp8\", [128,128]",
+         .advice = "give the checkpoint's directory, its headers say what there is"});
   return true;
 }
 
@@ -42,7 +47,7 @@ class tensor_list {
   explicit tensor_list(bool fp8) : fp8_(fp8) {}
 
   void add(const std::string& name, dtype type, std::vector<std::int64_t> shape) {
-    const std::uint64_t bytes = tensor_bytes(type, shape, model_type);
+    const std::uint64_t bytes = value_at(tensor_bytes(type, shape), model_type, name);
     tensors_.push_back({name, type, std::move(shape), 0, bytes});
   }
 
@@ -63,11 +68,14 @@ class tensor_list {
 }  // namespace
 
 minimax_m2_shape read_minimax_m2_shape(const ordered_json& config, const std::string& where) {
-  if (!config.is_object()) throw file_error(where + ": is not a JSON object, expected a model's config.json");
+  if (!config.is_object())
+    throw file_error({.file = where, .value = "is not a JSON object", .expected = "a model's config.json"});
   const ordered_json type = config.value("model_type", ordered_json());
   if (type != model_type)
-    throw file_error(where + ": model_type is " + type.dump() + ", expected \"" + model_type +
-                     "\": of other models give the checkpoint's directory, its headers say what there is");
+    throw file_error({.file = where,
+                      .value = "model_type is " + type.dump(),
+                      .expected = std::string("\"") + model_type + "\"",
+                      .advice = "of other models give the checkpoint's directory, its headers say what there is"});
   minimax_m2_shape s;
   s.vocabulary = positive(config, "vocab_size", where);
   s.hidden = positive(config, "hidden_size", where);
@@ -81,8 +89,9 @@ minimax_m2_shape read_minimax_m2_shape(const ordered_json& config, const std::st
   s.fp8 = read_fp8(config, where);
   constexpr std::int64_t most_tensors = 10'000'000;  // a hundred times the largest model
   if (s.layers > most_tensors / 6 || s.experts > most_tensors / 6 / s.layers)
-    throw file_error(where + ": " + std::to_string(s.layers) + " layers of " + std::to_string(s.experts) +
-                     " experts, expected less than 10 million tensors");
+    throw file_error({.file = where,
+                      .value = std::to_string(s.layers) + " layers of " + std::to_string(s.experts) + " experts",
+                      .expected = "less than 10 million tensors"});
   return s;
 }
 

@@ -50,7 +50,7 @@ constexpr pair_form pair_forms[] = {
 
 [[nodiscard]] read_function reader_of(const checkpoint_reader& checkpoint, const checkpoint_tensor& tensor) {
   return [&checkpoint, tensor](std::uint64_t offset, std::span<std::byte> bytes) {
-    checkpoint.read(tensor, offset, bytes);
+    checkpoint.read(tensor, offset, bytes).value();
   };
 }
 
@@ -76,24 +76,34 @@ weight_list find_weights(const checkpoint_reader& checkpoint) {
     }
     const std::string& codes = t.info->name;
     const std::string name = codes.substr(0, codes.size() - std::string_view(form->codes_suffix).size());
-    const std::string where = checkpoint.path() + ": tensor " + quote_name(codes) + ": ";
     const std::optional<shape_type> shape = weight_shape(*form, t.info->shape);
     if (!shape)
-      throw file_error(where + "has the shape " + shape_text(t.info->shape) + ", expected " +
-                       (form->form == weight_form::gpt_oss ? "[experts, rows, columns / 32, 16]"
+      throw file_error(
+          {.file = checkpoint.path(),
+           .tensor = codes,
+           .value = "has the shape " + shape_text(t.info->shape),
+           .expected = (form->form == weight_form::gpt_oss ? "[experts, rows, columns / 32, 16]"
                                                            : "[rows, columns / 2] or [experts, rows, columns / 2] with "
-                                                             "whole blocks of 16 bytes"));
+                                                             "whole blocks of 16 bytes")});
     shape_type expected = *shape;
     expected.back() /= block_size;
     const checkpoint_tensor* scales = checkpoint.find(name + form->scales_suffix);
     if (scales == nullptr)
-      throw file_error(where + "has no " + quote_name(name + form->scales_suffix) + " beside it, expected U8 " +
-                       shape_text(expected));
+      throw file_error({.file = checkpoint.path(),
+                        .tensor = codes,
+                        .value = "has no " + quote_name(name + form->scales_suffix) + " beside it",
+                        .expected = "U8 " + shape_text(expected)});
     if (scales->info->type != dtype::u8 || scales->info->shape != expected)
-      throw file_error(where + "its scales are " + dtype_name(scales->info->type) + " " +
-                       shape_text(scales->info->shape) + ", expected U8 " + shape_text(expected));
+      throw file_error({.file = checkpoint.path(),
+                        .tensor = codes,
+                        .value = std::string("its scales are ") + dtype_name(scales->info->type) + " " +
+                                 shape_text(scales->info->shape),
+                        .expected = "U8 " + shape_text(expected)});
     if (checkpoint.find(name) != nullptr)
-      throw file_error(where + "there is " + quote_name(name) + " too, expected one of the two");
+      throw file_error({.file = checkpoint.path(),
+                        .tensor = codes,
+                        .value = "there is " + quote_name(name) + " too",
+                        .expected = "one of the two"});
     scales_found.insert(scales->info);
     list.weights.push_back({name, form->form, *shape, reader_of(checkpoint, t), reader_of(checkpoint, *scales)});
   }
@@ -106,15 +116,17 @@ weight_list find_weights(const gguf_reader& file) {
   weight_list list;
   for (const gguf_tensor& t : file.header().tensors) {
     const read_function read = [&file, &t](std::uint64_t offset, std::span<std::byte> bytes) {
-      file.read(t, offset, bytes);
+      file.read(t, offset, bytes).value();
     };
     if (t.type != ggml_type::mxfp4) {
       list.others.push_back({{t.name, *safetensors_type_of(t.type), t.shape, 0, t.bytes}, read});
       continue;
     }
     if (t.shape.size() != 2 && t.shape.size() != 3)
-      throw file_error(file.path() + ": tensor " + quote_name(t.name) + ": MXFP4 " + shape_text(t.shape) +
-                       ", expected a matrix or a stack of matrices");
+      throw file_error({.file = file.path(),
+                        .tensor = t.name,
+                        .value = "MXFP4 " + shape_text(t.shape),
+                        .expected = "a matrix or a stack of matrices"});
     list.weights.push_back({t.name, weight_form::ggml, t.shape, read, {}});
   }
   return list;
@@ -152,7 +164,7 @@ void weight_rows::read(std::int64_t from, std::int64_t count, std::vector<std::u
   const auto in = make_ggml_view(std::span<const std::uint8_t>(blocks), count, cols());
   const auto out = make_view(std::span(codes), std::span(scales), count, cols());
   const status s = !in ? in.error() : !out ? out.error() : convert(*in, *out);
-  if (!s.ok()) throw file_error("tensor " + quote_name(weight_->name) + ": " + std::string(message(s).view()));
+  if (!s.ok()) throw file_error({.tensor = weight_->name, .value = std::string(message(s).view())});
 }
 
 }  // namespace mxfp4::checkpoint

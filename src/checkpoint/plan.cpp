@@ -7,6 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "io/guarded.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -57,7 +58,7 @@ class planner {
     }
     for (std::size_t i = 0; i < plan_.tensors.size(); ++i)
       if (!by_name_.emplace(plan_.tensors[i].source.name, i).second)
-        fail(plan_.tensors[i].source, "is there twice, expected once");
+        fail(plan_.tensors[i].source, "is there twice", "once");
   }
 
   [[nodiscard]] quantization_plan take() {
@@ -69,8 +70,9 @@ class planner {
   }
 
  private:
-  [[noreturn]] void fail(const tensor_info& t, const std::string& what) const {
-    throw file_error(where_ + ": tensor " + quote_name(t.name) + ": " + what);
+  [[noreturn]] void fail(const tensor_info& t, const std::string& value, const std::string& expected,
+                         const std::string& advice = {}) const {
+    throw file_error({.file = where_, .tensor = t.name, .value = value, .expected = expected, .advice = advice});
   }
 
   [[nodiscard]] std::size_t find(const std::string& name) const {
@@ -101,8 +103,8 @@ class planner {
   /// Empty where the name was asked for.
   [[nodiscard]] std::string why_not_wanted(const tensor_info& t) const {
     if ((options_.include || options_.exclude) && t.name.size() > longest_matched_name)
-      fail(t, "the name has " + std::to_string(t.name.size()) + " bytes, expected at most " +
-                  std::to_string(longest_matched_name));
+      fail(t, "the name has " + std::to_string(t.name.size()) + " bytes",
+           "at most " + std::to_string(longest_matched_name));
     if (options_.include ? !std::regex_search(t.name, *options_.include) : !is_expert_weight(t.name, t.shape.size()))
       return options_.include ? "name is not included" : "not the weight of an expert";
     if (options_.exclude && std::regex_search(t.name, *options_.exclude)) return "name is excluded";
@@ -131,7 +133,7 @@ class planner {
     if (p.reason.empty()) {
       p.reason = why_not_possible(t);
       if (!p.reason.empty() && !options_.include)
-        fail(t, "is the weight of an expert and cannot be quantised: " + p.reason + ": leave it out with --exclude");
+        fail(t, "is the weight of an expert and cannot be quantised: " + p.reason, "", "leave it out with --exclude");
     }
     if (p.reason.empty()) {
       p.action = tensor_action::quantize;
@@ -141,9 +143,10 @@ class planner {
       add_output(p, t.name + packed_suffix, dtype::u8, std::move(codes));
       add_output(p, t.name + scale_suffix, dtype::u8, std::move(scales));
     } else if (t.type == dtype::f8_e4m3 && options_.others != fp8_policy::copy) {
-      if (t.shape.size() < 2) fail(t, "is F8_E4M3 and " + std::to_string(t.shape.size()) + "-D, expected a matrix");
+      if (t.shape.size() < 2) fail(t, "is F8_E4M3 and " + std::to_string(t.shape.size()) + "-D", "a matrix");
       if (const std::string why = why_no_fp8_scales(t); !why.empty())
-        fail(t, "cannot be written for readers of compressed-tensors: " + why);
+        fail(t, "cannot be written for readers of compressed-tensors: " + why, "",
+             "leave FP8 as it is, or add its block scales");
       p.action = options_.others == fp8_policy::keep ? tensor_action::keep_fp8 : tensor_action::widen_fp8;
       if (p.action == tensor_action::widen_fp8) add_output(p, t.name, dtype::bf16, t.shape);
       else add_output(p, t.name, t.type, t.shape);
@@ -161,7 +164,7 @@ class planner {
   }
 
   void add_output(planned_tensor& p, const std::string& name, dtype type, std::vector<std::int64_t> shape) const {
-    const std::uint64_t bytes = tensor_bytes(type, shape, where_ + ": tensor " + quote_name(name));
+    const std::uint64_t bytes = value_at(tensor_bytes(type, shape), where_, name);
     p.outputs.push_back({name, type, std::move(shape), 0, bytes});
   }
 
@@ -173,8 +176,8 @@ class planner {
         if (is_new) continue;
         // One of the two is copied: it has the name that the other's output needs.
         const tensor_info& other = found->second->name == out.name ? p.source : *found->second;
-        fail(out, "is there already, expected the name to be free for " + quote_name(other.name) +
-                      ": leave that one out with --exclude");
+        fail(out, "is there already", "the name to be free for " + quote_name(other.name),
+             "leave that one out with --exclude");
       }
   }
 
@@ -220,8 +223,9 @@ bool is_expert_weight(std::string_view name, std::size_t dimensions) noexcept {
   return is_number && cut_last_part(name) == "experts";
 }
 
-quantization_plan make_plan(std::vector<tensor_info> tensors, const plan_options& options, const std::string& where) {
-  return planner(std::move(tensors), options, where).take();
+file_result<quantization_plan> make_plan(std::vector<tensor_info> tensors, const plan_options& options,
+                                         const std::string& where) {
+  return guarded([&]() -> quantization_plan { return planner(std::move(tensors), options, where).take(); });
 }
 
 const char* action_name(tensor_action action) noexcept {

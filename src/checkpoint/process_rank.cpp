@@ -8,6 +8,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "io/guarded.hpp"
 #include "mxfp4/io/error.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -34,40 +35,44 @@ constexpr std::array<launcher, 5> launchers = {{
   const char* end = text + std::strlen(text);
   const auto [stop, error] = std::from_chars(text, end, value);
   if (error != std::errc{} || stop != end || value < 0)
-    throw file_error(std::string("environment: ") + variable + " is " + quote_name(text) +
-                     ", expected a number from 0: give --rank and --world as numbers");
+    throw file_error({.value = std::string("environment: ") + variable + " is " + quote_name(text),
+                      .expected = "a number from 0",
+                      .advice = "give --rank and --world as numbers"});
   return value;
 }
 
 }  // namespace
 
-process_rank rank_from_environment(const std::function<const char*(const char*)>& get, std::optional<int> world) {
-  std::string names;
-  for (const launcher& l : launchers) {
-    const char* rank_text = get(l.rank);
-    names += (names.empty() ? "" : ", ") + std::string(l.rank);
-    if (rank_text == nullptr) continue;
-    process_rank found{parse(l.rank, rank_text), world.value_or(0), l.name};
-    const char* world_text = l.world == nullptr ? nullptr : get(l.world);
-    const std::string where = std::string("environment: ") + l.rank + " is " + rank_text;
-    if (world_text != nullptr) {
-      const int size = parse(l.world, world_text);
-      if (world && *world != size)
-        throw file_error(std::string("environment: ") + l.world + " is " + world_text + ", expected " +
-                         std::to_string(*world) + " as --world says");
-      found.world = size;
-    } else if (!world) {
-      throw file_error(where +
-                       (l.world == nullptr ? std::string(", and --world is not given")
-                                           : std::string(" and ") + l.world + " is not set") +
-                       ": give --world N, the number of processes");
+file_result<process_rank> rank_from_environment(const std::function<const char*(const char*)>& get,
+                                                std::optional<int> world) {
+  return guarded([&]() -> process_rank {
+    std::string names;
+    for (const launcher& l : launchers) {
+      const char* rank_text = get(l.rank);
+      names += (names.empty() ? "" : ", ") + std::string(l.rank);
+      if (rank_text == nullptr) continue;
+      process_rank found{parse(l.rank, rank_text), world.value_or(0), l.name};
+      const char* world_text = l.world == nullptr ? nullptr : get(l.world);
+      const std::string where = std::string("environment: ") + l.rank + " is " + rank_text;
+      if (world_text != nullptr) {
+        const int size = parse(l.world, world_text);
+        if (world && *world != size)
+          throw file_error({.value = std::string("environment: ") + l.world + " is " + world_text,
+                            .expected = std::to_string(*world) + " as --world says"});
+        found.world = size;
+      } else if (!world) {
+        throw file_error({.value = where + (l.world == nullptr ? std::string(", and --world is not given")
+                                                               : std::string(" and ") + l.world + " is not set"),
+                          .advice = "give --world N, the number of processes"});
+      }
+      if (found.rank >= found.world)
+        throw file_error(
+            {.value = where, .expected = "less than the number of processes, " + std::to_string(found.world)});
+      return found;
     }
-    if (found.rank >= found.world)
-      throw file_error(where + ", expected less than the number of processes, " + std::to_string(found.world));
-    return found;
-  }
-  throw file_error("environment: none of " + names +
-                   " is set: start under srun, mpirun or an indexed job, or give --rank R --world N");
+    throw file_error({.value = "environment: none of " + names + " is set",
+                      .advice = "start under srun, mpirun or an indexed job, or give --rank R --world N"});
+  });
 }
 
 std::vector<int> assign_to_ranks(const std::vector<std::uint64_t>& bytes, int world) {

@@ -9,6 +9,7 @@
 
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/statistics_json.hpp"
+#include "io/guarded.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 
@@ -76,30 +77,35 @@ constexpr const char* statistics_titles =
 
 }  // namespace
 
-quality_report read_quality_report(const std::string& path) {
-  std::error_code error;
-  const std::string file = std::filesystem::is_directory(path, error) ? path + "/" + report_file_name : path;
-  const ordered_json json = read_json<ordered_json>(file);
-  quality_report r;
-  try {
-    r.recipe = json.at("settings").at("recipe").get<std::string>();
-    r.others = json.at("settings").at("others").get<std::string>();
-    for (const ordered_json& entry : json.at("quantized")) {
-      r.matrices.push_back(read_matrix(entry));
-      r.mxfp4_bytes_before += entry.at("bytes").get<std::uint64_t>();
-      r.mxfp4_bytes_after += entry.at("mxfp4_bytes").get<std::uint64_t>();
+file_result<quality_report> read_quality_report(const std::string& path) {
+  return guarded([&]() -> quality_report {
+    std::error_code error;
+    const std::string file = std::filesystem::is_directory(path, error) ? path + "/" + report_file_name : path;
+    const ordered_json json = read_json<ordered_json>(file);
+    quality_report r;
+    try {
+      r.recipe = json.at("settings").at("recipe").get<std::string>();
+      r.others = json.at("settings").at("others").get<std::string>();
+      for (const ordered_json& entry : json.at("quantized")) {
+        r.matrices.push_back(read_matrix(entry));
+        r.mxfp4_bytes_before += entry.at("bytes").get<std::uint64_t>();
+        r.mxfp4_bytes_after += entry.at("mxfp4_bytes").get<std::uint64_t>();
+      }
+      for (const ordered_json& entry : json.at("experts")) r.experts.push_back(read_expert(entry));
+      const ordered_json& total = json.at("total");
+      r.total = statistics_from_json(total);
+      r.quantized_tensors = total.at("tensors").get<std::int64_t>();
+      r.other_tensors = std::ssize(json.at("copied"));
+      r.bytes_before = total.at("bytes_before").get<std::uint64_t>();
+      r.bytes_after = total.at("bytes_after").get<std::uint64_t>();
+    } catch (const nlohmann::json::exception& e) {
+      throw file_error({.file = file,
+                        .value = "is not a report of mxfp4 quantize",
+                        .expected = "mxfp4_report.json",
+                        .advice = e.what()});
     }
-    for (const ordered_json& entry : json.at("experts")) r.experts.push_back(read_expert(entry));
-    const ordered_json& total = json.at("total");
-    r.total = statistics_from_json(total);
-    r.quantized_tensors = total.at("tensors").get<std::int64_t>();
-    r.other_tensors = std::ssize(json.at("copied"));
-    r.bytes_before = total.at("bytes_before").get<std::uint64_t>();
-    r.bytes_after = total.at("bytes_after").get<std::uint64_t>();
-  } catch (const nlohmann::json::exception& e) {
-    throw file_error(file + ": is not a report of mxfp4 quantize: " + e.what());
-  }
-  return r;
+    return r;
+  });
 }
 
 std::string matrices_csv(const quality_report& report) {

@@ -180,7 +180,8 @@ bool is_linear_weight(const tensor_info& t) {
 
 ordered_json make_quantization_config(const linear_modules& modules, const std::string& where) {
   if (modules.mxfp4.empty())
-    throw file_error(where + ": no tensor is quantised, expected one: see --include and --exclude");
+    throw file_error(
+        {.file = where, .value = "no tensor is quantised", .expected = "one", .advice = "see --include and --exclude"});
   const auto both = [](strings a, const strings& b) {
     a.insert(a.end(), b.begin(), b.end());
     return a;
@@ -214,7 +215,8 @@ ordered_json make_quantization_config(const quantization_plan& plan, const std::
 }
 
 ordered_json make_config(ordered_json source, const quantization_plan& plan, const std::string& where) {
-  if (!source.is_object()) throw file_error(where + ": config.json is not a JSON object, expected a model's");
+  if (!source.is_object())
+    throw file_error({.file = where, .value = "config.json is not a JSON object", .expected = "a model's"});
   source["quantization_config"] = make_quantization_config(plan, where);
   return source;
 }
@@ -224,33 +226,39 @@ ordered_json make_config(ordered_json source, const quantization_plan& plan, con
 module_resolver::module_resolver(const ordered_json& config, std::string where) : where_(std::move(where)) {
   const ordered_json groups = config.is_object() ? config.value("config_groups", ordered_json()) : ordered_json();
   if (!groups.is_object() || groups.empty())
-    throw file_error(where_ + ": config_groups is " + groups.dump() + ", expected an object with a group");
+    throw file_error(
+        {.file = where_, .value = "config_groups is " + groups.dump(), .expected = "an object with a group"});
   for (const auto& [name, group] : groups.items()) {
     const ordered_json targets = group.is_object() ? group.value("targets", ordered_json()) : ordered_json();
     if (!targets.is_array() || targets.empty())
-      throw file_error(where_ + ": targets of " + quote_name(name) + " is " + targets.dump() + ", expected names");
+      throw file_error(
+          {.file = where_, .value = "targets of " + quote_name(name) + " is " + targets.dump(), .expected = "names"});
     for (const ordered_json& t : targets) targets_.push_back(make_target(t, "targets of " + quote_name(name), name));
   }
   const ordered_json ignore = config.value("ignore", ordered_json());
   if (!ignore.is_array() && !ignore.is_null())
-    throw file_error(where_ + ": ignore is " + ignore.dump() + ", expected an array of names");
+    throw file_error({.file = where_, .value = "ignore is " + ignore.dump(), .expected = "an array of names"});
   for (const ordered_json& t : ignore) ignore_.push_back(make_target(t, "ignore", ""));
 }
 
 module_resolver::target module_resolver::make_target(const ordered_json& text, const std::string& place,
                                                      const std::string& group) const {
-  if (!text.is_string()) throw file_error(where_ + ": " + place + " holds " + text.dump() + ", expected a string");
+  if (!text.is_string())
+    throw file_error({.file = where_, .value = place + " holds " + text.dump(), .expected = "a string"});
   target t{text.get<std::string>(), std::nullopt, group};
   if (!t.text.starts_with(pattern_prefix)) return t;
   constexpr std::size_t longest = 1000;  // std::regex recurses
   if (t.text.size() > longest)
-    throw file_error(where_ + ": " + place + " holds a pattern of " + std::to_string(t.text.size()) +
-                     " bytes, expected at most " + std::to_string(longest));
+    throw file_error({.file = where_,
+                      .value = place + " holds a pattern of " + std::to_string(t.text.size()) + " bytes",
+                      .expected = "at most " + std::to_string(longest)});
   try {
     t.pattern.emplace(t.text.substr(std::string_view(pattern_prefix).size()), std::regex::optimize);
   } catch (const std::regex_error& error) {
-    throw file_error(where_ + ": " + place + " holds " + quote_name(t.text) +
-                     ", expected a regular expression that ECMAScript has too: " + error.what());
+    throw file_error({.file = where_,
+                      .value = place + " holds " + quote_name(t.text),
+                      .expected = "a regular expression that ECMAScript has too",
+                      .advice = error.what()});
   }
   return t;
 }

@@ -11,6 +11,7 @@
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/quantize_journal.hpp"
 #include "checkpoint/reader_json.hpp"
+#include "io/guarded.hpp"
 #include "io/hash.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/process_rank.hpp"
@@ -121,8 +122,10 @@ struct output_shard {
   const auto found = ordered_json::array({shard.file_bytes(), shard.header().tensors.size()});
   const auto expected = ordered_json::array({report["bytes"], report["tensors"]});
   if (found != expected)
-    throw file_error(shard.path() + ": has [bytes, tensors] " + found.dump() + ", expected " + expected.dump() +
-                     " as in " + report_path + ": remove both and run again");
+    throw file_error({.file = shard.path(),
+                      .value = "has [bytes, tensors] " + found.dump(),
+                      .expected = expected.dump() + " as in " + report_path,
+                      .advice = "remove both and run again"});
   return report;
 }
 
@@ -130,19 +133,26 @@ class run_of_one {
  public:
   run_of_one(const std::string& in, const std::string& out, const checkpoint_settings& settings,
              const checkpoint_run& run, checkpoint_observer& observer)
-      : in_(in), out_(out), settings_(settings), run_(run), observer_(observer), journal_(out) {
-    if (!in_.is_directory()) throw file_error(in + ": is not a directory, expected a checkpoint's");
-    require_outside(in, out);
+      : in_(checkpoint_reader::open(in).value()),
+        out_(out),
+        settings_(settings),
+        run_(run),
+        observer_(observer),
+        journal_(out) {
+    if (!in_.is_directory())
+      throw file_error({.file = in, .value = "is not a directory", .expected = "a checkpoint's"});
+    require_outside(in, out).value();
     const ordered_json config = read_config(in_);
     if (config.is_null())
-      throw file_error(in + ": has no " + config_file_name +
-                       ", expected one, in which loaders are told of the quantisation: give the .safetensors file "
-                       "itself to quantise it without");
+      throw file_error({.file = in,
+                        .value = std::string("has no ") + config_file_name,
+                        .expected = "one, in which loaders are told of the quantisation",
+                        .advice = "give the .safetensors file itself to quantise it without"});
     const auto compiled = [](const std::optional<std::string>& text) {
       return text ? std::optional<std::regex>(*text) : std::nullopt;
     };
-    plan_ =
-        make_plan(in_.tensor_infos(), {compiled(settings.include), compiled(settings.exclude), settings.others}, in);
+    plan_ = make_plan(in_.tensor_infos(), {compiled(settings.include), compiled(settings.exclude), settings.others}, in)
+                .value();
     config_ = make_config(config, plan_, in).dump(2) + "\n";
     shards_ = lay_out(in_, plan_, settings.max_shard_bytes);
     files_ = carried_files(in_);
@@ -161,17 +171,17 @@ class run_of_one {
     observer_.on_start(own_.size(), result.kept, total_);
     if (run_.rank == 0) write_small_files();
     for (const output_shard* s : own_) {
-      const file_lock lock(journal_.lock_path(s->file));
+      const file_lock lock = file_lock::acquire(journal_.lock_path(s->file)).value();
       if (!is_done(out_, journal_, s->file)) {
         write_shard(*s);
         ++result.written;
       }
       const std::string report = journal_.report_path(s->file);
-      add_shard_report(result, check_shard(safetensors_reader(out_ + "/" + s->file), report), report);
+      add_shard_report(result, check_shard(safetensors_reader::open(out_ + "/" + s->file).value(), report), report);
     }
     result.kept = result.shards - result.written;
     if (run_.world == 1) {
-      merge_checkpoint(out_, run_.stop);
+      merge_checkpoint(out_, run_.stop).value();
       result.complete = true;
     }
     return result;
@@ -182,14 +192,15 @@ class run_of_one {
   [[nodiscard]] bool is_complete() {
     std::error_code error;
     if (fs::exists(out_, error) && !fs::is_directory(out_, error))
-      throw file_error(out_ + ": is not a directory, expected one or nothing");
+      throw file_error({.file = out_, .value = "is not a directory", .expected = "one or nothing"});
     const bool begun = journal_.exists();
     const ordered_json head = begun ? ordered_json(nullptr) : read_report_head(out_);
     if (!begun && head.is_null()) {
       for (const auto& entry : list(out_))
         if (entry != journal_folder_name && !journal_.exists())  // another rank may just have begun
-          throw file_error(out_ + ": holds " + quote_name(entry) +
-                           ", which is not of a run of mxfp4 quantize: name a fresh directory");
+          throw file_error({.file = out_,
+                            .value = "holds " + quote_name(entry) + ", which is not of a run of mxfp4 quantize",
+                            .advice = "name a fresh directory"});
       return false;
     }
     if (run_.overwrite) {
@@ -198,13 +209,16 @@ class run_of_one {
     }
     if (begun) return false;
     if (const std::string difference = manifest_difference(head, report_head(manifest_)); !difference.empty())
-      throw file_error(out_ + ": holds the result of another run: " + difference +
-                       ": name a fresh directory, or replace it with --overwrite");
+      throw file_error({.file = out_,
+                        .value = "holds the result of another run: " + difference,
+                        .advice = "name a fresh directory, or replace it with --overwrite"});
     std::vector<std::string> files = {index_file_name};
     for (const output_shard& s : shards_) files.push_back(s.file);
     for (const std::string& name : files)
       if (!is_file(out_ + "/" + name))
-        throw file_error(out_ + ": holds a result that lacks " + quote_name(name) + ": replace it with --overwrite");
+        throw file_error({.file = out_,
+                          .value = "holds a result that lacks " + quote_name(name),
+                          .advice = "replace it with --overwrite"});
     return true;
   }
 
@@ -214,7 +228,7 @@ class run_of_one {
     for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
       names.insert(at->path().filename().string());
     if (error && error != std::errc::no_such_file_or_directory)
-      throw file_error(folder + ": cannot list the directory: " + error.message());
+      throw file_error({.file = folder, .value = "cannot list the directory: " + error.message()});
     return names;
   }
 
@@ -226,7 +240,7 @@ class run_of_one {
     for (const std::string& name : names) {
       std::error_code error;
       fs::remove(fs::path(out_) / name, error);
-      if (error) throw file_error(out_ + "/" + name + ": cannot remove: " + error.message());
+      if (error) throw file_error({.file = out_ + "/" + name, .value = "cannot remove: " + error.message()});
     }
     journal_.remove();
   }
@@ -256,28 +270,31 @@ class run_of_one {
         needed += s->bytes + s->bytes / 100;
         total_ += s->input_bytes;
       }
-    if (const std::uint64_t there = free_bytes(out_); needed > there)
-      throw file_error(out_ + ": has " + std::to_string(there) + " bytes free, the result needs " +
-                       std::to_string(needed) + " more: make room, or name another file system");
+    if (const std::uint64_t there = free_bytes(out_).value(); needed > there)
+      throw file_error({.file = out_,
+                        .value = "has " + std::to_string(there) + " bytes free, the result needs " +
+                                 std::to_string(needed) + " more",
+                        .advice = "make room, or name another file system"});
   }
 
   void write_small_files() const {
-    const file_lock lock(journal_.lock_path("files"));
-    remove_temporaries(out_ + "/" + config_file_name);
+    const file_lock lock = file_lock::acquire(journal_.lock_path("files")).value();
+    remove_temporaries(out_ + "/" + config_file_name).value();
     write_text_file(out_ + "/" + config_file_name, config_, run_.stop);
     for (const std::string& name : files_) {
       const fs::path to = fs::path(out_) / name;
       std::error_code error;
       fs::create_directories(to.parent_path(), error);
-      if (error) throw file_error(to.parent_path().string() + ": cannot create the folder: " + error.message());
-      remove_temporaries(to.string());
-      copy_file((fs::path(in_.directory()) / name).string(), to.string(), run_.stop);
+      if (error)
+        throw file_error({.file = to.parent_path().string(), .value = "cannot create the folder: " + error.message()});
+      remove_temporaries(to.string()).value();
+      copy_file((fs::path(in_.directory()) / name).string(), to.string(), run_.stop).value();
     }
   }
 
   void write_shard(const output_shard& s) {
     const std::string path = out_ + "/" + s.file;
-    remove_temporaries(path);
+    remove_temporaries(path).value();
     std::vector<tensor_info> tensors;
     std::set<std::size_t> sources = {s.source};
     for (const std::size_t i : s.tensors) {
@@ -287,7 +304,7 @@ class run_of_one {
     }
     metadata extra = in_.shard(s.source).header().extra.value_or(metadata{});
     extra.emplace("format", "pt");  // transformers refuses a shard without
-    safetensors_writer file(path, std::move(tensors), std::move(extra), run_.stop);
+    safetensors_writer file = safetensors_writer::create(path, std::move(tensors), std::move(extra), run_.stop).value();
     shard_options options;
     options.recipe = settings_.recipe;
     options.nonfinite = settings_.nonfinite;
@@ -298,13 +315,13 @@ class run_of_one {
     options.on_tensor = [this](const planned_tensor& t, std::span<const matrix_statistics> matrices) {
       observer_.on_tensor(t, matrices);
     };
-    const std::vector<matrix_statistics> matrices = quantize_shard(in_, plan_, s.tensors, file, options);
-    for (const std::size_t i : sources) in_.shard(i).require_unchanged();
+    const std::vector<matrix_statistics> matrices = quantize_shard(in_, plan_, s.tensors, file, options).value();
+    for (const std::size_t i : sources) in_.shard(i).require_unchanged().value();
     journal_.require_same(manifest_);  // two runs that began at the same moment
-    remove_temporaries(journal_.report_path(s.file));
+    remove_temporaries(journal_.report_path(s.file)).value();
     write_text_file(journal_.report_path(s.file),
                     make_shard_report(plan_, s.tensors, matrices, s.file, file.file_bytes()).dump() + "\n", run_.stop);
-    file.commit();
+    file.commit().value();
     observer_.on_shard(s.file, file.file_bytes());
   }
 
@@ -326,53 +343,59 @@ class run_of_one {
 
 }  // namespace
 
-checkpoint_result quantize_checkpoint(const std::string& in, const std::string& out,
-                                      const checkpoint_settings& settings, const checkpoint_run& run,
-                                      checkpoint_observer& observer) {
-  return run_of_one(in, out, settings, run, observer).run();
+file_result<checkpoint_result> quantize_checkpoint(const std::string& in, const std::string& out,
+                                                   const checkpoint_settings& settings, const checkpoint_run& run,
+                                                   checkpoint_observer& observer) {
+  return guarded([&]() -> checkpoint_result { return run_of_one(in, out, settings, run, observer).run(); });
 }
 
-checkpoint_result merge_checkpoint(const std::string& out, const stop_function& stop) {
-  const quantize_journal journal(out);
-  if (!journal.exists()) {
-    if (!read_report_head(out).is_null() && is_file(out + "/" + index_file_name)) {
-      checkpoint_result result;
-      result.complete = true;
-      return result;
+file_result<checkpoint_result> merge_checkpoint(const std::string& out, const stop_function& stop) {
+  return guarded([&]() -> checkpoint_result {
+    const quantize_journal journal(out);
+    if (!journal.exists()) {
+      if (!read_report_head(out).is_null() && is_file(out + "/" + index_file_name)) {
+        checkpoint_result result;
+        result.complete = true;
+        return result;
+      }
+      throw file_error({.file = out,
+                        .value = "holds neither a begun nor a complete result of mxfp4 quantize",
+                        .advice = "name its directory"});
     }
-    throw file_error(out + ": holds neither a begun nor a complete result of mxfp4 quantize: name its directory");
-  }
-  const file_lock lock(journal.lock_path("files"));
-  const ordered_json manifest = journal.manifest();
-  std::string missing;
-  for (const ordered_json& shard : manifest.at("shards"))
-    if (const std::string file = shard.at("file"); !is_done(out, journal, file))
-      missing += (missing.empty() ? "" : ", ") + quote_name(file);
-  for (const ordered_json& file : manifest.at("files"))
-    if (!is_file(out + "/" + file.get<std::string>()))
-      missing += (missing.empty() ? "" : ", ") + quote_name(file.get<std::string>());
-  if (!missing.empty())
-    throw file_error(out + ": is not complete, it lacks " + missing + ": run mxfp4 quantize for them, then merge");
+    const file_lock lock = file_lock::acquire(journal.lock_path("files")).value();
+    const ordered_json manifest = journal.manifest();
+    std::string missing;
+    for (const ordered_json& shard : manifest.at("shards"))
+      if (const std::string file = shard.at("file"); !is_done(out, journal, file))
+        missing += (missing.empty() ? "" : ", ") + quote_name(file);
+    for (const ordered_json& file : manifest.at("files"))
+      if (!is_file(out + "/" + file.get<std::string>()))
+        missing += (missing.empty() ? "" : ", ") + quote_name(file.get<std::string>());
+    if (!missing.empty())
+      throw file_error({.file = out,
+                        .value = "is not complete, it lacks " + missing,
+                        .advice = "run mxfp4 quantize for them, then merge"});
 
-  nlohmann::json index;  // sorted, as the ecosystem writes it
-  std::uint64_t total_size = 0;
-  for (const ordered_json& shard : manifest.at("shards")) {
-    const std::string file = shard.at("file");
-    const safetensors_reader reader(out + "/" + file);
-    static_cast<void>(check_shard(reader, journal.report_path(file)));
-    for (const tensor_info& t : reader.header().tensors) {
-      index["weight_map"][t.name] = file;
-      total_size += t.bytes();
+    nlohmann::json index;  // sorted, as the ecosystem writes it
+    std::uint64_t total_size = 0;
+    for (const ordered_json& shard : manifest.at("shards")) {
+      const std::string file = shard.at("file");
+      const safetensors_reader reader = safetensors_reader::open(out + "/" + file).value();
+      static_cast<void>(check_shard(reader, journal.report_path(file)));
+      for (const tensor_info& t : reader.header().tensors) {
+        index["weight_map"][t.name] = file;
+        total_size += t.bytes();
+      }
     }
-  }
-  index["metadata"]["total_size"] = total_size;
-  checkpoint_result result = write_report(out, manifest, journal, stop);
-  for (const char* name : {index_file_name, report_file_name}) remove_temporaries(out + "/" + name);
-  write_text_file(out + "/" + index_file_name, index.dump(2) + "\n", stop);
-  journal.remove();
-  result.shards = result.kept = manifest.at("shards").size();
-  result.complete = true;
-  return result;
+    index["metadata"]["total_size"] = total_size;
+    checkpoint_result result = write_report(out, manifest, journal, stop);
+    for (const char* name : {index_file_name, report_file_name}) remove_temporaries(out + "/" + name).value();
+    write_text_file(out + "/" + index_file_name, index.dump(2) + "\n", stop);
+    journal.remove();
+    result.shards = result.kept = manifest.at("shards").size();
+    result.complete = true;
+    return result;
+  });
 }
 
 }  // namespace mxfp4::checkpoint

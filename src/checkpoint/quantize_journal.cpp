@@ -16,14 +16,14 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* what_to_do =
-    ": go on with the same input and settings, name a fresh directory, or start again with --overwrite";
+    "go on with the same input and settings, name a fresh directory, or start again with --overwrite";
 
 }  // namespace
 
 void write_text_file(const std::string& path, std::string_view text, const stop_function& stop) {
-  output_file file(path, stop);
-  file.write(0, std::as_bytes(std::span(text)));
-  file.commit();
+  output_file file = output_file::create(path, stop).value();
+  file.write(0, std::as_bytes(std::span(text))).value();
+  file.commit().value();
 }
 
 std::string manifest_difference(const ordered_json& was, const ordered_json& is) {
@@ -47,28 +47,29 @@ bool quantize_journal::exists() const {
 ordered_json quantize_journal::manifest() const {
   auto json = read_json<ordered_json>(manifest_path_);
   if (!json.is_object() || json.value("format", "") != "mxfp4 quantize" || !json.contains("shards"))
-    throw file_error(manifest_path_ + ": is not a manifest of mxfp4 quantize: name a fresh directory");
+    throw file_error(
+        {.file = manifest_path_, .value = "is not a manifest of mxfp4 quantize", .advice = "name a fresh directory"});
   return json;
 }
 
 void quantize_journal::begin(const ordered_json& manifest) const {
   std::error_code error;
   fs::create_directories(folder_, error);
-  if (error) throw file_error(folder_ + ": cannot create the folder: " + error.message());
+  if (error) throw file_error({.file = folder_, .value = "cannot create the folder: " + error.message()});
   if (!exists()) write_text_file(manifest_path_, manifest.dump(2) + "\n");
   require_same(manifest);
 }
 
 void quantize_journal::require_same(const ordered_json& manifest) const {
   if (const std::string difference = manifest_difference(this->manifest(), manifest); !difference.empty())
-    throw file_error(out_ + ": was begun differently: " + difference + what_to_do);
+    throw file_error({.file = out_, .value = "was begun differently: " + difference, .advice = what_to_do});
 }
 
 void quantize_journal::remove() const {
   std::error_code error;
   fs::remove(manifest_path_, error);  // first: a manifest without its reports would ask for all shards again
   if (!error) fs::remove_all(folder_, error);
-  if (error) throw file_error(folder_ + ": cannot remove the folder: " + error.message());
+  if (error) throw file_error({.file = folder_, .value = "cannot remove the folder: " + error.message()});
 }
 
 }  // namespace mxfp4::checkpoint

@@ -53,13 +53,13 @@ struct expert_key {
 /// Appends to a file that gets its name at the end.
 class text_output {
  public:
-  text_output(const std::string& path, const stop_function& stop) : file_(path, stop) {}
+  text_output(const std::string& path, const stop_function& stop) : file_(output_file::create(path, stop).value()) {}
 
   void operator<<(std::string_view text) {
-    file_.write(at_, std::as_bytes(std::span(text)));
+    file_.write(at_, std::as_bytes(std::span(text))).value();
     at_ += text.size();
   }
-  void commit() { file_.commit(); }
+  void commit() { file_.commit().value(); }
 
  private:
   output_file file_;
@@ -131,7 +131,9 @@ void add_shard_report(checkpoint_result& result, const ordered_json& report, con
     result.bytes_after += total.at("bytes_after").get<std::uint64_t>();
     for (const ordered_json& entry : report.at("quantized")) result.total += statistics_from_json(entry);
   } catch (const nlohmann::json::exception& error) {
-    throw file_error(path + ": is not a report of mxfp4 quantize: " + error.what() + ": remove the file and run again");
+    throw file_error({.file = path,
+                      .value = std::string("is not a report of mxfp4 quantize: ") + error.what(),
+                      .advice = "remove the file and run again"});
   }
 }
 
@@ -193,9 +195,9 @@ checkpoint_result write_report(const std::string& out, const ordered_json& manif
 ordered_json read_report_head(const std::string& out) {
   const std::string path = out + "/" + report_file_name;
   if (!is_file(path)) return nullptr;
-  const input_file file(path);
+  const input_file file = input_file::open(path).value();
   std::string text(file.size(), '\0');
-  file.read(0, std::as_writable_bytes(std::span(text)));
+  file.read(0, std::as_writable_bytes(std::span(text))).value();
   const ordered_json head = ordered_json::parse(
       text,
       [](int depth, ordered_json::parse_event_t event, ordered_json& value) {
@@ -203,7 +205,8 @@ ordered_json read_report_head(const std::string& out) {
                value == "settings" || value == "source";
       },
       false);
-  if (!head.is_object()) throw file_error(path + ": is not a report of mxfp4 quantize: name a fresh directory");
+  if (!head.is_object())
+    throw file_error({.file = path, .value = "is not a report of mxfp4 quantize", .advice = "name a fresh directory"});
   return head;
 }
 

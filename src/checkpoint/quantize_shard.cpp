@@ -15,6 +15,7 @@
 
 #include "checkpoint/block_encoder.hpp"
 #include "checkpoint/codec.hpp"
+#include "io/guarded.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -146,7 +147,7 @@ class slab_source {
     if (t.scales == planned_tensor::no_scales) return;
     const checkpoint_tensor& source = in_.tensors()[t.scales];
     const auto scales = std::make_shared<std::vector<float>>(static_cast<std::size_t>(source.info->elements()));
-    in_.read(source, 0, std::as_writable_bytes(std::span(*scales)));
+    in_.read(source, 0, std::as_writable_bytes(std::span(*scales))).value();
     swap_if_big_endian(std::span(*scales));
     scales_ = scales;
   }
@@ -177,7 +178,7 @@ class shard_run {
     const bool encodes = s.action != tensor_action::copy;
     const auto size = encodes ? static_cast<std::uint64_t>(dtype_bits(s.source.info->type)) / 8 : 1;
     s.bytes.resize(static_cast<std::size_t>(s.count) * size);
-    in_.read(s.source, static_cast<std::uint64_t>(s.first) * size, s.bytes);
+    in_.read(s.source, static_cast<std::uint64_t>(s.first) * size, s.bytes).value();
     if (encodes && std::endian::native == std::endian::big) reverse_elements(s.bytes, size);
   }
 
@@ -218,8 +219,8 @@ class shard_run {
     const std::vector<tensor_info>& outputs = s.tensor->outputs;
     switch (s.action) {
       case tensor_action::quantize:
-        out_.append(outputs[0].name, std::as_bytes(s.encoder.codes()));
-        out_.append(outputs[1].name, std::as_bytes(s.encoder.scales()));
+        out_.append(outputs[0].name, std::as_bytes(s.encoder.codes())).value();
+        out_.append(outputs[1].name, std::as_bytes(s.encoder.scales())).value();
         current_ += s.encoder.statistics();
         if (s.ends_matrix) {
           matrices_.push_back({s.index, geometry(*s.source.info).is_stack ? s.matrix : -1, current_});
@@ -228,10 +229,11 @@ class shard_run {
         break;
       case tensor_action::widen_fp8:
         swap_if_big_endian(std::span(s.widened));
-        out_.append(outputs[0].name, std::as_bytes(std::span(s.widened).first(static_cast<std::size_t>(s.count))));
+        out_.append(outputs[0].name, std::as_bytes(std::span(s.widened).first(static_cast<std::size_t>(s.count))))
+            .value();
         break;
       default:
-        out_.append(*s.output, s.bytes);
+        out_.append(*s.output, s.bytes).value();
     }
     options_.on_slab(s.bytes.size(), s.encoder.statistics());
     if (!s.ends_tensor) return;
@@ -245,14 +247,18 @@ class shard_run {
  private:
   [[noreturn]] void fail(const slab& s) const {
     const tensor_info& t = *s.source.info;
-    const std::string where = in_.shard(s.source.shard).path() + ": tensor " + quote_name(t.name);
-    if (s.error.code != errc::nonfinite) throw file_error(where + ": " + std::string(message(s.error).view()));
+    const std::string& file = in_.shard(s.source.shard).path();
+    if (s.error.code != errc::nonfinite)
+      throw file_error({.file = file, .tensor = t.name, .value = std::string(message(s.error).view())});
     std::string at;
     std::int64_t rest = s.first + s.error.value;
     for (std::size_t i = t.shape.size(); i-- > 0; rest /= t.shape[i])
       at = std::to_string(rest % t.shape[i]) + (at.empty() ? "" : ", ") + at;
-    throw file_error(where + ": weight [" + at +
-                     "] is NaN or infinite, expected finite weights: repair it, or allow it with --nonfinite encode");
+    throw file_error({.file = file,
+                      .tensor = t.name,
+                      .value = "weight [" + at + "] is NaN or infinite",
+                      .expected = "finite weights",
+                      .advice = "repair it, or allow it with --nonfinite encode"});
   }
 
   const checkpoint_reader& in_;
@@ -271,40 +277,42 @@ std::uint64_t input_bytes(const quantization_plan& plan, const planned_tensor& t
   return tensor.source.bytes() + (has_scales ? plan.tensors[tensor.scales].source.bytes() : 0);
 }
 
-std::vector<matrix_statistics> quantize_shard(const checkpoint_reader& in, const quantization_plan& plan,
-                                              std::span<const std::size_t> tensors, safetensors_writer& out,
-                                              const shard_options& options) {
-  const int threads = options.threads > 0 ? options.threads : tbb::info::default_concurrency();
-  // One slab for each thread, one being read, one being written.
-  const auto tokens = static_cast<std::size_t>(threads) + 2;
-  slab_stack slabs(tokens, slab(options.recipe, options.nonfinite));
-  slab_source source(in, plan, tensors);
-  shard_run run(in, plan, out, options);
-  const auto pipeline = tbb::make_filter<void, slab*>(tbb::filter_mode::serial_in_order,
-                                                      [&](tbb::flow_control& flow) -> slab* {
-                                                        slab* const s = slabs.take();
-                                                        if (source.next(*s)) {
-                                                          run.read(*s);
-                                                          return s;
-                                                        }
-                                                        slabs.give_back(s);
-                                                        flow.stop();
-                                                        return nullptr;
-                                                      }) &
-                        tbb::make_filter<slab*, slab*>(tbb::filter_mode::parallel,
-                                                       [](slab* s) {
-                                                         shard_run::encode(*s);
-                                                         return s;
-                                                       }) &
-                        tbb::make_filter<slab*, void>(tbb::filter_mode::serial_in_order, [&](slab* s) {
-                          run.append(*s);
-                          slabs.give_back(s);
-                        });
-  // More threads than cores are allowed, where somebody asks for them.
-  const tbb::global_control allowed(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
-  tbb::task_arena arena(threads);
-  arena.execute([&] { tbb::parallel_pipeline(tokens, pipeline); });
-  return run.take();
+file_result<std::vector<matrix_statistics>> quantize_shard(const checkpoint_reader& in, const quantization_plan& plan,
+                                                           std::span<const std::size_t> tensors,
+                                                           safetensors_writer& out, const shard_options& options) {
+  return guarded([&]() -> std::vector<matrix_statistics> {
+    const int threads = options.threads > 0 ? options.threads : tbb::info::default_concurrency();
+    // One slab for each thread, one being read, one being written.
+    const auto tokens = static_cast<std::size_t>(threads) + 2;
+    slab_stack slabs(tokens, slab(options.recipe, options.nonfinite));
+    slab_source source(in, plan, tensors);
+    shard_run run(in, plan, out, options);
+    const auto pipeline = tbb::make_filter<void, slab*>(tbb::filter_mode::serial_in_order,
+                                                        [&](tbb::flow_control& flow) -> slab* {
+                                                          slab* const s = slabs.take();
+                                                          if (source.next(*s)) {
+                                                            run.read(*s);
+                                                            return s;
+                                                          }
+                                                          slabs.give_back(s);
+                                                          flow.stop();
+                                                          return nullptr;
+                                                        }) &
+                          tbb::make_filter<slab*, slab*>(tbb::filter_mode::parallel,
+                                                         [](slab* s) {
+                                                           shard_run::encode(*s);
+                                                           return s;
+                                                         }) &
+                          tbb::make_filter<slab*, void>(tbb::filter_mode::serial_in_order, [&](slab* s) {
+                            run.append(*s);
+                            slabs.give_back(s);
+                          });
+    // More threads than cores are allowed, where somebody asks for them.
+    const tbb::global_control allowed(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
+    tbb::task_arena arena(threads);
+    arena.execute([&] { tbb::parallel_pipeline(tokens, pipeline); });
+    return run.take();
+  });
 }
 
 }  // namespace mxfp4::checkpoint

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "checkpoint/reader_json.hpp"
+#include "io/guarded.hpp"
 #include "io/strict_json.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -44,6 +45,10 @@ using nlohmann::json;
 
 }  // namespace
 
+file_result<checkpoint_reader> checkpoint_reader::open(const std::string& path) {
+  return guarded([&] { return checkpoint_reader(path); });
+}
+
 checkpoint_reader::checkpoint_reader(const std::string& path) : path_(path), directory_(path) {
   std::error_code error;
   is_directory_ = fs::is_directory(path, error);
@@ -71,24 +76,33 @@ checkpoint_reader::checkpoint_reader(const std::string& path) : path_(path), dir
 
 checkpoint_reader::weight_map checkpoint_reader::read_index(const std::string& file) {
   const json index = read_json<json>(file);
-  if (!index.is_object()) throw file_error(file + ": is " + index.type_name() + ", expected an object");
+  if (!index.is_object())
+    throw file_error({.file = file, .value = std::string("is ") + index.type_name(), .expected = "an object"});
   const auto map = index.find("weight_map");
   if (map == index.end() || !map->is_object())
-    throw file_error(file + ": weight_map is " + (map == index.end() ? "not there" : map->type_name()) +
-                     ", expected an object of tensor names and file names");
+    throw file_error({.file = file,
+                      .value = std::string("weight_map is ") + (map == index.end() ? "not there" : map->type_name()),
+                      .expected = "an object of tensor names and file names"});
   if (const auto found = index.find("metadata"); found != index.end()) {
-    if (!found->is_object()) throw file_error(file + ": metadata is " + found->type_name() + ", expected an object");
+    if (!found->is_object())
+      throw file_error(
+          {.file = file, .value = std::string("metadata is ") + found->type_name(), .expected = "an object"});
     metadata_text_ = found->dump();
   }
-  if (map->empty()) throw file_error(file + ": weight_map is empty, expected the names of tensors");
+  if (map->empty())
+    throw file_error({.file = file, .value = "weight_map is empty", .expected = "the names of tensors"});
   weight_map result;
   for (const auto& [tensor, shard] : map->items()) {
-    const std::string where = file + ": tensor " + quote_name(tensor);
-    if (!shard.is_string()) throw file_error(where + ": is " + shard.type_name() + ", expected a file name");
+    if (!shard.is_string())
+      throw file_error(
+          {.file = file, .tensor = tensor, .value = std::string("is ") + shard.type_name(), .expected = "a file name"});
     const auto& name = shard.get_ref<const std::string&>();
     if (!is_plain_name(name))
-      throw file_error(where + ": is in " + quote_name(name) +
-                       ", expected the name of a .safetensors file in the same directory: correct the index");
+      throw file_error({.file = file,
+                        .tensor = tensor,
+                        .value = "is in " + quote_name(name),
+                        .expected = "the name of a .safetensors file in the same directory",
+                        .advice = "correct the index"});
     result.emplace(tensor, name);
   }
   return result;
@@ -100,11 +114,13 @@ std::string checkpoint_reader::find_single_file() const {
   std::error_code error;
   for (fs::directory_iterator at(path_, error), end; !error && at != end; at.increment(error))
     if (const std::string name = at->path().filename().string(); is_plain_name(name)) found.push_back(name);
-  if (error) throw file_error(path_ + ": cannot list the directory: " + error.message());
+  if (error) throw file_error({.file = path_, .value = "cannot list the directory: " + error.message()});
   if (found.size() == 1) return found.front();
-  throw file_error(path_ + ": has no " + index_file_name + " and no " + single_file_name + ", but " +
-                   std::to_string(found.size()) +
-                   " other .safetensors files, expected one: add the index, or name one file");
+  throw file_error({.file = path_,
+                    .value = std::string("has no ") + index_file_name + " and no " + single_file_name + ", but " +
+                             std::to_string(found.size()) + " other .safetensors files",
+                    .expected = "one",
+                    .advice = "add the index, or name one file"});
 }
 
 void checkpoint_reader::open_shards(const weight_map* map) {
@@ -113,10 +129,11 @@ void checkpoint_reader::open_shards(const weight_map* map) {
         is_directory_ ? (fs::path(directory_) / name).string() : path_;  // messages say what the user said
     if (map != nullptr && !exists(file)) {
       const auto user = std::find_if(map->begin(), map->end(), [&](const auto& entry) { return entry.second == name; });
-      throw file_error(file + ": is missing, the index has tensor " + quote_name(user->first) +
-                       " in it: download it again");
+      throw file_error({.file = file,
+                        .value = "is missing, the index has tensor " + quote_name(user->first) + " in it",
+                        .advice = "download it again"});
     }
-    readers_.push_back(std::make_unique<safetensors_reader>(file));
+    readers_.push_back(std::make_unique<safetensors_reader>(safetensors_reader::open(file).value()));
     for (const tensor_info& t : readers_.back()->header().tensors) {
       const checkpoint_tensor tensor{readers_.size() - 1, &t};
       const bool is_ours = map == nullptr || [&] {
@@ -135,8 +152,11 @@ void checkpoint_reader::open_shards(const weight_map* map) {
   if (map == nullptr || tensors_.size() == map->size()) return;
   for (const auto& [tensor, shard] : *map)
     if (find(tensor) == nullptr)
-      throw file_error((fs::path(directory_) / shard).string() + ": has no tensor " + quote_name(tensor) +
-                       ", which the index has in it: download both again");
+      throw file_error({.file = (fs::path(directory_) / shard).string(),
+                        .tensor = tensor,
+                        .value = "is missing",
+                        .expected = "it, as the index says",
+                        .advice = "download both again"});
 }
 
 void checkpoint_reader::list_files() {
@@ -158,7 +178,7 @@ void checkpoint_reader::list_files() {
       (belongs ? other_files_ : ignored_files_).push_back(relative);
     }
   }
-  if (error) throw file_error(directory_ + ": cannot list the directory: " + error.message());
+  if (error) throw file_error({.file = directory_, .value = "cannot list the directory: " + error.message()});
   std::sort(other_files_.begin(), other_files_.end());
   std::sort(ignored_files_.begin(), ignored_files_.end());
 }
@@ -175,17 +195,21 @@ const checkpoint_tensor* checkpoint_reader::find(std::string_view name) const {
   return found == by_name_.end() ? nullptr : &tensors_[found->second];
 }
 
-std::string checkpoint_reader::config_text() const {
-  const std::string file = (fs::path(directory_) / config_file_name).string();
-  return is_directory_ && exists(file) ? read_json_text(file) : "";
+file_result<std::optional<std::string>> checkpoint_reader::config_text() const {
+  return guarded([&]() -> std::optional<std::string> {
+    const std::string file = (fs::path(directory_) / config_file_name).string();
+    if (!is_directory_ || !exists(file)) return std::nullopt;
+    return read_json_text(file);
+  });
 }
 
 nlohmann::ordered_json read_config(const checkpoint_reader& checkpoint) {
-  const std::string text = checkpoint.config_text();
+  const std::optional<std::string> text = checkpoint.config_text().value();
+  if (!text) return nullptr;
   const std::string file = (fs::path(checkpoint.directory()) / config_file_name).string();
-  if (!checkpoint.is_directory() || (text.empty() && !exists(file))) return nullptr;
-  auto config = parse_json<nlohmann::ordered_json>(text, file);
-  if (!config.is_object()) throw file_error(file + ": is " + config.type_name() + ", expected an object");
+  auto config = parse_json<nlohmann::ordered_json>(*text, file);
+  if (!config.is_object())
+    throw file_error({.file = file, .value = std::string("is ") + config.type_name(), .expected = "an object"});
   return config;
 }
 

@@ -8,10 +8,11 @@
 #include <vector>
 
 #include "checkpoint/block_encoder.hpp"
+#include "io/guarded.hpp"
+#include "io/slabs.hpp"
 #include "mxfp4/block.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/byte_order.hpp"
-#include "mxfp4/io/elements.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -33,7 +34,7 @@ void add(tensor_summary& s, double x) {
 
 template <class T>
 void read_elements_of(const checkpoint_reader& in, const checkpoint_tensor& t, std::int64_t first, std::span<T> out) {
-  in.read(t, static_cast<std::uint64_t>(first) * sizeof(T), std::as_writable_bytes(out));
+  in.read(t, static_cast<std::uint64_t>(first) * sizeof(T), std::as_writable_bytes(out)).value();
   swap_if_big_endian(out);
 }
 
@@ -92,32 +93,36 @@ double tensor_summary::root_mean_square() const noexcept {
   return elements > nonfinite ? std::sqrt(squares / static_cast<double>(elements - nonfinite)) : 0.0;
 }
 
-tensor_summary summarize(const checkpoint_reader& in, const stored_tensor& t) {
-  tensor_summary s;
-  if (t.kind == storage::mxfp4) {
-    add_mxfp4(s, in, t);
-  } else if (t.kind == storage::fp8) {
-    add_fp8(s, in, t);
-  } else {
-    switch (t.data->info->type) {
-      case dtype::f32:
-        add_plain<float>(s, in, t);
-        break;
-      case dtype::f16:
-        add_plain<f16>(s, in, t);
-        break;
-      case dtype::bf16:
-        add_plain<bf16>(s, in, t);
-        break;
-      case dtype::f8_e4m3:
-        add_plain<e4m3>(s, in, t);
-        break;
-      default:
-        throw file_error(in.path() + ": tensor " + quote_name(t.name) + ": is " + t.type_name() +
-                         ", expected MXFP4, F32, F16, BF16 or F8_E4M3 for statistics");
+file_result<tensor_summary> summarize(const checkpoint_reader& in, const stored_tensor& t) {
+  return guarded([&]() -> tensor_summary {
+    tensor_summary s;
+    if (t.kind == storage::mxfp4) {
+      add_mxfp4(s, in, t);
+    } else if (t.kind == storage::fp8) {
+      add_fp8(s, in, t);
+    } else {
+      switch (t.data->info->type) {
+        case dtype::f32:
+          add_plain<float>(s, in, t);
+          break;
+        case dtype::f16:
+          add_plain<f16>(s, in, t);
+          break;
+        case dtype::bf16:
+          add_plain<bf16>(s, in, t);
+          break;
+        case dtype::f8_e4m3:
+          add_plain<e4m3>(s, in, t);
+          break;
+        default:
+          throw file_error({.file = in.path(),
+                            .tensor = t.name,
+                            .value = std::string("is ") + t.type_name(),
+                            .expected = "MXFP4, F32, F16, BF16 or F8_E4M3 for statistics"});
+      }
     }
-  }
-  return s;
+    return s;
+  });
 }
 
 }  // namespace mxfp4::checkpoint

@@ -47,7 +47,7 @@ class shared_progress {
  public:
   shared_progress(const verify_options& options, std::uint64_t total) : options_(options), total_(total) {}
   void add(std::uint64_t bytes);
-  /// @throws io::interrupted naming `path` where the caller wants the work to end.
+  /// @throws a file_error that is interrupted() and names `path` where the caller wants the work to end.
   void require_running(const std::string& path) const;
 
  private:

@@ -10,6 +10,7 @@
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/verification.hpp"
+#include "io/guarded.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
@@ -74,7 +75,7 @@ verify_report verification::take() {
 }
 
 void shared_progress::require_running(const std::string& path) const {
-  if (options_.stop && options_.stop()) throw interrupted(path + ": interrupted, nothing was written");
+  if (options_.stop && options_.stop()) throw stopped(path);
 }
 
 void shared_progress::add(std::uint64_t bytes) {
@@ -196,25 +197,27 @@ void check_parallel(verification& v) {
 
 // ---- all of them ----------------------------------------------------------------------------------------------------
 
-verify_report verify_checkpoint(const std::string& directory, const verify_options& options) {
-  const checkpoint_reader in(directory);
-  verification v(in, options);
-  try {
-    v.config = read_config(in);
-    const std::string report = in.directory() + "/" + report_file_name;
-    std::error_code ignored;
-    if (std::filesystem::exists(report, ignored)) v.report = read_json<ordered_json>(report);
-  } catch (const file_error& e) {
-    v.error("files", "", e.what());
-  }
-  check_files(v);
-  check_pairs(v);
-  check_model(v);
-  check_config(v);
-  check_parallel(v);
-  check_content(v);
-  if (!options.against.empty()) check_source(v);
-  return v.take();
+file_result<verify_report> verify_checkpoint(const std::string& directory, const verify_options& options) {
+  return guarded([&]() -> verify_report {
+    const checkpoint_reader in = checkpoint_reader::open(directory).value();
+    verification v(in, options);
+    try {
+      v.config = read_config(in);
+      const std::string report = in.directory() + "/" + report_file_name;
+      std::error_code ignored;
+      if (std::filesystem::exists(report, ignored)) v.report = read_json<ordered_json>(report);
+    } catch (const file_error& e) {
+      v.error("files", "", e.what());
+    }
+    check_files(v);
+    check_pairs(v);
+    check_model(v);
+    check_config(v);
+    check_parallel(v);
+    check_content(v);
+    if (!options.against.empty()) check_source(v);
+    return v.take();
+  });
 }
 
 }  // namespace mxfp4::checkpoint

@@ -8,9 +8,9 @@
 
 #include "checkpoint/block_encoder.hpp"
 #include "checkpoint/verification.hpp"
+#include "io/slabs.hpp"
 #include "mxfp4/block.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
-#include "mxfp4/io/elements.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -68,15 +68,15 @@ void add_block(content& c, const std::uint8_t* codes, std::uint8_t scale) {
       progress.require_running(in.path());
       codes.resize(static_cast<std::size_t>(count * block_code_bytes));
       scales.resize(static_cast<std::size_t>(count));
-      in.read(*t.data, static_cast<std::uint64_t>(first * block_code_bytes), std::as_writable_bytes(std::span(codes)));
-      in.read(*t.scale, static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales)));
+      in.read(*t.data, static_cast<std::uint64_t>(first * block_code_bytes), std::as_writable_bytes(std::span(codes)))
+          .value();
+      in.read(*t.scale, static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales))).value();
       for (std::int64_t b = 0; b < count; ++b)
         add_block(c, codes.data() + b * block_code_bytes, scales[static_cast<std::size_t>(b)]);
       progress.add(codes.size() + scales.size());
     });
-  } catch (const interrupted&) {
-    throw;
   } catch (const file_error& e) {
+    if (e.interrupted()) throw;
     c.error = e.what();
   }
   return c;

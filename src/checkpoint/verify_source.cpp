@@ -59,7 +59,7 @@ class tensor_check {
  private:
   void read(const checkpoint_reader& in, const checkpoint_tensor* t, std::int64_t offset, std::span<std::byte> bytes) {
     progress_.require_running(in.path());
-    in.read(*t, static_cast<std::uint64_t>(offset), bytes);
+    in.read(*t, static_cast<std::uint64_t>(offset), bytes).value();
     progress_.add(bytes.size());
   }
 
@@ -113,7 +113,7 @@ class tensor_check {
     const status s =
         codec::widen_fp8({w.data(), rows, cols, cols}, {scales.data(), 1, std::ssize(scales), std::ssize(scales)},
                          {widened_.data(), rows, cols, cols});
-    if (!s.ok()) throw file_error(source_.path() + ": " + std::string(message(s).view()));
+    if (!s.ok()) throw file_error({.file = source_.path(), .value = std::string(message(s).view())});
     return widened_;
   }
 
@@ -142,7 +142,7 @@ class tensor_check {
     const auto in = make_dense_view(w, rows, cols);
     const auto out = make_view(std::span(codes_), std::span(scales_), rows, cols);
     const status s = !in ? in.error() : !out ? out.error() : codec::quantize(recipe_, *in, *out);
-    if (!s.ok()) throw file_error(source_.path() + ": " + std::string(message(s).view()));
+    if (!s.ok()) throw file_error({.file = source_.path(), .value = std::string(message(s).view())});
     found_codes_.resize(codes_.size());
     found_scales_.resize(scales_.size());
     read(result_, to.data, row * cols / 2, std::as_writable_bytes(std::span(found_codes_)));
@@ -226,7 +226,7 @@ void compare_other_files(verification& v, const checkpoint_reader& source) {
 }  // namespace
 
 void check_source(verification& v) {
-  const checkpoint_reader source(v.options.against);
+  const checkpoint_reader source = checkpoint_reader::open(v.options.against).value();
   const recipe_id recipe = recipe_of(v);
   v.result.recipe = recipe_name(recipe);
   const std::vector<stored_tensor> theirs = stored_tensors(source);

@@ -10,6 +10,7 @@
 #include <system_error>
 #include <utility>
 
+#include "io/guarded.hpp"
 #include "mxfp4/io/gguf_file.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 
@@ -28,8 +29,7 @@ namespace fs = std::filesystem;
 
 [[nodiscard]] std::uint64_t job_bytes(const tensor_job& job, const std::string& path) {
   std::uint64_t bytes = 0;
-  for (const tensor_info& t : job.outputs)
-    bytes += tensor_bytes(t.type, t.shape, path + ": tensor " + quote_name(t.name));
+  for (const tensor_info& t : job.outputs) bytes += value_at(tensor_bytes(t.type, t.shape), path, t.name);
   return bytes;
 }
 
@@ -77,21 +77,21 @@ std::uint64_t write_shard(const std::string& path, const std::vector<tensor_job>
   std::vector<tensor_info> tensors;
   for (std::size_t i = shard.first; i < shard.last; ++i)
     tensors.insert(tensors.end(), jobs[i].outputs.begin(), jobs[i].outputs.end());
-  safetensors_writer out(path, std::move(tensors), torch_metadata(), stop);
+  safetensors_writer out = safetensors_writer::create(path, std::move(tensors), torch_metadata(), stop).value();
   for (std::size_t i = shard.first; i < shard.last; ++i)
     jobs[i].run([&](std::string_view name, std::span<const std::byte> bytes) {
-      out.append(name, bytes);
+      out.append(name, bytes).value();
       count.add(bytes.size());
     });
   before_commit();
-  out.commit();
+  out.commit().value();
   return out.file_bytes();
 }
 
 void write_text(const std::string& path, const std::string& text, const stop_function& stop) {
-  output_file out(path, stop);
-  out.write(0, std::as_bytes(std::span(text)));
-  out.commit();
+  output_file out = output_file::create(path, stop).value();
+  out.write(0, std::as_bytes(std::span(text))).value();
+  out.commit().value();
 }
 
 /// A directory under a temporary name beside its final one.
@@ -104,11 +104,14 @@ class staged_directory {
     if (fs::is_symlink(target, error)) target = fs::weakly_canonical(target, error);
     target_ = target.string();
     if (fs::exists(target, error) && !(fs::is_directory(target, error) && fs::is_empty(target, error)))
-      throw file_error(path + ": exists and is not an empty directory: name another output, or remove it");
+      throw file_error({.file = path,
+                        .value = "exists and is not an empty directory",
+                        .advice = "name another output, or remove it"});
     temporary_ = target_ + ".tmp-" + std::to_string(::getpid());
     if (!fs::create_directory(temporary_, error))
-      throw file_error(path + ": cannot create the directory " + temporary_ + ": " +
-                       (error ? error.message() : "it exists"));
+      throw file_error(
+          {.file = path,
+           .value = "cannot create the directory " + temporary_ + ": " + (error ? error.message() : "it exists")});
   }
   ~staged_directory() {
     std::error_code ignored;
@@ -120,9 +123,11 @@ class staged_directory {
   [[nodiscard]] std::string file(const std::string& name) const { return (fs::path(temporary_) / name).string(); }
 
   void require_space(std::uint64_t bytes) const {
-    if (const std::uint64_t space = free_bytes(temporary_); space < bytes)
-      throw file_error(path_ + ": needs " + std::to_string(bytes) + " bytes, the file system has " +
-                       std::to_string(space) + " left: make room, or name an output elsewhere");
+    if (const std::uint64_t space = free_bytes(temporary_).value(); space < bytes)
+      throw file_error(
+          {.file = path_,
+           .value = "needs " + std::to_string(bytes) + " bytes, the file system has " + std::to_string(space) + " left",
+           .advice = "make room, or name an output elsewhere"});
   }
 
   /// Copies a file of the checkpoint, with the folders that it is in.
@@ -130,13 +135,15 @@ class staged_directory {
     const fs::path to = fs::path(temporary_) / name;
     std::error_code error;
     fs::create_directories(to.parent_path(), error);
-    if (error) throw file_error(to.parent_path().string() + ": cannot create the directory: " + error.message());
-    copy_file(from, to.string(), stop);
+    if (error)
+      throw file_error({.file = to.parent_path().string(), .value = "cannot create the directory: " + error.message()});
+    copy_file(from, to.string(), stop).value();
   }
 
   void commit() {
     if (std::rename(temporary_.c_str(), target_.c_str()) != 0)
-      throw file_error(path_ + ": cannot rename " + temporary_ + " to it: " + std::generic_category().message(errno));
+      throw file_error({.file = path_,
+                        .value = "cannot rename " + temporary_ + " to it: " + std::generic_category().message(errno)});
     committed_ = true;
   }
 
@@ -147,62 +154,71 @@ class staged_directory {
 
 }  // namespace
 
-output_size write_directory(const std::string& path, const std::vector<tensor_job>& jobs, const directory_files& files,
-                            std::uint64_t max_shard_bytes, const job_hooks& hooks) {
-  std::uint64_t total = 0;
-  for (const tensor_job& job : jobs) total += job_bytes(job, path);
-  const std::vector<shard_plan> shards = plan_shards(jobs, max_shard_bytes, path);
-  staged_directory out(path);
-  out.require_space(total);
-  counter count(total, hooks.progress);
-  nlohmann::json weight_map = nlohmann::json::object();
-  output_size size{0, shards.size()};
-  for (std::size_t i = 0; i < shards.size(); ++i) {
-    const std::string name = shard_name(i, shards.size());
-    size.bytes += write_shard(
-        out.file(name), jobs, shards[i], count, [] {}, hooks.stop);
-    for (std::size_t j = shards[i].first; j < shards[i].last; ++j)
-      for (const tensor_info& t : jobs[j].outputs)
-        if (!weight_map.emplace(t.name, name).second)
-          throw file_error(path + ": tensor " + quote_name(t.name) + ": is there twice, expected once");
-  }
-  if (files.carried != nullptr)
-    for (const std::string& name : files.carried->other_files())
-      if (name != config_file_name && name != "README.md")
-        out.copy((fs::path(files.carried->directory()) / name).string(), name, hooks.stop);
-  if (files.config) write_text(out.file(config_file_name), *files.config, hooks.stop);
-  if (shards.size() > 1)
-    write_text(
-        out.file(index_file_name),
-        nlohmann::json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(weight_map)}}.dump(2) + "\n",
-        hooks.stop);
-  hooks.before_commit();
-  out.commit();
-  return size;
+file_result<output_size> write_directory(const std::string& path, const std::vector<tensor_job>& jobs,
+                                         const directory_files& files, std::uint64_t max_shard_bytes,
+                                         const job_hooks& hooks) {
+  return guarded([&]() -> output_size {
+    std::uint64_t total = 0;
+    for (const tensor_job& job : jobs) total += job_bytes(job, path);
+    const std::vector<shard_plan> shards = plan_shards(jobs, max_shard_bytes, path);
+    staged_directory out(path);
+    out.require_space(total);
+    counter count(total, hooks.progress);
+    nlohmann::json weight_map = nlohmann::json::object();
+    output_size size{0, shards.size()};
+    for (std::size_t i = 0; i < shards.size(); ++i) {
+      const std::string name = shard_name(i, shards.size());
+      size.bytes += write_shard(
+          out.file(name), jobs, shards[i], count, [] {}, hooks.stop);
+      for (std::size_t j = shards[i].first; j < shards[i].last; ++j)
+        for (const tensor_info& t : jobs[j].outputs)
+          if (!weight_map.emplace(t.name, name).second)
+            throw file_error({.file = path, .tensor = t.name, .value = "is there twice", .expected = "once"});
+    }
+    if (files.carried != nullptr)
+      for (const std::string& name : files.carried->other_files())
+        if (name != config_file_name && name != "README.md")
+          out.copy((fs::path(files.carried->directory()) / name).string(), name, hooks.stop);
+    if (files.config) write_text(out.file(config_file_name), *files.config, hooks.stop);
+    if (shards.size() > 1)
+      write_text(
+          out.file(index_file_name),
+          nlohmann::json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(weight_map)}}.dump(2) + "\n",
+          hooks.stop);
+    hooks.before_commit();
+    out.commit();
+    return size;
+  });
 }
 
-output_size write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs, const job_hooks& hooks) {
-  std::uint64_t total = 0;
-  for (const tensor_job& job : jobs) total += job_bytes(job, path);
-  counter count(total, hooks.progress);
-  return {write_shard(path, jobs, {0, jobs.size()}, count, hooks.before_commit, hooks.stop), 1};
+file_result<output_size> write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs,
+                                           const job_hooks& hooks) {
+  return guarded([&]() -> output_size {
+    std::uint64_t total = 0;
+    for (const tensor_job& job : jobs) total += job_bytes(job, path);
+    counter count(total, hooks.progress);
+    return {write_shard(path, jobs, {0, jobs.size()}, count, hooks.before_commit, hooks.stop), 1};
+  });
 }
 
-output_size write_gguf(const std::string& path, const std::vector<gguf_job>& jobs, std::vector<gguf_pair> pairs,
-                       const job_hooks& hooks) {
-  gguf_header header;
-  header.pairs = std::move(pairs);
-  for (const gguf_job& job : jobs) header.tensors.insert(header.tensors.end(), job.outputs.begin(), job.outputs.end());
-  gguf_writer out(path, std::move(header), hooks.stop);
-  counter count(out.file_bytes(), hooks.progress);
-  for (const gguf_job& job : jobs)
-    job.run([&](std::string_view name, std::span<const std::byte> bytes) {
-      out.append(name, bytes);
-      count.add(bytes.size());
-    });
-  hooks.before_commit();
-  out.commit();
-  return {out.file_bytes(), 1};
+file_result<output_size> write_gguf(const std::string& path, const std::vector<gguf_job>& jobs,
+                                    std::vector<gguf_pair> pairs, const job_hooks& hooks) {
+  return guarded([&]() -> output_size {
+    gguf_header header;
+    header.pairs = std::move(pairs);
+    for (const gguf_job& job : jobs)
+      header.tensors.insert(header.tensors.end(), job.outputs.begin(), job.outputs.end());
+    gguf_writer out = gguf_writer::create(path, std::move(header), hooks.stop).value();
+    counter count(out.file_bytes(), hooks.progress);
+    for (const gguf_job& job : jobs)
+      job.run([&](std::string_view name, std::span<const std::byte> bytes) {
+        out.append(name, bytes).value();
+        count.add(bytes.size());
+      });
+    hooks.before_commit();
+    out.commit().value();
+    return {out.file_bytes(), 1};
+  });
 }
 
 }  // namespace mxfp4::checkpoint

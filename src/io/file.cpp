@@ -16,16 +16,16 @@
 #include <utility>
 #include <vector>
 
+#include "io/guarded.hpp"
+
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void fail(const std::string& path, const std::string& what) { throw file_error(path + ": " + what); }
-
 [[noreturn]] void fail_errno(const std::string& path, const std::string& what, int error) {
-  fail(path, what + ": " + std::generic_category().message(error));
+  throw file_error({.file = path, .value = what + ": " + std::generic_category().message(error)});
 }
 
 /// The folder's entry is on the disk once the folder is. Some file systems do not sync folders and say EINVAL.
@@ -45,9 +45,11 @@ std::string resolve(const std::string& path) {
   std::error_code error;
   fs::path target = path;
   for (int n = 0; fs::is_symlink(target, error); ++n) {
-    if (n == longest_chain) fail(path, "is a symbolic link that leads to itself: name another output");
+    if (n == longest_chain)
+      throw file_error(
+          {.file = path, .value = "is a symbolic link that leads to itself", .advice = "name another output"});
     const fs::path next = fs::read_symlink(target, error);
-    if (error) fail(path, "cannot follow the symbolic link: " + error.message());
+    if (error) fail_errno(path, "cannot follow the symbolic link", error.value());
     target = next.is_absolute() ? next : target.parent_path() / next;
   }
   return target.string();
@@ -60,24 +62,6 @@ std::string resolve(const std::string& path) {
 
 }  // namespace
 
-std::string quote_name(std::string_view name) {
-  constexpr std::size_t longest = 200;
-  constexpr char digits[] = "0123456789abcdef";
-  std::string text = "'";
-  for (const char c : name.substr(0, longest)) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20 || byte == 0x7F) {
-      text += "\\x";
-      text += digits[byte >> 4];
-      text += digits[byte & 15];
-    } else {
-      text += c;
-    }
-  }
-  if (name.size() > longest) text += "...";
-  return text + "'";
-}
-
 // ---- reading --------------------------------------------------------------------------------------------------------
 
 input_file::input_file(std::string path) : path_(std::move(path)) {
@@ -88,48 +72,70 @@ input_file::input_file(std::string path) : path_(std::move(path)) {
   if (error != 0 || !S_ISREG(info.st_mode)) {
     ::close(fd_);
     if (error != 0) fail_errno(path_, "cannot stat", error);
-    fail(path_, "is not a regular file: write the data to a file first");
+    throw file_error({.file = path_, .value = "is not a regular file", .advice = "write the data to a file first"});
   }
   size_ = static_cast<std::uint64_t>(info.st_size);
   modified_ = modification_time(info);
 }
 
-input_file::~input_file() { ::close(fd_); }
-
-void input_file::read(std::uint64_t offset, std::span<std::byte> bytes) const {
-  while (!bytes.empty()) {
-    const ssize_t count = ::pread(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0)
-      fail_errno(path_, "cannot read " + std::to_string(bytes.size()) + " bytes at " + std::to_string(offset), errno);
-    if (count == 0)
-      fail(path_, "ends at byte " + std::to_string(offset) + ", expected " + std::to_string(size_) +
-                      " bytes: it was shortened while it was read");
-    offset += static_cast<std::uint64_t>(count);
-    bytes = bytes.subspan(static_cast<std::size_t>(count));
-  }
+file_result<input_file> input_file::open(std::string path) {
+  return guarded([&] { return input_file(std::move(path)); });
 }
 
-void input_file::require_unchanged() const {
-  struct stat info {};
-  if (::fstat(fd_, &info) != 0) fail_errno(path_, "cannot stat", errno);
-  const auto size = static_cast<std::uint64_t>(info.st_size);
-  if (size != size_)
-    fail(path_, "holds " + std::to_string(size) + " bytes, expected " + std::to_string(size_) +
-                    " as when it was opened: it was changed while it was read");
-  if (const std::int64_t modified = modification_time(info); modified != modified_)
-    fail(path_, "was modified at " + std::to_string(modified) + " ns, expected " + std::to_string(modified_) +
-                    " as when it was opened: it was changed while it was read");
+input_file::input_file(input_file&& other) noexcept
+    : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      size_(other.size_),
+      modified_(other.modified_) {}
+
+input_file::~input_file() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+file_result<void> input_file::read(std::uint64_t offset, std::span<std::byte> bytes) const {
+  return guarded([&] {
+    while (!bytes.empty()) {
+      const ssize_t count = ::pread(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0)
+        fail_errno(path_, "cannot read " + std::to_string(bytes.size()) + " bytes at " + std::to_string(offset), errno);
+      if (count == 0)
+        throw file_error({.file = path_,
+                          .value = "ends at byte " + std::to_string(offset),
+                          .expected = std::to_string(size_) + " bytes",
+                          .advice = "it was shortened while it was read"});
+      offset += static_cast<std::uint64_t>(count);
+      bytes = bytes.subspan(static_cast<std::size_t>(count));
+    }
+  });
+}
+
+file_result<void> input_file::require_unchanged() const {
+  return guarded([&] {
+    struct stat info {};
+    if (::fstat(fd_, &info) != 0) fail_errno(path_, "cannot stat", errno);
+    const auto size = static_cast<std::uint64_t>(info.st_size);
+    if (size != size_)
+      throw file_error({.file = path_,
+                        .value = "holds " + std::to_string(size) + " bytes",
+                        .expected = std::to_string(size_) + " as when it was opened",
+                        .advice = "it was changed while it was read"});
+    if (const std::int64_t modified = modification_time(info); modified != modified_)
+      throw file_error({.file = path_,
+                        .value = "was modified at " + std::to_string(modified) + " ns",
+                        .expected = std::to_string(modified_) + " as when it was opened",
+                        .advice = "it was changed while it was read"});
+  });
 }
 
 // ---- writing --------------------------------------------------------------------------------------------------------
 
 output_file::output_file(std::string path, stop_function stop)
     : path_(std::move(path)), target_(resolve(path_)), stop_(std::move(stop)) {
-  if (target_.empty()) fail("the output", "has no name, expected a path");
+  if (target_.empty()) throw file_error({.file = "the output", .value = "has no name", .expected = "a path"});
   struct stat info {};
   if (::stat(target_.c_str(), &info) == 0 && !S_ISREG(info.st_mode))
-    fail(path_, "exists and is not a regular file: name another output");
+    throw file_error({.file = path_, .value = "exists and is not a regular file", .advice = "name another output"});
   for (int n = 0; fd_ < 0; ++n) {
     temporary_ = target_ + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(n);
     fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -137,26 +143,40 @@ output_file::output_file(std::string path, stop_function stop)
   }
 }
 
+file_result<output_file> output_file::create(std::string path, stop_function stop) {
+  return guarded([&] { return output_file(std::move(path), std::move(stop)); });
+}
+
+output_file::output_file(output_file&& other) noexcept
+    : path_(std::move(other.path_)),
+      target_(std::move(other.target_)),
+      temporary_(std::exchange(other.temporary_, {})),
+      stop_(std::move(other.stop_)),
+      fd_(std::exchange(other.fd_, -1)),
+      committed_(other.committed_) {}
+
 output_file::~output_file() {
   if (fd_ >= 0) ::close(fd_);
-  if (!committed_) ::unlink(temporary_.c_str());
+  if (!committed_ && !temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 void output_file::require_running() const {
-  if (stop_ && stop_()) throw interrupted(path_ + ": interrupted, nothing was written");
+  if (stop_ && stop_()) throw stopped(path_);
 }
 
-void output_file::write(std::uint64_t offset, std::span<const std::byte> bytes) {
-  require_running();
-  while (!bytes.empty()) {
-    const ssize_t count = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0)
-      fail_errno(path_, "cannot write " + std::to_string(bytes.size()) + " bytes at " + std::to_string(offset),
-                 count < 0 ? errno : ENOSPC);
-    offset += static_cast<std::uint64_t>(count);
-    bytes = bytes.subspan(static_cast<std::size_t>(count));
-  }
+file_result<void> output_file::write(std::uint64_t offset, std::span<const std::byte> bytes) {
+  return guarded([&] {
+    require_running();
+    while (!bytes.empty()) {
+      const ssize_t count = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0)
+        fail_errno(path_, "cannot write " + std::to_string(bytes.size()) + " bytes at " + std::to_string(offset),
+                   count < 0 ? errno : ENOSPC);
+      offset += static_cast<std::uint64_t>(count);
+      bytes = bytes.subspan(static_cast<std::size_t>(count));
+    }
+  });
 }
 
 void output_file::flush() {
@@ -171,70 +191,88 @@ void output_file::rename() {
   committed_ = true;
 }
 
-void output_file::commit_all(std::initializer_list<output_file*> files) {
-  for (output_file* file : files) file->flush();
-  for (const output_file* file : files) file->require_running();
-  try {
-    for (output_file* file : files) file->rename();
-  } catch (const file_error&) {
-    for (output_file* file : files)
-      if (file->committed_) ::unlink(file->target_.c_str());  // all or none
-    throw;
-  }
-  for (output_file* file : files) sync_folder_of(file->target_);
+file_result<void> output_file::commit_all(std::initializer_list<output_file*> files) {
+  return guarded([&] {
+    for (output_file* file : files) file->flush();
+    for (const output_file* file : files) file->require_running();
+    try {
+      for (output_file* file : files) file->rename();
+    } catch (const file_error&) {
+      for (output_file* file : files)
+        if (file->committed_) ::unlink(file->target_.c_str());  // all or none
+      throw;
+    }
+    for (output_file* file : files) sync_folder_of(file->target_);
+  });
 }
 
 // ---- what else a long run needs -------------------------------------------------------------------------------------
 
-file_lock::file_lock(std::string path) {
+file_lock::file_lock(const std::string& path) {
   fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   if (fd_ < 0) fail_errno(path, "cannot open the lock", errno);
   while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return;  // a file system without locks: commit by rename keeps files whole there
     ::close(fd_);
-    fail(path, "is held by another process, which writes the same file: wait for its end");
+    throw file_error({.file = path,
+                      .value = "is held by another process, which writes the same file",
+                      .advice = "wait for its end"});
   }
 }
 
-file_lock::~file_lock() { ::close(fd_); }
+file_result<file_lock> file_lock::acquire(const std::string& path) {
+  return guarded([&] { return file_lock(path); });
+}
+
+file_lock::file_lock(file_lock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+file_lock::~file_lock() {
+  if (fd_ >= 0) ::close(fd_);
+}
 
 bool is_file(const std::string& path) {
   std::error_code error;
   return fs::is_regular_file(path, error);
 }
 
-void remove_temporaries(const std::string& path) {
-  const fs::path target = path;
-  const std::string prefix = target.filename().string() + ".tmp-";
-  std::vector<fs::path> found;
-  std::error_code error;
-  const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
-  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
-    if (at->path().filename().string().starts_with(prefix)) found.push_back(at->path());
-  if (error) fail(folder.string(), "cannot list the folder: " + error.message());
-  for (const fs::path& file : found)
-    if (!fs::remove(file, error) && error) fail(file.string(), "cannot remove: " + error.message());
+file_result<void> remove_temporaries(const std::string& path) {
+  return guarded([&] {
+    const fs::path target = path;
+    const std::string prefix = target.filename().string() + ".tmp-";
+    std::vector<fs::path> found;
+    std::error_code error;
+    const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
+    for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
+      if (at->path().filename().string().starts_with(prefix)) found.push_back(at->path());
+    if (error) fail_errno(folder.string(), "cannot list the folder", error.value());
+    for (const fs::path& file : found)
+      if (!fs::remove(file, error) && error) fail_errno(file.string(), "cannot remove", error.value());
+  });
 }
 
-std::uint64_t free_bytes(const std::string& folder) {
-  struct statvfs info {};
-  if (::statvfs(folder.c_str(), &info) != 0) fail_errno(folder, "cannot find the free space", errno);
-  return static_cast<std::uint64_t>(info.f_bavail) * static_cast<std::uint64_t>(info.f_frsize);
+file_result<std::uint64_t> free_bytes(const std::string& folder) {
+  return guarded([&] {
+    struct statvfs info {};
+    if (::statvfs(folder.c_str(), &info) != 0) fail_errno(folder, "cannot find the free space", errno);
+    return static_cast<std::uint64_t>(info.f_bavail) * static_cast<std::uint64_t>(info.f_frsize);
+  });
 }
 
-void copy_file(const std::string& from, const std::string& to, const stop_function& stop) {
-  constexpr std::uint64_t slab_bytes = 4 << 20;
-  const input_file in(from);
-  output_file out(to, stop);
-  std::vector<std::byte> buffer;
-  for (std::uint64_t at = 0; at < in.size(); at += buffer.size()) {
-    buffer.resize(static_cast<std::size_t>(std::min(slab_bytes, in.size() - at)));
-    in.read(at, buffer);
-    out.write(at, buffer);
-  }
-  in.require_unchanged();
-  out.commit();
+file_result<void> copy_file(const std::string& from, const std::string& to, const stop_function& stop) {
+  return guarded([&] {
+    constexpr std::uint64_t slab_bytes = 4 << 20;
+    const input_file in = input_file::open(from).value();
+    output_file out = output_file::create(to, stop).value();
+    std::vector<std::byte> buffer;
+    for (std::uint64_t at = 0; at < in.size(); at += buffer.size()) {
+      buffer.resize(static_cast<std::size_t>(std::min(slab_bytes, in.size() - at)));
+      in.read(at, buffer).value();
+      out.write(at, buffer).value();
+    }
+    in.require_unchanged().value();
+    out.commit().value();
+  });
 }
 
 namespace {
@@ -244,7 +282,7 @@ namespace {
 fs::path place_of(const std::string& path) {
   std::error_code error;
   const fs::path absolute = fs::absolute(path, error);
-  if (error) fail(path, "its place cannot be found: " + error.message());
+  if (error) fail_errno(path, "its place cannot be found", error.value());
   const fs::path place = fs::weakly_canonical(absolute, error);
   return error ? absolute.lexically_normal() : place;
 }
@@ -257,20 +295,26 @@ bool same_file(const std::string& a, const std::string& b) {
   return place_of(a) == place_of(b);
 }
 
-void require_distinct(const std::string& input, const std::string& output) {
-  if (same_file(input, output)) fail(output, "is also the file " + input + ": name another output");
+file_result<void> require_distinct(const std::string& input, const std::string& output) {
+  return guarded([&] {
+    if (same_file(input, output))
+      throw file_error({.file = output, .value = "is also the file " + input, .advice = "name another output"});
+  });
 }
 
-void require_outside(const std::string& input, const std::string& output) {
-  const fs::path folder = place_of(input);
-  const fs::path place = place_of(output);
-  for (fs::path above = place;; above = above.parent_path()) {
-    std::error_code error;  // by inode where both are there: a folder may be mounted twice
-    if (above == folder || fs::equivalent(above, folder, error))
-      fail(output,
-           std::string("is ") + (above == place ? "" : "inside ") + "the input " + input + ": name another place");
-    if (above == above.root_path() || above.empty()) return;
-  }
+file_result<void> require_outside(const std::string& input, const std::string& output) {
+  return guarded([&] {
+    const fs::path folder = place_of(input);
+    const fs::path place = place_of(output);
+    for (fs::path above = place;; above = above.parent_path()) {
+      std::error_code error;  // by inode where both are there: a folder may be mounted twice
+      if (above == folder || fs::equivalent(above, folder, error))
+        throw file_error({.file = output,
+                          .value = std::string("is ") + (above == place ? "" : "inside ") + "the input " + input,
+                          .advice = "name another place"});
+      if (above == above.root_path() || above.empty()) return;
+    }
+  });
 }
 
 }  // namespace mxfp4::io

@@ -10,6 +10,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "io/guarded.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
@@ -51,8 +52,10 @@ class cursor {
   [[nodiscard]] std::string string(const std::string& what) {
     const std::uint64_t size = number(8, what);
     if (size > string_limit)
-      throw file_error(file_.path() + ": " + what + " has " + std::to_string(size) + " bytes, expected at most " +
-                       std::to_string(string_limit) + ": this is damaged");
+      throw file_error({.file = file_.path(),
+                        .value = what + " has " + std::to_string(size) + " bytes",
+                        .expected = "at most " + std::to_string(string_limit),
+                        .advice = "this is damaged"});
     if (size > left()) ends(what, size);
     std::string text(size, '\0');
     bytes(std::as_writable_bytes(std::span(text)), what);
@@ -66,14 +69,16 @@ class cursor {
 
  private:
   [[noreturn]] void ends(const std::string& what, std::uint64_t wanted) const {
-    throw file_error(file_.path() + ": ends in " + what + ": " + std::to_string(wanted) + " bytes from byte " +
-                     std::to_string(at_) + " on, the file holds " + std::to_string(left()) + ": it was truncated");
+    throw file_error({.file = file_.path(),
+                      .value = "ends in " + what + ": " + std::to_string(wanted) + " bytes from byte " +
+                               std::to_string(at_) + " on, the file holds " + std::to_string(left()),
+                      .advice = "it was truncated"});
   }
 
   void fill() {
     begin_ = at_;
     filled_ = static_cast<std::size_t>(std::min<std::uint64_t>(buffer_.size(), left()));
-    file_.read(at_, std::span(buffer_).first(filled_));
+    file_.read(at_, std::span(buffer_).first(filled_)).value();
   }
 
   const input_file& file_;
@@ -91,16 +96,21 @@ class header_parser {
     in_.bytes(magic, "the magic");
     const std::string text(reinterpret_cast<const char*>(magic.data()), magic.size());
     if (text != "GGUF")
-      throw file_error(path_ + ": begins with " + quote_name(text) + ", expected 'GGUF': this is not a GGUF file");
+      throw file_error({.file = path_,
+                        .value = "begins with " + quote_name(text),
+                        .expected = "'GGUF'",
+                        .advice = "this is not a GGUF file"});
     const std::uint64_t version = in_.number(4, "the version");
     if (version != gguf_version)
-      throw file_error(path_ + ": is of version " + std::to_string(version) + ", expected 3" +
-                       ((version & 0xFFFF) == 0 ? ": it was written on a big-endian machine" : ""));
+      throw file_error({.file = path_,
+                        .value = "is of version " + std::to_string(version),
+                        .expected = "3",
+                        .advice = (version & 0xFFFF) == 0 ? "it was written on a big-endian machine" : ""});
     const std::uint64_t tensors = in_.number(8, "the number of tensors");
     const std::uint64_t pairs = in_.number(8, "the number of pairs");
     check_count(pairs, least_pair_bytes, "pairs");
     for (std::uint64_t i = 0; i < pairs; ++i) read_pair();
-    header_.alignment = gguf_alignment(header_, path_);
+    header_.alignment = gguf_alignment(header_, path_).value();
     check_count(tensors, least_tensor_bytes, "tensors");
     for (std::uint64_t i = 0; i < tensors; ++i) read_tensor();
     return std::move(header_);
@@ -111,23 +121,27 @@ class header_parser {
  private:
   void check_count(std::uint64_t count, std::uint64_t least, const char* what) const {
     if (count > in_.left() / least)
-      throw file_error(path_ + ": announces " + std::to_string(count) + " " + what + ", the " +
-                       std::to_string(in_.left()) + " bytes behind that hold " + std::to_string(in_.left() / least) +
-                       " at most: the file is damaged or was truncated");
+      throw file_error({.file = path_,
+                        .value = "announces " + std::to_string(count) + " " + what + ", the " +
+                                 std::to_string(in_.left()) + " bytes behind that hold " +
+                                 std::to_string(in_.left() / least) + " at most",
+                        .advice = "the file is damaged or was truncated"});
   }
 
   [[nodiscard]] gguf_type read_type(const std::string& where) {
     const std::uint64_t type = in_.number(4, where);
     if (type >= gguf_type_count)
-      throw file_error(path_ + ": " + where + " is of type " + std::to_string(type) + ", expected 0 to " +
-                       std::to_string(gguf_type_count - 1));
+      throw file_error({.file = path_,
+                        .value = where + " is of type " + std::to_string(type),
+                        .expected = "0 to " + std::to_string(gguf_type_count - 1)});
     return static_cast<gguf_type>(type);
   }
 
   [[nodiscard]] bool read_boolean(const std::string& where) {
     const std::uint64_t value = in_.number(1, where);
     if (value > 1)
-      throw file_error(path_ + ": " + where + " is the boolean " + std::to_string(value) + ", expected 0 or 1");
+      throw file_error(
+          {.file = path_, .value = where + " is the boolean " + std::to_string(value), .expected = "0 or 1"});
     return value != 0;
   }
 
@@ -135,8 +149,9 @@ class header_parser {
     gguf_pair pair;
     pair.key = in_.string("a key");
     const std::string where = "key " + quote_name(pair.key);
-    if (pair.key.empty()) throw file_error(path_ + ": a key is empty, expected a name");
-    if (!keys_.insert(pair.key).second) throw file_error(path_ + ": " + where + " is there twice, expected once");
+    if (pair.key.empty()) throw file_error({.file = path_, .value = "a key is empty", .expected = "a name"});
+    if (!keys_.insert(pair.key).second)
+      throw file_error({.file = path_, .value = where + " is there twice", .expected = "once"});
     pair.type = read_type(where);
     switch (pair.type) {
       case gguf_type::u8:
@@ -179,7 +194,8 @@ class header_parser {
   [[nodiscard]] gguf_array read_array(const std::string& where) {
     gguf_array array{read_type(where), 0};
     if (array.type == gguf_type::array)
-      throw file_error(path_ + ": " + where + " is an array of arrays, expected one of numbers or strings");
+      throw file_error(
+          {.file = path_, .value = where + " is an array of arrays", .expected = "one of numbers or strings"});
     array.size = in_.number(8, where);
     const bool strings = array.type == gguf_type::string;
     check_count(array.size, strings ? least_string_bytes : scalar_bytes(array.type), (where + " elements").c_str());
@@ -197,36 +213,48 @@ class header_parser {
   void read_tensor() {
     gguf_tensor t;
     t.name = in_.string("a tensor's name");
-    const std::string where = path_ + ": tensor " + quote_name(t.name), what = "tensor " + quote_name(t.name);
+    const std::string what = "tensor " + quote_name(t.name);
     if (t.name.size() > gguf_name_limit)
-      throw file_error(where + ": the name has " + std::to_string(t.name.size()) + " bytes, expected at most " +
-                       std::to_string(gguf_name_limit));
-    if (!names_.insert(t.name).second) throw file_error(where + ": is there twice, expected once");
+      throw file_error({.file = path_,
+                        .tensor = t.name,
+                        .value = "the name has " + std::to_string(t.name.size()) + " bytes",
+                        .expected = "at most " + std::to_string(gguf_name_limit)});
+    if (!names_.insert(t.name).second)
+      throw file_error({.file = path_, .tensor = t.name, .value = "is there twice", .expected = "once"});
     const std::uint64_t dimensions = in_.number(4, what);
     if (dimensions > gguf_dimension_limit)
-      throw file_error(where + ": has " + std::to_string(dimensions) + " dimensions, expected at most " +
-                       std::to_string(gguf_dimension_limit));
+      throw file_error({.file = path_,
+                        .tensor = t.name,
+                        .value = "has " + std::to_string(dimensions) + " dimensions",
+                        .expected = "at most " + std::to_string(gguf_dimension_limit)});
     for (std::uint64_t i = 0; i < dimensions; ++i) {
       const std::uint64_t n = in_.number(8, what);
       if (n > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
-        throw file_error(where + ": a dimension is " + std::to_string(n) + ", expected less than 2^63");
+        throw file_error({.file = path_,
+                          .tensor = t.name,
+                          .value = "a dimension is " + std::to_string(n),
+                          .expected = "less than 2^63"});
       t.shape.insert(t.shape.begin(), static_cast<std::int64_t>(n));
     }
     const auto number = static_cast<std::uint32_t>(in_.number(4, what));
     const std::optional<ggml_type> type = find_ggml_type(number);
     if (!type)
-      throw file_error(where + ": is of ggml type " + std::to_string(number) +
-                       ", expected F32, F16, BF16, F64, I8, I16, I32, I64 or MXFP4: no other type has a counterpart in "
-                       "safetensors");
+      throw file_error({.file = path_,
+                        .tensor = t.name,
+                        .value = "is of ggml type " + std::to_string(number),
+                        .expected = "F32, F16, BF16, F64, I8, I16, I32, I64 or MXFP4",
+                        .advice = "no other type has a counterpart in safetensors"});
     t.type = *type;
-    t.bytes = gguf_tensor_bytes(t.type, t.shape, where);
+    t.bytes = value_at(gguf_tensor_bytes(t.type, t.shape), path_, t.name);
     t.begin = in_.number(8, what);
     if (t.begin != end_)
-      throw file_error(where + ": the data begins at byte " + std::to_string(t.begin) + ", expected " +
-                       std::to_string(end_) + ", the padded end of the tensor before it");
+      throw file_error({.file = path_,
+                        .tensor = t.name,
+                        .value = "the data begins at byte " + std::to_string(t.begin),
+                        .expected = std::to_string(end_) + ", the padded end of the tensor before it"});
     const std::uint64_t bytes = padded(t.bytes, header_.alignment);
     if (bytes > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()) - end_)
-      throw file_error(where + ": the data ends at byte 2^63 or beyond");
+      throw file_error({.file = path_, .tensor = t.name, .value = "the data ends at byte 2^63 or beyond"});
     end_ += bytes;
     header_.tensors.push_back(std::move(t));
   }
@@ -240,7 +268,11 @@ class header_parser {
 
 }  // namespace
 
-gguf_reader::gguf_reader(const std::string& path) : file_(path) {
+file_result<gguf_reader> gguf_reader::open(const std::string& path) {
+  return guarded([&] { return gguf_reader(path); });
+}
+
+gguf_reader::gguf_reader(const std::string& path) : file_(input_file::open(path).value()) {
   header_parser parser(file_);
   header_ = parser.parse();
   data_begin_ = padded(parser.at(), header_.alignment);
@@ -248,12 +280,16 @@ gguf_reader::gguf_reader(const std::string& path) : file_(path) {
   const std::uint64_t end = last == nullptr ? 0 : last->begin + last->bytes;
   const std::uint64_t found = file_.size() - std::min(file_.size(), data_begin_);
   if (found < end)
-    throw file_error(path + ": tensor " + quote_name(last->name) + ": the data ends at byte " + std::to_string(end) +
-                     ", the file holds " + std::to_string(found) + " bytes of it: the file was truncated");
+    throw file_error({.file = path,
+                      .tensor = last->name,
+                      .value = "the data ends at byte " + std::to_string(end) + ", the file holds " +
+                               std::to_string(found) + " bytes of it",
+                      .advice = "the file was truncated"});
   if (found > padded(end, header_.alignment))
-    throw file_error(path + ": the data ends at byte " + std::to_string(padded(end, header_.alignment)) +
-                     ", the file holds " + std::to_string(found) +
-                     " bytes of it: there is something behind the last tensor");
+    throw file_error({.file = path,
+                      .value = "the data ends at byte " + std::to_string(padded(end, header_.alignment)) +
+                               ", the file holds " + std::to_string(found) + " bytes of it",
+                      .advice = "there is something behind the last tensor"});
   for (const gguf_tensor& t : header_.tensors) by_name_.emplace(t.name, &t);
 }
 
@@ -262,45 +298,57 @@ const gguf_tensor* gguf_reader::find(std::string_view name) const {
   return found == by_name_.end() ? nullptr : found->second;
 }
 
-void gguf_reader::read(const gguf_tensor& tensor, std::uint64_t offset, std::span<std::byte> bytes) const {
+file_result<void> gguf_reader::read(const gguf_tensor& tensor, std::uint64_t offset, std::span<std::byte> bytes) const {
   if (offset > tensor.bytes || bytes.size() > tensor.bytes - offset)
-    throw file_error(path() + ": tensor " + quote_name(tensor.name) + ": read of " + std::to_string(bytes.size()) +
-                     " bytes at " + std::to_string(offset) + ", expected to stay within " +
-                     std::to_string(tensor.bytes));
-  file_.read(data_begin_ + tensor.begin + offset, bytes);
+    return file_error({.file = path(),
+                       .tensor = tensor.name,
+                       .value = "read of " + std::to_string(bytes.size()) + " bytes at " + std::to_string(offset),
+                       .expected = "to stay within " + std::to_string(tensor.bytes)});
+  return file_.read(data_begin_ + tensor.begin + offset, bytes);
+}
+
+file_result<gguf_writer> gguf_writer::create(const std::string& path, gguf_header header, stop_function stop) {
+  return guarded([&] { return gguf_writer(path, std::move(header), std::move(stop)); });
 }
 
 gguf_writer::gguf_writer(const std::string& path, gguf_header header, stop_function stop)
-    : file_(path, std::move(stop)), header_(std::move(header)), written_(header_.tensors.size()) {
-  const std::string text = format_gguf_header(header_, path);
+    : file_(output_file::create(path, std::move(stop)).value()),
+      header_(std::move(header)),
+      written_(header_.tensors.size()) {
+  const std::string text = format_gguf_header(header_, path).value();
   for (std::size_t i = 0; i < header_.tensors.size(); ++i) by_name_.emplace(header_.tensors[i].name, i);
   data_begin_ = file_bytes_ = text.size();
-  file_.write(0, std::as_bytes(std::span(text)));
+  file_.write(0, std::as_bytes(std::span(text))).value();
   // What lies between tensors is never written to and reads as zero; a byte at the end brings it about.
   for (const gguf_tensor& t : header_.tensors) file_bytes_ = data_begin_ + t.begin + padded(t.bytes, header_.alignment);
   constexpr std::byte zero{};
-  if (file_bytes_ > data_begin_) file_.write(file_bytes_ - 1, {&zero, 1});
+  if (file_bytes_ > data_begin_) file_.write(file_bytes_ - 1, {&zero, 1}).value();
 }
 
-void gguf_writer::append(std::string_view name, std::span<const std::byte> bytes) {
+file_result<void> gguf_writer::append(std::string_view name, std::span<const std::byte> bytes) {
   const auto found = by_name_.find(name);
   if (found == by_name_.end())
-    throw file_error(file_.path() + ": tensor " + quote_name(name) + ": is not in the header");
+    return file_error({.file = file_.path(), .tensor = std::string(name), .value = "is not in the header"});
   const gguf_tensor& t = header_.tensors[found->second];
   std::uint64_t& written = written_[found->second];
   if (bytes.size() > t.bytes - written)
-    throw file_error(file_.path() + ": tensor " + quote_name(name) + ": " + std::to_string(written + bytes.size()) +
-                     " bytes were written, expected " + std::to_string(t.bytes));
-  file_.write(data_begin_ + t.begin + written, bytes);
-  written += bytes.size();
+    return file_error({.file = file_.path(),
+                       .tensor = std::string(name),
+                       .value = std::to_string(written + bytes.size()) + " bytes were written",
+                       .expected = std::to_string(t.bytes)});
+  auto done = file_.write(data_begin_ + t.begin + written, bytes);
+  if (done) written += bytes.size();
+  return done;
 }
 
-void gguf_writer::commit() {
+file_result<void> gguf_writer::commit() {
   for (std::size_t i = 0; i < written_.size(); ++i)
     if (const gguf_tensor& t = header_.tensors[i]; written_[i] != t.bytes)
-      throw file_error(file_.path() + ": tensor " + quote_name(t.name) + ": " + std::to_string(written_[i]) +
-                       " bytes were written, expected " + std::to_string(t.bytes));
-  file_.commit();
+      return file_error({.file = file_.path(),
+                         .tensor = t.name,
+                         .value = std::to_string(written_[i]) + " bytes were written",
+                         .expected = std::to_string(t.bytes)});
+  return file_.commit();
 }
 
 }  // namespace mxfp4::io

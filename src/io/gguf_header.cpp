@@ -6,6 +6,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "io/guarded.hpp"
 #include "mxfp4/format/nibble.hpp"
 #include "mxfp4/io/byte_order.hpp"
 #include "mxfp4/io/gguf.hpp"
@@ -59,8 +60,10 @@ class header_writer {
 
 void write_pair(header_writer& out, const gguf_pair& pair, const std::string& file) {
   const auto wrong = [&] {
-    throw file_error(file + ": key " + quote_name(pair.key) + ": the value cannot be written as " +
-                     gguf_type_name(pair.type));
+    throw file_error(
+        {.file = file,
+         .value = "key " + quote_name(pair.key) + ": the value cannot be written as " + gguf_type_name(pair.type),
+         .expected = "a string or a u32"});
   };
   out.string(pair.key);
   out.u32(static_cast<std::uint32_t>(pair.type));
@@ -100,60 +103,68 @@ const std::string* gguf_header::find_string(std::string_view key) const noexcept
   return pair == nullptr ? nullptr : std::get_if<std::string>(&pair->value);
 }
 
-std::uint64_t gguf_alignment(const gguf_header& header, const std::string& file) {
+file_result<std::uint64_t> gguf_alignment(const gguf_header& header, const std::string& file) {
   const gguf_pair* pair = header.find(gguf_alignment_key);
   if (pair == nullptr) return gguf_default_alignment;
   if (pair->type != gguf_type::u32)
-    throw file_error(file + ": key '" + gguf_alignment_key + "' is of type " + gguf_type_name(pair->type) +
-                     ", expected u32");
+    return file_error(
+        {.file = file,
+         .value = std::string("key '") + gguf_alignment_key + "' is of type " + gguf_type_name(pair->type),
+         .expected = "u32"});
   const std::uint64_t value = std::get<std::uint64_t>(pair->value);
   if (!std::has_single_bit(value))
-    throw file_error(file + ": key '" + gguf_alignment_key + "' is " + std::to_string(value) +
-                     ", expected a power of two");
+    return file_error({.file = file,
+                       .value = std::string("key '") + gguf_alignment_key + "' is " + std::to_string(value),
+                       .expected = "a power of two"});
   return value;
 }
 
-std::uint64_t gguf_tensor_bytes(ggml_type type, const std::vector<std::int64_t>& shape, const std::string& where) {
+file_result<std::uint64_t> gguf_tensor_bytes(ggml_type type, const std::vector<std::int64_t>& shape) {
   if (shape.size() > gguf_dimension_limit)
-    throw file_error(where + ": has " + std::to_string(shape.size()) + " dimensions, expected at most " +
-                     std::to_string(gguf_dimension_limit));
-  if (type != ggml_type::mxfp4) return tensor_bytes(*safetensors_type_of(type), shape, where);
+    return file_error({.value = "has " + std::to_string(shape.size()) + " dimensions",
+                       .expected = "at most " + std::to_string(gguf_dimension_limit)});
+  if (type != ggml_type::mxfp4) return tensor_bytes(*safetensors_type_of(type), shape);
   if (shape.empty() || shape.back() % block_size != 0)
-    throw file_error(where + ": shape " + shape_text(shape) +
-                     " of MXFP4, expected rows whose length is a multiple of 32");
+    return file_error(
+        {.value = "shape " + shape_text(shape) + " of MXFP4", .expected = "rows whose length is a multiple of 32"});
   std::vector<std::int64_t> blocks = shape;  // as bytes: one more factor, so that the overflow check sees it
   blocks.back() /= block_size;
   blocks.push_back(block_bytes);
-  return tensor_bytes(dtype::u8, blocks, where);
+  return tensor_bytes(dtype::u8, blocks);
 }
 
-std::string format_gguf_header(gguf_header& header, const std::string& file) {
-  header_writer out;
-  header.alignment = gguf_alignment(header, file);
-  out.raw("GGUF");
-  out.u32(3);
-  out.u64(header.tensors.size());
-  out.u64(header.pairs.size());
-  for (const gguf_pair& pair : header.pairs) write_pair(out, pair, file);
-  std::unordered_set<std::string_view> names;
-  std::uint64_t end = 0;
-  for (gguf_tensor& t : header.tensors) {
-    const std::string where = file + ": tensor " + quote_name(t.name);
-    if (t.name.size() > gguf_name_limit)
-      throw file_error(where + ": the name has " + std::to_string(t.name.size()) + " bytes, expected at most " +
-                       std::to_string(gguf_name_limit) + ", which is what ggml's reader takes");
-    if (!names.insert(t.name).second) throw file_error(where + ": is there twice, expected once");
-    t.bytes = gguf_tensor_bytes(t.type, t.shape, where);
-    t.begin = end;
-    end += padded(t.bytes, header.alignment);
-    out.string(t.name);
-    out.u32(t.shape.size());
-    for (auto n = t.shape.rbegin(); n != t.shape.rend(); ++n) out.u64(static_cast<std::uint64_t>(*n));
-    out.u32(static_cast<std::uint32_t>(t.type));
-    out.u64(t.begin);
-  }
-  out.pad(header.alignment);
-  return out.take();
+file_result<std::string> format_gguf_header(gguf_header& header, const std::string& file) {
+  return guarded([&] {
+    header_writer out;
+    header.alignment = gguf_alignment(header, file).value();
+    out.raw("GGUF");
+    out.u32(3);
+    out.u64(header.tensors.size());
+    out.u64(header.pairs.size());
+    for (const gguf_pair& pair : header.pairs) write_pair(out, pair, file);
+    std::unordered_set<std::string_view> names;
+    std::uint64_t end = 0;
+    for (gguf_tensor& t : header.tensors) {
+      if (t.name.size() > gguf_name_limit)
+        throw file_error(
+            {.file = file,
+             .tensor = t.name,
+             .value = "the name has " + std::to_string(t.name.size()) + " bytes",
+             .expected = "at most " + std::to_string(gguf_name_limit) + ", which is what ggml's reader takes"});
+      if (!names.insert(t.name).second)
+        throw file_error({.file = file, .tensor = t.name, .value = "is there twice", .expected = "once"});
+      t.bytes = value_at(gguf_tensor_bytes(t.type, t.shape), file, t.name);
+      t.begin = end;
+      end += padded(t.bytes, header.alignment);
+      out.string(t.name);
+      out.u32(t.shape.size());
+      for (auto n = t.shape.rbegin(); n != t.shape.rend(); ++n) out.u64(static_cast<std::uint64_t>(*n));
+      out.u32(static_cast<std::uint32_t>(t.type));
+      out.u64(t.begin);
+    }
+    out.pad(header.alignment);
+    return out.take();
+  });
 }
 
 }  // namespace mxfp4::io

@@ -9,6 +9,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "io/guarded.hpp"
 #include "mxfp4/io/byte_order.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
@@ -56,8 +57,7 @@ class header_events final : public json::json_sax_t {
       header_.extra->emplace(key_, std::move(value));
     } else if (place_ == place::tensor && field_ == field::dtype) {
       const std::optional<dtype> type = find_dtype(value);
-      if (!type)
-        fail("dtype is " + quote_name(value) + ", expected one of BOOL, F4, U8, F8_E4M3, BF16, F16, F32 and so on");
+      if (!type) fail("dtype is " + quote_name(value), "one of BOOL, F4, U8, F8_E4M3, BF16, F16, F32 and so on");
       tensor_.type = *type;
     } else {
       unexpected("the string " + quote_name(value));
@@ -68,19 +68,19 @@ class header_events final : public json::json_sax_t {
   bool key(std::string& name) override {
     if (place_ == place::top) {
       if (!names_.insert(name).second)
-        throw file_error(file_ + ": the header names " + quote_name(name) + " twice, expected once");
+        throw file_error(
+            {.file = file_, .value = "the header names " + quote_name(name) + " twice", .expected = "once"});
       tensor_ = {};
       tensor_.name = std::move(name);
       seen_ = 0;
     } else if (place_ == place::extra) {
-      if (header_.extra->contains(name)) fail(quote_name(name) + " is there twice, expected once");
+      if (header_.extra->contains(name)) fail(quote_name(name) + " is there twice", "once");
       key_ = std::move(name);
     } else {
       const auto* found = std::find(fields.begin(), fields.end(), name);
-      if (found == fields.end())
-        fail("has a field " + quote_name(name) + ", expected dtype, shape and data_offsets only");
+      if (found == fields.end()) fail("has a field " + quote_name(name), "dtype, shape and data_offsets only");
       field_ = static_cast<field>(found - fields.begin());
-      if ((seen_ & bit(field_)) != 0) fail("the field " + name + " is there twice, expected once");
+      if ((seen_ & bit(field_)) != 0) fail("the field " + name + " is there twice", "once");
       seen_ |= bit(field_);
     }
     return true;
@@ -117,12 +117,12 @@ class header_events final : public json::json_sax_t {
     if (place_ == place::shape) {
       for (const std::uint64_t n : numbers_) {
         if (n > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
-          fail("shape holds " + std::to_string(n) + ", expected less than 2^63");
+          fail("shape holds " + std::to_string(n), "less than 2^63");
         tensor_.shape.push_back(static_cast<std::int64_t>(n));
       }
     } else {
       if (numbers_.size() != 2)
-        fail("data_offsets holds " + std::to_string(numbers_.size()) + " numbers, expected 2: [begin, end]");
+        fail("data_offsets holds " + std::to_string(numbers_.size()) + " numbers", "2: [begin, end]");
       tensor_.begin = numbers_[0];
       tensor_.end = numbers_[1];
     }
@@ -131,8 +131,11 @@ class header_events final : public json::json_sax_t {
   }
 
   bool parse_error(std::size_t position, const std::string& token, const json::exception& error) override {
-    throw file_error(file_ + ": the header is not JSON at its byte " + std::to_string(position) + ", near " +
-                     quote_name(token) + ": " + error.what());
+    throw file_error(
+        {.file = file_,
+         .value = "the header is not JSON at its byte " + std::to_string(position) + ", near " + quote_name(token),
+         .expected = "JSON",
+         .advice = error.what()});
   }
 
  private:
@@ -141,43 +144,44 @@ class header_events final : public json::json_sax_t {
   static constexpr std::array<std::string_view, 3> fields = {"dtype", "shape", "data_offsets"};
   static constexpr unsigned bit(field f) noexcept { return 1u << static_cast<unsigned>(f); }
 
-  [[nodiscard]] std::string where() const {
-    return tensor_.name == metadata_key ? file_ + ": __metadata__" : file_ + ": tensor " + quote_name(tensor_.name);
+  [[noreturn]] void fail(const std::string& value, const std::string& expected) const {
+    if (tensor_.name == metadata_key)
+      throw file_error({.file = file_, .value = std::string(metadata_key) + ": " + value, .expected = expected});
+    throw file_error({.file = file_, .tensor = tensor_.name, .value = value, .expected = expected});
   }
-  [[noreturn]] void fail(const std::string& what) const { throw file_error(where() + ": " + what); }
 
   [[noreturn]] void unexpected(const std::string& what) const {
     switch (place_) {
       case place::start:
       case place::end:
-        throw file_error(file_ + ": the header is " + what + ", expected an object");
+        throw file_error({.file = file_, .value = "the header is " + what, .expected = "an object"});
       case place::top:
-        fail("is " + what + ", expected an object");
+        fail("is " + what, "an object");
       case place::extra:
-        fail(quote_name(key_) + " is " + what + ", expected a string");
+        fail(quote_name(key_) + " is " + what, "a string");
       case place::shape:
-        fail("shape holds " + what + ", expected unsigned 64-bit integers");
+        fail("shape holds " + what, "unsigned 64-bit integers");
       case place::offsets:
-        fail("data_offsets holds " + what + ", expected unsigned 64-bit integers");
+        fail("data_offsets holds " + what, "unsigned 64-bit integers");
       case place::tensor:
         break;
     }
     const auto index = static_cast<std::size_t>(field_);
-    fail(std::string(fields[index]) + " is " + what + ", expected " +
-         (field_ == field::dtype ? "a string" : "an array of unsigned 64-bit integers"));
+    fail(std::string(fields[index]) + " is " + what,
+         field_ == field::dtype ? "a string" : "an array of unsigned 64-bit integers");
   }
 
   void finish_tensor() {
     for (std::size_t i = 0; i < fields.size(); ++i)
-      if ((seen_ & bit(static_cast<field>(i))) == 0) fail("has no " + std::string(fields[i]) + ", expected one");
+      if ((seen_ & bit(static_cast<field>(i))) == 0) fail("has no " + std::string(fields[i]), "one");
     if (tensor_.begin > tensor_.end)
-      fail("data_offsets are [" + std::to_string(tensor_.begin) + ", " + std::to_string(tensor_.end) +
-           "], expected begin <= end");
-    const std::uint64_t bytes = tensor_bytes(tensor_.type, tensor_.shape, where());
+      fail("data_offsets are [" + std::to_string(tensor_.begin) + ", " + std::to_string(tensor_.end) + "]",
+           "begin <= end");
+    const std::uint64_t bytes = value_at(tensor_bytes(tensor_.type, tensor_.shape), file_, tensor_.name);
     if (tensor_.bytes() != bytes)
       fail("data_offsets [" + std::to_string(tensor_.begin) + ", " + std::to_string(tensor_.end) + "] hold " +
-           std::to_string(tensor_.bytes()) + " bytes, expected " + std::to_string(bytes) + " for " +
-           dtype_name(tensor_.type) + " " + shape_text(tensor_.shape));
+               std::to_string(tensor_.bytes()) + " bytes",
+           std::to_string(bytes) + " for " + dtype_name(tensor_.type) + " " + shape_text(tensor_.shape));
     header_.tensors.push_back(std::move(tensor_));
   }
 
@@ -200,15 +204,19 @@ void check_coverage(std::vector<tensor_info>& tensors, std::uint64_t data_bytes,
   std::uint64_t end = 0;
   for (const tensor_info& t : tensors) {
     if (t.begin != end)
-      throw file_error(file + ": tensor " + quote_name(t.name) + ": data begins at byte " + std::to_string(t.begin) +
-                       ", expected " + std::to_string(end) +
-                       ", where the tensor before it ends: " + (t.begin < end ? "they overlap" : "there is a hole"));
+      throw file_error({.file = file,
+                        .tensor = t.name,
+                        .value = "data begins at byte " + std::to_string(t.begin),
+                        .expected = std::to_string(end) + ", where the tensor before it ends",
+                        .advice = (t.begin < end ? "they overlap" : "there is a hole")});
     end = t.end;
   }
   if (end != data_bytes)
-    throw file_error(file + ": the tensors end at byte " + std::to_string(end) + " of the data, the file holds " +
-                     std::to_string(data_bytes) + " bytes of it: " +
-                     (end > data_bytes ? "the file was truncated" : "there is something behind the last tensor"));
+    throw file_error(
+        {.file = file,
+         .value = "the tensors end at byte " + std::to_string(end) + " of the data, the file holds " +
+                  std::to_string(data_bytes) + " bytes of it",
+         .advice = end > data_bytes ? "the file was truncated" : "there is something behind the last tensor"});
 }
 
 }  // namespace
@@ -234,36 +242,43 @@ std::string shape_text(const std::vector<std::int64_t>& shape) {
   return text + "]";
 }
 
-std::uint64_t tensor_bytes(dtype type, const std::vector<std::int64_t>& shape, const std::string& where) {
+file_result<std::uint64_t> tensor_bytes(dtype type, const std::vector<std::int64_t>& shape) {
   // Zeros are left out of the product, so that even an empty tensor's other dimensions can be multiplied.
   auto bits = static_cast<std::int64_t>(dtype_bits(type));
   bool empty = false;
   for (const std::int64_t n : shape) {
     empty = empty || n == 0;
     if (n > 1 && bits > std::numeric_limits<std::int64_t>::max() / n)
-      throw file_error(where + ": shape " + shape_text(shape) + " of " + dtype_name(type) + " has 2^63 bits or more");
+      return file_error({.value = "shape " + shape_text(shape) + " of " + dtype_name(type) + " has 2^63 bits or more",
+                         .expected = "less"});
     bits *= std::max<std::int64_t>(n, 1);
   }
   if (empty) return 0;
   if (bits % 8 != 0)
-    throw file_error(where + ": shape " + shape_text(shape) + " of " + dtype_name(type) + " has " +
-                     std::to_string(bits) + " bits, expected a whole number of bytes");
+    return file_error(
+        {.value = "shape " + shape_text(shape) + " of " + dtype_name(type) + " has " + std::to_string(bits) + " bits",
+         .expected = "a whole number of bytes"});
   return static_cast<std::uint64_t>(bits) / 8;
 }
 
-safetensors_header parse_header(std::string_view text, std::uint64_t data_bytes, const std::string& file) {
-  if (text.empty() || text.front() != '{')
-    throw file_error(file + ": the header begins with " + (text.empty() ? "nothing" : quote_name(text.substr(0, 1))) +
-                     ", expected '{': this is not a safetensors file");
-  // The JSON parser takes a zero byte for the end of its input, and what follows would be read by nobody.
-  if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos)
-    throw file_error(file + ": the header has a zero byte at its byte " + std::to_string(zero) +
-                     ", expected JSON text");
-  header_events events(file);
-  json::sax_parse(text.begin(), text.end(), &events);
-  safetensors_header header = events.take();
-  check_coverage(header.tensors, data_bytes, file);
-  return header;
+file_result<safetensors_header> parse_header(std::string_view text, std::uint64_t data_bytes, const std::string& file) {
+  return guarded([&] {
+    if (text.empty() || text.front() != '{')
+      throw file_error({.file = file,
+                        .value = "the header begins with " + (text.empty() ? "nothing" : quote_name(text.substr(0, 1))),
+                        .expected = "'{'",
+                        .advice = "this is not a safetensors file"});
+    // The JSON parser takes a zero byte for the end of its input, and what follows would be read by nobody.
+    if (const std::size_t zero = text.find('\0'); zero != std::string_view::npos)
+      throw file_error({.file = file,
+                        .value = "the header has a zero byte at its byte " + std::to_string(zero),
+                        .expected = "JSON text"});
+    header_events events(file);
+    json::sax_parse(text.begin(), text.end(), &events);
+    safetensors_header header = events.take();
+    check_coverage(header.tensors, data_bytes, file);
+    return header;
+  });
 }
 
 std::string format_header(const safetensors_header& header) {

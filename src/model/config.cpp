@@ -17,9 +17,11 @@ using nlohmann::ordered_json;
 
 [[nodiscard]] double number(const ordered_json& config, const char* key, const std::string& where) {
   const auto found = config.find(key);
-  if (found == config.end()) throw file_error(where + ": has no " + key + ", expected a number");
+  if (found == config.end())
+    throw file_error({.file = where, .value = std::string("has no ") + key, .expected = "a number"});
   if (!found->is_number() || !(found->get<double>() > 0) || !std::isfinite(found->get<double>()))
-    throw file_error(where + ": " + key + " is " + found->dump() + ", expected a number above 0");
+    throw file_error(
+        {.file = where, .value = std::string(key) + " is " + found->dump(), .expected = "a number above 0"});
   return found->get<double>();
 }
 
@@ -27,7 +29,9 @@ using nlohmann::ordered_json;
   constexpr double largest = 1 << 30;
   const double value = number(config, key, where);
   if (value != std::floor(value) || value > largest)
-    throw file_error(where + ": " + key + " is " + config.at(key).dump() + ", expected an integer from 1 to 2^30");
+    throw file_error({.file = where,
+                      .value = std::string(key) + " is " + config.at(key).dump(),
+                      .expected = "an integer from 1 to 2^30"});
   return static_cast<std::int64_t>(value);
 }
 
@@ -35,8 +39,10 @@ using nlohmann::ordered_json;
 void require(const ordered_json& config, const char* key, const ordered_json& value, const std::string& where) {
   const auto found = config.find(key);
   if (found != config.end() && *found != value)
-    throw file_error(where + ": " + key + " is " + found->dump() + ", expected " + value.dump() +
-                     ": no other variant is computed here");
+    throw file_error({.file = where,
+                      .value = std::string(key) + " is " + found->dump(),
+                      .expected = value.dump(),
+                      .advice = "no other variant is computed here"});
 }
 
 }  // namespace
@@ -58,28 +64,35 @@ model_config read_model_config(const ordered_json& config, const std::string& wh
   require(config, "sliding_window", nullptr, where);
   if (const auto kinds = config.find("attn_type_list"); kinds != config.end())
     for (const ordered_json& kind : *kinds)
-      if (kind != 1) throw file_error(where + ": attn_type_list has " + kind.dump() + ", expected 1, full attention");
+      if (kind != 1)
+        throw file_error(
+            {.file = where, .value = "attn_type_list has " + kind.dump(), .expected = "1, full attention"});
   c.rope_theta = number(config, "rope_theta", where);
   c.rms_eps = static_cast<float>(number(config, "rms_norm_eps", where));
   c.context = whole_number(config, "max_position_embeddings", where);
   c.rotary_dim = whole_number(config, "rotary_dim", where);
   if (c.rotary_dim % 2 != 0 || c.rotary_dim > c.shape.head_dim)
-    throw file_error(where + ": rotary_dim is " + std::to_string(c.rotary_dim) +
-                     ", expected an even number up to head_dim, " + std::to_string(c.shape.head_dim));
+    throw file_error({.file = where,
+                      .value = "rotary_dim is " + std::to_string(c.rotary_dim),
+                      .expected = "an even number up to head_dim, " + std::to_string(c.shape.head_dim)});
   if (c.shape.heads % c.shape.key_value_heads != 0)
-    throw file_error(where + ": num_attention_heads is " + std::to_string(c.shape.heads) +
-                     ", expected a multiple of num_key_value_heads, " + std::to_string(c.shape.key_value_heads));
+    throw file_error({.file = where,
+                      .value = "num_attention_heads is " + std::to_string(c.shape.heads),
+                      .expected = "a multiple of num_key_value_heads, " + std::to_string(c.shape.key_value_heads)});
   if (c.shape.experts_per_token > c.shape.experts)
-    throw file_error(where + ": num_experts_per_tok is " + std::to_string(c.shape.experts_per_token) +
-                     ", expected at most num_local_experts, " + std::to_string(c.shape.experts));
+    throw file_error({.file = where,
+                      .value = "num_experts_per_tok is " + std::to_string(c.shape.experts_per_token),
+                      .expected = "at most num_local_experts, " + std::to_string(c.shape.experts)});
   return c;
 }
 
 void require_same_model(const model_config& original, const model_config& other, const std::string& where) {
   const auto same = [&](auto expected, auto found, const char* key) {
     if (found != expected)
-      throw file_error(where + ": " + key + " is " + ordered_json(found).dump() + ", expected " +
-                       ordered_json(expected).dump() + " as the original has it: compare two forms of one model");
+      throw file_error({.file = where,
+                        .value = std::string(key) + " is " + ordered_json(found).dump(),
+                        .expected = ordered_json(expected).dump() + " as the original has it",
+                        .advice = "compare two forms of one model"});
   };
   const minimax_m2_shape &a = original.shape, &b = other.shape;
   same(a.vocabulary, b.vocabulary, "vocab_size");

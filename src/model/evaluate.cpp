@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "io/guarded.hpp"
 #include "model/attention.hpp"
 #include "model/experts.hpp"
 #include "mxfp4/io/file.hpp"
@@ -161,8 +162,11 @@ class evaluation {
   static void require_finite(const token_rows& logits, std::int64_t first, const std::string& name) {
     for (std::int64_t t = 0; t < logits.count; ++t)
       if (const std::int64_t at = find_nonfinite_logit(row_of(logits, t)); at >= 0)
-        throw file_error(name + ": the logit of token " + std::to_string(at) + " at position " +
-                         std::to_string(first + t) + " is NaN or infinite, expected a number: see `mxfp4 verify`");
+        throw file_error({.file = name,
+                          .value = "the logit of token " + std::to_string(at) + " at position " +
+                                   std::to_string(first + t) + " is NaN or infinite",
+                          .expected = "a number",
+                          .advice = "see `mxfp4 verify`"});
   }
 
   [[nodiscard]] static std::span<const float> row_of(const token_rows& rows, std::int64_t i) {
@@ -170,8 +174,7 @@ class evaluation {
   }
 
   void step(std::uint64_t bytes) {
-    if (options_.product.stop && options_.product.stop())
-      throw interrupted(sources_[0]->path() + ": interrupted, nothing was written");
+    if (options_.product.stop && options_.product.stop()) throw stopped(sources_[0]->path());
     done_ += bytes;
     options_.progress(std::min(done_, total_), total_, where_);
   }
@@ -194,7 +197,9 @@ std::vector<target_result> evaluate(const checkpoint_reader& reference, std::spa
                                     const model_config& config, std::span<const std::int64_t> ids,
                                     const evaluation_options& options) {
   if (ids.size() < 2)
-    throw file_error("the text has " + std::to_string(ids.size()) + " tokens, expected at least 2: one to predict");
+    throw file_error({.value = "the text has " + std::to_string(ids.size()) + " tokens",
+                      .expected = "at least 2",
+                      .advice = "one to predict"});
   return evaluation(reference, targets, config, ids, options).run();
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "io/guarded.hpp"
 #include "model/metrics.hpp"
 #include "mxfp4/io/file.hpp"
 
@@ -47,7 +48,7 @@ generator::generator(const checkpoint_reader& checkpoint, const model_config& co
 }
 
 token_rows generator::take(std::span<const std::int64_t> ids, bool last_alone) {
-  if (options_.stop && options_.stop()) throw interrupted(checkpoint_.path() + ": interrupted");
+  if (options_.stop && options_.stop()) throw stopped(checkpoint_.path());
   token_rows x = read_embeddings(checkpoint_, config_, ids, length());
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     layers_[l].attend.add_to(x, 0, x.count, caches_[l], rotary_, options_);
@@ -64,9 +65,11 @@ token_rows generator::take(std::span<const std::int64_t> ids, bool last_alone) {
   head_.multiply(x.rows(first, count), logits.view(), options_);
   for (std::int64_t t = 0; t < count; ++t)
     if (const std::int64_t at = find_nonfinite_logit({logits.row(t), static_cast<std::size_t>(logits.size)}); at >= 0)
-      throw file_error(checkpoint_.path() + ": the logit of token " + std::to_string(at) + " at position " +
-                       std::to_string(length() - count + t) +
-                       " is NaN or infinite, expected a number: see `mxfp4 verify`");
+      throw file_error({.file = checkpoint_.path(),
+                        .value = "the logit of token " + std::to_string(at) + " at position " +
+                                 std::to_string(length() - count + t) + " is NaN or infinite",
+                        .expected = "a number",
+                        .advice = "see `mxfp4 verify`"});
   return logits;
 }
 

@@ -44,7 +44,7 @@ pattern::pattern(std::string_view expression, const std::string& where) {
     code = onig_new(&made->program, bytes(expression.data()), bytes(expression.data() + expression.size()),
                     ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
   if (code != ONIG_NORMAL)
-    throw file_error(where + ": is no regular expression that Oniguruma takes: " + reason(code, &info));
+    throw file_error({.file = where, .value = "is no regular expression that Oniguruma takes: " + reason(code, &info)});
   compiled_ = std::move(made);
 }
 
@@ -56,7 +56,7 @@ std::vector<pattern::range> pattern::matches(std::string_view text) const {
   for (const OnigUChar* at = begin; at < end;) {
     const int code = onig_search(compiled_->program, begin, end, at, end, region.get(), ONIG_OPTION_NONE);
     if (code == ONIG_MISMATCH) break;
-    if (code < 0) throw file_error("a regular expression of the tokenizer gives up: " + reason(code));
+    if (code < 0) throw file_error({.value = "a regular expression of the tokenizer gives up: " + reason(code)});
     const range match{static_cast<std::size_t>(region->beg[0]), static_cast<std::size_t>(region->end[0])};
     at = begin + match.end;
     if (match.begin < match.end) found.push_back(match);
@@ -69,14 +69,16 @@ std::vector<pattern::range> pattern::matches(std::string_view text) const {
 
 #else
 
+#include "mxfp4/io/error.hpp"
+
 namespace mxfp4::model {
 
 struct pattern::compiled {};
 
 pattern::pattern(std::string_view, const std::string& where) {
-  throw file_error(where +
-                   ": needs regular expressions with Unicode, and this program was built without Oniguruma; build it "
-                   "with libonig-dev, or give the tokens as numbers");
+  throw io::file_error({.file = where,
+                        .value = "needs regular expressions with Unicode, and this program was built without Oniguruma",
+                        .advice = "build it with libonig-dev, or give the tokens as numbers"});
 }
 
 std::vector<pattern::range> pattern::matches(std::string_view) const { return {}; }

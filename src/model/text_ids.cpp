@@ -19,8 +19,10 @@ text_tokens::text_tokens(const checkpoint_reader& checkpoint, const model_config
   std::error_code ignored;
   if (std::filesystem::exists(file, ignored)) tokenizer_ = tokenizer::load(file);
   else if (config.shape.vocabulary != bytes)
-    throw file_error(file + ": is missing, and only a vocabulary of 256 is bytes, not one of " +
-                     std::to_string(config.shape.vocabulary) + ": give the tokens as numbers with --ids");
+    throw file_error({.file = file,
+                      .value = "is missing, and only a vocabulary of 256 is bytes, not one of " +
+                               std::to_string(config.shape.vocabulary),
+                      .advice = "give the tokens as numbers with --ids"});
 }
 
 std::vector<std::int64_t> text_tokens::encode(std::string_view text) const {
@@ -43,8 +45,9 @@ std::vector<std::int64_t> ids_of_numbers(std::string_view text, const std::strin
     std::int64_t id = 0;
     const auto [stop, error] = std::from_chars(word.data(), word.data() + word.size(), id);
     if (error != std::errc{} || stop != word.data() + word.size() || id < 0)
-      throw file_error(where + ": token " + std::to_string(ids.size()) + " is " + quote_name(word) +
-                       ", expected a number from 0 on");
+      throw file_error({.file = where,
+                        .value = "token " + std::to_string(ids.size()) + " is " + quote_name(word),
+                        .expected = "a number from 0 on"});
     ids.push_back(id);
     begin = text.find_first_not_of(separators, end);
   }

@@ -34,7 +34,7 @@ tokenizer::cutter::occurrence tokenizer::cutter::find(std::string_view text, std
 
 std::vector<std::int64_t> tokenizer::encode(std::string_view text) const {
   if (const std::size_t bad = utf8::first_error(text); bad != text.size())
-    throw file_error("the text is not UTF-8 at its byte " + std::to_string(bad) + ", expected UTF-8");
+    throw file_error({.value = "the text is not UTF-8 at its byte " + std::to_string(bad), .expected = "UTF-8"});
   std::vector<std::int64_t> ids;
   for (std::size_t begin = 0; begin < text.size();) {
     const cutter::occurrence outer = raw_.find(text, begin);
@@ -122,7 +122,7 @@ void tokenizer::encode_piece(std::string_view piece, std::vector<std::int64_t>& 
 
 const std::string& tokenizer::decode(std::int64_t id) const {
   const auto found = bytes_.find(id);
-  if (found == bytes_.end()) throw file_error("token " + std::to_string(id) + " is none of the tokenizer's");
+  if (found == bytes_.end()) throw file_error({.value = "token " + std::to_string(id) + " is none of the tokenizer's"});
   return found->second;
 }
 

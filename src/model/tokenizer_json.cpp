@@ -57,7 +57,7 @@ struct tokenizer::reader {
   tokenizer out{};
 
   [[noreturn]] void refuse(const std::string& place, const json& value, const std::string& expected) const {
-    throw file_error(file + ": " + place + " is " + value.dump() + ", expected " + expected);
+    throw file_error({.file = file, .value = place + " is " + value.dump(), .expected = expected});
   }
 
   /// A member of an object, null where it is not there.
@@ -96,7 +96,8 @@ struct tokenizer::reader {
 
   void read_vocabulary(const json& model) {
     const json& vocabulary = at(model, "vocab");
-    if (!vocabulary.is_object()) throw file_error(file + ": model.vocab is not an object of tokens and ids");
+    if (!vocabulary.is_object())
+      throw file_error({.file = file, .value = "model.vocab is not an object of tokens and ids"});
     for (const auto& [token, id] : vocabulary.items()) {
       if (!id.is_number_unsigned() || id.get<std::uint64_t>() > INT32_MAX)
         refuse("model.vocab." + quote_name(token), id, "an id from 0 to 2^31 - 1");
@@ -106,8 +107,9 @@ struct tokenizer::reader {
     for (std::size_t byte = 0; byte < 256; ++byte) {
       const auto found = out.ids_.find(std::string(1, static_cast<char>(byte)));
       if (found == out.ids_.end())
-        throw file_error(file + ": model.vocab has no token for byte " + std::to_string(byte) +
-                         ", expected one for each of the 256");
+        throw file_error({.file = file,
+                          .value = "model.vocab has no token for byte " + std::to_string(byte),
+                          .expected = "one for each of the 256"});
       out.byte_ids_[byte] = found->second;
     }
   }
@@ -115,20 +117,23 @@ struct tokenizer::reader {
   void add(const std::string& token, std::int64_t id) {
     const auto [place, is_new] = out.bytes_.emplace(id, bytes_of(token));
     if (!is_new && place->second != bytes_of(token))
-      throw file_error(file + ": id " + std::to_string(id) + " is that of " + quote_name(place->second) + " and of " +
-                       quote_name(token) + ", expected one token");
+      throw file_error({.file = file,
+                        .value = "id " + std::to_string(id) + " is that of " + quote_name(place->second) + " and of " +
+                                 quote_name(token),
+                        .expected = "one token"});
   }
 
   std::int64_t id_of(const std::string& bytes, const std::string& place) const {
     const auto found = out.ids_.find(bytes);
     if (found == out.ids_.end())
-      throw file_error(file + ": " + place + " speaks of " + quote_name(bytes) + ", which is not in the vocabulary");
+      throw file_error(
+          {.file = file, .value = place + " speaks of " + quote_name(bytes) + ", which is not in the vocabulary"});
     return found->second;
   }
 
   void read_merges(const json& model) {
     const json& merges = at(model, "merges");
-    if (!merges.is_array()) throw file_error(file + ": model.merges is not an array of pairs");
+    if (!merges.is_array()) throw file_error({.file = file, .value = "model.merges is not an array of pairs"});
     std::int64_t rank = 0;
     for (const json& pair : merges) {
       const std::string place = "model.merges[" + std::to_string(rank) + "]";
@@ -212,7 +217,8 @@ struct tokenizer::reader {
 tokenizer tokenizer::load(const std::string& path) {
   const json file = read_json<json>(path);
   reader in{path};
-  if (!file.is_object()) throw file_error(path + ": is not a JSON object, expected a tokenizer.json");
+  if (!file.is_object())
+    throw file_error({.file = path, .value = "is not a JSON object", .expected = "a tokenizer.json"});
   if (!reader::at(file, "normalizer").is_null())
     in.refuse("normalizer", reader::at(file, "normalizer"), "null: this reader knows byte-level BPE without one");
   in.read_model(in.object_at(file, "model"));

@@ -19,18 +19,14 @@ using namespace checkpoint;
 
 namespace {
 
-[[nodiscard]] std::string where(const checkpoint_reader& checkpoint, const std::string& name) {
-  return checkpoint.path() + ": tensor " + quote_name(name);
-}
-
-void require_ok(const status& s, const std::string& what) {
-  if (!s.ok()) throw file_error(what + ": " + std::string(message(s).view()));
+void require_ok(const status& s, const std::string& file, const std::string& tensor = {}) {
+  if (!s.ok()) throw file_error({.file = file, .tensor = tensor, .value = std::string(message(s).view())});
 }
 
 template <class T>
 [[nodiscard]] std::vector<T> read_all(const checkpoint_reader& checkpoint, const checkpoint_tensor& t) {
   std::vector<T> values(static_cast<std::size_t>(t.info->elements()));
-  read_elements(checkpoint.shard(t.shard), *t.info, 0, std::span(values));
+  read_elements(checkpoint.shard(t.shard), *t.info, 0, std::span(values)).value();
   return values;
 }
 
@@ -38,14 +34,20 @@ template <class T>
                                                       const std::vector<std::int64_t>& shape,
                                                       std::initializer_list<dtype> types) {
   const checkpoint_tensor* const t = checkpoint.find(name);
-  if (t == nullptr) throw file_error(where(checkpoint, name) + " is missing, expected " + shape_text(shape));
+  if (t == nullptr)
+    throw file_error({.file = checkpoint.path(), .tensor = name, .value = "is missing", .expected = shape_text(shape)});
   if (t->info->shape != shape)
-    throw file_error(where(checkpoint, name) + " is " + shape_text(t->info->shape) + ", expected " + shape_text(shape) +
-                     ", which follows from config.json");
+    throw file_error({.file = checkpoint.path(),
+                      .tensor = name,
+                      .value = "is " + shape_text(t->info->shape),
+                      .expected = shape_text(shape) + ", which follows from config.json"});
   if (std::ranges::find(types, t->info->type) != types.end()) return *t;
   std::string names;
   for (const dtype type : types) names += (names.empty() ? "" : " or ") + std::string(dtype_name(type));
-  throw file_error(where(checkpoint, name) + " is " + dtype_name(t->info->type) + ", expected " + names);
+  throw file_error({.file = checkpoint.path(),
+                    .tensor = name,
+                    .value = std::string("is ") + dtype_name(t->info->type),
+                    .expected = names});
 }
 
 /// A vector or the embeddings.
@@ -57,9 +59,9 @@ template <class T>
 /// Elements [first, first + out.size()) of such a tensor.
 void read_floats(const checkpoint_reader& checkpoint, const checkpoint_tensor& t, std::int64_t first,
                  std::span<float> out) {
-  if (t.info->type == dtype::f32) return read_elements(checkpoint.shard(t.shard), *t.info, first, out);
+  if (t.info->type == dtype::f32) return read_elements(checkpoint.shard(t.shard), *t.info, first, out).value();
   std::vector<bf16> narrow(out.size());
-  read_elements(checkpoint.shard(t.shard), *t.info, first, std::span(narrow));
+  read_elements(checkpoint.shard(t.shard), *t.info, first, std::span(narrow)).value();
   std::ranges::transform(narrow, out.begin(), [](bf16 x) { return decode(x); });
 }
 
@@ -75,13 +77,18 @@ struct stored_linear {
   const std::string weight = name + ".weight", packed = weight + packed_suffix;
   if (checkpoint.find(packed) != nullptr) {
     if (cols % block_size != 0)
-      throw file_error(where(checkpoint, packed) + " is of a layer with " + std::to_string(cols) +
-                       " columns, expected a multiple of 32");
+      throw file_error({.file = checkpoint.path(),
+                        .tensor = packed,
+                        .value = "is of a layer with " + std::to_string(cols) + " columns",
+                        .expected = "a multiple of 32"});
     return {true, &require_tensor(checkpoint, packed, {rows, cols / 2}, {dtype::u8}),
             &require_tensor(checkpoint, weight + scale_suffix, {rows, cols / block_size}, {dtype::u8})};
   }
   if (checkpoint.find(weight) == nullptr)
-    throw file_error(where(checkpoint, weight) + " is missing, and so is " + quote_name(packed));
+    throw file_error({.file = checkpoint.path(),
+                      .tensor = weight,
+                      .value = "is missing",
+                      .expected = "it, or " + quote_name(packed)});
   const checkpoint_tensor& t =
       require_tensor(checkpoint, weight, {rows, cols}, {dtype::f32, dtype::f16, dtype::bf16, dtype::f8_e4m3});
   if (t.info->type != dtype::f8_e4m3) return {false, &t, nullptr};
@@ -122,7 +129,7 @@ linear linear::load(const checkpoint_reader& checkpoint, const std::string& name
     require_ok(codec::widen_fp8(dense_view<const e4m3>{values.data(), rows, cols, cols},
                                 dense_view<const float>{s.data(), scale_rows, scale_cols, scale_cols},
                                 dense_view<bf16>{w.narrow_.data(), rows, cols, cols}),
-               where(checkpoint, data->info->name));
+               checkpoint.path(), data->info->name);
   }
   return w;
 }
@@ -138,7 +145,8 @@ const_mx_view<> linear::mxfp4_rows(std::int64_t first, std::int64_t count) const
 
 linear linear::quantized(recipe_id recipe, const std::string& name) const {
   if (cols_ % block_size != 0)
-    throw file_error(name + ": has " + std::to_string(cols_) + " columns, expected a multiple of 32 for MXFP4");
+    throw file_error(
+        {.file = name, .value = "has " + std::to_string(cols_) + " columns", .expected = "a multiple of 32 for MXFP4"});
   linear w;
   w.rows_ = rows_;
   w.cols_ = cols_;
@@ -255,8 +263,9 @@ token_rows read_embeddings(const checkpoint_reader& checkpoint, const model_conf
   for (std::int64_t i = 0; i < x.count; ++i) {
     const std::int64_t id = ids[static_cast<std::size_t>(i)];
     if (id < 0 || id >= config.shape.vocabulary)
-      throw file_error("token " + std::to_string(id) + " at position " + std::to_string(position + i) +
-                       " is outside the vocabulary, expected 0 .. " + std::to_string(config.shape.vocabulary - 1));
+      throw file_error({.value = "token " + std::to_string(id) + " at position " + std::to_string(position + i) +
+                                 " is outside the vocabulary",
+                        .expected = "0 .. " + std::to_string(config.shape.vocabulary - 1)});
     read_floats(checkpoint, t, id * size, {x.row(i), static_cast<std::size_t>(size)});
   }
   return x;

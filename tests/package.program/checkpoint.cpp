@@ -14,16 +14,17 @@ using namespace mxfp4;
 int main() {
   std::vector<float> weights(4 * 32);
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = i % 2 == 0 ? 1.5f : -3.0f;  // which MXFP4 holds exactly
-  io::safetensors_writer out("in.safetensors", {{"w", io::dtype::f32, {4, 32}}}, {});
-  io::append_elements(out, "w", std::span(weights));
-  out.commit();
+  io::safetensors_writer out =
+      io::safetensors_writer::create("in.safetensors", {{"w", io::dtype::f32, {4, 32}}}, {}).value();
+  io::append_elements(out, "w", std::span(weights)).value();
+  out.commit().value();
 
   std::uint64_t done = 0;
   checkpoint::quantize_options options;
   options.include = std::regex("w");
   options.progress = [&done](std::uint64_t bytes, std::uint64_t) { done = bytes; };
-  const auto report = checkpoint::quantize_file("in.safetensors", "out.safetensors", options);
-  const checkpoint::checkpoint_reader result("out.safetensors");
+  const auto report = checkpoint::quantize_file("in.safetensors", "out.safetensors", options).value();
+  const checkpoint::checkpoint_reader result = checkpoint::checkpoint_reader::open("out.safetensors").value();
   const auto tensors = checkpoint::stored_tensors(result);
   std::printf("%zu tensor, %s, relative error %g\n", tensors.size(), tensors.at(0).type_name(),
               report.total.relative_error());

@@ -12,25 +12,26 @@ using namespace mxfp4::io;
 
 int main() {
   const std::array<std::byte, 4> data{std::byte{1}, std::byte{2}, std::byte{3}, std::byte{4}};
-  safetensors_writer out("x.safetensors", {{"x", dtype::u8, {2, 2}}}, metadata{{"format", "pt"}});
-  out.append("x", data);
-  out.commit();
-  const safetensors_reader in("x.safetensors");
+  safetensors_writer out =
+      safetensors_writer::create("x.safetensors", {{"x", dtype::u8, {2, 2}}}, metadata{{"format", "pt"}}).value();
+  out.append("x", data).value();
+  out.commit().value();
+  const safetensors_reader in = safetensors_reader::open("x.safetensors").value();
   std::array<std::byte, 4> back{};
-  in.read(*in.find("x"), 0, back);
+  in.read(*in.find("x"), 0, back).value();
   if (back != data) return std::puts("the bytes of x differ"), 1;
 
   gguf_header header;
   header.tensors = {{"x", ggml_type::i8, {2, 2}}};
-  gguf_writer ggml("x.gguf", header);
-  ggml.append("x", data);
-  ggml.commit();
-  const gguf_reader again("x.gguf");
-  again.read(*again.find("x"), 0, back);
+  gguf_writer ggml = gguf_writer::create("x.gguf", header).value();
+  ggml.append("x", data).value();
+  ggml.commit().value();
+  const gguf_reader again = gguf_reader::open("x.gguf").value();
+  again.read(*again.find("x"), 0, back).value();
   if (back != data) return std::puts("the bytes of x in GGUF differ"), 1;
 
   try {
-    const safetensors_reader refused("x.gguf");
+    const safetensors_reader refused = safetensors_reader::open("x.gguf").value();
   } catch (const file_error& error) {
     return std::puts(error.what()), std::strstr(error.what(), "x.gguf") == nullptr ? 1 : 0;
   }

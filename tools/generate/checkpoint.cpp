@@ -15,6 +15,7 @@
 #include "checkpoint/block_encoder.hpp"
 #include "exact_normal.hpp"
 #include "io/hash.hpp"
+#include "io/slabs.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/io/elements.hpp"
@@ -76,9 +77,9 @@ class generator {
     const std::vector<std::vector<tensor_info>> shards = split(std::move(tensors), total);
     std::error_code error;
     fs::create_directories(directory_, error);
-    if (error) throw file_error(directory_ + ": cannot create the directory: " + error.message());
+    if (error) throw file_error({.file = directory_, .value = "cannot create the directory: " + error.message()});
     if (!fs::is_empty(directory_, error) || error)
-      throw file_error(directory_ + ": is not an empty directory, expected a new or an empty one");
+      throw file_error({.file = directory_, .value = "is not an empty directory", .expected = "a new or an empty one"});
     write_shards(shards, total);
     write_other_files();
     return total;
@@ -97,9 +98,9 @@ class generator {
   }
 
   void write_text(const std::string& name, std::string_view text) const {
-    output_file file(path(name));
-    file.write(0, std::as_bytes(std::span(text)));
-    file.commit();
+    output_file file = output_file::create(path(name)).value();
+    file.write(0, std::as_bytes(std::span(text))).value();
+    file.commit().value();
   }
 
   void write_json(const std::string& name, const ordered_json& json) const { write_text(name, json.dump(2) + "\n"); }
@@ -117,8 +118,10 @@ class generator {
     }
     if (shards.back().empty()) shards.pop_back();
     if (shards.size() < count)
-      throw file_error(directory_ + ": the model fills " + std::to_string(shards.size()) + " shards, expected " +
-                       std::to_string(count) + ": ask for fewer, or for more layers");
+      throw file_error({.file = directory_,
+                        .value = "the model fills " + std::to_string(shards.size()) + " shards",
+                        .expected = std::to_string(count),
+                        .advice = "ask for fewer, or for more layers"});
     return shards;
   }
 
@@ -126,17 +129,17 @@ class generator {
     std::map<std::string, std::string> weight_map;
     for (std::size_t n = 0; n < shards.size(); ++n) {
       const std::string name = shard_name(static_cast<int>(n));
-      safetensors_writer out(path(name), shards[n], metadata{{"format", "pt"}});
+      safetensors_writer out = safetensors_writer::create(path(name), shards[n], metadata{{"format", "pt"}}).value();
       for (const tensor_info& t : shards[n]) append_tensor(out, t);
-      out.commit();
+      out.commit().value();
       for (const tensor_info& t : shards[n]) weight_map[t.name] = name;
     }
     if (shards.size() == 1) return;
     write_json(index_file_name, {{"metadata", {{"total_size", total}}}, {"weight_map", weight_map}});
     const tensor_info leftover{"model.norm.weight", dtype::f32, {2, 2}};
-    safetensors_writer out(path("leftover.safetensors"), {leftover}, std::nullopt);
-    out.append(leftover.name, std::vector<std::byte>(16));
-    out.commit();
+    safetensors_writer out = safetensors_writer::create(path("leftover.safetensors"), {leftover}, std::nullopt).value();
+    out.append(leftover.name, std::vector<std::byte>(16)).value();
+    out.commit().value();
   }
 
   [[nodiscard]] random_words words_of(const std::string& name) const {
@@ -162,7 +165,7 @@ class generator {
         if (i % 4 == 0) word = random();
         slab[i] = change(word, first + static_cast<std::int64_t>(i));
       }
-      append_elements(out, t.name, std::span(slab));
+      append_elements(out, t.name, std::span(slab)).value();
     });
   }
 
@@ -173,7 +176,7 @@ class generator {
     const bool is_embedding = t.name == "model.embed_tokens.weight" || t.name == "lm_head.weight";
     if (t.name.ends_with(fp8_scale_suffix)) {
       std::vector<float> scales = block_scales(t.name, t.elements());
-      append_elements(out, t.name, std::span(scales));
+      append_elements(out, t.name, std::span(scales)).value();
     } else if (t.type == dtype::f8_e4m3) {
       append_picked<e4m3>(out, t, as_drawn(e4m3{}));
     } else if (t.type == dtype::f32) {
@@ -246,7 +249,7 @@ class generator {
     write_text("README.md", "---\nlicense: other\nlibrary_name: transformers\n---\n# The source\nNot of its copies.\n");
     std::error_code error;
     fs::create_directory(path("docs"), error);
-    if (error) throw file_error(path("docs") + ": cannot create the directory: " + error.message());
+    if (error) throw file_error({.file = path("docs"), .value = "cannot create the directory: " + error.message()});
     write_text("docs/deploy.md", "How to serve it.\n");
   }
 

@@ -64,10 +64,10 @@ void append_fp8(safetensors_writer& out, const tensor_info& t, bool as_bf16, std
       scales[static_cast<std::size_t>(b)] = scale;
     }
     if (as_bf16) {
-      append_elements(out, t.name, std::span(widened));
+      append_elements(out, t.name, std::span(widened)).value();
     } else {
-      append_elements(out, t.name, std::span(codes));
-      append_elements(out, t.name + "_scale_inv", std::span(scales));
+      append_elements(out, t.name, std::span(codes)).value();
+      append_elements(out, t.name + "_scale_inv", std::span(scales)).value();
     }
   }
 }
@@ -88,16 +88,16 @@ void generate(const generate_options& options) {
       if (!as_bf16) all.push_back({name + "_scale_inv", dtype::f32, {rows / fp8_block, cols / fp8_block}});
     }
 
-  safetensors_writer out(options.output, all, metadata{{"format", "pt"}});
+  safetensors_writer out = safetensors_writer::create(options.output, all, metadata{{"format", "pt"}}).value();
   random_words seeds(options.seed);  // a stream of its own for each tensor
   for (const tensor_info& t : experts) append_fp8(out, t, as_bf16, seeds());
   exact_normal router(seeds());
   std::vector<float> weights(static_cast<std::size_t>(gate.elements()));
   for (float& w : weights) w = draw(router);
-  append_elements(out, gate.name, std::span(weights));
+  append_elements(out, gate.name, std::span(weights)).value();
   std::vector<bf16> ones(static_cast<std::size_t>(hidden), encode_bf16(1.0f));
-  append_elements(out, norm.name, std::span(ones));
-  out.commit();
+  append_elements(out, norm.name, std::span(ones)).value();
+  out.commit().value();
   std::printf("%s: %d x 3 expert matrices in %s, %.2f MB\n", options.output.c_str(), options.experts,
               options.format.c_str(), static_cast<double>(out.file_bytes()) / 1e6);
 }

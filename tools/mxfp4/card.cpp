@@ -70,9 +70,10 @@ void run(const card_command& command) {
   const std::string path = command.directory + "/README.md";
   std::error_code error;
   if (std::filesystem::exists(path, error) && !command.overwrite)
-    throw file_error(path + ": is there already: remove it, or replace it with --overwrite");
-  const checkpoint_reader checkpoint(command.directory);
-  const quality_report report = read_quality_report(command.directory);
+    throw file_error(
+        {.file = path, .value = "is there already", .advice = "remove it, or replace it with --overwrite"});
+  const checkpoint_reader checkpoint = checkpoint_reader::open(command.directory).value();
+  const quality_report report = read_quality_report(command.directory).value();
   card_options options{command.name,
                        command.base_model,
                        command.license,
@@ -87,9 +88,9 @@ void run(const card_command& command) {
   const std::vector<std::string>& files = checkpoint.other_files();
   options.has_license_file = std::binary_search(files.begin(), files.end(), "LICENSE");
   const std::string text = model_card(options, report, read_config(checkpoint));
-  output_file out(path, stop_requested);
-  out.write(0, std::as_bytes(std::span(text)));
-  out.commit();
+  output_file out = output_file::create(path, stop_requested).value();
+  out.write(0, std::as_bytes(std::span(text))).value();
+  out.commit().value();
   if (command.json)
     print(ordered_json{{"command", "card"},
                        {"file", path},

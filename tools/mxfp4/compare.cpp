@@ -54,9 +54,9 @@ struct compare_command {
 };
 
 [[nodiscard]] std::string read_file(const std::string& path) {
-  const input_file file(path);
+  const input_file file = input_file::open(path).value();
   std::string bytes(file.size(), '\0');
-  file.read(0, std::as_writable_bytes(std::span(bytes)));
+  file.read(0, std::as_writable_bytes(std::span(bytes))).value();
   return bytes;
 }
 
@@ -74,12 +74,12 @@ struct compare_command {
 void run(const compare_command& command) {
   if (command.quantized.empty() && command.recipes.empty())
     throw CLI::ValidationError("nothing to compare with: name QUANTISED, or --recipes");
-  const checkpoint_reader original(command.original);
+  const checkpoint_reader original = checkpoint_reader::open(command.original).value();
   const model_config config = read_model_config(original);
   std::optional<checkpoint_reader> quantized;
   std::vector<evaluation_target> targets;
   if (!command.quantized.empty()) {
-    quantized.emplace(command.quantized);
+    quantized.emplace(checkpoint_reader::open(command.quantized).value());
     require_same_model(config, read_model_config(*quantized), command.quantized + "/" + config_file_name);
     targets.push_back({command.quantized, &*quantized, {}});
   }
@@ -97,13 +97,13 @@ void run(const compare_command& command) {
                                                 std::to_string(config.context) + ", which the model takes");
   if (!command.details.empty()) {  // asked before the hours that the models take
     for (const std::string& model : {command.original, command.quantized})
-      if (!model.empty()) require_outside(model, command.details);
+      if (!model.empty()) require_outside(model, command.details).value();
     for (const std::string& file : {command.text, command.ids})
-      if (!file.empty()) require_distinct(file, command.details);
+      if (!file.empty()) require_distinct(file, command.details).value();
   }
   options.product = {command.model.activations(), threads, stop_requested};
-  comparison result{command.original, original.tensor_bytes(),        std::ssize(ids),
-                    options.context,  command.model.activations_name, {}};
+  comparison result{command.original, original.tensor_bytes(), std::ssize(ids),
+                    options.context,  command.model.activations_name,  {}};
   {
     progress_line line;
     options.progress = [&line](std::uint64_t done, std::uint64_t total, const std::string& where) {
@@ -113,9 +113,9 @@ void run(const compare_command& command) {
   }
   if (!command.details.empty()) {
     const std::string text = json_of(result, true).dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
-    output_file file(command.details, stop_requested);
-    file.write(0, std::as_bytes(std::span(text)));
-    file.commit();
+    output_file file = output_file::create(command.details, stop_requested).value();
+    file.write(0, std::as_bytes(std::span(text))).value();
+    file.commit().value();
   }
   if (command.json) print(json_of(result, false));
   else print(markdown_of(result));

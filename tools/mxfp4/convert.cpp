@@ -59,7 +59,7 @@ void run(const convert_command& command) {
   {
     progress_line line;
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
-    r = convert_checkpoint(command.input, command.output, options);
+    r = convert_checkpoint(command.input, command.output, options).value();
   }
   if (command.json) {
     print(ordered_json{{"command", "convert"},

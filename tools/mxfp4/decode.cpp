@@ -1,6 +1,7 @@
 // tools/mxfp4/decode.cpp -- mxfp4 decode: raw codes and scales -> a raw array of numbers.
 // SPDX-License-Identifier: Apache-2.0
 #include "command.hpp"
+#include "io/slabs.hpp"
 #include "mxfp4/io/byte_order.hpp"
 #include "mxfp4/io/elements.hpp"
 #include "mxfp4/quantize.hpp"
@@ -45,14 +46,14 @@ void decode_array(const input_file& packed, const input_file& scale, output_file
     codes.resize(static_cast<std::size_t>(blocks * block_code_bytes));
     scales.resize(static_cast<std::size_t>(blocks));
     numbers.resize(static_cast<std::size_t>(blocks * block_size));
-    packed.read(static_cast<std::uint64_t>(first * block_code_bytes), std::as_writable_bytes(std::span(codes)));
-    scale.read(static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales)));
+    packed.read(static_cast<std::uint64_t>(first * block_code_bytes), std::as_writable_bytes(std::span(codes))).value();
+    scale.read(static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales))).value();
     const auto view = make_view(std::span(codes), std::span(scales), blocks, block_size);
     const auto dense = make_dense_view(std::span(numbers), blocks, block_size);
     const status s = !view ? view.error() : !dense ? dense.error() : mxfp4::dequantize<Dialect>(*view, *dense);
-    if (!s.ok()) throw file_error(packed.path() + ": " + std::string(message(s).view()));
+    if (!s.ok()) throw file_error({.file = packed.path(), .value = std::string(message(s).view())});
     swap_if_big_endian(std::span(numbers));
-    out.write(static_cast<std::uint64_t>(first * block_size) * sizeof(T), std::as_bytes(std::span(numbers)));
+    out.write(static_cast<std::uint64_t>(first * block_size) * sizeof(T), std::as_bytes(std::span(numbers))).value();
   });
 }
 
@@ -65,17 +66,22 @@ void decode_dialect(const std::string& name, const input_file& packed, const inp
 
 void run(const decode_options& options) {
   require_different_files({options.packed, options.scale, options.output});
-  const input_file packed(options.packed), scale(options.scale);
+  const input_file packed = input_file::open(options.packed).value();
+  const input_file scale = input_file::open(options.scale).value();
   if (packed.size() % block_code_bytes != 0)
-    throw file_error(options.packed + ": holds " + std::to_string(packed.size()) + " bytes, expected a multiple of 16");
+    throw file_error({.file = options.packed,
+                      .value = "holds " + std::to_string(packed.size()) + " bytes",
+                      .expected = "a multiple of 16"});
   if (scale.size() != packed.size() / block_code_bytes)
-    throw file_error(options.scale + ": holds " + std::to_string(scale.size()) + " bytes, expected " +
-                     std::to_string(packed.size() / block_code_bytes) + ", one for each 16 of " + options.packed);
-  output_file out(options.output, stop_requested);
+    throw file_error(
+        {.file = options.scale,
+         .value = "holds " + std::to_string(scale.size()) + " bytes",
+         .expected = std::to_string(packed.size() / block_code_bytes) + ", one for each 16 of " + options.packed});
+  output_file out = output_file::create(options.output, stop_requested).value();
   if (options.to == "f32") decode_dialect<float>(options.dialect, packed, scale, out);
   else if (options.to == "bf16") decode_dialect<bf16>(options.dialect, packed, scale, out);
   else decode_dialect<f16>(options.dialect, packed, scale, out);
-  out.commit();
+  out.commit().value();
 
   if (options.json)
     print(ordered_json{{"command", "decode"},

@@ -44,7 +44,7 @@ void run_directory(const dequantize_command& command) {
     options.max_shard_bytes = command.max_shard_bytes;
     options.stop = stop_requested;
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
-    r = dequantize_directory(command.input, command.output, options);
+    r = dequantize_directory(command.input, command.output, options).value();
   }
   if (command.json) {
     print(ordered_json{{"command", "dequantize"},
@@ -75,8 +75,9 @@ void run(const dequantize_command& command) {
   {
     progress_line line;
     r = dequantize_file(
-        command.input, command.output, command.to == "f32" ? dtype::f32 : dtype::bf16,
-        [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); }, stop_requested);
+            command.input, command.output, command.to == "f32" ? dtype::f32 : dtype::bf16,
+            [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); }, stop_requested)
+            .value();
   }
   if (command.json) {
     ordered_json list = ordered_json::array();

@@ -1,6 +1,7 @@
 // tools/mxfp4/encode.cpp -- mxfp4 encode: a raw array of numbers -> raw codes and scales.
 // SPDX-License-Identifier: Apache-2.0
 #include "command.hpp"
+#include "io/slabs.hpp"
 #include "mxfp4/io/byte_order.hpp"
 #include "mxfp4/io/elements.hpp"
 #include "report.hpp"
@@ -32,21 +33,24 @@ template <class T>
                                             output_file& scale) {
   constexpr std::uint64_t block_input_bytes = block_size * sizeof(T);
   if (in.size() % block_input_bytes != 0)
-    throw file_error(in.path() + ": holds " + std::to_string(in.size()) + " bytes, expected a multiple of " +
-                     std::to_string(block_input_bytes) + ", one block of 32 numbers: pad the last block");
+    throw file_error({.file = in.path(),
+                      .value = "holds " + std::to_string(in.size()) + " bytes",
+                      .expected = "a multiple of " + std::to_string(block_input_bytes) + ", one block of 32 numbers",
+                      .advice = "pad the last block"});
   block_encoder encoder(recipe);
   std::vector<T> numbers;
-  for_each_slab(static_cast<std::int64_t>(in.size() / block_input_bytes), slab_blocks,
-                [&](std::int64_t first, std::int64_t blocks) {
-                  numbers.resize(static_cast<std::size_t>(blocks * block_size));
-                  in.read(static_cast<std::uint64_t>(first) * block_input_bytes,
-                          std::as_writable_bytes(std::span(numbers)));
-                  swap_if_big_endian(std::span(numbers));
-                  if (const status s = encoder.encode(std::span<const T>(numbers)); !s.ok())
-                    throw file_error(in.path() + ": " + std::string(message(s).view()));
-                  packed.write(static_cast<std::uint64_t>(first * block_code_bytes), std::as_bytes(encoder.codes()));
-                  scale.write(static_cast<std::uint64_t>(first), std::as_bytes(encoder.scales()));
-                });
+  for_each_slab(
+      static_cast<std::int64_t>(in.size() / block_input_bytes), slab_blocks,
+      [&](std::int64_t first, std::int64_t blocks) {
+        numbers.resize(static_cast<std::size_t>(blocks * block_size));
+        in.read(static_cast<std::uint64_t>(first) * block_input_bytes, std::as_writable_bytes(std::span(numbers)))
+            .value();
+        swap_if_big_endian(std::span(numbers));
+        if (const status s = encoder.encode(std::span<const T>(numbers)); !s.ok())
+          throw file_error({.file = in.path(), .value = std::string(message(s).view())});
+        packed.write(static_cast<std::uint64_t>(first * block_code_bytes), std::as_bytes(encoder.codes())).value();
+        scale.write(static_cast<std::uint64_t>(first), std::as_bytes(encoder.scales())).value();
+      });
   return encoder.statistics();
 }
 
@@ -54,12 +58,13 @@ void run(const encode_options& options) {
   require_different_files({options.input, options.packed, options.scale});
   recipe_id recipe{};
   if (!find_recipe(options.recipe, recipe)) throw CLI::ValidationError("--recipe", "unknown recipe " + options.recipe);
-  const input_file in(options.input);
-  output_file packed(options.packed, stop_requested), scale(options.scale, stop_requested);
+  const input_file in = input_file::open(options.input).value();
+  output_file packed = output_file::create(options.packed, stop_requested).value();
+  output_file scale = output_file::create(options.scale, stop_requested).value();
   const error_statistics s = options.type == "f32"    ? encode_array<float>(in, recipe, packed, scale)
                              : options.type == "bf16" ? encode_array<bf16>(in, recipe, packed, scale)
                                                       : encode_array<f16>(in, recipe, packed, scale);
-  output_file::commit_all({&packed, &scale});
+  output_file::commit_all({&packed, &scale}).value();
 
   const std::int64_t blocks = s.weights / block_size;
   if (options.json) {

@@ -30,17 +30,21 @@ struct report_command {
 };
 
 void run(const report_command& command) {
-  const quality_report report = read_quality_report(command.input);
+  const quality_report report = read_quality_report(command.input).value();
   std::error_code error;
   std::filesystem::create_directories(command.output, error);
-  if (error) throw file_error(command.output + ": cannot create the directory: " + error.message());
-  output_file matrices(command.output + "/matrices.csv", stop_requested),
-      experts(command.output + "/experts.csv", stop_requested), scales(command.output + "/scales.csv", stop_requested);
-  const auto write = [](output_file& file, const std::string& text) { file.write(0, std::as_bytes(std::span(text))); };
+  if (error) throw file_error({.file = command.output, .value = "cannot create the directory: " + error.message()});
+  const auto create = [&](const char* name) {
+    return output_file::create(command.output + "/" + name, stop_requested).value();
+  };
+  output_file matrices = create("matrices.csv"), experts = create("experts.csv"), scales = create("scales.csv");
+  const auto write = [](output_file& file, const std::string& text) {
+    file.write(0, std::as_bytes(std::span(text))).value();
+  };
   write(matrices, matrices_csv(report));
   write(experts, experts_csv(report));
   write(scales, scales_csv(report));
-  output_file::commit_all({&matrices, &experts, &scales});
+  output_file::commit_all({&matrices, &experts, &scales}).value();
   if (command.json)
     print(ordered_json{{"command", "report"},
                        {"input", command.input},

@@ -53,7 +53,7 @@ struct kind {
   for (const tensor_info& t : file.header().tensors) {
     if (const auto found = by_packed.find(&t); found != by_packed.end()) {
       const mxfp4_tensor& p = *found->second;
-      rows.push_back({p.name, "MXFP4", {p.rows, p.cols}, p.bytes(), read_stored_scale_range(file, p), ""});
+      rows.push_back({p.name, "MXFP4", {p.rows, p.cols}, p.bytes(), read_stored_scale_range(file, p).value(), ""});
     } else if (!scales.contains(&t)) {
       rows.push_back({t.name, dtype_name(t.type), t.shape, t.bytes(), std::nullopt, why_no_pair(file, t)});
     }
@@ -78,7 +78,7 @@ void run(const inspect_command& command) {
   std::error_code error;
   if (!command.tensor.empty()) return inspect_tensor(command.file, command.tensor, command.json);
   if (std::filesystem::is_directory(command.file, error)) return inspect_directory(command.file, command.json);
-  const safetensors_reader file(command.file);
+  const safetensors_reader file = safetensors_reader::open(command.file).value();
   const std::vector<row> rows = list_tensors(file);
   std::map<std::string, kind> kinds;
   for (const row& r : rows) {

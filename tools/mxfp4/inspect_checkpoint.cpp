@@ -99,13 +99,14 @@ struct kind {
 }  // namespace
 
 void inspect_tensor(const std::string& path, const std::string& name, bool json) {
-  const checkpoint_reader in(path);
+  const checkpoint_reader in = checkpoint_reader::open(path).value();
   const std::vector<stored_tensor> tensors = stored_tensors(in);
   const auto found = std::find_if(tensors.begin(), tensors.end(),
                                   [&](const stored_tensor& t) { return t.name == name || t.data->info->name == name; });
   if (found == tensors.end())
-    throw file_error(path + ": has no tensor " + quote_name(name) + ", expected one of those that inspect lists");
-  const tensor_summary summary = summarize(in, *found);
+    throw file_error(
+        {.file = path, .value = "has no tensor " + quote_name(name), .expected = "one of those that inspect lists"});
+  const tensor_summary summary = summarize(in, *found).value();
   if (json) {
     ordered_json report = {{"command", "inspect"}, {"file", path}};
     report["tensor"] = json_of(*found, summary);
@@ -116,7 +117,7 @@ void inspect_tensor(const std::string& path, const std::string& name, bool json)
 }
 
 void inspect_directory(const std::string& path, bool json) {
-  const checkpoint_reader in(path);
+  const checkpoint_reader in = checkpoint_reader::open(path).value();
   std::map<std::string, kind> kinds;
   ordered_json list = ordered_json::array();
   std::int64_t problems = 0, elements = 0;
@@ -161,8 +162,9 @@ void inspect_directory(const std::string& path, bool json) {
   if (problems > 0) text += count_text(problems, "tensor") + " without a partner: see mxfp4 verify\n";
   if (!in.ignored_files().empty())
     text += count_text(std::ssize(in.ignored_files()), "file") + " ignored: see mxfp4 verify\n";
-  print(text + path + ": " + count_text(std::ssize(in.shards()), "shard") + ", " + size_text(in.tensor_bytes()) + ", " +
-        bits_text(bits_per_weight(in.tensor_bytes(), elements)) + " bits an element\n");
+  print(text + path + ": " + count_text(std::ssize(in.shards()), "shard") + ", " +
+        size_text(in.tensor_bytes()) + ", " + bits_text(bits_per_weight(in.tensor_bytes(), elements)) +
+        " bits an element\n");
 }
 
 }  // namespace mxfp4::tools

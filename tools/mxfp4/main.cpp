@@ -64,8 +64,9 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : exit_bad_usage;
-  } catch (const mxfp4::io::interrupted& error) {
+  } catch (const mxfp4::io::file_error& error) {
     std::fprintf(stderr, "mxfp4: %s\n", error.what());
+    if (!error.interrupted()) return exit_bad_input;
     const int signal = stop_signal;
     std::signal(signal, SIG_DFL);
     std::raise(signal);  // so that the shell sees what ended us

@@ -26,7 +26,9 @@ activation_type model_options::activations() const noexcept {
 model_config read_model_config(const checkpoint_reader& checkpoint) {
   const nlohmann::ordered_json config = read_config(checkpoint);
   if (config.is_null())
-    throw file_error(checkpoint.path() + ": has no " + config_file_name + ", expected a model's directory");
+    throw file_error({.file = checkpoint.path(),
+                      .value = std::string("has no ") + config_file_name,
+                      .expected = "a model's directory"});
   return model::read_model_config(config, checkpoint.path() + "/" + config_file_name);
 }
 

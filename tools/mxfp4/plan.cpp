@@ -57,7 +57,7 @@ struct source {
 [[nodiscard]] source read_source(const std::string& path) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error) || path.ends_with(".safetensors")) {
-    const checkpoint_reader reader(path);
+    const checkpoint_reader reader = checkpoint_reader::open(path).value();
     return {reader.tensor_infos(), read_config(reader)};
   }
   ordered_json config = read_json<ordered_json>(path);
@@ -204,7 +204,7 @@ void run(const plan_command& command) {
   if (!command.exclude.empty()) options.exclude = std::regex(command.exclude);
   options.others = command.others == "fp8" ? fp8_policy::keep : fp8_policy::widen;
   source in = read_source(command.input);
-  const quantization_plan plan = make_plan(std::move(in.tensors), options, command.input);
+  const quantization_plan plan = make_plan(std::move(in.tensors), options, command.input).value();
   budget memory;
   memory.bytes = command.devices * command.memory * 1e9;
   memory.left = memory.bytes - static_cast<double>(plan.bytes_after);

@@ -91,7 +91,7 @@ void quantize_one_file(quantize_command command) {
   {
     progress_line line;
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
-    report = quantize_file(command.input, command.output, options);
+    report = quantize_file(command.input, command.output, options).value();
   }
   if (command.json) print(json_of(command, report));
   else print(text_of(command, report));

@@ -22,7 +22,8 @@ namespace {
     if (world) throw CLI::ValidationError("--world", "needs --rank too: the number of this process, or auto");
     return {};
   }
-  if (command.rank == "auto") return rank_from_environment([](const char* name) { return std::getenv(name); }, world);
+  if (command.rank == "auto")
+    return rank_from_environment([](const char* name) { return std::getenv(name); }, world).value();
   if (!world) throw CLI::ValidationError("--rank", "needs --world too, the number of processes");
   process_rank result{-1, *world, "--rank"};
   const char* end = command.rank.data() + command.rank.size();
@@ -119,7 +120,7 @@ struct merge_command {
 };
 
 void merge(const merge_command& command) {
-  const checkpoint_result result = merge_checkpoint(command.output, stop_requested);
+  const checkpoint_result result = merge_checkpoint(command.output, stop_requested).value();
   if (command.json) print(json_of(result));
   else print(text_of(result) + command.output + ": complete\n");
 }
@@ -142,7 +143,7 @@ void quantize_directory(const quantize_command& command) {
   checkpoint_result result;
   {
     reporter observer(command, rank, recipe);
-    result = quantize_checkpoint(command.input, command.output, settings, run, observer);
+    result = quantize_checkpoint(command.input, command.output, settings, run, observer).value();
   }
   if (command.json) {
     print_line(json_of(result));

@@ -106,7 +106,7 @@ std::string copied_table(const std::vector<copied_tensor>& copied) {
 
 void print(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    throw file_error("standard output: cannot write the report");
+    throw file_error({.file = "standard output", .value = "cannot write the report"});
 }
 
 void print(const ordered_json& json) {

@@ -57,7 +57,7 @@ using steady = std::chrono::steady_clock;
 }
 
 void run(const run_command& command) {
-  const checkpoint_reader checkpoint(command.model);
+  const checkpoint_reader checkpoint = checkpoint_reader::open(command.model).value();
   const model_config config = read_model_config(checkpoint);
   std::optional<text_tokens> words;  // none: numbers
   if (command.ids.empty()) words.emplace(checkpoint, config);

@@ -78,12 +78,12 @@ void run(const verify_command& command) {
   {
     progress_line line;
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
-    report = verify_checkpoint(command.directory, options);
+    report = verify_checkpoint(command.directory, options).value();
   }
   if (command.json) print(json_of(command, report));
   else print(text_of(command, report));
   if (const std::int64_t errors = report.count(severity::error); errors > 0)
-    throw file_error(command.directory + ": " + count_text(errors, "error") + ", expected none");
+    throw file_error({.file = command.directory, .value = count_text(errors, "error"), .expected = "none"});
 }
 
 }  // namespace

@@ -47,9 +47,9 @@ struct convert_report {
 
 /// @param input   a directory, a .safetensors file, or a .gguf file.
 /// @param output  to gguf: a file. Else a directory, or a file if it is called *.safetensors.
-/// @throws file_error for what cannot be read or written, experts that do not make whole layers, an MXFP4 weight or a
-///         tensor that the form has no place for, and a block that does not fit FP8. `output` does not appear then.
-[[nodiscard]] convert_report convert_checkpoint(const std::string& input, const std::string& output,
-                                                const convert_options& options);
+/// An error for what cannot be read or written, experts that do not make whole layers, an MXFP4 weight or a tensor that
+/// the form has no place for, and a block that does not fit FP8. `output` does not appear then.
+[[nodiscard]] io::file_result<convert_report> convert_checkpoint(const std::string& input, const std::string& output,
+                                                                 const convert_options& options);
 
 }  // namespace mxfp4::checkpoint

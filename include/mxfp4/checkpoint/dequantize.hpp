@@ -29,9 +29,10 @@ struct dequantize_directory_report {
 /// X_scale_inv or X_scale F32 [ceil(rows / 128), ceil(cols / 128)], becomes BF16 as bf16(w * scale); everything else is
 /// copied. In config.json quantization_config goes and the type of the weights is bfloat16.
 /// @param output  a directory that does not exist or is empty.
-/// @throws file_error as convert_checkpoint does; for a checkpoint in gpt-oss' form, whose BF16 tensors are transposed:
-///         convert it to compressed-tensors first; and for F8_E4M3 without such scales.
-[[nodiscard]] dequantize_directory_report dequantize_directory(const std::string& input, const std::string& output,
-                                                               const dequantize_options& options);
+/// An error as convert_checkpoint has; for a checkpoint in gpt-oss' form, whose BF16 tensors are transposed: convert it
+/// to compressed-tensors first; and for F8_E4M3 without such scales.
+[[nodiscard]] io::file_result<dequantize_directory_report> dequantize_directory(const std::string& input,
+                                                                                const std::string& output,
+                                                                                const dequantize_options& options);
 
 }  // namespace mxfp4::checkpoint

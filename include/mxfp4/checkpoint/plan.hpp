@@ -67,11 +67,10 @@ struct quantization_plan {
 [[nodiscard]] bool is_expert_weight(std::string_view name, std::size_t dimensions) noexcept;
 
 /// @param tensors  of the whole checkpoint, names unique; begin and end as in their files.
-/// @param where    begins the messages: the checkpoint's path.
-/// @throws file_error  for a name that an output needs and that is taken, an expert's weights that cannot be quantised
-///                     where no include asks for fewer, and F8_E4M3 without fitting block scales, unless `others` is
-///                     copy.
-[[nodiscard]] quantization_plan make_plan(std::vector<io::tensor_info> tensors, const plan_options& options,
-                                          const std::string& where);
+/// @param where    the checkpoint's path, for the error.
+/// An error for a name that an output needs and that is taken, an expert's weights that cannot be quantised where no
+/// include asks for fewer, and F8_E4M3 without fitting block scales, unless `others` is copy.
+[[nodiscard]] io::file_result<quantization_plan> make_plan(std::vector<io::tensor_info> tensors,
+                                                           const plan_options& options, const std::string& where);
 
 }  // namespace mxfp4::checkpoint

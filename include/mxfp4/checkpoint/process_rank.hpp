@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "mxfp4/core/version.hpp"
+#include "mxfp4/io/error.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -28,9 +29,9 @@ struct process_rank {
 
 /// @param get    the value of an environment variable, or nullptr: std::getenv.
 /// @param world  as given; must agree with what the environment says.
-/// @throws file_error where nothing is set, half of it, or what is no rank of that world.
-[[nodiscard]] process_rank rank_from_environment(const std::function<const char*(const char*)>& get,
-                                                 std::optional<int> world);
+/// An error where nothing is set, half of it, or what is no rank of that world.
+[[nodiscard]] io::file_result<process_rank> rank_from_environment(const std::function<const char*(const char*)>& get,
+                                                                  std::optional<int> world);
 
 /// Which rank takes each of some files, by size: the largest first, each to the rank that has least so far. The same on
 /// every machine.

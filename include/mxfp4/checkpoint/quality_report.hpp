@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mxfp4/core/version.hpp"
+#include "mxfp4/io/error.hpp"
 #include "mxfp4/reference/error_statistics.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -30,8 +31,8 @@ struct quality_report {
 };
 
 /// @param path  mxfp4_report.json, or the directory that holds it.
-/// @throws file_error where it cannot be read or is none.
-[[nodiscard]] quality_report read_quality_report(const std::string& path);
+/// An error where it cannot be read or is none.
+[[nodiscard]] io::file_result<quality_report> read_quality_report(const std::string& path);
 
 /// Comma-separated values with a title line (RFC 4180, but lines end in LF). Errors are relative: |W - Q|_F / |W|_F.
 [[nodiscard]] std::string matrices_csv(const quality_report& report);

@@ -68,14 +68,14 @@ struct checkpoint_result {
 };
 
 /// @param in   a directory with config.json.  @param out  a directory, made where it is absent.
-/// @throws file_error for whatever is wrong with a file; for an input or settings that differ from those with which
-///         `out` was begun; for an `out` that holds something else, is inside `in`, or has too little space.
-checkpoint_result quantize_checkpoint(const std::string& in, const std::string& out,
-                                      const checkpoint_settings& settings, const checkpoint_run& run,
-                                      checkpoint_observer& observer);
+/// An error for whatever is wrong with a file; for an input or settings that differ from those with which `out` was
+/// begun; for an `out` that holds something else, is inside `in`, or has too little space.
+io::file_result<checkpoint_result> quantize_checkpoint(const std::string& in, const std::string& out,
+                                                       const checkpoint_settings& settings, const checkpoint_run& run,
+                                                       checkpoint_observer& observer);
 
 /// Sees that every file of the manifest is there and whole; then writes report and index, and removes the journal.
-/// @throws file_error naming what is missing.
-checkpoint_result merge_checkpoint(const std::string& out, const io::stop_function& stop = {});
+/// An error naming what is missing.
+io::file_result<checkpoint_result> merge_checkpoint(const std::string& out, const io::stop_function& stop = {});
 
 }  // namespace mxfp4::checkpoint

@@ -65,10 +65,10 @@ struct quantize_report {
   std::uint64_t file_bytes_before = 0, file_bytes_after = 0;
 };
 
-/// @throws file_error where something is wrong with a file, a name is taken already, or a weight is not finite and
-///         `nonfinite` is refuse. `output` does not appear, or stays as it was, then.
-[[nodiscard]] quantize_report quantize_file(const std::string& input, const std::string& output,
-                                            const quantize_options& options);
+/// An error where something is wrong with a file, a name is taken already, or a weight is not finite and `nonfinite` is
+/// refuse. `output` does not appear, or stays as it was, then.
+[[nodiscard]] io::file_result<quantize_report> quantize_file(const std::string& input, const std::string& output,
+                                                             const quantize_options& options);
 
 // ---- and back -------------------------------------------------------------------------------------------------------
 
@@ -94,8 +94,8 @@ struct stored_scale_range {
   int smallest = 255, largest = 0;  ///< smallest > largest: every scale is NaN, or there is none
   std::int64_t nan = 0;
 };
-[[nodiscard]] stored_scale_range read_stored_scale_range(const io::safetensors_reader& file,
-                                                         const mxfp4_tensor& tensor);
+[[nodiscard]] io::file_result<stored_scale_range> read_stored_scale_range(const io::safetensors_reader& file,
+                                                                          const mxfp4_tensor& tensor);
 
 struct dequantized_tensor {
   std::string name;
@@ -110,8 +110,9 @@ struct dequantize_report {
 };
 
 /// @param to  dtype::bf16 (exact) or dtype::f32 (exact).
-/// @throws file_error as quantize_file does.
-[[nodiscard]] dequantize_report dequantize_file(const std::string& input, const std::string& output, io::dtype to,
-                                                const progress_function& progress, const io::stop_function& stop = {});
+/// An error as quantize_file has.
+[[nodiscard]] io::file_result<dequantize_report> dequantize_file(const std::string& input, const std::string& output,
+                                                                 io::dtype to, const progress_function& progress,
+                                                                 const io::stop_function& stop = {});
 
 }  // namespace mxfp4::checkpoint

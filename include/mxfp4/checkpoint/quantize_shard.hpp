@@ -45,10 +45,12 @@ struct shard_options {
 /// @param plan     of in.tensors(), in their order.
 /// @param tensors  indices into both, in the order in which they shall be read.
 /// @return one entry for each matrix that was quantised, in that order.
-/// @throws file_error for what cannot be read or written, and for a weight that is not finite where that is refused.
-[[nodiscard]] std::vector<matrix_statistics> quantize_shard(const checkpoint_reader& in, const quantization_plan& plan,
-                                                            std::span<const std::size_t> tensors,
-                                                            io::safetensors_writer& out, const shard_options& options);
+/// An error for what cannot be read or written, and for a weight that is not finite where that is refused.
+[[nodiscard]] io::file_result<std::vector<matrix_statistics>> quantize_shard(const checkpoint_reader& in,
+                                                                             const quantization_plan& plan,
+                                                                             std::span<const std::size_t> tensors,
+                                                                             io::safetensors_writer& out,
+                                                                             const shard_options& options);
 
 /// Bytes of the input that become `tensor`, with the block scales it consumes.
 [[nodiscard]] std::uint64_t input_bytes(const quantization_plan& plan, const planned_tensor& tensor);

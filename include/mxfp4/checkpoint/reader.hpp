@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,9 +38,9 @@ struct checkpoint_tensor {
 class checkpoint_reader {
  public:
   /// @param path  a directory, or a safetensors file, which is then the only shard and has no other files.
-  /// @throws file_error for a shard that is missing or not exactly what the format says, for a tensor that is not in
-  ///         the shard the weight_map names, for an index that is not one, or leads out of the directory.
-  explicit checkpoint_reader(const std::string& path);
+  /// An error for a shard that is missing or not exactly what the format says, for a tensor that is not in the shard
+  /// the weight_map names, for an index that is not one, or leads out of the directory.
+  [[nodiscard]] static io::file_result<checkpoint_reader> open(const std::string& path);
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   /// Where the shards are: path(), or the folder of a single file ("." where its name has none).
@@ -60,13 +61,13 @@ class checkpoint_reader {
   [[nodiscard]] std::uint64_t tensor_bytes() const noexcept { return tensor_bytes_; }  ///< of tensors()
 
   /// Bytes [offset, offset + bytes.size()) of a tensor, as they are.
-  void read(const checkpoint_tensor& tensor, std::uint64_t offset, std::span<std::byte> bytes) const {
-    shard(tensor.shard).read(*tensor.info, offset, bytes);
+  io::file_result<void> read(const checkpoint_tensor& tensor, std::uint64_t offset, std::span<std::byte> bytes) const {
+    return shard(tensor.shard).read(*tensor.info, offset, bytes);
   }
 
-  /// The text of config.json; empty for a single file and where there is none. Whether it is JSON is not looked at.
-  /// @throws file_error for a file that cannot be read.
-  [[nodiscard]] std::string config_text() const;
+  /// The text of config.json; nullopt for a single file and where there is none. Whether it is JSON is not looked at.
+  /// An error for a file that cannot be read.
+  [[nodiscard]] io::file_result<std::optional<std::string>> config_text() const;
   /// What the index says in "metadata", the text of a JSON object; empty where it says nothing, or there is no index.
   [[nodiscard]] const std::string& metadata_text() const noexcept { return metadata_text_; }
 
@@ -78,6 +79,8 @@ class checkpoint_reader {
   [[nodiscard]] const std::vector<std::string>& ignored_files() const noexcept { return ignored_files_; }
 
  private:
+  explicit checkpoint_reader(const std::string& path);
+
   using weight_map = std::unordered_map<std::string, std::string>;
 
   [[nodiscard]] weight_map read_index(const std::string& file);

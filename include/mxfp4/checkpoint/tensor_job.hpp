@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A command first makes the jobs, from headers alone, and whoever writes the file knows all names and sizes; then the
-// jobs are run one after the other, each handing over its bytes in pieces.
+// jobs are run one after the other, each handing over its bytes in pieces. These functions are called by the library,
+// and say what is wrong by throwing an io::file_error; whoever called the library gets it as its result.
 #pragma once
 
 #include <algorithm>

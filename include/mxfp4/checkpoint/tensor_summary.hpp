@@ -25,7 +25,8 @@ struct tensor_summary {
 };
 
 /// @param tensor  of `checkpoint`: MXFP4, FP8 with block scales, F32, F16, BF16 or F8_E4M3.
-/// @throws file_error for what cannot be read, and for other types.
-[[nodiscard]] tensor_summary summarize(const checkpoint_reader& checkpoint, const stored_tensor& tensor);
+/// An error for what cannot be read, and for other types.
+[[nodiscard]] io::file_result<tensor_summary> summarize(const checkpoint_reader& checkpoint,
+                                                        const stored_tensor& tensor);
 
 }  // namespace mxfp4::checkpoint

@@ -55,7 +55,8 @@ struct verify_report {
   [[nodiscard]] std::int64_t count(severity level) const noexcept;
 };
 
-/// @throws file_error where the directory cannot be read as a checkpoint at all, or the source cannot.
-[[nodiscard]] verify_report verify_checkpoint(const std::string& directory, const verify_options& options);
+/// An error where the directory cannot be read as a checkpoint at all, or the source cannot.
+[[nodiscard]] io::file_result<verify_report> verify_checkpoint(const std::string& directory,
+                                                               const verify_options& options);
 
 }  // namespace mxfp4::checkpoint

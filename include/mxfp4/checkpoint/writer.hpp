@@ -32,8 +32,9 @@ struct directory_files {
 /// What is done beside the jobs while they run.
 struct job_hooks {
   progress_function progress;
-  std::function<void()> before_commit;  ///< throws where the output must not get its name: the source has changed
-  io::stop_function stop = {};          ///< asked before each piece that is written
+  std::function<void()>
+      before_commit;            ///< throws a file_error where the output must not get its name: the source has changed
+  io::stop_function stop = {};  ///< asked before each piece that is written
 };
 
 struct output_size {
@@ -43,13 +44,15 @@ struct output_size {
 
 /// Writes a directory of shards of at most `max_shard_bytes` of data, or of a single job where that is more; one shard
 /// is called model.safetensors and has no index. OUT must not exist, or be an empty directory.
-/// @throws file_error  for that, too little space, and as the jobs do.
-output_size write_directory(const std::string& path, const std::vector<tensor_job>& jobs, const directory_files& files,
-                            std::uint64_t max_shard_bytes, const job_hooks& hooks);
+/// An error for that, too little space, and as the jobs do.
+io::file_result<output_size> write_directory(const std::string& path, const std::vector<tensor_job>& jobs,
+                                             const directory_files& files, std::uint64_t max_shard_bytes,
+                                             const job_hooks& hooks);
 
-output_size write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs, const job_hooks& hooks);
+io::file_result<output_size> write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs,
+                                               const job_hooks& hooks);
 
-output_size write_gguf(const std::string& path, const std::vector<gguf_job>& jobs, std::vector<io::gguf_pair> pairs,
-                       const job_hooks& hooks);
+io::file_result<output_size> write_gguf(const std::string& path, const std::vector<gguf_job>& jobs,
+                                        std::vector<io::gguf_pair> pairs, const job_hooks& hooks);
 
 }  // namespace mxfp4::checkpoint

@@ -1,26 +1,109 @@
-// mxfp4/io/error.hpp -- the one error of the file code: a sentence that names the file, the thing in it,
-// its value, and what was expected.
-//
+// mxfp4/io/error.hpp -- the one way in which file code says what is wrong: file, tensor, value, what was expected.
 // SPDX-License-Identifier: Apache-2.0
+//
+//   auto weights = io::safetensors_reader::open("model.safetensors");
+//   if (!weights) return report(weights.error());        // error().file(), .tensor(), .value(), .expected(), .what()
+//   weights->header() ...
+//
+//   auto weights = io::safetensors_reader::open("model.safetensors").value();     // or: throws that file_error
 #pragma once
 
-#include <stdexcept>
+#include <exception>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 
 #include "mxfp4/core/version.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
-/// The one way in which mxfp4::io and mxfp4::checkpoint say that something is wrong with a file or a call. what() is a
-/// sentence in parts with colons between: the file; the tensor, where there is one; the value that is there and what
-/// was expected; what to do. A function that throws it has left its output as it was, or absent. A regular
-/// expression that is none throws std::regex_error where it is given as text, and memory std::bad_alloc.
+/// What is wrong, in parts; each may be empty. The sentence is
+///   file: tensor 'tensor': value, expected expected: advice
+struct fault {
+  std::string file = {};      ///< as it was given, or found inside the directory that was given
+  std::string tensor = {};    ///< its name in that file
+  std::string value = {};     ///< what is there, with the key that holds it: "dtype is F16", "ends at byte 12"
+  std::string expected = {};  ///< what should be there
+  std::string advice = {};    ///< what to do, or why it matters
+  bool interrupted = false;   ///< nothing is wrong: a stop_function said so
+};
+
+/// A fault and its sentence. Functions of mxfp4::io and mxfp4::checkpoint return it in a file_result; whoever prefers
+/// exceptions gets it from file_result::value(). A function that failed has left its output as it was, or absent, or,
+/// where its description says so, marked as unfinished. Memory that is not there is std::bad_alloc, as everywhere.
 ///
 ///   model-00002.safetensors: tensor 'w': is F16 [4, 32], expected F32 [4, 32]: download it again
-class file_error : public std::runtime_error {
+class file_error : public std::exception {
  public:
-  using std::runtime_error::runtime_error;
+  explicit file_error(fault why);
+
+  /// One line, fit for a terminal: control characters and marks that turn the text around are escaped, and a part of
+  /// more than 1000 bytes is cut.
+  [[nodiscard]] const char* what() const noexcept override { return sentence_.c_str(); }
+
+  [[nodiscard]] const std::string& file() const noexcept { return fault_.file; }
+  [[nodiscard]] const std::string& tensor() const noexcept { return fault_.tensor; }
+  [[nodiscard]] const std::string& value() const noexcept { return fault_.value; }
+  [[nodiscard]] const std::string& expected() const noexcept { return fault_.expected; }
+  [[nodiscard]] const std::string& advice() const noexcept { return fault_.advice; }
+  [[nodiscard]] bool interrupted() const noexcept { return fault_.interrupted; }
+
+  /// The parts, to add to: a caller that knows the file where the callee knew the tensor only.
+  [[nodiscard]] const fault& parts() const noexcept { return fault_; }
+
+ private:
+  fault fault_;
+  std::string sentence_;
+};
+
+/// A value, or the file_error that says why there is none. Unlike mxfp4::result it needs no empty T, and its error
+/// owns its text.
+///
+/// `*r`, `r->` and `error()` are undefined for the other case: ask `if (r)` first. value() throws the error.
+template <class T>
+class [[nodiscard]] file_result {
+ public:
+  file_result(T value) : state_(std::in_place_index<0>, std::move(value)) {}           // NOLINT(google-explicit-*)
+  file_result(file_error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-*)
+
+  [[nodiscard]] explicit operator bool() const noexcept { return state_.index() == 0; }
+
+  [[nodiscard]] T& operator*() & noexcept { return *std::get_if<0>(&state_); }
+  [[nodiscard]] const T& operator*() const& noexcept { return *std::get_if<0>(&state_); }
+  [[nodiscard]] T&& operator*() && noexcept { return std::move(*std::get_if<0>(&state_)); }
+  [[nodiscard]] T* operator->() noexcept { return std::get_if<0>(&state_); }
+  [[nodiscard]] const T* operator->() const noexcept { return std::get_if<0>(&state_); }
+
+  [[nodiscard]] const file_error& error() const noexcept { return *std::get_if<1>(&state_); }
+
+  T& value() & { return require(), **this; }
+  const T& value() const& { return require(), **this; }
+  T value() && { return require(), std::move(**this); }
+
+ private:
+  void require() const {
+    if (!*this) throw error();
+  }
+
+  std::variant<T, file_error> state_;
+};
+
+/// Done, or the file_error that says why not.
+template <>
+class [[nodiscard]] file_result<void> {
+ public:
+  file_result() = default;
+  file_result(file_error error) : state_(std::move(error)) {}  // NOLINT(google-explicit-constructor)
+
+  [[nodiscard]] explicit operator bool() const noexcept { return state_.index() == 0; }
+  [[nodiscard]] const file_error& error() const noexcept { return *std::get_if<1>(&state_); }
+  void value() const {
+    if (!*this) throw error();
+  }
+
+ private:
+  std::variant<std::monostate, file_error> state_;
 };
 
 /// A name out of a file, fit for a terminal: 'name', control characters as \xNN, cut after 200 bytes.

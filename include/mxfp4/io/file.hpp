@@ -19,36 +19,32 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
-/// Asked before each piece of work, by several threads at once; after true the work ends with `interrupted`, and
-/// temporary files go the ordinary way. Empty: never. A signal handler may set what it reads.
+/// Asked before each piece of work, by several threads at once; after true the work ends with an error that is
+/// interrupted(), and temporary files go the ordinary way. Empty: never. A signal handler may set what it reads.
 using stop_function = std::function<bool()>;
-
-/// What a function throws that was asked to stop.
-class interrupted : public file_error {
- public:
-  using file_error::file_error;
-};
 
 /// A regular file, opened for reading.
 class input_file {
  public:
-  explicit input_file(std::string path);
+  [[nodiscard]] static file_result<input_file> open(std::string path);
   ~input_file();
-  input_file(const input_file&) = delete;
-  input_file& operator=(const input_file&) = delete;
+  input_file(input_file&& other) noexcept;
+  input_file& operator=(input_file&&) = delete;
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }  ///< when it was opened
 
   [[nodiscard]] std::int64_t modified() const noexcept { return modified_; }  ///< ns since 1970, when it was opened
 
-  /// All of `bytes` or a file_error.
-  void read(std::uint64_t offset, std::span<std::byte> bytes) const;
+  /// All of `bytes`, or an error.
+  file_result<void> read(std::uint64_t offset, std::span<std::byte> bytes) const;
 
-  /// Throws a file_error where size or time of modification are not those of the opening.
-  void require_unchanged() const;
+  /// An error where size or time of modification are not those of the opening.
+  file_result<void> require_unchanged() const;
 
  private:
+  explicit input_file(std::string path);
+
   std::string path_;
   int fd_ = -1;
   std::uint64_t size_ = 0;
@@ -60,19 +56,20 @@ class input_file {
 class output_file {
  public:
   /// @param stop  asked before each write and before the commit.
-  explicit output_file(std::string path, stop_function stop = {});
+  [[nodiscard]] static file_result<output_file> create(std::string path, stop_function stop = {});
   ~output_file();
-  output_file(const output_file&) = delete;
-  output_file& operator=(const output_file&) = delete;
+  output_file(output_file&& other) noexcept;
+  output_file& operator=(output_file&&) = delete;
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
-  void write(std::uint64_t offset, std::span<const std::byte> bytes);
-  void commit() { commit_all({this}); }
+  file_result<void> write(std::uint64_t offset, std::span<const std::byte> bytes);
+  file_result<void> commit() { return commit_all({this}); }
 
   /// Several files that belong together: all are on the disk before the first one gets its name.
-  static void commit_all(std::initializer_list<output_file*> files);
+  static file_result<void> commit_all(std::initializer_list<output_file*> files);
 
  private:
+  output_file(std::string path, stop_function stop);
   void flush();
   void rename();
 
@@ -88,13 +85,15 @@ class output_file {
 /// Where the file system has no locks, everybody holds it.
 class file_lock {
  public:
-  /// @throws file_error where another process holds it.
-  explicit file_lock(std::string path);
+  /// An error where another process holds it.
+  [[nodiscard]] static file_result<file_lock> acquire(const std::string& path);
   ~file_lock();
-  file_lock(const file_lock&) = delete;
-  file_lock& operator=(const file_lock&) = delete;
+  file_lock(file_lock&& other) noexcept;
+  file_lock& operator=(file_lock&&) = delete;
 
  private:
+  explicit file_lock(const std::string& path);
+
   int fd_ = -1;
 };
 
@@ -102,23 +101,23 @@ class file_lock {
 [[nodiscard]] bool is_file(const std::string& path);
 
 /// Removes what processes that were killed have left of an output_file called `path`.
-void remove_temporaries(const std::string& path);
+file_result<void> remove_temporaries(const std::string& path);
 
 /// Bytes that may still be written in the file system of `folder`.
-[[nodiscard]] std::uint64_t free_bytes(const std::string& folder);
+file_result<std::uint64_t> free_bytes(const std::string& folder);
 
 /// Copies a regular file, a slab at a time; the copy appears complete or not at all.
-void copy_file(const std::string& from, const std::string& to, const stop_function& stop = {});
+file_result<void> copy_file(const std::string& from, const std::string& to, const stop_function& stop = {});
 
 /// Do both paths name one file? One that does not exist yet counts by its path.
 [[nodiscard]] bool same_file(const std::string& a, const std::string& b);
 
-/// Throws a file_error where `output` is the file `input`.
-void require_distinct(const std::string& input, const std::string& output);
+/// An error where `output` is the file `input`.
+file_result<void> require_distinct(const std::string& input, const std::string& output);
 
-/// Throws a file_error where `output`, which need not exist, is the folder `input` or lies inside it, however the paths
+/// An error where `output`, which need not exist, is the folder `input` or lies inside it, however the paths
 /// are spelled and whichever links they go through: relative to the working folder, with `..` after a name that does
 /// not exist yet, by another mount of the same folder.
-void require_outside(const std::string& input, const std::string& output);
+file_result<void> require_outside(const std::string& input, const std::string& output);
 
 }  // namespace mxfp4::io

@@ -86,13 +86,12 @@ struct gguf_header {
   [[nodiscard]] const std::string* find_string(std::string_view key) const noexcept;
 };
 
-/// Bytes that a tensor takes. @throws file_error beginning with `where` for 2^63 bits or more, a row of MXFP4 that is
-/// not whole blocks, and more than four dimensions.
-[[nodiscard]] std::uint64_t gguf_tensor_bytes(ggml_type type, const std::vector<std::int64_t>& shape,
-                                              const std::string& where);
+/// Bytes that a tensor takes; an error for 2^63 bits or more, a row of MXFP4 that is not whole blocks, and more than
+/// four dimensions.
+file_result<std::uint64_t> gguf_tensor_bytes(ggml_type type, const std::vector<std::int64_t>& shape);
 
-/// What general.alignment says, 32 where it is absent. @throws file_error for anything but a power of two in a u32.
-[[nodiscard]] std::uint64_t gguf_alignment(const gguf_header& header, const std::string& file);
+/// What general.alignment says, 32 where it is absent; an error for anything but a power of two in a u32.
+file_result<std::uint64_t> gguf_alignment(const gguf_header& header, const std::string& file);
 
 [[nodiscard]] constexpr std::uint64_t padded(std::uint64_t bytes, std::uint64_t alignment) noexcept {
   return bytes + (alignment - bytes % alignment) % alignment;
@@ -100,7 +99,7 @@ struct gguf_header {
 
 /// The beginning of the file: magic, pairs and tensors, padded to the alignment. Fills in the alignment, and begin and
 /// bytes of the tensors in their order. Values are strings and u32; nothing else is needed so far.
-/// @throws file_error for a name that is too long or there twice, and as gguf_tensor_bytes.
-[[nodiscard]] std::string format_gguf_header(gguf_header& header, const std::string& file);
+/// An error, for the file called `file`, for a name that is too long or there twice, and as gguf_tensor_bytes.
+file_result<std::string> format_gguf_header(gguf_header& header, const std::string& file);
 
 }  // namespace mxfp4::io

@@ -20,20 +20,22 @@ namespace mxfp4::inline MXFP4_VERSION_NS::io {
 /// Holds the header, never the data.
 class gguf_reader {
  public:
-  /// @throws file_error for a file that cannot be read or is not exactly what the format says, and for tensors of a
-  ///         type that safetensors has not (ggml's other block formats).
-  explicit gguf_reader(const std::string& path);
+  /// An error for a file that cannot be read or is not exactly what the format says, and for tensors of a type that
+  /// safetensors has not (ggml's other block formats).
+  [[nodiscard]] static file_result<gguf_reader> open(const std::string& path);
 
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_.size(); }
-  void require_unchanged() const { file_.require_unchanged(); }  ///< see input_file
+  file_result<void> require_unchanged() const { return file_.require_unchanged(); }  ///< see input_file
   [[nodiscard]] const gguf_header& header() const noexcept { return header_; }
   [[nodiscard]] const gguf_tensor* find(std::string_view name) const;  ///< nullptr where there is none
 
   /// Bytes [offset, offset + bytes.size()) of a tensor of this file, as they are.
-  void read(const gguf_tensor& tensor, std::uint64_t offset, std::span<std::byte> bytes) const;
+  file_result<void> read(const gguf_tensor& tensor, std::uint64_t offset, std::span<std::byte> bytes) const;
 
  private:
+  explicit gguf_reader(const std::string& path);
+
   input_file file_;
   std::uint64_t data_begin_ = 0;
   gguf_header header_;
@@ -44,19 +46,22 @@ class gguf_reader {
 class gguf_writer {
  public:
   /// @param header  begin and bytes of its tensors are ignored; they follow from the order.
-  /// @throws file_error as format_gguf_header, and for a file that cannot be created.
-  gguf_writer(const std::string& path, gguf_header header, stop_function stop = {});
+  /// An error as format_gguf_header, and for a file that cannot be created.
+  [[nodiscard]] static file_result<gguf_writer> create(const std::string& path, gguf_header header,
+                                                       stop_function stop = {});
 
   [[nodiscard]] const gguf_header& header() const noexcept { return header_; }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
 
   /// The next bytes of the tensor called `name`, as they shall stand in the file.
-  void append(std::string_view name, std::span<const std::byte> bytes);
+  file_result<void> append(std::string_view name, std::span<const std::byte> bytes);
 
-  /// Gives the file its name. @throws file_error where a tensor is not complete; the file does not appear then.
-  void commit();
+  /// Gives the file its name; an error where a tensor is not complete; the file does not appear then.
+  file_result<void> commit();
 
  private:
+  gguf_writer(const std::string& path, gguf_header header, stop_function stop);
+
   output_file file_;
   gguf_header header_;
   std::uint64_t data_begin_ = 0, file_bytes_ = 0;

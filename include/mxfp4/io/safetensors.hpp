@@ -75,12 +75,12 @@ struct safetensors_header {
 
 inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  ///< bytes; the format's own limit
 
-/// Bytes that a tensor takes; a file_error beginning with `where` if that is not a whole number, or 2^63 bits or more.
-[[nodiscard]] std::uint64_t tensor_bytes(dtype type, const std::vector<std::int64_t>& shape, const std::string& where);
+/// Bytes that a tensor takes; an error if that is not a whole number, or 2^63 bits or more.
+file_result<std::uint64_t> tensor_bytes(dtype type, const std::vector<std::int64_t>& shape);
 
-/// The header `text`, of a file with `data_bytes` bytes after it. `file` is for messages.
-/// @throws file_error for anything the format forbids.
-[[nodiscard]] safetensors_header parse_header(std::string_view text, std::uint64_t data_bytes, const std::string& file);
+/// The header `text`, of a file with `data_bytes` bytes after it, which errors call `file`. An error for anything the
+/// format forbids.
+file_result<safetensors_header> parse_header(std::string_view text, std::uint64_t data_bytes, const std::string& file);
 
 /// Length and header as they stand in a file, padded with blanks to a multiple of 8. begin and end must be set.
 [[nodiscard]] std::string format_header(const safetensors_header& header);

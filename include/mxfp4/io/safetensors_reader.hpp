@@ -17,21 +17,23 @@ namespace mxfp4::inline MXFP4_VERSION_NS::io {
 /// Holds the header, never the data.
 class safetensors_reader {
  public:
-  /// @throws file_error for a file that cannot be read or is not exactly what the format says.
-  explicit safetensors_reader(const std::string& path);
+  /// An error for a file that cannot be read or is not exactly what the format says.
+  [[nodiscard]] static file_result<safetensors_reader> open(const std::string& path);
 
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_.size(); }
   [[nodiscard]] std::int64_t modified() const noexcept { return file_.modified(); }  ///< ns since 1970
   [[nodiscard]] std::uint64_t header_hash() const noexcept { return header_hash_; }  ///< FNV-1a of the header's text
-  void require_unchanged() const { file_.require_unchanged(); }                      ///< see input_file
+  file_result<void> require_unchanged() const { return file_.require_unchanged(); }  ///< see input_file
   [[nodiscard]] const safetensors_header& header() const noexcept { return header_; }
   [[nodiscard]] const tensor_info* find(std::string_view name) const;  ///< nullptr where there is none
 
   /// Bytes [offset, offset + bytes.size()) of a tensor of this file, as they are.
-  void read(const tensor_info& tensor, std::uint64_t offset, std::span<std::byte> bytes) const;
+  file_result<void> read(const tensor_info& tensor, std::uint64_t offset, std::span<std::byte> bytes) const;
 
  private:
+  explicit safetensors_reader(const std::string& path);
+
   input_file file_;
   std::uint64_t data_begin_ = 0, header_hash_ = 0;
   safetensors_header header_;

@@ -22,21 +22,24 @@ namespace mxfp4::inline MXFP4_VERSION_NS::io {
 class safetensors_writer {
  public:
   /// @param tensors  begin and end are ignored; they follow from the order.
-  /// @throws file_error for a duplicate name, a shape that overflows, a file that cannot be created.
   /// @param stop    asked before each piece that is written.
-  safetensors_writer(const std::string& path, std::vector<tensor_info> tensors, std::optional<metadata> extra,
-                     stop_function stop = {});
+  /// An error for a duplicate name, a shape that overflows, a file that cannot be created.
+  [[nodiscard]] static file_result<safetensors_writer> create(const std::string& path, std::vector<tensor_info> tensors,
+                                                              std::optional<metadata> extra, stop_function stop = {});
 
   [[nodiscard]] const safetensors_header& header() const noexcept { return header_; }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept;
 
   /// The next bytes of the tensor called `name`, as they shall stand in the file.
-  void append(std::string_view name, std::span<const std::byte> bytes);
+  file_result<void> append(std::string_view name, std::span<const std::byte> bytes);
 
-  /// Gives the file its name. @throws file_error where a tensor is not complete; the file does not appear then.
-  void commit();
+  /// Gives the file its name; an error where a tensor is not complete; the file does not appear then.
+  file_result<void> commit();
 
  private:
+  safetensors_writer(const std::string& path, std::vector<tensor_info> tensors, std::optional<metadata> extra,
+                     stop_function stop);
+
   output_file file_;
   safetensors_header header_;
   std::uint64_t data_begin_ = 0;
