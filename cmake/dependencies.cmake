@@ -18,6 +18,8 @@ set(mxfp4_pin_CLI11 GIT_REPOSITORY https://github.com/CLIUtils/CLI11.git
   GIT_TAG 6c7b07a878ad834957b98d0f9ce1dbe0cb204fc9)   # v2.4.2
 set(mxfp4_pin_TBB GIT_REPOSITORY https://github.com/uxlfoundation/oneTBB.git
   GIT_TAG 45587e94dfb6dfe00220c5f520020a5bc745e92f)   # v2022.1.0
+set(mxfp4_pin_re2 URL https://github.com/google/re2/archive/refs/tags/2022-06-01.tar.gz   # later ones need Abseil too
+  URL_HASH SHA256=f89c61410a072e5cbcf8c27e3a778da7d6fd2f2b5b1445cd4f4508bee946ab0f)
 
 # mxfp4_fetch(<package> [<option>=<value>...]): adds the pinned sources to this build; the options are the package's own.
 function(mxfp4_fetch package)
@@ -48,6 +50,14 @@ function(mxfp4_provide package least target)
   endif()
   if(NOT TARGET ${target})
     mxfp4_fetch(${package} ${ARGN})
+  endif()
+endfunction()
+
+# RE2 has CMake's package in some distributions only: mxfp4_find_re2 knows where else to look.
+function(mxfp4_provide_re2)
+  mxfp4_find_re2()
+  if(NOT TARGET re2::re2)
+    mxfp4_fetch(re2 RE2_BUILD_TESTING=OFF CMAKE_POSITION_INDEPENDENT_CODE=ON)
   endif()
 endfunction()
 

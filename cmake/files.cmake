@@ -2,8 +2,8 @@
 # libraries of src/io and src/checkpoint, whose headers include nothing but the standard library and mxfp4.
 # SPDX-License-Identifier: Apache-2.0
 #
-# What they are made with stays inside: nlohmann-json, which is headers alone, and in mxfp4::checkpoint oneTBB, which a
-# consumer of the installed package links too (mxfp4Config.cmake finds it), and mxfp4::dispatch. Without dispatch
+# What they are made with stays inside: nlohmann-json, which is headers alone, and in mxfp4::checkpoint oneTBB and RE2, which
+# a consumer of the installed package links too (mxfp4Config.cmake finds them), and mxfp4::dispatch. Without dispatch
 # mxfp4::checkpoint has the plain loops: the same bytes, in a tenfold time.
 mxfp4_provide(nlohmann_json 3.11 nlohmann_json::nlohmann_json JSON_BuildTests=OFF JSON_Install=OFF)
 
@@ -33,9 +33,10 @@ endfunction()
 mxfp4_file_library(io)
 if(MXFP4_CHECKPOINT)
   mxfp4_provide(TBB 2021.5 TBB::tbb TBB_TEST=OFF TBB_INSTALL=OFF TBBMALLOC_BUILD=OFF)
+  mxfp4_provide_re2()
   mxfp4_file_library(checkpoint)
   target_link_libraries(mxfp4_checkpoint PUBLIC mxfp4_io
-    PRIVATE $<BUILD_INTERFACE:TBB::tbb> $<INSTALL_INTERFACE:TBB::tbb>)
+    PRIVATE $<BUILD_INTERFACE:TBB::tbb> $<INSTALL_INTERFACE:TBB::tbb> $<BUILD_INTERFACE:re2::re2> $<INSTALL_INTERFACE:re2::re2>)
   if(TARGET mxfp4_dispatch)
     target_link_libraries(mxfp4_checkpoint PRIVATE mxfp4_dispatch)
     target_compile_definitions(mxfp4_checkpoint PRIVATE MXFP4_CHECKPOINT_DISPATCH)

@@ -36,7 +36,8 @@ configure_package_config_file(cmake/mxfp4Config.cmake.in ${PROJECT_BINARY_DIR}/m
   INSTALL_DESTINATION ${package_dir} NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/mxfp4ConfigVersion.cmake
   COMPATIBILITY SameMinorVersion ${any_machine})   # before 1.0 a minor version may break source compatibility
-install(FILES ${PROJECT_BINARY_DIR}/mxfp4Config.cmake ${PROJECT_BINARY_DIR}/mxfp4ConfigVersion.cmake cmake/mxfp4-xsimd.cmake
+install(FILES ${PROJECT_BINARY_DIR}/mxfp4Config.cmake ${PROJECT_BINARY_DIR}/mxfp4ConfigVersion.cmake
+  cmake/mxfp4-xsimd.cmake cmake/mxfp4-re2.cmake
   DESTINATION ${package_dir})
 
 # pkg-config: mxfp4-format.pc for the headers without dependencies, mxfp4.pc adds xsimd. They find the prefix from where

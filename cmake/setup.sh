@@ -40,6 +40,7 @@ headers  nlohmann-json   3.11     nlohmann-json3-dev
 headers  CLI11           2.3      libcli11-dev
 library  Catch2          3.7      libcatch2-dev
 library  oneTBB          2021.5   libtbb-dev libtbb12 libtbbmalloc2 libtbbbind-2-5
+library  RE2             2020     libre2-dev libre2-9
 library  GoogleBenchmark 1.7      libbenchmark-dev libbenchmark1debian'
 declare -A group=(
   [bench]='
@@ -51,7 +52,9 @@ group    qemu            -        qemu-user
 foreign  Catch2-arm64    3.7      libcatch2-dev:arm64
 foreign  Catch2-s390x    3.7      libcatch2-dev:s390x
 foreign  oneTBB-arm64    2021.5   libtbb-dev:arm64 libtbb12 libtbbmalloc2 libtbbbind-2-5
-foreign  oneTBB-s390x    2021.5   libtbb-dev:s390x libtbb12 libtbbmalloc2 libtbbbind-2-5'
+foreign  oneTBB-s390x    2021.5   libtbb-dev:s390x libtbb12 libtbbmalloc2 libtbbbind-2-5
+foreign  RE2-arm64       2020     libre2-dev:arm64 libre2-9
+foreign  RE2-s390x       2020     libre2-dev:s390x libre2-9'
   [interop]='
 group    venv            -        python3-venv
 group    OpenMPI         -        libopenmpi-dev openmpi-bin'

@@ -109,9 +109,10 @@ TEST_CASE("report: what is no report", "[cli][report][bad_input]") {
   json lacks = small_report();
   lacks["quantized"][1].erase("squared_error");
   const std::string part = write_text(folder / "part.json", lacks.dump());
-  for (const auto& [file, message] : {std::pair{folder / "none", "cannot open"}, std::pair{list, "is not a report"},
-                                      std::pair{part, "part.json: is not a report of mxfp4 quantize: "},
-                                      std::pair{folder / "", "mxfp4_report.json: cannot open"}}) {
+  for (const auto& [file, message] :
+       {std::pair{folder / "none", "cannot open"}, std::pair{list, "list.json: the document is [], expected an object"},
+        std::pair{part, "part.json: quantized has no 'squared_error', expected one"},
+        std::pair{folder / "", "mxfp4_report.json: cannot open"}}) {
     CAPTURE(file);
     const outcome o = run({MXFP4_PROGRAM, "report", file, out});
     CHECK(o.code == 1);
@@ -185,7 +186,7 @@ TEST_CASE("card: what compare measured", "[cli][card]") {
   comparison.erase("tokens");
   write_text(file, comparison.dump());
   CHECK_THAT(card({model, "--base-model", "a/b", "--overwrite", "--comparison", file}).err,
-             ContainsSubstring("is not what mxfp4 compare writes"));
+             ContainsSubstring("the document has no 'tokens', expected one"));
   CHECK(read_text(readme) == text);
 }
 

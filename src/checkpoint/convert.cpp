@@ -118,7 +118,7 @@ void require_unchanged(const source& s) {
 [[nodiscard]] std::string make_config_text(const std::string& text, checkpoint_form to, const expert_model& model,
                                            const std::vector<tensor_job>& jobs, const std::string& where) {
   const std::string file = where + "/" + config_file_name;
-  ordered_json config = parse_json<ordered_json>(text, file);
+  ordered_json config = parse_json<ordered_json>(text, file, config_limits);
   if (!config.is_object()) throw file_error({.file = file, .value = "is not a JSON object", .expected = "one"});
   if (to == checkpoint_form::gpt_oss) {
     config[config_key] = gpt_oss_config(model);
@@ -126,11 +126,11 @@ void require_unchanged(const source& s) {
     config[config_key] = fp8_config(model);
   } else {
     const bool same = config.contains(config_key) && config[config_key].is_object() &&
-                      config[config_key].value("quant_method", "") == "compressed-tensors";
+                      config[config_key].value("quant_method", ordered_json()) == "compressed-tensors";
     if (same) return text;
     config[config_key] = compressed_tensors_config(model, jobs, where);
   }
-  return config.dump(2) + "\n";
+  return json_text(config, 2) + "\n";
 }
 
 // ---- the jobs of a form ---------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ void require_unchanged(const source& s) {
   constexpr std::uint64_t mostly_mxfp4 = 38, quantization_version = 2;  // ggml's LLAMA_FTYPE and GGML_QNT_VERSION
   std::string architecture = "unknown";
   if (config) {
-    const auto json = parse_json<ordered_json>(*config, where + "/" + config_file_name);
+    const auto json = parse_json<ordered_json>(*config, where + "/" + config_file_name, config_limits);
     if (json.is_object() && json.contains("model_type") && json["model_type"].is_string())
       architecture = json["model_type"].get<std::string>();
   }

@@ -10,9 +10,12 @@
 #include "checkpoint/codec.hpp"
 #include "checkpoint/exact_fp8.hpp"
 #include "checkpoint/expert_jobs.hpp"
+#include "checkpoint/fp8_tiles.hpp"
 #include "checkpoint/mxfp4_weights.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "io/guarded.hpp"
+#include "io/slabs.hpp"
+#include "io/strict_json.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -28,59 +31,56 @@ void append_numbers(const append_function& append, const std::string& name, std:
   append(name, std::as_bytes(std::span(numbers)));
 }
 
-/// Slabs of rows whose BF16 takes copy_slab_bytes.
-[[nodiscard]] std::int64_t rows_at_a_time(std::int64_t cols) {
-  return std::max<std::int64_t>(1, copy_slab_bytes / 2 / std::max<std::int64_t>(1, cols));
-}
+constexpr std::int64_t slab_elements = copy_slab_bytes / 2;  // their BF16 takes copy_slab_bytes
 
+/// @param weight  in compressed-tensors' form.
 [[nodiscard]] tensor_job decode_job(const mxfp4_weight& weight, std::int64_t& nan_blocks, const std::string& where) {
-  return {{{weight.name, dtype::bf16, weight.shape}}, [&weight, &nan_blocks, &where](const append_function& append) {
-            const weight_rows w(weight, 0, 1, weight.rows());
-            std::vector<std::uint8_t> codes, scales;
-            std::vector<bf16> numbers;
-            const std::int64_t slab = rows_at_a_time(w.cols());
-            for (std::int64_t first = 0; first < w.rows(); first += slab) {
-              const std::int64_t rows = std::min(slab, w.rows() - first);
-              w.read(first, rows, codes, scales);
-              numbers.resize(static_cast<std::size_t>(rows * w.cols()));
-              const auto in = make_view(std::span<const std::uint8_t>(codes), std::span<const std::uint8_t>(scales),
-                                        rows, w.cols());
-              const auto out = make_dense_view(std::span(numbers), rows, w.cols());
-              const status s = !in ? in.error() : !out ? out.error() : codec::dequantize(*in, *out);
-              if (!s.ok())
-                throw file_error({.file = where, .tensor = weight.name, .value = std::string(message(s).view())});
-              nan_blocks += std::count(scales.begin(), scales.end(), static_cast<std::uint8_t>(e8m0::nan));
-              append_numbers(append, weight.name, numbers);
-            }
-          }};
+  return {
+      {{weight.name, dtype::bf16, weight.shape}}, [&weight, &nan_blocks, &where](const append_function& append) {
+        std::vector<std::uint8_t> codes, scales;
+        std::vector<bf16> numbers;
+        const std::int64_t blocks = weight.rows() * weight.cols() / block_size;
+        for_each_slab(blocks, slab_elements / block_size, [&](std::int64_t first, std::int64_t count) {
+          codes.resize(static_cast<std::size_t>(count * block_code_bytes));
+          scales.resize(static_cast<std::size_t>(count));
+          numbers.resize(static_cast<std::size_t>(count * block_size));
+          weight.codes(static_cast<std::uint64_t>(first * block_code_bytes), std::as_writable_bytes(std::span(codes)));
+          weight.scales(static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales)));
+          const auto in =
+              make_view(std::span<const std::uint8_t>(codes), std::span<const std::uint8_t>(scales), count, block_size);
+          const auto out = make_dense_view(std::span(numbers), count, block_size);
+          const status s = !in ? in.error() : !out ? out.error() : codec::dequantize(*in, *out);
+          if (!s.ok())
+            throw file_error({.file = where, .tensor = weight.name, .value = std::string(message(s).view())});
+          nan_blocks += std::count(scales.begin(), scales.end(), static_cast<std::uint8_t>(e8m0::nan));
+          append_numbers(append, weight.name, numbers);
+        });
+      }};
 }
 
 /// @param w  F8_E4M3 [rows, cols].  @param scales  F32 [ceil(rows / 128), ceil(cols / 128)].
 [[nodiscard]] tensor_job widen_job(const plain_tensor& w, const plain_tensor& scales, const std::string& where) {
   return {{{w.info.name, dtype::bf16, w.info.shape}}, [&w, &scales, &where](const append_function& append) {
-            const std::int64_t rows = w.info.shape[0], cols = w.info.shape[1], slab = rows_at_a_time(cols);
-            std::vector<float> block_scales(static_cast<std::size_t>(scales.info.elements()));
-            scales.read(0, std::as_writable_bytes(std::span(block_scales)));
-            swap_if_big_endian(std::span(block_scales));
+            const std::int64_t cols = w.info.shape[1], across = fp8_block_count(cols);
+            std::vector<float> block_scales;
             std::vector<e4m3> fp8;
             std::vector<bf16> numbers;
-            for (std::int64_t first = 0; first < rows; first += slab) {
-              const std::int64_t count = std::min(slab, rows - first);
-              fp8.resize(static_cast<std::size_t>(count * cols));
+            for_each_fp8_tile(w.info.shape[0], cols, slab_elements, [&](const fp8_tile& tile) {
+              fp8.resize(static_cast<std::size_t>(tile.size()));
               numbers.resize(fp8.size());
-              w.read(static_cast<std::uint64_t>(first * cols), std::as_writable_bytes(std::span(fp8)));
-              for (std::int64_t r = 0; r < count;) {  // up to where the block scales change
-                const std::int64_t row = first + r, tiles = fp8_block_count(cols);
-                const std::int64_t n = std::min(fp8_block - row % fp8_block, count - r);
-                const status s = codec::widen_fp8({fp8.data() + r * cols, n, cols, cols},
-                                                  {block_scales.data() + row / fp8_block * tiles, 1, tiles, tiles},
-                                                  {numbers.data() + r * cols, n, cols, cols});
-                if (!s.ok())
-                  throw file_error({.file = where, .tensor = w.info.name, .value = std::string(message(s).view())});
-                r += n;
-              }
+              w.read(static_cast<std::uint64_t>(tile.first(cols)), std::as_writable_bytes(std::span(fp8)));
+              block_scales.resize(static_cast<std::size_t>(fp8_block_count(tile.cols)));
+              scales.read(static_cast<std::uint64_t>(4 * (tile.row / fp8_block * across + tile.col / fp8_block)),
+                          std::as_writable_bytes(std::span(block_scales)));
+              swap_if_big_endian(std::span(block_scales));
+              const std::int64_t n = std::ssize(block_scales);
+              const status s =
+                  codec::widen_fp8({fp8.data(), tile.rows, tile.cols, tile.cols}, {block_scales.data(), 1, n, n},
+                                   {numbers.data(), tile.rows, tile.cols, tile.cols});
+              if (!s.ok())
+                throw file_error({.file = where, .tensor = w.info.name, .value = std::string(message(s).view())});
               append_numbers(append, w.info.name, numbers);
-            }
+            });
           }};
 }
 
@@ -122,7 +122,7 @@ void append_numbers(const append_function& append, const std::string& name, std:
   config.erase("quantization_config");
   const char* type_key = config.contains("torch_dtype") && !config.contains("dtype") ? "torch_dtype" : "dtype";
   config[type_key] = "bfloat16";
-  return config.dump(2) + "\n";
+  return json_text(config, 2) + "\n";
 }
 
 }  // namespace

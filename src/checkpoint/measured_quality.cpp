@@ -11,29 +11,28 @@ using namespace io;
 
 measured_quality read_comparison(const std::string& path) {
   const auto json = read_json<nlohmann::ordered_json>(path);
-  try {
-    measured_quality q;
-    json.at("tokens").get_to(q.tokens);
-    json.at("context").get_to(q.context);
-    json.at("original").at("perplexity").get_to(q.original_perplexity);
-    for (const auto& target : json.at("targets")) {
-      if (!target.at("recipe").is_null()) continue;  // quantised on the way: not the checkpoint that the card is for
-      const auto& kld = target.at("kld");
-      target.at("predictions").get_to(q.predictions);
-      target.at("perplexity").get_to(q.perplexity);
-      target.at("degradation").get_to(q.degradation);
-      target.at("tokens_above_one_nat").get_to(q.above_one_nat);
-      target.at("top1_agreement").get_to(q.top1_agreement);
-      kld.at("mean").get_to(q.kld_mean);
-      kld.at("median").get_to(q.kld_median);
-      kld.at("p95").get_to(q.kld_p95);
-      kld.at("p99").get_to(q.kld_p99);
-      kld.at("max").get_to(q.kld_max);
-      return q;
-    }
-  } catch (const nlohmann::json::exception& error) {
-    throw file_error(
-        {.file = path, .value = "is not what mxfp4 compare writes", .expected = "its --json", .advice = error.what()});
+  const auto number = [&path](const auto& object, const char* key, const char* place) {
+    return json_value<double>(object, key, path, place);
+  };
+  measured_quality q;
+  q.tokens = json_value<std::int64_t>(json, "tokens", path, "");
+  q.context = json_value<std::int64_t>(json, "context", path, "");
+  q.original_perplexity = number(json_member(json, "original", path, ""), "perplexity", "original");
+  for (const auto& target : json_array(json, "targets", path, "")) {
+    if (!json_member(target, "recipe", path, "targets").is_null())
+      continue;  // quantised on the way: not the checkpoint that the card is for
+    const auto& kld = json_member(target, "kld", path, "targets");
+    q.predictions = json_value<std::int64_t>(target, "predictions", path, "targets");
+    q.perplexity = number(target, "perplexity", "targets");
+    q.degradation = number(target, "degradation", "targets");
+    q.above_one_nat = json_value<std::int64_t>(target, "tokens_above_one_nat", path, "targets");
+    q.top1_agreement = number(target, "top1_agreement", "targets");
+    q.kld_mean = number(kld, "mean", "targets.kld");
+    q.kld_median = number(kld, "median", "targets.kld");
+    q.kld_p95 = number(kld, "p95", "targets.kld");
+    q.kld_p99 = number(kld, "p99", "targets.kld");
+    q.kld_max = number(kld, "max", "targets.kld");
+    return q;
   }
   throw file_error({.file = path, .value = "compares no checkpoint", .expected = "mxfp4 compare ORIGINAL QUANTISED"});
 }

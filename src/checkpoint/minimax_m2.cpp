@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "io/guarded.hpp"
+#include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -23,22 +24,26 @@ constexpr const char* model_type = "minimax_m2";
   if (found == config.end())
     throw file_error({.file = where, .value = std::string("has no ") + key, .expected = "a number"});
   if (!found->is_number_integer() || *found < 1 || *found > largest)
-    throw file_error(
-        {.file = where, .value = std::string(key) + " is " + found->dump(), .expected = "an integer from 1 to 2^30"});
+    throw file_error({.file = where,
+                      .value = std::string(key) + " is " + json_shown(*found),
+                      .expected = "an integer from 1 to 2^30"});
   return found->get<std::int64_t>();
 }
 
 [[nodiscard]] bool read_fp8(const ordered_json& config, const std::string& where) {
   const auto found = config.find("quantization_config");
   if (found == config.end() || found->is_null()) return false;
+  if (!found->is_object())
+    throw file_error(
+        {.file = where, .value = "quantization_config is " + json_shown(*found), .expected = "an object or null"});
   const ordered_json method = found->value("quant_method", ordered_json());
   const ordered_json block = found->value("weight_block_size", ordered_json());
   if (method != "fp8" || block != ordered_json{fp8_block, fp8_block})
-    throw file_error(
-        {.file = where,
-         .value = "quantization_config has quant_method " + method.dump() + ", weight_block_size " + block.dump(),
-         .expected = "\"fp8\", [128,128]",
-         .advice = "give the checkpoint's directory, its headers say what there is"});
+    throw file_error({.file = where,
+                      .value = "quantization_config has quant_method " + json_shown(method) + ", weight_block_size " +
+                               json_shown(block),
+                      .expected = "\"fp8\", [128,128]",
+                      .advice = "give the checkpoint's directory, its headers say what there is"});
   return true;
 }
 
@@ -73,7 +78,7 @@ minimax_m2_shape read_minimax_m2_shape(const ordered_json& config, const std::st
   const ordered_json type = config.value("model_type", ordered_json());
   if (type != model_type)
     throw file_error({.file = where,
-                      .value = "model_type is " + type.dump(),
+                      .value = "model_type is " + json_shown(type),
                       .expected = std::string("\"") + model_type + "\"",
                       .advice = "of other models give the checkpoint's directory, its headers say what there is"});
   minimax_m2_shape s;

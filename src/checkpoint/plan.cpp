@@ -7,6 +7,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "checkpoint/name_pattern.hpp"
 #include "io/guarded.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
@@ -15,9 +16,6 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 using namespace io;
 
 namespace {
-
-/// std::regex recurses once a character, so a long enough name would overflow the stack.
-constexpr std::size_t longest_matched_name = 4096;
 
 [[nodiscard]] std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 
@@ -50,6 +48,8 @@ class planner {
  public:
   planner(std::vector<tensor_info> tensors, const plan_options& options, const std::string& where)
       : options_(options), where_(where) {
+    if (options.include) include_ = require_pattern(*options.include, "include");
+    if (options.exclude) exclude_ = require_pattern(*options.exclude, "exclude");
     plan_.tensors.reserve(tensors.size());
     for (tensor_info& t : tensors) {
       planned_tensor p;
@@ -102,12 +102,9 @@ class planner {
 
   /// Empty where the name was asked for.
   [[nodiscard]] std::string why_not_wanted(const tensor_info& t) const {
-    if ((options_.include || options_.exclude) && t.name.size() > longest_matched_name)
-      fail(t, "the name has " + std::to_string(t.name.size()) + " bytes",
-           "at most " + std::to_string(longest_matched_name));
-    if (options_.include ? !std::regex_search(t.name, *options_.include) : !is_expert_weight(t.name, t.shape.size()))
-      return options_.include ? "name is not included" : "not the weight of an expert";
-    if (options_.exclude && std::regex_search(t.name, *options_.exclude)) return "name is excluded";
+    if (include_ ? !include_->is_in(t.name) : !is_expert_weight(t.name, t.shape.size()))
+      return include_ ? "name is not included" : "not the weight of an expert";
+    if (exclude_ && exclude_->is_in(t.name)) return "name is excluded";
     return {};
   }
 
@@ -132,7 +129,7 @@ class planner {
     p.reason = why_not_wanted(t);
     if (p.reason.empty()) {
       p.reason = why_not_possible(t);
-      if (!p.reason.empty() && !options_.include)
+      if (!p.reason.empty() && !include_)
         fail(t, "is the weight of an expert and cannot be quantised: " + p.reason, "", "leave it out with --exclude");
     }
     if (p.reason.empty()) {
@@ -197,6 +194,7 @@ class planner {
 
   const plan_options& options_;
   const std::string& where_;
+  std::optional<name_pattern> include_, exclude_;
   quantization_plan plan_;
   std::unordered_map<std::string_view, std::size_t> by_name_;
 };

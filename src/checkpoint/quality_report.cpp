@@ -30,26 +30,29 @@ namespace {
   return error == std::errc{} && is_whole && value >= 0 ? value : -1;
 }
 
-[[nodiscard]] quality_row read_matrix(const ordered_json& entry) {
+[[nodiscard]] quality_row read_matrix(const ordered_json& entry, const std::string& file) {
+  constexpr const char* place = "quantized";
   quality_row row;
-  row.name = entry.at("name").get<std::string>();
+  row.name = json_value<std::string>(entry, "name", file, place);
   const std::string module = module_of(row.name);
   row.part = module.substr(module.rfind('.') + 1);
   row.layer = number_behind(row.name, "layers.");
-  row.expert = entry.contains("expert") ? entry["expert"].get<std::int64_t>() : number_behind(row.name, "experts.");
-  row.type = entry.at("dtype").get<std::string>();
-  row.statistics = statistics_from_json(entry);
+  row.expert = entry.contains("expert") ? json_value<std::int64_t>(entry, "expert", file, place)
+                                        : number_behind(row.name, "experts.");
+  row.type = json_value<std::string>(entry, "dtype", file, place);
+  row.statistics = statistics_from_json(entry, file, place);
   return row;
 }
 
 /// Experts carry no histogram of their own.
-[[nodiscard]] quality_row read_expert(ordered_json entry) {
+[[nodiscard]] quality_row read_expert(ordered_json entry, const std::string& file) {
+  constexpr const char* place = "experts";
   quality_row row;
-  row.name = entry.at("module").get<std::string>();
-  row.layer = entry.at("layer").get<std::int64_t>();
-  row.expert = entry.at("expert").get<std::int64_t>();
+  row.name = json_value<std::string>(entry, "module", file, place);
+  row.layer = json_value<std::int64_t>(entry, "layer", file, place);
+  row.expert = json_value<std::int64_t>(entry, "expert", file, place);
   if (!entry.contains("scale_histogram")) entry["scale_histogram"] = ordered_json::object();
-  row.statistics = statistics_from_json(entry);
+  row.statistics = statistics_from_json(entry, file, place);
   return row;
 }
 
@@ -83,27 +86,22 @@ file_result<quality_report> read_quality_report(const std::string& path) {
     const std::string file = std::filesystem::is_directory(path, error) ? path + "/" + report_file_name : path;
     const ordered_json json = read_json<ordered_json>(file);
     quality_report r;
-    try {
-      r.recipe = json.at("settings").at("recipe").get<std::string>();
-      r.others = json.at("settings").at("others").get<std::string>();
-      for (const ordered_json& entry : json.at("quantized")) {
-        r.matrices.push_back(read_matrix(entry));
-        r.mxfp4_bytes_before += entry.at("bytes").get<std::uint64_t>();
-        r.mxfp4_bytes_after += entry.at("mxfp4_bytes").get<std::uint64_t>();
-      }
-      for (const ordered_json& entry : json.at("experts")) r.experts.push_back(read_expert(entry));
-      const ordered_json& total = json.at("total");
-      r.total = statistics_from_json(total);
-      r.quantized_tensors = total.at("tensors").get<std::int64_t>();
-      r.other_tensors = std::ssize(json.at("copied"));
-      r.bytes_before = total.at("bytes_before").get<std::uint64_t>();
-      r.bytes_after = total.at("bytes_after").get<std::uint64_t>();
-    } catch (const nlohmann::json::exception& e) {
-      throw file_error({.file = file,
-                        .value = "is not a report of mxfp4 quantize",
-                        .expected = "mxfp4_report.json",
-                        .advice = e.what()});
+    const ordered_json& settings = json_member(json, "settings", file, "");
+    r.recipe = json_value<std::string>(settings, "recipe", file, "settings");
+    r.others = json_value<std::string>(settings, "others", file, "settings");
+    for (const ordered_json& entry : json_array(json, "quantized", file, "")) {
+      r.matrices.push_back(read_matrix(entry, file));
+      r.mxfp4_bytes_before += json_value<std::uint64_t>(entry, "bytes", file, "quantized");
+      r.mxfp4_bytes_after += json_value<std::uint64_t>(entry, "mxfp4_bytes", file, "quantized");
     }
+    for (const ordered_json& entry : json_array(json, "experts", file, ""))
+      r.experts.push_back(read_expert(entry, file));
+    const ordered_json& total = json_member(json, "total", file, "");
+    r.total = statistics_from_json(total, file, "total");
+    r.quantized_tensors = json_value<std::int64_t>(total, "tensors", file, "total");
+    r.other_tensors = std::ssize(json_array(json, "copied", file, ""));
+    r.bytes_before = json_value<std::uint64_t>(total, "bytes_before", file, "total");
+    r.bytes_after = json_value<std::uint64_t>(total, "bytes_after", file, "total");
     return r;
   });
 }

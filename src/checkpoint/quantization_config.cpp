@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -227,45 +228,41 @@ module_resolver::module_resolver(const ordered_json& config, std::string where) 
   const ordered_json groups = config.is_object() ? config.value("config_groups", ordered_json()) : ordered_json();
   if (!groups.is_object() || groups.empty())
     throw file_error(
-        {.file = where_, .value = "config_groups is " + groups.dump(), .expected = "an object with a group"});
+        {.file = where_, .value = "config_groups is " + json_shown(groups), .expected = "an object with a group"});
   for (const auto& [name, group] : groups.items()) {
     const ordered_json targets = group.is_object() ? group.value("targets", ordered_json()) : ordered_json();
     if (!targets.is_array() || targets.empty())
-      throw file_error(
-          {.file = where_, .value = "targets of " + quote_name(name) + " is " + targets.dump(), .expected = "names"});
+      throw file_error({.file = where_,
+                        .value = "targets of " + quote_name(name) + " is " + json_shown(targets),
+                        .expected = "names"});
     for (const ordered_json& t : targets) targets_.push_back(make_target(t, "targets of " + quote_name(name), name));
   }
   const ordered_json ignore = config.value("ignore", ordered_json());
   if (!ignore.is_array() && !ignore.is_null())
-    throw file_error({.file = where_, .value = "ignore is " + ignore.dump(), .expected = "an array of names"});
+    throw file_error({.file = where_, .value = "ignore is " + json_shown(ignore), .expected = "an array of names"});
   for (const ordered_json& t : ignore) ignore_.push_back(make_target(t, "ignore", ""));
 }
 
 module_resolver::target module_resolver::make_target(const ordered_json& text, const std::string& place,
-                                                     const std::string& group) const {
+                                                     const std::string& group) {
   if (!text.is_string())
-    throw file_error({.file = where_, .value = place + " holds " + text.dump(), .expected = "a string"});
+    throw file_error({.file = where_, .value = place + " holds " + json_shown(text), .expected = "a string"});
   target t{text.get<std::string>(), std::nullopt, group};
   if (!t.text.starts_with(pattern_prefix)) return t;
-  constexpr std::size_t longest = 1000;  // std::regex recurses
-  if (t.text.size() > longest)
-    throw file_error({.file = where_,
-                      .value = place + " holds a pattern of " + std::to_string(t.text.size()) + " bytes",
-                      .expected = "at most " + std::to_string(longest)});
-  try {
-    t.pattern.emplace(t.text.substr(std::string_view(pattern_prefix).size()), std::regex::optimize);
-  } catch (const std::regex_error& error) {
+  t.pattern.emplace(std::string_view(t.text).substr(std::string_view(pattern_prefix).size()));
+  if (t.pattern->is_beyond_re2())
+    unchecked_.push_back(place + " holds " + quote_name(t.text) + ": " + t.pattern->problem());
+  else if (!t.pattern->problem().empty())
     throw file_error({.file = where_,
                       .value = place + " holds " + quote_name(t.text),
-                      .expected = "a regular expression that ECMAScript has too",
-                      .advice = error.what()});
-  }
+                      .expected = "a regular expression",
+                      .advice = t.pattern->problem()});
   return t;
 }
 
 bool module_resolver::fits(const target& t, const std::string& module) {
   if (!t.pattern) return t.text == module;
-  return std::regex_search(module, *t.pattern, std::regex_constants::match_continuous);
+  return t.pattern->problem().empty() && t.pattern->begins(module);
 }
 
 bool module_resolver::ignores(const std::string& module, const std::string& module_class) const {

@@ -21,11 +21,11 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <regex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/name_pattern.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -62,22 +62,27 @@ class module_resolver {
   /// @throws file_error where config_groups, targets or ignore are not what they should be, or a pattern is none.
   module_resolver(const nlohmann::ordered_json& config, std::string where);
 
+  /// The places that hold patterns which RE2 does not have, with what it says of them. Where there is one, group_of and
+  /// ignores do not know the answer: such a pattern fits nothing.
+  [[nodiscard]] const std::vector<std::string>& unchecked() const noexcept { return unchecked_; }
+
   /// The group's name; empty where the module keeps its precision.
   [[nodiscard]] std::string group_of(const std::string& module, const std::string& module_class = "Linear") const;
   [[nodiscard]] bool ignores(const std::string& module, const std::string& module_class = "Linear") const;
 
  private:
   struct target {
-    std::string text;                   // exact name or class
-    std::optional<std::regex> pattern;  // of "re:..."
+    std::string text;                     // exact name or class
+    std::optional<name_pattern> pattern;  // of "re:..."
     std::string group;
   };
   [[nodiscard]] target make_target(const nlohmann::ordered_json& text, const std::string& place,
-                                   const std::string& group) const;
+                                   const std::string& group);
   [[nodiscard]] static bool fits(const target& t, const std::string& module);
 
   std::string where_;
   std::vector<target> targets_, ignore_;
+  std::vector<std::string> unchecked_;
 };
 
 }  // namespace mxfp4::checkpoint

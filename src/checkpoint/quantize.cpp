@@ -97,17 +97,19 @@ struct output_shard {
                        {"header", hash_text(in.shard(i).header_hash())}});
   for (const output_shard& s : shards) results.push_back({{"file", s.file}, {"bytes", s.bytes}});
   for (const std::string& name : files) names.push_back(name);
-  return {{"format", "mxfp4 quantize"},
-          {"version", 1},
-          {"settings",
-           {{"recipe", recipe_name(settings.recipe)},
-            {"include", to_json(settings.include)},
-            {"exclude", to_json(settings.exclude)},
-            {"others", settings.others == fp8_policy::keep ? "fp8" : "bf16"},
-            {"nonfinite", settings.nonfinite == on_nonfinite::encode ? "encode" : "refuse"}}},
-          {"source", {{"config", hash_text(fnv1a(config))}, {"shards", sources}}},
-          {"shards", results},
-          {"files", names}};
+  ordered_json manifest = {{"format", "mxfp4 quantize"},
+                           {"version", 1},
+                           {"settings",
+                            {{"recipe", recipe_name(settings.recipe)},
+                             {"include", to_json(settings.include)},
+                             {"exclude", to_json(settings.exclude)},
+                             {"others", settings.others == fp8_policy::keep ? "fp8" : "bf16"},
+                             {"nonfinite", settings.nonfinite == on_nonfinite::encode ? "encode" : "refuse"}}},
+                           {"source", {{"config", hash_text(fnv1a(config))}, {"shards", sources}}},
+                           {"shards", results},
+                           {"files", names}};
+  if (!settings.take.empty()) manifest["settings"]["take"] = settings.take;
+  return manifest;
 }
 
 /// A shard is only ever renamed into its place after its report has been written: both are there, or it counts for
@@ -123,8 +125,8 @@ struct output_shard {
   const auto expected = ordered_json::array({report["bytes"], report["tensors"]});
   if (found != expected)
     throw file_error({.file = shard.path(),
-                      .value = "has [bytes, tensors] " + found.dump(),
-                      .expected = expected.dump() + " as in " + report_path,
+                      .value = "has [bytes, tensors] " + json_shown(found),
+                      .expected = json_shown(expected) + " as in " + report_path,
                       .advice = "remove both and run again"});
   return report;
 }
@@ -133,7 +135,7 @@ class run_of_one {
  public:
   run_of_one(const std::string& in, const std::string& out, const checkpoint_settings& settings,
              const checkpoint_run& run, checkpoint_observer& observer)
-      : in_(checkpoint_reader::open(in).value()),
+      : in_(checkpoint_reader::open(in, settings.take).value()),
         out_(out),
         settings_(settings),
         run_(run),
@@ -148,15 +150,11 @@ class run_of_one {
                         .value = std::string("has no ") + config_file_name,
                         .expected = "one, in which loaders are told of the quantisation",
                         .advice = "give the .safetensors file itself to quantise it without"});
-    const auto compiled = [](const std::optional<std::string>& text) {
-      return text ? std::optional<std::regex>(*text) : std::nullopt;
-    };
-    plan_ = make_plan(in_.tensor_infos(), {compiled(settings.include), compiled(settings.exclude), settings.others}, in)
-                .value();
-    config_ = make_config(config, plan_, in).dump(2) + "\n";
+    plan_ = make_plan(in_.tensor_infos(), {settings.include, settings.exclude, settings.others}, in).value();
+    config_ = json_text(make_config(config, plan_, in), 2) + "\n";
     shards_ = lay_out(in_, plan_, settings.max_shard_bytes);
     files_ = carried_files(in_);
-    manifest_ = make_manifest(in_, config.dump(), settings, shards_, files_);
+    manifest_ = make_manifest(in_, json_text(config), settings, shards_, files_);
   }
 
   [[nodiscard]] checkpoint_result run() {

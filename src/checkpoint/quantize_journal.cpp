@@ -32,7 +32,9 @@ std::string manifest_difference(const ordered_json& was, const ordered_json& is)
   if (changes.empty()) return {};
   const auto path = changes.front().at("path").get<std::string>();
   const ordered_json::json_pointer at(path);
-  const auto value = [&at](const ordered_json& json) { return json.contains(at) ? json.at(at).dump() : "not there"; };
+  const auto value = [&at](const ordered_json& json) {
+    return json.contains(at) ? json_shown(json.at(at)) : "not there";
+  };
   return path.substr(1) + " was " + value(was) + " and is now " + value(is);
 }
 
@@ -46,7 +48,7 @@ bool quantize_journal::exists() const {
 
 ordered_json quantize_journal::manifest() const {
   auto json = read_json<ordered_json>(manifest_path_);
-  if (!json.is_object() || json.value("format", "") != "mxfp4 quantize" || !json.contains("shards"))
+  if (!json.is_object() || json.value("format", ordered_json()) != "mxfp4 quantize" || !json.contains("shards"))
     throw file_error(
         {.file = manifest_path_, .value = "is not a manifest of mxfp4 quantize", .advice = "name a fresh directory"});
   return json;

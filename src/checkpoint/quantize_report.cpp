@@ -123,18 +123,13 @@ ordered_json make_shard_report(const quantization_plan& plan, std::span<const st
 }
 
 void add_shard_report(checkpoint_result& result, const ordered_json& report, const std::string& path) {
-  try {
-    const ordered_json& total = report.at("total");
-    result.quantized += total.at("tensors").get<std::size_t>();
-    result.other += report.at("copied").size();
-    result.bytes_before += total.at("bytes_before").get<std::uint64_t>();
-    result.bytes_after += total.at("bytes_after").get<std::uint64_t>();
-    for (const ordered_json& entry : report.at("quantized")) result.total += statistics_from_json(entry);
-  } catch (const nlohmann::json::exception& error) {
-    throw file_error({.file = path,
-                      .value = std::string("is not a report of mxfp4 quantize: ") + error.what(),
-                      .advice = "remove the file and run again"});
-  }
+  const ordered_json& total = json_member(report, "total", path, "");
+  result.quantized += json_value<std::size_t>(total, "tensors", path, "total");
+  result.other += json_array(report, "copied", path, "").size();
+  result.bytes_before += json_value<std::uint64_t>(total, "bytes_before", path, "total");
+  result.bytes_after += json_value<std::uint64_t>(total, "bytes_after", path, "total");
+  for (const ordered_json& entry : json_array(report, "quantized", path, ""))
+    result.total += statistics_from_json(entry, path, "quantized");
 }
 
 ordered_json report_head(const ordered_json& manifest) {
@@ -166,8 +161,10 @@ checkpoint_result write_report(const std::string& out, const ordered_json& manif
     add_shard_report(result, report, path);
     for (const ordered_json& entry : report.at("quantized")) {
       quantized.add(entry);
-      const expert_key key = expert_of(entry.at("name").get_ref<const std::string&>(), entry.value("expert", -1));
-      if (key.expert >= 0) experts[key] += statistics_from_json(entry);
+      const std::int64_t matrix =
+          entry.contains("expert") ? json_value<std::int64_t>(entry, "expert", path, "quantized") : -1;
+      const expert_key key = expert_of(json_value<std::string>(entry, "name", path, "quantized"), matrix);
+      if (key.expert >= 0) experts[key] += statistics_from_json(entry, path, "quantized");
     }
   });
   quantized.end();
@@ -195,16 +192,7 @@ checkpoint_result write_report(const std::string& out, const ordered_json& manif
 ordered_json read_report_head(const std::string& out) {
   const std::string path = out + "/" + report_file_name;
   if (!is_file(path)) return nullptr;
-  const input_file file = input_file::open(path).value();
-  std::string text(file.size(), '\0');
-  file.read(0, std::as_writable_bytes(std::span(text))).value();
-  const ordered_json head = ordered_json::parse(
-      text,
-      [](int depth, ordered_json::parse_event_t event, ordered_json& value) {
-        return depth != 1 || event != ordered_json::parse_event_t::key || value == "format" || value == "version" ||
-               value == "settings" || value == "source";
-      },
-      false);
+  const ordered_json head = parse_json_members(read_json_text(path), path, {"format", "version", "settings", "source"});
   if (!head.is_object())
     throw file_error({.file = path, .value = "is not a report of mxfp4 quantize", .advice = "name a fresh directory"});
   return head;

@@ -45,14 +45,19 @@ using nlohmann::json;
 
 }  // namespace
 
-file_result<checkpoint_reader> checkpoint_reader::open(const std::string& path) {
-  return guarded([&] { return checkpoint_reader(path); });
+file_result<checkpoint_reader> checkpoint_reader::open(const std::string& path, const std::vector<std::string>& take) {
+  return guarded([&] { return checkpoint_reader(path, take); });
 }
 
-checkpoint_reader::checkpoint_reader(const std::string& path) : path_(path), directory_(path) {
+checkpoint_reader::checkpoint_reader(const std::string& path, const std::vector<std::string>& take)
+    : path_(path), directory_(path) {
   std::error_code error;
   is_directory_ = fs::is_directory(path, error);
   if (!is_directory_) {
+    if (!take.empty())
+      throw file_error({.file = path,
+                        .value = "is not a directory",
+                        .expected = "one, to take " + quote_name(take.front()) + " out of it too"});
     const fs::path file(path);
     directory_ = file.has_parent_path() ? file.parent_path().string() : ".";
     shards_ = {file.filename().string()};
@@ -71,31 +76,29 @@ checkpoint_reader::checkpoint_reader(const std::string& path) : path_(path), dir
     shards_ = {find_single_file()};
     open_shards(nullptr);
   }
+  take_files(take);
   list_files();
 }
 
 checkpoint_reader::weight_map checkpoint_reader::read_index(const std::string& file) {
-  const json index = read_json<json>(file);
-  if (!index.is_object())
-    throw file_error({.file = file, .value = std::string("is ") + index.type_name(), .expected = "an object"});
+  const json index = read_json<json>(file, {.values = 4'000'000});
+  if (!index.is_object()) throw file_error({.file = file, .value = "is " + json_kind(index), .expected = "an object"});
   const auto map = index.find("weight_map");
   if (map == index.end() || !map->is_object())
     throw file_error({.file = file,
-                      .value = std::string("weight_map is ") + (map == index.end() ? "not there" : map->type_name()),
+                      .value = "weight_map is " + (map == index.end() ? "not there" : json_kind(*map)),
                       .expected = "an object of tensor names and file names"});
   if (const auto found = index.find("metadata"); found != index.end()) {
     if (!found->is_object())
-      throw file_error(
-          {.file = file, .value = std::string("metadata is ") + found->type_name(), .expected = "an object"});
-    metadata_text_ = found->dump();
+      throw file_error({.file = file, .value = "metadata is " + json_kind(*found), .expected = "an object"});
+    metadata_text_ = json_text(*found);
   }
   if (map->empty())
     throw file_error({.file = file, .value = "weight_map is empty", .expected = "the names of tensors"});
   weight_map result;
   for (const auto& [tensor, shard] : map->items()) {
     if (!shard.is_string())
-      throw file_error(
-          {.file = file, .tensor = tensor, .value = std::string("is ") + shard.type_name(), .expected = "a file name"});
+      throw file_error({.file = file, .tensor = tensor, .value = "is " + json_kind(shard), .expected = "a file name"});
     const auto& name = shard.get_ref<const std::string&>();
     if (!is_plain_name(name))
       throw file_error({.file = file,
@@ -111,16 +114,25 @@ checkpoint_reader::weight_map checkpoint_reader::read_index(const std::string& f
 std::string checkpoint_reader::find_single_file() const {
   if (exists((fs::path(path_) / single_file_name).string())) return single_file_name;
   std::vector<std::string> found;
+  std::string foreign;  // the first file of weights in another format
   std::error_code error;
   for (fs::directory_iterator at(path_, error), end; !error && at != end; at.increment(error))
     if (const std::string name = at->path().filename().string(); is_plain_name(name)) found.push_back(name);
+    else if (looks_like_weights(name) && (foreign.empty() || name < foreign)) foreign = name;
   if (error) throw file_error({.file = path_, .value = "cannot list the directory: " + error.message()});
   if (found.size() == 1) return found.front();
+  if (found.empty() && !foreign.empty())
+    throw file_error({.file = path_,
+                      .value = "holds weights as " + quote_name(foreign) + " and no .safetensors file",
+                      .expected = "safetensors",
+                      .advice = foreign.ends_with(".gguf")
+                                    ? "mxfp4 convert reads a GGUF file with MXFP4 tensors; quantise from the original"
+                                    : "load the model with transformers and write it with save_pretrained"});
   throw file_error({.file = path_,
                     .value = std::string("has no ") + index_file_name + " and no " + single_file_name + ", but " +
                              std::to_string(found.size()) + " other .safetensors files",
                     .expected = "one",
-                    .advice = "add the index, or name one file"});
+                    .advice = "make the index with mxfp4 index, or name one file"});
 }
 
 void checkpoint_reader::open_shards(const weight_map* map) {
@@ -159,6 +171,37 @@ void checkpoint_reader::open_shards(const weight_map* map) {
                         .advice = "download both again"});
 }
 
+void checkpoint_reader::take_files(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const std::string file = (fs::path(directory_) / name).string();
+    if (!is_plain_name(name))
+      throw file_error({.file = file,
+                        .value = "cannot be taken",
+                        .expected = "the name of a .safetensors file in " + path_ + ", without a folder"});
+    if (std::find(shards_.begin(), shards_.end(), name) != shards_.end()) continue;  // it is read anyway
+    shards_.push_back(name);
+    readers_.push_back(std::make_unique<safetensors_reader>(safetensors_reader::open(file).value()));
+    for (const tensor_info& t : readers_.back()->header().tensors) {
+      if (const checkpoint_tensor* there = find(t.name))
+        throw file_error({.file = file,
+                          .tensor = t.name,
+                          .value = "is in " + shards_[there->shard] + " too",
+                          .expected = "a tensor that the index does not have",
+                          .advice = "take no file that holds tensors of the model again"});
+      by_name_.emplace(t.name, tensors_.size());
+      tensors_.push_back({readers_.size() - 1, &t});
+      tensor_bytes_ += t.bytes();
+    }
+  }
+}
+
+std::vector<std::string> checkpoint_reader::stray_shards() const {
+  std::vector<std::string> found;
+  for (const std::string& name : ignored_files_)
+    if (is_plain_name(name) && !is_temporary(name)) found.push_back(name);
+  return found;
+}
+
 void checkpoint_reader::list_files() {
   const std::set<std::string> shards(shards_.begin(), shards_.end());
   std::error_code error;
@@ -174,6 +217,12 @@ void checkpoint_reader::list_files() {
     } else if (shards.contains(relative) || relative == index_file_name) {
       continue;
     } else {
+      if (at->is_symlink(ignored) && !at->exists(ignored) && !is_temporary(name) && !looks_like_weights(name))
+        throw file_error(
+            {.file = at->path().string(),
+             .value = "is a link to " + fs::read_symlink(at->path(), ignored).string() + ", which is not there",
+             .expected = "the file itself",
+             .advice = "download it again, or remove the link"});
       const bool belongs = at->is_regular_file(ignored) && !looks_like_weights(name) && !is_temporary(name);
       (belongs ? other_files_ : ignored_files_).push_back(relative);
     }
@@ -199,7 +248,7 @@ file_result<std::optional<std::string>> checkpoint_reader::config_text() const {
   return guarded([&]() -> std::optional<std::string> {
     const std::string file = (fs::path(directory_) / config_file_name).string();
     if (!is_directory_ || !exists(file)) return std::nullopt;
-    return read_json_text(file);
+    return read_json_text(file, config_limits);
   });
 }
 
@@ -207,15 +256,15 @@ nlohmann::ordered_json read_config(const checkpoint_reader& checkpoint) {
   const std::optional<std::string> text = checkpoint.config_text().value();
   if (!text) return nullptr;
   const std::string file = (fs::path(checkpoint.directory()) / config_file_name).string();
-  auto config = parse_json<nlohmann::ordered_json>(*text, file);
+  auto config = parse_json<nlohmann::ordered_json>(*text, file, config_limits);
   if (!config.is_object())
-    throw file_error({.file = file, .value = std::string("is ") + config.type_name(), .expected = "an object"});
+    throw file_error({.file = file, .value = "is " + json_kind(config), .expected = "an object"});
   return config;
 }
 
 nlohmann::json read_index_metadata(const checkpoint_reader& checkpoint) {
   const std::string& text = checkpoint.metadata_text();
-  return text.empty() ? nlohmann::json() : nlohmann::json::parse(text);
+  return text.empty() ? nlohmann::json() : parse_json<nlohmann::json>(text, index_file_name);
 }
 
 }  // namespace mxfp4::checkpoint

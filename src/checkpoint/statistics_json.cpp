@@ -2,9 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/statistics_json.hpp"
 
+#include <charconv>
 #include <string>
 
+#include "io/strict_json.hpp"
+
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
 
 ordered_json to_json(const error_statistics& s) {
   ordered_json histogram = ordered_json::object();
@@ -23,21 +28,31 @@ ordered_json to_json(const error_statistics& s) {
           {"scale_histogram", std::move(histogram)}};
 }
 
-error_statistics statistics_from_json(const ordered_json& json) {
+error_statistics statistics_from_json(const ordered_json& json, const std::string& file, const std::string& place) {
+  const auto count = [&](const char* key) { return json_value<std::int64_t>(json, key, file, place); };
+  const auto number = [&](const char* key) { return json_value<double>(json, key, file, place); };
   error_statistics s;
-  json.at("weights").get_to(s.weights);
-  json.at("max_error").get_to(s.max_error);
-  json.at("saturated").get_to(s.saturated);
-  json.at("zeroed").get_to(s.zeroed);
-  json.at("lost").get_to(s.lost);
-  json.at("nonfinite").get_to(s.nonfinite);
-  json.at("nan_blocks").get_to(s.nan_blocks);
-  json.at("squared_weights").get_to(s.squared_weights);
-  json.at("squared_error").get_to(s.squared_error);
-  const ordered_json& histogram = json.at("scale_histogram");
-  for (std::size_t byte = 0; byte < s.scales.size(); ++byte)
-    if (const auto found = histogram.find(std::to_string(byte)); found != histogram.end())
-      found->get_to(s.scales[byte]);
+  s.weights = count("weights");
+  s.max_error = number("max_error");
+  s.saturated = count("saturated");
+  s.zeroed = count("zeroed");
+  s.lost = count("lost");
+  s.nonfinite = count("nonfinite");
+  s.nan_blocks = count("nan_blocks");
+  s.squared_weights = number("squared_weights");
+  s.squared_error = number("squared_error");
+  const ordered_json& histogram = json_member(json, "scale_histogram", file, place);
+  const std::string histogram_place = place + ".scale_histogram";
+  if (!histogram.is_object()) fail_member(histogram, "scale_histogram", "an object", file, place);
+  for (const auto& [key, blocks] : histogram.items()) {
+    unsigned byte = 256;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), byte);
+    if (error != std::errc{} || end != key.data() + key.size() || byte > 255)
+      throw io::file_error({.file = file,
+                            .value = histogram_place + " has the key " + io::quote_name(key),
+                            .expected = "a scale byte, 0 to 255"});
+    s.scales[byte] = json_value<std::int64_t>(histogram, key.c_str(), file, histogram_place);
+  }
   return s;
 }
 

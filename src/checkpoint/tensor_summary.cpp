@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "checkpoint/block_encoder.hpp"
+#include "checkpoint/exact_fp8.hpp"
+#include "checkpoint/fp8_tiles.hpp"
 #include "io/guarded.hpp"
 #include "io/slabs.hpp"
 #include "mxfp4/block.hpp"
@@ -69,18 +71,21 @@ void add_plain(tensor_summary& s, const checkpoint_reader& in, const stored_tens
 
 /// bf16(w * scale), as readers widen it.
 void add_fp8(tensor_summary& s, const checkpoint_reader& in, const stored_tensor& t) {
-  std::vector<float> scales(static_cast<std::size_t>(t.scale->info->elements()));
-  read_elements_of(in, *t.scale, 0, std::span(scales));
   const std::int64_t rows = t.shape[t.shape.size() - 2], cols = t.shape.back();
-  const std::int64_t scale_rows = (rows + fp8_block - 1) / fp8_block, scale_cols = (cols + fp8_block - 1) / fp8_block;
-  std::vector<e4m3> row(static_cast<std::size_t>(cols));
-  for (std::int64_t r = 0; r < t.elements() / std::max<std::int64_t>(cols, 1); ++r) {
-    read_elements_of(in, *t.data, r * cols, std::span(row));
-    const std::int64_t first = (r / rows * scale_rows + r % rows / fp8_block) * scale_cols;
-    for (std::int64_t c = 0; c < cols; ++c)
-      add(s, static_cast<double>(decode(decode_scaled(row[static_cast<std::size_t>(c)],
-                                                      scales[static_cast<std::size_t>(first + c / fp8_block)]))));
-  }
+  const std::int64_t matrices = t.shape.size() == 3 ? t.shape[0] : 1;
+  std::vector<float> scales;
+  std::vector<e4m3> weights;
+  for (std::int64_t m = 0; m < matrices; ++m)
+    for_each_fp8_tile(rows, cols, slab_weights, [&](const fp8_tile& tile) {
+      weights.resize(static_cast<std::size_t>(tile.size()));
+      scales.resize(static_cast<std::size_t>(fp8_block_count(tile.cols)));
+      read_elements_of(in, *t.data, m * rows * cols + tile.first(cols), std::span(weights));
+      const std::int64_t band = m * fp8_block_count(rows) + tile.row / fp8_block;
+      read_elements_of(in, *t.scale, band * fp8_block_count(cols) + tile.col / fp8_block, std::span(scales));
+      for (std::int64_t i = 0; i < tile.size(); ++i)
+        add(s, static_cast<double>(decode(decode_scaled(weights[static_cast<std::size_t>(i)],
+                                                        scales[static_cast<std::size_t>(i % tile.cols / fp8_block)]))));
+    });
 }
 
 }  // namespace

@@ -3,10 +3,13 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "mxfp4/checkpoint/quantize.hpp"
@@ -26,7 +29,8 @@ struct verification {
 
   verification(const checkpoint_reader& checkpoint, const verify_options& verify_options);
 
-  /// Findings that differ in the numbers of `where` alone are one, with the count.
+  /// Findings that differ in the numbers of `where` alone are one, with the count; of each check so many are listed
+  /// that a reader may read them, and the others counted. Texts are fit for a terminal, and cut where they are long.
   void add(severity level, const char* check, const std::string& where, const std::string& what);
   void error(const char* check, const std::string& where, const std::string& what) {
     add(severity::error, check, where, what);
@@ -35,11 +39,19 @@ struct verification {
     add(severity::warning, check, where, what);
   }
   [[nodiscard]] const stored_tensor* find(const std::string& name) const;
+  /// Does the report say that this tensor was in the source, and copied? False without a report.
+  [[nodiscard]] bool was_copied(const std::string& name);
   [[nodiscard]] verify_report take();
 
  private:
-  std::unordered_map<std::string, std::size_t> alike_;  // into the findings
+  std::optional<std::unordered_set<std::string>> copied_;  // of the report, read when it is asked for
+  std::unordered_map<std::string, std::size_t> alike_;     // into the findings
   std::vector<std::int64_t> repeats_;
+  struct listing {
+    std::int64_t listed = 0, unlisted = 0;
+    severity worst_unlisted = severity::warning;
+  };
+  std::map<std::string, listing> listings_;  // of each check
 };
 
 /// Bytes that are read by several threads, for the progress line.

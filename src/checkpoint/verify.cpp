@@ -11,6 +11,7 @@
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/verification.hpp"
 #include "io/guarded.hpp"
+#include "io/shown.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
@@ -53,14 +54,23 @@ verification::verification(const checkpoint_reader& checkpoint, const verify_opt
 }
 
 void verification::add(severity level, const char* check, const std::string& where, const std::string& what) {
-  const std::string key = std::string(check) + '\n' + without_numbers(where) + '\n' + what;
-  const auto [found, is_new] = alike_.emplace(key, result.findings.size());
-  if (is_new) {
-    result.findings.push_back({level, check, where, what});
-    repeats_.push_back(0);
-  } else {
+  constexpr std::int64_t most_listed = 1000;
+  const std::string shown_where = shown(where), shown_what = shown(what);
+  const std::string key = std::string(check) + '\n' + without_numbers(shown_where) + '\n' + shown_what;
+  if (const auto found = alike_.find(key); found != alike_.end()) {
     ++repeats_[found->second];
+    return;
   }
+  listing& all = listings_[check];
+  if (all.listed == most_listed) {
+    ++all.unlisted;
+    if (level == severity::error) all.worst_unlisted = level;
+    return;
+  }
+  ++all.listed;
+  alike_.emplace(key, result.findings.size());
+  result.findings.push_back({level, check, shown_where, shown_what});
+  repeats_.push_back(0);
 }
 
 const stored_tensor* verification::find(const std::string& name) const {
@@ -68,9 +78,25 @@ const stored_tensor* verification::find(const std::string& name) const {
   return found == by_name.end() ? nullptr : found->second;
 }
 
+bool verification::was_copied(const std::string& name) {
+  if (!copied_) {
+    copied_.emplace();
+    if (report.is_object())
+      for (const ordered_json& entry : report.value("copied", ordered_json::array()))
+        if (entry.is_object() && entry.value("action", ordered_json()) == action_name(tensor_action::copy) &&
+            entry.contains("name") && entry["name"].is_string())
+          copied_->insert(entry["name"].get<std::string>());
+  }
+  return copied_->contains(name);
+}
+
 verify_report verification::take() {
   for (std::size_t i = 0; i < repeats_.size(); ++i)
     if (repeats_[i] > 0) result.findings[i].what += " (and " + std::to_string(repeats_[i]) + " more like it)";
+  for (const auto& [check, all] : listings_)
+    if (all.unlisted > 0)
+      result.findings.push_back(
+          {all.worst_unlisted, check, "", "there are " + std::to_string(all.unlisted) + " more findings, not listed"});
   return std::move(result);
 }
 
@@ -105,7 +131,7 @@ void check_files(verification& v) {
         read_index_metadata(in).is_object() ? read_index_metadata(in).value("total_size", nlohmann::json()) : nullptr;
     if (size != in.tensor_bytes())
       v.error(check, index_file_name,
-              "total_size is " + size.dump() + ", expected " + std::to_string(in.tensor_bytes()) +
+              "total_size is " + json_shown(size) + ", expected " + std::to_string(in.tensor_bytes()) +
                   ", the bytes of all tensors");
   }
   for (std::size_t i = 0; i < in.shards().size(); ++i) {
@@ -123,7 +149,9 @@ void check_pairs(verification& v) {
     if (t.kind == storage::mxfp4 && v.in.find(t.name) != nullptr)
       v.error(check, quote_name(t.name), "is there beside its packed weights, expected one of the two");
     if (t.kind == storage::plain && t.name.ends_with(fp8_scale_suffix))
-      v.error(check, quote_name(t.name), "holds block scales of the source that nothing uses");
+      v.add(v.was_copied(t.name) ? severity::warning : severity::error, check, quote_name(t.name),
+            v.was_copied(t.name) ? "holds block scales that nothing uses, as in the source"
+                                 : "holds block scales of the source that nothing uses");
     if (t.kind == storage::fp8 && t.scale->info->name.ends_with(fp8_scale_suffix))
       v.error(check, quote_name(t.scale->info->name),
               "holds block scales, expected a name that ends in _scale, without _inv");
@@ -166,7 +194,9 @@ void check_model(verification& v) {
   std::unordered_map<std::string, bool> known;
   for (const tensor_info& t : expected) known.emplace(t.name, true);
   for (const stored_tensor& t : v.tensors)
-    if (!known.contains(t.name)) v.error(check, quote_name(t.name), "is not a tensor of this model");
+    if (!known.contains(t.name))
+      v.add(v.was_copied(t.name) ? severity::warning : severity::error, check, quote_name(t.name),
+            "is not a tensor of this model");
 }
 
 void check_parallel(verification& v) {
@@ -192,7 +222,7 @@ void check_parallel(verification& v) {
   const ordered_json heads =
       v.config.is_object() ? v.config.value("num_attention_heads", ordered_json()) : ordered_json();
   if (heads.is_number_integer() && heads.get<std::int64_t>() % n != 0)
-    v.error(check, config_file_name, "num_attention_heads " + heads.dump() + devices + " do not divide");
+    v.error(check, config_file_name, "num_attention_heads " + json_shown(heads) + devices + " do not divide");
 }
 
 // ---- all of them ----------------------------------------------------------------------------------------------------

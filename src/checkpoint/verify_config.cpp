@@ -5,6 +5,7 @@
 
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/verification.hpp"
+#include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -33,7 +34,7 @@ class config_check {
     if (v_.config.is_null()) return;  // said already
     if (!config_.is_object()) {
       v_.error(check, config_file_name,
-               "quantization_config is " + config_.dump() + ", expected that of compressed-tensors");
+               "quantization_config is " + json_shown(config_) + ", expected that of compressed-tensors");
       return;
     }
     expect(config_, "", "quant_method", "compressed-tensors");
@@ -43,6 +44,9 @@ class config_check {
     for (const auto& [name, group] : groups.items()) kinds_[name] = kind_of(name, group);
     try {
       const module_resolver resolver(config_, "quantization_config");
+      for (const std::string& pattern : resolver.unchecked())
+        v_.warn(check, config_file_name,
+                pattern + ", which is not in RE2: what targets and ignore say of each module is not checked");
       for (const stored_tensor& t : v_.tensors)
         if (t.kind != storage::plain || is_linear_weight(*t.data->info)) check_module(t, resolver);
       check_fused(resolver);
@@ -55,7 +59,8 @@ class config_check {
   void expect(const ordered_json& object, const std::string& place, const char* key, const ordered_json& expected) {
     if (const ordered_json found = value_of(object, key); found != expected)
       v_.error(check, config_file_name,
-               "quantization_config" + place + "." + key + " is " + found.dump() + ", expected " + expected.dump());
+               "quantization_config" + place + "." + key + " is " + json_shown(found) + ", expected " +
+                   json_shown(expected));
   }
 
   /// What readers take the group for; plain where they cannot.
@@ -91,6 +96,7 @@ class config_check {
   }
 
   void expect_kind(const module_resolver& resolver, const std::string& name, storage kind) {
+    if (!resolver.unchecked().empty()) return;
     if (const storage found = resolve(resolver, name); found != kind)
       v_.error(check, quote_name(name),
                std::string("is ") + kind_text(found) + " by targets and ignore, but stored " + kind_text(kind));

@@ -4,11 +4,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "checkpoint/codec.hpp"
+#include "checkpoint/exact_fp8.hpp"
+#include "checkpoint/fp8_tiles.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/verification.hpp"
+#include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
@@ -25,6 +29,9 @@ constexpr const char* check = "source";
 [[nodiscard]] std::string described(const stored_tensor& t) {
   return std::string(t.type_name()) + " " + shape_text(t.shape);
 }
+
+/// What a thread has in memory of a matrix at a time: with codes, scales and both files' bytes some 2 MiB.
+constexpr std::int64_t tile_weights = 1 << 18;
 
 /// Where two tensors differ first, and how often.
 struct differences {
@@ -80,39 +87,39 @@ class tensor_check {
            std::to_string(d.first);
   }
 
-  /// Calls body(first row, rows) for whole matrices in slabs of 128 rows, so that FP8 blocks are not cut.
+  /// Calls body(tile) for all of a tensor, in slabs that take little memory whatever the length of a row.
   template <class Body>
-  void for_each_band(const stored_tensor& t, Body body) {
+  void for_each_tile(const stored_tensor& t, Body body) {
     const std::int64_t rows = t.shape[t.shape.size() - 2], matrices = t.shape.size() == 3 ? t.shape[0] : 1;
     for (std::int64_t m = 0; m < matrices; ++m)
-      for (std::int64_t r = 0; r < rows; r += fp8_block)
-        body(m * rows + r, std::min<std::int64_t>(fp8_block, rows - r));
+      for_each_fp8_tile(rows, t.shape.back(), tile_weights, [&](fp8_tile tile) {
+        tile.row += m * rows;
+        body(tile);
+      });
   }
 
   template <class T>
-  [[nodiscard]] std::span<const T> read_rows(const stored_tensor& from, std::int64_t row, std::int64_t rows) {
-    const std::int64_t cols = from.shape.back();
-    raw_.resize(static_cast<std::size_t>(rows * cols) * sizeof(T));
-    read(source_, from.data, row * cols * static_cast<std::int64_t>(sizeof(T)), raw_);
-    const std::span<T> elements(reinterpret_cast<T*>(raw_.data()), static_cast<std::size_t>(rows * cols));
+  [[nodiscard]] std::span<const T> read_tile(const stored_tensor& from, const fp8_tile& tile) {
+    raw_.resize(static_cast<std::size_t>(tile.size()) * sizeof(T));
+    read(source_, from.data, tile.first(from.shape.back()) * static_cast<std::int64_t>(sizeof(T)), raw_);
+    const std::span<T> elements(reinterpret_cast<T*>(raw_.data()), static_cast<std::size_t>(tile.size()));
     swap_if_big_endian(elements);
     return elements;
   }
 
-  /// Rows of an FP8 matrix inside one band of blocks, as bf16(w * scale).
-  [[nodiscard]] std::span<const bf16> read_widened(const stored_tensor& from, std::int64_t row, std::int64_t rows) {
-    const std::int64_t cols = from.shape.back(),
-                       bands = (from.shape[from.shape.size() - 2] + fp8_block - 1) / fp8_block;
-    const std::int64_t matrix_rows = from.shape[from.shape.size() - 2];
-    const std::int64_t band = row / matrix_rows * bands + row % matrix_rows / fp8_block;
-    std::vector<float> scales(static_cast<std::size_t>((cols + fp8_block - 1) / fp8_block));
-    read(source_, from.scale, band * std::ssize(scales) * 4, std::as_writable_bytes(std::span(scales)));
+  /// A tile of an FP8 matrix as bf16(w * scale).
+  [[nodiscard]] std::span<const bf16> read_widened(const stored_tensor& from, const fp8_tile& tile) {
+    const std::int64_t matrix_rows = from.shape[from.shape.size() - 2], bands = fp8_block_count(matrix_rows),
+                       across = fp8_block_count(from.shape.back());
+    const std::int64_t band = tile.row / matrix_rows * bands + tile.row % matrix_rows / fp8_block;
+    std::vector<float> scales(static_cast<std::size_t>(fp8_block_count(tile.cols)));
+    read(source_, from.scale, (band * across + tile.col / fp8_block) * 4, std::as_writable_bytes(std::span(scales)));
     swap_if_big_endian(std::span(scales));
-    const std::span<const e4m3> w = read_rows<e4m3>(from, row, rows);
+    const std::span<const e4m3> w = read_tile<e4m3>(from, tile);
     widened_.resize(w.size());
-    const status s =
-        codec::widen_fp8({w.data(), rows, cols, cols}, {scales.data(), 1, std::ssize(scales), std::ssize(scales)},
-                         {widened_.data(), rows, cols, cols});
+    const status s = codec::widen_fp8({w.data(), tile.rows, tile.cols, tile.cols},
+                                      {scales.data(), 1, std::ssize(scales), std::ssize(scales)},
+                                      {widened_.data(), tile.rows, tile.cols, tile.cols});
     if (!s.ok()) throw file_error({.file = source_.path(), .value = std::string(message(s).view())});
     return widened_;
   }
@@ -120,10 +127,10 @@ class tensor_check {
   [[nodiscard]] std::string compare_widened(const stored_tensor& from, const stored_tensor& to) {
     differences d;
     std::vector<bf16> found;
-    for_each_band(from, [&](std::int64_t row, std::int64_t rows) {
-      const std::span<const bf16> expected = read_widened(from, row, rows);
+    for_each_tile(from, [&](const fp8_tile& tile) {
+      const std::span<const bf16> expected = read_widened(from, tile);
       found.resize(expected.size());
-      const std::int64_t at = row * from.shape.back() * 2;
+      const std::int64_t at = tile.first(from.shape.back()) * 2;
       read(result_, to.data, at, std::as_writable_bytes(std::span(found)));
       swap_if_big_endian(std::span(found));
       d.compare(std::as_bytes(expected), std::as_bytes(std::span(found)), at);
@@ -135,8 +142,9 @@ class tensor_check {
   }
 
   template <class T>
-  void requantize_band(std::span<const T> w, std::int64_t cols, const stored_tensor& to, std::int64_t row) {
-    const std::int64_t rows = std::ssize(w) / cols, blocks = std::ssize(w) / block_size;
+  void requantize_tile(std::span<const T> w, const fp8_tile& tile, const stored_tensor& to) {
+    const std::int64_t rows = tile.rows, cols = tile.cols, blocks = tile.size() / block_size;
+    const std::int64_t first = tile.first(to.shape.back());
     codes_.resize(w.size() / 2);
     scales_.resize(static_cast<std::size_t>(blocks));
     const auto in = make_dense_view(w, rows, cols);
@@ -145,11 +153,11 @@ class tensor_check {
     if (!s.ok()) throw file_error({.file = source_.path(), .value = std::string(message(s).view())});
     found_codes_.resize(codes_.size());
     found_scales_.resize(scales_.size());
-    read(result_, to.data, row * cols / 2, std::as_writable_bytes(std::span(found_codes_)));
-    read(result_, to.scale, row * cols / block_size, std::as_writable_bytes(std::span(found_scales_)));
-    code_differences_.compare(std::as_bytes(std::span(codes_)), std::as_bytes(std::span(found_codes_)), row * cols / 2);
+    read(result_, to.data, first / 2, std::as_writable_bytes(std::span(found_codes_)));
+    read(result_, to.scale, first / block_size, std::as_writable_bytes(std::span(found_scales_)));
+    code_differences_.compare(std::as_bytes(std::span(codes_)), std::as_bytes(std::span(found_codes_)), first / 2);
     scale_differences_.compare(std::as_bytes(std::span(scales_)), std::as_bytes(std::span(found_scales_)),
-                               row * cols / block_size);
+                               first / block_size);
     for (std::size_t b = 0; b < scales_.size(); ++b) shift_ += found_scales_[b] - scales_[b];
   }
 
@@ -160,11 +168,11 @@ class tensor_check {
       return "is MXFP4, the source has " + described(from) + ", which cannot be quantised";
     code_differences_ = scale_differences_ = {};
     shift_ = 0;
-    for_each_band(from, [&](std::int64_t row, std::int64_t rows) {
-      if (from.kind == storage::fp8) requantize_band<bf16>(read_widened(from, row, rows), cols, to, row);
-      else if (type == dtype::f32) requantize_band<float>(read_rows<float>(from, row, rows), cols, to, row);
-      else if (type == dtype::bf16) requantize_band<bf16>(read_rows<bf16>(from, row, rows), cols, to, row);
-      else requantize_band<f16>(read_rows<f16>(from, row, rows), cols, to, row);
+    for_each_tile(from, [&](const fp8_tile& tile) {
+      if (from.kind == storage::fp8) requantize_tile<bf16>(read_widened(from, tile), tile, to);
+      else if (type == dtype::f32) requantize_tile<float>(read_tile<float>(from, tile), tile, to);
+      else if (type == dtype::bf16) requantize_tile<bf16>(read_tile<bf16>(from, tile), tile, to);
+      else requantize_tile<f16>(read_tile<f16>(from, tile), tile, to);
     });
     if (code_differences_.count == 0 && scale_differences_.count == 0) return {};
     const std::int64_t blocks = from.elements() / block_size, block = scale_differences_.first >= 0
@@ -200,7 +208,7 @@ class tensor_check {
   const ordered_json name = settings.is_object() ? settings.value("recipe", ordered_json()) : ordered_json();
   if (!name.is_string() || !find_recipe(name.get<std::string>(), id))
     v.error(check, report_file_name,
-            "settings.recipe is " + name.dump() + ", expected a recipe's name: give one by --recipe");
+            "settings.recipe is " + json_shown(name) + ", expected a recipe's name: give one by --recipe");
   return id;
 }
 
@@ -209,11 +217,15 @@ void compare_config(verification& v, const checkpoint_reader& source) {
   if (!ours.is_object() || !theirs.is_object()) return;
   ours.erase("quantization_config");
   theirs.erase("quantization_config");
-  for (const auto& [key, value] : theirs.items())
-    if (!ours.contains(key) || ours[key] != value)
+  std::unordered_map<std::string_view, const ordered_json*> by_key;  // a look-up in `ours` goes through its keys
+  for (auto at = ours.begin(); at != ours.end(); ++at) by_key.emplace(at.key(), &at.value());
+  for (const auto& [key, value] : theirs.items()) {
+    const auto found = by_key.find(key);
+    if (found == by_key.end() || *found->second != value)
       v.error(check, config_file_name,
-              quote_name(key) + " is " + (ours.contains(key) ? ours[key].dump() : "not there") + ", the source has " +
-                  value.dump());
+              quote_name(key) + " is " + (found == by_key.end() ? "not there" : json_shown(*found->second)) +
+                  ", the source has " + json_shown(value));
+  }
 }
 
 void compare_other_files(verification& v, const checkpoint_reader& source) {

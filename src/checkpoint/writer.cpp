@@ -148,6 +148,7 @@ class staged_directory {
   }
 
  private:
+  unfinished_output unfinished_;
   std::string path_, target_, temporary_;
   bool committed_ = false;
 };

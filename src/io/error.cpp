@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "io/shown.hpp"
+
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 namespace {
@@ -41,8 +43,9 @@ constexpr std::uint32_t no_character = 0x110000;
          (code >= 0x2028 && code <= 0x202E) || (code >= 0x2066 && code <= 0x2069) || code == no_character;
 }
 
-/// At most `longest` bytes of `text`, cut between characters; what is unsafe becomes \xNN, byte for byte.
-[[nodiscard]] std::string printable(std::string_view text, std::size_t longest) {
+}  // namespace
+
+std::string shown(std::string_view text, std::size_t longest) {
   constexpr char digits[] = "0123456789abcdef";
   std::string out;
   std::size_t at = 0;
@@ -65,14 +68,15 @@ constexpr std::uint32_t no_character = 0x110000;
   return out;
 }
 
+namespace {
+
 [[nodiscard]] std::string sentence_of(const fault& why) {
-  constexpr std::size_t longest = 1000;  // of a part
   std::string text;
-  if (!why.file.empty()) text += printable(why.file, longest) + ": ";
+  if (!why.file.empty()) text += shown(why.file) + ": ";
   if (!why.tensor.empty()) text += "tensor " + quote_name(why.tensor) + ": ";
-  text += printable(why.value, longest);
-  if (!why.expected.empty()) text += ", expected " + printable(why.expected, longest);
-  if (!why.advice.empty()) text += ": " + printable(why.advice, longest);
+  text += shown(why.value);
+  if (!why.expected.empty()) text += ", expected " + shown(why.expected);
+  if (!why.advice.empty()) text += ": " + shown(why.advice);
   return text;
 }
 
@@ -82,7 +86,7 @@ file_error::file_error(fault why) : fault_(std::move(why)), sentence_(sentence_o
 
 std::string quote_name(std::string_view name) {
   constexpr std::size_t longest = 200;
-  return "'" + printable(name, longest) + "'";
+  return "'" + shown(name, longest) + "'";
 }
 
 }  // namespace mxfp4::io

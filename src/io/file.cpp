@@ -9,10 +9,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
+#include <list>
+#include <mutex>
 #include <system_error>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -64,18 +69,90 @@ std::string resolve(const std::string& path) {
 
 // ---- reading --------------------------------------------------------------------------------------------------------
 
-input_file::input_file(std::string path) : path_(std::move(path)) {
-  fd_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // NONBLOCK: a FIFO is refused, not waited for
-  if (fd_ < 0) fail_errno(path_, "cannot open for reading", errno);
-  struct stat info {};
-  const int error = ::fstat(fd_, &info) == 0 ? 0 : errno;
-  if (error != 0 || !S_ISREG(info.st_mode)) {
-    ::close(fd_);
-    if (error != 0) fail_errno(path_, "cannot stat", error);
-    throw file_error({.file = path_, .value = "is not a regular file", .advice = "write the data to a file first"});
+struct input_file::descriptor {
+  explicit descriptor(int opened) noexcept : fd(opened) {}
+  ~descriptor() { ::close(fd); }
+  descriptor(const descriptor&) = delete;
+  descriptor& operator=(const descriptor&) = delete;
+
+  const int fd;
+};
+
+/// The descriptors of the input_files used last. One that is dropped while somebody reads is closed after that.
+struct input_file::pool {
+  static constexpr std::size_t most = 64;
+
+  [[nodiscard]] static pool& get() {
+    static pool only;
+    return only;
   }
-  size_ = static_cast<std::uint64_t>(info.st_size);
-  modified_ = modification_time(info);
+
+  [[nodiscard]] std::uint64_t next_key() { return ++keys; }
+
+  [[nodiscard]] std::shared_ptr<const descriptor> find(std::uint64_t key) {
+    const std::lock_guard lock(mutex);
+    const auto found = by_key.find(key);
+    if (found == by_key.end()) return nullptr;
+    used.splice(used.end(), used, found->second);
+    return found->second->second;
+  }
+  void add(std::uint64_t key, std::shared_ptr<const descriptor> opened) {
+    const std::lock_guard lock(mutex);
+    if (by_key.contains(key)) return;  // another thread was faster
+    used.emplace_back(key, std::move(opened));
+    by_key.emplace(key, std::prev(used.end()));
+    if (used.size() > most) {
+      by_key.erase(used.front().first);
+      used.pop_front();
+    }
+  }
+  void remove(std::uint64_t key) {
+    const std::lock_guard lock(mutex);
+    const auto found = by_key.find(key);
+    if (found == by_key.end()) return;
+    used.erase(found->second);
+    by_key.erase(found);
+  }
+
+  using entry = std::pair<std::uint64_t, std::shared_ptr<const descriptor>>;
+  std::mutex mutex;
+  std::atomic<std::uint64_t> keys = 0;
+  std::list<entry> used;  // the one used last at the end
+  std::unordered_map<std::uint64_t, std::list<entry>::iterator> by_key;
+};
+
+namespace {
+
+struct opened_file {
+  int fd = -1;
+  struct stat info {};
+};
+
+[[nodiscard]] opened_file open_regular(const std::string& path) {
+  opened_file file;
+  file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // NONBLOCK: a FIFO is refused, not waited for
+  if (file.fd < 0) fail_errno(path, "cannot open for reading", errno);
+  const int error = ::fstat(file.fd, &file.info) == 0 ? 0 : errno;
+  if (error != 0 || !S_ISREG(file.info.st_mode)) {
+    ::close(file.fd);
+    if (error != 0) fail_errno(path, "cannot stat", error);
+    throw file_error({.file = path, .value = "is not a regular file", .advice = "write the data to a file first"});
+  }
+  return file;
+}
+
+}  // namespace
+
+input_file::input_file(std::string path) : path_(std::move(path)) {
+  const opened_file file = open_regular(path_);
+  auto opened = std::make_shared<const descriptor>(file.fd);
+  device_ = static_cast<std::uint64_t>(file.info.st_dev);
+  number_ = static_cast<std::uint64_t>(file.info.st_ino);
+  size_ = static_cast<std::uint64_t>(file.info.st_size);
+  modified_ = modification_time(file.info);
+  permissions_ = static_cast<unsigned>(file.info.st_mode) & 0777u;
+  key_ = pool::get().next_key();
+  pool::get().add(key_, std::move(opened));
 }
 
 file_result<input_file> input_file::open(std::string path) {
@@ -84,18 +161,36 @@ file_result<input_file> input_file::open(std::string path) {
 
 input_file::input_file(input_file&& other) noexcept
     : path_(std::move(other.path_)),
-      fd_(std::exchange(other.fd_, -1)),
+      device_(other.device_),
+      number_(other.number_),
       size_(other.size_),
-      modified_(other.modified_) {}
+      modified_(other.modified_),
+      permissions_(other.permissions_),
+      key_(std::exchange(other.key_, 0)) {}
 
 input_file::~input_file() {
-  if (fd_ >= 0) ::close(fd_);
+  if (key_ != 0) pool::get().remove(key_);
+}
+
+std::shared_ptr<const input_file::descriptor> input_file::acquire() const {
+  if (auto found = pool::get().find(key_)) return found;
+  const opened_file file = open_regular(path_);
+  auto opened = std::make_shared<const descriptor>(file.fd);
+  if (static_cast<std::uint64_t>(file.info.st_dev) != device_ ||
+      static_cast<std::uint64_t>(file.info.st_ino) != number_)
+    throw file_error({.file = path_,
+                      .value = "is another file",
+                      .expected = "the one that was opened",
+                      .advice = "it was replaced while it was read"});
+  pool::get().add(key_, opened);
+  return opened;
 }
 
 file_result<void> input_file::read(std::uint64_t offset, std::span<std::byte> bytes) const {
   return guarded([&] {
+    const std::shared_ptr<const descriptor> file = acquire();
     while (!bytes.empty()) {
-      const ssize_t count = ::pread(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      const ssize_t count = ::pread(file->fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
       if (count < 0 && errno == EINTR) continue;
       if (count < 0)
         fail_errno(path_, "cannot read " + std::to_string(bytes.size()) + " bytes at " + std::to_string(offset), errno);
@@ -112,8 +207,9 @@ file_result<void> input_file::read(std::uint64_t offset, std::span<std::byte> by
 
 file_result<void> input_file::require_unchanged() const {
   return guarded([&] {
+    const std::shared_ptr<const descriptor> file = acquire();
     struct stat info {};
-    if (::fstat(fd_, &info) != 0) fail_errno(path_, "cannot stat", errno);
+    if (::fstat(file->fd, &info) != 0) fail_errno(path_, "cannot stat", errno);
     const auto size = static_cast<std::uint64_t>(info.st_size);
     if (size != size_)
       throw file_error({.file = path_,
@@ -125,10 +221,26 @@ file_result<void> input_file::require_unchanged() const {
                         .value = "was modified at " + std::to_string(modified) + " ns",
                         .expected = std::to_string(modified_) + " as when it was opened",
                         .advice = "it was changed while it was read"});
+    struct stat now {};
+    if (::stat(path_.c_str(), &now) != 0) fail_errno(path_, "is not there any more", errno);
+    if (now.st_dev != info.st_dev || now.st_ino != info.st_ino)
+      throw file_error({.file = path_,
+                        .value = "is another file",
+                        .expected = "the one that was opened",
+                        .advice = "it was replaced while it was read"});
   });
 }
 
 // ---- writing --------------------------------------------------------------------------------------------------------
+
+namespace {
+std::atomic<int> unfinished_outputs = 0;  // lock-free: a signal handler reads it
+static_assert(std::atomic<int>::is_always_lock_free);
+}  // namespace
+
+unfinished_output::unfinished_output() noexcept { ++unfinished_outputs; }
+unfinished_output::~unfinished_output() { --unfinished_outputs; }
+int unfinished_output::count() noexcept { return unfinished_outputs.load(); }
 
 output_file::output_file(std::string path, stop_function stop)
     : path_(std::move(path)), target_(resolve(path_)), stop_(std::move(stop)) {
@@ -148,7 +260,8 @@ file_result<output_file> output_file::create(std::string path, stop_function sto
 }
 
 output_file::output_file(output_file&& other) noexcept
-    : path_(std::move(other.path_)),
+    : unfinished_(std::move(other.unfinished_)),
+      path_(std::move(other.path_)),
       target_(std::move(other.target_)),
       temporary_(std::exchange(other.temporary_, {})),
       stop_(std::move(other.stop_)),
@@ -176,6 +289,12 @@ file_result<void> output_file::write(std::uint64_t offset, std::span<const std::
       offset += static_cast<std::uint64_t>(count);
       bytes = bytes.subspan(static_cast<std::size_t>(count));
     }
+  });
+}
+
+file_result<void> output_file::set_permissions(unsigned permissions) {
+  return guarded([&] {
+    if (::fchmod(fd_, static_cast<mode_t>(permissions)) != 0) fail_errno(path_, "cannot set the permissions", errno);
   });
 }
 
@@ -264,6 +383,7 @@ file_result<void> copy_file(const std::string& from, const std::string& to, cons
     constexpr std::uint64_t slab_bytes = 4 << 20;
     const input_file in = input_file::open(from).value();
     output_file out = output_file::create(to, stop).value();
+    out.set_permissions(in.permissions()).value();
     std::vector<std::byte> buffer;
     for (std::uint64_t at = 0; at < in.size(); at += buffer.size()) {
       buffer.resize(static_cast<std::size_t>(std::min(slab_bytes, in.size() - at)));

@@ -32,6 +32,9 @@ constexpr std::array<dtype_row, dtype_count> dtypes = {{
 
 constexpr const char* metadata_key = "__metadata__";
 
+/// Far beyond any model's: what is longer would only take memory.
+constexpr std::size_t longest_name = 4096, most_dimensions = 64;
+
 /// Takes the events of the JSON parser; whatever is not exactly the header's grammar ends in a file_error. SAX and not
 /// a document, because a document has forgotten duplicate keys and turned large numbers into floats.
 class header_events final : public json::json_sax_t {
@@ -48,6 +51,9 @@ class header_events final : public json::json_sax_t {
 
   bool number_unsigned(json::number_unsigned_t value) override {
     if (place_ != place::shape && place_ != place::offsets) unexpected(std::to_string(value));
+    if (numbers_.size() == most_dimensions)
+      fail("has more than " + std::to_string(most_dimensions) + " numbers in " + std::string(fields[field_index()]),
+           "at most as many");
     numbers_.push_back(value);
     return true;
   }
@@ -67,6 +73,11 @@ class header_events final : public json::json_sax_t {
 
   bool key(std::string& name) override {
     if (place_ == place::top) {
+      if (name.size() > longest_name) {
+        tensor_.name = std::move(name);
+        fail("the name has " + std::to_string(tensor_.name.size()) + " bytes",
+             "at most " + std::to_string(longest_name));
+      }
       if (!names_.insert(name).second)
         throw file_error(
             {.file = file_, .value = "the header names " + quote_name(name) + " twice", .expected = "once"});
@@ -130,12 +141,11 @@ class header_events final : public json::json_sax_t {
     return true;
   }
 
-  bool parse_error(std::size_t position, const std::string& token, const json::exception& error) override {
+  bool parse_error(std::size_t position, const std::string& token, const json::exception&) override {
     throw file_error(
         {.file = file_,
          .value = "the header is not JSON at its byte " + std::to_string(position) + ", near " + quote_name(token),
-         .expected = "JSON",
-         .advice = error.what()});
+         .expected = "JSON"});
   }
 
  private:
@@ -143,6 +153,8 @@ class header_events final : public json::json_sax_t {
   enum class field { dtype, shape, data_offsets };
   static constexpr std::array<std::string_view, 3> fields = {"dtype", "shape", "data_offsets"};
   static constexpr unsigned bit(field f) noexcept { return 1u << static_cast<unsigned>(f); }
+
+  [[nodiscard]] std::size_t field_index() const noexcept { return static_cast<std::size_t>(field_); }
 
   [[noreturn]] void fail(const std::string& value, const std::string& expected) const {
     if (tensor_.name == metadata_key)
@@ -166,8 +178,7 @@ class header_events final : public json::json_sax_t {
       case place::tensor:
         break;
     }
-    const auto index = static_cast<std::size_t>(field_);
-    fail(std::string(fields[index]) + " is " + what,
+    fail(std::string(fields[field_index()]) + " is " + what,
          field_ == field::dtype ? "a string" : "an array of unsigned 64-bit integers");
   }
 

@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/io/safetensors_reader.hpp"
 
+#include <algorithm>
 #include <array>
 
+#include "io/foreign_file.hpp"
 #include "io/guarded.hpp"
 #include "io/hash.hpp"
 #include "mxfp4/io/byte_order.hpp"
@@ -16,6 +18,13 @@ file_result<safetensors_reader> safetensors_reader::open(const std::string& path
 
 safetensors_reader::safetensors_reader(const std::string& path) : file_(input_file::open(path).value()) {
   constexpr std::uint64_t length_bytes = 8;
+  std::string begin(std::min<std::uint64_t>(file_.size(), foreign_file_bytes), '\0');
+  file_.read(0, std::as_writable_bytes(std::span(begin))).value();
+  if (const foreign_file* foreign = find_foreign_file(begin))
+    throw file_error({.file = path,
+                      .value = std::string("is ") + foreign->kind,
+                      .expected = "a safetensors file",
+                      .advice = foreign->advice});
   if (file_.size() < length_bytes)
     throw file_error({.file = path,
                       .value = "holds " + std::to_string(file_.size()) + " bytes",

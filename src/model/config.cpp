@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "io/strict_json.hpp"
 #include "mxfp4/io/error.hpp"
 
 namespace mxfp4::model {
@@ -21,7 +22,7 @@ using nlohmann::ordered_json;
     throw file_error({.file = where, .value = std::string("has no ") + key, .expected = "a number"});
   if (!found->is_number() || !(found->get<double>() > 0) || !std::isfinite(found->get<double>()))
     throw file_error(
-        {.file = where, .value = std::string(key) + " is " + found->dump(), .expected = "a number above 0"});
+        {.file = where, .value = std::string(key) + " is " + json_shown(*found), .expected = "a number above 0"});
   return found->get<double>();
 }
 
@@ -30,7 +31,7 @@ using nlohmann::ordered_json;
   const double value = number(config, key, where);
   if (value != std::floor(value) || value > largest)
     throw file_error({.file = where,
-                      .value = std::string(key) + " is " + config.at(key).dump(),
+                      .value = std::string(key) + " is " + json_shown(config.at(key)),
                       .expected = "an integer from 1 to 2^30"});
   return static_cast<std::int64_t>(value);
 }
@@ -40,8 +41,8 @@ void require(const ordered_json& config, const char* key, const ordered_json& va
   const auto found = config.find(key);
   if (found != config.end() && *found != value)
     throw file_error({.file = where,
-                      .value = std::string(key) + " is " + found->dump(),
-                      .expected = value.dump(),
+                      .value = std::string(key) + " is " + json_shown(*found),
+                      .expected = json_shown(value),
                       .advice = "no other variant is computed here"});
 }
 
@@ -66,7 +67,7 @@ model_config read_model_config(const ordered_json& config, const std::string& wh
     for (const ordered_json& kind : *kinds)
       if (kind != 1)
         throw file_error(
-            {.file = where, .value = "attn_type_list has " + kind.dump(), .expected = "1, full attention"});
+            {.file = where, .value = "attn_type_list has " + json_shown(kind), .expected = "1, full attention"});
   c.rope_theta = number(config, "rope_theta", where);
   c.rms_eps = static_cast<float>(number(config, "rms_norm_eps", where));
   c.context = whole_number(config, "max_position_embeddings", where);

@@ -57,7 +57,7 @@ struct tokenizer::reader {
   tokenizer out{};
 
   [[noreturn]] void refuse(const std::string& place, const json& value, const std::string& expected) const {
-    throw file_error({.file = file, .value = place + " is " + value.dump(), .expected = expected});
+    throw file_error({.file = file, .value = place + " is " + json_shown(value), .expected = expected});
   }
 
   /// A member of an object, null where it is not there.

@@ -21,7 +21,7 @@ int main() {
 
   std::uint64_t done = 0;
   checkpoint::quantize_options options;
-  options.include = std::regex("w");
+  options.include = "w";
   options.progress = [&done](std::uint64_t bytes, std::uint64_t) { done = bytes; };
   const auto report = checkpoint::quantize_file("in.safetensors", "out.safetensors", options).value();
   const checkpoint::checkpoint_reader result = checkpoint::checkpoint_reader::open("out.safetensors").value();

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@ void add_decode(CLI::App& app);
 void add_recipes(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_merge(CLI::App& app);
+void add_index(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_dequantize(CLI::App& app);
 void add_plan(CLI::App& app);
@@ -54,14 +56,39 @@ inline CLI::Option* takes_one_of(CLI::Option* option, const std::vector<std::str
 /// The option takes a recipe's name.
 CLI::Option* takes_recipe(CLI::Option* option);
 
-/// The option takes a regular expression.
+/// The option takes a regular expression in RE2's syntax.
 CLI::Option* takes_regex(CLI::Option* option);
+
+/// The option takes a number in [least, most]. Unlike CLI::Range it refuses NaN, which is neither below nor above.
+inline CLI::Option* takes_number(CLI::Option* option, double least, double most) {
+  const CLI::Validator in_range(
+      [least, most](const std::string& text) {
+        double value = 0;
+        if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most) return std::string();
+        return "is " + text + ", expected a number from " + CLI::detail::to_string(least) + " to " +
+               CLI::detail::to_string(most);
+      },
+      "");
+  return option->check(in_range);
+}
+
+/// Bytes, 5GB, ...: at least one.
+inline CLI::Option* takes_size(CLI::Option* option) {
+  return option->transform(CLI::AsSizeValue(true).description(""))
+      ->check(CLI::Range(std::uint64_t{1}, std::numeric_limits<std::uint64_t>::max()).description(""))
+      ->type_name("SIZE");
+}
+
+/// --take, for commands that read a directory.
+inline CLI::Option* takes_files(CLI::App& command, std::vector<std::string>& names) {
+  return command
+      .add_option("--take", names, "Read this .safetensors file of the directory too, which its index does not name")
+      ->type_name("FILE");
+}
 
 /// --max-shard-size, for commands that write a directory.
 inline CLI::Option* takes_max_shard_size(CLI::App& command, std::uint64_t& bytes) {
-  return command.add_option("--max-shard-size", bytes, "Of the files in an output directory: bytes, or 5GB")
-      ->transform(CLI::AsSizeValue(true).description(""))
-      ->type_name("SIZE")
+  return takes_size(command.add_option("--max-shard-size", bytes, "Of the files in an output directory: bytes, or 5GB"))
       ->default_str("5GB");
 }
 

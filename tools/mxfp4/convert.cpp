@@ -61,6 +61,7 @@ void run(const convert_command& command) {
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
     r = convert_checkpoint(command.input, command.output, options).value();
   }
+  const std::vector<std::string> left = left_out(command.input, command.output);
   if (command.json) {
     print(ordered_json{{"command", "convert"},
                        {"input", command.input},
@@ -71,6 +72,7 @@ void run(const convert_command& command) {
                        {"matrices", r.matrices},
                        {"copied", r.copied},
                        {"config", r.config},
+                       {"left_out", left},
                        {"shards", r.after.shards},
                        {"file_bytes_before", r.bytes_before},
                        {"file_bytes_after", r.after.bytes}});
@@ -79,8 +81,8 @@ void run(const convert_command& command) {
   print(std::to_string(r.matrices) + (r.matrices == 1 ? " MXFP4 matrix" : " MXFP4 matrices") + " (" +
         count_text(r.experts, "expert") + " in " + count_text(r.layers, "layer") + ") to " + command.to + ", " +
         count_text(r.copied, "other tensor") + " copied" + (r.config ? "" : ", without a config.json") + "\n" +
-        command.output + ": " + size_text(r.bytes_before) + " -> " + size_text(r.after.bytes) + " in " +
-        count_text(static_cast<std::int64_t>(r.after.shards), "file") + "\n");
+        left_out_text(left) + command.output + ": " + size_text(r.bytes_before) + " -> " + size_text(r.after.bytes) +
+        " in " + count_text(static_cast<std::int64_t>(r.after.shards), "file") + "\n");
 }
 
 }  // namespace

@@ -46,11 +46,13 @@ void run_directory(const dequantize_command& command) {
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
     r = dequantize_directory(command.input, command.output, options).value();
   }
+  const std::vector<std::string> left = left_out(command.input, command.output);
   if (command.json) {
     print(ordered_json{{"command", "dequantize"},
                        {"input", command.input},
                        {"output", command.output},
                        {"to", command.to},
+                       {"left_out", left},
                        {"dequantized", r.dequantized},
                        {"widened_fp8", r.widened},
                        {"copied", r.copied},
@@ -63,13 +65,14 @@ void run_directory(const dequantize_command& command) {
   print(count_text(r.dequantized, "MXFP4 tensor") + " dequantised to bf16" +
         (r.widened == 0 ? "" : ", " + count_text(r.widened, "FP8 tensor") + " widened") + ", " +
         std::to_string(r.copied) + " copied" +
-        (r.nan_blocks == 0 ? "" : "; " + count_text(r.nan_blocks, "block") + " of 32 NaN") + "\n" + command.output +
-        ": " + size_text(r.bytes_before) + " -> " + size_text(r.after.bytes) + " in " +
-        count_text(static_cast<std::int64_t>(r.after.shards), "shard") + "\n");
+        (r.nan_blocks == 0 ? "" : "; " + count_text(r.nan_blocks, "block") + " of 32 NaN") + "\n" +
+        left_out_text(left) + command.output + ": " + size_text(r.bytes_before) + " -> " + size_text(r.after.bytes) +
+        " in " + count_text(static_cast<std::int64_t>(r.after.shards), "shard") + "\n");
 }
 
 void run(const dequantize_command& command) {
-  if (std::filesystem::is_directory(command.input)) return run_directory(command);
+  std::error_code error;
+  if (std::filesystem::is_directory(command.input, error)) return run_directory(command);
   require_different_files({command.input, command.output});
   dequantize_report r;
   {

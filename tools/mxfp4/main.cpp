@@ -3,6 +3,8 @@
 //
 // Exit codes: 0 well, 1 bad input or a file that cannot be read or written, 2 bad usage.
 // The report goes to standard output, everything else to standard error.
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -10,6 +12,8 @@
 #include <string>
 
 #include "command.hpp"
+#include "io/shown.hpp"
+#include "mxfp4/io/file.hpp"
 #include "mxfp4/version.hpp"
 
 namespace {
@@ -19,7 +23,16 @@ volatile std::sig_atomic_t stop_signal = 0;
 constexpr int exit_bad_input = 1;
 constexpr int exit_bad_usage = 2;
 
-extern "C" void on_stop_signal(int signal) { stop_signal = signal; }
+/// While there is something half written, the work ends at the next stop_requested() and takes it away; else at once,
+/// whatever the program does: it reads, plans, compares.
+extern "C" void on_stop_signal(int signal) {
+  stop_signal = signal;
+  if (mxfp4::io::unfinished_output::count() > 0) return;
+  constexpr char text[] = "mxfp4: interrupted, nothing was written in part\n";
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text, sizeof text - 1);  // the one way to print here
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
 
 void install_signal_handlers() {
   std::signal(SIGXFSZ, SIG_IGN);  // a file over the limit is an error of write(), with a message
@@ -46,6 +59,7 @@ int main(int argc, char** argv) {
   mxfp4::tools::add_plan(app);
   mxfp4::tools::add_quantize(app);
   mxfp4::tools::add_merge(app);
+  mxfp4::tools::add_index(app);
   mxfp4::tools::add_dequantize(app);
   mxfp4::tools::add_verify(app);
   mxfp4::tools::add_report(app);
@@ -73,7 +87,7 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "mxfp4: out of memory: give it more, or less work at a time\n");
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "mxfp4: %s\n", error.what());
+    std::fprintf(stderr, "mxfp4: %s\n", mxfp4::io::shown(error.what()).c_str());
   }
   return exit_bad_input;
 }

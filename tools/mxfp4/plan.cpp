@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "checkpoint/minimax_m2.hpp"
+#include "checkpoint/name_pattern.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "command.hpp"
@@ -23,6 +24,7 @@ namespace {
 
 struct plan_command {
   std::string input, include, exclude, others = "bf16";
+  std::vector<std::string> take;
   int devices = 2;
   double memory = 120;
   bool list = false, json = false;
@@ -41,9 +43,9 @@ struct plan_command {
     command.add_option("--devices", devices, "Devices that share the weights")
         ->check(CLI::Range(1, 1 << 20))
         ->capture_default_str();
-    command.add_option("--memory", memory, "GB (10^9 bytes) of each of them")
-        ->check(CLI::Range(0.001, 1e9))
+    takes_number(command.add_option("--memory", memory, "GB (10^9 bytes) of each of them"), 0.001, 1e9)
         ->capture_default_str();
+    takes_files(command, take);
     command.add_flag("--list", list, "List every tensor with what becomes of it");
     command.footer("No weight is read, nothing is written. Sizes count tensor data, not the headers of the files.");
   }
@@ -51,18 +53,19 @@ struct plan_command {
 
 struct source {
   std::vector<tensor_info> tensors;
-  ordered_json config;  // null where there is none
+  ordered_json config;             // null where there is none
+  std::vector<std::string> stray;  // shards that nothing names
 };
 
-[[nodiscard]] source read_source(const std::string& path) {
+[[nodiscard]] source read_source(const std::string& path, const std::vector<std::string>& take) {
   std::error_code error;
-  if (std::filesystem::is_directory(path, error) || path.ends_with(".safetensors")) {
-    const checkpoint_reader reader = checkpoint_reader::open(path).value();
-    return {reader.tensor_infos(), read_config(reader)};
+  if (std::filesystem::is_directory(path, error) || path.ends_with(".safetensors") || !take.empty()) {
+    const checkpoint_reader reader = checkpoint_reader::open(path, take).value();
+    return {reader.tensor_infos(), read_config(reader), reader.stray_shards()};
   }
-  ordered_json config = read_json<ordered_json>(path);
+  ordered_json config = read_json<ordered_json>(path, config_limits);
   std::vector<tensor_info> tensors = minimax_m2_tensors(read_minimax_m2_shape(config, path));
-  return {std::move(tensors), std::move(config)};
+  return {std::move(tensors), std::move(config), {}};
 }
 
 /// Tensors that share their fate. FP8 block scales count for the tensor they belong to.
@@ -147,6 +150,7 @@ struct budget {
                          {"bytes_after", plan.bytes_after},
                          {"ratio", ratio(plan.bytes_before, plan.bytes_after)},
                          {"actions", std::move(actions)},
+                         {"stray_files", in.stray},
                          {"memory",
                           {{"devices", command.devices},
                            {"bytes", static_cast<std::int64_t>(memory.bytes)},
@@ -200,17 +204,17 @@ struct budget {
 
 void run(const plan_command& command) {
   plan_options options;
-  if (!command.include.empty()) options.include = std::regex(command.include);
-  if (!command.exclude.empty()) options.exclude = std::regex(command.exclude);
+  if (!command.include.empty()) options.include = command.include;
+  if (!command.exclude.empty()) options.exclude = command.exclude;
   options.others = command.others == "fp8" ? fp8_policy::keep : fp8_policy::widen;
-  source in = read_source(command.input);
+  source in = read_source(command.input, command.take);
   const quantization_plan plan = make_plan(std::move(in.tensors), options, command.input).value();
   budget memory;
   memory.bytes = command.devices * command.memory * 1e9;
   memory.left = memory.bytes - static_cast<double>(plan.bytes_after);
   memory.bytes_per_token = cache_bytes_per_token(in.config);
   if (command.json) print(json_of(command, in, plan, memory));
-  else print(text_of(command, plan, memory));
+  else print(text_of(command, plan, memory) + stray_text(in.stray));
 }
 
 }  // namespace
@@ -218,12 +222,10 @@ void run(const plan_command& command) {
 CLI::Option* takes_regex(CLI::Option* option) {
   const CLI::Validator is_regex(
       [](const std::string& text) {
-        try {
-          [[maybe_unused]] const std::regex compiled(text);
-          return std::string{};
-        } catch (const std::regex_error& error) {
-          return "'" + text + "' is not a regular expression (ECMAScript): " + error.what();
-        }
+        const name_pattern pattern(text);
+        return pattern.problem().empty()
+                   ? std::string{}
+                   : quote_name(text) + " is not a regular expression of RE2: " + pattern.problem();
       },
       "", "regex");
   return option->check(is_regex)->type_name("REGEX");

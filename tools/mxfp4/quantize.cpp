@@ -1,7 +1,6 @@
 // tools/mxfp4/quantize.cpp -- mxfp4 quantize: its options, and a safetensors file by itself.
 // SPDX-License-Identifier: Apache-2.0
 #include <filesystem>
-#include <regex>
 
 #include "quantize_command.hpp"
 #include "report.hpp"
@@ -82,8 +81,8 @@ void quantize_one_file(quantize_command command) {
   checkpoint::quantize_options options;
   if (!find_recipe(command.recipe, options.recipe))
     throw CLI::ValidationError("--recipe", "unknown recipe " + command.recipe);
-  options.include = std::regex(command.include);
-  if (!command.exclude.empty()) options.exclude = std::regex(command.exclude);
+  options.include = command.include;
+  if (!command.exclude.empty()) options.exclude = command.exclude;
   options.nonfinite = command.nonfinite == "encode" ? on_nonfinite::encode : on_nonfinite::refuse;
   options.threads = command.threads;
   options.stop = stop_requested;
@@ -130,10 +129,10 @@ void quantize_command::describe(CLI::App& command) {
   };
   for_directory(
       takes_one_of(command.add_option("--others", others, "FP8 weights that are not quantised"), {"bf16", "fp8"}));
-  for_directory(command.add_option("--max-shard-size", max_shard_bytes, "Where IN holds a single file: bytes, or 5GB"))
-      ->transform(CLI::AsSizeValue(true).description(""))
-      ->type_name("SIZE")
+  takes_size(for_directory(command.add_option("--max-shard-size", max_shard_bytes,
+                                              "Where IN holds a single file: bytes, or 5GB")))
       ->default_str("5GB");
+  for_directory(takes_files(command, take));
   for_directory(command.add_option("--rank", rank, "Do the shards of one process of several, then mxfp4 merge"))
       ->type_name("R|auto");
   for_directory(command.add_option("--world", world, "Number of processes; --rank auto may find it"))

@@ -15,6 +15,7 @@ struct quantize_command {
   int world = 0, threads = 0;
   std::uint64_t max_shard_bytes = 5'000'000'000;
   bool overwrite = false, json = false;
+  std::vector<std::string> take;
   std::vector<const CLI::Option*> directory_only;
 
   void describe(CLI::App& command);

@@ -137,6 +137,7 @@ void quantize_directory(const quantize_command& command) {
   settings.others = command.others == "fp8" ? fp8_policy::keep : fp8_policy::widen;
   settings.nonfinite = command.nonfinite == "encode" ? on_nonfinite::encode : on_nonfinite::refuse;
   settings.max_shard_bytes = command.max_shard_bytes;
+  settings.take = command.take;
   if (command.overwrite && rank.world > 1)
     throw CLI::ValidationError("--overwrite", "is for one process: of several, one would remove what another wrote");
   const checkpoint_run run{rank.rank, rank.world, command.threads, command.overwrite, stop_requested};
@@ -145,14 +146,17 @@ void quantize_directory(const quantize_command& command) {
     reporter observer(command, rank, recipe);
     result = quantize_checkpoint(command.input, command.output, settings, run, observer).value();
   }
+  const std::vector<std::string> left = left_out(command.input, command.output);
   if (command.json) {
-    print_line(json_of(result));
+    ordered_json line = json_of(result);
+    line["left_out"] = left;
+    print_line(line);
     return;
   }
   const std::string process = rank.world == 1 ? ""
                                               : " for rank " + std::to_string(rank.rank) + " of " +
                                                     std::to_string(rank.world) + " (" + rank.origin + ")";
-  print(text_of(result) + command.output + ": complete" + process +
+  print(text_of(result) + left_out_text(left) + command.output + ": complete" + process +
         (result.complete ? "" : ", after all ranks: mxfp4 merge " + command.output) + "\n");
 }
 

@@ -6,6 +6,10 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
+
+#include "io/shown.hpp"
+#include "mxfp4/checkpoint/reader.hpp"
 
 namespace mxfp4::tools {
 
@@ -104,6 +108,39 @@ std::string copied_table(const std::vector<copied_tensor>& copied) {
   return t.text() + '\n';
 }
 
+namespace {
+
+[[nodiscard]] std::string name_list(const std::vector<std::string>& names) {
+  constexpr std::size_t most = 20;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(names.size(), most); ++i) text += (i > 0 ? ", " : "") + printable(names[i]);
+  return names.size() > most ? text + " and " + std::to_string(names.size() - most) + " more" : text;
+}
+
+}  // namespace
+
+std::vector<std::string> left_out(const std::string& input, const std::string& output) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(input, error) || !std::filesystem::is_directory(output, error)) return {};
+  const checkpoint_reader in = checkpoint_reader::open(input).value();
+  std::vector<std::string> names;
+  for (const std::vector<std::string>* files : {&in.other_files(), &in.ignored_files()})
+    for (const std::string& name : *files)
+      if (!std::filesystem::exists(std::filesystem::path(output) / name, error)) names.push_back(name);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string left_out_text(const std::vector<std::string>& names) {
+  return names.empty() ? "" : "not taken over: " + name_list(names) + "\n";
+}
+
+std::string stray_text(const std::vector<std::string>& names) {
+  return names.empty() ? ""
+                       : "not in the index, and not read: " + name_list(names) +
+                             "; to read it too: --take FILE, to make an index of all files: mxfp4 index\n";
+}
+
 void print(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     throw file_error({.file = "standard output", .value = "cannot write the report"});
@@ -135,7 +172,7 @@ void progress_line::update(std::uint64_t done, std::uint64_t total, const std::s
   std::fprintf(stderr, "\r%3.0f %%  %s of %s  %s/s  %s left%s%s\x1b[K",
                100.0 * static_cast<double>(done) / static_cast<double>(total), size_text(done).c_str(),
                size_text(total).c_str(), size_text(static_cast<std::uint64_t>(rate)).c_str(), time.c_str(),
-               note.empty() ? "" : "  ", note.c_str());
+               note.empty() ? "" : "  ", shown(note, 100).c_str());
   std::fflush(stderr);
 }
 

@@ -47,6 +47,14 @@ class table {
 [[nodiscard]] checkpoint::ordered_json to_json(const std::vector<checkpoint::copied_tensor>& copied);
 [[nodiscard]] std::string copied_table(const std::vector<checkpoint::copied_tensor>& copied);  ///< empty for none
 
+/// The files of a checkpoint's directory `input` that have no counterpart in the directory `output`, but for the shards
+/// and the index: what a command did not take over. Empty where either is no directory.
+[[nodiscard]] std::vector<std::string> left_out(const std::string& input, const std::string& output);
+/// A line of them, empty for none.
+[[nodiscard]] std::string left_out_text(const std::vector<std::string>& names);
+/// A line for .safetensors files that no index names; empty for none.
+[[nodiscard]] std::string stray_text(const std::vector<std::string>& names);
+
 /// All of a report at once. @throws file_error where standard output takes it not.
 void print(const std::string& text);
 void print(const checkpoint::ordered_json& json);

@@ -39,13 +39,11 @@ struct run_command {
     command.add_option("--tokens", tokens, "Tokens to add")
         ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30))
         ->capture_default_str();
-    command.add_option("--temperature", temperature, "0: always the likeliest token")
-        ->check(CLI::Range(0.0, 100.0))
+    takes_number(command.add_option("--temperature", temperature, "0: always the likeliest token"), 0, 100)
         ->capture_default_str();
     command.add_option("--seed", seed, "Of the random numbers")->capture_default_str();
-    command.add_option("--memory", memory, "For experts, bytes or 8GB; they are read when needed. Default: no limit")
-        ->transform(CLI::AsSizeValue(true).description(""))
-        ->type_name("SIZE");
+    takes_size(command.add_option("--memory", memory,
+                                  "For experts, bytes or 8GB; they are read when needed. Default: no limit"));
     options.describe(command);
     command.footer("Ends after --tokens; no token ends it before. Tokens per second go to standard error.");
   }

@@ -17,7 +17,6 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <regex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,8 +34,8 @@ enum class tensor_action : std::uint8_t { quantize, widen_fp8, keep_fp8, fp8_sca
 enum class fp8_policy : std::uint8_t { widen, keep, copy };
 
 struct plan_options {
-  std::optional<std::regex> include;  ///< searched in the tensor's name; without it: is_expert_weight
-  std::optional<std::regex> exclude;  ///< wins over include
+  std::optional<std::string> include;  ///< RE2's syntax, searched in the tensor's name; without it: is_expert_weight
+  std::optional<std::string> exclude;  ///< the same; wins over include
   fp8_policy others = fp8_policy::widen;
 };
 
@@ -68,8 +67,9 @@ struct quantization_plan {
 
 /// @param tensors  of the whole checkpoint, names unique; begin and end as in their files.
 /// @param where    the checkpoint's path, for the error.
-/// An error for a name that an output needs and that is taken, an expert's weights that cannot be quantised where no
-/// include asks for fewer, and F8_E4M3 without fitting block scales, unless `others` is copy.
+/// An error for a pattern that RE2 does not take, a name that an output needs and that is taken, an expert's weights
+/// that cannot be quantised where no include asks for fewer, and F8_E4M3 without fitting block scales, unless `others`
+/// is copy.
 [[nodiscard]] io::file_result<quantization_plan> make_plan(std::vector<io::tensor_info> tensors,
                                                            const plan_options& options, const std::string& where);
 

@@ -17,6 +17,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "mxfp4/checkpoint/quantize_shard.hpp"
 #include "mxfp4/core/version.hpp"
@@ -29,9 +30,10 @@ inline constexpr const char* journal_folder_name = ".mxfp4";
 /// What decides the bytes of the result.
 struct checkpoint_settings {
   recipe_id recipe = recipe_id::compressed_tensors;
-  std::optional<std::string> include, exclude;  ///< ECMAScript; without include the experts
+  std::optional<std::string> include, exclude;  ///< RE2's syntax; without include the experts
   fp8_policy others = fp8_policy::widen;        ///< or keep
   on_nonfinite nonfinite = on_nonfinite::refuse;
+  std::vector<std::string> take = {};  ///< .safetensors files of the input outside its index that are read too
   std::uint64_t max_shard_bytes = 5'000'000'000;  ///< of tensors, where the input is a single file
 };
 

@@ -14,7 +14,6 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <regex>
 #include <string>
 #include <vector>
 
@@ -42,8 +41,8 @@ struct copied_tensor {
 
 struct quantize_options {
   recipe_id recipe = recipe_id::ocp;
-  std::optional<std::regex> include;  ///< searched in the tensor's name; without it: is_expert_weight
-  std::optional<std::regex> exclude;  ///< wins over include
+  std::optional<std::string> include;  ///< RE2's syntax, searched in the tensor's name; without it: is_expert_weight
+  std::optional<std::string> exclude;  ///< the same; wins over include
   on_nonfinite nonfinite = on_nonfinite::refuse;
   int threads = 0;  ///< 0: as many as the machine has
   progress_function progress = [](std::uint64_t, std::uint64_t) {};

@@ -34,13 +34,16 @@ struct checkpoint_tensor {
   const io::tensor_info* info = nullptr;
 };
 
-/// Holds the headers of all shards and a file descriptor each, never data.
+/// Holds the headers of all shards, never data.
 class checkpoint_reader {
  public:
   /// @param path  a directory, or a safetensors file, which is then the only shard and has no other files.
+  /// @param take  names of .safetensors files in the directory that are read too, as if the index had their tensors.
   /// An error for a shard that is missing or not exactly what the format says, for a tensor that is not in the shard
-  /// the weight_map names, for an index that is not one, or leads out of the directory.
-  [[nodiscard]] static io::file_result<checkpoint_reader> open(const std::string& path);
+  /// the weight_map names, for an index that is not one, or leads out of the directory; for a link among other files
+  /// that leads nowhere; for a tensor of a file to be taken that is there already.
+  [[nodiscard]] static io::file_result<checkpoint_reader> open(const std::string& path,
+                                                               const std::vector<std::string>& take = {});
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   /// Where the shards are: path(), or the folder of a single file ("." where its name has none).
@@ -77,15 +80,18 @@ class checkpoint_reader {
   /// What does not belong to it: weights that the weight_map does not name, in this and other formats, temporary files,
   /// hidden folders (.git, .cache), links to folders. Relative paths, sorted.
   [[nodiscard]] const std::vector<std::string>& ignored_files() const noexcept { return ignored_files_; }
+  /// Of these the .safetensors files beside the shards, which some readers load all the same.
+  [[nodiscard]] std::vector<std::string> stray_shards() const;
 
  private:
-  explicit checkpoint_reader(const std::string& path);
+  checkpoint_reader(const std::string& path, const std::vector<std::string>& take);
 
   using weight_map = std::unordered_map<std::string, std::string>;
 
   [[nodiscard]] weight_map read_index(const std::string& file);
   [[nodiscard]] std::string find_single_file() const;
   void open_shards(const weight_map* map);
+  void take_files(const std::vector<std::string>& names);
   void list_files();
 
   std::string path_, directory_, metadata_text_;

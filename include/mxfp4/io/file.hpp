@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -23,7 +24,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS::io {
 /// interrupted(), and temporary files go the ordinary way. Empty: never. A signal handler may set what it reads.
 using stop_function = std::function<bool()>;
 
-/// A regular file, opened for reading.
+/// A regular file, opened for reading. Of all that a process has, the 64 used last hold a descriptor; the others are
+/// opened again when they are read, and are then the same file or an error.
 class input_file {
  public:
   [[nodiscard]] static file_result<input_file> open(std::string path);
@@ -34,21 +36,40 @@ class input_file {
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }  ///< when it was opened
 
-  [[nodiscard]] std::int64_t modified() const noexcept { return modified_; }  ///< ns since 1970, when it was opened
+  [[nodiscard]] std::int64_t modified() const noexcept { return modified_; }    ///< ns since 1970, when it was opened
+  [[nodiscard]] unsigned permissions() const noexcept { return permissions_; }  ///< 0644, ..., when it was opened
 
-  /// All of `bytes`, or an error.
+  /// All of `bytes`, or an error. By several threads at once.
   file_result<void> read(std::uint64_t offset, std::span<std::byte> bytes) const;
 
-  /// An error where size or time of modification are not those of the opening.
+  /// An error where size or time of modification are not those of the opening, or the path leads to another file.
   file_result<void> require_unchanged() const;
 
  private:
   explicit input_file(std::string path);
+  struct descriptor;
+  struct pool;
+  [[nodiscard]] std::shared_ptr<const descriptor> acquire() const;
 
   std::string path_;
-  int fd_ = -1;
+  std::uint64_t device_ = 0, number_ = 0;  // what the path led to
   std::uint64_t size_ = 0;
   std::int64_t modified_ = 0;
+  unsigned permissions_ = 0;
+  std::uint64_t key_ = 0;  // in the pool
+};
+
+/// Something that this process would leave behind if it ended now: each output_file is one until it has its name or is
+/// gone; whoever makes temporary folders holds one too.
+class unfinished_output {
+ public:
+  unfinished_output() noexcept;
+  ~unfinished_output();
+  unfinished_output(unfinished_output&& other) noexcept : unfinished_output() { static_cast<void>(other); }
+  unfinished_output& operator=(unfinished_output&&) = delete;
+
+  /// How many there are: while there is none, a signal handler may end the process at once. Async-signal-safe.
+  [[nodiscard]] static int count() noexcept;
 };
 
 /// A file under a temporary name in the folder of its final one. A symbolic link is followed; anything that exists and
@@ -63,6 +84,8 @@ class output_file {
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   file_result<void> write(std::uint64_t offset, std::span<const std::byte> bytes);
+  /// Whoever may do what with it: 0644, ... Without it: what the umask leaves of 0666.
+  file_result<void> set_permissions(unsigned permissions);
   file_result<void> commit() { return commit_all({this}); }
 
   /// Several files that belong together: all are on the disk before the first one gets its name.
@@ -75,6 +98,7 @@ class output_file {
 
   void require_running() const;
 
+  unfinished_output unfinished_;  // from before there is a file until after it is gone
   std::string path_, target_, temporary_;
   stop_function stop_;
   int fd_ = -1;
@@ -106,7 +130,7 @@ file_result<void> remove_temporaries(const std::string& path);
 /// Bytes that may still be written in the file system of `folder`.
 file_result<std::uint64_t> free_bytes(const std::string& folder);
 
-/// Copies a regular file, a slab at a time; the copy appears complete or not at all.
+/// Copies a regular file and its permissions, a slab at a time; the copy appears complete or not at all.
 file_result<void> copy_file(const std::string& from, const std::string& to, const stop_function& stop = {});
 
 /// Do both paths name one file? One that does not exist yet counts by its path.
