@@ -312,7 +312,7 @@ TEST_CASE("checkpoint: an input that changes is noticed, and nothing is lost", "
 
   refused({"quantize", e.in, out, "--recipe", "ocp"},
           "was begun differently: settings/recipe was \"compressed_tensors\" and is now \"ocp\": go on with the same");
-  refused({"quantize", e.in, out, "--exclude", "w2"}, "settings/exclude was null and is now \"w2\"");
+  refused({"quantize", e.in, out, "--exclude", "w2", "--force"}, "settings/exclude was null and is now \"w2\"");
   refused({"quantize", e.in, out, "--others", "fp8"}, "settings/others was \"bf16\"");
   fs::last_write_time(shard, time + std::chrono::seconds(1));
   refused({"quantize", e.in, out}, "source/shards/1/modified was ");

@@ -175,7 +175,8 @@ TEST_CASE("convert: where each byte of gpt-oss comes from", "[convert]") {
   CHECK(written["hidden_size"] == hidden);
   CHECK(written["quantization_config"] ==
         json{{"quant_method", "mxfp4"},
-             {"modules_to_not_convert", {"model.layers.*.block_sparse_moe.gate", "model.layers.*.self_attn.q_proj"}}});
+             {"modules_to_not_convert",
+              {"model.embed_tokens", "model.layers.*.block_sparse_moe.gate", "model.layers.*.self_attn.q_proj"}}});
 }
 
 TEST_CASE("convert: where each byte of the stacked form comes from", "[convert]") {
@@ -268,7 +269,7 @@ TEST_CASE("convert: to FP8 and the numbers stay", "[convert]") {
   const json q = json::parse(read_text(folder / "out/config.json"))["quantization_config"];
   CHECK(q["quant_method"] == "fp8");
   CHECK(q["weight_block_size"] == json{128, 128});
-  CHECK(q["modules_to_not_convert"] == json{moe + "gate", "model.layers.1.self_attn.q_proj"});
+  CHECK(q["modules_to_not_convert"] == json{"model.embed_tokens", moe + "gate", "model.layers.1.self_attn.q_proj"});
 }
 
 TEST_CASE("convert: shards, index and what comes along", "[convert]") {
@@ -300,4 +301,43 @@ TEST_CASE("convert: shards, index and what comes along", "[convert]") {
   CHECK(differences(read_checkpoint(folder / "two"), minimax()).empty());
   CHECK_FALSE(std::filesystem::exists(folder / "two/config.json"));
   CHECK_FALSE(std::filesystem::exists(folder / "two/model.safetensors.index.json"));
+}
+
+TEST_CASE("convert: zero blocks that gguf writes with scale byte 255 become clean, and are counted", "[convert]") {
+  // Three rows of a block: zeros of both signs under 255, a number under 255, zeros under 7.
+  const scratch_folder folder;
+  std::string blocks(3 * 17, '\0');
+  blocks[0] = blocks[17] = '\xFF';
+  blocks[5] = '\x80';
+  blocks[17 + 9] = '\x01';
+  blocks[34] = '\x07';
+  gguf_header header;
+  header.pairs = {{"general.architecture", gguf_type::string, "toy"}};
+  header.tensors = {{"a.weight", ggml_type::mxfp4, {3, 32}, 0, 0}};
+  gguf_writer out = gguf_writer::create(folder / "x.gguf", header).value();
+  out.append("a.weight", std::as_bytes(std::span(blocks))).value();
+  out.commit().value();
+  convert_options options;
+  const convert_report report = convert_checkpoint(folder / "x.gguf", folder / "x.safetensors", options).value();
+  CHECK(report.cleaned == 1);
+  const tensor_map t = read_checkpoint(folder / "x.safetensors");
+  CHECK(t.at("a.weight_scale").data == std::string("\x00\xFF\x07", 3));
+  CHECK(t.at("a.weight_packed").data.substr(0, 16) == std::string(16, '\0'));
+  CHECK(t.at("a.weight_packed").data.substr(16, 16) != std::string(16, '\0'));
+}
+
+TEST_CASE("convert: a part of a split GGUF is not the whole", "[convert][bad_input]") {
+  const scratch_folder folder;
+  gguf_header header;
+  header.pairs = {{"general.architecture", gguf_type::string, "toy"},
+                  {"split.count", gguf_type::u32, std::uint64_t{3}}};
+  header.tensors = {{"a.weight", ggml_type::mxfp4, {1, 32}, 0, 0}};
+  gguf_writer out = gguf_writer::create(folder / "x-00001-of-00003.gguf", header).value();
+  const std::string block(17, '\0');
+  out.append("a.weight", std::as_bytes(std::span(block))).value();
+  out.commit().value();
+  const auto result = convert_checkpoint(folder / "x-00001-of-00003.gguf", folder / "out", {});
+  REQUIRE_FALSE(result);
+  CHECK(std::string(result.error().what()).find("is one of 3 parts of a model") != std::string::npos);
+  CHECK(folder.names() == std::vector<std::string>{"x-00001-of-00003.gguf"});
 }

@@ -219,3 +219,77 @@ TEST_CASE("cli: dequantize and convert a directory", "[convert][cli]") {
   CHECK(mxfp4({"convert", folder / "in", folder / "y", "--to", "gguf", "--max-shard-size", "many"}).code == 2);
   CHECK(folder.names() == std::vector<std::string>{"back", "bf16", "in", "x.gguf"});
 }
+
+TEST_CASE("dequantize: what another program has quantised is refused by name, and nothing is written", "[convert]") {
+  struct row {
+    const char* name;  // of the codes
+    dtype type;
+    const char* beside;
+    dtype beside_type;
+    const char* format;
+  };
+  const row rows[] = {
+      {"a.weight_packed", dtype::i32, "a.weight_scale", dtype::bf16, "integers of compressed-tensors (pack-quantized)"},
+      {"a.qweight", dtype::i32, "a.qzeros", dtype::i32, "GPTQ or AWQ"},
+      {"a.weight", dtype::u8, "a.weight.absmax", dtype::f32, "bitsandbytes"},
+      {"a.weight", dtype::i8, "a.SCB", dtype::f32, "bitsandbytes' LLM.int8()"},
+      {"a.weight", dtype::u8, "a.weight_scale", dtype::u8, "MXFP4 of Quark or ModelOpt"},
+      {"a.weight", dtype::i8, "a.scale", dtype::f8_e8m0, "MXFP4 of DeepSeek-V4"},
+      {"a.weight", dtype::i8, "a.weight_scale", dtype::bf16, "INT8 of compressed-tensors"},
+      {"a.weight", dtype::u32, "a.scales", dtype::bf16, "MLX"},
+      {"a.weight", dtype::f4, "a.scales", dtype::bf16, "F4, four bits in a type of safetensors"},
+  };
+  for (const auto& [name, type, beside, beside_type, format] : rows) {
+    CAPTURE(name, format);
+    const scratch_folder folder;
+    tensor_map source;
+    source[name] = random_tensor(type, {4, 32}, 1);
+    source[beside] = random_tensor(beside_type, {4, 2}, 2);
+    source["norm.weight"] = random_tensor(dtype::bf16, {4}, 3);
+    add_pair(source, "b.weight", {4, 32}, 4);  // MXFP4 beside it makes it no better
+    write_checkpoint(folder / "in", source, {{"quantization_config", {{"quant_method", "other"}, {"format", "x"}}}});
+    const auto result = dequantize_directory(folder / "in", folder / "out", {});
+    REQUIRE_FALSE(result);
+    CHECK_THAT(result.error().what(), ContainsSubstring(std::string("is ") + format) &&
+                                          ContainsSubstring("config.json calls it other, x") &&
+                                          ContainsSubstring("dequantise it with the program that wrote it"));
+    CHECK(folder.names() == std::vector<std::string>{"in"});
+  }
+}
+
+TEST_CASE("dequantize: a quantization_config that nothing here is true of is refused", "[convert]") {
+  const scratch_folder folder;
+  write_checkpoint(folder / "in", {{"a.weight", random_tensor(dtype::bf16, {4, 32}, 1)}},
+                   {{"quantization_config", {{"quant_method", "fp8"}}}});
+  const auto result = dequantize_directory(folder / "in", folder / "out", {});
+  REQUIRE_FALSE(result);
+  CHECK_THAT(result.error().what(), ContainsSubstring("holds no MXFP4 and no FP8 weights, but a quantization_config"));
+}
+
+TEST_CASE("dequantize: experts that nobody loads one by one in BF16 are told of", "[convert]") {
+  for (const char* type : {"llama4_text", "gemma4_text", "qwen3_moe"}) {
+    const scratch_folder folder;
+    tensor_map source;
+    add_pair(source, "a.experts.0.up_proj.weight", {4, 32}, 4);
+    write_checkpoint(folder / "in", source, {{"model_type", type}});
+    const auto report = dequantize_directory(folder / "in", folder / "out", {}).value();
+    CHECK(report.warnings.size() == (std::string(type) == "qwen3_moe" ? 0 : 1));
+  }
+}
+
+TEST_CASE("dequantize: what tells of the quantization does not travel", "[convert]") {
+  const scratch_folder folder;
+  tensor_map source;
+  add_pair(source, "b.weight", {4, 32}, 4);
+  write_checkpoint(folder / "in", source,
+                   {{"text_config", {{"quantization_config", {{"quant_method", "fp8"}}}, {"n", 1}}},
+                    {"quantization_config", {{"quant_method", "compressed-tensors"}}}});
+  for (const char* name : {"mxfp4_report.json", "hf_quant_config.json"}) write_text(folder / "in/" + name, "{}");
+  std::filesystem::create_directory(folder / "in/original");
+  write_text(folder / "in/original/config.json", "{}");
+  REQUIRE(dequantize_directory(folder / "in", folder / "out", {}));
+  CHECK(checkpoint_reader::open(folder / "out").value().other_files() ==
+        std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
+  CHECK(nlohmann::json::parse(read_text(folder / "out/config.json")) ==
+        nlohmann::json{{"text_config", {{"n", 1}}}, {"dtype", "bfloat16"}});
+}

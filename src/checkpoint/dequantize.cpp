@@ -10,7 +10,10 @@
 #include "checkpoint/codec.hpp"
 #include "checkpoint/exact_fp8.hpp"
 #include "checkpoint/expert_jobs.hpp"
+#include "checkpoint/family.hpp"
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/mxfp4_weights.hpp"
+#include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "io/guarded.hpp"
 #include "mxfp4/io/byte_order.hpp"
@@ -116,13 +119,38 @@ void append_numbers(const append_function& append, const std::string& name, std:
   return found;
 }
 
-[[nodiscard]] std::optional<std::string> make_config_text(const checkpoint_reader& in) {
-  ordered_json config = read_config(in);
+[[nodiscard]] std::optional<std::string> make_config_text(ordered_json config) {
   if (config.is_null()) return std::nullopt;
   config.erase("quantization_config");
-  const char* type_key = config.contains("torch_dtype") && !config.contains("dtype") ? "torch_dtype" : "dtype";
-  config[type_key] = "bfloat16";
+  remove_nested_quantization(config);
+  set_bf16(config);
   return config.dump(2) + "\n";
+}
+
+/// Experts one by one are what loaders of MXFP4 take of every family; of BF16 some take stacks alone.
+void add_warnings(dequantize_directory_report& report, const weight_list& list, const ordered_json& config) {
+  plan_options options;
+  read_model(config, options);
+  const model_family& family = find_family(options.model_type);
+  if (family.axes != stack_axes::in_out && family.warning.empty()) return;
+  if (std::any_of(list.weights.begin(), list.weights.end(),
+                  [](const mxfp4_weight& w) { return is_expert_weight(w.name, 2) && w.shape.size() == 2; }))
+    report.warnings.push_back("transformers 5.24 takes the BF16 experts of " + options.model_type +
+                              " as stacks, and these are one by one");
+}
+
+/// Codes of another format would be copied as if they were weights, and config.json would no longer say what they are.
+void require_known_formats(const std::vector<plain_tensor>& others, const ordered_json& config,
+                           const std::string& where) {
+  std::vector<tensor_info> tensors;
+  for (const plain_tensor& t : others) tensors.push_back(t.info);
+  std::erase_if(tensors, [](const tensor_info& t) { return t.type == dtype::f8_e4m3; });  // find_fp8_scales has judged
+  if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
+    throw file_error({.file = where,
+                      .tensor = found.tensor,
+                      .value = "is " + found.format,
+                      .expected = "MXFP4 of compressed-tensors, FP8 in blocks of 128 x 128, or weights",
+                      .advice = "dequantise it with the program that wrote it"});
 }
 
 }  // namespace
@@ -132,7 +160,9 @@ file_result<dequantize_directory_report> dequantize_directory(const std::string&
   return guarded([&]() -> dequantize_directory_report {
     const checkpoint_reader in = checkpoint_reader::open(input).value();
     if (in.is_directory()) require_outside(input, output).value();
+    const ordered_json config = read_config(in);
     const weight_list list = find_weights(in);
+    require_known_formats(list.others, config, input);
     const auto fp8_scales = find_fp8_scales(list.others, input);
     dequantize_directory_report report;
     std::vector<tensor_job> jobs;
@@ -157,11 +187,16 @@ file_result<dequantize_directory_report> dequantize_directory(const std::string&
         ++report.copied;
       }
     }
+    if (report.dequantized + report.widened == 0 && config.is_object() && config.contains("quantization_config"))
+      throw file_error({.file = input,
+                        .value = "holds no MXFP4 and no FP8 weights, but a quantization_config",
+                        .expected = "weights that it is true of"});
+    add_warnings(report, list, config);
     for (std::size_t i = 0; i < in.shards().size(); ++i) report.bytes_before += in.shard(i).file_bytes();
     const auto require_unchanged = [&in] {
       for (std::size_t i = 0; i < in.shards().size(); ++i) in.shard(i).require_unchanged().value();
     };
-    report.after = write_directory(output, jobs, {make_config_text(in), &in}, options.max_shard_bytes,
+    report.after = write_directory(output, jobs, {make_config_text(config), &in}, options.max_shard_bytes,
                                    {options.progress, require_unchanged, options.stop})
                        .value();
     return report;

@@ -8,6 +8,8 @@
 #include <system_error>
 #include <utility>
 
+#include "checkpoint/config_check.hpp"
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/quantize_journal.hpp"
 #include "checkpoint/reader_json.hpp"
@@ -80,7 +82,7 @@ struct output_shard {
 [[nodiscard]] std::vector<std::string> carried_files(const checkpoint_reader& in) {
   std::vector<std::string> files = in.other_files();
   std::erase_if(files, [](const std::string& name) {
-    return name == config_file_name || name == report_file_name || is_readme(name);
+    return name == config_file_name || describes_quantization(name) || is_readme(name);
   });
   return files;
 }
@@ -103,6 +105,9 @@ struct output_shard {
            {{"recipe", recipe_name(settings.recipe)},
             {"include", to_json(settings.include)},
             {"exclude", to_json(settings.exclude)},
+            {"linears", settings.linears},
+            {"dtype", settings.to_bf16 ? "bf16" : "keep"},
+            {"force", settings.force},
             {"others", settings.others == fp8_policy::keep ? "fp8" : "bf16"},
             {"nonfinite", settings.nonfinite == on_nonfinite::encode ? "encode" : "refuse"}}},
           {"source", {{"config", hash_text(fnv1a(config))}, {"shards", sources}}},
@@ -151,9 +156,19 @@ class run_of_one {
     const auto compiled = [](const std::optional<std::string>& text) {
       return text ? std::optional<std::regex>(*text) : std::nullopt;
     };
-    plan_ = make_plan(in_.tensor_infos(), {compiled(settings.include), compiled(settings.exclude), settings.others}, in)
-                .value();
-    config_ = make_config(config, plan_, in).dump(2) + "\n";
+    plan_options options{.include = compiled(settings.include),
+                         .exclude = compiled(settings.exclude),
+                         .others = settings.others,
+                         .linears = settings.linears,
+                         .any_matrix = settings.force,
+                         .to_bf16 = settings.to_bf16};
+    read_model(config, options);
+    require_known_formats(config, in);
+    plan_ = make_plan(in_.tensor_infos(), options, in).value();
+    ordered_json result = make_config(config, plan_, in);
+    if (settings.to_bf16) set_bf16(result);
+    if (!settings.force) require_readable(result, options.model_type, in);
+    config_ = result.dump(2) + "\n";
     shards_ = lay_out(in_, plan_, settings.max_shard_bytes);
     files_ = carried_files(in_);
     manifest_ = make_manifest(in_, config.dump(), settings, shards_, files_);
@@ -169,6 +184,8 @@ class run_of_one {
     for (const output_shard* s : own_)
       if (is_done(out_, journal_, s->file)) ++result.kept;
     observer_.on_start(own_.size(), result.kept, total_);
+    if (run_.rank == 0)
+      for (const std::string& warning : plan_.warnings) observer_.on_warning(warning);
     if (run_.rank == 0) write_small_files();
     for (const output_shard* s : own_) {
       const file_lock lock = file_lock::acquire(journal_.lock_path(s->file)).value();
@@ -188,6 +205,31 @@ class run_of_one {
   }
 
  private:
+  /// Codes that are copied would be weights to whoever reads the new config.json.
+  void require_known_formats(const ordered_json& config, const std::string& in) const {
+    std::vector<tensor_info> tensors = in_.tensor_infos();
+    std::erase_if(tensors, [](const tensor_info& t) { return t.type == dtype::f8_e4m3; });  // the plan judges
+    if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
+      throw file_error({.file = in,
+                        .tensor = found.tensor,
+                        .value = "is quantised already: " + found.format,
+                        .expected = "weights in F32, F16, BF16 or FP8 in blocks of 128 x 128",
+                        .advice = "dequantise it first"});
+  }
+
+  /// What verify would say of the config is said before the first byte is written.
+  void require_readable(const ordered_json& config, const std::string& model_type, const std::string& in) const {
+    std::string first;
+    check_quantization_config(config, modules_of(plan_, model_type),
+                              [&first](severity level, const std::string& where, const std::string& what) {
+                                if (level == severity::error && first.empty()) first = where + " " + what;
+                              });
+    if (!first.empty())
+      throw file_error({.file = in,
+                        .value = "the result could not be loaded: " + first,
+                        .advice = "choose others with --include or --exclude, or insist with --force"});
+  }
+
   /// True where a former run of the same kind has ended well. Removes its traces if that is wanted.
   [[nodiscard]] bool is_complete() {
     std::error_code error;

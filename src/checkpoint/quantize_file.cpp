@@ -17,7 +17,11 @@ file_result<quantize_report> quantize_file(const std::string& input, const std::
     require_distinct(input, output).value();
     const checkpoint_reader in = checkpoint_reader::open(input).value();
     const quantization_plan plan =
-        make_plan(in.tensor_infos(), {options.include, options.exclude, fp8_policy::copy}, input).value();
+        make_plan(
+            in.tensor_infos(),
+            {.include = options.include, .exclude = options.exclude, .others = fp8_policy::copy, .any_matrix = true},
+            input)
+            .value();
 
     std::vector<tensor_info> tensors;
     for (const planned_tensor& t : plan.tensors) tensors.insert(tensors.end(), t.outputs.begin(), t.outputs.end());

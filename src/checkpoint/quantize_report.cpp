@@ -4,6 +4,7 @@
 #include <map>
 #include <tuple>
 
+#include "checkpoint/expert_stack.hpp"
 #include "checkpoint/quantize_journal.hpp"
 #include "io/strict_json.hpp"
 
@@ -15,6 +16,19 @@ namespace {
 
 [[nodiscard]] ordered_json describe(const tensor_info& t) {
   return {{"name", t.name}, {"dtype", dtype_name(t.type)}, {"shape", t.shape}};
+}
+
+/// A matrix that was quantised: of a stack that was taken apart under the name it has now.
+[[nodiscard]] ordered_json describe(const planned_tensor& t, std::int64_t matrix) {
+  ordered_json entry = describe(t.source);
+  if (!t.stack) return entry;
+  if (t.outputs.size() == 2) {
+    entry["expert"] = matrix;
+  } else {
+    entry["name"] = matrix_name(t.source.name, *t.stack, matrix);
+    entry["shape"] = {t.stack->rows, t.stack->cols};
+  }
+  return entry;
 }
 
 /// An expert: the module that holds it, the number of its layer (-1: none in the name), its own number.
@@ -91,8 +105,7 @@ ordered_json make_shard_report(const quantization_plan& plan, std::span<const st
   for (const matrix_statistics& m : matrices) {
     const planned_tensor& t = plan.tensors[m.tensor];
     const auto stack = static_cast<std::uint64_t>(m.matrix < 0 ? 1 : t.source.elements() / m.statistics.weights);
-    ordered_json entry = describe(t.source);
-    if (m.matrix >= 0) entry["expert"] = m.matrix;
+    ordered_json entry = describe(t, m.matrix);
     entry["bytes"] = input_bytes(plan, t) / stack;
     entry["mxfp4_bytes"] = t.output_bytes() / stack;
     entry.update(to_json(m.statistics));

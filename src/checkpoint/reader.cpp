@@ -40,6 +40,9 @@ using nlohmann::json;
          (name.starts_with("pytorch_model") && name.ends_with(".bin"));
 }
 
+/// Folders of repositories that hold the same model once more, for another program: gpt-oss has both.
+[[nodiscard]] bool holds_other_weights(const std::string& folder) { return folder == "metal" || folder == "original"; }
+
 /// What output_file calls a file that has not got its name yet.
 [[nodiscard]] bool is_temporary(const std::string& name) { return name.find(".tmp-") != std::string::npos; }
 
@@ -168,7 +171,7 @@ void checkpoint_reader::list_files() {
     const std::string relative = at->path().lexically_relative(directory_).string();
     std::error_code ignored;
     if (at->is_directory(ignored)) {
-      const bool skipped = at->is_symlink(ignored) || name.front() == '.';
+      const bool skipped = at->is_symlink(ignored) || name.front() == '.' || holds_other_weights(relative);
       if (skipped) ignored_files_.push_back(relative + "/");
       if (skipped && !at->is_symlink(ignored)) at.disable_recursion_pending();
     } else if (shards.contains(relative) || relative == index_file_name) {

@@ -156,7 +156,10 @@ void check_model(verification& v) {
     ++found;
     // Linear layers are BF16 in the list, and may be quantised; the router is F32 there, and may not.
     const bool may_be_quantized = t.type == dtype::bf16 && is_linear_weight(t);
-    const bool fits = s->kind == storage::plain ? s->data->info->type == t.type : may_be_quantized;
+    // transformers saves a BF16 model's router in BF16 too, and loads either.
+    const dtype type = s->data->info->type;
+    const bool fits =
+        s->kind == storage::plain ? type == t.type || (type == dtype::bf16 && t.type == dtype::f32) : may_be_quantized;
     if (s->shape != t.shape || !fits)
       v.error(check, quote_name(t.name),
               "is " + described(*s) + ", expected " + (may_be_quantized ? "MXFP4, F8_E4M3 or " : "") +

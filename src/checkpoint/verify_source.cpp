@@ -3,10 +3,17 @@
 #include <oneapi/tbb/parallel_for.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <optional>
+#include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "checkpoint/codec.hpp"
+#include "checkpoint/expert_stack.hpp"
+#include "checkpoint/foreign_format.hpp"
+#include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/verification.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
@@ -26,6 +33,13 @@ constexpr const char* check = "source";
   return std::string(t.type_name()) + " " + shape_text(t.shape);
 }
 
+/// Has F16 or F32 become BF16?
+[[nodiscard]] bool is_narrowed(const stored_tensor& from, const stored_tensor& to) {
+  const dtype type = from.data->info->type;
+  return from.kind == storage::plain && to.kind == storage::plain && to.data->info->type == dtype::bf16 &&
+         (type == dtype::f16 || type == dtype::f32);
+}
+
 /// Where two tensors differ first, and how often.
 struct differences {
   std::int64_t count = 0, first = -1;
@@ -37,19 +51,37 @@ struct differences {
   }
 };
 
-/// One tensor of the source, and what became of it.
+/// One tensor of the source, or a matrix of a stack, and what became of it.
 class tensor_check {
  public:
   tensor_check(const checkpoint_reader& source, const checkpoint_reader& result, recipe_id recipe,
                shared_progress& progress)
       : source_(source), result_(result), recipe_(recipe), progress_(progress) {}
 
+  /// What is wrong with a stack that is MXFP4 now, or with one matrix of it; empty where nothing is.
+  [[nodiscard]] std::string compare_stack(const stored_tensor& from, const stack_layout& layout, std::int64_t matrix,
+                                          const stored_tensor& to) {
+    const std::vector<std::int64_t> one = {layout.rows, layout.cols}, all = {layout.experts, layout.rows, layout.cols};
+    const bool whole = to.shape.size() == 3;
+    if (to.kind != storage::mxfp4 || to.shape != (whole ? all : one))
+      return "is " + described(to) + ", the source makes MXFP4 " + shape_text(whole ? all : one) + " of " +
+             described(from);
+    layout_ = layout;
+    matrix_ = matrix;
+    return requantize(from, to);
+  }
+
   /// What is wrong; empty where nothing is.
   [[nodiscard]] std::string compare(const stored_tensor& from, const stored_tensor& to) {
+    layout_ = {};
+    layout_.rows = from.shape.size() < 2 ? 1 : from.shape[from.shape.size() - 2];
+    layout_.cols = from.shape.empty() ? 1 : from.shape.back();
+    matrix_ = 0;
     if (from.shape != to.shape) return "is " + described(to) + ", the source has " + described(from);
     if (to.kind == storage::mxfp4 && from.kind != storage::mxfp4) return requantize(from, to);
     if (from.kind == storage::fp8 && to.kind == storage::plain && to.data->info->type == dtype::bf16)
       return compare_widened(from, to);
+    if (is_narrowed(from, to)) return compare_narrowed(from, to);
     if (from.kind != to.kind || from.data->info->type != to.data->info->type)
       return "is " + described(to) + ", the source has " + described(from) + ", which becomes no such tensor";
     const std::string data = compare_bytes(from.data, to.data);
@@ -80,20 +112,32 @@ class tensor_check {
            std::to_string(d.first);
   }
 
-  /// Calls body(first row, rows) for whole matrices in slabs of 128 rows, so that FP8 blocks are not cut.
+  /// Calls body(first row, rows) for the matrices of `to`, rows counted through all of them, in slabs of 128 rows at
+  /// most, so that FP8 blocks of the source are not cut.
   template <class Body>
-  void for_each_band(const stored_tensor& t, Body body) {
-    const std::int64_t rows = t.shape[t.shape.size() - 2], matrices = t.shape.size() == 3 ? t.shape[0] : 1;
+  void for_each_band(const stored_tensor& to, Body body) {
+    const std::int64_t rows = to.shape[to.shape.size() - 2], matrices = to.shape.size() == 3 ? to.shape[0] : 1;
     for (std::int64_t m = 0; m < matrices; ++m)
-      for (std::int64_t r = 0; r < rows; r += fp8_block)
-        body(m * rows + r, std::min<std::int64_t>(fp8_block, rows - r));
+      for (std::int64_t r = 0, count = 0; r < rows; r += count) {
+        count = std::min(fp8_block - row_in_stack(matrix_ + m, r) % fp8_block, rows - r);
+        body(m * rows + r, count);
+      }
   }
 
+  [[nodiscard]] std::int64_t row_in_stack(std::int64_t matrix, std::int64_t row) const noexcept {
+    return matrix % layout_.parts * layout_.rows + row;
+  }
+
+  /// @param row  of the result, counted through its matrices.
   template <class T>
   [[nodiscard]] std::span<const T> read_rows(const stored_tensor& from, std::int64_t row, std::int64_t rows) {
-    const std::int64_t cols = from.shape.back();
+    const std::int64_t cols = layout_.cols;
     raw_.resize(static_cast<std::size_t>(rows * cols) * sizeof(T));
-    read(source_, from.data, row * cols * static_cast<std::int64_t>(sizeof(T)), raw_);
+    const read_function read_source = [&](std::uint64_t offset, std::span<std::byte> bytes) {
+      read(source_, from.data, static_cast<std::int64_t>(offset), bytes);
+    };
+    read_matrix_rows(read_source, layout_, matrix_ + row / layout_.rows, row % layout_.rows, rows, sizeof(T), raw_);
+    arrange_rows(layout_, rows, sizeof(T), raw_, scratch_);
     const std::span<T> elements(reinterpret_cast<T*>(raw_.data()), static_cast<std::size_t>(rows * cols));
     swap_if_big_endian(elements);
     return elements;
@@ -101,10 +145,9 @@ class tensor_check {
 
   /// Rows of an FP8 matrix inside one band of blocks, as bf16(w * scale).
   [[nodiscard]] std::span<const bf16> read_widened(const stored_tensor& from, std::int64_t row, std::int64_t rows) {
-    const std::int64_t cols = from.shape.back(),
-                       bands = (from.shape[from.shape.size() - 2] + fp8_block - 1) / fp8_block;
-    const std::int64_t matrix_rows = from.shape[from.shape.size() - 2];
-    const std::int64_t band = row / matrix_rows * bands + row % matrix_rows / fp8_block;
+    const std::int64_t cols = layout_.cols, bands = (layout_.parts * layout_.rows + fp8_block - 1) / fp8_block;
+    const std::int64_t matrix = matrix_ + row / layout_.rows;
+    const std::int64_t band = matrix / layout_.parts * bands + row_in_stack(matrix, row % layout_.rows) / fp8_block;
     std::vector<float> scales(static_cast<std::size_t>((cols + fp8_block - 1) / fp8_block));
     read(source_, from.scale, band * std::ssize(scales) * 4, std::as_writable_bytes(std::span(scales)));
     swap_if_big_endian(std::span(scales));
@@ -117,10 +160,37 @@ class tensor_check {
     return widened_;
   }
 
+  /// F16 or F32 that has become BF16.
+  [[nodiscard]] std::string compare_narrowed(const stored_tensor& from, const stored_tensor& to) {
+    constexpr std::int64_t slab = 1 << 19;
+    const std::int64_t total = from.elements(), size = dtype_bits(from.data->info->type) / 8;
+    std::int64_t wrong = 0;
+    std::vector<bf16> found;
+    for (std::int64_t at = 0; at < total; at += slab) {
+      const auto count = static_cast<std::size_t>(std::min(slab, total - at));
+      raw_.resize(count * static_cast<std::size_t>(size));
+      read(source_, from.data, at * size, raw_);
+      found.resize(count);
+      read(result_, to.data, at * 2, std::as_writable_bytes(std::span(found)));
+      swap_if_big_endian(std::span(found));
+      const auto compare = [&](auto numbers) {
+        swap_if_big_endian(numbers);
+        for (std::size_t i = 0; i < count; ++i)
+          wrong +=
+              std::bit_cast<std::uint16_t>(encode<bf16>(decode(numbers[i]))) != std::bit_cast<std::uint16_t>(found[i]);
+      };
+      if (size == 4) compare(std::span(reinterpret_cast<float*>(raw_.data()), count));
+      else compare(std::span(reinterpret_cast<f16*>(raw_.data()), count));
+    }
+    return wrong == 0
+               ? ""
+               : std::to_string(wrong) + " of " + std::to_string(total) + " numbers are not the source's in BF16";
+  }
+
   [[nodiscard]] std::string compare_widened(const stored_tensor& from, const stored_tensor& to) {
     differences d;
     std::vector<bf16> found;
-    for_each_band(from, [&](std::int64_t row, std::int64_t rows) {
+    for_each_band(to, [&](std::int64_t row, std::int64_t rows) {
       const std::span<const bf16> expected = read_widened(from, row, rows);
       found.resize(expected.size());
       const std::int64_t at = row * from.shape.back() * 2;
@@ -154,22 +224,22 @@ class tensor_check {
   }
 
   [[nodiscard]] std::string requantize(const stored_tensor& from, const stored_tensor& to) {
-    const std::int64_t cols = from.shape.back();
+    const std::int64_t cols = layout_.cols;
     const dtype type = from.data->info->type;
     if (from.kind != storage::fp8 && type != dtype::f32 && type != dtype::bf16 && type != dtype::f16)
       return "is MXFP4, the source has " + described(from) + ", which cannot be quantised";
     code_differences_ = scale_differences_ = {};
     shift_ = 0;
-    for_each_band(from, [&](std::int64_t row, std::int64_t rows) {
+    for_each_band(to, [&](std::int64_t row, std::int64_t rows) {
       if (from.kind == storage::fp8) requantize_band<bf16>(read_widened(from, row, rows), cols, to, row);
       else if (type == dtype::f32) requantize_band<float>(read_rows<float>(from, row, rows), cols, to, row);
       else if (type == dtype::bf16) requantize_band<bf16>(read_rows<bf16>(from, row, rows), cols, to, row);
       else requantize_band<f16>(read_rows<f16>(from, row, rows), cols, to, row);
     });
     if (code_differences_.count == 0 && scale_differences_.count == 0) return {};
-    const std::int64_t blocks = from.elements() / block_size, block = scale_differences_.first >= 0
-                                                                          ? scale_differences_.first
-                                                                          : code_differences_.first / block_code_bytes;
+    const std::int64_t blocks = to.elements() / block_size, block = scale_differences_.first >= 0
+                                                                        ? scale_differences_.first
+                                                                        : code_differences_.first / block_code_bytes;
     std::string text = std::to_string(code_differences_.count) + " code and " +
                        std::to_string(scale_differences_.count) + " scale bytes differ from the source by " +
                        recipe_name(recipe_) + ", first in row " + std::to_string(block * block_size / cols) +
@@ -184,7 +254,9 @@ class tensor_check {
   const checkpoint_reader& result_;
   recipe_id recipe_;
   shared_progress& progress_;
-  std::vector<std::byte> raw_;
+  stack_layout layout_;      // of the source; that of a plain matrix where it is no stack
+  std::int64_t matrix_ = 0;  // the first of the result's
+  std::vector<std::byte> raw_, scratch_;
   std::vector<bf16> widened_;
   std::vector<std::uint8_t> codes_, scales_, found_codes_, found_scales_;
   differences code_differences_, scale_differences_;
@@ -204,11 +276,15 @@ class tensor_check {
   return id;
 }
 
-void compare_config(verification& v, const checkpoint_reader& source) {
+/// @param narrowed  F16 or F32 has become BF16, and the config is to say so.
+void compare_config(verification& v, const checkpoint_reader& source, bool narrowed) {
   ordered_json ours = v.config, theirs = read_config(source);
   if (!ours.is_object() || !theirs.is_object()) return;
-  ours.erase("quantization_config");
-  theirs.erase("quantization_config");
+  if (narrowed) set_bf16(theirs);
+  for (ordered_json* config : {&ours, &theirs}) {
+    config->erase("quantization_config");
+    remove_nested_quantization(*config);
+  }
   for (const auto& [key, value] : theirs.items())
     if (!ours.contains(key) || ours[key] != value)
       v.error(check, config_file_name,
@@ -219,8 +295,58 @@ void compare_config(verification& v, const checkpoint_reader& source) {
 void compare_other_files(verification& v, const checkpoint_reader& source) {
   const std::vector<std::string>& ours = v.in.other_files();
   for (const std::string& name : source.other_files())
-    if (name != config_file_name && name != "README.md" && !std::binary_search(ours.begin(), ours.end(), name))
+    if (name != config_file_name && name != "README.md" && !describes_quantization(name) &&
+        !std::binary_search(ours.begin(), ours.end(), name))
       v.warn(check, name, "is in the source and was not carried over");
+}
+
+/// What has to be compared: a tensor of the source, with a stack of which each matrix is a tensor of the result one of
+/// these.
+struct comparison {
+  const stored_tensor* from = nullptr;
+  std::string name;  ///< of the result's tensor
+  std::optional<stack_layout> layout;
+  std::int64_t matrix = 0;
+};
+
+/// The stacks of the source, by name, as a plan would take them apart.
+[[nodiscard]] std::unordered_map<std::string, stack_layout> find_stacks(verification& v,
+                                                                        const checkpoint_reader& source) {
+  std::unordered_map<std::string, stack_layout> stacks;
+  plan_options options;
+  read_model(read_config(source), options);
+  const file_result<quantization_plan> plan = make_plan(source.tensor_infos(), options, source.path());
+  if (!plan) {
+    v.error(check, "", plan.error().what());
+    return stacks;
+  }
+  for (const planned_tensor& p : plan->tensors)
+    if (p.stack) stacks.emplace(p.source.name, *p.stack);
+  return stacks;
+}
+
+[[nodiscard]] std::vector<comparison> list_comparisons(verification& v, const std::vector<stored_tensor>& theirs,
+                                                       const checkpoint_reader& source) {
+  const bool any = std::any_of(theirs.begin(), theirs.end(), [](const stored_tensor& t) {
+    return t.kind != storage::mxfp4 && t.shape.size() == 3 && is_expert_weight(t.name, 3);
+  });
+  const auto stacks = any ? find_stacks(v, source) : std::unordered_map<std::string, stack_layout>();
+  std::vector<comparison> list;
+  for (const stored_tensor& t : theirs) {
+    const auto stack = stacks.find(t.name);
+    const stored_tensor* same = v.find(t.name);
+    if (stack == stacks.end() || t.kind == storage::mxfp4 || (same != nullptr && same->kind != storage::mxfp4)) {
+      list.push_back({&t, t.name, std::nullopt, 0});
+    } else if (same != nullptr) {
+      stack_layout whole = stack->second;
+      whole.rows *= std::exchange(whole.parts, 1);
+      list.push_back({&t, t.name, whole, 0});
+    } else {
+      for (std::int64_t m = 0; m < stack->second.experts * stack->second.parts; ++m)
+        list.push_back({&t, matrix_name(t.name, stack->second, m), stack->second, m});
+    }
+  }
+  return list;
 }
 
 }  // namespace
@@ -230,22 +356,29 @@ void check_source(verification& v) {
   const recipe_id recipe = recipe_of(v);
   v.result.recipe = recipe_name(recipe);
   const std::vector<stored_tensor> theirs = stored_tensors(source);
+  const std::vector<comparison> list = list_comparisons(v, theirs, source);
   shared_progress progress(v.options, source.tensor_bytes() + v.in.tensor_bytes());
-  std::vector<std::string> messages(theirs.size());
-  tbb::parallel_for(std::size_t{0}, theirs.size(), [&](std::size_t i) {
-    const stored_tensor* ours = v.find(theirs[i].name);
+  std::vector<std::string> messages(list.size());
+  tbb::parallel_for(std::size_t{0}, list.size(), [&](std::size_t i) {
+    const comparison& c = list[i];
+    const stored_tensor* ours = v.find(c.name);
+    tensor_check compared(source, v.in, recipe, progress);
     if (ours == nullptr) messages[i] = "is in the source and not here";
-    else messages[i] = tensor_check(source, v.in, recipe, progress).compare(theirs[i], *ours);
+    else if (c.layout) messages[i] = compared.compare_stack(*c.from, *c.layout, c.matrix, *ours);
+    else messages[i] = compared.compare(*c.from, *ours);
   });
   std::unordered_set<std::string> known;
-  for (std::size_t i = 0; i < theirs.size(); ++i) {
-    known.insert(theirs[i].name);
-    if (!messages[i].empty()) v.error(check, quote_name(theirs[i].name), messages[i]);
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    known.insert(list[i].name);
+    if (!messages[i].empty()) v.error(check, quote_name(list[i].name), messages[i]);
   }
   v.result.compared = std::ssize(theirs);
   for (const stored_tensor& t : v.tensors)
     if (!known.contains(t.name)) v.error(check, quote_name(t.name), "is here and not in the source");
-  compare_config(v, source);
+  compare_config(v, source, std::any_of(list.begin(), list.end(), [&v](const comparison& c) {
+                   const stored_tensor* ours = v.find(c.name);
+                   return ours != nullptr && is_narrowed(*c.from, *ours);
+                 }));
   compare_other_files(v, source);
 }
 

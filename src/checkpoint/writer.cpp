@@ -10,6 +10,7 @@
 #include <system_error>
 #include <utility>
 
+#include "checkpoint/foreign_format.hpp"
 #include "io/guarded.hpp"
 #include "mxfp4/io/gguf_file.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
@@ -177,7 +178,7 @@ file_result<output_size> write_directory(const std::string& path, const std::vec
     }
     if (files.carried != nullptr)
       for (const std::string& name : files.carried->other_files())
-        if (name != config_file_name && name != "README.md")
+        if (name != config_file_name && name != "README.md" && !describes_quantization(name))
           out.copy((fs::path(files.carried->directory()) / name).string(), name, hooks.stop);
     if (files.config) write_text(out.file(config_file_name), *files.config, hooks.stop);
     if (shards.size() > 1)

@@ -70,6 +70,7 @@ void run(const convert_command& command) {
                        {"experts", r.experts},
                        {"matrices", r.matrices},
                        {"copied", r.copied},
+                       {"cleaned", r.cleaned},
                        {"config", r.config},
                        {"shards", r.after.shards},
                        {"file_bytes_before", r.bytes_before},
@@ -78,8 +79,9 @@ void run(const convert_command& command) {
   }
   print(std::to_string(r.matrices) + (r.matrices == 1 ? " MXFP4 matrix" : " MXFP4 matrices") + " (" +
         count_text(r.experts, "expert") + " in " + count_text(r.layers, "layer") + ") to " + command.to + ", " +
-        count_text(r.copied, "other tensor") + " copied" + (r.config ? "" : ", without a config.json") + "\n" +
-        command.output + ": " + size_text(r.bytes_before) + " -> " + size_text(r.after.bytes) + " in " +
+        count_text(r.copied, "other tensor") + " copied" + (r.config ? "" : ", without a config.json") +
+        (r.cleaned == 0 ? "" : "; " + count_text(r.cleaned, "block") + " of zeros under scale byte 255 made clean") +
+        "\n" + command.output + ": " + size_text(r.bytes_before) + " -> " + size_text(r.after.bytes) + " in " +
         count_text(static_cast<std::int64_t>(r.after.shards), "file") + "\n");
 }
 

@@ -1,5 +1,6 @@
 // tools/mxfp4/dequantize.cpp -- mxfp4 dequantize: the MXFP4 tensors of a file or a checkpoint back to numbers.
 // SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
 #include <filesystem>
 
 #include "command.hpp"
@@ -46,6 +47,7 @@ void run_directory(const dequantize_command& command) {
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
     r = dequantize_directory(command.input, command.output, options).value();
   }
+  for (const std::string& warning : r.warnings) std::fputs(("mxfp4: warning: " + warning + "\n").c_str(), stderr);
   if (command.json) {
     print(ordered_json{{"command", "dequantize"},
                        {"input", command.input},
@@ -55,6 +57,7 @@ void run_directory(const dequantize_command& command) {
                        {"widened_fp8", r.widened},
                        {"copied", r.copied},
                        {"nan_blocks", r.nan_blocks},
+                       {"warnings", r.warnings},
                        {"shards", r.after.shards},
                        {"file_bytes_before", r.bytes_before},
                        {"file_bytes_after", r.after.bytes}});

@@ -128,6 +128,12 @@ void quantize_command::describe(CLI::App& command) {
     directory_only.push_back(option->group("Directories"));
     return option;
   };
+  for_directory(command.add_flag("--linears", linears,
+                                 "Quantise every linear layer, not the experts alone: all but routers and lm_head"));
+  for_directory(takes_one_of(
+      command.add_option("--dtype", dtype, "What is not quantised of an F16 or F32 model: keep it, or make it BF16"),
+      {"keep", "bf16"}));
+  for_directory(command.add_flag("--force", force, "Write what no reader is known to load, such as embeddings"));
   for_directory(
       takes_one_of(command.add_option("--others", others, "FP8 weights that are not quantised"), {"bf16", "fp8"}));
   for_directory(command.add_option("--max-shard-size", max_shard_bytes, "Where IN holds a single file: bytes, or 5GB"))

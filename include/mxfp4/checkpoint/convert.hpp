@@ -42,7 +42,8 @@ struct convert_report {
   std::int64_t copied = 0;               ///< tensors that are not MXFP4
   std::uint64_t bytes_before = 0;        ///< of the files with tensors
   output_size after;
-  bool config = false;  ///< the output has a config.json, or a GGUF the text of one
+  std::int64_t cleaned = 0;  ///< zero blocks that gguf wrote with scale byte 255, and have 0 now
+  bool config = false;       ///< the output has a config.json, or a GGUF the text of one
 };
 
 /// @param input   a directory, a .safetensors file, or a .gguf file.

@@ -30,7 +30,11 @@ inline constexpr const char* journal_folder_name = ".mxfp4";
 struct checkpoint_settings {
   recipe_id recipe = recipe_id::compressed_tensors;
   std::optional<std::string> include, exclude;  ///< ECMAScript; without include the experts
-  fp8_policy others = fp8_policy::widen;        ///< or keep
+  bool linears = false;                         ///< without include every linear layer but routers and lm_head
+  bool to_bf16 = false;  ///< a model of F16 or F32 becomes BF16, which is what transformers runs its MXFP4 layers in
+  bool force =
+      false;  ///< write what no reader is known to load: embeddings, routers, one scheme here and another there
+  fp8_policy others = fp8_policy::widen;  ///< or keep
   on_nonfinite nonfinite = on_nonfinite::refuse;
   std::uint64_t max_shard_bytes = 5'000'000'000;  ///< of tensors, where the input is a single file
 };
@@ -56,6 +60,7 @@ class checkpoint_observer {
   virtual void on_start(std::size_t /*shards*/, std::size_t /*kept*/, std::uint64_t /*input_bytes*/) {}
   virtual void on_progress(std::uint64_t /*done*/, std::uint64_t /*total*/, const error_statistics& /*so_far*/) {}
   virtual void on_tensor(const planned_tensor& /*tensor*/, std::span<const matrix_statistics> /*matrices*/) {}
+  virtual void on_warning(const std::string& /*text*/) {}  ///< of the plan, before the first byte is written
   virtual void on_shard(const std::string& /*file*/, std::uint64_t /*bytes*/) {}  ///< it has its name
 };
 

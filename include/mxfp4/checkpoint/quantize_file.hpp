@@ -28,6 +28,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr const char* packed_suffix = "_packed";
 inline constexpr const char* scale_suffix = "_scale";
+inline constexpr const char* blocks_suffix = "_blocks";  ///< of gpt-oss, as the next one
+inline constexpr const char* scales_suffix = "_scales";
 inline constexpr const char* fp8_scale_suffix = "_scale_inv";
 
 /// Called now and then: bytes of the input that are done, bytes in all.

@@ -25,8 +25,10 @@ inline constexpr std::uint64_t default_max_shard_bytes = 5'000'000'000;  ///< wh
 
 /// What a directory holds besides tensors.
 struct directory_files {
-  std::optional<std::string> config;           ///< text of config.json
-  const checkpoint_reader* carried = nullptr;  ///< its other files are copied, but for config.json and README.md
+  std::optional<std::string> config;  ///< text of config.json
+  /// Its other files are copied, but for config.json, README.md, and what tells of a quantization: mxfp4_report.json,
+  /// hf_quant_config.json and their like.
+  const checkpoint_reader* carried = nullptr;
 };
 
 /// What is done beside the jobs while they run.
