@@ -86,21 +86,26 @@ def answer(model):
     return out.logits if hasattr(out, "logits") else out.last_hidden_state
 
 
-def restack(folder):
-    """P.<e>.gate_proj.weight and its like to P.gate_up_proj [experts, in, out], which is all that llama4 loads in BF16."""
+def restack(folder, turns):
+    """P.<e>.gate_proj.weight and its like to P.gate_up_proj [experts, in, out], which is what these families load in BF16."""
     tensors, parts = {}, {}
     for file in sorted(folder.glob("*.safetensors")):
         for name, value in load_file(file).items():
-            found = re.fullmatch(r"(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.weight", name)
+            found = re.fullmatch(r"(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.(weight|bias)", name)
             if found:
-                parts.setdefault(found[1], {})[int(found[2]), found[3]] = value.T
+                suffix = "_bias" if found[4] == "bias" else ""
+                parts.setdefault((found[1], suffix), {})[int(found[2]), found[3]] = value.T if value.dim() == 2 else value
             else:
                 tensors[name] = value
         file.unlink()
-    for prefix, of in parts.items():
-        count = 1 + max(e for e, _ in of)
-        tensors[f"{prefix}.gate_up_proj"] = torch.stack([torch.cat([of[e, "gate"], of[e, "up"]], 1) for e in range(count)])
-        tensors[f"{prefix}.down_proj"] = torch.stack([of[e, "down"] for e in range(count)])
+
+    def joined(gate, up):
+        return torch.stack([gate, up], -1).flatten(-2) if turns else torch.cat([gate, up], -1)
+
+    for (prefix, suffix), of in parts.items():
+        experts = range(1 + max(e for e, _ in of))
+        tensors[f"{prefix}.gate_up_proj{suffix}"] = torch.stack([joined(of[e, "gate"], of[e, "up"]) for e in experts])
+        tensors[f"{prefix}.down_proj{suffix}"] = torch.stack([of[e, "down"] for e in experts])
     (folder / "model.safetensors.index.json").unlink(missing_ok=True)
     save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
 
@@ -129,15 +134,14 @@ def check(kind, extra, mxfp4, root, record):
         routes = {"dequantize": dict(quantization_config=Mxfp4Config(dequantize=True))}
     else:
         run(mxfp4, "dequantize", result, back)
-    if kind == "llama4_text":
-        restack(back)
-    expected = None if kind == "gpt_oss" else answer(load(back, model_class))
+    if kind in ("gpt_oss", "llama4_text"):
+        restack(back, turns=kind == "gpt_oss")
+    expected = answer(load(back, model_class))
     for route, options in routes.items():
         model = load(result, model_class, **options)
         found = answer(model)
         require(bool(torch.isfinite(found).all()), f"{route}: not finite")
-        if expected is not None:
-            require(torch.equal(found, expected), f"{route}: other logits, by {(found - expected).abs().max()}")
+        require(torch.equal(found, expected), f"{route}: other logits, by {(found - expected).abs().max()}")
     if record:
         config = json.loads((source / "config.json").read_text())
         with torch.device("meta"):
