@@ -510,6 +510,8 @@ TEST_CASE("checkpoint: every linear layer of a dense model", "[checkpoint]") {
                         {{"model.layers.0.self_attn.q_proj.weight", dtype::f16, {64, 64}}, half(64 * 64)},
                         {{"model.layers.0.mlp.up_proj.weight", dtype::f16, {32, 64}}, half(32 * 64)},
                         {{"model.norm.weight", dtype::f16, {64}}, half(64)}}}});
+  refused({"quantize", in, folder / "none", "--linears", "--activations", "fp8"},
+          "is multiplied with 64 activations, expected a multiple of 128 for --activations fp8");
   refused({"quantize", in, folder / "none"}, "without experts --linears takes a dense model's layers");
   const outcome o = mxfp4_run({"quantize", in, folder / "out", "--linears"});
   CHECK(o.code == 0);

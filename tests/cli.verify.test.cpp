@@ -197,7 +197,7 @@ TEST_CASE("verify: config", "[cli][verify]") {
       {{"error", "config", "config.json", "scale_dtype is null"}, weights("scale_dtype", nullptr)},
       {{"error", "config", "config.json", "input_activations is not there"},
        with_config([](ordered_json& c) { group(c).erase("input_activations"); })},
-      {{"warning", "config", "config.json", "input_activations is not null"},
+      {{"warning", "config", "config.json", "input_activations is neither null nor dynamic"},
        with_config([](ordered_json& c) { group(c)["input_activations"] = group(c)["weights"]; })},
       {{"error", "config", "config.json", "block_structure is [64,128]"},
        with_config([](ordered_json& c) {
@@ -246,6 +246,15 @@ TEST_CASE("verify: config", "[cli][verify]") {
        {},
        {"--include", "experts.*weight$|embed", "--force"}},
   });
+}
+
+TEST_CASE("verify: declared activations are right", "[cli][verify]") {
+  for (const char* activations : {"none", "fp8", "mxfp4"}) {
+    CAPTURE(activations);
+    const scratch_folder folder;
+    const std::string dir = model::get().copy(folder, {"--activations", activations});
+    CHECK(verify(dir, {}).report["findings"].empty());
+  }
 }
 
 TEST_CASE("verify: tensor parallel", "[cli][verify]") {

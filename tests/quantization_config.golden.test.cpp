@@ -345,3 +345,25 @@ TEST_CASE("quantization_config: gpt_oss has that of its own form; text_config's 
         R"("model.layers.*.self_attn.q_proj","model.layers.*.mlp.router"]})");
   CHECK(config["text_config"].dump() == R"({"x":1})");
 }
+
+TEST_CASE("quantization_config: the activations that a server uses are declared", "[config][golden]") {
+  // What compressed-tensors 0.20 has under these names, and weights that are the same.
+  const auto plan = plan_of(fp8_policy::widen);
+  const ordered_json none = make_quantization_config(plan, "minimax_m2", "c");
+  for (const auto& [activations, expected] :
+       {std::pair{declared_activations::fp8,
+                  R"({"num_bits":8,"type":"float","symmetric":true,"group_size":128,"strategy":"group",)"
+                  R"("block_structure":null,"dynamic":true,"actorder":null,"scale_dtype":null,"zp_dtype":null,)"
+                  R"("observer":null,"observer_kwargs":{}})"},
+        std::pair{
+            declared_activations::mxfp4,
+            R"({"num_bits":4,"type":"float","symmetric":true,"group_size":32,"strategy":"group",)"
+            R"("block_structure":null,"dynamic":true,"actorder":null,"scale_dtype":"torch.uint8","zp_dtype":null,)"
+            R"("observer":null,"observer_kwargs":{}})"}}) {
+    ordered_json config = make_quantization_config(plan, "minimax_m2", "c", activations);
+    ordered_json& input = config["config_groups"]["group_0"]["input_activations"];
+    CHECK(input.dump() == expected);
+    input = nullptr;
+    CHECK(config == none);
+  }
+}

@@ -187,22 +187,30 @@ void add_fused(strings& entries) {
           {"format", format}};
 }
 
-/// The preset MXFP4A16: weights only.
-[[nodiscard]] ordered_json mxfp4_group(strings targets) {
+[[nodiscard]] ordered_json input_json(declared_activations activations) {
+  if (activations == declared_activations::none) return nullptr;
+  const bool fp8 = activations == declared_activations::fp8;
+  ordered_json input = weights_json(fp8 ? 8 : 4, "group");
+  input["group_size"] = fp8 ? fp8_block : block_size;
+  input["dynamic"] = true;
+  if (!fp8) input["scale_dtype"] = "torch.uint8";
+  input["observer"] = nullptr;
+  return input;
+}
+
+/// The preset MXFP4A16, MXFP4XFP8 or MXFP4.
+[[nodiscard]] ordered_json mxfp4_group(strings targets, declared_activations activations) {
   ordered_json weights = weights_json(4, "group");
   weights["group_size"] = block_size;
   weights["scale_dtype"] = "torch.uint8";
-  return group_json(std::move(targets), std::move(weights), nullptr, "mxfp4-pack-quantized");
+  return group_json(std::move(targets), std::move(weights), input_json(activations), "mxfp4-pack-quantized");
 }
 
 /// The preset FP8_BLOCK, which computes as the FP8 source does: activations in FP8, 128 of a row sharing a scale.
 [[nodiscard]] ordered_json fp8_group() {
-  ordered_json weights = weights_json(8, "block"), input = weights_json(8, "group");
+  ordered_json weights = weights_json(8, "block");
   weights["block_structure"] = {fp8_block, fp8_block};
-  input["group_size"] = fp8_block;
-  input["dynamic"] = true;
-  input["observer"] = nullptr;
-  return group_json({"Linear"}, std::move(weights), std::move(input), "float-quantized");
+  return group_json({"Linear"}, std::move(weights), input_json(declared_activations::fp8), "float-quantized");
 }
 
 }  // namespace
@@ -251,7 +259,7 @@ ordered_json make_quantization_config(const linear_modules& modules, const std::
   const strings left = without_stacks(modules.left);
   strings quantized = mxfp4;
   quantized.insert(quantized.end(), fp8.begin(), fp8.end());
-  ordered_json groups = {{"group_0", mxfp4_group(mxfp4_targets(mxfp4, fp8))}};
+  ordered_json groups = {{"group_0", mxfp4_group(mxfp4_targets(mxfp4, fp8), modules.activations)}};
   if (!fp8.empty()) groups["group_1"] = fp8_group();
   strings ignore = cover(left, quantized);
   std::string absent(modules.also_ignored);
@@ -286,8 +294,9 @@ ordered_json make_gpt_oss_config(const strings& left) {
 }
 
 ordered_json make_quantization_config(const quantization_plan& plan, std::string_view model_type,
-                                      const std::string& where) {
+                                      const std::string& where, declared_activations activations) {
   linear_modules modules;
+  modules.activations = activations;
   modules.also_ignored = find_family(model_type).also_ignored;
   bool gpt_oss = false;
   for (const planned_tensor& p : plan.tensors) {
@@ -300,16 +309,20 @@ ordered_json make_quantization_config(const quantization_plan& plan, std::string
       modules.left.push_back(module_of(p.source.name));
     }
   }
+  if (gpt_oss && activations != declared_activations::none)
+    throw file_error(
+        {.file = where, .value = "the form of gpt-oss declares no activations", .advice = "leave out --activations"});
   return gpt_oss ? make_gpt_oss_config(modules.left) : make_quantization_config(modules, where);
 }
 
-ordered_json make_config(ordered_json source, const quantization_plan& plan, const std::string& where) {
+ordered_json make_config(ordered_json source, const quantization_plan& plan, const std::string& where,
+                         declared_activations activations) {
   if (!source.is_object())
     throw file_error({.file = where, .value = "config.json is not a JSON object", .expected = "a model's"});
   plan_options model;
   read_model(source, model);
   remove_nested_quantization(source);
-  source["quantization_config"] = make_quantization_config(plan, model.model_type, where);
+  source["quantization_config"] = make_quantization_config(plan, model.model_type, where, activations);
   return source;
 }
 

@@ -29,6 +29,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mxfp4/checkpoint/activations.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -47,6 +48,7 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 /// stands for those of its experts.
 struct linear_modules {
   std::vector<std::string> mxfp4, fp8, left;  ///< left: in any other type
+  declared_activations activations = declared_activations::none;
   std::string_view also_ignored = {};  ///< names and patterns between blanks, where they fit none that is not left
 };
 
@@ -57,8 +59,10 @@ struct linear_modules {
 [[nodiscard]] nlohmann::ordered_json make_quantization_config(const linear_modules& modules, const std::string& where);
 /// The same for the plan's output; that of gpt-oss, which its loaders take with the form, where the plan writes it.
 /// @param model_type  chooses what the family has different.
-[[nodiscard]] nlohmann::ordered_json make_quantization_config(const quantization_plan& plan,
-                                                              std::string_view model_type, const std::string& where);
+/// @throws file_error for activations that the form of gpt-oss cannot declare.
+[[nodiscard]] nlohmann::ordered_json make_quantization_config(
+    const quantization_plan& plan, std::string_view model_type, const std::string& where,
+    declared_activations activations = declared_activations::none);
 
 /// {"quant_method": "mxfp4", "modules_to_not_convert": [...]}. @param left  modules that are not MXFP4.
 [[nodiscard]] nlohmann::ordered_json make_gpt_oss_config(const std::vector<std::string>& left);
@@ -66,7 +70,8 @@ struct linear_modules {
 /// The source's config.json with "quantization_config" in the place of the old one, or at the end, and none in its
 /// "text_config"; every other key as it is. To be written with an indent of 2.
 [[nodiscard]] nlohmann::ordered_json make_config(nlohmann::ordered_json source, const quantization_plan& plan,
-                                                 const std::string& where);
+                                                 const std::string& where,
+                                                 declared_activations activations = declared_activations::none);
 
 /// Says in "dtype", or "torch_dtype" where that is what there is, that the weights are bfloat16; in parts of it that
 /// say a type, such as "text_config", too.

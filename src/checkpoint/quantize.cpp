@@ -106,6 +106,7 @@ struct output_shard {
             {"include", to_json(settings.include)},
             {"exclude", to_json(settings.exclude)},
             {"linears", settings.linears},
+            {"activations", declared_activations_names[static_cast<std::size_t>(settings.activations)]},
             {"dtype", settings.to_bf16 ? "bf16" : "keep"},
             {"force", settings.force},
             {"others", settings.others == fp8_policy::keep ? "fp8" : "bf16"},
@@ -165,7 +166,8 @@ class run_of_one {
     read_model(config, options);
     require_known_formats(config, in);
     plan_ = make_plan(in_.tensor_infos(), options, in).value();
-    ordered_json result = make_config(config, plan_, in);
+    require_whole_groups(in);
+    ordered_json result = make_config(config, plan_, in, settings.activations);
     if (settings.to_bf16) set_bf16(result);
     if (!settings.force) require_readable(result, options.model_type, in);
     config_ = result.dump(2) + "\n";
@@ -215,6 +217,21 @@ class run_of_one {
                         .value = "is quantised already: " + found.format,
                         .expected = "weights in F32, F16, BF16 or FP8 in blocks of 128 x 128",
                         .advice = "dequantise it first"});
+  }
+
+  /// A row's activations come in groups of 128, whole ones.
+  void require_whole_groups(const std::string& in) const {
+    if (settings_.activations != declared_activations::fp8) return;
+    for (const planned_tensor& t : plan_.tensors) {
+      if (t.action != tensor_action::quantize) continue;
+      const std::int64_t cols = t.outputs[1].shape.back() * block_size;
+      if (cols % fp8_block != 0)
+        throw file_error({.file = in,
+                          .tensor = t.source.name,
+                          .value = "is multiplied with " + std::to_string(cols) + " activations",
+                          .expected = "a multiple of 128 for --activations fp8",
+                          .advice = "declare none or mxfp4"});
+    }
   }
 
   /// What verify would say of the config is said before the first byte is written.

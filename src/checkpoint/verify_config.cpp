@@ -77,6 +77,15 @@ class config_check {
             "quantization_config" + place + "." + key + " is " + found.dump() + ", expected " + expected.dump());
   }
 
+  /// Null, or what quantize writes for --activations.
+  [[nodiscard]] static bool is_declared(const ordered_json& input) {
+    if (input.is_null()) return true;
+    const ordered_json bits = value_of(input, "num_bits");
+    return (bits == 4 || bits == 8) && value_of(input, "type") == "float" && value_of(input, "dynamic") == true &&
+           value_of(input, "strategy") == "group" &&
+           value_of(input, "group_size") == (bits == 4 ? block_size : fp8_block);
+  }
+
   /// What readers take the group for; plain where they cannot.
   [[nodiscard]] storage kind_of(const std::string& name, const ordered_json& group) {
     const std::string place = ".config_groups." + name;
@@ -95,9 +104,11 @@ class config_check {
       if (!group.is_object() || !group.contains("input_activations"))
         error(config_file_name, "quantization_config" + place +
                                     ".input_activations is not there, expected null (weights only) to be said");
-      else if (!group["input_activations"].is_null())
+      else if (!is_declared(group["input_activations"]))
         add_(severity::warning, config_file_name,
-             "quantization_config" + place + ".input_activations is not null: readers quantise the activations too");
+             "quantization_config" + place +
+                 ".input_activations is neither null nor dynamic FP8 or MXFP4: readers quantise the activations "
+                 "otherwise");
     }
     return is_fp8 ? storage::fp8 : storage::mxfp4;
   }

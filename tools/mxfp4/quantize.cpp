@@ -131,6 +131,9 @@ void quantize_command::describe(CLI::App& command) {
   for_directory(command.add_flag("--linears", linears,
                                  "Quantise every linear layer, not the experts alone: all but routers and lm_head"));
   for_directory(takes_one_of(
+      command.add_option("--activations", activations, "What config.json has servers multiply the weights with"),
+      {"none", "fp8", "mxfp4"}));
+  for_directory(takes_one_of(
       command.add_option("--dtype", dtype, "What is not quantised of an F16 or F32 model: keep it, or make it BF16"),
       {"keep", "bf16"}));
   for_directory(command.add_flag("--force", force, "Write what no reader is known to load, such as embeddings"));

@@ -11,7 +11,8 @@
 namespace mxfp4::tools {
 
 struct quantize_command {
-  std::string input, output, recipe, include, exclude, nonfinite = "refuse", others = "bf16", dtype = "keep", rank;
+  std::string input, output, recipe, include, exclude, nonfinite = "refuse", others = "bf16", dtype = "keep",
+                                                       activations = "none", rank;
   int world = 0, threads = 0;
   std::uint64_t max_shard_bytes = 5'000'000'000;
   bool overwrite = false, linears = false, force = false, json = false;

@@ -1,8 +1,10 @@
 // tools/mxfp4/quantize_directory.cpp -- mxfp4 quantize DIR, and mxfp4 merge.
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <optional>
 
 #include "mxfp4/checkpoint/process_rank.hpp"
@@ -140,6 +142,9 @@ void quantize_directory(const quantize_command& command) {
   if (!command.include.empty()) settings.include = command.include;
   if (!command.exclude.empty()) settings.exclude = command.exclude;
   settings.linears = command.linears;
+  const auto* const activations =
+      std::find(std::begin(declared_activations_names), std::end(declared_activations_names), command.activations);
+  settings.activations = static_cast<declared_activations>(activations - std::begin(declared_activations_names));
   settings.to_bf16 = command.dtype == "bf16";
   settings.force = command.force;
   settings.others = command.others == "fp8" ? fp8_policy::keep : fp8_policy::widen;

@@ -18,6 +18,7 @@
 #include <span>
 #include <string>
 
+#include "mxfp4/checkpoint/activations.hpp"
 #include "mxfp4/checkpoint/quantize_shard.hpp"
 #include "mxfp4/core/version.hpp"
 
@@ -31,6 +32,7 @@ struct checkpoint_settings {
   recipe_id recipe = recipe_id::compressed_tensors;
   std::optional<std::string> include, exclude;  ///< ECMAScript; without include the experts
   bool linears = false;                         ///< without include every linear layer but routers and lm_head
+  declared_activations activations = declared_activations::none;  ///< in config.json; the weights are the same
   bool to_bf16 = false;  ///< a model of F16 or F32 becomes BF16, which is what transformers runs its MXFP4 layers in
   bool force =
       false;  ///< write what no reader is known to load: embeddings, routers, one scheme here and another there
