@@ -140,7 +140,7 @@ inline void drop(const std::string& dir, const std::string& name) {
 inline void add(const std::string& dir, const std::string& beside, const std::string& name, dtype type,
                 std::vector<std::int64_t> shape) {
   edit_shard(dir, beside, [&](tensors& all) {
-    const std::uint64_t bytes = tensor_bytes(type, shape, name);
+    const std::uint64_t bytes = tensor_bytes(type, shape).value();
     all.push_back({{name, type, shape}, std::string(bytes, '\0')});
   });
 }
