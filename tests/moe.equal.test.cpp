@@ -10,6 +10,7 @@
 
 #include "mxfp4/moe/moe.hpp"
 #include "support/arches.hpp"
+#include "support/backward_executor.hpp"
 #include "support/moe.hpp"
 #include "support/threads.hpp"
 
