@@ -142,8 +142,7 @@ TEST_CASE("dequantize: FP8 beside MXFP4, its scales under either name and in ano
     for (std::int64_t r = 0; r < rows; ++r)
       for (std::int64_t c = 0; c < cols; ++c) {
         const double value = e4m3_number(static_cast<unsigned>(byte_at(source.at(name), r * cols + c)));
-        const float product =
-            static_cast<float>(value) * scales[static_cast<std::size_t>(r / 128 * tiles + c / 128)];
+        const float product = static_cast<float>(value) * scales[static_cast<std::size_t>(r / 128 * tiles + c / 128)];
         std::uint32_t bits = 0;
         std::memcpy(&bits, &product, sizeof bits);
         bits += 0x7FFFu + (bits >> 16 & 1u);  // to the nearest, ties to even

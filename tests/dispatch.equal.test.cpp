@@ -1,5 +1,4 @@
-// tests/dispatch.equal.test.cpp -- mxfp4::dispatch gives the bits of the plain loop, whatever instruction set it
-// took.
+// tests/dispatch.equal.test.cpp -- mxfp4::dispatch gives the plain loop's bits on any instruction set.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Compiled for any CPU and run once for each value of MXFP4_ISA (dispatch.cmake); dispatch.f32.test.cpp has the sums of

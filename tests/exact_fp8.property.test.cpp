@@ -41,7 +41,8 @@ struct encoded {
 
   double at(std::int64_t i, std::int64_t cols) const {
     const std::int64_t tile = i % cols / 128;
-    return test::e4m3_number(static_cast<unsigned>(fp8[static_cast<std::size_t>(i)])) * double{scales[static_cast<std::size_t>(tile)]};
+    return test::e4m3_number(static_cast<unsigned>(fp8[static_cast<std::size_t>(i)])) *
+           double{scales[static_cast<std::size_t>(tile)]};
   }
 };
 
