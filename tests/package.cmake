@@ -26,7 +26,10 @@ set_tests_properties(package.headers PROPERTIES LABELS package)
 
 if(MXFP4_PYTHON)
   add_test(NAME package.layers COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/package.layers.py ${PROJECT_SOURCE_DIR})
-  set_tests_properties(package.layers PROPERTIES LABELS package)
+  add_test(NAME package.headers.cuda COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/package.layers.py
+    ${PROJECT_SOURCE_DIR} ${CMAKE_CXX_COMPILER} -w -I ${CMAKE_CURRENT_SOURCE_DIR}
+    "-DMXFP4_CUDA_EMULATOR=\"cuda/emulator/emulator.hpp\"")
+  set_tests_properties(package.layers package.headers.cuda PROPERTIES LABELS package)
 endif()
 
 package_test(fetch fetch)
