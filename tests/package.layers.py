@@ -8,7 +8,7 @@ src/ and tools/:
   - each include of ours goes to the same folder or to one below it, and to a file that is there;
   - an installed header includes nothing that is not installed;
   - of every header included, our own and the standard library's that NAMES lists, some name is used;
-  - no comment line is longer than 120 columns, nor in the C++ and CUDA of tests/, bench/ and examples/;
+  - no comment line is longer than 120 columns, nor in the C++, CUDA, CMake and Python of the other folders;
   - intrinsics stand in the files of simd/ that are named after a line of isas.def, one of which each line has; a folder
     above includes simd/simd.hpp, which includes them all, and none of what it is made of.
 A faulty tree of its own, made in a temporary folder, proves that each of these is noticed.
@@ -79,6 +79,8 @@ NAMES = {
                r"(make_)?integer_sequence\w*|as_const|cmp_\w+|unreachable|piecewise_construct|to_underlying|in_range)\b",
     "vector": r"std::vector\b",
 }
+SOURCES = (".hpp", ".cpp", ".cuh", ".cu")
+SCRIPTS = (".cmake", ".py", ".sh", ".in")
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">](.*)$', re.M)
 DEFINED = re.compile(
     r"(?:\b(?:struct|class|enum class|enum|union|concept|namespace)\s+(?:\[\[[^\]]*\]\]\s*)?(?:alignas\([^)]*\)\s*)?([A-Za-z_]\w*)"
@@ -139,7 +141,8 @@ class tree:
 
     def check_columns(self, file):
         for number, line in enumerate(file.read_text().split("\n"), 1):
-            if len(line) > 120 and line.lstrip().startswith(("//", "*", "/*")):
+            starts = ("//", "*", "/*") if file.suffix in SOURCES else ("#",)
+            if len(line) > 120 and line.lstrip().startswith(starts):
                 self.fault(file, f"line {number}: a comment of {len(line)} columns, at most 120")
 
     def check(self, file):
@@ -187,9 +190,12 @@ class tree:
                    for p in (self.root / folder).rglob("*") if p.suffix in (".hpp", ".cpp")]
         for file in self.headers() + sorted(sources):
             self.check(file)
-        for file in sorted(p for folder in ("tests", "bench", "examples") for p in (self.root / folder).rglob("*")
-                           if p.suffix in (".hpp", ".cpp", ".cuh", ".cu")):
+        for file in sorted(p for folder in ("tests", "bench", "examples", "tools", "src", "cmake")
+                           for p in (self.root / folder).rglob("*")
+                           if p.suffix in (*SCRIPTS, *SOURCES) and p not in sources or p.name == "CMakeLists.txt"):
             self.check_columns(file)
+        if (self.root / "CMakeLists.txt").is_file():
+            self.check_columns(self.root / "CMakeLists.txt")
         for isa in self.isas:
             included = [name for _, name, _ in INCLUDE.findall((self.include / PRIMITIVES).read_text())]
             if f"mxfp4/simd/{isa}.hpp" not in included:
@@ -230,7 +236,8 @@ def proof():
         (inc / "simd/dot.hpp").write_text("struct dot { __m256i lanes; };\n")
         (inc / "kernel/use.hpp").write_text('#include "mxfp4/simd/avx2.hpp"\nstruct use { fast f; };\n')
         pathlib.Path(root, "tests").mkdir()
-        pathlib.Path(root, "tests/long.cpp").write_text("// " + "x" * 118 + "\n")
+        pathlib.Path(root, "tests/long.cpp").write_text("// " + "x" * 118 + "\n#" + "x" * 120 + "\n")
+        pathlib.Path(root, "tests/CMakeLists.txt").write_text("# " + "x" * 119 + "\n//" + "x" * 119 + "\n")
         (inc / "cuda/launch.cuh").write_text('#include "cuda/emulator.hpp"\n#include "mxfp4/core/gone.hpp"\n')
         found = sorted(tree(root).run())
     expected = sorted([
@@ -242,6 +249,7 @@ def proof():
         'include/mxfp4/cuda/launch.cuh: "cuda/emulator.hpp" is not installed',
         'include/mxfp4/cuda/launch.cuh: "mxfp4/core/gone.hpp" is not there',
         "tests/long.cpp: line 1: a comment of 121 columns, at most 120",
+        "tests/CMakeLists.txt: line 1: a comment of 121 columns, at most 120",
         "include/mxfp4/simd/dot.hpp: __m256i belongs into the file of an instruction set",
         'include/mxfp4/simd/simd.hpp: "mxfp4/simd/avx9.hpp" is a line of isas.def and not included',
         'include/mxfp4/kernel/use.hpp: "mxfp4/simd/avx2.hpp" is plain C++ or one instruction set: '
