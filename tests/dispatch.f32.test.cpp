@@ -18,7 +18,7 @@ const std::vector<std::uint8_t> any_size{0, 1, 2, 90, 120, 121, 122, 127, 130, 2
 const std::vector<std::uint8_t> one_size = test::byte_range(116, 124);
 
 /// The same bits, but for what a NaN carries; both have the canonical one then.
-bool same_numbers(std::vector<float>& a, std::vector<float>& b) {
+bool same_canonical(std::vector<float>& a, std::vector<float>& b) {
   for (float& v : a) v = detail::canonical(v);
   for (float& v : b) v = detail::canonical(v);
   return test::same_bits(a, b);
@@ -41,10 +41,10 @@ void check_products(std::int64_t m, const std::vector<std::uint8_t>& bytes) {
   for (const bool accumulate : {false, true}) {
     REQUIRE(gemm(w.view(), tokens, to_a, {.accumulate = accumulate}).ok());
     REQUIRE(dispatch::gemm(w.view(), tokens, to_b, {.accumulate = accumulate}).ok());
-    CHECK(same_numbers(a, b));
+    CHECK(same_canonical(a, b));
     REQUIRE(gemm(*packed, tokens, to_a, {.accumulate = accumulate}).ok());
     REQUIRE(dispatch::gemm(*packed, tokens, to_b, {.accumulate = accumulate}).ok());
-    CHECK(same_numbers(a, b));
+    CHECK(same_canonical(a, b));
   }
 }
 
@@ -64,10 +64,10 @@ void check_mxfp8(std::int64_t m, const std::vector<std::uint8_t>& bytes) {
   const dense_view<float> to_a{a.data(), m, n, n}, to_b{b.data(), m, n, n};
   REQUIRE(gemm(w.view(), *q, to_a, {.accumulate = true}).ok());
   REQUIRE(dispatch::gemm(w.view(), *q, to_b, {.accumulate = true}).ok());
-  CHECK(same_numbers(a, b));
+  CHECK(same_canonical(a, b));
   REQUIRE(gemm(*packed, *q, to_a).ok());
   REQUIRE(dispatch::gemm(*packed, *q, to_b).ok());
-  CHECK(same_numbers(a, b));
+  CHECK(same_canonical(a, b));
 }
 
 template <class T>
