@@ -19,7 +19,7 @@ set(mxfp4_pin_CLI11 GIT_REPOSITORY https://github.com/CLIUtils/CLI11.git
 set(mxfp4_pin_TBB GIT_REPOSITORY https://github.com/uxlfoundation/oneTBB.git
   GIT_TAG 45587e94dfb6dfe00220c5f520020a5bc745e92f)   # v2022.1.0
 
-# mxfp4_fetch(<package> [<option>=<value>...]): adds the pinned sources to this build; the options are the package's own.
+# mxfp4_fetch(<package> [<option>=<value>...]): adds the pinned sources to this build; the options are its own.
 function(mxfp4_fetch package)
   set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)   # options are plain variables here and end with this function
   foreach(setting IN LISTS ARGN)

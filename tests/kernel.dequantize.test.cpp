@@ -8,6 +8,7 @@
 #include "mxfp4/reference/quantize.hpp"
 #include "mxfp4/tensor/convert.hpp"
 #include "support/arches.hpp"
+#include "support/backward_executor.hpp"
 #include "support/matrix.hpp"
 #include "support/random.hpp"
 
