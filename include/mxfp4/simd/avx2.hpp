@@ -21,6 +21,8 @@ inline namespace MXFP4_ISA_NS {
 
 template <has_avx2 Arch>
 inline constexpr const char* isa_name<Arch> = "avx2";
+template <has_avx2 Arch>
+inline constexpr bool looks_up_bytes<Arch> = !has_avx512bw<Arch>;
 
 // ---- elements in memory <-> lanes ----
 
@@ -62,65 +64,60 @@ struct streaming<Arch> {
   MXFP4_INLINE static void finish() noexcept { _mm_sfence(); }
 };
 
-/// Two permutations of half the row, blended.
-template <has_avx2 Arch>
-struct code_decoder<Arch, 4> {
+/// Low and high bytes looked up, then zipped. Zipping and shifting work on lanes of 128 bits, so the codes are put into
+/// that order before.
+///
+///   16 bits   words of the two results:  0..7 | 8..15     16..23 | 24..31     lower | upper lane
+///   f32       pairs of words:            0 8  1 9 .. 3 11 | 4 12 .. 7 15      16 24 .. 19 27 | 20 28 .. 23 31
+///             the first of each pair shifted up, the second as it stands: 0..3 | 4..7, 8..11 | 12..15, ..
+template <has_avx2 Arch, std::size_t Bytes>
+struct code_decoder<Arch, Bytes> {
   template <nibble_order Order, store Store, element_type T>
-  MXFP4_INLINE static void decode(const std::uint8_t* codes, const decode_row<T>& row, T* out) noexcept {
-    const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(row.value));
-    const __m256i high = _mm256_load_si256(reinterpret_cast<const __m256i*>(row.value + 8));
-    for (int part = 0; part < 4; ++part) {
-      __m256i index;
-      if constexpr (std::same_as<Order, half_split>) {
-        std::int64_t eight;
-        std::memcpy(&eight, codes + part % 2 * 8, sizeof eight);
-        index = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(eight));
-        if (part >= 2) index = _mm256_srli_epi32(index, 4);
+  MXFP4_INLINE static void decode(const std::uint8_t* codes, const split_row& row, T* out) noexcept {
+    const __m256i index = _mm256_and_si256(spread<Order>(sixteen(codes)), _mm256_set1_epi8(15));
+    const __m256i low = _mm256_shuffle_epi8(sixteen(row.low), index);
+    const __m256i high = _mm256_shuffle_epi8(sixteen(row.high), index);
+    const __m256i words[2] = {_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)};
+    auto* to = reinterpret_cast<__m256i*>(out);
+    for (int i = 0; i < 2; ++i) {
+      if constexpr (Bytes == 2) {
+        put<Store>(words[i], to + i);
       } else {
-        std::int32_t four;
-        std::memcpy(&four, codes + part * 4, sizeof four);
-        index = _mm256_srlv_epi32(_mm256_set1_epi32(four), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+        put<Store>(_mm256_slli_epi32(words[i], 16), to + 2 * i);
+        put<Store>(_mm256_and_si256(words[i], _mm256_set1_epi32(static_cast<int>(0xFFFF0000))), to + 2 * i + 1);
       }
-      const __m256 a = _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(low, index));
-      const __m256 b = _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(high, index));
-      const __m256 numbers = _mm256_blendv_ps(a, b, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
-      auto* to = reinterpret_cast<__m256i*>(out + 8 * part);
-      if constexpr (Store == store::stream) _mm256_stream_si256(to, _mm256_castps_si256(numbers));
-      else _mm256_storeu_si256(to, _mm256_castps_si256(numbers));
     }
   }
-};
 
-/// Low and high bytes looked up, then zipped.
-template <has_avx2 Arch>
-struct code_decoder<Arch, 2> {
-  template <nibble_order Order, store Store, element_type T>
-  MXFP4_INLINE static void decode(const std::uint8_t* codes, const decode_row<T>& row, T* out) noexcept {
-    const __m256i apart = _mm256_shuffle_epi8(_mm256_load_si256(reinterpret_cast<const __m256i*>(row.value)),
-                                              _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15,  //
-                                                               0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
-    const __m256i low_bytes = _mm256_permute4x64_epi64(apart, 0x88), high_bytes = _mm256_permute4x64_epi64(apart, 0xDD);
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
-    __m256i index;  // zipping works on lanes of 128 bits: their elements are 0..7, 16..23 and 8..15, 24..31
+ private:
+  [[nodiscard]] MXFP4_INLINE static __m256i sixteen(const std::uint8_t* bytes) noexcept {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+  }
+  template <store Store>
+  MXFP4_INLINE static void put(__m256i numbers, __m256i* to) noexcept {
+    if constexpr (Store == store::stream) _mm256_stream_si256(to, numbers);
+    else _mm256_storeu_si256(to, numbers);
+  }
+
+  /// The 32 codes in the order above, each in the low bits of a byte.
+  template <nibble_order Order>
+  [[nodiscard]] MXFP4_INLINE static __m256i spread(__m256i codes) noexcept {
     if constexpr (std::same_as<Order, half_split>) {
-      index = _mm256_srlv_epi64(_mm256_permute4x64_epi64(_mm256_castsi128_si256(bytes), 0x50),
-                                _mm256_setr_epi64x(0, 4, 0, 4));
+      const __m256i order = Bytes == 2 ? _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7,  //
+                                                          8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15)
+                                       : _mm256_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 0, 8, 1, 9, 2, 10, 3, 11,  //
+                                                          4, 12, 5, 13, 6, 14, 7, 15, 4, 12, 5, 13, 6, 14, 7, 15);
+      return _mm256_srlv_epi64(_mm256_shuffle_epi8(codes, order), _mm256_setr_epi64x(0, 4, 0, 4));
+    } else if constexpr (Bytes == 2) {
+      const __m256i bytes =
+          _mm256_shuffle_epi8(codes, _mm256_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 8, -1, 9, -1, 10, -1, 11, -1,  //
+                                                      4, -1, 5, -1, 6, -1, 7, -1, 12, -1, 13, -1, 14, -1, 15, -1));
+      return _mm256_or_si256(bytes, _mm256_slli_epi16(bytes, 4));
     } else {
-      const __m256i spread =
-          _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes),
-                              _mm256_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 8, -1, 9, -1, 10, -1, 11, -1,  //
-                                               4, -1, 5, -1, 6, -1, 7, -1, 12, -1, 13, -1, 14, -1, 15, -1));
-      index = _mm256_or_si256(spread, _mm256_slli_epi16(spread, 4));
-    }
-    index = _mm256_and_si256(index, _mm256_set1_epi8(15));
-    const __m256i low = _mm256_shuffle_epi8(low_bytes, index), high = _mm256_shuffle_epi8(high_bytes, index);
-    auto* to = reinterpret_cast<__m256i*>(out);
-    if constexpr (Store == store::stream) {
-      _mm256_stream_si256(to, _mm256_unpacklo_epi8(low, high));
-      _mm256_stream_si256(to + 1, _mm256_unpackhi_epi8(low, high));
-    } else {
-      _mm256_storeu_si256(to, _mm256_unpacklo_epi8(low, high));
-      _mm256_storeu_si256(to + 1, _mm256_unpackhi_epi8(low, high));
+      const __m256i bytes =
+          _mm256_shuffle_epi8(codes, _mm256_setr_epi8(0, 4, 0, 4, 1, 5, 1, 5, 8, 12, 8, 12, 9, 13, 9, 13,  //
+                                                      2, 6, 2, 6, 3, 7, 3, 7, 10, 14, 10, 14, 11, 15, 11, 15));
+      return _mm256_blend_epi16(bytes, _mm256_srli_epi16(bytes, 4), 0xAA);
     }
   }
 };
