@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "mxfp4/simd/avx2_weights.hpp"
 #include "mxfp4/simd/dequant_table.hpp"
 #include "mxfp4/simd/dot.hpp"
 #include "mxfp4/simd/encode.hpp"
@@ -21,8 +22,6 @@ inline namespace MXFP4_ISA_NS {
 
 template <has_avx2 Arch>
 inline constexpr const char* isa_name<Arch> = "avx2";
-template <has_avx2 Arch>
-inline constexpr bool looks_up_bytes<Arch> = !has_avx512bw<Arch>;
 
 // ---- elements in memory <-> lanes ----
 
@@ -62,64 +61,6 @@ template <has_avx2 Arch>
 struct streaming<Arch> {
   static constexpr bool available = true;
   MXFP4_INLINE static void finish() noexcept { _mm_sfence(); }
-};
-
-/// Low and high bytes looked up, then zipped. Zipping and shifting work on lanes of 128 bits, so the codes are put into
-/// that order before.
-///
-///   16 bits   words of the two results:  0..7 | 8..15     16..23 | 24..31     lower | upper lane
-///   f32       pairs of words:            0 8  1 9 .. 3 11 | 4 12 .. 7 15      16 24 .. 19 27 | 20 28 .. 23 31
-///             the first of each pair shifted up, the second as it stands: 0..3 | 4..7, 8..11 | 12..15, ..
-template <has_avx2 Arch, std::size_t Bytes>
-struct code_decoder<Arch, Bytes> {
-  template <nibble_order Order, store Store, element_type T>
-  MXFP4_INLINE static void decode(const std::uint8_t* codes, const split_row& row, T* out) noexcept {
-    const __m256i index = _mm256_and_si256(spread<Order>(sixteen(codes)), _mm256_set1_epi8(15));
-    const __m256i low = _mm256_shuffle_epi8(sixteen(row.low), index);
-    const __m256i high = _mm256_shuffle_epi8(sixteen(row.high), index);
-    const __m256i words[2] = {_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)};
-    auto* to = reinterpret_cast<__m256i*>(out);
-    for (int i = 0; i < 2; ++i) {
-      if constexpr (Bytes == 2) {
-        put<Store>(words[i], to + i);
-      } else {
-        put<Store>(_mm256_slli_epi32(words[i], 16), to + 2 * i);
-        put<Store>(_mm256_and_si256(words[i], _mm256_set1_epi32(static_cast<int>(0xFFFF0000))), to + 2 * i + 1);
-      }
-    }
-  }
-
- private:
-  [[nodiscard]] MXFP4_INLINE static __m256i sixteen(const std::uint8_t* bytes) noexcept {
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
-  }
-  template <store Store>
-  MXFP4_INLINE static void put(__m256i numbers, __m256i* to) noexcept {
-    if constexpr (Store == store::stream) _mm256_stream_si256(to, numbers);
-    else _mm256_storeu_si256(to, numbers);
-  }
-
-  /// The 32 codes in the order above, each in the low bits of a byte.
-  template <nibble_order Order>
-  [[nodiscard]] MXFP4_INLINE static __m256i spread(__m256i codes) noexcept {
-    if constexpr (std::same_as<Order, half_split>) {
-      const __m256i order = Bytes == 2 ? _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7,  //
-                                                          8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15)
-                                       : _mm256_setr_epi8(0, 8, 1, 9, 2, 10, 3, 11, 0, 8, 1, 9, 2, 10, 3, 11,  //
-                                                          4, 12, 5, 13, 6, 14, 7, 15, 4, 12, 5, 13, 6, 14, 7, 15);
-      return _mm256_srlv_epi64(_mm256_shuffle_epi8(codes, order), _mm256_setr_epi64x(0, 4, 0, 4));
-    } else if constexpr (Bytes == 2) {
-      const __m256i bytes =
-          _mm256_shuffle_epi8(codes, _mm256_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 8, -1, 9, -1, 10, -1, 11, -1,  //
-                                                      4, -1, 5, -1, 6, -1, 7, -1, 12, -1, 13, -1, 14, -1, 15, -1));
-      return _mm256_or_si256(bytes, _mm256_slli_epi16(bytes, 4));
-    } else {
-      const __m256i bytes =
-          _mm256_shuffle_epi8(codes, _mm256_setr_epi8(0, 4, 0, 4, 1, 5, 1, 5, 8, 12, 8, 12, 9, 13, 9, 13,  //
-                                                      2, 6, 2, 6, 3, 7, 3, 7, 10, 14, 10, 14, 11, 15, 11, 15));
-      return _mm256_blend_epi16(bytes, _mm256_srli_epi16(bytes, 4), 0xAA);
-    }
-  }
 };
 
 template <has_avx2 Arch>
