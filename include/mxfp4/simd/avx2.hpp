@@ -130,9 +130,9 @@ struct block_sum<Arch> {
 
 namespace detail {
 
-/// A word of two codes -> one byte of them: which half counts sixteen times.
+/// Two bytes of codes -> one byte of both: which of them counts sixteen times.
 template <nibble_order Order>
-inline constexpr int nibble_weights = std::same_as<Order, low_first> ? 0x00100001 : 0x00010010;
+inline constexpr std::int16_t nibble_weights = std::same_as<Order, low_first> ? 0x1001 : 0x0110;
 
 /// Largest words of eight blocks, each already folded to one register of 16 magnitudes.
 MXFP4_INLINE void amax_of_eight(const __m256i (&h)[8], std::uint32_t (&out)[8]) noexcept {
@@ -244,47 +244,46 @@ struct word_block<Arch> {
 
   template <rounding_rule Round, zero_rule Zero, nibble_order Order>
   MXFP4_INLINE void encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
-    __m256i code[2];
-    for (int i = 0; i < 2; ++i) code[i] = lanes<Round, Zero>(half[i], scale);
-    if constexpr (std::same_as<Order, half_split>) {
-      const __m256i bytes = _mm256_or_si256(code[0], _mm256_slli_epi16(code[1], 4));
-      const __m128i packed = _mm_packus_epi16(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), packed);
+    constexpr auto& h = mxfp4::detail::half_binades_of<Round>;
+    const auto all = [](std::uint32_t pair) noexcept { return _mm256_set1_epi32(static_cast<int>(pair)); };
+    const __m256i abs = _mm256_set1_epi16(word_abs_mask), eight = _mm256_set1_epi8(8);
+    __m256i number[2], magnitude[2];
+    for (int i = 0; i < 2; ++i) {
+      magnitude[i] = _mm256_and_si256(half[i], abs);
+      const __m256i v = _mm256_subs_epu16(magnitude[i], all(scale.offset));
+      const __m256i carry =
+          _mm256_shuffle_epi8(table(h.carry), _mm256_srli_epi16(v, 6));  // entry 0 is 0: for upper bytes
+      number[i] = _mm256_srli_epi16(_mm256_add_epi16(v, carry), 6);
+    }
+    __m256i code = _mm256_shuffle_epi8(table(h.code), _mm256_packus_epi16(number[0], number[1]));
+    if constexpr (std::same_as<Zero, keep_sign>) {
+      code = _mm256_or_si256(code, _mm256_and_si256(_mm256_srli_epi16(_mm256_packs_epi16(half[0], half[1]), 4), eight));
     } else {
-      const __m256i weights = _mm256_set1_epi32(detail::nibble_weights<Order>);
-      const __m256i words =
-          _mm256_packus_epi32(_mm256_madd_epi16(code[0], weights), _mm256_madd_epi16(code[1], weights));
-      const __m128i packed = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm_shuffle_epi32(packed, 0xD8));
+      const auto reach = [](const __m256i(&x)[2], __m256i boundary) noexcept {  // -1 where x >= boundary
+        const auto one = [boundary](__m256i w) noexcept {
+          return _mm256_cmpeq_epi16(_mm256_max_epu16(w, boundary), w);
+        };
+        return _mm256_packs_epi16(one(x[0]), one(x[1]));
+      };
+      code = _mm256_or_si256(code, _mm256_and_si256(reach(half, all(scale.negative)), eight));
+      if constexpr (Zero::zero_is_negative)
+        code = _mm256_or_si256(
+            code, _mm256_andnot_si256(reach(magnitude, _mm256_and_si256(all(scale.negative), abs)), eight));
+    }
+    auto* const to = reinterpret_cast<__m128i*>(codes);  // of code: elements 0..7, 16..23 | 8..15, 24..31
+    if constexpr (std::same_as<Order, half_split>) {
+      const __m256i both = _mm256_or_si256(code, _mm256_slli_epi16(_mm256_unpackhi_epi64(code, code), 4));
+      _mm_storeu_si128(to, _mm_unpacklo_epi64(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1)));
+    } else {
+      const __m256i pairs = _mm256_maddubs_epi16(code, _mm256_set1_epi16(detail::nibble_weights<Order>));
+      const __m128i packed = _mm_packus_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+      _mm_storeu_si128(to, _mm_shuffle_epi32(packed, 0xD8));
     }
   }
 
  private:
-  /// Sixteen codes, one a word.
-  template <rounding_rule Round, zero_rule Zero>
-  [[nodiscard]] MXFP4_INLINE static __m256i lanes(__m256i w, const word_scale& scale) noexcept {
-    constexpr auto& h = mxfp4::detail::half_binades_of<Round>;
-    const auto table = [](const std::array<std::uint8_t, 16>& entries) noexcept {
-      return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries.data())));
-    };
-    const auto all = [](std::uint32_t pair) noexcept { return _mm256_set1_epi32(static_cast<int>(pair)); };
-    const __m256i magnitude = _mm256_and_si256(w, _mm256_set1_epi16(word_abs_mask));
-    const __m256i v = _mm256_subs_epu16(magnitude, all(scale.offset));
-    const __m256i carry =
-        _mm256_shuffle_epi8(table(h.carry), _mm256_srli_epi16(v, 6));  // entry 0 is 0: for upper bytes
-    __m256i code = _mm256_shuffle_epi8(table(h.code), _mm256_srli_epi16(_mm256_add_epi16(v, carry), 6));
-    const __m256i eight = _mm256_set1_epi16(8);
-    if constexpr (std::same_as<Zero, keep_sign>)
-      return _mm256_or_si256(code, _mm256_and_si256(_mm256_srli_epi16(w, 12), eight));
-    const auto reaches = [eight](__m256i x, __m256i boundary) noexcept {  // 8 where x >= boundary
-      return _mm256_and_si256(_mm256_cmpeq_epi16(_mm256_max_epu16(x, boundary), x), eight);
-    };
-    code = _mm256_or_si256(code, reaches(w, all(scale.negative)));
-    if constexpr (Zero::zero_is_negative) {
-      const __m256i boundary = _mm256_and_si256(all(scale.negative), _mm256_set1_epi16(word_abs_mask));
-      code = _mm256_or_si256(code, _mm256_xor_si256(reaches(magnitude, boundary), eight));
-    }
-    return code;
+  [[nodiscard]] MXFP4_INLINE static __m256i table(const std::array<std::uint8_t, 16>& entries) noexcept {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries.data())));
   }
 };
 
