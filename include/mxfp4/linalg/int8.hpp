@@ -117,6 +117,23 @@ void multiply_int8_tile(const Source& source, const X& x, dense_view<float> y, s
   for (std::int64_t g = first; g < last; ++g) finish_sums<Arch>(sums[g - first], x, g, y, n, rows, accumulate);
 }
 
+/// Tiles [begin, end) in place times the only token of x: nothing but the tile changes from one to the next.
+template <class Arch, class Source>
+void multiply_int8_token(const Source& source, const int8_activations& x, dense_view<float> y, std::int64_t begin,
+                         std::int64_t end, bool accumulate) noexcept {
+  const group_ref token = group_of(x, 0, 0);
+  const std::int64_t blocks = source.blocks();
+  group_sums sums;
+  for (std::int64_t tile = begin; tile < end; ++tile) {
+    const std::int64_t n = tile * tile_rows;
+    const int rows = static_cast<int>(source.rows() - n < tile_rows ? source.rows() - n : tile_rows);
+    start_sums(sums, x, 0, y, n, rows, accumulate);
+    tile_ref w = source.tile(tile, 0, blocks, nullptr);
+    multiply_int8<Arch>(w, token, blocks, sums);
+    finish_sums<Arch>(sums, x, 0, y, n, rows, accumulate);
+  }
+}
+
 /// Tiles a task takes: about a million products, at least one tile.
 [[nodiscard]] constexpr std::int64_t tiles_per_task(std::int64_t cols, std::int64_t tokens) noexcept {
   constexpr std::int64_t products = std::int64_t{1} << 20;
@@ -133,6 +150,8 @@ void gemm_int8(const Source& source, const int8_activations& x, const dense_view
   const auto task = [&](std::size_t i) {
     const std::int64_t begin = static_cast<std::int64_t>(i) * per_task;
     const std::int64_t end = begin + per_task < tiles ? begin + per_task : tiles;
+    if constexpr (Source::in_place)
+      if (x.rows() == 1) return multiply_int8_token<Arch>(source, x, y, begin, end, options.accumulate);
     for (std::int64_t g = 0; g < x.groups(); g += groups_at_once)
       for (std::int64_t t = begin; t < end; ++t)
         multiply_int8_tile<Arch>(source, x, y, t, g, g + groups_at_once < x.groups() ? g + groups_at_once : x.groups(),
