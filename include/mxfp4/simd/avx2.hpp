@@ -126,6 +126,39 @@ struct block_sum<Arch> {
   std::int32_t initial_sum;
 };
 
+template <has_avx2 Arch>
+struct nibble_weights<Arch> {
+  [[nodiscard]] MXFP4_INLINE static byte_lanes<Arch> low(const std::uint8_t* line) noexcept { return of(load(line)); }
+  [[nodiscard]] MXFP4_INLINE static byte_lanes<Arch> high(const std::uint8_t* line) noexcept {
+    return of(_mm256_srli_epi16(load(line), 4));
+  }
+
+ private:
+  [[nodiscard]] MXFP4_INLINE static __m256i load(const std::uint8_t* line) noexcept {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
+  }
+  [[nodiscard]] MXFP4_INLINE static byte_lanes<Arch> of(__m256i codes) noexcept {
+    const __m256i t = _mm256_load_si256(reinterpret_cast<const __m256i*>(detail::weight_table<Arch>.entry));
+    return byte_lanes<Arch>(_mm256_shuffle_epi8(t, _mm256_and_si256(codes, _mm256_set1_epi8(15))));
+  }
+};
+
+/// Half a block: int16 holds the products of four quads.
+template <has_avx2 Arch>
+struct part_sum<Arch> {
+  static constexpr int parts_per_block = 2;
+  [[nodiscard]] MXFP4_INLINE static __m256i first(__m256i weights, __m256i quad, __m256i) noexcept {
+    return _mm256_maddubs_epi16(weights, quad);
+  }
+  [[nodiscard]] MXFP4_INLINE static __m256i add(__m256i sum, __m256i weights, __m256i quad) noexcept {
+    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, quad));
+  }
+  [[nodiscard]] MXFP4_INLINE static __m256i sum(__m256i sum, __m256i before) noexcept {
+    return _mm256_add_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), before);
+  }
+  MXFP4_INLINE static void hold(__m256i& sum) noexcept { asm volatile("" : "+x"(sum)); }
+};
+
 // ---- numbers -> codes ----
 
 namespace detail {
