@@ -118,21 +118,21 @@ class Bench:
                 yield f"wrote or removed {path}"
         yield from (f"did not remove {path}" for path in self.case.gone if path in self.after)
 
+    def run(self, program, line, folder, fault):
+        """Preloads the injector in any case: it does not wait for the disk."""
+        asan = os.environ.get("ASAN_OPTIONS", "")
+        environment = {**os.environ, "MXFP4_FAULT_LOG": os.devnull, **fault, "LD_PRELOAD": self.args.injector,
+                       "MXFP4_FAULT_ROOT": os.path.realpath(folder), "ASAN_OPTIONS": asan + ":verify_asan_link_order=0"}
+        return subprocess.run([program, *line], cwd=folder, env=environment, capture_output=True, text=True,
+                              errors="replace", stdin=subprocess.DEVNULL)
+
+    def mxfp4(self, line, folder, fault={}):
+        return self.run(self.args.program, line, folder, fault)
+
     def must(self, line, folder):
-        program = self.args.generate if line[0] == "generate" else self.args.program
-        done = subprocess.run([program, *(line[1:] if line[0] == "generate" else line)], cwd=folder,
-                              capture_output=True, text=True, errors="replace")
+        done = self.run(self.args.generate, line[1:], folder, {}) if line[0] == "generate" else self.mxfp4(line, folder)
         if done.returncode != 0:
             sys.exit(f"{self.case.name}: {' '.join(line)}: exit code {done.returncode}: {done.stderr}")
-
-    def mxfp4(self, line, folder, fault=None):
-        environment = dict(os.environ)
-        if fault is not None:
-            asan = os.environ.get("ASAN_OPTIONS", "")
-            environment.update(fault, LD_PRELOAD=self.args.injector, MXFP4_FAULT_ROOT=os.path.realpath(folder),
-                               ASAN_OPTIONS=asan + ":verify_asan_link_order=0")
-        return subprocess.run([self.args.program, *line], cwd=folder, env=environment, capture_output=True, text=True,
-                              errors="replace", stdin=subprocess.DEVNULL)
 
     def check(self, number, fault):
         """One run: the name of the state that it leaves, and what is wrong with it."""
