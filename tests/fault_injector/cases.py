@@ -74,6 +74,20 @@ def single(must, folder):
     must("quantize", "in.safetensors", "m.safetensors", "--include", "experts")
 
 
+def two_results(must, folder):
+    """m and m0, of one source by two recipes, and tokens for it."""
+    quantized(must, folder)
+    must("quantize", "in", "m0", "--threads", "1", "--recipe", "ocp")
+    write(folder, "ids", "1 2 3 4 5 6 7 8\n")
+
+
+def numbers(must, folder):
+    """An array of numbers, and what encode makes of it."""
+    plant(folder)
+    write(folder, "numbers", struct.pack("<256f", *(0.01 * (i % 37) - 0.2 for i in range(256))))
+    must("encode", "numbers", "--recipe", "ocp", "--packed", "codes", "--scale", "scales")
+
+
 def make_cases():
     def case(name, line, prepare, **rest):
         return Case(name, line.split(), prepare, **rest)
@@ -134,14 +148,6 @@ def make_cases():
         must("quantize", "in", "out", "--rank", "1", "--world", "2", "--threads", "1")
         link_out(folder)
 
-    def numbers(must, folder):
-        plant(folder)
-        write(folder, "numbers", struct.pack("<256f", *(0.01 * (i % 37) - 0.2 for i in range(256))))
-
-    def encoded(must, folder):
-        numbers(must, folder)
-        must("encode", "numbers", "--recipe", "ocp", "--packed", "codes", "--scale", "scales")
-
     def stacked(must, folder):
         quantized(must, folder)
         must("convert", "m", "s", "--to", "stacked")
@@ -149,10 +155,6 @@ def make_cases():
     def gguf(must, folder):
         quantized(must, folder)
         must("convert", "m", "m.gguf", "--to", "gguf")
-
-    def comparable(must, folder):
-        quantized(must, folder)
-        write(folder, "ids", "1 2 3 4 5 6 7 8\n")
 
     quantize = "quantize in out --threads 1"
     cases = [
@@ -178,14 +180,54 @@ def make_cases():
         case("convert DIR --to block-fp8", "convert m out --to block-fp8", quantized, folder="out"),
         case("convert DIR --to gguf", "convert m out.gguf --to gguf", quantized, files=["out.gguf"]),
         case("convert DIR FILE", "convert m out.safetensors --to stacked", quantized, files=["out.safetensors"]),
-        case("convert stacked DIR", "convert s out --to compressed-tensors --max-shard-size 20000", stacked, folder="out"),
+        case("convert stacked DIR", "convert s out --to compressed-tensors --max-shard-size 20000", stacked,
+             folder="out"),
         case("convert GGUF", "convert m.gguf out --to compressed-tensors", gguf, folder="out"),
         case("encode", "encode numbers --recipe ocp --packed out.codes --scale out.scales", numbers,
              files=["out.codes", "out.scales"]),
-        case("decode", "decode out.numbers --packed codes --scale scales", encoded, files=["out.numbers"]),
+        case("decode", "decode out.numbers --packed codes --scale scales", numbers, files=["out.numbers"]),
         case("report", "report m out", quantized, files=["out", "out/*.csv"]),
         case("card", "card m --base-model a/b", quantized, files=["m/README.md"]),
-        case("compare --details", "compare in m --ids ids --details out.json --threads 1", comparable,
+        case("compare --details", "compare in m --ids ids --details out.json --threads 1", two_results,
              files=["out.json"]),
     ]
     return cases
+
+
+def replacing_cases():
+    """The same over a former output of other bytes, and with files of the user's in an output folder."""
+    def case(name, line, prepare, former, folder=None, files=(), others=False):
+        def before(must, root):
+            prepare(must, root)
+            must(*former.split())
+            if others:
+                for name in ["adapter.safetensors", "mine/config.json"]:
+                    write(root, f"{folder}/{name}", f"mine: {name}\n")
+                os.symlink("../notes/out", os.path.join(root, folder, "notes"))
+        kept = [f"{folder}/{name}" for name in ["adapter.safetensors", "mine*", "notes"]] if others else []
+        return Case(name + " --overwrite", (line + " --overwrite").split(), before, folder, list(files), kept)
+
+    encode = "encode numbers --packed out.codes --scale out.scales --recipe "
+    return [
+        case("quantize FILE", "quantize in.safetensors out.safetensors --threads 1", single,
+             "quantize in.safetensors out.safetensors --include experts.0", files=["out.safetensors"]),
+        case("dequantize FILE", "dequantize m.safetensors out.safetensors", single,
+             "dequantize m.safetensors out.safetensors --to f32", files=["out.safetensors"]),
+        case("dequantize DIR", "dequantize m out", two_results, "dequantize m0 out --max-shard-size 20000",
+             folder="out"),
+        case("dequantize DIR, others' files", "dequantize m out", two_results, "dequantize m0 out", folder="out",
+             others=True),
+        case("convert DIR --to stacked", "convert m out --to stacked --max-shard-size 20000", two_results,
+             "convert m0 out --to gpt-oss", folder="out"),
+        case("convert DIR, others' files", "convert m out --to stacked", two_results,
+             "convert m0 out --to compressed-tensors --max-shard-size 20000", folder="out", others=True),
+        case("convert DIR --to gguf", "convert m out.gguf --to gguf", two_results, "convert m0 out.gguf --to gguf",
+             files=["out.gguf"]),
+        case("encode", encode + "ocp", numbers, encode + "torchao_rceil", files=["out.codes", "out.scales"]),
+        case("decode", "decode out.numbers --packed codes --scale scales", numbers,
+             "decode out.numbers --packed codes --scale scales --to f16", files=["out.numbers"]),
+        case("report", "report m out", two_results, "report m0 out", files=["out", "out/*.csv"]),
+        case("card", "card m --base-model a/b", two_results, "card m --base-model c/d", files=["m/README.md"]),
+        case("compare --details", "compare in m --ids ids --details out.json --threads 1", two_results,
+             "compare in m0 --ids ids --details out.json --threads 1", files=["out.json"]),
+    ]

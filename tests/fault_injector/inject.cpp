@@ -87,7 +87,10 @@ int open_file(int folder, const char* path, int flags, unsigned mode) {
   return fd;
 }
 
-unsigned mode_of(int flags, va_list& rest) { return (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(rest, unsigned) : 0; }
+unsigned mode_of(int flags, va_list& rest) {
+  const bool creates = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE;
+  return creates ? va_arg(rest, unsigned) : 0;
+}
 
 }  // namespace
 

@@ -230,7 +230,7 @@ def main():
     parser.add_argument("--program", required=True, help="mxfp4")
     parser.add_argument("--generate", required=True, help="mxfp4_generate")
     parser.add_argument("--injector", required=True, help="inject.cpp as a library")
-    parser.add_argument("--sample", type=int, default=0, help="so many faults of each command, the same ones each time; 0: all")
+    parser.add_argument("--sample", type=int, default=0, help="so many faults of each command, always the same; 0: all")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", default="", help="commands in whose name this is found")
     args = parser.parse_args()
