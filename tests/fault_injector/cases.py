@@ -125,16 +125,14 @@ def make_cases():
         os.symlink("../notes/out", os.path.join(folder, "out/linked.safetensors"))
 
     def link_out(folder):
-        """Files of the output become links to files of the user's, and a folder one to the user's folder."""
-        for name in ["config.json", "tokenizer.json", "LICENSE", "deploy.md"]:
+        """Files of the output become links to files of the user's. A folder that is a link is refused."""
+        for name in ["config.json", "tokenizer.json", "LICENSE"]:
             write(folder, "elsewhere/" + name, f"mine: {name}\n")
         for name in ["config.json", "tokenizer.json", "LICENSE"]:
             path = os.path.join(folder, "out", name)
             if os.path.exists(path):
                 os.remove(path)
             os.symlink("../elsewhere/" + name, path)
-        shutil.rmtree(os.path.join(folder, "out/docs"), ignore_errors=True)
-        os.symlink("../elsewhere", os.path.join(folder, "out/docs"))
 
     def with_links(must, folder):
         other_recipe(must, folder)
