@@ -12,6 +12,7 @@
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/activation.hpp"
 #include "mxfp4/kernel/int8.hpp"
+#include "mxfp4/kernel/int8_view.hpp"
 #include "mxfp4/kernel/pack.hpp"
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/gemm_options.hpp"
@@ -53,6 +54,14 @@ struct int8_view_source {
     const std::int64_t left = w.rows - t * tile_rows;
     const int rows = static_cast<int>(left < tile_rows ? left : tile_rows);
     return {memory, scales, tile_range(memory, scales, blocks, rows)};
+  }
+  /// The same blocks times one token without gathering them, if that can be done.
+  template <class Arch>
+  [[nodiscard]] bool multiply_token(std::int64_t t, std::int64_t first, std::int64_t blocks, const group_ref& x,
+                                    group_sums& sums) const noexcept {
+    if constexpr (multiplies_rows<Arch, Layout>)
+      return multiply_int8_view<Arch, blocks_at_once>(w, t * tile_rows, first, blocks, x, sums);
+    else return false;
   }
 };
 
@@ -104,12 +113,15 @@ void multiply_int8_tile(const Source& source, const X& x, dense_view<float> y, s
   alignas(64) std::uint8_t decoded[simd::holds_tile<Arch> ? decoded_at_once * decoded_block_bytes : 1];
   group_sums sums[groups_at_once];
   const bool decodes_once = simd::holds_tile<Arch> && (last - first > 1 || x.width(first) > tokens_of_pass);
+  const bool is_token = last - first == 1 && x.width(first) == 1;
   const std::int64_t n = tile * tile_rows, all = source.blocks();
   const std::int64_t step = decodes_once ? decoded_at_once : Source::in_place ? all : blocks_at_once;
   const int rows = static_cast<int>(source.rows() - n < tile_rows ? source.rows() - n : tile_rows);
   for (std::int64_t g = first; g < last; ++g) start_sums(sums[g - first], x, g, y, n, rows, accumulate);
   for (std::int64_t b = 0; b < all; b += step) {
     const std::int64_t blocks = all - b < step ? all - b : step;
+    if constexpr (!Source::in_place)
+      if (is_token && source.template multiply_token<Arch>(tile, b, blocks, group_of(x, first, b), sums[0])) continue;
     tile_ref w = source.tile(tile, b, blocks, gathered);
     if (decodes_once) w.decoded = decoded;
     for (std::int64_t g = first; g < last; ++g) multiply_int8<Arch>(w, group_of(x, g, b), blocks, sums[g - first]);

@@ -159,6 +159,64 @@ struct part_sum<Arch> {
   MXFP4_INLINE static void hold(__m256i& sum) noexcept { asm volatile("" : "+x"(sum)); }
 };
 
+/// A row's block is one register: low nibbles in the lower lane, high ones in the upper. Pairs of products are added up
+/// across rows as long as int16 holds them, four times 2 * 24 * 127.
+template <has_avx2 Arch>
+struct row_dots<Arch> {
+  static constexpr int rows = 8;
+
+  template <nibble_order Order>
+  [[nodiscard]] MXFP4_INLINE static __m256i token(const std::uint8_t* codes) noexcept {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+    if constexpr (std::same_as<Order, half_split>) return x;
+    const __m256i apart =
+        _mm256_shuffle_epi8(x, _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15,  //
+                                                0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+    return _mm256_permute4x64_epi64(apart, 0xD8);
+  }
+
+  /// Row r's block is at codes + r * stride. Of the multiples of a stride that an address cannot hold three are kept.
+  struct strides {
+    MXFP4_INLINE explicit strides(std::int64_t stride) noexcept
+        : one(stride), three(3 * stride), five(5 * stride), seven(7 * stride) {}
+    std::int64_t one, three, five, seven;
+  };
+  [[nodiscard]] MXFP4_INLINE static int_lanes<Arch> sum(const std::uint8_t* codes, const strides& to, __m256i x,
+                                                        __m256i before) noexcept {
+    const __m256i lower = four(codes, codes + to.one, codes + 2 * to.one, codes + to.three, x);
+    const __m256i upper = four(codes + 4 * to.one, codes + to.five, codes + 2 * to.three, codes + to.seven, x);
+    const __m256i both =
+        _mm256_add_epi32(_mm256_permute2x128_si256(lower, upper, 0x20), _mm256_permute2x128_si256(lower, upper, 0x31));
+    return int_lanes<Arch>(_mm256_add_epi32(both, before));
+  }
+  /// The lines of the same addresses.
+  MXFP4_INLINE static void prefetch(const std::uint8_t* codes, const strides& to) noexcept {
+    for (const std::int64_t offset :
+         {std::int64_t{0}, to.one, 2 * to.one, to.three, 4 * to.one, to.five, 2 * to.three, to.seven})
+      prefetch_soon(codes + offset);
+  }
+
+ private:
+  [[nodiscard]] MXFP4_INLINE static __m256i pairs(const std::uint8_t* codes, __m256i x) noexcept {
+    const __m256i t = _mm256_load_si256(reinterpret_cast<const __m256i*>(detail::weight_table<Arch>.entry));
+    const __m256i twice = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+    const __m256i nibbles = _mm256_srlv_epi32(twice, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
+    return _mm256_maddubs_epi16(_mm256_shuffle_epi8(t, _mm256_and_si256(nibbles, _mm256_set1_epi8(15))), x);
+  }
+  /// Four rows, once in each lane: half of each row's sum.
+  [[nodiscard]] MXFP4_INLINE static __m256i four(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                                                 const std::uint8_t* d, __m256i x) noexcept {
+    const auto two = [x](const std::uint8_t* first, const std::uint8_t* second) noexcept {
+      const __m256i p = pairs(first, x), q = pairs(second, x);
+      return _mm256_castsi256_ps(_mm256_add_epi16(_mm256_unpacklo_epi64(p, q), _mm256_unpackhi_epi64(p, q)));
+    };
+    const __m256 front = two(a, b), back = two(c, d);
+    const __m256i sums = _mm256_add_epi16(_mm256_castps_si256(_mm256_shuffle_ps(front, back, 0x88)),
+                                          _mm256_castps_si256(_mm256_shuffle_ps(front, back, 0xDD)));
+    return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+  }
+};
+
 // ---- numbers -> codes ----
 
 namespace detail {

@@ -136,6 +136,12 @@ struct nibble_weights;
 template <class Arch>
 struct part_sum;
 
+/// For the same architectures: blocks of rows as a view has them, low_first or half_split, times one token. The dot
+/// products of eight rows, to which sum() adds `before`, come out as the lanes of a register. tokens() brings 32 codes
+/// into the order in which a row's block is decoded.
+template <class Arch>
+struct row_dots;
+
 /// The compiler forgets what it knows of memory: what was stored before is loaded again after it. `at` counts as
 /// memory that others know of.
 template <class T>
