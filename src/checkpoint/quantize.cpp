@@ -242,12 +242,9 @@ class run_of_one {
   /// Removes what a former run wrote, unless that is an unfinished one of this very command.
   void replace_former() {
     replacement former(out_);
-    if (former.found() == replacement::state::removed && journal_.exists() &&
-        manifest_difference(journal_.manifest(), manifest_).empty())
-      return;
+    const auto is_ours = guarded([&] { return manifest_difference(journal_.manifest(), manifest_).empty(); });
+    if (former.found() == replacement::state::removed && is_ours && *is_ours) return;
     former.plan(names_);
-    make_journal_folder(out_);
-    const file_lock alone = file_lock::acquire(journal_.run_lock_path()).value();
     former.remove();
     journal_.forget();
     journal_.begin(manifest_);

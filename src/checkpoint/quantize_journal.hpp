@@ -24,6 +24,7 @@ class quantize_journal {
   void forget() const;  ///< manifest and reports, so that no shard counts as done; locks stay
   void remove() const;
 
+  [[nodiscard]] const std::string& manifest_path() const { return manifest_path_; }
   [[nodiscard]] std::string report_path(const std::string& shard) const { return folder_ + "/" + shard + ".json"; }
   /// Held by all runs that write into OUT, and alone by one that removes what is there.
   [[nodiscard]] std::string run_lock_path() const { return folder_ + "/run.lock"; }

@@ -41,13 +41,14 @@ void add(file_names& names, const ordered_json& entry, const std::string& record
   if (!entry.is_string() || !is_inner_name(entry.get_ref<const std::string&>()))
     throw file_error({.file = record,
                       .value = "lists " + entry.dump(-1, ' ', false, ordered_json::error_handler_t::replace),
-                      .expected = "the name of a file inside its folder"});
+                      .expected = "the name of a file inside its folder",
+                      .advice = "name a fresh directory"});
   names.insert(entry.get<std::string>());
 }
 
 void add_files(file_names& names, const ordered_json& record, const std::string& path) {
   const auto files = record.find("files");
-  if (files == record.end() || !files->is_array())
+  if (!record.is_object() || files == record.end() || !files->is_array())
     throw file_error({.file = path,
                       .value = "has no list \"files\"",
                       .expected = "the names of what was written",
@@ -67,10 +68,12 @@ void add_files(file_names& names, const ordered_json& record, const std::string&
   std::optional<file_names> names;
   const quantize_journal journal(out);
   if (journal.exists()) {
-    const ordered_json manifest = journal.manifest();
+    const std::string& path = journal.manifest_path();
+    const auto manifest = read_json<ordered_json>(path);  // one that a run would not go on with may be replaced
     names = file_names{index_file_name, report_file_name};
-    add_files(*names, manifest, out);
-    for (const ordered_json& shard : manifest.at("shards")) add(*names, shard.at("file"), out);
+    add_files(*names, manifest, path);
+    for (const ordered_json& shard : manifest.value("shards", ordered_json::array()))
+      add(*names, shard.is_object() ? shard.value("file", ordered_json()) : ordered_json(), path);
   }
   const std::string record = out + "/" + record_file_name;
   if (is_file(record)) {
@@ -158,6 +161,7 @@ void replacement::plan(const file_names& coming) {
 
 void replacement::remove() {
   make_journal_folder(out_);
+  alone_.emplace(file_lock::acquire(quantize_journal(out_).run_lock_path()).value());
   write(false);
   for (const std::string& name : files_) {
     if (!link_on_the_way(out_, name).empty()) continue;  // what is there now was not written by a run

@@ -10,6 +10,7 @@
 // written is replaced.json, and the last thing removed is .mxfp4; killed anywhere between, the same command goes on.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -52,6 +53,7 @@ class replacement {
   /// run, a folder on the way to one is a link, or a file to be removed is now a folder.
   void plan(const file_names& coming);
   /// Marks OUT as being replaced, then removes exactly what the former run recorded, and folders that are empty then.
+  /// Until this object goes no other run writes there. @throws file_error where one does.
   void remove();
   /// Nothing of the former run is left; what it was stays on record until .mxfp4 goes.
   void done() const;
@@ -62,6 +64,7 @@ class replacement {
   std::string out_, path_;
   state found_ = state::none;
   file_names files_;
+  std::optional<io::file_lock> alone_;
 };
 
 }  // namespace mxfp4::checkpoint
