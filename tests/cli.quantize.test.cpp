@@ -181,8 +181,8 @@ TEST_CASE("cli: quantize FP8 with block scales", "[cli]") {
 
   // Excluded, it keeps its block scales, which no --include takes for weights; and scales of the wrong shape are not
   // used.
-  const json kept = mxfp4_json(
-      {"quantize", in, folder / "out", "--include", "weight", "--exclude", "^x.weight$|^y", "--overwrite"});
+  const json kept =
+      mxfp4_json({"quantize", in, folder / "out", "--include", "weight", "--exclude", "^x.weight$|^y", "--overwrite"});
   CHECK(reason(kept, "x.weight_scale_inv") == "block scales of 'x.weight'");
   CHECK(kept["quantized"].empty());
   std::vector<tensor> wrong = tensors;

@@ -157,11 +157,10 @@ class run_of_one {
     shards_ = lay_out(in_, plan_, settings.max_shard_bytes);
     files_ = carried_files(in_);
     manifest_ = make_manifest(in_, config.dump(), settings, shards_, files_);
+    const ordered_json head = report_head(manifest_);
+    names_ = head.at("files").get<file_names>();
     std::vector<std::string> paths;
-    for (const std::string name : report_head(manifest_).at("files")) {
-      names_.insert(name);
-      paths.push_back(out + "/" + name);
-    }
+    for (const std::string& name : names_) paths.push_back(out + "/" + name);
     require_outputs({in}, paths, existing_file::replace_link).value();
   }
 
@@ -353,6 +352,7 @@ file_result<checkpoint_result> quantize_checkpoint(const std::string& in, const 
 file_result<checkpoint_result> merge_checkpoint(const std::string& out, const stop_function& stop) {
   return guarded([&]() -> checkpoint_result {
     const quantize_journal journal(out);
+    replacement(out).require_none();
     if (!journal.exists()) {
       if (!read_report_head(out).is_null() && is_file(out + "/" + index_file_name)) {
         journal.remove();  // what a kill between the index and the end has left
@@ -364,7 +364,6 @@ file_result<checkpoint_result> merge_checkpoint(const std::string& out, const st
                         .value = "holds neither a begun nor a complete result of mxfp4 quantize",
                         .advice = "name its directory"});
     }
-    replacement(out).require_none();
     const file_lock lock = file_lock::acquire(journal.lock_path("files")).value();
     const ordered_json manifest = journal.manifest();
     std::string missing;

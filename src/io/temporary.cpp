@@ -39,17 +39,26 @@ constexpr std::size_t digit_count = 16;
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
+/// Is `name` that of a temporary of `output`?
+[[nodiscard]] bool is_temporary_of(std::string_view output, std::string_view name) {
+  if (name.size() != output.size() + mark.size() + digit_count || !name.starts_with(output)) return false;
+  name.remove_prefix(output.size());
+  return name.starts_with(mark) && name.find_first_not_of(digits, mark.size()) == std::string_view::npos;
+}
+
+/// Is it that of any output's? Such a folder is held by its writer, and nobody else writes there.
+[[nodiscard]] bool is_temporary(const std::string& name) {
+  constexpr std::size_t tail = mark.size() + digit_count;
+  return name.size() > tail && is_temporary_of(name.substr(0, name.size() - tail), name);
+}
+
 /// Entries beside `output` that are called as its temporaries are.
 [[nodiscard]] std::vector<std::string> temporaries_of(const fs::path& output) {
   const std::string name = output.filename().string();
   std::vector<std::string> found;
   std::error_code error;
   for (fs::directory_iterator at(folder_of(output), error), end; !error && at != end; at.increment(error)) {
-    const std::string entry = at->path().filename().string();
-    if (entry.size() != name.size() + mark.size() + digit_count || !entry.starts_with(name)) continue;
-    const std::string_view rest = std::string_view(entry).substr(name.size());
-    if (rest.starts_with(mark) && rest.find_first_not_of(digits, mark.size()) == std::string_view::npos)
-      found.push_back(at->path().string());
+    if (is_temporary_of(name, at->path().filename().string())) found.push_back(at->path().string());
   }
   return found;
 }
@@ -68,7 +77,9 @@ enum class lock_state { held, others, unknown };
 /// locked it. Where the folder cannot be read or locked, nobody waits.
 class folder_lock {
  public:
-  explicit folder_lock(const fs::path& folder) : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  explicit folder_lock(const fs::path& folder) {
+    if (is_temporary(folder.filename().string())) return;
+    fd_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     constexpr std::chrono::milliseconds pause(5), patience(10'000);
     for (auto waited = pause; fd_ >= 0 && try_lock(fd_) == lock_state::others; waited += pause) {
       if (waited > patience) {
@@ -85,7 +96,7 @@ class folder_lock {
   folder_lock& operator=(const folder_lock&) = delete;
 
  private:
-  int fd_;
+  int fd_ = -1;
 };
 
 /// Removes what nobody holds, and says whether somebody holds it. Only what is of that kind is looked at.
