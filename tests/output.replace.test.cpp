@@ -23,9 +23,9 @@ using nlohmann::json;
 using strings = std::vector<std::string>;
 using files = std::map<std::string, std::string>;
 
-[[nodiscard]] tensor expert(int number) {
+[[nodiscard]] tensor expert(int number, std::uint32_t seed) {
   const std::string name = "model.layers.0.mlp.experts." + std::to_string(number) + ".w1.weight";
-  return {{name, dtype::f32, {2, 32}}, bytes_of(some_weights(64, static_cast<std::uint32_t>(number + 1)))};
+  return {{name, dtype::f32, {2, 32}}, bytes_of(some_weights(64, seed))};
 }
 
 void done(const strings& arguments) {
@@ -49,12 +49,12 @@ struct models {
   files expected_old, expected;
 
   models() {
-    write_checkpoint(old, {{"x.safetensors", {expert(2), expert(3)}}, {"y.safetensors", {expert(4)}}});
+    write_checkpoint(old, {{"x.safetensors", {expert(0, 1), expert(1, 2)}}, {"y.safetensors", {expert(2, 3)}}});
     write_text(old + "/tokenizer.json", "{}");
     write_text(old + "/chat_template.jinja", "old");
     fs::create_directories(old + "/docs/deep");
     write_text(old + "/docs/deep/old.json", "old");
-    write_checkpoint(fresh, {{"a.safetensors", {expert(0)}}, {"b.safetensors", {expert(1)}}});
+    write_checkpoint(fresh, {{"a.safetensors", {expert(0, 4)}}, {"b.safetensors", {expert(1, 5)}}});
     write_text(fresh + "/tokenizer.json", "{\"new\":1}");
     done({"quantize", old, folder / "expected_old"});
     done({"quantize", fresh, folder / "expected"});
@@ -109,8 +109,9 @@ TEST_CASE("overwrite: a folder that no run recorded stays", "[output][overwrite]
     if (fs::exists(path)) write_text(path, report.dump());
     const auto before = tree(m.out);
     refused(m.quantize(), "name a fresh directory");
-    for (const strings& other : {strings{"dequantize", m.folder / "expected", m.out, "--overwrite"},
-                                 strings{"convert", m.folder / "expected", m.out, "--to", "compressed-tensors", "--overwrite"}})
+    for (const strings& other :
+         {strings{"dequantize", m.folder / "expected", m.out, "--overwrite"},
+          strings{"convert", m.folder / "expected", m.out, "--to", "compressed-tensors", "--overwrite"}})
       refused(other, "name a fresh directory");
     CHECK(differences(before, tree(m.out)) == strings{});
     CHECK(read_text(victim) == "precious");
@@ -274,9 +275,12 @@ TEST_CASE("overwrite: convert and dequantize of directories", "[output][overwrit
     // Killed after some removals and some renames: both lists are on record.
     for (std::size_t kept = 0; kept <= old.size(); kept += 2) {
       CAPTURE(kept);
+      fs::remove_all(m.out);
+      done(command(from_old, m.out));
+      write_text(m.out + "/docs/mine.txt", "mine");
       {
         replacement former(m.out);
-        former.plan({"docs/deep/old.json", "model.safetensors"});
+        former.plan({"config.json", "model.safetensors", "mxfp4_files.json", "mxfp4_report.json", "tokenizer.json"});
         former.remove();
       }
       std::size_t n = 0;

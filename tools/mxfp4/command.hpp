@@ -68,7 +68,7 @@ inline CLI::Option* takes_max_shard_size(CLI::App& command, std::uint64_t& bytes
 /// --overwrite, for commands that write.
 inline CLI::Option* takes_overwrite(CLI::App& command, bool& overwrite) {
   return command.add_flag("--overwrite", overwrite,
-                          "Replace an output that is there; of a directory what mxfp4 wrote into it, and nothing else");
+                          "Replace an output that is there; in a directory what mxfp4 wrote, nothing else");
 }
 
 [[nodiscard]] inline io::existing_file existing_output(bool overwrite) {
