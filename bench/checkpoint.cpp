@@ -90,7 +90,9 @@ class files {
   }
   void dequantize() const {
     benchmark::DoNotOptimize(
-        checkpoint::dequantize_file(mxfp4(), other(), io::dtype::bf16, [](std::uint64_t, std::uint64_t) {}).value());
+        checkpoint::dequantize_file(
+            mxfp4(), other(), io::dtype::bf16, [](std::uint64_t, std::uint64_t) {}, {}, io::existing_file::replace)
+            .value());
   }
   /// The first matrix against the plain loop.
   [[nodiscard]] bool is_right() const {

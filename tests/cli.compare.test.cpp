@@ -74,6 +74,7 @@ TEST_CASE("compare: a recipe on the fly is the checkpoint that quantize writes",
 
   strings one_thread = arguments;
   one_thread.back() = "1";
+  one_thread.emplace_back("--overwrite");
   REQUIRE(mxfp4_run(one_thread).code == 0);
   CHECK(json::parse(read_text(all)) == details);
 }

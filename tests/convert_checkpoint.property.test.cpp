@@ -288,7 +288,8 @@ TEST_CASE("convert: shards, index and what comes along", "[convert]") {
     bytes += out.shard(i).header().tensors.back().end;
   }
   CHECK(read_index_metadata(out)["total_size"] == bytes);
-  CHECK(out.other_files() == std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
+  CHECK(out.other_files() ==
+        std::vector<std::string>{"config.json", "extra/notes.txt", "mxfp4_files.json", "tokenizer.json"});
   CHECK(read_text(folder / "out/extra/notes.txt") == "kept");
 
   const convert_report one = convert_to(checkpoint_form::stacked, folder / "source", folder / "one.safetensors");

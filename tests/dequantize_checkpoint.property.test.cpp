@@ -112,7 +112,7 @@ TEST_CASE("dequantize: every code under every scale byte", "[convert]") {
   CHECK(report.nan_blocks == nan_blocks);
   CHECK(read_text(folder / "out/config.json") == "{\n  \"dtype\": \"bfloat16\",\n  \"z\": 1\n}\n");
   CHECK(checkpoint_reader::open(folder / "out").value().other_files() ==
-        std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
+        std::vector<std::string>{"config.json", "extra/notes.txt", "mxfp4_files.json", "tokenizer.json"});
 }
 
 TEST_CASE("dequantize: FP8 beside MXFP4, its scales under either name and in another shard", "[convert]") {

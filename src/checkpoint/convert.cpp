@@ -216,24 +216,22 @@ file_result<convert_report> convert_checkpoint(const std::string& input, const s
   return guarded([&]() -> convert_report {
     source s;
     open(input, s);
-    if (s.checkpoint && s.checkpoint->is_directory()) require_outside(input, output).value();
+    require_outputs({input}, {output}, options.existing).value();
     if (s.weights.weights.empty())
       throw file_error({.file = input,
                         .value = "holds no MXFP4 weights",
                         .expected = "X_packed with X_scale, X_blocks with X_scales, or MXFP4 tensors in a .gguf",
                         .advice = "quantize it first"});
     const expert_model model = group_experts(s.weights, input);
-    const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }, options.stop};
+    const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }, options.stop, options.existing};
     convert_report report = count(s, model);
     if (options.to == checkpoint_form::gguf) {
-      require_distinct(input, output).value();
       report.after = write_gguf(output, make_gguf_jobs(model, input), gguf_pairs(s.config, input), hooks).value();
       report.config = s.config.has_value();
       return report;
     }
     const std::vector<tensor_job> jobs = make_jobs(model, options.to, input);
     if (output.ends_with(".safetensors")) {
-      require_distinct(input, output).value();
       report.after = write_safetensors(output, jobs, hooks).value();
       return report;
     }

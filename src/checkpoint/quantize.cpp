@@ -80,7 +80,7 @@ struct output_shard {
 [[nodiscard]] std::vector<std::string> carried_files(const checkpoint_reader& in) {
   std::vector<std::string> files = in.other_files();
   std::erase_if(files, [](const std::string& name) {
-    return name == config_file_name || name == report_file_name || is_readme(name);
+    return name == config_file_name || name == report_file_name || name == record_file_name || is_readme(name);
   });
   return files;
 }
@@ -141,7 +141,7 @@ class run_of_one {
         journal_(out) {
     if (!in_.is_directory())
       throw file_error({.file = in, .value = "is not a directory", .expected = "a checkpoint's"});
-    require_outside(in, out).value();
+    require_outputs({in}, {out}, existing_file::replace_link).value();
     const ordered_json config = read_config(in_);
     if (config.is_null())
       throw file_error({.file = in,
@@ -157,11 +157,19 @@ class run_of_one {
     shards_ = lay_out(in_, plan_, settings.max_shard_bytes);
     files_ = carried_files(in_);
     manifest_ = make_manifest(in_, config.dump(), settings, shards_, files_);
+    const ordered_json head = report_head(manifest_);
+    names_ = head.at("files").get<file_names>();
+    std::vector<std::string> paths;
+    for (const std::string& name : names_) paths.push_back(out + "/" + name);
+    require_outputs({in}, paths, existing_file::replace_link).value();
   }
 
   [[nodiscard]] checkpoint_result run() {
     if (is_complete()) return write_no_more();
+    if (run_.overwrite) replace_former();
     journal_.begin(manifest_);
+    const file_lock running = file_lock::acquire(journal_.run_lock_path(), file_lock::kind::shared).value();
+    replacement(out_).require_none();
     select_own_shards();
     require_space();
     checkpoint_result result;
@@ -188,11 +196,13 @@ class run_of_one {
   }
 
  private:
-  /// True where a former run of the same kind has ended well. Removes its traces if that is wanted.
+  /// True where a former run of the same kind has ended well, and its result shall stay.
   [[nodiscard]] bool is_complete() {
     std::error_code error;
     if (fs::exists(out_, error) && !fs::is_directory(out_, error))
       throw file_error({.file = out_, .value = "is not a directory", .expected = "one or nothing"});
+    if (run_.overwrite) return false;
+    replacement(out_).require_none();
     const bool begun = journal_.exists();
     const ordered_json head = begun ? ordered_json(nullptr) : read_report_head(out_);
     if (!begun && head.is_null()) {
@@ -201,10 +211,6 @@ class run_of_one {
           throw file_error({.file = out_,
                             .value = "holds " + quote_name(entry) + ", which is not of a run of mxfp4 quantize",
                             .advice = "name a fresh directory"});
-      return false;
-    }
-    if (run_.overwrite) {
-      remove_old();
       return false;
     }
     if (begun) return false;
@@ -232,17 +238,16 @@ class run_of_one {
     return names;
   }
 
-  /// The index first, so that nothing looks complete any more.
-  void remove_old() const {
-    std::vector<std::string> names = {index_file_name, report_file_name};
-    for (const std::string& name : list(out_))
-      if (name.ends_with(".safetensors")) names.push_back(name);
-    for (const std::string& name : names) {
-      std::error_code error;
-      fs::remove(fs::path(out_) / name, error);
-      if (error) throw file_error({.file = out_ + "/" + name, .value = "cannot remove: " + error.message()});
-    }
-    journal_.remove();
+  /// Removes what a former run wrote, unless that is an unfinished one of this very command.
+  void replace_former() {
+    replacement former(out_);
+    const auto is_ours = guarded([&] { return manifest_difference(journal_.manifest(), manifest_).empty(); });
+    if (former.found() == replacement::state::removed && is_ours && *is_ours) return;
+    former.plan(names_);
+    former.remove();
+    journal_.forget();
+    journal_.begin(manifest_);
+    former.done();
   }
 
   [[nodiscard]] checkpoint_result write_no_more() {
@@ -279,22 +284,15 @@ class run_of_one {
 
   void write_small_files() const {
     const file_lock lock = file_lock::acquire(journal_.lock_path("files")).value();
-    remove_temporaries(out_ + "/" + config_file_name).value();
     write_text_file(out_ + "/" + config_file_name, config_, run_.stop);
     for (const std::string& name : files_) {
-      const fs::path to = fs::path(out_) / name;
-      std::error_code error;
-      fs::create_directories(to.parent_path(), error);
-      if (error)
-        throw file_error({.file = to.parent_path().string(), .value = "cannot create the folder: " + error.message()});
-      remove_temporaries(to.string()).value();
-      copy_file((fs::path(in_.directory()) / name).string(), to.string(), run_.stop).value();
+      make_folders(out_, name);
+      copy_file((fs::path(in_.directory()) / name).string(), (fs::path(out_) / name).string(), run_.stop).value();
     }
   }
 
   void write_shard(const output_shard& s) {
     const std::string path = out_ + "/" + s.file;
-    remove_temporaries(path).value();
     std::vector<tensor_info> tensors;
     std::set<std::size_t> sources = {s.source};
     for (const std::size_t i : s.tensors) {
@@ -304,7 +302,9 @@ class run_of_one {
     }
     metadata extra = in_.shard(s.source).header().extra.value_or(metadata{});
     extra.emplace("format", "pt");  // transformers refuses a shard without
-    safetensors_writer file = safetensors_writer::create(path, std::move(tensors), std::move(extra), run_.stop).value();
+    safetensors_writer file =
+        safetensors_writer::create(path, std::move(tensors), std::move(extra), run_.stop, existing_file::replace_link)
+            .value();
     shard_options options;
     options.recipe = settings_.recipe;
     options.nonfinite = settings_.nonfinite;
@@ -318,7 +318,6 @@ class run_of_one {
     const std::vector<matrix_statistics> matrices = quantize_shard(in_, plan_, s.tensors, file, options).value();
     for (const std::size_t i : sources) in_.shard(i).require_unchanged().value();
     journal_.require_same(manifest_);  // two runs that began at the same moment
-    remove_temporaries(journal_.report_path(s.file)).value();
     write_text_file(journal_.report_path(s.file),
                     make_shard_report(plan_, s.tensors, matrices, s.file, file.file_bytes()).dump() + "\n", run_.stop);
     file.commit().value();
@@ -335,6 +334,7 @@ class run_of_one {
   std::string config_;
   std::vector<output_shard> shards_;
   std::vector<std::string> files_;
+  file_names names_;  // of all that will be there
   ordered_json manifest_;
   std::vector<const output_shard*> own_;
   std::uint64_t done_ = 0, total_ = 0;
@@ -352,8 +352,10 @@ file_result<checkpoint_result> quantize_checkpoint(const std::string& in, const 
 file_result<checkpoint_result> merge_checkpoint(const std::string& out, const stop_function& stop) {
   return guarded([&]() -> checkpoint_result {
     const quantize_journal journal(out);
+    replacement(out).require_none();
     if (!journal.exists()) {
       if (!read_report_head(out).is_null() && is_file(out + "/" + index_file_name)) {
+        journal.remove();  // what a kill between the index and the end has left
         checkpoint_result result;
         result.complete = true;
         return result;
@@ -389,7 +391,6 @@ file_result<checkpoint_result> merge_checkpoint(const std::string& out, const st
     }
     index["metadata"]["total_size"] = total_size;
     checkpoint_result result = write_report(out, manifest, journal, stop);
-    for (const char* name : {index_file_name, report_file_name}) remove_temporaries(out + "/" + name).value();
     write_text_file(out + "/" + index_file_name, index.dump(2) + "\n", stop);
     journal.remove();
     result.shards = result.kept = manifest.at("shards").size();

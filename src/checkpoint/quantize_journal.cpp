@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <system_error>
+#include <vector>
 
 #include "io/strict_json.hpp"
 
@@ -19,12 +20,6 @@ constexpr const char* what_to_do =
     "go on with the same input and settings, name a fresh directory, or start again with --overwrite";
 
 }  // namespace
-
-void write_text_file(const std::string& path, std::string_view text, const stop_function& stop) {
-  output_file file = output_file::create(path, stop).value();
-  file.write(0, std::as_bytes(std::span(text))).value();
-  file.commit().value();
-}
 
 std::string manifest_difference(const ordered_json& was, const ordered_json& is) {
   // Both are objects: the first change of the way from one to the other has a path into at least one of them.
@@ -53,9 +48,7 @@ ordered_json quantize_journal::manifest() const {
 }
 
 void quantize_journal::begin(const ordered_json& manifest) const {
-  std::error_code error;
-  fs::create_directories(folder_, error);
-  if (error) throw file_error({.file = folder_, .value = "cannot create the folder: " + error.message()});
+  make_journal_folder(out_);
   if (!exists()) write_text_file(manifest_path_, manifest.dump(2) + "\n");
   require_same(manifest);
 }
@@ -65,11 +58,26 @@ void quantize_journal::require_same(const ordered_json& manifest) const {
     throw file_error({.file = out_, .value = "was begun differently: " + difference, .advice = what_to_do});
 }
 
+void quantize_journal::forget() const { remove_entries(false); }
+
 void quantize_journal::remove() const {
+  remove_entries(true);
   std::error_code error;
-  fs::remove(manifest_path_, error);  // first: a manifest without its reports would ask for all shards again
-  if (!error) fs::remove_all(folder_, error);
+  fs::remove(folder_, error);
   if (error) throw file_error({.file = folder_, .value = "cannot remove the folder: " + error.message()});
+}
+
+void quantize_journal::remove_entries(bool all) const {
+  std::vector<fs::path> paths = {manifest_path_};  // first: without its reports it would ask for all shards again
+  std::error_code error;
+  for (fs::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error))
+    if (all || at->path().string().ends_with(".safetensors.json")) paths.push_back(at->path());
+  if (error == std::errc::no_such_file_or_directory) return;
+  if (error) throw file_error({.file = folder_, .value = "cannot list the folder: " + error.message()});
+  for (const fs::path& path : paths) {
+    fs::remove(path, error);
+    if (error) throw file_error({.file = path.string(), .value = "cannot remove: " + error.message()});
+  }
 }
 
 }  // namespace mxfp4::checkpoint

@@ -53,7 +53,8 @@ struct expert_key {
 /// Appends to a file that gets its name at the end.
 class text_output {
  public:
-  text_output(const std::string& path, const stop_function& stop) : file_(output_file::create(path, stop).value()) {}
+  text_output(const std::string& path, const stop_function& stop)
+      : file_(output_file::create(path, stop, existing_file::replace_link).value()) {}
 
   void operator<<(std::string_view text) {
     file_.write(at_, std::as_bytes(std::span(text))).value();
@@ -140,7 +141,14 @@ void add_shard_report(checkpoint_result& result, const ordered_json& report, con
 ordered_json report_head(const ordered_json& manifest) {
   ordered_json source = manifest.at("source");
   for (ordered_json& shard : source.at("shards")) shard.erase("modified");
-  return {{"format", "mxfp4 report"}, {"version", 1}, {"settings", manifest.at("settings")}, {"source", source}};
+  file_names files = {index_file_name, report_file_name};
+  for (const ordered_json& shard : manifest.at("shards")) files.insert(shard.at("file"));
+  for (const ordered_json& file : manifest.at("files")) files.insert(file);
+  return {{"format", "mxfp4 report"},
+          {"version", 1},
+          {"settings", manifest.at("settings")},
+          {"source", source},
+          {"files", files}};
 }
 
 checkpoint_result write_report(const std::string& out, const ordered_json& manifest, const quantize_journal& journal,
@@ -202,7 +210,7 @@ ordered_json read_report_head(const std::string& out) {
       text,
       [](int depth, ordered_json::parse_event_t event, ordered_json& value) {
         return depth != 1 || event != ordered_json::parse_event_t::key || value == "format" || value == "version" ||
-               value == "settings" || value == "source";
+               value == "settings" || value == "source" || value == "files";
       },
       false);
   if (!head.is_object())

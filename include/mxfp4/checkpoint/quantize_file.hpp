@@ -46,6 +46,7 @@ struct quantize_options {
   int threads = 0;  ///< 0: as many as the machine has
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
   io::stop_function stop = {};
+  io::existing_file existing = io::existing_file::refuse;  ///< what becomes of an output that is there
 };
 
 struct quantized_tensor {
@@ -109,8 +110,8 @@ struct dequantize_report {
 
 /// @param to  dtype::bf16 (exact) or dtype::f32 (exact).
 /// An error as quantize_file has.
-[[nodiscard]] io::file_result<dequantize_report> dequantize_file(const std::string& input, const std::string& output,
-                                                                 io::dtype to, const progress_function& progress,
-                                                                 const io::stop_function& stop = {});
+[[nodiscard]] io::file_result<dequantize_report> dequantize_file(
+    const std::string& input, const std::string& output, io::dtype to, const progress_function& progress,
+    const io::stop_function& stop = {}, io::existing_file existing = io::existing_file::refuse);
 
 }  // namespace mxfp4::checkpoint

@@ -22,10 +22,12 @@ namespace mxfp4::inline MXFP4_VERSION_NS::io {
 class safetensors_writer {
  public:
   /// @param tensors  begin and end are ignored; they follow from the order.
-  /// @param stop    asked before each piece that is written.
+  /// @param stop      asked before each piece that is written.
+  /// @param existing  what becomes of a file that is there.
   /// An error for a duplicate name, a shape that overflows, a file that cannot be created.
   [[nodiscard]] static file_result<safetensors_writer> create(const std::string& path, std::vector<tensor_info> tensors,
-                                                              std::optional<metadata> extra, stop_function stop = {});
+                                                              std::optional<metadata> extra, stop_function stop = {},
+                                                              existing_file existing = existing_file::replace);
 
   [[nodiscard]] const safetensors_header& header() const noexcept { return header_; }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept;
@@ -38,7 +40,7 @@ class safetensors_writer {
 
  private:
   safetensors_writer(const std::string& path, std::vector<tensor_info> tensors, std::optional<metadata> extra,
-                     stop_function stop);
+                     stop_function stop, existing_file existing);
 
   output_file file_;
   safetensors_header header_;
