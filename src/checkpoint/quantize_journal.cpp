@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "checkpoint/recorded_hashes.hpp"
+#include "checkpoint/sealed_json.hpp"
 #include "io/strict_json.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -45,10 +47,21 @@ bool quantize_journal::exists() const {
 }
 
 ordered_json quantize_journal::manifest() const {
-  auto json = read_json<ordered_json>(manifest_path_);
-  if (!json.is_object() || json.value("format", "") != "mxfp4 quantize" || !json.contains("shards"))
+  const auto unsealed = read_json<ordered_json>(manifest_path_);
+  if (!unsealed.is_object() || unsealed.value("format", ordered_json()) != "mxfp4 quantize")
     throw file_error(
         {.file = manifest_path_, .value = "is not a manifest of mxfp4 quantize", .advice = "name a fresh directory"});
+  if (unsealed.value("version", ordered_json()) != hashed_version)
+    throw file_error({.file = manifest_path_,
+                      .value = "version is " + unsealed.value("version", ordered_json()).dump(),
+                      .expected = std::to_string(hashed_version),
+                      .advice = "start again with --overwrite, or end the run with the version that began it"});
+  ordered_json json = read_sealed(manifest_path_);
+  if (!json.contains("shards") || json["shards"].empty() || !json.contains("file_hashes"))
+    throw file_error({.file = manifest_path_,
+                      .value = "names no shards",
+                      .expected = "those of the result",
+                      .advice = "start again with --overwrite"});
   return json;
 }
 
@@ -56,7 +69,7 @@ void quantize_journal::begin(const ordered_json& manifest) const {
   std::error_code error;
   fs::create_directories(folder_, error);
   if (error) throw file_error({.file = folder_, .value = "cannot create the folder: " + error.message()});
-  if (!exists()) write_text_file(manifest_path_, manifest.dump(2) + "\n");
+  if (!exists()) write_text_file(manifest_path_, sealed_text(manifest, 2));
   require_same(manifest);
 }
 
