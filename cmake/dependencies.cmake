@@ -22,7 +22,7 @@ set(mxfp4_pin_xxHash GIT_REPOSITORY https://github.com/Cyan4973/xxHash.git
   GIT_TAG bbb27a5efb85b92a0486cf361a8635715a53f6ba    # v0.8.2
   SOURCE_SUBDIR headers-alone)   # no such folder: the sources are unpacked, and nothing of them is built
 
-# mxfp4_fetch(<package> [<option>=<value>...]): adds the pinned sources to this build; the options are the package's own.
+# mxfp4_fetch(<package> [<option>=<value>...]): adds the pinned sources to this build; the options are its own.
 function(mxfp4_fetch package)
   set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)   # options are plain variables here and end with this function
   foreach(setting IN LISTS ARGN)

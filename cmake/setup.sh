@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# cmake/setup.sh [--with bench,cross,interop,train] -- provides what the presets need; a second call finds nothing to do.
+# cmake/setup.sh [--with bench,cross,interop,train] -- provides what the presets need; twice is once.
 # SPDX-License-Identifier: Apache-2.0
 #
 #   wanted --- installed, or unpacked here before? ------------------------------------> done

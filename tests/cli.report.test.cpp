@@ -110,7 +110,7 @@ TEST_CASE("report: what is no report", "[cli][report][bad_input]") {
   lacks["quantized"][1].erase("squared_error");
   const std::string part = write_text(folder / "part.json", lacks.dump());
   for (const auto& [file, message] : {std::pair{folder / "none", "cannot open"}, std::pair{list, "is not a report"},
-                                      std::pair{part, "part.json: is not a report of mxfp4 quantize: "},
+                                      std::pair{part, "part.json: is not a report of mxfp4 quantize, expected "},
                                       std::pair{folder / "", "mxfp4_report.json: cannot open"}}) {
     CAPTURE(file);
     const outcome o = run({MXFP4_PROGRAM, "report", file, out});

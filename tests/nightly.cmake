@@ -2,9 +2,10 @@
 # CPUs are added where the tests are (emulated.cmake).
 # SPDX-License-Identifier: Apache-2.0
 
-# mxfp4_fuzz(<name> [SOURCES <file>...] [COVER <file>...] [LIBRARIES <target>...]): the corpus is replayed by every test run; with MXFP4_FUZZ
-# (clang) the target is built with libFuzzer too and runs for a minute from that corpus. SOURCES: what is fuzzed, compiled
-# into the target so that it is instrumented. COVER: of those, the ones whose lines the corpus must reach to 95 %.
+# mxfp4_fuzz(<name> [SOURCES <file>...] [COVER <file>...] [LIBRARIES <target>...]): the corpus is replayed by every test
+# run; with MXFP4_FUZZ (clang) the target is built with libFuzzer too and runs for a minute from that corpus. SOURCES:
+# what is fuzzed, compiled into the target so that it is instrumented. COVER: of those, the ones whose lines the corpus
+# must reach to 95 %.
 function(mxfp4_fuzz name)
   cmake_parse_arguments(arg "" "" "SOURCES;COVER;LIBRARIES" ${ARGN})
   set(corpus ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus/${name})
@@ -41,10 +42,11 @@ if(TARGET mxfp4_io)
   set(io ${PROJECT_SOURCE_DIR}/src/io)
   mxfp4_fuzz(safetensors
     SOURCES ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp ${io}/content_hash.cpp ${io}/file.cpp
+      ${io}/error.cpp
     COVER ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp
     LIBRARIES nlohmann_json::nlohmann_json mxfp4_xxhash)
   mxfp4_fuzz(gguf
-    SOURCES ${io}/gguf_file.cpp ${io}/gguf_header.cpp ${io}/safetensors_header.cpp ${io}/file.cpp
+    SOURCES ${io}/gguf_file.cpp ${io}/gguf_header.cpp ${io}/safetensors_header.cpp ${io}/file.cpp ${io}/error.cpp
     COVER ${io}/gguf_file.cpp
     LIBRARIES nlohmann_json::nlohmann_json)
 endif()

@@ -1,5 +1,4 @@
-// src/checkpoint/convert.cpp -- the jobs of a form, the quantization_config that goes with it, and the
-// files.
+// src/checkpoint/convert.cpp -- the jobs of a form, the quantization_config that goes with it, and the files.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/convert.hpp"
 

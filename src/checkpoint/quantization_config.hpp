@@ -11,8 +11,7 @@
 //   - targets ["Linear"]: vLLM asks for the experts of a layer as "<layer>.mlp.experts.0.gate_proj", whatever they are
 //     called in the file; a pattern for w1, w2, w3 would leave them out.
 //   - every pattern of ignore ends in '$': "re:.*\\.gate" would fit gate_proj, and an "mlp" would fit vLLM's experts.
-//   - ignore names all linear layers that are left, the router's gate among them: each is of class Linear to some
-//   reader.
+//   - ignore names all linear layers that are left, the router's gate among them: some reader takes each for Linear.
 //   - of FP8 layers vLLM asks for "qkv_proj" by pattern and class before it tries q_proj, k_proj, v_proj: the fused
 //     name is a target too, or it would take the class's scheme, MXFP4.
 // Source: compressed-tensors quantization/{quant_config,quant_args,quant_scheme}.py and utils/match.py, presets

@@ -102,8 +102,8 @@ void run(const compare_command& command) {
       if (!file.empty()) require_distinct(file, command.details).value();
   }
   options.product = {command.model.activations(), threads, stop_requested};
-  comparison result{command.original, original.tensor_bytes(), std::ssize(ids),
-                    options.context,  command.model.activations_name,  {}};
+  comparison result{command.original, original.tensor_bytes(),        std::ssize(ids),
+                    options.context,  command.model.activations_name, {}};
   {
     progress_line line;
     options.progress = [&line](std::uint64_t done, std::uint64_t total, const std::string& where) {

@@ -1,8 +1,7 @@
 // mxfp4/checkpoint/quantize.hpp -- a checkpoint's directory to MXFP4, resumable, by one process or many.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   OUT/.mxfp4/manifest.json          settings, the input's identity, the files to come: what a later run must agree
-//   with
+//   OUT/.mxfp4/manifest.json          settings, the input's identity, the files to come: a later run must agree
 //             /<shard>.json           report of a shard and its hashes, written before the shard gets its name
 //   OUT/config.json, tokenizer.json   the input's, with the quantization_config; its README stays behind
 //      /model-00000-of-00130...       one shard for each of the input, or parts of a single file
@@ -51,9 +50,9 @@ struct checkpoint_settings {
 
 /// What does not.
 struct checkpoint_run {
-  int rank = 0,
-      world = 1;    ///< with several, each does its shards, rank 0 the small files, and merge_checkpoint the rest
-  int threads = 0;  ///< 0: as many as the machine has
+  /// With several, each does its shards, rank 0 the small files, and merge_checkpoint the rest.
+  int rank = 0, world = 1;
+  int threads = 0;              ///< 0: as many as the machine has
   bool overwrite = false;       ///< throw away what a former run left; only with world 1
   io::stop_function stop = {};  ///< what is whole by then stays, and the next run goes on from there
 };

@@ -1,14 +1,12 @@
-// mxfp4/checkpoint/quantize_file.hpp -- a safetensors file <-> the same with its weights as MXFP4 (compressed-tensors
-// names).
+// mxfp4/checkpoint/quantize_file.hpp -- a safetensors file <-> the same with its weights as MXFP4.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   X.weight  F32, F16, BF16 [rows, cols]               X.weight_packed  U8 [rows, cols / 2]     low nibble = even
-//   column
-//   or F8_E4M3 + X.weight_scale_inv F32           -->   X.weight_scale   U8 [rows, cols / 32]    E8M0
+//   X.weight  F32, F16, BF16 [rows, cols]               X.weight_packed  U8 [rows, cols / 2]   low nibble: even column
+//   or F8_E4M3 + X.weight_scale_inv F32           -->   X.weight_scale   U8 [rows, cols / 32]  E8M0
 //      [ceil(rows / 128), ceil(cols / 128)]
 //
 // Everything else is copied byte for byte, and listed with the reason. A few slabs are in memory at a time:
-// quantize_shard.hpp says how many; quantize_checkpoint.hpp does whole directories.
+// quantize_shard.hpp says how many; quantize.hpp does whole directories.
 #pragma once
 
 #include <cstdint>

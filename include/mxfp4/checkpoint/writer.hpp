@@ -1,8 +1,7 @@
 // mxfp4/checkpoint/writer.hpp -- jobs to a model's directory, a safetensors file, or a GGUF file.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   OUT.tmp-<pid>/  model-00001-of-00003.safetensors ...  --all jobs done-->  index, config.json, other files  -->
-//   OUT/
+//   OUT.tmp-<pid>/  model-00001-of-00003.safetensors ...  --all jobs done-->  index, config.json, others --> OUT/
 //                                                         --destroyed before-->  removed
 //
 // The directory appears complete or not at all. A shard is on the disk before the next one is begun.
@@ -32,8 +31,8 @@ struct directory_files {
 /// What is done beside the jobs while they run.
 struct job_hooks {
   progress_function progress;
-  std::function<void()>
-      before_commit;            ///< throws a file_error where the output must not get its name: the source has changed
+  /// Throws a file_error where the output must not get its name: the source has changed.
+  std::function<void()> before_commit;
   io::stop_function stop = {};  ///< asked before each piece that is written
 };
 
