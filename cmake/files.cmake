@@ -2,9 +2,9 @@
 # libraries of src/io and src/checkpoint, whose headers include nothing but the standard library and mxfp4.
 # SPDX-License-Identifier: Apache-2.0
 #
-# What they are made with stays inside: nlohmann-json and xxHash, of which only headers are used, and in mxfp4::checkpoint
-# oneTBB, which a consumer of the installed package links too (mxfp4Config.cmake finds it), and mxfp4::dispatch. Without dispatch
-# mxfp4::checkpoint has the plain loops: the same bytes, in a tenfold time.
+# What they are made with stays inside: nlohmann-json and xxHash, of which headers alone are used, and in
+# mxfp4::checkpoint oneTBB, which a consumer of the installed package links too (mxfp4Config.cmake finds it), and
+# mxfp4::dispatch. Without dispatch mxfp4::checkpoint has the plain loops: the same bytes, in a tenfold time.
 mxfp4_provide(nlohmann_json 3.11 nlohmann_json::nlohmann_json JSON_BuildTests=OFF JSON_Install=OFF)
 mxfp4_provide_xxhash()
 
