@@ -108,9 +108,6 @@ void shared_progress::add(std::uint64_t bytes) {
 void check_files(verification& v) {
   constexpr const char* check = "files";
   const checkpoint_reader& in = v.in;
-  std::error_code ignored;
-  if (std::filesystem::exists(std::filesystem::path(in.directory()) / journal_folder_name, ignored))
-    v.error(check, journal_folder_name, "is there: the run that writes this checkpoint is not finished");
   for (const std::string& name : in.ignored_files())
     if (name.find(".tmp-") != std::string::npos)
       v.warn(check, name, "was left by a run that was interrupted: remove it");
@@ -226,6 +223,14 @@ void check_hashes(verification& v) {
 
 file_result<verify_report> verify_checkpoint(const std::string& directory, const verify_options& options) {
   return guarded([&]() -> verify_report {
+    if (std::error_code ignored;
+        std::filesystem::exists(std::filesystem::path(directory) / journal_folder_name, ignored)) {
+      verify_report unfinished;  // nothing in it is judged
+      unfinished.findings.push_back(
+          {severity::error, "files", journal_folder_name,
+           "is there: the run of mxfp4 quantize that writes this checkpoint is not finished"});
+      return unfinished;
+    }
     const checkpoint_reader in = checkpoint_reader::open(directory).value();
     verification v(in, options);
     const auto noting_errors = [&v](const auto& body) {
