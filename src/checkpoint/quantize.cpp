@@ -243,6 +243,7 @@ class run_of_one {
       throw file_error({.file = out_,
                         .value = "holds the result of another run: " + difference,
                         .advice = "name a fresh directory, or replace it with --overwrite"});
+    journal_.remove();  // what a kill between the index and the end has left
     verify_options options;
     options.stop = run_.stop;
     options.progress = [this](std::uint64_t done, std::uint64_t total) { observer_.on_progress(done, total, {}); };
@@ -277,7 +278,6 @@ class run_of_one {
     checkpoint_result result;
     result.shards = result.kept = shards_.size();
     result.complete = true;
-    journal_.remove();  // what a kill during the same call has left
     observer_.on_start(result.shards, result.kept, 0);
     return result;
   }
@@ -388,6 +388,7 @@ file_result<checkpoint_result> merge(const std::string& out, const stop_function
     const quantize_journal journal(out);
     if (!journal.exists()) {
       if (!read_report_head(out).is_null() && is_file(out + "/" + index_file_name)) {
+        journal.remove();  // what a kill between the index and the end has left
         verify_options options;
         options.stop = stop;
         require_whole(out, options);

@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/quantize_journal.hpp"
 
+#include <algorithm>
 #include <filesystem>
+#include <initializer_list>
 #include <system_error>
 
 #include "checkpoint/recorded_hashes.hpp"
@@ -19,6 +21,23 @@ namespace fs = std::filesystem;
 
 constexpr const char* what_to_do =
     "go on with the same input and settings, name a fresh directory, or start again with --overwrite";
+
+/// Is there an array of objects that have names under these keys, or, without keys, of names? They stay in the folder.
+[[nodiscard]] bool lists(const ordered_json& manifest, const char* name, std::initializer_list<const char*> keys) {
+  const auto is_name = [](const ordered_json& value) {
+    if (!value.is_string()) return false;
+    const fs::path path(value.get_ref<const std::string&>());
+    return path.is_relative() && std::find(path.begin(), path.end(), "..") == path.end();
+  };
+  const auto found = manifest.find(name);
+  return found != manifest.end() && found->is_array() &&
+         std::all_of(found->begin(), found->end(), [&](const ordered_json& entry) {
+           if (keys.size() == 0) return is_name(entry);
+           return std::all_of(keys.begin(), keys.end(), [&](const char* key) {
+             return entry.is_object() && is_name(entry.value(key, ordered_json()));
+           });
+         });
+}
 
 }  // namespace
 
@@ -57,10 +76,10 @@ ordered_json quantize_journal::manifest() const {
                       .expected = std::to_string(hashed_version),
                       .advice = "start again with --overwrite, or end the run with the version that began it"});
   ordered_json json = read_sealed(manifest_path_);
-  if (!json.contains("shards") || json["shards"].empty() || !json.contains("file_hashes"))
+  if (!lists(json, "shards", {"file"}) || !lists(json, "files", {}) || !lists(json, "file_hashes", {"file", "hash"}) ||
+      json["shards"].empty())
     throw file_error({.file = manifest_path_,
-                      .value = "names no shards",
-                      .expected = "those of the result",
+                      .value = "names no shards, or does not list them and the other files as mxfp4 quantize does",
                       .advice = "start again with --overwrite"});
   return json;
 }
