@@ -91,6 +91,16 @@ class array_output {
   bool empty_ = true;
 };
 
+void add(text_output& out, const std::string& key, const ordered_json& value) {
+  if (!value.is_array()) {
+    out.add(key, value);
+    return;
+  }
+  array_output lines(out, key);
+  for (const ordered_json& element : value) lines.add(element);
+  lines.end();
+}
+
 }  // namespace
 
 ordered_json make_shard_report(const quantization_plan& plan, std::span<const std::size_t> tensors,
@@ -166,7 +176,7 @@ checkpoint_result write_report(const std::string& out, const ordered_json& manif
                                const std::string& index, const stop_function& stop) {
   text_output file(out + "/" + report_file_name, stop);
   const ordered_json head = report_head(manifest);
-  for (const auto& [key, value] : head.items()) file.add(key, value);
+  for (const auto& [key, value] : head.items()) add(file, key, value);
   checkpoint_result result;
   std::map<expert_key, error_statistics> experts;
   const auto for_each_report = [&](const auto& body) {
@@ -220,15 +230,7 @@ checkpoint_result write_report(const std::string& out, const ordered_json& manif
 
 void rewrite_report(const std::string& path, const ordered_json& report) {
   text_output file(path, {});
-  for (const auto& [key, value] : report.items()) {
-    if (!value.is_array()) {
-      file.add(key, value);
-      continue;
-    }
-    array_output lines(file, key);
-    for (const ordered_json& element : value) lines.add(element);
-    lines.end();
-  }
+  for (const auto& [key, value] : report.items()) add(file, key, value);
   file.commit();
 }
 
