@@ -6,7 +6,8 @@ set(release ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 
 # What each consumer inherits; a file, because CMAKE_PREFIX_PATH may be a list.
 set(cache "")
-foreach(name CMAKE_CXX_COMPILER CMAKE_MAKE_PROGRAM CMAKE_BUILD_TYPE CMAKE_PREFIX_PATH xsimd_DIR nlohmann_json_DIR TBB_DIR)
+foreach(name CMAKE_CXX_COMPILER CMAKE_MAKE_PROGRAM CMAKE_BUILD_TYPE CMAKE_PREFIX_PATH xsimd_DIR nlohmann_json_DIR TBB_DIR
+    MXFP4_XXHASH_INCLUDE)
   string(APPEND cache "set(${name} [[${${name}}]] CACHE STRING \"\")\n")
 endforeach()
 file(WRITE ${package_dir}/cache.cmake "${cache}")

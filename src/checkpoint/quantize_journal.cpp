@@ -2,10 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/quantize_journal.hpp"
 
+#include <algorithm>
 #include <filesystem>
+#include <initializer_list>
 #include <system_error>
 #include <vector>
 
+#include "checkpoint/recorded_hashes.hpp"
+#include "checkpoint/sealed_json.hpp"
 #include "io/strict_json.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -18,6 +22,23 @@ namespace fs = std::filesystem;
 
 constexpr const char* what_to_do =
     "go on with the same input and settings, name a fresh directory, or start again with --overwrite";
+
+/// Is there an array of objects that have names under these keys, or, without keys, of names? They stay in the folder.
+[[nodiscard]] bool lists(const ordered_json& manifest, const char* name, std::initializer_list<const char*> keys) {
+  const auto is_name = [](const ordered_json& value) {
+    if (!value.is_string()) return false;
+    const fs::path path(value.get_ref<const std::string&>());
+    return path.is_relative() && std::find(path.begin(), path.end(), "..") == path.end();
+  };
+  const auto found = manifest.find(name);
+  return found != manifest.end() && found->is_array() &&
+         std::all_of(found->begin(), found->end(), [&](const ordered_json& entry) {
+           if (keys.size() == 0) return is_name(entry);
+           return std::all_of(keys.begin(), keys.end(), [&](const char* key) {
+             return entry.is_object() && is_name(entry.value(key, ordered_json()));
+           });
+         });
+}
 
 }  // namespace
 
@@ -40,16 +61,27 @@ bool quantize_journal::exists() const {
 }
 
 ordered_json quantize_journal::manifest() const {
-  auto json = read_json<ordered_json>(manifest_path_);
-  if (!json.is_object() || json.value("format", "") != "mxfp4 quantize" || !json.contains("shards"))
+  const auto unsealed = read_json<ordered_json>(manifest_path_);
+  if (!unsealed.is_object() || unsealed.value("format", ordered_json()) != "mxfp4 quantize")
     throw file_error(
         {.file = manifest_path_, .value = "is not a manifest of mxfp4 quantize", .advice = "name a fresh directory"});
+  if (unsealed.value("version", ordered_json()) != hashed_version)
+    throw file_error({.file = manifest_path_,
+                      .value = "version is " + unsealed.value("version", ordered_json()).dump(),
+                      .expected = std::to_string(hashed_version),
+                      .advice = "start again with --overwrite, or end the run with the version that began it"});
+  ordered_json json = read_sealed(manifest_path_);
+  if (!lists(json, "shards", {"file"}) || !lists(json, "files", {}) || !lists(json, "file_hashes", {"file", "hash"}) ||
+      json["shards"].empty())
+    throw file_error({.file = manifest_path_,
+                      .value = "names no shards, or does not list them and the other files as mxfp4 quantize does",
+                      .advice = "start again with --overwrite"});
   return json;
 }
 
 void quantize_journal::begin(const ordered_json& manifest) const {
   make_journal_folder(out_);
-  if (!exists()) write_text_file(manifest_path_, manifest.dump(2) + "\n");
+  if (!exists()) write_text_file(manifest_path_, sealed_text(manifest, 2));
   require_same(manifest);
 }
 

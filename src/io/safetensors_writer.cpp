@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "io/content_hash.hpp"
 #include "io/guarded.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
@@ -42,6 +43,7 @@ safetensors_writer::safetensors_writer(const std::string& path, std::vector<tens
                       .expected = "at most " + std::to_string(safetensors_header_limit),
                       .advice = "split the file"});
   data_begin_ = text.size();
+  header_hash_ = hash_of(text);
   file_.write(0, std::as_bytes(std::span(text))).value();
 }
 

@@ -1,8 +1,8 @@
 // tests/fuzz/journal.cpp -- any bytes as the manifest of an unfinished result, to mxfp4 merge.
 // SPDX-License-Identifier: Apache-2.0
 //
-// An input that is JSON changes the manifest that mxfp4 quantize has written, as a merge patch (RFC 7396) does: {} is
-// that manifest itself. Any other input takes its place.
+// An input that is JSON changes the manifest that mxfp4 quantize has written, as a merge patch (RFC 7396) does, and the
+// hash with it: {} is that manifest itself. Any other input takes its place.
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -10,6 +10,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "checkpoint/sealed_json.hpp"
+#include "io/content_hash.hpp"
 #include "memory_folder.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
@@ -38,7 +40,10 @@ class unfinished {
     if (const auto patch = ordered_json::parse(text, nullptr, false); !patch.is_discarded()) {
       ordered_json manifest = manifest_;
       manifest.merge_patch(patch);
+      if (manifest.is_object()) manifest.erase("hash");
       text = manifest.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+      text.pop_back();
+      text += seal(hash_of(text));
     }
     std::ofstream(manifest_path(), std::ios::binary) << text;
     return out();

@@ -31,6 +31,7 @@ class safetensors_writer {
 
   [[nodiscard]] const safetensors_header& header() const noexcept { return header_; }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept;
+  [[nodiscard]] const std::string& header_hash() const noexcept { return header_hash_; }  ///< see safetensors_reader
 
   /// The next bytes of the tensor called `name`, as they shall stand in the file.
   file_result<void> append(std::string_view name, std::span<const std::byte> bytes);
@@ -45,6 +46,7 @@ class safetensors_writer {
   output_file file_;
   safetensors_header header_;
   std::uint64_t data_begin_ = 0;
+  std::string header_hash_;
   std::vector<std::uint64_t> written_;  // bytes of each tensor
   std::unordered_map<std::string_view, std::size_t> by_name_;
 };
