@@ -44,13 +44,13 @@ endfunction()
 mxfp4_fuzz(encode_decode)
 if(TARGET mxfp4_io)
   set(io ${PROJECT_SOURCE_DIR}/src/io)
+  set(files ${io}/error.cpp ${io}/file.cpp ${io}/output_file.cpp ${io}/output_rule.cpp ${io}/temporary.cpp)
   mxfp4_fuzz(safetensors
-    SOURCES ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp ${io}/content_hash.cpp ${io}/file.cpp
-      ${io}/error.cpp
+    SOURCES ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp ${io}/content_hash.cpp ${files}
     COVER ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp
     LIBRARIES nlohmann_json::nlohmann_json mxfp4_xxhash)
   mxfp4_fuzz(gguf
-    SOURCES ${io}/gguf_file.cpp ${io}/gguf_header.cpp ${io}/safetensors_header.cpp ${io}/file.cpp ${io}/error.cpp
+    SOURCES ${io}/gguf_file.cpp ${io}/gguf_header.cpp ${io}/safetensors_header.cpp ${files}
     COVER ${io}/gguf_file.cpp
     LIBRARIES nlohmann_json::nlohmann_json)
 endif()
