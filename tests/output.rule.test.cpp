@@ -249,6 +249,22 @@ TEST_CASE("outputs: leftovers of a killed run go, what is being written stays", 
   }
 }
 
+TEST_CASE("outputs: in the working folder, without its name", "[output]") {
+  const sources s;
+  const fs::path here = fs::current_path();
+  fs::current_path(s.folder / "");
+  write_text(std::string("out") + left_over, "half");
+  const strings decode = {"decode", "out", "--packed", "codes", "--scale", "scales"};
+  const outcome o = mxfp4_run(decode), again = mxfp4_run(decode);
+  const outcome folder = mxfp4_run({"dequantize", "mxfp4", "made"});
+  fs::current_path(here);
+  INFO(o.err << folder.err);
+  CHECK(o.code == 0);
+  CHECK(folder.code == 0);
+  CHECK_THAT(again.err, ContainsSubstring("out: is there already"));
+  CHECK(s.folder.names() == strings{"codes", "in", "made", "mxfp4", "out", "raw", "scales"});
+}
+
 TEST_CASE("outputs: a kill between two renames is no output that is there", "[output]") {
   const sources s;
   const std::string codes = s.folder / "c", scales = s.folder / "s";

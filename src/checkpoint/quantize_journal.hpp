@@ -4,7 +4,6 @@
 
 #include <span>
 #include <string>
-#include <string_view>
 
 #include "checkpoint/statistics_json.hpp"
 #include "checkpoint/tensor_hashes.hpp"

@@ -1,4 +1,4 @@
-// src/checkpoint/written_files.hpp -- what a run wrote into a folder, so that a later one replaces that and nothing else.
+// src/checkpoint/written_files.hpp -- what a run wrote into a folder, so that a later one replaces nothing else.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   OUT/mxfp4_report.json         "files", where mxfp4 quantize made it        names relative to OUT
@@ -6,8 +6,8 @@
 //      /.mxfp4/manifest.json      of a run that is not finished
 //             /replaced.json      of a run with --overwrite: what it removes, or has removed
 //
-// A folder with .mxfp4 in it is no checkpoint: everything that reads one refuses it. So with --overwrite the first thing
-// written is replaced.json, and the last thing removed is .mxfp4; killed anywhere between, the same command goes on.
+// A folder with .mxfp4 in it is no checkpoint: what reads one refuses it. So with --overwrite the first thing written
+// is replaced.json, and the last thing removed is .mxfp4; killed anywhere between, the same command goes on.
 #pragma once
 
 #include <optional>

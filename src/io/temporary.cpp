@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
@@ -131,7 +130,7 @@ temporary::temporary(const std::string& output, kind what) : kind_(what) {
   static_cast<void>(try_lock(fd_));
   bool busy = false;
   for (const std::string& other : temporaries_of(output))
-    if (other != path_ && is_being_written(other, kind_)) busy = true;
+    if (fs::path(other).filename() != fs::path(path_).filename() && is_being_written(other, kind_)) busy = true;
   if (!busy) return;
   ::close(fd_);
   std::error_code ignored;

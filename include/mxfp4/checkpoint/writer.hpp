@@ -46,8 +46,8 @@ struct output_size {
 };
 
 /// Writes a directory of shards of at most `max_shard_bytes` of data, or of a single job where that is more; one shard
-/// is called model.safetensors and has no index. OUT must not exist, or be an empty directory; with replace also one whose
-/// files a run of mxfp4 recorded: these go, others stay.
+/// is called model.safetensors and has no index. OUT must not exist, or be an empty directory; with replace also one
+/// whose files a run of mxfp4 recorded: these go, others stay.
 /// An error for that, too little space, and as the jobs do.
 io::file_result<output_size> write_directory(const std::string& path, const std::vector<tensor_job>& jobs,
                                              const directory_files& files, std::uint64_t max_shard_bytes,
