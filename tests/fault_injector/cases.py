@@ -9,13 +9,6 @@ from dataclasses import dataclass, field
 from typing import Callable
 
 # What is known to be wrong and not yet mended: patterns of a command and of what is said of it.
-KNOWN = [
-    (r"", r"^again: not the new state: .*\.tmp-"),
-    (r"--overwrite|links inside", r""),
-    (r"^merge$", r"^again: not the new state: out/\.mxfp4"),
-    (r"", r"does not name .*: cannot remove the folder"),
-]
-
 TINY = ["--hidden", "64", "--intermediate", "64", "--vocabulary", "64", "--heads", "2", "--key-value-heads", "1",
         "--head-dim", "16", "--layers", "1", "--experts", "2"]
 

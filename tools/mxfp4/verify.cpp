@@ -32,9 +32,7 @@ struct verify_command {
         ->check(CLI::Range(1, 1 << 16))
         ->capture_default_str();
     command
-        .add_option("--accept", accepted,
-                    "A file beside the shards that was changed, added or removed on purpose: mxfp4_report.json "
-                    "records it as it is now")
+        .add_option("--accept", accepted, "Record a file that was changed, added or removed on purpose as it is now")
         ->type_name("FILE")
         ->allow_extra_args(false);
     command.footer(
