@@ -110,7 +110,7 @@ TEST_CASE("report: what is no report", "[cli][report][bad_input]") {
   lacks["quantized"][1].erase("squared_error");
   const std::string part = write_text(folder / "part.json", lacks.dump());
   for (const auto& [file, message] : {std::pair{folder / "none", "cannot open"}, std::pair{list, "is not a report"},
-                                      std::pair{part, "part.json: is not a report of mxfp4 quantize: "},
+                                      std::pair{part, "part.json: is not a report of mxfp4 quantize, expected "},
                                       std::pair{folder / "", "mxfp4_report.json: cannot open"}}) {
     CAPTURE(file);
     const outcome o = run({MXFP4_PROGRAM, "report", file, out});
@@ -194,7 +194,7 @@ TEST_CASE("card: never overwrites without being told", "[cli][card][bad_input]")
   const std::string model = quantized(folder), readme = write_text(model + "/README.md", "mine");
   const outcome refused = card({model, "--base-model", "a/b"});
   CHECK(refused.code == 1);
-  CHECK_THAT(refused.err, ContainsSubstring("README.md: is there already: remove it, or replace it with --overwrite"));
+  CHECK_THAT(refused.err, ContainsSubstring("README.md: is there already: name another output, or give --overwrite"));
   CHECK(read_text(readme) == "mine");
   CHECK(card({model, "--base-model", "a/b", "--overwrite"}).code == 0);
   CHECK_THAT(read_text(readme), ContainsSubstring("# model\n\n[a/b](https://huggingface.co/a/b)"));

@@ -51,7 +51,8 @@ TEST_CASE("verify: nothing to say of what quantize writes", "[cli][verify]") {
   CHECK(fp8.report["findings"].empty());
   CHECK(fp8.report["fp8"] == 8);
   CHECK(run({MXFP4_PROGRAM, "verify", kept / "m"}).out ==
-        (kept / "m") + ": 35 tensors, 12 MXFP4 with 12288 blocks, 8 FP8: 0 errors, 0 warnings\n");
+        (kept / "m") + ": 35 tensors, 12 MXFP4 with 12288 blocks, 8 FP8, " +
+            std::to_string(fp8.report["hashes"].get<int>()) + " hashes: 0 errors, 0 warnings\n");
 }
 
 TEST_CASE("verify: the content of every recipe is an encoder's", "[cli][verify]") {

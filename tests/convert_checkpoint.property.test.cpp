@@ -10,6 +10,7 @@
 #include "convert.support.hpp"
 #include "mxfp4/checkpoint/convert.hpp"
 #include "mxfp4/io/gguf_file.hpp"
+#include "support/oracle.hpp"
 
 namespace {
 
@@ -242,7 +243,6 @@ TEST_CASE("convert: to FP8 and the numbers stay", "[convert]") {
   const convert_report report = convert_to(checkpoint_form::block_fp8, folder / "source", folder / "out");
   CHECK(report.matrices == 2 * 3 * experts + 1);
   const tensor_map out = read_checkpoint(folder / "out");
-  constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
   std::int64_t wrong = 0, weights = 0;
   for (const auto& [name, t] : out) {
     if (t.type != dtype::f8_e4m3) continue;
@@ -254,11 +254,9 @@ TEST_CASE("convert: to FP8 and the numbers stay", "[convert]") {
     for (std::int64_t i = 0; i < rows * cols; ++i) {
       const int pair = byte_at(source.at(name + "_packed"), i / 2), code = i % 2 == 0 ? pair & 15 : pair >> 4;
       const int scale = byte_at(source.at(name + "_scale"), i / 32);
-      const double expected = std::copysign(std::ldexp(magnitudes[code & 7], scale - 127), code < 8 ? 1.0 : -1.0);
-      const int fp8 = byte_at(t, i), exponent = fp8 >> 3 & 15, digits = fp8 & 7;
-      const double value = exponent == 0 ? digits * 0x1p-9 : std::ldexp(8 + digits, exponent - 10);
+      const double expected = weight(static_cast<unsigned>(code), scale);
       const float s = block_scales[static_cast<std::size_t>(i / cols / 128 * tiles + i % cols / 128)];
-      const double found = std::copysign(value * s, fp8 < 128 ? 1.0 : -1.0);
+      const double found = e4m3_number(static_cast<unsigned>(byte_at(t, i))) * s;
       wrong += found != expected || std::signbit(found) != std::signbit(expected);
       ++weights;
     }
@@ -291,7 +289,8 @@ TEST_CASE("convert: shards, index and what comes along", "[convert]") {
     bytes += out.shard(i).header().tensors.back().end;
   }
   CHECK(read_index_metadata(out)["total_size"] == bytes);
-  CHECK(out.other_files() == std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
+  CHECK(out.other_files() ==
+        std::vector<std::string>{"config.json", "extra/notes.txt", "mxfp4_files.json", "tokenizer.json"});
   CHECK(read_text(folder / "out/extra/notes.txt") == "kept");
 
   const convert_report one = convert_to(checkpoint_form::stacked, folder / "source", folder / "one.safetensors");

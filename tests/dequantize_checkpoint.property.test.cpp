@@ -10,6 +10,7 @@
 #include "convert.support.hpp"
 #include "mxfp4/checkpoint/dequantize.hpp"
 #include "mxfp4/reference/quantize.hpp"
+#include "support/oracle.hpp"
 
 namespace {
 
@@ -20,13 +21,10 @@ using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 
-constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
-
 /// The upper half of the float that a weight is; NaN under byte 255.
 std::uint16_t bf16_bits(int code, int scale) {
   if (scale == 255) return 0x7FC0;
-  const auto value =
-      static_cast<float>(std::copysign(std::ldexp(magnitudes[code & 7], scale - 127), code < 8 ? 1.0 : -1.0));
+  const auto value = static_cast<float>(weight(static_cast<unsigned>(code), scale));
   std::uint32_t bits = 0;
   std::memcpy(&bits, &value, sizeof bits);
   return static_cast<std::uint16_t>(bits >> 16);
@@ -114,7 +112,7 @@ TEST_CASE("dequantize: every code under every scale byte", "[convert]") {
   CHECK(report.nan_blocks == nan_blocks);
   CHECK(read_text(folder / "out/config.json") == "{\n  \"dtype\": \"bfloat16\",\n  \"z\": 1\n}\n");
   CHECK(checkpoint_reader::open(folder / "out").value().other_files() ==
-        std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
+        std::vector<std::string>{"config.json", "extra/notes.txt", "mxfp4_files.json", "tokenizer.json"});
 }
 
 TEST_CASE("dequantize: FP8 beside MXFP4, its scales under either name and in another shard", "[convert]") {
@@ -143,10 +141,8 @@ TEST_CASE("dequantize: FP8 beside MXFP4, its scales under either name and in ano
     std::int64_t wrong = 0;
     for (std::int64_t r = 0; r < rows; ++r)
       for (std::int64_t c = 0; c < cols; ++c) {
-        const int byte = byte_at(source.at(name), r * cols + c), exponent = byte >> 3 & 15, digits = byte & 7;
-        const double value = exponent == 0 ? digits * 0x1p-9 : std::ldexp(8 + digits, exponent - 10);
-        const float product = static_cast<float>(byte < 128 ? value : -value) *
-                              scales[static_cast<std::size_t>(r / 128 * tiles + c / 128)];
+        const double value = e4m3_number(static_cast<unsigned>(byte_at(source.at(name), r * cols + c)));
+        const float product = static_cast<float>(value) * scales[static_cast<std::size_t>(r / 128 * tiles + c / 128)];
         std::uint32_t bits = 0;
         std::memcpy(&bits, &product, sizeof bits);
         bits += 0x7FFFu + (bits >> 16 & 1u);  // to the nearest, ties to even

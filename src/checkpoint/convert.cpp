@@ -1,5 +1,4 @@
-// src/checkpoint/convert.cpp -- the jobs of a form, the quantization_config that goes with it, and the
-// files.
+// src/checkpoint/convert.cpp -- the jobs of a form, the quantization_config that goes with it, and the files.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/convert.hpp"
 
@@ -217,17 +216,16 @@ file_result<convert_report> convert_checkpoint(const std::string& input, const s
   return guarded([&]() -> convert_report {
     source s;
     open(input, s);
-    if (s.checkpoint && s.checkpoint->is_directory()) require_outside(input, output).value();
+    require_outputs({input}, {output}, options.existing).value();
     if (s.weights.weights.empty())
       throw file_error({.file = input,
                         .value = "holds no MXFP4 weights",
                         .expected = "X_packed with X_scale, X_blocks with X_scales, or MXFP4 tensors in a .gguf",
                         .advice = "quantize it first"});
     const expert_model model = group_experts(s.weights, family_of(s, input), input);
-    const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }, options.stop};
+    const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }, options.stop, options.existing};
     convert_report report = count(s, model);
     if (options.to == checkpoint_form::gguf) {
-      require_distinct(input, output).value();
       report.after = write_gguf(output, make_gguf_jobs(model, input), gguf_pairs(s.config, input), hooks).value();
       report.config = s.config.has_value();
       report.cleaned = *s.weights.cleaned;
@@ -235,7 +233,6 @@ file_result<convert_report> convert_checkpoint(const std::string& input, const s
     }
     const std::vector<tensor_job> jobs = make_jobs(model, options.to, input);
     if (output.ends_with(".safetensors")) {
-      require_distinct(input, output).value();
       report.after = write_safetensors(output, jobs, hooks).value();
       report.cleaned = *s.weights.cleaned;
       return report;

@@ -159,7 +159,7 @@ file_result<dequantize_directory_report> dequantize_directory(const std::string&
                                                               const dequantize_options& options) {
   return guarded([&]() -> dequantize_directory_report {
     const checkpoint_reader in = checkpoint_reader::open(input).value();
-    if (in.is_directory()) require_outside(input, output).value();
+    require_outputs({input}, {output}, options.existing).value();
     const ordered_json config = read_config(in);
     const weight_list list = find_weights(in);
     require_known_formats(list.others, config, input);
@@ -197,7 +197,7 @@ file_result<dequantize_directory_report> dequantize_directory(const std::string&
       for (std::size_t i = 0; i < in.shards().size(); ++i) in.shard(i).require_unchanged().value();
     };
     report.after = write_directory(output, jobs, {make_config_text(config), &in}, options.max_shard_bytes,
-                                   {options.progress, require_unchanged, options.stop})
+                                   {options.progress, require_unchanged, options.stop, options.existing})
                        .value();
     return report;
   });

@@ -31,6 +31,8 @@ constexpr const char* model_type = "minimax_m2";
 [[nodiscard]] bool read_fp8(const ordered_json& config, const std::string& where) {
   const auto found = config.find("quantization_config");
   if (found == config.end() || found->is_null()) return false;
+  if (!found->is_object())
+    throw file_error({.file = where, .value = "quantization_config is " + found->dump(), .expected = "an object"});
   const ordered_json method = found->value("quant_method", ordered_json());
   const ordered_json block = found->value("weight_block_size", ordered_json());
   if (method != "fp8" || block != ordered_json{fp8_block, fp8_block})

@@ -14,7 +14,7 @@ using namespace io;
 file_result<quantize_report> quantize_file(const std::string& input, const std::string& output,
                                            const quantize_options& options) {
   return guarded([&]() -> quantize_report {
-    require_distinct(input, output).value();
+    require_outputs({input}, {output}, options.existing).value();
     const checkpoint_reader in = checkpoint_reader::open(input).value();
     const quantization_plan plan =
         make_plan(
@@ -25,8 +25,9 @@ file_result<quantize_report> quantize_file(const std::string& input, const std::
 
     std::vector<tensor_info> tensors;
     for (const planned_tensor& t : plan.tensors) tensors.insert(tensors.end(), t.outputs.begin(), t.outputs.end());
-    safetensors_writer out =
-        safetensors_writer::create(output, std::move(tensors), in.shard(0).header().extra, options.stop).value();
+    safetensors_writer out = safetensors_writer::create(output, std::move(tensors), in.shard(0).header().extra,
+                                                        options.stop, options.existing)
+                                 .value();
 
     quantize_report report;
     shard_options shard;

@@ -279,8 +279,8 @@ class shard_run {
     switch (s.action) {
       case tensor_action::quantize: {
         const std::size_t output = s.tensor->output_of(s.matrix);
-        out_.append(outputs[output].name, std::as_bytes(s.encoder.codes())).value();
-        out_.append(outputs[output + 1].name, std::as_bytes(s.encoder.scales())).value();
+        put(outputs[output].name, std::as_bytes(s.encoder.codes()));
+        put(outputs[output + 1].name, std::as_bytes(s.encoder.scales()));
         current_ += s.encoder.statistics();
         if (s.ends_matrix) {
           matrices_.push_back({s.index, s.tensor->stack ? s.matrix : -1, current_});
@@ -291,11 +291,10 @@ class shard_run {
       case tensor_action::widen_fp8:
       case tensor_action::to_bf16:
         swap_if_big_endian(std::span(s.widened));
-        out_.append(outputs[0].name, std::as_bytes(std::span(s.widened).first(static_cast<std::size_t>(s.count))))
-            .value();
+        put(outputs[0].name, std::as_bytes(std::span(s.widened).first(static_cast<std::size_t>(s.count))));
         break;
       default:
-        out_.append(*s.output, s.bytes).value();
+        put(*s.output, s.bytes);
     }
     options_.on_slab(s.bytes.size(), s.encoder.statistics());
     if (!s.ends_tensor) return;
@@ -307,6 +306,11 @@ class shard_run {
   [[nodiscard]] std::vector<matrix_statistics> take() { return std::move(matrices_); }
 
  private:
+  void put(const std::string& tensor, std::span<const std::byte> bytes) {
+    out_.append(tensor, bytes).value();
+    options_.on_bytes(tensor, bytes);
+  }
+
   [[noreturn]] void fail(const slab& s) const {
     const tensor_info& t = *s.source.info;
     const std::string& file = in_.shard(s.source.shard).path();

@@ -16,6 +16,7 @@
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/verification.hpp"
+#include "io/content_hash.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
@@ -290,14 +291,35 @@ void compare_config(verification& v, const checkpoint_reader& source, bool narro
       v.error(check, config_file_name,
               quote_name(key) + " is " + (ours.contains(key) ? ours[key].dump() : "not there") + ", the source has " +
                   value.dump());
+  for (const auto& [key, value] : ours.items())
+    if (!theirs.contains(key))
+      v.error(check, config_file_name, quote_name(key) + " is " + value.dump() + ", the source has no such key");
 }
 
+/// The files that are carried over as they are: tokenizer, chat template, code that readers run.
 void compare_other_files(verification& v, const checkpoint_reader& source) {
-  const std::vector<std::string>& ours = v.in.other_files();
-  for (const std::string& name : source.other_files())
-    if (name != config_file_name && name != "README.md" && !describes_quantization(name) &&
-        !std::binary_search(ours.begin(), ours.end(), name))
+  const auto is_in = [](const checkpoint_reader& in, const std::string& name) {
+    return std::binary_search(in.other_files().begin(), in.other_files().end(), name);
+  };
+  const auto is_ours = [](const std::string& name) {
+    return name == config_file_name || describes_quantization(name) || is_readme(name);
+  };
+  const auto hash_in = [](const checkpoint_reader& in, const std::string& name) {
+    return hash_of_file(in.directory() + "/" + name);
+  };
+  for (const std::string& name : source.other_files()) {
+    if (is_ours(name)) continue;
+    if (!is_in(v.in, name)) {
       v.warn(check, name, "is in the source and was not carried over");
+    } else if (hash_in(source, name) != hash_in(v.in, name)) {
+      const recorded_file* const recorded = v.recorded ? v.recorded->find(name) : nullptr;
+      const bool is_accepted = recorded != nullptr && recorded->accepted;
+      v.add(is_accepted ? severity::warning : severity::error, check, name, "has other bytes than that of the source");
+    }
+  }
+  for (const std::string& name : v.in.other_files())
+    if (!is_ours(name) && !is_in(source, name))
+      v.add(name.ends_with(".py") ? severity::error : severity::warning, check, name, "is here and not in the source");
 }
 
 /// What has to be compared: a tensor of the source, with a stack of which each matrix is a tensor of the result one of

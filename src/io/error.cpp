@@ -5,6 +5,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
@@ -77,6 +79,11 @@ constexpr std::uint32_t no_character = 0x110000;
 }
 
 }  // namespace
+
+void detail::abort_without_value(const file_error& why) noexcept {
+  std::fprintf(stderr, "mxfp4: a result was used that holds no value: %s\n", why.what());
+  std::abort();
+}
 
 file_error::file_error(fault why) : fault_(std::move(why)), sentence_(sentence_of(fault_)) {}
 

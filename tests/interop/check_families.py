@@ -1,4 +1,4 @@
-# tests/interop/check_families.py -- every family of src/checkpoint/family.cpp that transformers builds, through us and back.
+# tests/interop/check_families.py -- every family of src/checkpoint/family.cpp that transformers builds, and back again.
 # SPDX-License-Identifier: Apache-2.0
 """check_families.py MXFP4 [--record FOLDER] [--only TYPE ...]
 

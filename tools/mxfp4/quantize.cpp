@@ -87,6 +87,8 @@ void quantize_one_file(quantize_command command) {
   options.nonfinite = command.nonfinite == "encode" ? on_nonfinite::encode : on_nonfinite::refuse;
   options.threads = command.threads;
   options.stop = stop_requested;
+  options.existing = existing_output(command.overwrite);
+  keep_standard_output_for(command.output);
   quantize_report report;
   {
     progress_line line;
@@ -148,7 +150,7 @@ void quantize_command::describe(CLI::App& command) {
   for_directory(command.add_option("--world", world, "Number of processes; --rank auto may find it"))
       ->check(CLI::Range(1, 1 << 20).description(""))
       ->type_name("N");
-  for_directory(command.add_flag("--overwrite", overwrite, "Remove shards, report and index of a former run first"));
+  takes_overwrite(command, overwrite);
   command.footer(
       "Matrices of F32, F16, BF16, and of F8_E4M3 with block scales X_scale_inv, whose columns are a multiple\n"
       "of 32 are quantised; everything else is copied byte for byte, and listed with the reason.\n"

@@ -47,6 +47,9 @@ class table {
 [[nodiscard]] checkpoint::ordered_json to_json(const std::vector<checkpoint::copied_tensor>& copied);
 [[nodiscard]] std::string copied_table(const std::vector<checkpoint::copied_tensor>& copied);  ///< empty for none
 
+/// From now on reports go to standard error where `output` leads to standard output, to which the data go.
+void keep_standard_output_for(const std::string& output);
+
 /// All of a report at once. @throws file_error where standard output takes it not.
 void print(const std::string& text);
 void print(const checkpoint::ordered_json& json);

@@ -5,8 +5,7 @@
 //   compressed_tensors  a pair per expert: P.<e>.w1.weight_packed, _scale                   compressed-tensors
 //   stacked             P.gate_up_proj_packed [E, 2 I, H / 2], P.down_proj_packed, _scale   compressed-tensors
 //   gpt_oss             P.gate_up_proj_blocks [E, 2 I, H / 32, 16], _scales, _bias; down_   mxfp4
-//   gguf                one file; P.w1.weight MXFP4 [E, I, H] by part, X.weight [rows, cols]   kept in
-//   mxfp4.config_json
+//   gguf                one file; P.w1.weight MXFP4 [E, I, H] by part, X.weight [rows, cols]  in mxfp4.config_json
 //   block_fp8           P.<e>.w1.weight F8_E4M3, _scale_inv F32 [rows / 128, cols / 128]    fp8
 //
 // Each of the first four holds the same codes and scale bytes, so any way through them ends with the bytes it began
@@ -34,6 +33,7 @@ struct convert_options {
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
   io::stop_function stop = {};
+  io::existing_file existing = io::existing_file::refuse;  ///< what becomes of an output that is there
 };
 
 struct convert_report {

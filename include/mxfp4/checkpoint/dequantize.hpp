@@ -15,6 +15,7 @@ struct dequantize_options {
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
   io::stop_function stop = {};
+  io::existing_file existing = io::existing_file::refuse;  ///< what becomes of an output that is there
 };
 
 struct dequantize_directory_report {
