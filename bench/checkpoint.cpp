@@ -89,10 +89,11 @@ class files {
   }
 
   void quantize(int threads) const {
-    checkpoint::quantize_options options;
+    checkpoint::quantize_file_options options;
     options.recipe = recipe_id::compressed_tensors;
     options.include = std::regex("experts");
     options.threads = threads;
+    options.existing = io::existing_file::replace;
     benchmark::DoNotOptimize(checkpoint::quantize_file(fp8(), mxfp4(), options).value());
   }
   /// One thread, as quantize_checkpoint does it.

@@ -304,7 +304,7 @@ TEST_CASE("quantize_file: without include it takes the experts' weights", "[cli]
   const std::string expert = "layers.0.experts.3.w1.weight", w(32 * 64 * 2, '\x3C');
   const std::string in = write_shard(
       folder / "in", {{{expert, dtype::bf16, {32, 64}}, w}, {{"layers.0.q_proj.weight", dtype::bf16, {32, 64}}, w}});
-  checkpoint::quantize_options options;
+  checkpoint::quantize_file_options options;
   const quantize_report experts = quantize_file(in, folder / "out", options).value();
   REQUIRE((experts.quantized.size() == 1 && experts.copied.size() == 1));
   CHECK(experts.quantized[0].source.name == expert);

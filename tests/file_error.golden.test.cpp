@@ -261,7 +261,7 @@ TEST_CASE("errors of quantising name the weights", "[file_error]") {
   const std::string in = folder / "in.safetensors", out = folder / "out.safetensors";
   std::vector<tensor> tensors(1);
   tensors[0].info = {expert, dtype::f32, {2, 32}, 0, 256};
-  checkpoint::quantize_options options;
+  checkpoint::quantize_file_options options;
 
   SECTION("FP8 whose scales are of another type") {
     tensors[0].info = {expert, dtype::f8_e4m3, {2, 32}, 0, 64};

@@ -28,13 +28,6 @@ using files = std::map<std::string, std::string>;
   return {{name, dtype::f32, {2, 32}}, bytes_of(some_weights(64, seed))};
 }
 
-void done(const strings& arguments) {
-  CAPTURE(arguments);
-  const outcome o = mxfp4_run(arguments);
-  INFO(o.err);
-  REQUIRE(o.code == 0);
-}
-
 void refused(const strings& arguments, const std::string& message) {
   CAPTURE(arguments);
   const outcome o = mxfp4_run(arguments);

@@ -43,13 +43,6 @@ struct sources {
     write_text(raw, bytes_of(some_weights(64)));
     done({"encode", raw, "--recipe", "ocp", "--packed", codes, "--scale", scales});
   }
-
-  static void done(const strings& arguments) {
-    CAPTURE(arguments);
-    const outcome o = mxfp4_run(arguments);
-    INFO(o.err);
-    REQUIRE(o.code == 0);
-  }
 };
 
 void refused(const strings& arguments, const std::string& message) {
@@ -139,7 +132,7 @@ TEST_CASE("outputs: what is there is replaced with --overwrite only", "[output]"
     refused(arguments, "out.safetensors: is there already: name another output, or give --overwrite");
     CHECK(read_text(out) == "precious");
     leaves_nothing({"out.safetensors"});
-    s.done(with(arguments, {"--overwrite"}));
+    done(with(arguments, {"--overwrite"}));
     const std::string written = read_text(out);
     CHECK(written != "precious");
     fs::remove(out);
@@ -148,7 +141,7 @@ TEST_CASE("outputs: what is there is replaced with --overwrite only", "[output]"
     refused(arguments, "out.safetensors: is there already");
     fs::remove(out);
     leaves_nothing({});
-    s.done(arguments);
+    done(arguments);
     CHECK(read_text(out) == written);
     fs::remove(out);
     fs::remove(s.folder / "other");
@@ -164,7 +157,7 @@ TEST_CASE("outputs: report and card replace a link and not what it leads to", "[
   for (const auto& [arguments, file] : {std::pair{report, csv + "/experts.csv"}, {card, s.mxfp4 + "/README.md"}}) {
     fs::create_symlink(elsewhere, file);
     refused(arguments, "is there already");
-    s.done(with(arguments, {"--overwrite"}));
+    done(with(arguments, {"--overwrite"}));
     CHECK(fs::is_regular_file(fs::symlink_status(file)));
     refused(arguments, "is there already");
   }
@@ -175,7 +168,7 @@ TEST_CASE("outputs: report and card replace a link and not what it leads to", "[
 TEST_CASE("outputs: pipes and devices are written through", "[output]") {
   const sources s;
   const std::string out = s.folder / "out", fifo = s.folder / "fifo";
-  s.done({"decode", out, "--packed", s.codes, "--scale", s.scales});
+  done({"decode", out, "--packed", s.codes, "--scale", s.scales});
   const std::string numbers = read_text(out);
 
   const outcome piped =
@@ -197,10 +190,10 @@ TEST_CASE("outputs: pipes and devices are written through", "[output]") {
   const outcome written = mxfp4_run({"quantize", s.in + "/a.safetensors", fifo});
   reader.join();
   CHECK(written.code == 0);
-  s.done({"quantize", s.in + "/a.safetensors", s.folder / "file"});
+  done({"quantize", s.in + "/a.safetensors", s.folder / "file"});
   CHECK(got == read_text(s.folder / "file"));  // whose tensors are not written in the order of the file
   CHECK(fs::is_fifo(fifo));
-  s.done({"dequantize", s.mxfp4 + "/a.safetensors", "/dev/null"});
+  done({"dequantize", s.mxfp4 + "/a.safetensors", "/dev/null"});
   CHECK(fs::is_character_file("/dev/null"));
   CHECK(s.folder.names() == strings{"codes", "fifo", "file", "in", "mxfp4", "out", "raw", "scales"});
 }
@@ -222,7 +215,7 @@ TEST_CASE("outputs: leftovers of a killed run go, what is being written stays", 
       CHECK(fs::exists(left));
       close(fd);
     }
-    s.done(arguments);
+    done(arguments);
     CHECK_FALSE(fs::exists(left));
     fs::remove(out);
   }
@@ -243,7 +236,7 @@ TEST_CASE("outputs: leftovers of a killed run go, what is being written stays", 
       CHECK(fs::exists(folder + left_over + "/docs/x"));
       close(fd);
     }
-    s.done(arguments);
+    done(arguments);
     CHECK_FALSE(fs::exists(folder + left_over));
     fs::remove_all(folder);
   }
@@ -271,7 +264,7 @@ TEST_CASE("outputs: a kill between two renames is no output that is there", "[ou
   const strings encode = {"encode", s.raw, "--recipe", "ocp", "--packed", codes, "--scale", scales};
   fs::copy_file(s.codes, codes);  // the first has its name, the second has not
   fs::copy_file(s.scales, scales + left_over);
-  s.done(encode);
+  done(encode);
   CHECK(read_text(scales) == read_text(s.scales));
   CHECK_FALSE(fs::exists(scales + left_over));
 
@@ -284,10 +277,10 @@ TEST_CASE("outputs: a kill between two renames is no output that is there", "[ou
   CHECK_FALSE(fs::exists(scales));
 
   const std::string csv = s.folder / "csv";
-  s.done({"report", s.mxfp4, csv});
+  done({"report", s.mxfp4, csv});
   const auto expected = tree(csv);
   fs::rename(csv + "/scales.csv", csv + "/scales.csv" + left_over);
-  s.done({"report", s.mxfp4, csv});
+  done({"report", s.mxfp4, csv});
   CHECK(differences(expected, tree(csv)) == strings{});
 }
 

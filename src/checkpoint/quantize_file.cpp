@@ -12,7 +12,7 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 using namespace io;
 
 file_result<quantize_report> quantize_file(const std::string& input, const std::string& output,
-                                           const quantize_options& options) {
+                                           const quantize_file_options& options) {
   return guarded([&]() -> quantize_report {
     require_outputs({input}, {output}, options.existing).value();
     const checkpoint_reader in = checkpoint_reader::open(input).value();

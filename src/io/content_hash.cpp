@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "io/content_hash_update.hpp"
+#include "io/hash.hpp"
 #include "mxfp4/io/file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
@@ -37,12 +38,8 @@ void content_hash::add(std::span<const std::byte> bytes) noexcept {
 }
 
 std::string content_hash::text() const {
-  constexpr char digits[] = "0123456789abcdef";
   const XXH128_hash_t hash = XXH3_128bits_digest(reinterpret_cast<const XXH3_state_t*>(state_.data()));
-  std::string text;
-  for (const std::uint64_t half : {hash.high64, hash.low64})
-    for (int shift = 60; shift >= 0; shift -= 4) text += digits[half >> shift & 15];
-  return text;
+  return hash_text(hash.high64) + hash_text(hash.low64);
 }
 
 std::string hash_of(std::string_view text) {

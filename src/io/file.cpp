@@ -24,10 +24,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void fail_errno(const std::string& path, const std::string& what, int error) {
-  throw file_error({.file = path, .value = what + ": " + std::generic_category().message(error)});
-}
-
 [[nodiscard]] std::int64_t modification_time(const struct stat& info) {
   constexpr std::int64_t second = 1'000'000'000;
   return static_cast<std::int64_t>(info.st_mtim.tv_sec) * second + static_cast<std::int64_t>(info.st_mtim.tv_nsec);

@@ -24,10 +24,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void fail_errno(const std::string& path, const std::string& what, int error) {
-  throw file_error({.file = path, .value = what + ": " + std::generic_category().message(error)});
-}
-
 [[noreturn]] void fail_existing(const std::string& path) {
   throw file_error({.file = path, .value = "is there already", .advice = "name another output, or give --overwrite"});
 }

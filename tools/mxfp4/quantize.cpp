@@ -79,7 +79,7 @@ void quantize_one_file(quantize_command command) {
   require_different_files({command.input, command.output});
   if (command.recipe.empty()) command.recipe = "ocp";
   if (command.include.empty()) command.include = weight_names;
-  checkpoint::quantize_options options;
+  checkpoint::quantize_file_options options;
   if (!find_recipe(command.recipe, options.recipe))
     throw CLI::ValidationError("--recipe", "unknown recipe " + command.recipe);
   options.include = std::regex(command.include);

@@ -40,7 +40,7 @@ struct copied_tensor {
 
 // ---- to MXFP4 -------------------------------------------------------------------------------------------------------
 
-struct quantize_options {
+struct quantize_file_options {
   recipe_id recipe = recipe_id::ocp;
   std::optional<std::regex> include;  ///< searched in the tensor's name; without it: is_expert_weight
   std::optional<std::regex> exclude;  ///< wins over include
@@ -69,7 +69,7 @@ struct quantize_report {
 /// An error where something is wrong with a file, a name is taken already, or a weight is not finite and `nonfinite` is
 /// refuse. `output` does not appear, or stays as it was, then.
 [[nodiscard]] io::file_result<quantize_report> quantize_file(const std::string& input, const std::string& output,
-                                                             const quantize_options& options);
+                                                             const quantize_file_options& options);
 
 // ---- and back -------------------------------------------------------------------------------------------------------
 

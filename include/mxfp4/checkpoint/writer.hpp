@@ -38,7 +38,7 @@ struct job_hooks {
   progress_function progress;
   /// Throws a file_error where the output must not get its name: the source has changed.
   std::function<void()> before_commit;
-  io::stop_function stop = {};  ///< asked before each piece that is written
+  io::stop_function stop = {};                             ///< asked before each piece that is written
   io::existing_file existing = io::existing_file::refuse;  ///< what becomes of an output that is there
 };
 
