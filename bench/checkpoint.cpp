@@ -4,18 +4,25 @@
 // Input from the page cache of the folder for temporary files, output to memory (/dev/shm, where it is writable): a new
 // file each time, the last one deleted outside the time. Quantising has two limits, of which the lower counts: the
 // kernel alone, and a loop that reads the input and writes as many bytes as the output has, on as many threads.
-// Dequantising: such a loop that only writes. G weights/s; job_seconds is what the pipeline's rate means for 215 GB of
-// FP8.
+// Dequantising: such a loop that only writes. What the hashes of a directory's result cost (checkpoint_hashed): the
+// pipeline that hashes what it appends; its limit is the one that does not. G weights/s; job_seconds is what the
+// pipeline's rate means for 215 GB of FP8.
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <map>
 #include <regex>
 #include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
 
+#include "io/content_hash.hpp"
 #include "limits.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/checkpoint/quantize_shard.hpp"
 #include "mxfp4/dispatch.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 #include "mxfp4/kernel/quantize_fp8.hpp"
@@ -82,15 +89,44 @@ class files {
   }
 
   void quantize(int threads) const {
-    checkpoint::quantize_options options;
+    checkpoint::quantize_file_options options;
     options.recipe = recipe_id::compressed_tensors;
     options.include = std::regex("experts");
     options.threads = threads;
+    options.existing = io::existing_file::replace;
     benchmark::DoNotOptimize(checkpoint::quantize_file(fp8(), mxfp4(), options).value());
+  }
+  /// One thread, as quantize_checkpoint does it.
+  void quantize_hashed() const {
+    const auto in = checkpoint::checkpoint_reader::open(fp8()).value();
+    const auto plan =
+        checkpoint::make_plan(in.tensor_infos(), {std::regex("experts"), {}, checkpoint::fp8_policy::copy}, fp8())
+            .value();
+    std::vector<io::tensor_info> tensors;
+    std::vector<std::size_t> sources;
+    for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+      const auto& outputs = plan.tensors[i].outputs;
+      tensors.insert(tensors.end(), outputs.begin(), outputs.end());
+      if (!outputs.empty()) sources.push_back(i);
+    }
+    auto out = io::safetensors_writer::create(mxfp4(), tensors, {}).value();
+    std::map<std::string, io::content_hash, std::less<>> hashes;
+    for (const io::tensor_info& t : tensors) hashes[t.name];
+    checkpoint::shard_options options;
+    options.recipe = recipe_id::compressed_tensors;
+    options.threads = 1;
+    options.on_bytes = [&](std::string_view name, std::span<const std::byte> bytes) {
+      hashes.find(name)->second.add(bytes);
+    };
+    benchmark::DoNotOptimize(checkpoint::quantize_shard(in, plan, sources, out, options).value());
+    for (const auto& [name, hash] : hashes) benchmark::DoNotOptimize(hash.text());
+    out.commit().value();
   }
   void dequantize() const {
     benchmark::DoNotOptimize(
-        checkpoint::dequantize_file(mxfp4(), other(), io::dtype::bf16, [](std::uint64_t, std::uint64_t) {}).value());
+        checkpoint::dequantize_file(
+            mxfp4(), other(), io::dtype::bf16, [](std::uint64_t, std::uint64_t) {}, {}, io::existing_file::replace)
+            .value());
   }
   /// The first matrix against the plain loop.
   [[nodiscard]] bool is_right() const {
@@ -207,6 +243,16 @@ void add_rows() {
       s.job = job_weights;
       return s;
     });
+  add({"checkpoint_hashed", "e4m3", "mxfp4", "", 0, 0, 0, "files", isa, 1}, [] {
+    const auto f = made();
+    f->quantize_hashed();
+    const double amount = 1e-9 * static_cast<double>(f->weights());
+    const auto prepare = [f] { files::remove(f->mxfp4()); };
+    return subject{f->is_right(),
+                   "G weights/s",
+                   {"checkpoint_hashed", amount, [f] { f->quantize_hashed(); }, prepare},
+                   {{"without hashes", amount, [f] { f->quantize(1); }, prepare}}};
+  });
   add({"checkpoint_dequantize", "mxfp4", "bf16", "", 0, 0, 0, "files", isa, 1}, [] {
     const auto f = made();
     f->quantize(1);

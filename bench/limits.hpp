@@ -11,6 +11,7 @@
 
 #include "data.hpp"
 #include "mxfp4/simd/simd.hpp"
+#include "peaks.hpp"
 #include "threads.hpp"
 
 namespace mxfp4::bench {
@@ -114,61 +115,20 @@ template <class T, bool Stream>
             way("17 bytes in, store twice", expand<bytes, false, 2, 0>)};
 }
 
-/// The compiler forgets what is in a register, and so does the work with it each time.
-template <class Arch, class T>
-MXFP4_INLINE void forget(xsimd::batch<T, Arch>& x) {
-#if defined(__SSE2__)
-  asm volatile("" : "+x"(x.data));
-#elif defined(__aarch64__)
-  asm volatile("" : "+w"(x.data));
-#endif
-}
-
 /// Fused multiply-adds of registers, two operations a lane.
 template <class Arch>
 [[nodiscard]] work fma_peak(int threads) {
-  constexpr int chains = 12, steps = 1 << 14;
-  using floats = simd::floats<Arch>;
-  return {"FMA peak", 2e-9 * chains * steps * static_cast<double>(floats::size) * threads, [threads] {
-            on_threads(threads, [](int) {
-              floats x(0.5f), sums[chains];
-              MXFP4_UNROLL
-              for (int c = 0; c < chains; ++c) sums[c] = floats(static_cast<float>(c));
-              for (int i = 0; i < steps; ++i) {
-                forget(x);
-                MXFP4_UNROLL
-                for (floats& sum : sums) sum = xsimd::fma(sum, x, x);
-              }
-              MXFP4_UNROLL
-              for (floats& sum : sums) forget(sum);
-            });
-          }};
+  constexpr std::int64_t steps = 1 << 14, lanes = simd::float_lanes<Arch>::size;
+  return {"FMA peak", 2e-9 * static_cast<double>(fma_chains * steps * lanes * threads),
+          [threads] { on_threads(threads, [](int) { multiply_add_floats<Arch>(steps); }); }};
 }
 
 /// Int8 dots of registers by whatever Arch has for them, two operations a product.
 template <class Arch>
 [[nodiscard]] work dot_peak(int threads) {
-  constexpr int chains = 12, steps = 1 << 14;
-  return {"int8 dot peak", 8e-9 * chains * steps * simd::rows_per_register<Arch> * threads, [threads] {
-            on_threads(threads, [](int) {
-              simd::block_sum<Arch> sums[chains];
-              simd::byte_lanes<Arch> weights(std::uint8_t{3});
-              MXFP4_UNROLL
-              for (int c = 0; c < chains; ++c) sums[c].start(c);
-              for (int i = 0; i < steps; ++i) {
-                MXFP4_UNROLL
-                for (auto& sum : sums) {
-                  forget(weights);
-                  sum.add(0, weights, 0x01010101);
-                }
-              }
-              MXFP4_UNROLL
-              for (auto& sum : sums) {
-                simd::int_lanes<Arch> lanes = sum.sum();
-                forget(lanes);
-              }
-            });
-          }};
+  constexpr std::int64_t steps = 1 << 13, lanes = simd::rows_per_register<Arch>;
+  return {"int8 dot peak", 16e-9 * static_cast<double>(dot_chains<Arch> * steps * lanes * threads),
+          [threads] { on_threads(threads, [](int) { multiply_add_bytes<Arch>(steps); }); }};
 }
 
 }  // namespace mxfp4::bench

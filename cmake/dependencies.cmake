@@ -20,8 +20,11 @@ set(mxfp4_pin_TBB GIT_REPOSITORY https://github.com/uxlfoundation/oneTBB.git
   GIT_TAG 45587e94dfb6dfe00220c5f520020a5bc745e92f)   # v2022.1.0
 set(mxfp4_pin_re2 URL https://github.com/google/re2/archive/refs/tags/2022-06-01.tar.gz   # later ones need Abseil too
   URL_HASH SHA256=f89c61410a072e5cbcf8c27e3a778da7d6fd2f2b5b1445cd4f4508bee946ab0f)
+set(mxfp4_pin_xxHash GIT_REPOSITORY https://github.com/Cyan4973/xxHash.git
+  GIT_TAG bbb27a5efb85b92a0486cf361a8635715a53f6ba    # v0.8.2
+  SOURCE_SUBDIR headers-alone)   # no such folder: the sources are unpacked, and nothing of them is built
 
-# mxfp4_fetch(<package> [<option>=<value>...]): adds the pinned sources to this build; the options are the package's own.
+# mxfp4_fetch(<package> [<option>=<value>...]): adds the pinned sources to this build; the options are its own.
 function(mxfp4_fetch package)
   set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)   # options are plain variables here and end with this function
   foreach(setting IN LISTS ARGN)
@@ -76,4 +79,34 @@ function(mxfp4_provide_xsimd)
     endif()
   endif()
   mxfp4_fetch(xsimd)
+endfunction()
+
+# Leaves mxfp4_xxhash, which has the folder of xxhash.h: the library is compiled into ours. Few packages have a
+# CMake configuration (Debian's has none), so the header is looked for too.
+function(mxfp4_provide_xxhash)
+  if(TARGET mxfp4_xxhash)
+    return()
+  endif()
+  set(least 0.8)   # XXH3 of 128 bits is final since
+  find_package(xxHash ${least} CONFIG QUIET)
+  if(TARGET xxHash::xxhash)
+    get_target_property(include xxHash::xxhash INTERFACE_INCLUDE_DIRECTORIES)
+    set(MXFP4_XXHASH_INCLUDE ${include} CACHE PATH "Folder of xxhash.h")
+  else()
+    find_path(MXFP4_XXHASH_INCLUDE xxhash.h)
+  endif()
+  mark_as_advanced(MXFP4_XXHASH_INCLUDE)
+  set(version 0)
+  set(include ${MXFP4_XXHASH_INCLUDE})
+  if(EXISTS ${include}/xxhash.h)
+    file(STRINGS ${include}/xxhash.h lines REGEX "define XXH_VERSION_(MAJOR|MINOR) ")
+    string(REGEX REPLACE "[^0-9;]" "" version "${lines}")
+    list(JOIN version . version)
+  endif()
+  if(version VERSION_LESS least)
+    mxfp4_fetch(xxHash)
+    FetchContent_GetProperties(xxHash SOURCE_DIR include)
+  endif()
+  add_library(mxfp4_xxhash INTERFACE)
+  target_include_directories(mxfp4_xxhash SYSTEM INTERFACE ${include})
 endfunction()

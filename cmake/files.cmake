@@ -2,10 +2,11 @@
 # libraries of src/io and src/checkpoint, whose headers include nothing but the standard library and mxfp4.
 # SPDX-License-Identifier: Apache-2.0
 #
-# What they are made with stays inside: nlohmann-json, which is headers alone, and in mxfp4::checkpoint oneTBB and RE2, which
-# a consumer of the installed package links too (mxfp4Config.cmake finds them), and mxfp4::dispatch. Without dispatch
-# mxfp4::checkpoint has the plain loops: the same bytes, in a tenfold time.
+# What they are made with stays inside: nlohmann-json and xxHash, of which headers alone are used, and in
+# mxfp4::checkpoint oneTBB and RE2, which a consumer of the installed package links too (mxfp4Config.cmake finds them),
+# and mxfp4::dispatch. Without dispatch mxfp4::checkpoint has the plain loops: the same bytes, in a tenfold time.
 mxfp4_provide(nlohmann_json 3.11 nlohmann_json::nlohmann_json JSON_BuildTests=OFF JSON_Install=OFF)
+mxfp4_provide_xxhash()
 
 set(MXFP4_TOOL_OPTIONS "" CACHE STRING "Compiler options of the file libraries, the program and their tests, after all others")
 mark_as_advanced(MXFP4_TOOL_OPTIONS)
@@ -20,7 +21,7 @@ function(mxfp4_file_library name)
   file(GLOB headers CONFIGURE_DEPENDS include/mxfp4/${name}/*.hpp)
   set(target mxfp4_${name})
   add_library(${target} STATIC ${all} ${sources})
-  add_library(mxfp4::${name} ALIAS ${target})
+  mxfp4_alias(${name} ${target})
   target_sources(${target} PUBLIC FILE_SET HEADERS BASE_DIRS include FILES ${headers})
   target_include_directories(${target} PRIVATE src)
   target_link_libraries(${target} PUBLIC mxfp4_format PRIVATE $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
@@ -31,6 +32,11 @@ function(mxfp4_file_library name)
 endfunction()
 
 mxfp4_file_library(io)
+target_link_libraries(mxfp4_io PRIVATE $<BUILD_INTERFACE:mxfp4_xxhash>)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")   # called where the CPU has it; optimised in every configuration
+  target_compile_definitions(mxfp4_io PRIVATE MXFP4_IO_HASH_AVX2)
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/src/io/content_hash_avx2.cpp PROPERTIES COMPILE_OPTIONS "-mavx2;-O3")
+endif()
 if(MXFP4_CHECKPOINT)
   mxfp4_provide(TBB 2021.5 TBB::tbb TBB_TEST=OFF TBB_INSTALL=OFF TBBMALLOC_BUILD=OFF)
   mxfp4_provide_re2()

@@ -23,7 +23,7 @@ if(TARGET mxfp4_dispatch)
 endif()
 foreach(library io checkpoint)
   if(TARGET mxfp4_${library})
-    install(TARGETS mxfp4_${library} EXPORT mxfp4-${library}-targets FILE_SET HEADERS)
+    install(TARGETS mxfp4_${library} EXPORT mxfp4-${library}-targets FILE_SET HEADERS ${include_folder})
     install(EXPORT mxfp4-${library}-targets NAMESPACE mxfp4:: DESTINATION ${package_dir})
   endif()
 endforeach()   # the program is a component of its own, tools: tools/CMakeLists.txt

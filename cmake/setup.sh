@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# cmake/setup.sh [--with bench,cross,interop,train] -- provides what the presets need; a second call finds nothing to do.
+# cmake/setup.sh [--with bench,cross,interop,train] -- provides what the presets need; twice is once.
 # SPDX-License-Identifier: Apache-2.0
 #
 #   wanted --- installed, or unpacked here before? ------------------------------------> done
@@ -38,6 +38,7 @@ headers  xsimd           13.2     libxsimd-dev
 headers  xtl             0.7      xtl-dev
 headers  nlohmann-json   3.11     nlohmann-json3-dev
 headers  CLI11           2.3      libcli11-dev
+headers  xxHash          0.8      libxxhash-dev
 library  Catch2          3.7      libcatch2-dev
 library  oneTBB          2021.5   libtbb-dev libtbb12 libtbbmalloc2 libtbbbind-2-5
 library  RE2             2020     libre2-dev libre2-9

@@ -20,6 +20,7 @@
 
 #include "checkpoint.support.hpp"
 #include "mxfp4/reference/quantize.hpp"
+#include "support/oracle.hpp"
 
 namespace {
 
@@ -45,17 +46,23 @@ std::vector<bf16> widen(const std::vector<e4m3>& w, const std::vector<float>& sc
 
 const std::string expert = "model.layers.4.mlp.experts.7.down_proj.weight";
 const std::string query = "model.layers.4.self_attn.q_proj.weight";
-const std::string stack = "model.layers.5.mlp.experts.gate_up_proj";
-const std::string fp8_stack = "model.layers.5.mlp.experts.down_proj";
+const std::string moe = "model.layers.5.mlp.experts.";
+const std::string stack = moe + "down_proj";
+const std::string fp8_stack = moe + "gate_up_proj";
+constexpr std::size_t stacked_experts = 2, hidden = 416, inner = 160;  // the up matrix begins within a band of 128 rows
 
 struct model {
   std::vector<e4m3> expert_fp8 = narrowed<e4m3>(some_weights(200 * 416, 1), 800);
   std::vector<float> expert_scales = {0.01f, 0.02f, 0.5f, 3.0f, 0.07f, 1e-3f, 1e-30f, 0.3f};
   std::vector<e4m3> query_fp8 = narrowed<e4m3>(some_weights(130 * 200, 2), 400);
   std::vector<float> query_scales = {0.5f, 0.25f, 0.011f, 7.0f};
-  std::vector<bf16> stacked = narrowed<bf16>(some_weights(3 * 40 * 64, 3));
-  std::vector<e4m3> stacked_fp8 = narrowed<e4m3>(some_weights(2 * 130 * 160, 4), 500);
-  std::vector<float> stacked_scales = {0.1f, 0.2f, 0.3f, 0.4f, 0.5f, 0.6f, 0.7f, 0.8f};
+  std::vector<bf16> stacked = narrowed<bf16>(some_weights(stacked_experts * hidden * inner, 3));
+  std::vector<e4m3> stacked_fp8 = narrowed<e4m3>(some_weights(stacked_experts * 2 * inner * hidden, 4), 500);
+  std::vector<float> stacked_scales = [] {
+    std::vector<float> scales;
+    for (std::size_t i = 0; i < stacked_experts * 3 * 4; ++i) scales.push_back(0.1f * static_cast<float>(i % 7 + 1));
+    return scales;
+  }();
 
   /// An expert's scales lie in the other shard.
   std::string write(const std::string& folder) const {
@@ -68,9 +75,9 @@ struct model {
                         {{"lm_head.weight", dtype::bf16, {4, 32}}, std::string(256, 'l')}}},
                       {"model-00007-of-00009.safetensors",
                        {{{expert + "_scale_inv", dtype::f32, {2, 4}}, bytes_of(expert_scales)},
-                        {{stack, dtype::bf16, {3, 40, 64}}, bytes_of(stacked)},
-                        {{fp8_stack, dtype::f8_e4m3, {2, 130, 160}}, bytes_of(stacked_fp8)},
-                        {{fp8_stack + "_scale_inv", dtype::f32, {2, 2, 2}}, bytes_of(stacked_scales)},
+                        {{stack, dtype::bf16, {2, 416, 160}}, bytes_of(stacked)},
+                        {{fp8_stack, dtype::f8_e4m3, {2, 320, 416}}, bytes_of(stacked_fp8)},
+                        {{fp8_stack + "_scale_inv", dtype::f32, {2, 3, 4}}, bytes_of(stacked_scales)},
                         {{"model.norm.weight", dtype::bf16, {32}}, std::string(64, 'n')}}}},
                      R"({"model_type":"test","vocab_size":4})");
     for (const char* name : {"README.md", "tokenizer.json", "LICENSE"}) write_text(folder + "/" + name, name);
@@ -119,7 +126,7 @@ TEST_CASE("checkpoint: quantize, every kind of tensor", "[checkpoint]") {
     const safetensors_reader first = safetensors_reader::open(out + "/model-00000-of-00009.safetensors").value();
     const safetensors_reader second = safetensors_reader::open(out + "/model-00007-of-00009.safetensors").value();
     CHECK(first.header().tensors.size() == (keep ? 6 : 5));
-    CHECK(second.header().tensors.size() == 5);
+    CHECK(second.header().tensors.size() == 3 * stacked_experts * 2 + 1);
     CHECK(first.header().extra == metadata{{"format", "pt"}});
     const auto check = [](const safetensors_reader& file, const std::string& name, dtype type,
                           const std::vector<std::int64_t>& shape, const std::string& data) {
@@ -141,13 +148,25 @@ TEST_CASE("checkpoint: quantize, every kind of tensor", "[checkpoint]") {
     } else {
       check(first, query, dtype::bf16, {130, 200}, bytes_of(widen(m.query_fp8, m.query_scales, 130, 200)));
     }
-    const auto [stack_codes, stack_scales] = by_library<recipe::compressed_tensors>(m.stacked, 120, 64);
-    check(second, stack + "_packed", dtype::u8, {3, 40, 32}, stack_codes);
-    check(second, stack + "_scale", dtype::u8, {3, 40, 2}, stack_scales);
-    const auto [fp8_codes, fp8_scales] =
-        by_library<recipe::compressed_tensors>(widen(m.stacked_fp8, m.stacked_scales, 130, 160), 260, 160);
-    check(second, fp8_stack + "_packed", dtype::u8, {2, 130, 80}, fp8_codes);
-    check(second, fp8_stack + "_scale", dtype::u8, {2, 130, 5}, fp8_scales);
+    // Stacks are taken apart: gate rows before up rows, each matrix as if it had been by itself.
+    const std::vector<bf16> wide = widen(m.stacked_fp8, m.stacked_scales, 2 * inner, hidden);
+    const auto rows_of = [](const std::vector<bf16>& w, std::size_t matrix) {
+      constexpr std::size_t size = inner * hidden;
+      return std::vector<bf16>(w.begin() + static_cast<std::ptrdiff_t>(matrix * size),
+                               w.begin() + static_cast<std::ptrdiff_t>((matrix + 1) * size));
+    };
+    for (std::size_t e = 0; e < stacked_experts; ++e) {
+      const std::string name = moe + std::to_string(e);
+      const auto [gate, gate_scales] = by_library<recipe::compressed_tensors>(rows_of(wide, 2 * e), inner, hidden);
+      check(second, name + ".gate_proj.weight_packed", dtype::u8, {160, 208}, gate);
+      check(second, name + ".gate_proj.weight_scale", dtype::u8, {160, 13}, gate_scales);
+      const auto [up, up_scales] = by_library<recipe::compressed_tensors>(rows_of(wide, 2 * e + 1), inner, hidden);
+      check(second, name + ".up_proj.weight_packed", dtype::u8, {160, 208}, up);
+      check(second, name + ".up_proj.weight_scale", dtype::u8, {160, 13}, up_scales);
+      const auto [down, down_scales] = by_library<recipe::compressed_tensors>(rows_of(m.stacked, e), hidden, inner);
+      check(second, name + ".down_proj.weight_packed", dtype::u8, {416, 80}, down);
+      check(second, name + ".down_proj.weight_scale", dtype::u8, {416, 5}, down_scales);
+    }
     check(second, "model.norm.weight", dtype::bf16, {32}, std::string(64, 'n'));
 
     // The index names every tensor that is there, and counts its bytes.
@@ -180,8 +199,8 @@ TEST_CASE("checkpoint: the report agrees with weights and bytes", "[checkpoint]"
   const std::string in = m.write(folder / "in"), out = folder / "out";
   log_of({"quantize", in, out});
   const json report = json::parse(read_text(out + "/mxfp4_report.json"));
-  REQUIRE(report["quantized"].size() == 1 + 3 + 2);  // a stack has an entry for each matrix
-  REQUIRE(report["experts"].size() == 1 + 3);        // matrices of one expert are one
+  REQUIRE(report["quantized"].size() == 1 + 3 * stacked_experts);  // a stack has an entry for each matrix
+  REQUIRE(report["experts"].size() == 1 + stacked_experts);        // matrices of one expert are one
   const safetensors_reader first = safetensors_reader::open(out + "/model-00000-of-00009.safetensors").value();
   const safetensors_reader second = safetensors_reader::open(out + "/model-00007-of-00009.safetensors").value();
 
@@ -196,14 +215,13 @@ TEST_CASE("checkpoint: the report agrees with weights and bytes", "[checkpoint]"
   const auto sum_of = [](const safetensors_reader& file, const std::string& name, const std::vector<bf16>& weights,
                          std::size_t matrix, std::size_t size) {
     const std::string codes = tensor_data(file, name + "_packed"), scales = tensor_data(file, name + "_scale");
-    constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
     sums s;
     for (std::size_t i = matrix * size; i < (matrix + 1) * size; ++i) {
       const auto byte = static_cast<unsigned char>(codes[i / 2]);
       const unsigned code = i % 2 == 0 ? byte & 15u : byte >> 4u;
       const int exponent = static_cast<unsigned char>(scales[i / 32]) - 127;
       const double x = static_cast<double>(decode(weights[i]));
-      const double q = std::ldexp(magnitudes[code & 7u], exponent) * ((code & 8u) != 0 ? -1 : 1);
+      const double q = weight(code, 127 + exponent);
       s.w += x * x;
       s.e += (x - q) * (x - q);
       s.largest = std::max(s.largest, std::abs(x - q));
@@ -238,30 +256,42 @@ TEST_CASE("checkpoint: the report agrees with weights and bytes", "[checkpoint]"
   CHECK_FALSE(quantized[0].contains("expert"));
   check_matrix(quantized[0], one, 200 * 416);
   sums total = one;
-  std::vector<sums> by_expert(3);
-  const std::vector<bf16> wide = widen(m.stacked_fp8, m.stacked_scales, 130, 160);
-  for (const json& entry : quantized) {
-    if (!entry.contains("expert")) continue;
-    const std::size_t matrix = entry["expert"];
-    const bool is_fp8 = entry["name"] == fp8_stack;
-    const sums s =
-        is_fp8 ? sum_of(second, fp8_stack, wide, matrix, 130 * 160) : sum_of(second, stack, m.stacked, matrix, 40 * 64);
-    check_matrix(entry, s, is_fp8 ? 130 * 160 : 40 * 64);
-    CHECK(entry["bytes"] == (is_fp8 ? 130 * 160 + 16 : 2 * 40 * 64));
-    by_expert[matrix] += s;
-    total += s;
-  }
+  std::vector<sums> by_expert(stacked_experts);
+  const std::vector<bf16> wide = widen(m.stacked_fp8, m.stacked_scales, 2 * inner, hidden);
+  std::size_t seen = 1;
+  for (std::size_t e = 0; e < stacked_experts; ++e)
+    for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+      const std::string name = moe + std::to_string(e) + "." + part + ".weight";
+      const auto entry =
+          std::find_if(quantized.begin(), quantized.end(), [&name](const json& q) { return q["name"] == name; });
+      REQUIRE(entry != quantized.end());
+      ++seen;
+      const bool is_fp8 = std::string(part) != "down_proj";
+      // The sums are of what is in the file: one matrix, and so its own weights from the first on.
+      const std::size_t matrix = is_fp8 ? 2 * e + (std::string(part) == "up_proj" ? 1 : 0) : e;
+      const std::vector<bf16>& all = is_fp8 ? wide : m.stacked;
+      const auto begin = all.begin() + static_cast<std::ptrdiff_t>(matrix * inner * hidden);
+      const sums s =
+          sum_of(second, name, {begin, begin + static_cast<std::ptrdiff_t>(inner * hidden)}, 0, inner * hidden);
+      check_matrix(*entry, s, inner * hidden);
+      CHECK((*entry)["shape"] == (is_fp8 ? json{inner, hidden} : json{hidden, inner}));
+      CHECK((*entry)["bytes"] == (is_fp8 ? inner * hidden + 6 * 4 : 2 * inner * hidden));
+      CHECK_FALSE(entry->contains("expert"));
+      by_expert[e] += s;
+      total += s;
+    }
+  CHECK(seen == quantized.size());
   CHECK(report["experts"][0]["module"] == "model.layers.4.mlp.experts");
   CHECK(report["experts"][0]["layer"] == 4);
   CHECK(report["experts"][0]["expert"] == 7);
   check(report["experts"][0], one, 200 * 416);
-  for (std::size_t e = 0; e < 3; ++e) {
+  for (std::size_t e = 0; e < stacked_experts; ++e) {
     const json& entry = report["experts"][1 + e];
     CHECK(entry["layer"] == 5);
     CHECK(entry["expert"] == e);
-    check(entry, by_expert[e], e < 2 ? 40 * 64 + 130 * 160 : 40 * 64);
+    check(entry, by_expert[e], 3 * inner * hidden);
   }
-  check(report["total"], total, 200 * 416 + 3 * 40 * 64 + 2 * 130 * 160);
+  check(report["total"], total, 200 * 416 + stacked_experts * 3 * inner * hidden);
   CHECK(report["total"]["tensors"] == 3);
   CHECK(report["settings"]["recipe"] == "compressed_tensors");
   std::map<std::string, std::string> actions;
@@ -345,12 +375,178 @@ TEST_CASE("checkpoint: a single file is cut into shards", "[checkpoint]") {
                                              {"model-00004-of-00004.safetensors", 1}});
 }
 
+namespace {
+
+/// [experts, rows, cols] to [experts, cols, rows].
+std::vector<bf16> turned(const std::vector<bf16>& w, std::size_t count, std::size_t rows, std::size_t cols) {
+  std::vector<bf16> out(w.size());
+  for (std::size_t e = 0; e < count; ++e)
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t c = 0; c < cols; ++c) out[(e * cols + c) * rows + r] = w[(e * rows + r) * cols + c];
+  return out;
+}
+
+std::vector<bf16> piece(const std::vector<bf16>& w, std::size_t first, std::size_t count) {
+  const auto begin = w.begin() + static_cast<std::ptrdiff_t>(first);
+  return {begin, begin + static_cast<std::ptrdiff_t>(count)};
+}
+
+constexpr std::size_t turned_in = 1024, turned_out = 640;  // a matrix of more weights than the pipeline takes at a time
+
+/// Experts as llama4 and gpt_oss save them: [experts, in, out].
+std::string write_turned(const std::string& folder, const std::vector<bf16>& gate_up, const std::vector<bf16>& down,
+                         const char* config) {
+  return write_checkpoint(
+      folder,
+      {{"a.safetensors",
+        {{{moe + "gate_up_proj", dtype::bf16, {2, 1024, 1280}}, bytes_of(turned(gate_up, 2, 1280, 1024))},
+         {{"model.layers.5.mlp.router.weight", dtype::bf16, {2, 1024}}, std::string(4096, 'r')},
+         {{moe + "down_proj", dtype::bf16, {2, 640, 1024}}, bytes_of(turned(down, 2, 1024, 640))}}}},
+      config);
+}
+
+void verified(const std::string& out, const std::string& in) {
+  const outcome o = mxfp4_run({"verify", out, "--against", in});
+  INFO(o.out << o.err);
+  CHECK(o.code == 0);
+  CHECK_THAT(o.out, ContainsSubstring("0 errors"));
+}
+
+}  // namespace
+
+TEST_CASE("checkpoint: a stack [experts, in, out] has its blocks along in", "[checkpoint]") {
+  const std::vector<bf16> gate_up = narrowed<bf16>(some_weights(2 * 2 * turned_out * turned_in, 5)),
+                          down = narrowed<bf16>(some_weights(2 * turned_in * turned_out, 6));
+  const scratch_folder folder;
+  const std::string in = write_turned(folder / "in", gate_up, down, R"({"model_type":"llama4_text"})");
+  log_of({"quantize", in, folder / "one", "--threads", "1"});
+  log_of({"quantize", in, folder / "out", "--threads", "3"});
+  CHECK(differences(tree(folder / "one"), tree(folder / "out")) == strings{});
+  const safetensors_reader file = safetensors_reader::open(folder / "out/model.safetensors").value();
+  CHECK(file.header().tensors.size() == 13);
+  for (std::size_t e = 0; e < 2; ++e) {
+    const std::string name = moe + std::to_string(e);
+    const auto check = [&](const char* part, const std::vector<bf16>& w, std::int64_t rows, std::int64_t cols) {
+      CAPTURE(e, part);
+      const auto [codes, scales] = by_library<recipe::compressed_tensors>(w, rows, cols);
+      CHECK((tensor_data(file, name + part + "_packed") == codes));
+      CHECK((tensor_data(file, name + part + "_scale") == scales));
+    };
+    constexpr std::size_t size = turned_out * turned_in;
+    check(".gate_proj.weight", piece(gate_up, 2 * e * size, size), turned_out, turned_in);
+    check(".up_proj.weight", piece(gate_up, (2 * e + 1) * size, size), turned_out, turned_in);
+    check(".down_proj.weight", piece(down, e * size, size), turned_in, turned_out);
+  }
+  verified(folder / "out", in);
+
+  // verify compares the weights, whichever way they lay.
+  std::vector<bf16> other = down;
+  other[turned_out * 700 + 33] = encode_bf16(7.0f);
+  write_turned(folder / "other", gate_up, other, R"({"model_type":"llama4_text"})");
+  const outcome o = mxfp4_run({"verify", folder / "out", "--against", folder / "other"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.out, ContainsSubstring("experts.0.down_proj.weight'") && ContainsSubstring("first in row 700, block 1"));
+}
+
+TEST_CASE("checkpoint: gpt_oss in its own form", "[checkpoint]") {
+  const std::vector<bf16> gate_up = narrowed<bf16>(some_weights(2 * 2 * turned_out * turned_in, 5)),
+                          down = narrowed<bf16>(some_weights(2 * turned_in * turned_out, 6));
+  const scratch_folder folder;
+  const std::string in = write_turned(folder / "in", gate_up, down, R"({"model_type":"gpt_oss"})"),
+                    out = folder / "out";
+  log_of({"quantize", in, out});
+  const safetensors_reader file = safetensors_reader::open(out + "/model.safetensors").value();
+  const auto [codes, scales] =
+      by_library<recipe::compressed_tensors>(gate_up, 4 * std::int64_t{turned_out}, std::int64_t{turned_in});
+  REQUIRE(file.find(moe + "gate_up_proj_blocks") != nullptr);
+  CHECK(file.find(moe + "gate_up_proj_blocks")->shape == std::vector<std::int64_t>{2, 1280, 32, 16});
+  CHECK((tensor_data(file, moe + "gate_up_proj_blocks") == codes));
+  CHECK((tensor_data(file, moe + "gate_up_proj_scales") == scales));
+  const json config = json::parse(read_text(out + "/config.json"))["quantization_config"];
+  CHECK(config == json{{"quant_method", "mxfp4"}, {"modules_to_not_convert", {"model.layers.*.mlp.router"}}});
+  verified(out, in);
+  // One by one, its rows taking turns, they are what another program is given.
+  REQUIRE(mxfp4_run({"convert", out, folder / "apart", "--to", "compressed-tensors"}).code == 0);
+  const safetensors_reader apart = safetensors_reader::open(folder / "apart/model.safetensors").value();
+  CHECK((tensor_data(apart, moe + "0.gate_proj.weight_packed").substr(0, 512) == codes.substr(0, 512)));
+  CHECK((tensor_data(apart, moe + "0.up_proj.weight_packed").substr(0, 512) == codes.substr(512, 512)));
+}
+
+TEST_CASE("checkpoint: a place in a stack that is not finite", "[checkpoint]") {
+  const scratch_folder folder;
+  std::vector<float> w = some_weights(2 * 32 * 3);
+  w[32 * 3 + 4 * 3 + 2] = INFINITY;
+  const std::string in =
+      write_checkpoint(folder / "in", {{"a.safetensors", {{{moe + "down_proj", dtype::f32, {2, 32, 3}}, bytes_of(w)}}}},
+                       R"({"model_type":"test","hidden_size":3})");
+  refused({"quantize", in, folder / "out"}, "experts.down_proj': weight [1, 4, 2] is NaN or infinite");
+}
+
+TEST_CASE("checkpoint: a result that nobody could load is refused before a byte is written", "[checkpoint]") {
+  const model m;
+  const scratch_folder folder;
+  const std::string in = m.write(folder / "in"), out = folder / "out";
+  write_text(in + "/hf_quant_config.json", "{}");
+  fs::create_directory(in + "/metal");
+  write_text(in + "/metal/model.bin", "x");
+  refused({"quantize", in, out, "--include", "experts|lm_head|gate"}, "is a router, which no reader takes as MXFP4");
+  refused({"quantize", in, out, "--include", "experts.gate_up"}, "the result could not be loaded: ");
+  CHECK_THAT(mxfp4_run({"quantize", in, out, "--linears", "--include", "x"}).err,
+             ContainsSubstring("--linears: says what to quantise"));
+  CHECK_FALSE(fs::exists(out));
+  log_of({"quantize", in, out, "--include", "experts.gate_up", "--force"});
+  CHECK(fs::exists(out + "/LICENSE"));
+  CHECK_FALSE(fs::exists(out + "/hf_quant_config.json"));
+  CHECK_FALSE(fs::exists(out + "/metal"));
+  refused({"quantize", out, folder / "twice", "--include", "experts"}, "is quantised already: codes of compressed-ten");
+}
+
+TEST_CASE("checkpoint: every linear layer of a dense model", "[checkpoint]") {
+  const scratch_folder folder;
+  const auto half = [](std::size_t n) { return bytes_of(narrowed<f16>(some_weights(n))); };
+  const std::string in = write_checkpoint(
+      folder / "in", {{"a.safetensors",
+                       {{{"model.embed_tokens.weight", dtype::f16, {8, 64}}, half(8 * 64)},
+                        {{"model.layers.0.self_attn.q_proj.weight", dtype::f16, {64, 64}}, half(64 * 64)},
+                        {{"model.layers.0.mlp.up_proj.weight", dtype::f16, {32, 64}}, half(32 * 64)},
+                        {{"model.norm.weight", dtype::f16, {64}}, half(64)}}}});
+  refused({"quantize", in, folder / "none", "--linears", "--activations", "fp8"},
+          "is multiplied with 64 activations, expected a multiple of 128 for --activations fp8");
+  refused({"quantize", in, folder / "none"}, "without experts --linears takes a dense model's layers");
+  const outcome o = mxfp4_run({"quantize", in, folder / "out", "--linears"});
+  CHECK(o.code == 0);
+  CHECK_THAT(o.err, ContainsSubstring("mxfp4: warning: the model is F16, and transformers runs its MXFP4 layers in"));
+  const json config = json::parse(read_text(folder / "out/config.json"))["quantization_config"];
+  CHECK(config["config_groups"]["group_0"]["targets"] == json{"Linear"});
+  CHECK(config["ignore"] == json{"re:.*\\.embed_tokens$", "lm_head"});
+  verified(folder / "out", in);
+
+  // As BF16 it runs without being told so.
+  write_text(in + "/config.json", R"({"torch_dtype":"float16","text_config":{"dtype":"float16"}})");
+  const outcome narrowed = mxfp4_run({"quantize", in, folder / "bf16", "--linears", "--dtype", "bf16"});
+  CHECK(narrowed.code == 0);
+  CHECK(narrowed.err == "");
+  const safetensors_reader file = safetensors_reader::open(folder / "bf16/model.safetensors").value();
+  for (const char* name : {"model.embed_tokens.weight", "model.norm.weight"}) {
+    REQUIRE(file.find(name)->type == dtype::bf16);
+    const std::size_t n = std::string(name) == "model.norm.weight" ? 64 : 8 * 64;
+    std::vector<bf16> expected;
+    for (const f16 x : mxfp4::test::narrowed<f16>(some_weights(n))) expected.push_back(encode_bf16(decode(x)));
+    CHECK((tensor_data(file, name) == bytes_of(expected)));
+  }
+  const json written = json::parse(read_text(folder / "bf16/config.json"));
+  CHECK(written["torch_dtype"] == "bfloat16");
+  CHECK(written["text_config"]["dtype"] == "bfloat16");
+  verified(folder / "bf16", in);
+}
+
 TEST_CASE("checkpoint: weights that are not finite", "[checkpoint]") {
   const scratch_folder folder;
   std::vector<float> w = some_weights(2 * 3 * 32);
   w[32 * 4 + 5] = INFINITY;
   const std::string in = write_checkpoint(
-      folder / "in", {{"a.safetensors", {{{"experts.down_proj", dtype::f32, {2, 3, 32}}, bytes_of(w)}}}});
+      folder / "in", {{"a.safetensors", {{{"experts.down_proj", dtype::f32, {2, 3, 32}}, bytes_of(w)}}}},
+      R"({"model_type":"test","hidden_size":3})");
   refused({"quantize", in, folder / "out"},
           "a.safetensors: tensor 'experts.down_proj': weight [1, 1, 5] is NaN or infinite, expected finite weights");
   CHECK_FALSE(fs::exists(folder / "out/a.safetensors"));
@@ -434,10 +630,10 @@ TEST_CASE("checkpoint: usage", "[checkpoint]") {
 TEST_CASE("checkpoint: too little space is noticed before the first byte", "[checkpoint]") {
   const scratch_folder folder;
   const std::string in = write_checkpoint(
-      folder / "in", {{"a.safetensors", {{{"experts.down_proj", dtype::f32, {1, 1, 32}}, std::string(128, '\0')}}}});
+      folder / "in", {{"a.safetensors", {{{"experts.0.w2.weight", dtype::f32, {1, 32}}, std::string(128, '\0')}}}});
   const std::uint64_t there = fs::space(folder / "in").available, large = there + (std::uint64_t{1} << 30);
   safetensors_header header;
-  header.tensors = {{"experts.down_proj", dtype::f32, {1, 1, 32}, 0, 128},
+  header.tensors = {{"experts.0.w2.weight", dtype::f32, {1, 32}, 0, 128},
                     {"hole", dtype::u8, {static_cast<std::int64_t>(large)}, 128, 128 + large}};
   const std::string text = format_header(header);
   write_text(in + "/a.safetensors", text);
@@ -445,7 +641,7 @@ TEST_CASE("checkpoint: too little space is noticed before the first byte", "[che
   fs::resize_file(in + "/a.safetensors", text.size() + 128 + large, error);
   if (error) SKIP("no sparse file of " << large << " bytes: " << error.message());
   write_text(in + "/model.safetensors.index.json",
-             R"({"weight_map":{"experts.down_proj":"a.safetensors","hole":"a.safetensors"}})");
+             R"({"weight_map":{"experts.0.w2.weight":"a.safetensors","hole":"a.safetensors"}})");
   refused({"quantize", in, folder / "out"}, "bytes free, the result needs");
   CHECK_FALSE(fs::exists(folder / "out/config.json"));
 }
@@ -466,7 +662,8 @@ TEST_CASE("checkpoint: memory does not grow with shards, tensors or the checkpoi
     CAPTURE(single);
     const std::string in = folder / (single ? "single" : "sharded"), out = in + "-out";
     fs::create_directory(in);
-    write_text(in + "/config.json", "{}");
+    // The stack lies either way.
+    write_text(in + "/config.json", single ? R"({"hidden_size":2048})" : R"({"hidden_size":1024})");
     std::vector<tensor_info> all = tensors;
     all.push_back({"lm_head.weight_scale_inv", dtype::f32, {part / 4096 / 128, 32}});
     std::uint64_t size = 0;

@@ -145,7 +145,7 @@ TEST_CASE("checkpoint: every bad directory is refused with its reason", "[checkp
       {"a shard is missing", [&] { fs::remove(dir + "/1.safetensors"); },
        "/1.safetensors: is missing, the index has tensor 'a' in it: download it again"},
       {"a tensor is in no shard", write_index(R"({"weight_map":{"a":"1.safetensors","z":"2.safetensors"}})"),
-       "/2.safetensors: tensor 'z': is missing, expected it, as the index says"},
+       "/2.safetensors: tensor 'z': is missing, expected it, as the index says: download both again"},
       {"a tensor is in another shard", write_index(R"({"weight_map":{"a":"2.safetensors"}})"),
        "tensor 'a': is missing, expected it, as the index says"},
       {"a key twice", write_index(R"({"weight_map":{"a":"1.safetensors","a":"2.safetensors"}})"),

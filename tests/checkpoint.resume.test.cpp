@@ -264,6 +264,27 @@ TEST_CASE("checkpoint: killed between a shard's name and the index", "[checkpoin
   CHECK(done["written"] == 0);
 }
 
+TEST_CASE("checkpoint: an unfinished result is no checkpoint", "[checkpoint][kill]") {
+  const example e(2);
+  const std::string out = e.folder / "out";
+  REQUIRE(mxfp4_run({"quantize", e.in, out, "--rank", "0", "--world", "2"}).code == 0);
+  const auto found = tree(out);  // with one shard it looks like the whole of a checkpoint of one file
+  REQUIRE(std::count_if(found.begin(), found.end(), [](const auto& f) { return f.first.ends_with("safetensors"); }) ==
+          1);
+  const std::string message = out + "/.mxfp4: is there: the run of mxfp4 quantize that writes this checkpoint is not";
+  refused({"inspect", out}, message);
+  refused({"plan", out}, message);
+  refused({"convert", out, e.folder / "other", "--to", "stacked"}, message);
+  refused({"convert", out, e.folder / "other", "--to", "gguf"}, message);
+  refused({"dequantize", out, e.folder / "other"}, message);
+  refused({"quantize", out, e.folder / "other"}, message);
+  refused({"card", out, "--base-model", "a/b"}, message);
+  CHECK_FALSE(fs::exists(e.folder / "other"));
+  const outcome verified = mxfp4_run({"verify", out});
+  CHECK(verified.code == 1);
+  CHECK_THAT(verified.out, ContainsSubstring("error: files: .mxfp4: is there: the run of mxfp4 quantize that writes"));
+}
+
 TEST_CASE("checkpoint: a report without its shard counts for nothing", "[checkpoint][kill]") {
   const example e;
   const std::string out = e.folder / "out";
@@ -312,7 +333,7 @@ TEST_CASE("checkpoint: an input that changes is noticed, and nothing is lost", "
 
   refused({"quantize", e.in, out, "--recipe", "ocp"},
           "was begun differently: settings/recipe was \"compressed_tensors\" and is now \"ocp\": go on with the same");
-  refused({"quantize", e.in, out, "--exclude", "w2"}, "settings/exclude was null and is now \"w2\"");
+  refused({"quantize", e.in, out, "--exclude", "w2", "--force"}, "settings/exclude was null and is now \"w2\"");
   refused({"quantize", e.in, out, "--others", "fp8"}, "settings/others was \"bf16\"");
   fs::last_write_time(shard, time + std::chrono::seconds(1));
   refused({"quantize", e.in, out}, "source/shards/1/modified was ");
@@ -344,7 +365,7 @@ TEST_CASE("checkpoint: an input that changes is noticed, and nothing is lost", "
   REQUIRE(mxfp4_run({"quantize", e.in, out, "--overwrite"}).code == 0);
   CHECK(differences(e.expected, tree(out)) == strings{});
   fs::remove(out + "/model-00001-of-00005.safetensors");
-  refused({"quantize", e.in, out}, "holds a result that lacks 'model-00001-of-00005.safetensors'");
+  refused({"quantize", e.in, out}, "model-00001-of-00005.safetensors: is missing, the index has tensor");
 }
 
 TEST_CASE("checkpoint: an input that changes while it is read", "[checkpoint]") {

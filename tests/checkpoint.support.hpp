@@ -129,6 +129,14 @@ inline outcome mxfp4_run(std::vector<std::string> arguments, const limits& limit
   return run(std::move(arguments), limit, environment);
 }
 
+/// The command ends well.
+inline void done(const std::vector<std::string>& arguments) {
+  CAPTURE(arguments);
+  const outcome o = mxfp4_run(arguments);
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+}
+
 /// What a command prints with --json, and nothing else.
 inline nlohmann::json mxfp4_json(std::vector<std::string> arguments) {
   arguments.emplace_back("--json");

@@ -74,6 +74,7 @@ TEST_CASE("compare: a recipe on the fly is the checkpoint that quantize writes",
 
   strings one_thread = arguments;
   one_thread.back() = "1";
+  one_thread.emplace_back("--overwrite");
   REQUIRE(mxfp4_run(one_thread).code == 0);
   CHECK(json::parse(read_text(all)) == details);
 }
@@ -113,18 +114,19 @@ TEST_CASE("compare: bad input is an error that names it, and leaves no file", "[
     return [key, value](tiny_model&, json& config) { config[key] = value; };
   };
   const row rows[] = {
-      {"experts.3.w1.weight' is missing, and so is", [&](tiny_model& m, json&) { m.tensors.erase(w1); }},
-      {"experts.3.w1.weight_scale_inv' is missing, expected [1, 2]",
+      {"experts.3.w1.weight': is missing, expected it, or 'model.layers.1",
+       [&](tiny_model& m, json&) { m.tensors.erase(w1); }},
+      {"experts.3.w1.weight_scale_inv': is missing, expected [1, 2]",
        [&](tiny_model& m, json&) { m.tensors.erase(w1 + "_scale_inv"); }},
-      {"experts.3.w1.weight' is [160, 32], expected [32, 160]",
+      {"experts.3.w1.weight': is [160, 32], expected [32, 160]",
        [&](tiny_model& m, json&) {
          m.tensors[w1].shape = {160, 32};
        }},
-      {"experts.3.w1.weight' is I8, expected F32 or F16 or BF16 or F8_E4M3",
+      {"experts.3.w1.weight': is I8, expected F32 or F16 or BF16 or F8_E4M3",
        [&](tiny_model& m, json&) { m.tensors[w1].type = dtype::i8; }},
-      {"'lm_head.weight' is missing, and so is 'lm_head.weight_packed'",
+      {"'lm_head.weight': is missing, expected it, or 'lm_head.weight_packed'",
        [](tiny_model& m, json&) { m.tensors.erase("lm_head.weight"); }},
-      {"'model.norm.weight' is [32], expected [160]",
+      {"'model.norm.weight': is [32], expected [160]",
        [](tiny_model& m, json&) {
          m.tensors["model.norm.weight"] = {dtype::f32, {32}, std::string(128, '\0')};
        }},

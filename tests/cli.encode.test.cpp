@@ -114,7 +114,7 @@ TEST_CASE("cli: decode gives the values of every dialect, for every code and sca
                     scale = write_text(folder / "scale", bytes_of(scales));
   const auto decode = [&](const std::string& to, const std::string& dialect) {
     const outcome o = run({MXFP4_PROGRAM, "decode", "--to", to, "--dialect", dialect, "--packed", packed, "--scale",
-                           scale, folder / "out"});
+                           scale, folder / "out", "--overwrite"});
     REQUIRE(o.code == 0);
     CHECK(o.out == "256 blocks to " + to + ", dialect " + dialect + "\n");
     return read_text(folder / "out");
@@ -231,7 +231,6 @@ TEST_CASE("cli: both outputs of encode or neither", "[cli]") {
   };
   CHECK(encode(folder / "p", folder / "none/s") == 1);
   CHECK(encode(folder / "none/p", folder / "s") == 1);
-  CHECK(encode(folder / "p", "/dev/null") == 1);
   CHECK(encode(folder / "p", folder / "s", {1000}) == 1);  // 1600 bytes of codes do not fit, 100 of scales do
   CHECK(folder.names() == strings{"x"});
   CHECK(encode(folder / "p", folder / "s") == 0);

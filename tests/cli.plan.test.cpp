@@ -58,7 +58,7 @@ TEST_CASE("cli: plan, MiniMax-M2.7 by its config.json", "[cli][plan]") {
   CHECK(std::abs(r["ratio"].get<double>() - 1.8052) < 5e-5);
   CHECK(r["memory"]["left"] == 112'522'371'072);
   CHECK(r["memory"]["cache_bytes_per_token"] == 62 * 2 * 8 * 128 * 2);
-  CHECK(r["quantization_config"]["ignore"].size() == 6);
+  CHECK(r["quantization_config"]["ignore"].size() == 7);
   CHECK(r["actions"].size() == 4);
   CHECK_FALSE(r.contains("list"));
 }

@@ -135,7 +135,7 @@ TEST_CASE("cli: quantize, statistics of known weights", "[cli]") {
   CHECK(even["lost"] == 2);
   CHECK(even["nan_blocks"] == 1);
   CHECK(even["max_error"] == 0x1.Cp127);
-  const json ocp = mxfp4_json({"quantize", in, folder / "out", "--recipe", "ocp"})["quantized"][0];
+  const json ocp = mxfp4_json({"quantize", in, folder / "out", "--recipe", "ocp", "--overwrite"})["quantized"][0];
   CHECK(ocp["saturated"] == 3);  // and 1.75 * 2^127 = 7 * 2^125, of which 6 * 2^125 remain
   CHECK(ocp["zeroed"] == 1);
   CHECK(ocp["lost"] == 0);
@@ -180,12 +180,13 @@ TEST_CASE("cli: quantize FP8 with block scales", "[cli]") {
 
   // Excluded, it keeps its block scales, which no --include takes for weights; and scales of the wrong shape are not
   // used.
-  const json kept = mxfp4_json({"quantize", in, folder / "out", "--include", "weight", "--exclude", "^x.weight$|^y"});
+  const json kept =
+      mxfp4_json({"quantize", in, folder / "out", "--include", "weight", "--exclude", "^x.weight$|^y", "--overwrite"});
   CHECK(reason(kept, "x.weight_scale_inv") == "block scales of 'x.weight'");
   CHECK(kept["quantized"].empty());
   std::vector<tensor> wrong = tensors;
   wrong[1].info.shape = {4, 2};
-  const json refused = mxfp4_json({"quantize", write_shard(folder / "wrong", wrong), folder / "out"});
+  const json refused = mxfp4_json({"quantize", write_shard(folder / "wrong", wrong), folder / "out", "--overwrite"});
   CHECK(reason(refused, "x.weight") == "its block scales are F32 [4, 2], not F32 [2, 4]");
 }
 
@@ -269,7 +270,7 @@ TEST_CASE("cli: a full disk leaves nothing new", "[cli]") {
   const std::string in =
       write_shard(folder / "in", {{{"a.weight", dtype::f32, {512, 128}}, bytes_of(some_weights(512 * 128))}});
   write_text(folder / "out", "old");
-  const outcome o = mxfp4_run({"quantize", in, folder / "out"}, {20000});
+  const outcome o = mxfp4_run({"quantize", in, folder / "out", "--overwrite"}, {20000});
   CHECK(o.code == 1);
   CHECK_THAT(o.err, ContainsSubstring("out: cannot write") && ContainsSubstring("File too large"));
   CHECK(folder.names() == strings{"in", "out"});
@@ -284,7 +285,7 @@ TEST_CASE("cli: a file system that fills up leaves what was there", "[cli]") {
   constexpr const char* script = R"(
     mount -t tmpfs -o size=64k none "$1" || exit 77
     printf old > "$1/out"
-    "$3" quantize "$2" "$1/out"
+    "$3" quantize "$2" "$1/out" --overwrite
     code=$?
     ls -A "$1" && head -c 9 "$1/out"
     exit $code)";
@@ -302,12 +303,14 @@ TEST_CASE("quantize_file: without include it takes the experts' weights", "[cli]
   const std::string expert = "layers.0.experts.3.w1.weight", w(32 * 64 * 2, '\x3C');
   const std::string in = write_shard(
       folder / "in", {{{expert, dtype::bf16, {32, 64}}, w}, {{"layers.0.q_proj.weight", dtype::bf16, {32, 64}}, w}});
-  checkpoint::quantize_options options;
+  checkpoint::quantize_file_options options;
   const quantize_report experts = quantize_file(in, folder / "out", options).value();
   REQUIRE((experts.quantized.size() == 1 && experts.copied.size() == 1));
   CHECK(experts.quantized[0].source.name == expert);
   CHECK(experts.copied[0].reason == "not the weight of an expert");
+  CHECK_FALSE(quantize_file(in, folder / "out", options));  // there is one already
   options.include = "q_proj";
+  options.existing = existing_file::replace;
   const quantize_report other = quantize_file(in, folder / "out", options).value();
   REQUIRE((other.quantized.size() == 1 && other.copied.size() == 1));
   CHECK(other.copied[0].tensor.name == expert);
@@ -380,9 +383,9 @@ TEST_CASE("cli: quantising twice changes nothing", "[cli]") {
                       {{"b.weight", dtype::f32, {64, 96}}, bytes_of(some_weights(64 * 96, 3))}});
   for (const char* to : {"bf16", "f32"}) {
     CAPTURE(to);
-    REQUIRE(mxfp4_run({"quantize", in, folder / "once"}).code == 0);
-    REQUIRE(mxfp4_run({"dequantize", folder / "once", folder / "back", "--to", to}).code == 0);
-    REQUIRE(mxfp4_run({"quantize", folder / "back", folder / "twice"}).code == 0);
+    REQUIRE(mxfp4_run({"quantize", in, folder / "once", "--overwrite"}).code == 0);
+    REQUIRE(mxfp4_run({"dequantize", folder / "once", folder / "back", "--to", to, "--overwrite"}).code == 0);
+    REQUIRE(mxfp4_run({"quantize", folder / "back", folder / "twice", "--overwrite"}).code == 0);
     CHECK(read_text(folder / "once") == read_text(folder / "twice"));
   }
 }

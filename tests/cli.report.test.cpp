@@ -195,7 +195,7 @@ TEST_CASE("card: never overwrites without being told", "[cli][card][bad_input]")
   const std::string model = quantized(folder), readme = write_text(model + "/README.md", "mine");
   const outcome refused = card({model, "--base-model", "a/b"});
   CHECK(refused.code == 1);
-  CHECK_THAT(refused.err, ContainsSubstring("README.md: is there already: remove it, or replace it with --overwrite"));
+  CHECK_THAT(refused.err, ContainsSubstring("README.md: is there already: name another output, or give --overwrite"));
   CHECK(read_text(readme) == "mine");
   CHECK(card({model, "--base-model", "a/b", "--overwrite"}).code == 0);
   CHECK_THAT(read_text(readme), ContainsSubstring("# model\n\n[a/b](https://huggingface.co/a/b)"));

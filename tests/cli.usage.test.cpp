@@ -129,6 +129,34 @@ TEST_CASE("cli: a report that cannot be written is an error", "[cli]") {
   CHECK_THAT(o.err, ContainsSubstring("standard output: cannot write the report"));
 }
 
+TEST_CASE("cli: no file takes the place of a standard stream that is closed", "[cli]") {
+  const scratch_folder folder;
+  const std::string in = folder / "in";
+  REQUIRE(run({MXFP4_GENERATE, "--checkpoint", in, "--experts", "2", "--layers", "1", "--shards", "1"}).code == 0);
+  const auto quantize = [&](const std::string& out, const std::string& closed) {
+    const std::string line = std::string("exec '") + MXFP4_PROGRAM + "' quantize '" + in + "' '" + out + "' --json";
+    return run({"/bin/sh", "-c", line + closed});
+  };
+  REQUIRE(quantize(folder / "expected", "").code == 0);
+  int n = 0;
+  for (const std::string closed : {" <&-", " >&-", " 2>&-", " <&- >&-", " >&- 2>&-", " <&- 2>&-", " <&- >&- 2>&-"}) {
+    CAPTURE(closed);
+    const std::string out = folder / std::to_string(n++);
+    const outcome o = quantize(out, closed);
+    const bool is_heard = closed.find(" >&-") == std::string::npos;
+    CHECK(o.code == (is_heard ? 0 : 1));
+    if (is_heard) CHECK((read_text(out + "/model.safetensors") == read_text(folder / "expected/model.safetensors")));
+    else if (closed.find('2') == std::string::npos) CHECK(o.err == "mxfp4: standard output: cannot write the report\n");
+  }
+  // They are there before the first file is: one that were closed could not be named.
+  for (const std::string stream : {"0 <&-", "1 >&-", "0 <&- >&-", "1 <&- >&-"}) {
+    CAPTURE(stream);
+    const outcome o = run({"/bin/sh", "-c", std::string("exec '") + MXFP4_PROGRAM + "' inspect /dev/fd/" + stream});
+    CHECK(o.code == 1);
+    CHECK_THAT(o.err, ContainsSubstring("is not a regular file"));
+  }
+}
+
 TEST_CASE("cli: every recipe is described", "[cli]") {
   std::set<recipe_id> described;
   for (const tools::recipe_note& note : tools::recipe_notes) {

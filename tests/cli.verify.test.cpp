@@ -51,7 +51,8 @@ TEST_CASE("verify: nothing to say of what quantize writes", "[cli][verify]") {
   CHECK(fp8.report["findings"].empty());
   CHECK(fp8.report["fp8"] == 8);
   CHECK(run({MXFP4_PROGRAM, "verify", kept / "m"}).out ==
-        (kept / "m") + ": 35 tensors, 12 MXFP4 with 12288 blocks, 8 FP8: 0 errors, 0 warnings\n");
+        (kept / "m") + ": 35 tensors, 12 MXFP4 with 12288 blocks, 8 FP8, " +
+            std::to_string(fp8.report["hashes"].get<int>()) + " hashes: 0 errors, 0 warnings\n");
 }
 
 TEST_CASE("verify: the content of every recipe is an encoder's", "[cli][verify]") {
@@ -155,10 +156,10 @@ TEST_CASE("verify: model", "[cli][verify]") {
        [&](auto& d) { edit_tensor(d, norm, [](tensor& t) {
                         t.info.shape = {2, 128};
                       }); }},
-      {{"error", "model", gate, "is BF16 [2, 512], expected F32 [2, 256]"},
+      {{"error", "model", gate, "is F16 [2, 512], expected F32 [2, 256]"},
        [&](auto& d) {
          edit_tensor(d, gate, [](tensor& t) {
-           t.info.type = dtype::bf16;
+           t.info.type = dtype::f16;
            t.info.shape = {2, 512};
          });
        }},
@@ -197,7 +198,7 @@ TEST_CASE("verify: config", "[cli][verify]") {
       {{"error", "config", "config.json", "scale_dtype is null"}, weights("scale_dtype", nullptr)},
       {{"error", "config", "config.json", "input_activations is not there"},
        with_config([](ordered_json& c) { group(c).erase("input_activations"); })},
-      {{"warning", "config", "config.json", "input_activations is not null"},
+      {{"warning", "config", "config.json", "input_activations is neither null nor dynamic"},
        with_config([](ordered_json& c) { group(c)["input_activations"] = group(c)["weights"]; })},
       {{"error", "config", "config.json", "block_structure is [64,128]"},
        with_config([](ordered_json& c) {
@@ -211,33 +212,50 @@ TEST_CASE("verify: config", "[cli][verify]") {
        quantization([](ordered_json& q) { q["ignore"].push_back("re:("); })},
       // What the names do to the modules, under the file's names and vLLM's.
       {{"error", "config", "'lm_head'", "is MXFP4 by targets and ignore, but stored not quantised"},
-       quantization([](ordered_json& q) { q["ignore"].erase(5); })},
+       with_config([](ordered_json& c) {
+         group(c)["targets"] = {"Linear"};
+         ordered_json& ignore = c["quantization_config"]["ignore"];
+         ignore.erase(std::find(ignore.begin(), ignore.end(), "lm_head"));
+       })},
       {{"error", "config", "'model.layers.0.mlp.experts.0.gate_proj'", "is not quantised by targets", false},
        with_config([](ordered_json& c) {
          group(c)["targets"] = {"re:.*w1$", "re:.*w2$", "re:.*w3$"};
        })},
       {{"error", "config", "mlp.experts.0.gate_proj'", "is not quantised by targets and ignore, but stored MXFP4"},
-       quantization([](ordered_json& q) { q["ignore"][4] = "re:.*\\.gate"; })},
+       quantization([](ordered_json& q) { q["ignore"].push_back("re:.*\\.gate"); })},
       {{"error", "config", "mlp.experts.0.up_proj'", "is not quantised", false},
        quantization([](ordered_json& q) { q["ignore"].push_back("re:.*mlp.*"); })},
-      {{"error", "config", "'model.layers.0.self_attn.qkv_proj'", "is MXFP4 by targets and ignore, but stored FP8"},
-       with_config([](ordered_json& c) { group(c, "group_1")["targets"].erase(4); }),
+      {{"error", "config", "'model.layers.0.self_attn.qkv_proj'", "is not quantised by targets and ignore, but stored"},
+       with_config([](ordered_json& c) { group(c, "group_1")["targets"] = {"re:.*\\.[qkvo]_proj$"}; }),
        {},
        {"--others", "fp8"}},
       // What vLLM makes one of.
       {{"error", "config", "block_sparse_moe.experts'", "holds experts stored differently"},
        [](auto&) {},
        {},
-       {"--exclude", "layers\\.0.*experts\\.1\\."}},
+       {"--exclude", "layers\\.0.*experts\\.1\\.", "--force"}},
       {{"error", "config", "self_attn.qkv_proj'", "is made of matrices stored differently"},
        [](auto&) {},
        {},
-       {"--include", "experts.*weight$|q_proj"}},
+       {"--include", "experts.*weight$|q_proj", "--force"}},
       {{"error", "config", "block_sparse_moe.gate'", "is a router and stored MXFP4", false},
        [](auto&) {},
        {},
-       {"--include", "experts.*weight$|gate"}},
+       {"--include", "experts.*weight$|gate", "--force"}},
+      {{"error", "config", "'model.embed_tokens'", "is an embedding and stored MXFP4", false},
+       [](auto&) {},
+       {},
+       {"--include", "experts.*weight$|embed", "--force"}},
   });
+}
+
+TEST_CASE("verify: declared activations are right", "[cli][verify]") {
+  for (const char* activations : {"none", "fp8", "mxfp4"}) {
+    CAPTURE(activations);
+    const scratch_folder folder;
+    const std::string dir = model::get().copy(folder, {"--activations", activations});
+    CHECK(verify(dir, {}).report["findings"].empty());
+  }
 }
 
 TEST_CASE("verify: tensor parallel", "[cli][verify]") {

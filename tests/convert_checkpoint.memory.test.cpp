@@ -1,5 +1,4 @@
-// tests/convert_checkpoint.memory.test.cpp -- convert and dequantize in a quarter of the memory that one tensor would
-// take.
+// tests/convert_checkpoint.memory.test.cpp -- convert and dequantize in a quarter of a tensor's memory.
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>

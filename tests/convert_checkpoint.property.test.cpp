@@ -10,6 +10,7 @@
 #include "convert.support.hpp"
 #include "mxfp4/checkpoint/convert.hpp"
 #include "mxfp4/io/gguf_file.hpp"
+#include "support/oracle.hpp"
 
 namespace {
 
@@ -175,7 +176,8 @@ TEST_CASE("convert: where each byte of gpt-oss comes from", "[convert]") {
   CHECK(written["hidden_size"] == hidden);
   CHECK(written["quantization_config"] ==
         json{{"quant_method", "mxfp4"},
-             {"modules_to_not_convert", {"model.layers.*.block_sparse_moe.gate", "model.layers.*.self_attn.q_proj"}}});
+             {"modules_to_not_convert",
+              {"model.embed_tokens", "model.layers.*.block_sparse_moe.gate", "model.layers.*.self_attn.q_proj"}}});
 }
 
 TEST_CASE("convert: where each byte of the stacked form comes from", "[convert]") {
@@ -241,7 +243,6 @@ TEST_CASE("convert: to FP8 and the numbers stay", "[convert]") {
   const convert_report report = convert_to(checkpoint_form::block_fp8, folder / "source", folder / "out");
   CHECK(report.matrices == 2 * 3 * experts + 1);
   const tensor_map out = read_checkpoint(folder / "out");
-  constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
   std::int64_t wrong = 0, weights = 0;
   for (const auto& [name, t] : out) {
     if (t.type != dtype::f8_e4m3) continue;
@@ -253,11 +254,9 @@ TEST_CASE("convert: to FP8 and the numbers stay", "[convert]") {
     for (std::int64_t i = 0; i < rows * cols; ++i) {
       const int pair = byte_at(source.at(name + "_packed"), i / 2), code = i % 2 == 0 ? pair & 15 : pair >> 4;
       const int scale = byte_at(source.at(name + "_scale"), i / 32);
-      const double expected = std::copysign(std::ldexp(magnitudes[code & 7], scale - 127), code < 8 ? 1.0 : -1.0);
-      const int fp8 = byte_at(t, i), exponent = fp8 >> 3 & 15, digits = fp8 & 7;
-      const double value = exponent == 0 ? digits * 0x1p-9 : std::ldexp(8 + digits, exponent - 10);
+      const double expected = weight(static_cast<unsigned>(code), scale);
       const float s = block_scales[static_cast<std::size_t>(i / cols / 128 * tiles + i % cols / 128)];
-      const double found = std::copysign(value * s, fp8 < 128 ? 1.0 : -1.0);
+      const double found = e4m3_number(static_cast<unsigned>(byte_at(t, i))) * s;
       wrong += found != expected || std::signbit(found) != std::signbit(expected);
       ++weights;
     }
@@ -268,7 +267,7 @@ TEST_CASE("convert: to FP8 and the numbers stay", "[convert]") {
   const json q = json::parse(read_text(folder / "out/config.json"))["quantization_config"];
   CHECK(q["quant_method"] == "fp8");
   CHECK(q["weight_block_size"] == json{128, 128});
-  CHECK(q["modules_to_not_convert"] == json{moe + "gate", "model.layers.1.self_attn.q_proj"});
+  CHECK(q["modules_to_not_convert"] == json{"model.embed_tokens", moe + "gate", "model.layers.1.self_attn.q_proj"});
 }
 
 TEST_CASE("convert: shards, index and what comes along", "[convert]") {
@@ -290,7 +289,8 @@ TEST_CASE("convert: shards, index and what comes along", "[convert]") {
     bytes += out.shard(i).header().tensors.back().end;
   }
   CHECK(read_index_metadata(out)["total_size"] == bytes);
-  CHECK(out.other_files() == std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
+  CHECK(out.other_files() ==
+        std::vector<std::string>{"config.json", "extra/notes.txt", "mxfp4_files.json", "tokenizer.json"});
   CHECK(read_text(folder / "out/extra/notes.txt") == "kept");
 
   const convert_report one = convert_to(checkpoint_form::stacked, folder / "source", folder / "one.safetensors");
@@ -300,4 +300,43 @@ TEST_CASE("convert: shards, index and what comes along", "[convert]") {
   CHECK(differences(read_checkpoint(folder / "two"), minimax()).empty());
   CHECK_FALSE(std::filesystem::exists(folder / "two/config.json"));
   CHECK_FALSE(std::filesystem::exists(folder / "two/model.safetensors.index.json"));
+}
+
+TEST_CASE("convert: zero blocks that gguf writes with scale byte 255 become clean, and are counted", "[convert]") {
+  // Three rows of a block: zeros of both signs under 255, a number under 255, zeros under 7.
+  const scratch_folder folder;
+  std::string blocks(3 * 17, '\0');
+  blocks[0] = blocks[17] = '\xFF';
+  blocks[5] = '\x80';
+  blocks[17 + 9] = '\x01';
+  blocks[34] = '\x07';
+  gguf_header header;
+  header.pairs = {{"general.architecture", gguf_type::string, "toy"}};
+  header.tensors = {{"a.weight", ggml_type::mxfp4, {3, 32}, 0, 0}};
+  gguf_writer out = gguf_writer::create(folder / "x.gguf", header).value();
+  out.append("a.weight", std::as_bytes(std::span(blocks))).value();
+  out.commit().value();
+  convert_options options;
+  const convert_report report = convert_checkpoint(folder / "x.gguf", folder / "x.safetensors", options).value();
+  CHECK(report.cleaned == 1);
+  const tensor_map t = read_checkpoint(folder / "x.safetensors");
+  CHECK(t.at("a.weight_scale").data == std::string("\x00\xFF\x07", 3));
+  CHECK(t.at("a.weight_packed").data.substr(0, 16) == std::string(16, '\0'));
+  CHECK(t.at("a.weight_packed").data.substr(16, 16) != std::string(16, '\0'));
+}
+
+TEST_CASE("convert: a part of a split GGUF is not the whole", "[convert][bad_input]") {
+  const scratch_folder folder;
+  gguf_header header;
+  header.pairs = {{"general.architecture", gguf_type::string, "toy"},
+                  {"split.count", gguf_type::u32, std::uint64_t{3}}};
+  header.tensors = {{"a.weight", ggml_type::mxfp4, {1, 32}, 0, 0}};
+  gguf_writer out = gguf_writer::create(folder / "x-00001-of-00003.gguf", header).value();
+  const std::string block(17, '\0');
+  out.append("a.weight", std::as_bytes(std::span(block))).value();
+  out.commit().value();
+  const auto result = convert_checkpoint(folder / "x-00001-of-00003.gguf", folder / "out", {});
+  REQUIRE_FALSE(result);
+  CHECK(std::string(result.error().what()).find("is one of 3 parts of a model") != std::string::npos);
+  CHECK(folder.names() == std::vector<std::string>{"x-00001-of-00003.gguf"});
 }

@@ -15,7 +15,8 @@ using namespace mxfp4::test;
 using nlohmann::json;
 
 json quantize(const std::string& recipe, const std::string& in, const std::string& out) {
-  const outcome o = run({MXFP4_PROGRAM, "quantize", "--json", "--recipe", recipe, "--exclude", "[.]gate[.]", in, out});
+  const outcome o =
+      run({MXFP4_PROGRAM, "quantize", "--json", "--recipe", recipe, "--exclude", "[.]gate[.]", in, out, "--overwrite"});
   REQUIRE(o.code == 0);
   return json::parse(o.out);
 }

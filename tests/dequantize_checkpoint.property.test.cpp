@@ -10,6 +10,7 @@
 #include "convert.support.hpp"
 #include "mxfp4/checkpoint/dequantize.hpp"
 #include "mxfp4/reference/quantize.hpp"
+#include "support/oracle.hpp"
 
 namespace {
 
@@ -20,13 +21,10 @@ using namespace mxfp4::io;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 
-constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
-
 /// The upper half of the float that a weight is; NaN under byte 255.
 std::uint16_t bf16_bits(int code, int scale) {
   if (scale == 255) return 0x7FC0;
-  const auto value =
-      static_cast<float>(std::copysign(std::ldexp(magnitudes[code & 7], scale - 127), code < 8 ? 1.0 : -1.0));
+  const auto value = static_cast<float>(weight(static_cast<unsigned>(code), scale));
   std::uint32_t bits = 0;
   std::memcpy(&bits, &value, sizeof bits);
   return static_cast<std::uint16_t>(bits >> 16);
@@ -114,7 +112,7 @@ TEST_CASE("dequantize: every code under every scale byte", "[convert]") {
   CHECK(report.nan_blocks == nan_blocks);
   CHECK(read_text(folder / "out/config.json") == "{\n  \"dtype\": \"bfloat16\",\n  \"z\": 1\n}\n");
   CHECK(checkpoint_reader::open(folder / "out").value().other_files() ==
-        std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
+        std::vector<std::string>{"config.json", "extra/notes.txt", "mxfp4_files.json", "tokenizer.json"});
 }
 
 TEST_CASE("dequantize: FP8 beside MXFP4, its scales under either name and in another shard", "[convert]") {
@@ -143,10 +141,8 @@ TEST_CASE("dequantize: FP8 beside MXFP4, its scales under either name and in ano
     std::int64_t wrong = 0;
     for (std::int64_t r = 0; r < rows; ++r)
       for (std::int64_t c = 0; c < cols; ++c) {
-        const int byte = byte_at(source.at(name), r * cols + c), exponent = byte >> 3 & 15, digits = byte & 7;
-        const double value = exponent == 0 ? digits * 0x1p-9 : std::ldexp(8 + digits, exponent - 10);
-        const float product = static_cast<float>(byte < 128 ? value : -value) *
-                              scales[static_cast<std::size_t>(r / 128 * tiles + c / 128)];
+        const double value = e4m3_number(static_cast<unsigned>(byte_at(source.at(name), r * cols + c)));
+        const float product = static_cast<float>(value) * scales[static_cast<std::size_t>(r / 128 * tiles + c / 128)];
         std::uint32_t bits = 0;
         std::memcpy(&bits, &product, sizeof bits);
         bits += 0x7FFFu + (bits >> 16 & 1u);  // to the nearest, ties to even
@@ -218,4 +214,78 @@ TEST_CASE("cli: dequantize and convert a directory", "[convert][cli]") {
   CHECK(mxfp4({"convert", folder / "in", folder / "y", "--to", "nvfp4"}).code == 2);
   CHECK(mxfp4({"convert", folder / "in", folder / "y", "--to", "gguf", "--max-shard-size", "many"}).code == 2);
   CHECK(folder.names() == std::vector<std::string>{"back", "bf16", "in", "x.gguf"});
+}
+
+TEST_CASE("dequantize: what another program has quantised is refused by name, and nothing is written", "[convert]") {
+  struct row {
+    const char* name;  // of the codes
+    dtype type;
+    const char* beside;
+    dtype beside_type;
+    const char* format;
+  };
+  const row rows[] = {
+      {"a.weight_packed", dtype::i32, "a.weight_scale", dtype::bf16, "integers of compressed-tensors (pack-quantized)"},
+      {"a.qweight", dtype::i32, "a.qzeros", dtype::i32, "GPTQ or AWQ"},
+      {"a.weight", dtype::u8, "a.weight.absmax", dtype::f32, "bitsandbytes"},
+      {"a.weight", dtype::i8, "a.SCB", dtype::f32, "bitsandbytes' LLM.int8()"},
+      {"a.weight", dtype::u8, "a.weight_scale", dtype::u8, "MXFP4 of Quark or ModelOpt"},
+      {"a.weight", dtype::i8, "a.scale", dtype::f8_e8m0, "MXFP4 of DeepSeek-V4"},
+      {"a.weight", dtype::i8, "a.weight_scale", dtype::bf16, "INT8 of compressed-tensors"},
+      {"a.weight", dtype::u32, "a.scales", dtype::bf16, "MLX"},
+      {"a.weight", dtype::f4, "a.scales", dtype::bf16, "F4, four bits in a type of safetensors"},
+  };
+  for (const auto& [name, type, beside, beside_type, format] : rows) {
+    CAPTURE(name, format);
+    const scratch_folder folder;
+    tensor_map source;
+    source[name] = random_tensor(type, {4, 32}, 1);
+    source[beside] = random_tensor(beside_type, {4, 2}, 2);
+    source["norm.weight"] = random_tensor(dtype::bf16, {4}, 3);
+    add_pair(source, "b.weight", {4, 32}, 4);  // MXFP4 beside it makes it no better
+    write_checkpoint(folder / "in", source, {{"quantization_config", {{"quant_method", "other"}, {"format", "x"}}}});
+    const auto result = dequantize_directory(folder / "in", folder / "out", {});
+    REQUIRE_FALSE(result);
+    CHECK_THAT(result.error().what(), ContainsSubstring(std::string("is ") + format) &&
+                                          ContainsSubstring("config.json calls it other, x") &&
+                                          ContainsSubstring("dequantise it with the program that wrote it"));
+    CHECK(folder.names() == std::vector<std::string>{"in"});
+  }
+}
+
+TEST_CASE("dequantize: a quantization_config that nothing here is true of is refused", "[convert]") {
+  const scratch_folder folder;
+  write_checkpoint(folder / "in", {{"a.weight", random_tensor(dtype::bf16, {4, 32}, 1)}},
+                   {{"quantization_config", {{"quant_method", "fp8"}}}});
+  const auto result = dequantize_directory(folder / "in", folder / "out", {});
+  REQUIRE_FALSE(result);
+  CHECK_THAT(result.error().what(), ContainsSubstring("holds no MXFP4 and no FP8 weights, but a quantization_config"));
+}
+
+TEST_CASE("dequantize: experts that nobody loads one by one in BF16 are told of", "[convert]") {
+  for (const char* type : {"llama4_text", "gemma4_text", "qwen3_moe"}) {
+    const scratch_folder folder;
+    tensor_map source;
+    add_pair(source, "a.experts.0.up_proj.weight", {4, 32}, 4);
+    write_checkpoint(folder / "in", source, {{"model_type", type}});
+    const auto report = dequantize_directory(folder / "in", folder / "out", {}).value();
+    CHECK(report.warnings.size() == (std::string(type) == "qwen3_moe" ? 0 : 1));
+  }
+}
+
+TEST_CASE("dequantize: what tells of the quantization does not travel", "[convert]") {
+  const scratch_folder folder;
+  tensor_map source;
+  add_pair(source, "b.weight", {4, 32}, 4);
+  write_checkpoint(folder / "in", source,
+                   {{"text_config", {{"quantization_config", {{"quant_method", "fp8"}}}, {"n", 1}}},
+                    {"quantization_config", {{"quant_method", "compressed-tensors"}}}});
+  for (const char* name : {"mxfp4_report.json", "hf_quant_config.json"}) write_text(folder / "in/" + name, "{}");
+  std::filesystem::create_directory(folder / "in/original");
+  write_text(folder / "in/original/config.json", "{}");
+  REQUIRE(dequantize_directory(folder / "in", folder / "out", {}));
+  CHECK(checkpoint_reader::open(folder / "out").value().other_files() ==
+        std::vector<std::string>{"config.json", "extra/notes.txt", "mxfp4_files.json", "tokenizer.json"});
+  CHECK(nlohmann::json::parse(read_text(folder / "out/config.json")) ==
+        nlohmann::json{{"text_config", {{"n", 1}}}, {"dtype", "bfloat16"}});
 }

@@ -1,5 +1,4 @@
-// tests/dispatch.equal.test.cpp -- mxfp4::dispatch gives the bits of the plain loop, whatever instruction set it
-// took.
+// tests/dispatch.equal.test.cpp -- mxfp4::dispatch gives the plain loop's bits on any instruction set.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Compiled for any CPU and run once for each value of MXFP4_ISA (dispatch.cmake); dispatch.f32.test.cpp has the sums of
@@ -15,6 +14,7 @@
 
 #include "mxfp4/dispatch.hpp"
 #include "mxfp4/reference/int8.hpp"
+#include "support/backward_executor.hpp"
 #include "support/matrix.hpp"
 #include "support/product.hpp"
 #include "support/random.hpp"
@@ -23,18 +23,11 @@
 namespace {
 
 using namespace mxfp4;
+using test::backward_executor;
 using test::mx_memory;
 
 #define SKIP_WITHOUT_ISA() \
   if (!dispatch::isa()) SKIP("MXFP4_ISA names an instruction set that is not there")
-
-struct backward_executor {
-  std::size_t tasks = 0;
-  void run(std::size_t count, task_ref body) {
-    tasks += count;
-    for (std::size_t i = count; i-- > 0;) body(i);
-  }
-};
 
 /// Blocks of every exponent, some with NaN, infinity or nothing but subnormals.
 template <class T>

@@ -17,6 +17,13 @@ using namespace mxfp4;
 const std::vector<std::uint8_t> any_size{0, 1, 2, 90, 120, 121, 122, 127, 130, 252, 253, 254, 255};
 const std::vector<std::uint8_t> one_size = test::byte_range(116, 124);
 
+/// The same bits, but for what a NaN carries; both have the canonical one then.
+bool same_canonical(std::vector<float>& a, std::vector<float>& b) {
+  for (float& v : a) v = detail::canonical(v);
+  for (float& v : b) v = detail::canonical(v);
+  return test::same_bits(a, b);
+}
+
 template <class Layout, class T>
 void check_products(std::int64_t m, const std::vector<std::uint8_t>& bytes) {
   constexpr std::int64_t n = 70, k = 416;
@@ -31,18 +38,13 @@ void check_products(std::int64_t m, const std::vector<std::uint8_t>& bytes) {
   REQUIRE(packed);
   std::vector<float> a(static_cast<std::size_t>(m * n), 0.5f), b = a;
   const dense_view<float> to_a{a.data(), m, n, n}, to_b{b.data(), m, n, n};
-  const auto same = [&] {
-    for (float& v : a) v = detail::canonical(v);
-    for (float& v : b) v = detail::canonical(v);
-    return test::same_bits(a, b);
-  };
   for (const bool accumulate : {false, true}) {
     REQUIRE(gemm(w.view(), tokens, to_a, {.accumulate = accumulate}).ok());
     REQUIRE(dispatch::gemm(w.view(), tokens, to_b, {.accumulate = accumulate}).ok());
-    CHECK(same());
+    CHECK(same_canonical(a, b));
     REQUIRE(gemm(*packed, tokens, to_a, {.accumulate = accumulate}).ok());
     REQUIRE(dispatch::gemm(*packed, tokens, to_b, {.accumulate = accumulate}).ok());
-    CHECK(same());
+    CHECK(same_canonical(a, b));
   }
 }
 
@@ -60,17 +62,12 @@ void check_mxfp8(std::int64_t m, const std::vector<std::uint8_t>& bytes) {
   REQUIRE((q && packed));
   std::vector<float> a(static_cast<std::size_t>(m * n), 0.5f), b = a;
   const dense_view<float> to_a{a.data(), m, n, n}, to_b{b.data(), m, n, n};
-  const auto same = [&] {
-    for (float& v : a) v = detail::canonical(v);
-    for (float& v : b) v = detail::canonical(v);
-    return test::same_bits(a, b);
-  };
   REQUIRE(gemm(w.view(), *q, to_a, {.accumulate = true}).ok());
   REQUIRE(dispatch::gemm(w.view(), *q, to_b, {.accumulate = true}).ok());
-  CHECK(same());
+  CHECK(same_canonical(a, b));
   REQUIRE(gemm(*packed, *q, to_a).ok());
   REQUIRE(dispatch::gemm(*packed, *q, to_b).ok());
-  CHECK(same());
+  CHECK(same_canonical(a, b));
 }
 
 template <class T>

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "mxfp4/dispatch.hpp"
+#include "support/backward_executor.hpp"
 #include "support/moe.hpp"
 
 namespace {
@@ -20,14 +21,6 @@ using namespace mxfp4::test;
 
 #define SKIP_WITHOUT_ISA() \
   if (!dispatch::isa()) SKIP("MXFP4_ISA names an instruction set that is not there")
-
-struct backward_executor {
-  std::size_t rounds = 0;
-  void run(std::size_t count, task_ref body) {
-    ++rounds;
-    for (std::size_t i = count; i-- > 0;) body(i);
-  }
-};
 
 std::string say(const status& s) { return std::string(message(s).view()); }
 

@@ -1,7 +1,7 @@
 # cmake -D NM=<nm> -P dispatch.symbol_gate.cmake <archive> <isa>...
-# Every function that the linker may merge (nm class W) in the unit <isa>.cpp is in namespace dispatch_<isa>, or a unit of
-# another instruction set, or a consumer's, could be linked to it. No unit runs code when the program starts. Data that
-# merges (u, V) are constants, the same in every unit.
+# Every function that the linker may merge (nm class W) in the unit <isa>.cpp is in namespace dispatch_<isa>, or a unit
+# of another instruction set, or a consumer's, could be linked to it. No unit runs code when the program starts. Data
+# that merges (u, V) are constants, the same in every unit.
 # SPDX-License-Identifier: Apache-2.0
 set(arguments "")
 math(EXPR last "${CMAKE_ARGC} - 1")

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "checkpoint/exact_fp8.hpp"
+#include "support/oracle.hpp"
 #include "support/random.hpp"
 
 namespace {
@@ -13,24 +14,13 @@ namespace {
 using namespace mxfp4;
 using namespace mxfp4::checkpoint;
 
-constexpr double magnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
-
-double weight(int code, int scale) {
-  return std::copysign(std::ldexp(magnitudes[code & 7], scale - 127), code < 8 ? 1.0 : -1.0);
-}
-
-/// e4m3 by its field formula; the two NaN are left out.
-double number(int byte) {
-  const int exponent = byte >> 3 & 15, digits = byte & 7;
-  const double value = exponent == 0 ? digits * 0x1p-9 : std::ldexp(8 + digits, exponent - 10);
-  return byte < 128 ? value : -value;
-}
+double weight(int code, int scale) { return test::weight(static_cast<unsigned>(code), scale); }
 
 const std::set<double>& all_numbers() {
   static const std::set<double> numbers = [] {
     std::set<double> found;
-    for (int byte = 0; byte < 256; ++byte)
-      if ((byte & 127) != 127) found.insert(number(byte));
+    for (unsigned byte = 0; byte < 256; ++byte)
+      if ((byte & 127) != 127) found.insert(test::e4m3_number(byte));
     return found;
   }();
   return numbers;
@@ -51,7 +41,8 @@ struct encoded {
 
   double at(std::int64_t i, std::int64_t cols) const {
     const std::int64_t tile = i % cols / 128;
-    return number(static_cast<int>(fp8[static_cast<std::size_t>(i)])) * double{scales[static_cast<std::size_t>(tile)]};
+    return test::e4m3_number(static_cast<unsigned>(fp8[static_cast<std::size_t>(i)])) *
+           double{scales[static_cast<std::size_t>(tile)]};
   }
 };
 

@@ -1,5 +1,4 @@
-// tests/executor.throws.test.cpp -- an executor that throws: it passes through every function, and nothing stays
-// broken.
+// tests/executor.throws.test.cpp -- an executor's exception passes through every function; nothing stays broken.
 // SPDX-License-Identifier: Apache-2.0
 #include "support/executors.hpp"
 

@@ -1,5 +1,4 @@
-// tests/float_types.exhaustive.test.cpp -- bf16, f16 and e4m3 against tables of their values and a search for the
-// nearest.
+// tests/float_types.exhaustive.test.cpp -- bf16, f16, e4m3 against tables of values, the nearest searched for.
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>

@@ -16,6 +16,7 @@
 
 #include "mxfp4/linalg/int8.hpp"
 #include "support/arches.hpp"
+#include "support/backward_executor.hpp"
 #include "support/matrix.hpp"
 #include "support/oracle.hpp"
 #include "support/random.hpp"

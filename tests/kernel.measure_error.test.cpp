@@ -10,6 +10,7 @@
 #include "mxfp4/kernel/measure_error.hpp"
 #include "mxfp4/reference/quantize.hpp"
 #include "support/arches.hpp"
+#include "support/backward_executor.hpp"
 #include "support/matrix.hpp"
 #include "support/random.hpp"
 #include "support/statistics.hpp"

@@ -11,6 +11,7 @@
 #include "mxfp4/kernel/quantize_fp8.hpp"
 #include "mxfp4/reference/quantize.hpp"
 #include "support/arches.hpp"
+#include "support/backward_executor.hpp"
 #include "support/matrix.hpp"
 #include "support/oracle.hpp"
 #include "support/random.hpp"

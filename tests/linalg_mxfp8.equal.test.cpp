@@ -13,6 +13,7 @@
 
 #include "mxfp4/linalg/mxfp8.hpp"
 #include "support/arches.hpp"
+#include "support/backward_executor.hpp"
 #include "support/product.hpp"
 
 namespace {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "convert.support.hpp"
+#include "support/oracle.hpp"
 
 namespace mxfp4::test {
 
@@ -26,12 +27,6 @@ inline double bf16_nearest_even(double x) {
   int exponent = 0;
   const double m = std::frexp(static_cast<double>(static_cast<float>(x)), &exponent);
   return std::ldexp(std::nearbyint(std::ldexp(m, 8)), exponent - 8);
-}
-
-inline double e4m3_value(int byte) {
-  const int exponent = byte >> 3 & 15, mantissa = byte & 7;
-  const double m = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
-  return byte >= 128 ? -m : m;
 }
 
 /// A matrix as its reader means it, and the tensors it is stored as.
@@ -146,20 +141,19 @@ struct tiny_model {
         const int code = random_.in(0x60, 0x7E) | random_.in(0, 1) << 7;
         const float scale = scales[static_cast<std::size_t>(i / cols / 128 * scale_cols + i % cols / 128)];
         codes += static_cast<char>(code);
-        m.values.push_back(bf16_nearest_even(e4m3_value(code) * static_cast<double>(scale)));
+        m.values.push_back(bf16_nearest_even(e4m3_number(static_cast<unsigned>(code)) * static_cast<double>(scale)));
       }
       tensors[name + ".weight"] = {dtype::f8_e4m3, {rows, cols}, codes};
       tensors[name + ".weight_scale_inv"] = {dtype::f32, {scale_rows, scale_cols}, bytes_of(scales)};
     } else {
-      constexpr double values[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
       const int exponent = static_cast<int>(std::floor(std::log2(limit))) - 2;
       m.values.resize(count);
       std::string codes(count / 2, '\0'), scales;
       for (std::size_t i = 0; i < count; ++i) {
         if (i % 32 == 0) scales += static_cast<char>(127 + exponent + random_.in(-1, 1));
-        const int code = random_.in(0, 15), scale = static_cast<unsigned char>(scales.back()) - 127;
+        const int code = random_.in(0, 15), scale = static_cast<unsigned char>(scales.back());
         codes[i / 2] = static_cast<char>(static_cast<unsigned char>(codes[i / 2]) | code << (i % 2 * 4));
-        m.values[i] = std::ldexp(code >= 8 ? -values[code - 8] : values[code], scale);
+        m.values[i] = weight(static_cast<unsigned>(code), scale);
       }
       tensors[name + ".weight_packed"] = {dtype::u8, {rows, cols / 2}, codes};
       tensors[name + ".weight_scale"] = {dtype::u8, {rows, cols / 32}, scales};

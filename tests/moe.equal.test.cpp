@@ -1,5 +1,4 @@
-// tests/moe.equal.test.cpp -- the int8 moe: bit-equal to its scalar definition on every ISA; and what must not change
-// it.
+// tests/moe.equal.test.cpp -- the int8 moe: bit-equal to its scalar definition on every ISA, however it is split.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <catch2/catch_template_test_macros.hpp>
@@ -10,6 +9,7 @@
 
 #include "mxfp4/moe/moe.hpp"
 #include "support/arches.hpp"
+#include "support/backward_executor.hpp"
 #include "support/moe.hpp"
 #include "support/threads.hpp"
 

@@ -2,13 +2,18 @@
 # CPUs are added where the tests are (emulated.cmake).
 # SPDX-License-Identifier: Apache-2.0
 
-# mxfp4_fuzz(<name> [SOURCES <file>...] [COVER <file>...] [LIBRARIES <target>...]): the corpus is replayed by every test run; with MXFP4_FUZZ
-# (clang) the target is built with libFuzzer too and runs for a minute from that corpus. SOURCES: what is fuzzed, compiled
-# into the target so that it is instrumented. COVER: of those, the ones whose lines the corpus must reach to 95 %.
+# mxfp4_fuzz(<name> [SOURCES <file>...] [COVER <file>...] [LIBRARIES <target>...] [COMPILED]): the corpus is replayed by
+# every test run; with MXFP4_FUZZ (clang) the target is built with libFuzzer too and runs for a minute from that corpus.
+# SOURCES: what is fuzzed, compiled into the target so that it is instrumented; with COMPILED the replay takes them from
+# the LIBRARIES, and the target the rest. COVER: of those, the ones whose lines the corpus must reach to 95 %.
 function(mxfp4_fuzz name)
-  cmake_parse_arguments(arg "" "" "SOURCES;COVER;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(arg "COMPILED" "" "SOURCES;COVER;LIBRARIES" ${ARGN})
+  set(replayed ${arg_SOURCES})
+  if(arg_COMPILED)
+    set(replayed "")
+  endif()
   set(corpus ${CMAKE_CURRENT_SOURCE_DIR}/fuzz/corpus/${name})
-  add_executable(replay_${name} fuzz/${name}.cpp fuzz/replay.cpp ${arg_SOURCES})
+  add_executable(replay_${name} fuzz/${name}.cpp fuzz/replay.cpp ${replayed})
   add_test(NAME fuzz.${name}.replay COMMAND replay_${name} ${corpus})
   set(programs replay_${name})
   if(MXFP4_FUZZ)
@@ -39,20 +44,41 @@ endfunction()
 mxfp4_fuzz(encode_decode)
 if(TARGET mxfp4_io)
   set(io ${PROJECT_SOURCE_DIR}/src/io)
+  set(files ${io}/error.cpp ${io}/file.cpp ${io}/output_file.cpp ${io}/output_rule.cpp ${io}/temporary.cpp)
   mxfp4_fuzz(safetensors
-    SOURCES ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp ${io}/file.cpp
+    SOURCES ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp ${io}/content_hash.cpp ${files}
     COVER ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp
-    LIBRARIES nlohmann_json::nlohmann_json)
+    LIBRARIES nlohmann_json::nlohmann_json mxfp4_xxhash)
   mxfp4_fuzz(gguf
-    SOURCES ${io}/gguf_file.cpp ${io}/gguf_header.cpp ${io}/safetensors_header.cpp ${io}/file.cpp
+    SOURCES ${io}/gguf_file.cpp ${io}/gguf_header.cpp ${io}/safetensors_header.cpp ${files}
     COVER ${io}/gguf_file.cpp
     LIBRARIES nlohmann_json::nlohmann_json)
+endif()
+if(TARGET mxfp4_internal)   # what a checkpoint's directory says of itself, as JSON
+  set(checkpoint ${PROJECT_SOURCE_DIR}/src/checkpoint)
+  mxfp4_fuzz(index COMPILED SOURCES ${checkpoint}/reader.cpp LIBRARIES mxfp4_internal)
+  mxfp4_fuzz(quantization_config COMPILED
+    SOURCES ${checkpoint}/verify.cpp ${checkpoint}/verify_config.cpp ${checkpoint}/quantization_config.cpp
+    COVER ${checkpoint}/verify_config.cpp
+    LIBRARIES mxfp4_internal)
+  mxfp4_fuzz(report COMPILED
+    SOURCES ${checkpoint}/quality_report.cpp ${checkpoint}/statistics_json.cpp ${checkpoint}/quantize_report.cpp
+    COVER ${checkpoint}/quality_report.cpp
+    LIBRARIES mxfp4_internal)
+  mxfp4_fuzz(journal COMPILED SOURCES ${checkpoint}/quantize.cpp ${checkpoint}/quantize_journal.cpp
+    LIBRARIES mxfp4_internal)
+endif()
+if(TARGET mxfp4_model)
+  set(model ${PROJECT_SOURCE_DIR}/src/model)
+  mxfp4_fuzz(config COMPILED SOURCES ${model}/config.cpp ${checkpoint}/minimax_m2.cpp COVER ${model}/config.cpp
+    LIBRARIES mxfp4_model)
+  mxfp4_fuzz(tokenizer COMPILED SOURCES ${model}/tokenizer.cpp ${model}/tokenizer_json.cpp
+    COVER ${model}/tokenizer_json.cpp LIBRARIES mxfp4_model)
 endif()
 
 if(NOT MXFP4_NIGHTLY)
   return()
 endif()
-
 
 # The programs whose tests are tried on each mutant of the headers; those that need flags or the command line are not.
 set(mutation_tests ${MXFP4_UNIT_TESTS})

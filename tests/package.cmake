@@ -6,7 +6,8 @@ set(release ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
 
 # What each consumer inherits; a file, because CMAKE_PREFIX_PATH may be a list.
 set(cache "")
-foreach(name CMAKE_CXX_COMPILER CMAKE_MAKE_PROGRAM CMAKE_BUILD_TYPE CMAKE_PREFIX_PATH xsimd_DIR nlohmann_json_DIR TBB_DIR)
+foreach(name CMAKE_CXX_COMPILER CMAKE_MAKE_PROGRAM CMAKE_BUILD_TYPE CMAKE_PREFIX_PATH xsimd_DIR nlohmann_json_DIR TBB_DIR
+    MXFP4_XXHASH_INCLUDE)
   string(APPEND cache "set(${name} [[${${name}}]] CACHE STRING \"\")\n")
 endforeach()
 file(WRITE ${package_dir}/cache.cmake "${cache}")
@@ -26,7 +27,10 @@ set_tests_properties(package.headers PROPERTIES LABELS package)
 
 if(MXFP4_PYTHON)
   add_test(NAME package.layers COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/package.layers.py ${PROJECT_SOURCE_DIR})
-  set_tests_properties(package.layers PROPERTIES LABELS package)
+  add_test(NAME package.headers.cuda COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/package.layers.py
+    ${PROJECT_SOURCE_DIR} ${CMAKE_CXX_COMPILER} -w -I ${CMAKE_CURRENT_SOURCE_DIR}
+    "-DMXFP4_CUDA_EMULATOR=\"cuda/emulator/emulator.hpp\"")
+  set_tests_properties(package.layers package.headers.cuda PROPERTIES LABELS package)
 endif()
 
 package_test(fetch fetch)
@@ -63,7 +67,7 @@ endif()
 
 if(MXFP4_INSTALL)
   add_test(NAME package.install COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DBUILD=${PROJECT_BINARY_DIR}
-    -DPREFIX=${prefix} -DDISPATCH=${MXFP4_DISPATCH} -DIO=${MXFP4_IO} -DCHECKPOINT=${MXFP4_CHECKPOINT}
+    -DPREFIX=${prefix} -DDISPATCH=${MXFP4_DISPATCH} -DIO=${MXFP4_IO} -DCHECKPOINT=${MXFP4_CHECKPOINT} -DTOOLS=${MXFP4_BUILD_TOOLS}
     -DCUDA=$<TARGET_EXISTS:mxfp4::cuda> -P ${CMAKE_CURRENT_SOURCE_DIR}/package.installed/install.cmake)
   package_test(installed installed -Dmxfp4_ROOT=${prefix})
   add_test(NAME package.two_tus COMMAND ${CMAKE_CTEST_COMMAND}

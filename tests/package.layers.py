@@ -1,19 +1,22 @@
 #!/usr/bin/env python3
 # tests/package.layers.py -- a header includes only what stands below it, and nothing it does not use.
 # SPDX-License-Identifier: Apache-2.0
-"""package.layers.py SOURCE_DIR COMPILER [COMPILER OPTION...]
+"""package.layers.py SOURCE_DIR [COMPILER COMPILER_OPTION...]
 
 A folder of include/mxfp4 includes itself and those that BELOW names for it. For every header and source of include/,
 src/ and tools/:
   - each include of ours goes to the same folder or to one below it, and to a file that is there;
   - an installed header includes nothing that is not installed;
   - of every header included, our own and the standard library's that NAMES lists, some name is used;
-  - no comment line is longer than 120 columns, nor in the C++ and CUDA of tests/, bench/ and examples/;
+  - no comment line is longer than 120 columns, nor in the C++, CUDA, CMake and Python of the other folders;
   - intrinsics stand in the files of simd/ that are named after a line of isas.def, one of which each line has; a folder
     above includes simd/simd.hpp, which includes them all, and none of what it is made of.
-With a compiler, every header is compiled alone (the CUDA headers and the adapters need what the consumer brings). A
-faulty tree of its own, made in a temporary folder, proves that each of these is noticed.
+A faulty tree of its own, made in a temporary folder, proves that each of these is noticed.
+
+With a compiler and the options for its host emulator, nothing of this but: every CUDA header compiles alone, as
+package.headers asks of the others.
 """
+import concurrent.futures
 import pathlib
 import re
 import subprocess
@@ -76,6 +79,8 @@ NAMES = {
                r"(make_)?integer_sequence\w*|as_const|cmp_\w+|unreachable|piecewise_construct|to_underlying|in_range)\b",
     "vector": r"std::vector\b",
 }
+SOURCES = (".hpp", ".cpp", ".cuh", ".cu")
+SCRIPTS = (".cmake", ".py", ".sh", ".in")
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">](.*)$', re.M)
 DEFINED = re.compile(
     r"(?:\b(?:struct|class|enum class|enum|union|concept|namespace)\s+(?:\[\[[^\]]*\]\]\s*)?(?:alignas\([^)]*\)\s*)?([A-Za-z_]\w*)"
@@ -136,7 +141,8 @@ class tree:
 
     def check_columns(self, file):
         for number, line in enumerate(file.read_text().split("\n"), 1):
-            if len(line) > 120 and line.lstrip().startswith(("//", "*", "/*")):
+            starts = ("//", "*", "/*") if file.suffix in SOURCES else ("#",)
+            if len(line) > 120 and line.lstrip().startswith(starts):
                 self.fault(file, f"line {number}: a comment of {len(line)} columns, at most 120")
 
     def check(self, file):
@@ -184,9 +190,12 @@ class tree:
                    for p in (self.root / folder).rglob("*") if p.suffix in (".hpp", ".cpp")]
         for file in self.headers() + sorted(sources):
             self.check(file)
-        for file in sorted(p for folder in ("tests", "bench", "examples") for p in (self.root / folder).rglob("*")
-                           if p.suffix in (".hpp", ".cpp", ".cuh", ".cu")):
+        for file in sorted(p for folder in ("tests", "bench", "examples", "tools", "src", "cmake")
+                           for p in (self.root / folder).rglob("*")
+                           if p.suffix in (*SCRIPTS, *SOURCES) and p not in sources or p.name == "CMakeLists.txt"):
             self.check_columns(file)
+        if (self.root / "CMakeLists.txt").is_file():
+            self.check_columns(self.root / "CMakeLists.txt")
         for isa in self.isas:
             included = [name for _, name, _ in INCLUDE.findall((self.include / PRIMITIVES).read_text())]
             if f"mxfp4/simd/{isa}.hpp" not in included:
@@ -195,20 +204,19 @@ class tree:
 
 
 def compile_alone(root, compiler):
-    """Every header, as the first thing of a file."""
-    faults = []
-    with tempfile.TemporaryDirectory() as folder:
-        source = pathlib.Path(folder, "alone.cpp")
-        headers = [p for p in tree(root).headers() if p.suffix == ".hpp" and p.parent.name != "executor"]
-        for header in headers:
-            name = header.relative_to(pathlib.Path(root, "include")).as_posix()
-            source.write_text(f'#include "{name}"\n#include "{name}"\n')
-            done = subprocess.run([*compiler, "-std=c++20", "-fsyntax-only", "-I", f"{root}/include", str(source)],
-                                  capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                first = next((line for line in done.stderr.split("\n") if "error" in line), done.stderr[:200])
-                faults.append(f"include/{name}: does not compile alone: {first}")
-    return faults
+    """Every CUDA header but those with the PTX itself, as the first thing of a file."""
+    def compiled(header):
+        name = header.relative_to(pathlib.Path(root, "include")).as_posix()
+        done = subprocess.run([*compiler, "-std=c++20", "-fsyntax-only", "-I", f"{root}/include", "-x", "c++", "-"],
+                              input=f'#include "{name}"\n' * 2, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return []
+        first = next((line for line in done.stderr.split("\n") if "error" in line), done.stderr[:200])
+        return [f"include/{name}: does not compile alone: {first}"]
+
+    headers = [p for p in tree(root).headers() if p.suffix == ".cuh" and not p.name.startswith("ptx")]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return sum(pool.map(compiled, headers), [] if headers else ["no CUDA header was found"])
 
 
 def proof():
@@ -228,7 +236,8 @@ def proof():
         (inc / "simd/dot.hpp").write_text("struct dot { __m256i lanes; };\n")
         (inc / "kernel/use.hpp").write_text('#include "mxfp4/simd/avx2.hpp"\nstruct use { fast f; };\n')
         pathlib.Path(root, "tests").mkdir()
-        pathlib.Path(root, "tests/long.cpp").write_text("// " + "x" * 118 + "\n")
+        pathlib.Path(root, "tests/long.cpp").write_text("// " + "x" * 118 + "\n#" + "x" * 120 + "\n")
+        pathlib.Path(root, "tests/CMakeLists.txt").write_text("# " + "x" * 119 + "\n//" + "x" * 119 + "\n")
         (inc / "cuda/launch.cuh").write_text('#include "cuda/emulator.hpp"\n#include "mxfp4/core/gone.hpp"\n')
         found = sorted(tree(root).run())
     expected = sorted([
@@ -240,6 +249,7 @@ def proof():
         'include/mxfp4/cuda/launch.cuh: "cuda/emulator.hpp" is not installed',
         'include/mxfp4/cuda/launch.cuh: "mxfp4/core/gone.hpp" is not there',
         "tests/long.cpp: line 1: a comment of 121 columns, at most 120",
+        "tests/CMakeLists.txt: line 1: a comment of 121 columns, at most 120",
         "include/mxfp4/simd/dot.hpp: __m256i belongs into the file of an instruction set",
         'include/mxfp4/simd/simd.hpp: "mxfp4/simd/avx9.hpp" is a line of isas.def and not included',
         'include/mxfp4/kernel/use.hpp: "mxfp4/simd/avx2.hpp" is plain C++ or one instruction set: '
@@ -250,10 +260,9 @@ def proof():
 
 def main():
     root, compiler = sys.argv[1], sys.argv[2:]
-    faults = proof() + tree(root).run()
-    if compiler:
-        faults += compile_alone(root, compiler)
-    print("\n".join(faults) if faults else "no include goes up, none is unused, every header compiles alone")
+    faults = compile_alone(root, compiler) if compiler else proof() + tree(root).run()
+    print("\n".join(faults) if faults else "every CUDA header compiles alone" if compiler else
+          "no include goes up, none is unused")
     return 1 if faults else 0
 
 

@@ -3,11 +3,17 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <filesystem>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "checkpoint/config_check.hpp"
+#include "checkpoint/family.hpp"
 #include "checkpoint/minimax_m2.hpp"
+#include "checkpoint/quantization_config.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 
@@ -173,9 +179,9 @@ TEST_CASE("plan: every action, its reason and its outputs", "[plan][golden]") {
       tensor("l.self_attn.q_proj.weight", dtype::f8_e4m3, {100, 300}),
       tensor("l.experts.0.w1.weight", dtype::f8_e4m3, {130, 96}),
       tensor("l.experts.0.w2.weight", dtype::bf16, {64, 160}),
-      tensor("l.experts.gate_up_proj", dtype::f8_e4m3, {4, 256, 128}),
-      tensor("l.experts.gate_up_proj_scale_inv", dtype::f32, {4, 2, 1}),
-      tensor("l.experts.down_proj.weight", dtype::f32, {4, 96, 64}),
+      tensor("l.experts.gate_up_proj", dtype::f8_e4m3, {2, 256, 96}),
+      tensor("l.experts.gate_up_proj_scale_inv", dtype::f32, {2, 2, 1}),
+      tensor("l.experts.down_proj.weight", dtype::f32, {2, 96, 128}),
       tensor("l.experts.1.w3.weight", dtype::f16, {32, 32}),
       tensor("l.gate.weight", dtype::f32, {4, 96}),
       tensor("l.self_attn.q_proj.weight_scale_inv", dtype::f32, {1, 3}),
@@ -196,10 +202,14 @@ TEST_CASE("plan: every action, its reason and its outputs", "[plan][golden]") {
       {"l.experts.0.w2.weight", tensor_action::quantize, "",
        "l.experts.0.w2.weight_packed U8 [64, 80], l.experts.0.w2.weight_scale U8 [64, 5]"},
       {"l.experts.gate_up_proj", tensor_action::quantize, "",
-       "l.experts.gate_up_proj_packed U8 [4, 256, 64], l.experts.gate_up_proj_scale U8 [4, 256, 4]"},
+       "l.experts.0.gate_proj.weight_packed U8 [128, 48], l.experts.0.gate_proj.weight_scale U8 [128, 3], "
+       "l.experts.0.up_proj.weight_packed U8 [128, 48], l.experts.0.up_proj.weight_scale U8 [128, 3], "
+       "l.experts.1.gate_proj.weight_packed U8 [128, 48], l.experts.1.gate_proj.weight_scale U8 [128, 3], "
+       "l.experts.1.up_proj.weight_packed U8 [128, 48], l.experts.1.up_proj.weight_scale U8 [128, 3]"},
       {"l.experts.gate_up_proj_scale_inv", tensor_action::fp8_scales, "block scales of 'l.experts.gate_up_proj'", ""},
       {"l.experts.down_proj.weight", tensor_action::quantize, "",
-       "l.experts.down_proj.weight_packed U8 [4, 96, 32], l.experts.down_proj.weight_scale U8 [4, 96, 2]"},
+       "l.experts.0.down_proj.weight_packed U8 [96, 64], l.experts.0.down_proj.weight_scale U8 [96, 4], "
+       "l.experts.1.down_proj.weight_packed U8 [96, 64], l.experts.1.down_proj.weight_scale U8 [96, 4]"},
       {"l.experts.1.w3.weight", tensor_action::quantize, "",
        "l.experts.1.w3.weight_packed U8 [32, 16], l.experts.1.w3.weight_scale U8 [32, 1]"},
       {"l.gate.weight", tensor_action::copy, "not the weight of an expert", "l.gate.weight F32 [4, 96]"},
@@ -224,9 +234,9 @@ TEST_CASE("plan: every action, its reason and its outputs", "[plan][golden]") {
   CHECK(plan.tensors[2].scales == 0);
   CHECK(plan.tensors[4].scales == 5);
   CHECK(plan.tensors[3].scales == planned_tensor::no_scales);
-  CHECK(plan.experts == 2 + 4);  // experts 0 and 1, and the stack
-  CHECK(plan.matrices == 3 + 4 + 4);
-  CHECK(plan.weights == 130 * 96 + 64 * 160 + 4 * 256 * 128 + 4 * 96 * 64 + 32 * 32);
+  CHECK(plan.experts == 2 + 2);  // experts 0 and 1, and the stack
+  CHECK(plan.matrices == 3 + 4 + 2);
+  CHECK(plan.weights == 130 * 96 + 64 * 160 + 2 * 256 * 96 + 2 * 96 * 128 + 32 * 32);
   CHECK(plan.bytes_before == before);
   CHECK(plan.bytes_after == 2 * 100 * 300 + static_cast<std::uint64_t>(plan.weights) / 32 * 17 + 4 * 4 * 96 + 2 * 96);
 
@@ -305,4 +315,203 @@ TEST_CASE("plan: what no reader could load is an error", "[plan][bad_input]") {
   CHECK_THROWS_MATCHES(make_plan({tensor("x", dtype::bf16, {1})}, options, "m").value(), file_error,
                        MessageMatches(ContainsSubstring("include '(?=x)' is not a regular expression of RE2") &&
                                       ContainsSubstring("expected one without look-around and references back")));
+}
+
+namespace {
+
+/// "transposed", "as it is" or the reason why nothing tells, for the stack `name`.
+std::string way_of(const std::vector<tensor_info>& stacks, const std::string& name, const plan_options& options) {
+  const file_result<quantization_plan> plan = make_plan(stacks, options, "m");
+  if (!plan) return plan.error().what();
+  const std::optional<stack_layout>& stack = find(*plan, name).stack;
+  if (!stack) return "no stack";
+  return (stack->transposed ? "transposed " : "as it is ") + shape_text({stack->experts, stack->rows, stack->cols});
+}
+
+}  // namespace
+
+TEST_CASE("plan: which way a stack of experts lies", "[plan][golden]") {
+  const auto fused = [](shape dims) { return tensor("l.experts.gate_up_proj", dtype::bf16, std::move(dims)); };
+  const auto down = [](shape dims) { return tensor("l.experts.down_proj", dtype::bf16, std::move(dims)); };
+  const auto gate = [](shape dims) { return tensor("l.experts.gate_proj", dtype::bf16, std::move(dims)); };
+  const auto bias = [](const char* name, shape dims) { return tensor(name, dtype::bf16, std::move(dims)); };
+  struct row {
+    std::vector<tensor_info> stacks;
+    const char* model_type;
+    std::int64_t hidden_size;
+    const char* expected;  // of the first
+  };
+  const char* const unknown = "neither the shapes of the stacks nor hidden_size nor the model_type tell";
+  const row rows[] = {
+      // Hidden size 96, 64 rows a matrix: the pair tells, even where both sizes are the same.
+      {{fused({4, 128, 96}), down({4, 96, 64})}, "", 0, "as it is [4, 64, 96]"},
+      {{fused({4, 96, 128}), down({4, 64, 96})}, "", 0, "transposed [4, 64, 96]"},
+      {{down({4, 64, 96}), fused({4, 96, 128})}, "", 0, "transposed [4, 96, 64]"},
+      {{fused({4, 64, 128}), down({4, 64, 64})}, "", 0, "transposed [4, 64, 64]"},
+      {{fused({4, 128, 64}), down({4, 64, 64})}, "gpt_oss", 0, "as it is [4, 128, 64]"},
+      {{fused({4, 2880, 5760}), down({4, 2880, 2880})}, "llama4_text", 0, "transposed [4, 2880, 2880]"},
+      {{fused({4, 128, 96}), down({4, 64, 96})}, "", 0, "are not gate, up and down matrices of one size"},
+      // A stack alone: the rows of its bias, the hidden size, the family.
+      {{fused({4, 96, 128}), bias("l.experts.gate_up_proj_bias", {4, 128})}, "gpt_oss", 0, "transposed [4, 128, 96]"},
+      {{gate({4, 64, 96})}, "", 96, "as it is [4, 64, 96]"},
+      {{gate({4, 96, 64})}, "", 96, "transposed [4, 64, 96]"},
+      {{down({4, 96, 64})}, "", 96, "as it is [4, 96, 64]"},
+      {{down({4, 64, 96})}, "", 96, "transposed [4, 96, 64]"},
+      {{down({4, 64, 64})}, "llama4_text", 64, "transposed [4, 64, 64]"},
+      {{down({4, 64, 64})}, "gemma4_text", 64, "as it is [4, 64, 64]"},
+      {{down({4, 64, 64})}, "", 64, unknown},
+      {{gate({4, 64, 64}), down({4, 64, 64})}, "mixtral", 64, unknown},
+      {{gate({4, 64, 96})}, "", 0, unknown},
+      // What cannot be written apart.
+      {{fused({4, 128, 96}), down({4, 96, 64}), bias("l.experts.down_proj_bias", {4, 96})},
+       "",
+       0,
+       "it has biases, 'l.experts.down_proj_bias'"},
+      {{tensor("l.experts.down_proj", dtype::f8_e4m3, {4, 64, 96})}, "", 96, "block scales would lie across"},
+  };
+  for (const auto& [stacks, model_type, hidden_size, expected] : rows) {
+    CAPTURE(expected, model_type, stacks.front().name, shape_text(stacks.front().shape));
+    plan_options options;
+    options.model_type = model_type;
+    options.hidden_size = hidden_size;
+    CHECK_THAT(way_of(stacks, stacks.front().name, options), ContainsSubstring(expected));
+  }
+}
+
+TEST_CASE("plan: gpt_oss keeps its stacks, in its own form", "[plan][golden]") {
+  const std::vector<tensor_info> tensors = {tensor("l.experts.gate_up_proj", dtype::bf16, {4, 96, 128}),
+                                            tensor("l.experts.gate_up_proj_bias", dtype::bf16, {4, 128}),
+                                            tensor("l.experts.down_proj", dtype::bf16, {4, 64, 96}),
+                                            tensor("l.experts.down_proj_bias", dtype::bf16, {4, 96})};
+  plan_options options;
+  options.model_type = "gpt_oss";
+  const quantization_plan plan = make_plan(tensors, options, "m").value();
+  CHECK(text(plan.tensors[0].outputs) ==
+        "l.experts.gate_up_proj_blocks U8 [4, 128, 3, 16], l.experts.gate_up_proj_scales U8 [4, 128, 3]");
+  CHECK(text(plan.tensors[1].outputs) == "l.experts.gate_up_proj_bias BF16 [4, 128]");
+  CHECK(text(plan.tensors[2].outputs) ==
+        "l.experts.down_proj_blocks U8 [4, 96, 2, 16], l.experts.down_proj_scales U8 [4, 96, 2]");
+  CHECK(plan.experts == 4);
+  CHECK(plan.matrices == 8);
+}
+
+TEST_CASE("plan: every linear layer, and what is none", "[plan]") {
+  const std::vector<tensor_info> tensors = {
+      tensor("model.embed_tokens.weight", dtype::f16, {64, 32}),
+      tensor("l.self_attn.q_proj.weight", dtype::f16, {32, 32}),
+      tensor("l.self_attn.q_proj.bias", dtype::f16, {32}),
+      tensor("l.mlp.up_proj.weight", dtype::f16, {64, 32}),
+      tensor("l.mlp.odd_proj.weight", dtype::f16, {64, 48}),
+      tensor("l.mlp.gate.weight", dtype::f16, {4, 32}),
+      tensor("l.router.layer.weight", dtype::f16, {4, 32}),
+      tensor("l.conv1d.weight", dtype::f16, {32, 1, 4}),
+      tensor("l.experts.gate_up_proj_bias", dtype::f16, {4, 32}),
+      tensor("l.norm.weight", dtype::f16, {32}),
+      tensor("lm_head.weight", dtype::f16, {64, 32}),
+  };
+  plan_options options;
+  options.linears = true;
+  const quantization_plan plan = make_plan(tensors, options, "m").value();
+  std::vector<std::string> quantized;
+  for (const planned_tensor& p : plan.tensors)
+    if (p.action == tensor_action::quantize) quantized.push_back(p.source.name);
+  CHECK(quantized == std::vector<std::string>{"l.self_attn.q_proj.weight", "l.mlp.up_proj.weight"});
+  CHECK(find(plan, "model.embed_tokens.weight").reason == "an embedding");
+  CHECK(find(plan, "l.mlp.odd_proj.weight").reason == "48 columns, not a multiple of 32");
+  CHECK(find(plan, "l.router.layer.weight").reason == "a router");
+  CHECK(find(plan, "lm_head.weight").reason == "the output layer");
+  REQUIRE(plan.warnings.size() == 1);
+  CHECK_THAT(plan.warnings[0], ContainsSubstring("the model is F16") && ContainsSubstring("bfloat16"));
+
+  // An include is taken at its word for lm_head, and refused for what no reader has quantised, but by force.
+  options.linears = false;
+  for (const char* name : {"embed_tokens", "mlp.gate.weight", "router", "gate_up_proj_bias"}) {
+    CAPTURE(name);
+    options.any_matrix = false;
+    options.include = name;
+    CHECK_THROWS_MATCHES(make_plan(tensors, options, "m").value(), file_error,
+                         MessageMatches(ContainsSubstring(name) && ContainsSubstring("no reader takes as MXFP4") &&
+                                        ContainsSubstring("--force")));
+    options.any_matrix = true;
+    CHECK(make_plan(tensors, options, "m").value().matrices == 1);
+  }
+  options.any_matrix = false;
+  options.include = "lm_head|norm";
+  CHECK(make_plan(tensors, options, "m").value().matrices == 1);
+}
+
+TEST_CASE("plan: families that no reader takes are refused with the reason", "[plan][bad_input]") {
+  const std::vector<tensor_info> tensors = {tensor("l.block_sparse_moe.input_linear.weight", dtype::bf16, {4, 64, 32}),
+                                            tensor("l.q_proj.weight", dtype::bf16, {32, 32})};
+  plan_options options;
+  for (const char* type : {"granitemoe", "granitemoehybrid", "granitemoeshared", "dbrx"}) {
+    CAPTURE(type);
+    options.model_type = type;
+    CHECK_THROWS_MATCHES(make_plan(tensors, options, "m").value(), file_error,
+                         MessageMatches(ContainsSubstring(std::string("m: ") + type + " holds its experts") &&
+                                        ContainsSubstring("--linears quantises its other layers")));
+  }
+  options.linears = true;
+  CHECK(make_plan(tensors, options, "m").value().matrices == 1);
+  options.model_type = "gpt2";
+  CHECK_THROWS_MATCHES(make_plan(tensors, options, "m").value(), file_error,
+                       MessageMatches(ContainsSubstring("gpt2 has Conv1D in the place of Linear")));
+}
+
+// ---- families -------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// "BF16 [2, 3]"
+tensor_info described(const std::string& name, const std::string& text) {
+  const std::size_t space = text.find(' ');
+  dtype type = dtype::bf16;
+  for (const dtype t : {dtype::f32, dtype::f16, dtype::i64})
+    if (dtype_name(t) == text.substr(0, space)) type = t;
+  return tensor(name, type, ordered_json::parse(text.substr(space + 1)).get<shape>());
+}
+
+}  // namespace
+
+TEST_CASE("plan: the families that transformers builds and loads", "[plan][golden]") {
+  std::set<std::string> seen;
+  for (const auto& entry : std::filesystem::directory_iterator(MXFP4_TEST_VECTORS "/families")) {
+    const ordered_json fixture = read_json<ordered_json>(entry.path().string());
+    const std::string type = entry.path().stem().string();
+    CAPTURE(type);
+    seen.insert(type);
+    plan_options options;
+    read_model(fixture["config"], options);
+    CHECK(options.model_type == type);
+    options.linears = fixture["linears"];
+    std::vector<tensor_info> tensors;
+    for (const auto& [name, text] : fixture["tensors"].items()) tensors.push_back(described(name, text));
+    const quantization_plan plan = make_plan(tensors, options, type).value();
+
+    // What transformers has loaded, with every weight in its place.
+    std::set<std::string> packed, expected;
+    for (const planned_tensor& p : plan.tensors)
+      for (const tensor_info& t : p.outputs)
+        if (t.name.ends_with("_packed") || t.name.ends_with("_blocks")) packed.insert(t.name);
+    for (const std::string name : fixture["quantized"]) expected.insert(name);
+    CHECK(packed == expected);
+    CHECK_FALSE(packed.empty());
+
+    // No module of class Linear is taken for MXFP4 that is not, whatever transformers or vLLM calls it.
+    const ordered_json config = make_config(fixture["config"], plan, type);
+    std::int64_t wrong = 0;
+    check_quantization_config(config, modules_of(plan, type),
+                              [&](severity, const std::string& where, const std::string& what) {
+                                ++wrong;
+                                UNSCOPED_INFO(where + " " + what);
+                              });
+    CHECK(wrong == 0);
+    if (config["quantization_config"]["quant_method"] != "compressed-tensors") continue;
+    const module_resolver resolver(config["quantization_config"], type);
+    for (const std::string module : fixture["modules"]) {
+      CAPTURE(module);
+      CHECK(resolver.group_of(module).empty() == !packed.contains(module + ".weight_packed"));
+    }
+  }
+  CHECK(seen.size() == 22);
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mxfp4/mxfp4.hpp"
+#include "support/backward_executor.hpp"
 #include "support/product.hpp"
 #include "support/random.hpp"
 
@@ -19,12 +20,6 @@ using separate = layout::compressed_tensors;
 
 /// Which of two functions a name means: equal addresses are the same function.
 using quantize_function = status (*)(const dense_view<const float>&, const mx_view<separate>&, const quantize_options&);
-
-struct backward_executor {
-  void run(std::size_t count, task_ref body) const {
-    for (std::size_t i = count; i-- > 0;) body(i);
-  }
-};
 
 /// Every code and scale byte, in one order for all layouts.
 template <class Layout>
@@ -63,7 +58,7 @@ TEST_CASE("mxfp4::quantize is the kernel where there is one", "[public]") {
 TEST_CASE("the plain names give the plain loops' bytes, by recipe and by recipe_id, on any executor", "[public]") {
   const std::vector<float> w = numbers();
   const dense_view<const float> x{w.data(), rows, cols, cols};
-  const backward_executor backward;
+  test::backward_executor backward;
   for (int id = 0; id < recipe_count; ++id) {
     const auto recipe = static_cast<recipe_id>(id);
     CAPTURE(recipe_name(recipe));
@@ -82,7 +77,7 @@ TEST_CASE("dequantize, widen_fp8, quantize_fp8, measure_error: the same forms an
   const std::vector<float> w = numbers();
   test::mx_memory<layout::swizzled_128x4> blocks(rows, cols);
   REQUIRE(quantize(dense_view<const float>{w.data(), rows, cols, cols}, blocks.view()).ok());
-  const backward_executor backward;
+  test::backward_executor backward;
   for (const dialect_id id : {dialect_id::ocp, dialect_id::inf_at_255, dialect_id::ggml}) {
     std::vector<float> expected(w.size()), got(w.size());
     REQUIRE(reference::dequantize(id, blocks.view(), dense_view<float>{expected.data(), rows, cols, cols}).ok());

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/family.hpp"
 #include "checkpoint/minimax_m2.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "io/strict_json.hpp"
@@ -36,7 +37,7 @@ quantization_plan plan_of(fp8_policy others, const char* exclude = nullptr) {
 }
 
 module_resolver resolver_of(fp8_policy others, const char* exclude = nullptr) {
-  return {make_quantization_config(plan_of(others, exclude), "c"), "c"};
+  return {make_quantization_config(plan_of(others, exclude), "minimax_m2", "c"), "c"};
 }
 
 std::string layer(int n) { return "model.layers." + std::to_string(n) + "."; }
@@ -45,14 +46,14 @@ std::string layer(int n) { return "model.layers." + std::to_string(n) + "."; }
 
 TEST_CASE("quantization_config: the published model's, word for word", "[config][golden]") {
   const ordered_json config = make_config(source_config(), plan_of(fp8_policy::widen), "c");
-  const char* const expected = R"({
+  const char* const expected = R"json({
   "quant_method": "compressed-tensors",
   "format": "mxfp4-pack-quantized",
   "quantization_status": "compressed",
   "config_groups": {
     "group_0": {
       "targets": [
-        "Linear"
+        "re:.*\\.experts\\.[0-9]+\\.(gate_proj|up_proj|down_proj|w1|w2|w3)$"
       ],
       "weights": {
         "num_bits": 4,
@@ -74,6 +75,7 @@ TEST_CASE("quantization_config: the published model's, word for word", "[config]
     }
   },
   "ignore": [
+    "re:.*\\.embed_tokens$",
     "re:.*\\.q_proj$",
     "re:.*\\.k_proj$",
     "re:.*\\.v_proj$",
@@ -83,9 +85,9 @@ TEST_CASE("quantization_config: the published model's, word for word", "[config]
   ],
   "kv_cache_scheme": null,
   "global_compression_ratio": null,
-  "version": "0.18.0",
+  "version": "0.20.0",
   "transform_config": {}
-})";
+})json";
   CHECK(config["quantization_config"].dump(2) == expected);
 
   // Everything else is the source's, in its order, and takes the old quantization_config's place.
@@ -100,13 +102,13 @@ TEST_CASE("quantization_config: the published model's, word for word", "[config]
 }
 
 TEST_CASE("quantization_config: FP8 that stays is a second group", "[config][golden]") {
-  const ordered_json config = make_quantization_config(plan_of(fp8_policy::keep), "c");
+  const ordered_json config = make_quantization_config(plan_of(fp8_policy::keep), "minimax_m2", "c");
   CHECK(config["format"] == "mixed-precision");
   CHECK(config["config_groups"].size() == 2);
-  CHECK(config["config_groups"]["group_0"]["targets"] == ordered_json{"Linear"});
+  CHECK(config["config_groups"]["group_0"]["targets"] ==
+        ordered_json{"re:.*\\.experts\\.[0-9]+\\.(gate_proj|up_proj|down_proj|w1|w2|w3)$"});
   CHECK(config["config_groups"]["group_0"]["format"] == "mxfp4-pack-quantized");
-  const char* const expected = R"({"targets":["re:.*\\.q_proj$","re:.*\\.k_proj$","re:.*\\.v_proj$","re:.*\\.o_proj$",)"
-                               R"("re:.*\\.qkv_proj$"],"weights":{"num_bits":8,"type":"float","symmetric":true,)"
+  const char* const expected = R"({"targets":["Linear"],"weights":{"num_bits":8,"type":"float","symmetric":true,)"
                                R"("group_size":null,"strategy":"block","block_structure":[128,128],"dynamic":false,)"
                                R"("actorder":null,"scale_dtype":null,"zp_dtype":null,"observer":"memoryless_minmax",)"
                                R"("observer_kwargs":{}},"input_activations":{"num_bits":8,"type":"float",)"
@@ -114,7 +116,7 @@ TEST_CASE("quantization_config: FP8 that stays is a second group", "[config][gol
                                R"("dynamic":true,"actorder":null,"scale_dtype":null,"zp_dtype":null,"observer":null,)"
                                R"("observer_kwargs":{}},"output_activations":null,"format":"float-quantized"})";
   CHECK(config["config_groups"]["group_1"].dump() == expected);
-  CHECK(config["ignore"] == ordered_json{"re:.*\\.gate$", "lm_head"});
+  CHECK(config["ignore"] == ordered_json{"re:.*\\.embed_tokens$", "re:.*\\.gate$", "lm_head"});
 }
 
 TEST_CASE("quantization_config: every module under both spellings", "[config]") {
@@ -129,7 +131,6 @@ TEST_CASE("quantization_config: every module under both spellings", "[config]") 
       }
       for (const char* moe : {"block_sparse_moe", "mlp"}) {
         CHECK(r.group_of(layer(l) + moe + ".gate").empty());
-        CHECK(r.group_of(layer(l) + moe + ".experts") == "group_0");
         for (int e = 0; e < experts; ++e)
           for (const char* part : {"w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"}) {
             CAPTURE(l, moe, e, part);
@@ -158,7 +159,8 @@ TEST_CASE("quantization_config: a layer's experts that are left out", "[config]"
           CHECK(r.group_of(layer(0) + tail) == "group_0");
           CHECK(r.group_of(layer(1) + tail) == left);
           CHECK(r.group_of(layer(2) + tail) == "group_0");
-          CHECK(r.group_of("model.layers.11." + tail) == "group_0");
+          // A layer that is not there: the pattern of layer 1 does not fit it, and beside FP8 no pattern does.
+          CHECK(r.group_of("model.layers.11." + tail) == (others == fp8_policy::keep ? "group_1" : "group_0"));
         }
   }
 }
@@ -192,7 +194,7 @@ TEST_CASE("quantization_config: names that others have too need more of the name
   CHECK(config["ignore"].dump() ==
         R"(["re:.*\\.mlp\\.gate_proj$","re:.*\\.shared_experts\\.gate_proj$","re:.*\\.mlp\\.up_proj$",)"
         R"("re:.*\\.shared_experts\\.up_proj$","re:.*\\.mlp\\.down_proj$","re:.*\\.shared_experts\\.down_proj$",)"
-        R"("re:.*\\.gate$","re:.*\\.a\\+b$"])");
+        R"("re:.*\\.gate$","re:.*\\.a\\+b$","lm_head"])");
   const module_resolver r(config, "c");
   for (const std::string& m : modules.mxfp4) CHECK(r.group_of(m) == "group_0");
   for (const std::string& m : modules.left) CHECK(r.group_of(m).empty());
@@ -258,7 +260,7 @@ TEST_CASE("quantization_config: what cannot be resolved is an error", "[config][
   CHECK(unsure.group_of("b").empty());
   CHECK_THROWS_MATCHES(make_config(ordered_json::array(), plan_of(fp8_policy::widen), "m"), file_error,
                        MessageMatches(ContainsSubstring("m: config.json is not a JSON object")));
-  CHECK_THROWS_MATCHES(make_quantization_config(plan_of(fp8_policy::widen, "experts"), "m"), file_error,
+  CHECK_THROWS_MATCHES(make_quantization_config(plan_of(fp8_policy::widen, "experts"), "minimax_m2", "m"), file_error,
                        MessageMatches(ContainsSubstring("m: no tensor is quantised, expected one")));
 }
 
@@ -274,4 +276,96 @@ TEST_CASE("quantization_config: names of modules", "[config]") {
   CHECK(vllm_module_name("m.layers.3.block_sparse_moe.gate") == "m.layers.3.mlp.gate");
   CHECK(vllm_module_name("lm_head") == "lm_head");
   CHECK(vllm_module_name("a.w1") == "a.w1");
+}
+
+TEST_CASE("quantization_config: what is left is ignored whatever it is called, and no expert is", "[config]") {
+  // A tied model has no lm_head; an encoder's modules stand at the top; experts have the names of a dense layer's.
+  linear_modules modules;
+  for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+    modules.mxfp4.push_back("model.layers.1.feed_forward.experts.3." + std::string(part));
+    modules.left.push_back("model.layers.0.feed_forward." + std::string(part));
+  }
+  modules.left.insert(modules.left.end(), {"pooler.dense", "classifier", "encoder.layer.0.output.dense", "embed_out"});
+  modules.mxfp4.push_back("encoder.layer.0.attention.dense");
+  const ordered_json config = make_quantization_config(modules, "c");
+  const module_resolver r(config, "c");
+  for (const std::string& m : modules.left) CHECK(r.ignores(m));
+  for (const std::string& m : modules.mxfp4) CHECK(r.group_of(m) == "group_0");
+  for (const char* m : {"lm_head", "bert.pooler.dense"}) CHECK(r.ignores(m));
+  for (const ordered_json& entry : config["ignore"]) CHECK(entry != "re:.*\\.gate_proj$");
+  // A linear layer is quantised: the class is a target, beside the experts' pattern.
+  CHECK(config["config_groups"]["group_0"]["targets"] ==
+        ordered_json{"re:.*\\.experts\\.[0-9]+\\.(gate_proj|up_proj|down_proj|w1|w2|w3)$", "Linear"});
+
+  modules.mxfp4.emplace_back("lm_head");
+  CHECK_FALSE(module_resolver(make_quantization_config(modules, "c"), "c").ignores("lm_head"));
+}
+
+TEST_CASE("quantization_config: a stack stands for its experts", "[config]") {
+  linear_modules modules;
+  modules.mxfp4 = {"model.layers.0.experts.gate_up_proj", "model.layers.0.experts.down_proj"};
+  for (const char* part : {"gate_proj", "up_proj", "down_proj"})
+    modules.left.push_back("model.layers.0.mlp." + std::string(part));
+  const module_resolver r(make_quantization_config(modules, "c"), "c");
+  for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+    CHECK(r.group_of("model.layers.0.experts.0." + std::string(part)) == "group_0");
+    CHECK(r.group_of("model.layers.0.experts.7." + std::string(part)) == "group_0");
+    CHECK(r.ignores("model.layers.0.mlp." + std::string(part)));
+  }
+}
+
+TEST_CASE("quantization_config: what a family asks for is ignored, but for what is quantised", "[config]") {
+  linear_modules modules;
+  modules.mxfp4 = {"encoder.layer.0.intermediate.dense"};
+  modules.also_ignored = find_family("bert").also_ignored;
+  const ordered_json config = make_quantization_config(modules, "c");
+  CHECK(config["ignore"] == ordered_json{"cls.predictions.decoder", "re:(.*\\.)?pooler\\.dense$", "lm_head"});
+  modules.mxfp4.emplace_back("pooler.dense");
+  CHECK(make_quantization_config(modules, "c")["ignore"] == ordered_json{"cls.predictions.decoder", "lm_head"});
+}
+
+TEST_CASE("quantization_config: gpt_oss has that of its own form; text_config's goes", "[config][golden]") {
+  const auto tensor = [](const char* name, std::vector<std::int64_t> shape) {
+    const std::uint64_t bytes = tensor_bytes(dtype::bf16, shape).value();
+    return tensor_info{name, dtype::bf16, std::move(shape), 0, bytes};
+  };
+  plan_options options;
+  options.model_type = "gpt_oss";
+  const quantization_plan plan = make_plan({tensor("model.embed_tokens.weight", {64, 96}),
+                                            tensor("model.layers.0.self_attn.q_proj.weight", {32, 96}),
+                                            tensor("model.layers.1.self_attn.q_proj.weight", {32, 96}),
+                                            tensor("model.layers.0.mlp.router.weight", {4, 96}),
+                                            tensor("model.layers.0.mlp.experts.gate_up_proj", {4, 96, 128}),
+                                            tensor("model.layers.0.mlp.experts.down_proj", {4, 64, 96})},
+                                           options, "c")
+                                     .value();
+  const ordered_json source = {{"model_type", "gpt_oss"},
+                               {"text_config", {{"quantization_config", {{"quant_method", "fp8"}}}, {"x", 1}}}};
+  const ordered_json config = make_config(source, plan, "c");
+  CHECK(config["quantization_config"].dump() ==
+        R"({"quant_method":"mxfp4","modules_to_not_convert":["model.embed_tokens",)"
+        R"("model.layers.*.self_attn.q_proj","model.layers.*.mlp.router"]})");
+  CHECK(config["text_config"].dump() == R"({"x":1})");
+}
+
+TEST_CASE("quantization_config: the activations that a server uses are declared", "[config][golden]") {
+  // What compressed-tensors 0.20 has under these names, and weights that are the same.
+  const auto plan = plan_of(fp8_policy::widen);
+  const ordered_json none = make_quantization_config(plan, "minimax_m2", "c");
+  for (const auto& [activations, expected] :
+       {std::pair{declared_activations::fp8,
+                  R"({"num_bits":8,"type":"float","symmetric":true,"group_size":128,"strategy":"group",)"
+                  R"("block_structure":null,"dynamic":true,"actorder":null,"scale_dtype":null,"zp_dtype":null,)"
+                  R"("observer":null,"observer_kwargs":{}})"},
+        std::pair{
+            declared_activations::mxfp4,
+            R"({"num_bits":4,"type":"float","symmetric":true,"group_size":32,"strategy":"group",)"
+            R"("block_structure":null,"dynamic":true,"actorder":null,"scale_dtype":"torch.uint8","zp_dtype":null,)"
+            R"("observer":null,"observer_kwargs":{}})"}}) {
+    ordered_json config = make_quantization_config(plan, "minimax_m2", "c", activations);
+    ordered_json& input = config["config_groups"]["group_0"]["input_activations"];
+    CHECK(input.dump() == expected);
+    input = nullptr;
+    CHECK(config == none);
+  }
 }

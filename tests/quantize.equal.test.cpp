@@ -15,6 +15,7 @@
 
 #include "mxfp4/format/block.hpp"
 #include "support/matrix.hpp"
+#include "support/oracle.hpp"
 
 namespace {
 
@@ -72,8 +73,6 @@ void check_all_recipes() {
 
 // ---- independent arithmetic: ldexp and nearbyint in double ----------------------------------------------------------
 
-constexpr double e2m1_list[8] = {0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0};
-
 /// x rounded to nearest even to `digits` significant bits, exponents from `emin` on; x is far below the overflow.
 double round_to(double x, int digits, int emin) {
   if (x == 0.0 || !std::isfinite(x)) return x;
@@ -84,7 +83,7 @@ double round_to(double x, int digits, int emin) {
 /// The weight as double; NaN for a NaN block.
 template <class Dialect>
 double weight_of(unsigned code, int byte) {
-  const double magnitude = e2m1_list[code & 7u];
+  const double magnitude = mxfp4::test::fp4_values[code & 7u];
   if (byte == 255 && std::string(Dialect::name) == "ocp") return std::numeric_limits<double>::quiet_NaN();
   if (byte == 255 && std::string(Dialect::name) == "inf_at_255") {
     if (magnitude == 0.0) return std::numeric_limits<double>::quiet_NaN();

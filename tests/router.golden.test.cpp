@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "support/arches.hpp"
+#include "support/backward_executor.hpp"
 #include "support/product.hpp"
 
 namespace {

@@ -143,7 +143,6 @@ TEST_CASE("safetensors writer: an output that cannot be", "[safetensors]") {
   };
   CHECK_THROWS_WITH(write(folder / "no/such/folder/x"), ContainsSubstring("cannot create the file: No such file"));
   CHECK_THROWS_WITH(write(folder / ""), ContainsSubstring("not a regular file"));
-  CHECK_THROWS_WITH(write("/dev/null"), ContainsSubstring("not a regular file"));
   CHECK_THROWS_WITH(write(""), ContainsSubstring("has no name"));
   CHECK(folder.names().empty());
   if (geteuid() != 0) {

@@ -3,15 +3,13 @@
 #include "mxfp4/core/status.hpp"
 
 #include <catch2/catch_test_macros.hpp>
-#include <csignal>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <string_view>
 
 #if defined(__unix__) || defined(__APPLE__)
-#include <sys/wait.h>
-#include <unistd.h>
+#include "support/last_words.hpp"
 #endif
 
 namespace {
@@ -101,34 +99,8 @@ TEST_CASE("result: holds a value, or says why not", "[status]") {
 }
 
 #if defined(__unix__) || defined(__APPLE__)
-namespace {
-
-/// What a child process that does this prints to stderr before SIGABRT ends it; "" where that does not end it.
-template <class F>
-std::string last_words(F f) {
-  int ends[2];
-  REQUIRE(pipe(ends) == 0);
-  const pid_t child = fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    std::signal(SIGABRT, SIG_DFL);  // Catch2's handler would report
-    dup2(ends[1], STDERR_FILENO);
-    f();
-    _exit(0);
-  }
-  close(ends[1]);
-  std::string text;
-  char part[256];
-  for (ssize_t n = 0; (n = read(ends[0], part, sizeof part)) > 0;) text.append(part, static_cast<std::size_t>(n));
-  close(ends[0]);
-  int state = 0;
-  REQUIRE(waitpid(child, &state, 0) == child);
-  return WIFSIGNALED(state) && WTERMSIG(state) == SIGABRT ? text : "";
-}
-
-}  // namespace
-
 TEST_CASE("result: a value that is not there ends the program with the true cause", "[status]") {
+  using mxfp4::test::last_words;
   const mxfp4::result<int> bad = status{errc::buffer_too_small, "codes", 15, 16};
   const std::string words =
       "mxfp4: a result was used that holds no value: codes holds 15, expected at least 16: pass a larger buffer\n";

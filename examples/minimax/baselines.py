@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# examples/minimax/baselines.py -- what xz and a context model make of the held-out text: the bars for the trained model.
+# examples/minimax/baselines.py -- what xz and a context model make of the held-out text: bars for the model.
 # SPDX-License-Identifier: Apache-2.0
 import lzma
 import math

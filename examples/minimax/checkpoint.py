@@ -1,7 +1,7 @@
 # examples/minimax/checkpoint.py -- a trained model as a checkpoint in MiniMax-M2's own form.
 # SPDX-License-Identifier: Apache-2.0
 #
-#   linears of attention and experts   F8_E4M3 [out, in] and weight_scale_inv F32 [ceil(out/128), ceil(in/128)], to multiply with
+#   linears of attention and experts   F8_E4M3 [out, in], weight_scale_inv F32 [ceil(out/128), ceil(in/128)]: factors
 #   embeddings, head, norms            BF16
 #   router weight and bias             F32
 #

@@ -4,7 +4,7 @@
 #   x = embed(ids);  a layer: x += attention(norm(x)), x += experts(norm(x));  logits = head(norm(x))
 #
 # Attention: RMSNorm of q and of k over all heads together, rotary embedding of the first `rotary_dim` of each head
-# (halves, not pairs), grouped keys and values. Experts: sigmoid scores, the top k of score + bias, weights are the scores
+# (halves, not pairs), grouped keys and values. Experts: sigmoid scores, the top k of score + bias, weights the scores
 # without the bias, divided by their sum; an expert is w2(silu(w1 x) * (w3 x)).
 import torch
 from torch import nn

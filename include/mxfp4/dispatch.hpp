@@ -4,9 +4,8 @@
 //   #include <mxfp4/dispatch.hpp>                    link mxfp4::dispatch, a static library; no compiler flag, no xsimd
 //   mxfp4::dispatch::gemm(w, x, y);                  the signatures of linalg.hpp, moe.hpp, router.hpp, kernel/
 //
-//   x86-64     sse2  avx2  avxvnni  avx512bw  avx512vnni  avx512bf16   the last that the CPU has is taken,
-//   aarch64    neon  neon_dotprod  neon_i8mm                           or the one that MXFP4_ISA in the environment
-//   names
+//   x86-64     sse2  avx2  avxvnni  avx512bw  avx512vnni  avx512bf16   the last that the CPU has is taken, or the one
+//   aarch64    neon  neon_dotprod  neon_i8mm                           that MXFP4_ISA in the environment names
 //
 // Where MXFP4_ISA names none that the CPU and the library have, every function returns errc::isa_unavailable and leaves
 // all as it was. A recipe or dialect is one of the named ones, as a template argument or by its id. The results are the

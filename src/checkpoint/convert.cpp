@@ -1,5 +1,4 @@
-// src/checkpoint/convert.cpp -- the jobs of a form, the quantization_config that goes with it, and the
-// files.
+// src/checkpoint/convert.cpp -- the jobs of a form, the quantization_config that goes with it, and the files.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/convert.hpp"
 
@@ -10,6 +9,7 @@
 #include <utility>
 
 #include "checkpoint/expert_jobs.hpp"
+#include "checkpoint/family.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"
@@ -40,9 +40,20 @@ struct source {
   return text;
 }
 
+/// llama-gguf-split cuts a model into files, each a GGUF file of its own.
+void require_whole(const gguf_reader& file) {
+  for (const gguf_pair& p : file.header().pairs)
+    if (const auto* count = std::get_if<std::uint64_t>(&p.value); p.key == "split.count" && count && *count > 1)
+      throw file_error({.file = file.path(),
+                        .value = "is one of " + std::to_string(*count) + " parts of a model",
+                        .expected = "a whole one",
+                        .advice = "llama-gguf-split --merge puts them together"});
+}
+
 void open(const std::string& input, source& s) {
   if (input.ends_with(".gguf")) {
     s.gguf.emplace(gguf_reader::open(input).value());
+    require_whole(*s.gguf);
     s.weights = find_weights(*s.gguf);
     if (const std::string* text = s.gguf->header().find_string(gguf_config_key)) s.config = *text;
     s.bytes = s.gguf->file_bytes();
@@ -62,37 +73,21 @@ void require_unchanged(const source& s) {
     s.checkpoint->shard(i).require_unchanged().value();
 }
 
+[[nodiscard]] const model_family& family_of(const source& s, const std::string& where) {
+  plan_options options;
+  if (s.config) read_model(parse_json<ordered_json>(*s.config, where + "/" + config_file_name), options);
+  return find_family(options.model_type);
+}
+
 // ---- config.json ----------------------------------------------------------------------------------------------------
 
 /// Sorted, so that the order of tensors in the files does not matter.
 [[nodiscard]] std::vector<std::string> linear_modules_left(const expert_model& model) {
   std::vector<std::string> names;
   for (const plain_tensor* t : model.others)
-    if (is_linear_weight(t->info)) names.push_back(module_of(t->info.name));
+    if (has_matrix(t->info)) names.push_back(module_of(t->info.name));
   std::sort(names.begin(), names.end());
   return names;
-}
-
-/// "model.layers.7.mlp.router" -> "model.layers.*.mlp.router", each once.
-[[nodiscard]] std::vector<std::string> for_any_layer(const std::vector<std::string>& modules) {
-  std::vector<std::string> patterns;
-  std::unordered_set<std::string> seen;
-  for (const std::string& module : modules) {
-    std::string pattern;
-    for (std::size_t at = 0; at <= module.size();) {
-      const std::size_t dot = std::min(module.find('.', at), module.size());
-      const std::string part = module.substr(at, dot - at);
-      const bool number = !part.empty() && part.find_first_not_of("0123456789") == std::string::npos;
-      pattern += (at == 0 ? "" : ".") + (number ? "*" : part);
-      at = dot + 1;
-    }
-    if (seen.insert(pattern).second) patterns.push_back(pattern);
-  }
-  return patterns;
-}
-
-[[nodiscard]] ordered_json gpt_oss_config(const expert_model& model) {
-  return {{"quant_method", "mxfp4"}, {"modules_to_not_convert", for_any_layer(linear_modules_left(model))}};
 }
 
 [[nodiscard]] ordered_json fp8_config(const expert_model& model) {
@@ -103,9 +98,12 @@ void require_unchanged(const source& s) {
           {"modules_to_not_convert", linear_modules_left(model)}};
 }
 
-[[nodiscard]] ordered_json compressed_tensors_config(const expert_model& model, const std::vector<tensor_job>& jobs,
-                                                     const std::string& where) {
+[[nodiscard]] ordered_json compressed_tensors_config(const ordered_json& config, const expert_model& model,
+                                                     const std::vector<tensor_job>& jobs, const std::string& where) {
+  plan_options options;
+  read_model(config, options);
   linear_modules modules;
+  modules.also_ignored = find_family(options.model_type).also_ignored;
   for (const tensor_job& job : jobs)
     for (const tensor_info& t : job.outputs)
       if (t.name.ends_with(packed_suffix)) modules.mxfp4.push_back(module_of(t.name));
@@ -120,15 +118,16 @@ void require_unchanged(const source& s) {
   const std::string file = where + "/" + config_file_name;
   ordered_json config = parse_json<ordered_json>(text, file, config_limits);
   if (!config.is_object()) throw file_error({.file = file, .value = "is not a JSON object", .expected = "one"});
+  remove_nested_quantization(config);
   if (to == checkpoint_form::gpt_oss) {
-    config[config_key] = gpt_oss_config(model);
+    config[config_key] = make_gpt_oss_config(linear_modules_left(model));
   } else if (to == checkpoint_form::block_fp8) {
     config[config_key] = fp8_config(model);
   } else {
     const bool same = config.contains(config_key) && config[config_key].is_object() &&
                       config[config_key].value("quant_method", ordered_json()) == "compressed-tensors";
     if (same) return text;
-    config[config_key] = compressed_tensors_config(model, jobs, where);
+    config[config_key] = compressed_tensors_config(config, model, jobs, where);
   }
   return json_text(config, 2) + "\n";
 }
@@ -217,25 +216,25 @@ file_result<convert_report> convert_checkpoint(const std::string& input, const s
   return guarded([&]() -> convert_report {
     source s;
     open(input, s);
-    if (s.checkpoint && s.checkpoint->is_directory()) require_outside(input, output).value();
+    require_outputs({input}, {output}, options.existing).value();
     if (s.weights.weights.empty())
       throw file_error({.file = input,
                         .value = "holds no MXFP4 weights",
                         .expected = "X_packed with X_scale, X_blocks with X_scales, or MXFP4 tensors in a .gguf",
                         .advice = "quantize it first"});
-    const expert_model model = group_experts(s.weights, input);
-    const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }, options.stop};
+    const expert_model model = group_experts(s.weights, family_of(s, input), input);
+    const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }, options.stop, options.existing};
     convert_report report = count(s, model);
     if (options.to == checkpoint_form::gguf) {
-      require_distinct(input, output).value();
       report.after = write_gguf(output, make_gguf_jobs(model, input), gguf_pairs(s.config, input), hooks).value();
       report.config = s.config.has_value();
+      report.cleaned = *s.weights.cleaned;
       return report;
     }
     const std::vector<tensor_job> jobs = make_jobs(model, options.to, input);
     if (output.ends_with(".safetensors")) {
-      require_distinct(input, output).value();
       report.after = write_safetensors(output, jobs, hooks).value();
+      report.cleaned = *s.weights.cleaned;
       return report;
     }
     directory_files files;
@@ -243,6 +242,7 @@ file_result<convert_report> convert_checkpoint(const std::string& input, const s
     if (s.checkpoint) files.carried = &*s.checkpoint;
     report.config = files.config.has_value();
     report.after = write_directory(output, jobs, files, options.max_shard_bytes, hooks).value();
+    report.cleaned = *s.weights.cleaned;
     return report;
   });
 }

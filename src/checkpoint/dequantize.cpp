@@ -10,8 +10,11 @@
 #include "checkpoint/codec.hpp"
 #include "checkpoint/exact_fp8.hpp"
 #include "checkpoint/expert_jobs.hpp"
+#include "checkpoint/family.hpp"
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/fp8_tiles.hpp"
 #include "checkpoint/mxfp4_weights.hpp"
+#include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "io/guarded.hpp"
 #include "io/slabs.hpp"
@@ -35,27 +38,27 @@ constexpr std::int64_t slab_elements = copy_slab_bytes / 2;  // their BF16 takes
 
 /// @param weight  in compressed-tensors' form.
 [[nodiscard]] tensor_job decode_job(const mxfp4_weight& weight, std::int64_t& nan_blocks, const std::string& where) {
-  return {
-      {{weight.name, dtype::bf16, weight.shape}}, [&weight, &nan_blocks, &where](const append_function& append) {
-        std::vector<std::uint8_t> codes, scales;
-        std::vector<bf16> numbers;
-        const std::int64_t blocks = weight.rows() * weight.cols() / block_size;
-        for_each_slab(blocks, slab_elements / block_size, [&](std::int64_t first, std::int64_t count) {
-          codes.resize(static_cast<std::size_t>(count * block_code_bytes));
-          scales.resize(static_cast<std::size_t>(count));
-          numbers.resize(static_cast<std::size_t>(count * block_size));
-          weight.codes(static_cast<std::uint64_t>(first * block_code_bytes), std::as_writable_bytes(std::span(codes)));
-          weight.scales(static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales)));
-          const auto in =
-              make_view(std::span<const std::uint8_t>(codes), std::span<const std::uint8_t>(scales), count, block_size);
-          const auto out = make_dense_view(std::span(numbers), count, block_size);
-          const status s = !in ? in.error() : !out ? out.error() : codec::dequantize(*in, *out);
-          if (!s.ok())
-            throw file_error({.file = where, .tensor = weight.name, .value = std::string(message(s).view())});
-          nan_blocks += std::count(scales.begin(), scales.end(), static_cast<std::uint8_t>(e8m0::nan));
-          append_numbers(append, weight.name, numbers);
-        });
-      }};
+  return {{{weight.name, dtype::bf16, weight.shape}}, [&weight, &nan_blocks, &where](const append_function& append) {
+            std::vector<std::uint8_t> codes, scales;
+            std::vector<bf16> numbers;
+            const std::int64_t blocks = weight.rows() * weight.cols() / block_size;
+            for_each_slab(blocks, slab_elements / block_size, [&](std::int64_t first, std::int64_t count) {
+              codes.resize(static_cast<std::size_t>(count * block_code_bytes));
+              scales.resize(static_cast<std::size_t>(count));
+              numbers.resize(static_cast<std::size_t>(count * block_size));
+              weight.codes(static_cast<std::uint64_t>(first * block_code_bytes),
+                           std::as_writable_bytes(std::span(codes)));
+              weight.scales(static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales)));
+              const auto in = make_view(std::span<const std::uint8_t>(codes), std::span<const std::uint8_t>(scales), 1,
+                                        count * block_size);
+              const auto out = make_dense_view(std::span(numbers), 1, count * block_size);
+              const status s = !in ? in.error() : !out ? out.error() : codec::dequantize(*in, *out);
+              if (!s.ok())
+                throw file_error({.file = where, .tensor = weight.name, .value = std::string(message(s).view())});
+              nan_blocks += std::count(scales.begin(), scales.end(), static_cast<std::uint8_t>(e8m0::nan));
+              append_numbers(append, weight.name, numbers);
+            });
+          }};
 }
 
 /// @param w  F8_E4M3 [rows, cols].  @param scales  F32 [ceil(rows / 128), ceil(cols / 128)].
@@ -116,13 +119,38 @@ constexpr std::int64_t slab_elements = copy_slab_bytes / 2;  // their BF16 takes
   return found;
 }
 
-[[nodiscard]] std::optional<std::string> make_config_text(const checkpoint_reader& in) {
-  ordered_json config = read_config(in);
+[[nodiscard]] std::optional<std::string> make_config_text(ordered_json config) {
   if (config.is_null()) return std::nullopt;
   config.erase("quantization_config");
-  const char* type_key = config.contains("torch_dtype") && !config.contains("dtype") ? "torch_dtype" : "dtype";
-  config[type_key] = "bfloat16";
+  remove_nested_quantization(config);
+  set_bf16(config);
   return json_text(config, 2) + "\n";
+}
+
+/// Experts one by one are what loaders of MXFP4 take of every family; of BF16 some take stacks alone.
+void add_warnings(dequantize_directory_report& report, const weight_list& list, const ordered_json& config) {
+  plan_options options;
+  read_model(config, options);
+  const model_family& family = find_family(options.model_type);
+  if (family.axes != stack_axes::in_out && family.warning.empty()) return;
+  if (std::any_of(list.weights.begin(), list.weights.end(),
+                  [](const mxfp4_weight& w) { return is_expert_weight(w.name, 2) && w.shape.size() == 2; }))
+    report.warnings.push_back("transformers 5.24 takes the BF16 experts of " + options.model_type +
+                              " as stacks, and these are one by one");
+}
+
+/// Codes of another format would be copied as if they were weights, and config.json would no longer say what they are.
+void require_known_formats(const std::vector<plain_tensor>& others, const ordered_json& config,
+                           const std::string& where) {
+  std::vector<tensor_info> tensors;
+  for (const plain_tensor& t : others) tensors.push_back(t.info);
+  std::erase_if(tensors, [](const tensor_info& t) { return t.type == dtype::f8_e4m3; });  // find_fp8_scales has judged
+  if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
+    throw file_error({.file = where,
+                      .tensor = found.tensor,
+                      .value = "is " + found.format,
+                      .expected = "MXFP4 of compressed-tensors, FP8 in blocks of 128 x 128, or weights",
+                      .advice = "dequantise it with the program that wrote it"});
 }
 
 }  // namespace
@@ -131,8 +159,10 @@ file_result<dequantize_directory_report> dequantize_directory(const std::string&
                                                               const dequantize_options& options) {
   return guarded([&]() -> dequantize_directory_report {
     const checkpoint_reader in = checkpoint_reader::open(input).value();
-    if (in.is_directory()) require_outside(input, output).value();
+    require_outputs({input}, {output}, options.existing).value();
+    const ordered_json config = read_config(in);
     const weight_list list = find_weights(in);
+    require_known_formats(list.others, config, input);
     const auto fp8_scales = find_fp8_scales(list.others, input);
     dequantize_directory_report report;
     std::vector<tensor_job> jobs;
@@ -157,12 +187,17 @@ file_result<dequantize_directory_report> dequantize_directory(const std::string&
         ++report.copied;
       }
     }
+    if (report.dequantized + report.widened == 0 && config.is_object() && config.contains("quantization_config"))
+      throw file_error({.file = input,
+                        .value = "holds no MXFP4 and no FP8 weights, but a quantization_config",
+                        .expected = "weights that it is true of"});
+    add_warnings(report, list, config);
     for (std::size_t i = 0; i < in.shards().size(); ++i) report.bytes_before += in.shard(i).file_bytes();
     const auto require_unchanged = [&in] {
       for (std::size_t i = 0; i < in.shards().size(); ++i) in.shard(i).require_unchanged().value();
     };
-    report.after = write_directory(output, jobs, {make_config_text(in), &in}, options.max_shard_bytes,
-                                   {options.progress, require_unchanged, options.stop})
+    report.after = write_directory(output, jobs, {make_config_text(config), &in}, options.max_shard_bytes,
+                                   {options.progress, require_unchanged, options.stop, options.existing})
                        .value();
     return report;
   });

@@ -93,9 +93,10 @@ file_result<stored_scale_range> read_stored_scale_range(const safetensors_reader
 }
 
 file_result<dequantize_report> dequantize_file(const std::string& input, const std::string& output, dtype to,
-                                               const progress_function& progress, const stop_function& stop) {
+                                               const progress_function& progress, const stop_function& stop,
+                                               existing_file existing) {
   return guarded([&]() -> dequantize_report {
-    require_distinct(input, output).value();
+    require_outputs({input}, {output}, existing).value();
     const safetensors_reader in = safetensors_reader::open(input).value();
     const std::vector<mxfp4_tensor> weights = find_mxfp4_tensors(in);
 
@@ -118,7 +119,8 @@ file_result<dequantize_report> dequantize_file(const std::string& input, const s
         tensors.push_back(t);
       }
 
-    safetensors_writer out = safetensors_writer::create(output, std::move(tensors), in.header().extra, stop).value();
+    safetensors_writer out =
+        safetensors_writer::create(output, std::move(tensors), in.header().extra, stop, existing).value();
     std::uint64_t bytes_done = 0;
     const auto done = [&](std::uint64_t bytes) { progress(bytes_done += bytes, in.file_bytes()); };
     for (const mxfp4_tensor& w : weights) {

@@ -1,4 +1,4 @@
-// src/checkpoint/expert_jobs.hpp -- MXFP4 weights written in each of the forms of convert_checkpoint.hpp.
+// src/checkpoint/expert_jobs.hpp -- MXFP4 weights written in each of the forms of convert.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

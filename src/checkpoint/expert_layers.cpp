@@ -63,7 +63,8 @@ struct role_name {
 /// One layer while it is put together. Experts may come in any order.
 class layer_builder {
  public:
-  layer_builder(std::string prefix, std::string where) : prefix_(std::move(prefix)), where_(std::move(where)) {}
+  layer_builder(std::string prefix, std::string where, const model_family& family)
+      : prefix_(std::move(prefix)), where_(std::move(where)), family_(family) {}
 
   void add(const expert_name& name, const mxfp4_weight& weight) {
     const bool stack = weight.shape.size() == 3;
@@ -116,7 +117,9 @@ class layer_builder {
   [[nodiscard]] expert_layer finish() {
     expert_layer layer;
     layer.prefix = prefix_;
-    const std::size_t style = style_.value_or(prefix_.ends_with("block_sparse_moe.experts") ? 1 : 0);
+    const bool is_w =
+        family_.model_type.empty() ? prefix_.ends_with("block_sparse_moe.experts") : family_.names == expert_names::w;
+    const std::size_t style = style_.value_or(is_w ? 1 : 0);
     for (std::size_t r = 0; r < expert_roles.size(); ++r) layer.names[r] = role_names[style][r];
     for (std::size_t r = 0; r < expert_roles.size(); ++r) {
       std::int64_t next = 0;
@@ -172,6 +175,7 @@ class layer_builder {
   }
 
   std::string prefix_, where_;
+  const model_family& family_;
   std::array<std::map<std::int64_t, expert_matrix>, 3> by_role_;
   std::optional<std::size_t> style_;
   bool turns_ = false;  // gate and up rows, and so their biases
@@ -189,7 +193,7 @@ class layer_builder {
 
 }  // namespace
 
-expert_model group_experts(const weight_list& list, const std::string& where) {
+expert_model group_experts(const weight_list& list, const model_family& family, const std::string& where) {
   expert_model model;
   std::vector<layer_builder> builders;
   std::map<std::string, std::size_t, std::less<>> by_prefix;
@@ -200,7 +204,7 @@ expert_model group_experts(const weight_list& list, const std::string& where) {
       continue;
     }
     const auto [found, is_new] = by_prefix.emplace(name->prefix, builders.size());
-    if (is_new) builders.emplace_back(name->prefix, where);
+    if (is_new) builders.emplace_back(name->prefix, where, family);
     builders[found->second].add(*name, w);
   }
   for (const plain_tensor& t : list.others) {

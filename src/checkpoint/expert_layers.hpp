@@ -1,7 +1,8 @@
 // src/checkpoint/expert_layers.hpp -- the experts of a mixture-of-experts checkpoint, whichever way they are stacked.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   P ends in ".experts"; G, U, D are gate_proj, up_proj, down_proj, or w1, w3, w2 where P or the checkpoint has it so.
+//   P ends in ".experts"; G, U, D are gate_proj, up_proj, down_proj, or w1, w3, w2 where the checkpoint or the family
+//   has it so; where neither says, after "block_sparse_moe".
 //
 //   per expert   P.<e>.G.weight, P.<e>.U.weight, P.<e>.D.weight                  a matrix each
 //   stacked      P.gate_up_proj [E, 2 I, H]: gate rows, then up rows;            P.down_proj [E, H, I]
@@ -17,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/family.hpp"
 #include "checkpoint/mxfp4_weights.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -54,9 +56,10 @@ struct expert_model {
   std::vector<const plain_tensor*> others;  ///< tensors that are neither weights nor biases of experts
 };
 
-/// @param where  begins the messages: the checkpoint's path.
+/// @param family  says what experts are called where the checkpoint has stacks alone.
+/// @param where   begins the messages: the checkpoint's path.
 /// @throws file_error for an expert that is missing, there twice, or of another shape than its neighbours, and for
 ///         biases that do not fit.
-[[nodiscard]] expert_model group_experts(const weight_list& list, const std::string& where);
+[[nodiscard]] expert_model group_experts(const weight_list& list, const model_family& family, const std::string& where);
 
 }  // namespace mxfp4::checkpoint

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 
 #include "mxfp4/core/version.hpp"
@@ -22,16 +21,16 @@ struct fp8_tile {
 
 /// Calls body(tile) for a matrix, in the order of its elements. A tile has at most `most` elements, or a block of 128;
 /// it lies within one band of 128 rows and begins at a multiple of 128 columns: no scale of FP8 or MXFP4 is cut.
+/// @param above  rows of the same scales that lie above the matrix: it is a part of another, as up_proj of gate_up_proj.
 template <class Body>
-void for_each_fp8_tile(std::int64_t rows, std::int64_t cols, std::int64_t most, Body body) {
+void for_each_fp8_tile(std::int64_t rows, std::int64_t cols, std::int64_t most, Body body, std::int64_t above = 0) {
   if (cols == 0) return;
   const std::int64_t width = std::min(cols, std::max(fp8_block, most / fp8_block * fp8_block));
-  // A power of two divides a band into equal parts; less than a row is one row.
-  const auto fitting = static_cast<std::uint64_t>(std::clamp<std::int64_t>(most / cols, 1, fp8_block));
-  const std::int64_t height = width < cols ? 1 : static_cast<std::int64_t>(std::bit_floor(fitting));
-  for (std::int64_t r = 0; r < rows; r += height)
-    for (std::int64_t c = 0; c < cols; c += width)
-      body(fp8_tile{r, std::min(height, rows - r), c, std::min(width, cols - c)});
+  const std::int64_t height = width < cols ? 1 : std::clamp<std::int64_t>(most / cols, 1, fp8_block);
+  for (std::int64_t r = 0, count = 0; r < rows; r += count) {
+    count = std::min({height, fp8_block - (above + r) % fp8_block, rows - r});
+    for (std::int64_t c = 0; c < cols; c += width) body(fp8_tile{r, count, c, std::min(width, cols - c)});
+  }
 }
 
 }  // namespace mxfp4::checkpoint

@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "mxfp4/convert.hpp"
+#include "mxfp4/core/e8m0.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -52,6 +53,22 @@ constexpr pair_form pair_forms[] = {
   return [&checkpoint, tensor](std::uint64_t offset, std::span<std::byte> bytes) {
     checkpoint.read(tensor, offset, bytes).value();
   };
+}
+
+/// Scale byte 255 over codes of zero becomes 0 over 0. @return how many blocks.
+[[nodiscard]] std::int64_t clean_zero_blocks(std::span<std::uint8_t> codes, std::span<std::uint8_t> scales) {
+  constexpr unsigned magnitudes = 0x77;  // of both codes of a byte
+  std::int64_t cleaned = 0;
+  for (std::size_t b = 0; b < scales.size(); ++b) {
+    const auto block = codes.subspan(b * block_code_bytes, block_code_bytes);
+    if (scales[b] != static_cast<std::uint8_t>(e8m0::nan) ||
+        std::any_of(block.begin(), block.end(), [](std::uint8_t byte) { return (byte & magnitudes) != 0; }))
+      continue;
+    scales[b] = 0;
+    std::fill(block.begin(), block.end(), std::uint8_t{0});
+    ++cleaned;
+  }
+  return cleaned;
 }
 
 [[nodiscard]] std::int64_t product(const shape_type& shape, std::size_t count) noexcept {
@@ -127,7 +144,7 @@ weight_list find_weights(const gguf_reader& file) {
                         .tensor = t.name,
                         .value = "MXFP4 " + shape_text(t.shape),
                         .expected = "a matrix or a stack of matrices"});
-    list.weights.push_back({t.name, weight_form::ggml, t.shape, read, {}});
+    list.weights.push_back({t.name, weight_form::ggml, t.shape, read, {}, list.cleaned});
   }
   return list;
 }
@@ -165,6 +182,7 @@ void weight_rows::read(std::int64_t from, std::int64_t count, std::vector<std::u
   const auto out = make_view(std::span(codes), std::span(scales), count, cols());
   const status s = !in ? in.error() : !out ? out.error() : convert(*in, *out);
   if (!s.ok()) throw file_error({.tensor = weight_->name, .value = std::string(message(s).view())});
+  *weight_->cleaned += clean_zero_blocks(codes, scales);
 }
 
 }  // namespace mxfp4::checkpoint

@@ -8,10 +8,13 @@
 //
 // The bytes of the first two are the same; those of ggml hold the same codes in another order. No form interprets a
 // byte, so what passes from one to another and back is unchanged; but readers differ in what code 8 and scale byte 255
-// mean (mxfp4/format/dialect.hpp): ggml reads -0 as +0 and byte 255 as 2^128.
+// mean (mxfp4/format/dialect.hpp): ggml reads -0 as +0 and byte 255 as 2^128. One block of ggml is not passed on: of
+// weights below 2^-125 gguf's writer makes scale byte 255 over codes 0, which is zero to ggml and NaN to others. It
+// becomes scale byte 0 over codes 0.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,9 +29,10 @@ enum class weight_form : std::uint8_t { compressed_tensors, gpt_oss, ggml };
 struct mxfp4_weight {
   std::string name;  ///< X
   weight_form form = weight_form::compressed_tensors;
-  std::vector<std::int64_t> shape;  ///< [.., rows, cols], cols a multiple of 32
-  read_function codes;              ///< ggml: whole blocks
-  read_function scales;             ///< not in ggml
+  std::vector<std::int64_t> shape;             ///< [.., rows, cols], cols a multiple of 32
+  read_function codes;                         ///< ggml: whole blocks
+  read_function scales;                        ///< not in ggml
+  std::shared_ptr<std::int64_t> cleaned = {};  ///< ggml: counts the zero blocks with scale byte 255 that were read
 
   [[nodiscard]] std::int64_t cols() const noexcept { return shape.back(); }
   [[nodiscard]] std::int64_t rows() const noexcept;  ///< of all matrices in the stack
@@ -43,6 +47,7 @@ struct plain_tensor {
 struct weight_list {
   std::vector<mxfp4_weight> weights;
   std::vector<plain_tensor> others;
+  std::shared_ptr<std::int64_t> cleaned = std::make_shared<std::int64_t>(0);  ///< that of all weights
 };
 
 /// In the order of the checkpoint. The list reads through the reader, which must outlive it.

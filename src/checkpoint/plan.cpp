@@ -7,6 +7,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "checkpoint/expert_stack.hpp"
+#include "checkpoint/family.hpp"
 #include "checkpoint/name_pattern.hpp"
 #include "io/guarded.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
@@ -47,7 +49,7 @@ namespace {
 class planner {
  public:
   planner(std::vector<tensor_info> tensors, const plan_options& options, const std::string& where)
-      : options_(options), where_(where) {
+      : options_(options), where_(where), family_(find_family(options.model_type)) {
     if (options.include) include_ = require_pattern(*options.include, "include");
     if (options.exclude) exclude_ = require_pattern(*options.exclude, "exclude");
     plan_.tensors.reserve(tensors.size());
@@ -62,10 +64,17 @@ class planner {
   }
 
   [[nodiscard]] quantization_plan take() {
+    if (!options_.include && !options_.linears && !family_.no_experts.empty())
+      throw file_error({.file = where_,
+                        .value = options_.model_type + " " + std::string(family_.no_experts),
+                        .advice = "--linears quantises its other layers"});
+    if (options_.linears && !family_.no_linears.empty())
+      throw file_error({.file = where_, .value = options_.model_type + " " + std::string(family_.no_linears)});
     for (planned_tensor& p : plan_.tensors) decide(p);
     for (planned_tensor& p : plan_.tensors) copy_the_rest(p);
     check_output_names();
     add_up();
+    add_warnings();
     return std::move(plan_);
   }
 
@@ -102,8 +111,16 @@ class planner {
 
   /// Empty where the name was asked for.
   [[nodiscard]] std::string why_not_wanted(const tensor_info& t) const {
-    if (include_ ? !include_->is_in(t.name) : !is_expert_weight(t.name, t.shape.size()))
-      return include_ ? "name is not included" : "not the weight of an expert";
+    const weight_role role = role_of(t, family_);
+    if (include_) {
+      if (!include_->is_in(t.name)) return "name is not included";
+    } else if (options_.linears) {
+      if (role != weight_role::linear) return std::string(role_text(role));
+    } else if (role != weight_role::expert) {
+      const bool shared = !family_.shared.empty() && t.name.find(family_.shared) != std::string::npos;
+      return shared && role == weight_role::linear ? "of a shared expert, which every token takes"
+                                                   : "not the weight of an expert";
+    }
     if (exclude_ && exclude_->is_in(t.name)) return "name is excluded";
     return {};
   }
@@ -116,8 +133,64 @@ class planner {
     const bool is_fp8 = t.type == dtype::f8_e4m3;
     if (t.type != dtype::f32 && t.type != dtype::f16 && t.type != dtype::bf16 && !is_fp8)
       return std::string(dtype_name(t.type)) + ", not F32, F16, BF16 or F8_E4M3";
-    if (t.shape.back() % block_size != 0) return std::to_string(t.shape.back()) + " columns, not a multiple of 32";
+    if (stacked) {
+      const stack_axes_result found = axes_of(t);
+      if (!found.why.empty()) return found.why;
+      const bool transposed = found.axes == stack_axes::in_out;
+      if (is_fp8 && transposed) return "F8_E4M3 [experts, in, out], whose block scales would lie across the blocks";
+      if (t.name.find("gate_up_proj") != std::string::npos && t.shape[transposed ? 2 : 1] % 2 != 0)
+        return "gate and up rows that do not come in pairs";
+      if (family_.form == expert_form::per_expert)
+        if (const tensor_info* bias = tensor_called(without_weight(t.name) + "_bias"))
+          return "it has biases, " + quote_name(bias->name) + ", which experts one by one have no place for";
+    }
+    const std::int64_t cols = stacked ? layout_of(t, axes_of(t).axes, false).cols : t.shape.back();
+    if (cols % block_size != 0) return std::to_string(cols) + " columns, not a multiple of 32";
     return is_fp8 ? why_no_fp8_scales(t) : "";
+  }
+
+  /// An include must not find a matrix that no reader has quantised.
+  void require_linear(const tensor_info& t) const {
+    if (!options_.include || options_.any_matrix) return;
+    const weight_role role = role_of(t, family_);
+    if (role == weight_role::embedding || role == weight_role::router || role == weight_role::other)
+      fail(t, "is " + std::string(role_text(role)) + ", which no reader takes as MXFP4", "",
+           "leave it out with --exclude, or insist with --force");
+  }
+
+  [[nodiscard]] static std::string without_weight(const std::string& name) {
+    constexpr std::string_view suffix = ".weight";
+    return name.ends_with(suffix) ? name.substr(0, name.size() - suffix.size()) : name;
+  }
+
+  [[nodiscard]] const tensor_info* tensor_called(const std::string& name) const {
+    const std::size_t at = find(name);
+    return at == planned_tensor::no_scales ? nullptr : &plan_.tensors[at].source;
+  }
+
+  [[nodiscard]] stack_axes_result axes_of(const tensor_info& stack) const {
+    return find_axes(stack,
+                     {[this](const std::string& name) { return tensor_called(name); }, family_, options_.hidden_size});
+  }
+
+  /// Codes and scales of a stack: two tensors for each of its matrices, or two in the form of gpt_oss.
+  void add_stack_outputs(planned_tensor& p) const {
+    const tensor_info& t = p.source;
+    const bool apart = family_.form == expert_form::per_expert;
+    p.stack = layout_of(t, axes_of(t).axes, apart);
+    const stack_layout& l = *p.stack;
+    const std::int64_t blocks = l.cols / block_size;
+    if (!apart) {
+      const std::string name = without_weight(t.name);
+      add_output(p, name + blocks_suffix, dtype::u8, {l.experts, l.rows, blocks, block_code_bytes});
+      add_output(p, name + scales_suffix, dtype::u8, {l.experts, l.rows, blocks});
+      return;
+    }
+    for (std::int64_t m = 0; m < l.experts * l.parts; ++m) {
+      const std::string name = matrix_name(t.name, l, m);
+      add_output(p, name + packed_suffix, dtype::u8, {l.rows, l.cols / 2});
+      add_output(p, name + scale_suffix, dtype::u8, {l.rows, blocks});
+    }
   }
 
   void decide(planned_tensor& p) {
@@ -129,16 +202,18 @@ class planner {
     p.reason = why_not_wanted(t);
     if (p.reason.empty()) {
       p.reason = why_not_possible(t);
-      if (!p.reason.empty() && !include_)
+      if (p.reason.empty()) require_linear(t);
+      if (!p.reason.empty() && !include_ && is_expert_weight(t.name, t.shape.size()))
         fail(t, "is the weight of an expert and cannot be quantised: " + p.reason, "", "leave it out with --exclude");
     }
     if (p.reason.empty()) {
       p.action = tensor_action::quantize;
-      std::vector<std::int64_t> codes = t.shape, scales = t.shape;
-      codes.back() /= 2;
-      scales.back() /= block_size;
-      add_output(p, t.name + packed_suffix, dtype::u8, std::move(codes));
-      add_output(p, t.name + scale_suffix, dtype::u8, std::move(scales));
+      if (t.shape.size() == 3) {
+        add_stack_outputs(p);
+      } else {
+        add_output(p, t.name + packed_suffix, dtype::u8, {t.shape[0], t.shape[1] / 2});
+        add_output(p, t.name + scale_suffix, dtype::u8, {t.shape[0], t.shape[1] / block_size});
+      }
     } else if (t.type == dtype::f8_e4m3 && options_.others != fp8_policy::copy) {
       if (t.shape.size() < 2) fail(t, "is F8_E4M3 and " + std::to_string(t.shape.size()) + "-D", "a matrix");
       if (const std::string why = why_no_fp8_scales(t); !why.empty())
@@ -148,12 +223,23 @@ class planner {
       if (p.action == tensor_action::widen_fp8) add_output(p, t.name, dtype::bf16, t.shape);
       else add_output(p, t.name, t.type, t.shape);
     }
+    if (p.action == tensor_action::copy && becomes_bf16(t)) {
+      p.action = tensor_action::to_bf16;
+      add_output(p, t.name, dtype::bf16, t.shape);
+    }
     if (p.action != tensor_action::copy && t.type == dtype::f8_e4m3) {
       p.scales = find(t.name + fp8_scale_suffix);
       if (p.action == tensor_action::keep_fp8)
         add_output(p, t.name + scale_suffix, dtype::f32, plan_.tensors[p.scales].source.shape);
       plan_.tensors[p.scales].action = tensor_action::fp8_scales;
     }
+  }
+
+  /// A model of one type changes as a whole; what is F32 beside F16 or BF16, such as a router, was meant to be.
+  [[nodiscard]] bool becomes_bf16(const tensor_info& t) const {
+    if (!options_.to_bf16) return false;
+    if (t.type == dtype::f16) return true;
+    return t.type == dtype::f32 && (options_.dtype == "float32" || options_.dtype.empty());
   }
 
   void copy_the_rest(planned_tensor& p) const {
@@ -184,16 +270,30 @@ class planner {
       plan_.bytes_before += p.source.bytes();
       plan_.bytes_after += p.output_bytes();
       if (p.action != tensor_action::quantize) continue;
-      const std::int64_t stack = p.source.shape.size() == 3 ? p.source.shape[0] : 1;
-      plan_.matrices += stack;
+      const std::int64_t stack = p.stack ? p.stack->experts : 1;
+      plan_.matrices += p.stack ? stack * p.stack->parts : 1;
       plan_.weights += p.source.elements();
       if (is_expert_weight(p.source.name, p.source.shape.size()) && seen.insert(expert_of(p.source.name)).second)
         plan_.experts += stack;
     }
   }
 
+  void add_warnings() {
+    if (plan_.experts > 0 && !family_.warning.empty()) plan_.warnings.emplace_back(family_.warning);
+    for (const planned_tensor& p : plan_.tensors)
+      if (!options_.to_bf16 && p.action == tensor_action::quantize &&
+          role_of(p.source, family_) == weight_role::linear &&
+          (p.source.type == dtype::f16 || p.source.type == dtype::f32)) {
+        plan_.warnings.push_back(std::string("the model is ") + dtype_name(p.source.type) +
+                                 ", and transformers runs its MXFP4 layers in bfloat16 only: load it with "
+                                 "dtype=torch.bfloat16, or write it with --dtype bf16");
+        break;
+      }
+  }
+
   const plan_options& options_;
   const std::string& where_;
+  const model_family& family_;
   std::optional<name_pattern> include_, exclude_;
   quantization_plan plan_;
   std::unordered_map<std::string_view, std::size_t> by_name_;
@@ -234,6 +334,8 @@ const char* action_name(tensor_action action) noexcept {
       return "widen_fp8";
     case tensor_action::keep_fp8:
       return "keep_fp8";
+    case tensor_action::to_bf16:
+      return "to_bf16";
     case tensor_action::fp8_scales:
       return "fp8_scales";
     case tensor_action::copy:

@@ -110,7 +110,7 @@ std::string matrices_csv(const quality_report& report) {
   std::string text = std::string("name,layer,expert,part,dtype,") + statistics_titles;
   for (const quality_row& r : report.matrices)
     text += quoted(r.name) + "," + std::to_string(r.layer) + "," + std::to_string(r.expert) + "," + quoted(r.part) +
-            "," + r.type + "," + statistics_cells(r.statistics);
+            "," + quoted(r.type) + "," + statistics_cells(r.statistics);
   return text;
 }
 

@@ -3,8 +3,10 @@
 #include "checkpoint/quantization_config.hpp"
 
 #include <algorithm>
+#include <sstream>
 #include <unordered_set>
 
+#include "checkpoint/family.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
@@ -18,7 +20,8 @@ using nlohmann::ordered_json;
 using strings = std::vector<std::string>;
 
 constexpr const char* pattern_prefix = "re:";
-constexpr const char* written_by = "0.18.0";  // the compressed-tensors whose names and bytes these are
+constexpr const char* written_by = "0.20.0";  // the compressed-tensors that the interop tests load it with
+constexpr const char* experts_pattern = R"(re:.*\.experts\.[0-9]+\.(gate_proj|up_proj|down_proj|w1|w2|w3)$)";
 
 [[nodiscard]] strings parts_of(std::string_view name) {
   strings parts;
@@ -64,6 +67,46 @@ constexpr const char* written_by = "0.18.0";  // the compressed-tensors whose na
   return text + "[^.]+\\.experts\\..*$";
 }
 
+/// "P.experts.gate_up_proj" stands for the modules "P.experts.0.gate_proj" and "P.experts.0.up_proj", one of each
+/// expert: loaders ask for these. Other modules stand for themselves.
+[[nodiscard]] strings without_stacks(const strings& modules) {
+  strings result;
+  for (const std::string& name : modules) {
+    const strings parts = parts_of(name);
+    const bool is_stack = parts.size() > 1 && parts[parts.size() - 2] == "experts" && !is_number(parts.back());
+    const std::string prefix = name.substr(0, name.size() - parts.back().size()) + "0.";
+    if (!is_stack) result.push_back(name);
+    else if (parts.back() == "gate_up_proj") result.insert(result.end(), {prefix + "gate_proj", prefix + "up_proj"});
+    else result.push_back(prefix + parts.back());
+  }
+  return result;
+}
+
+/// An entry of targets or ignore that is no class.
+class name_entry {
+ public:
+  explicit name_entry(const std::string& text) : text_(text) {
+    if (text.starts_with(pattern_prefix))
+      pattern_.emplace(std::string_view(text).substr(std::string_view(pattern_prefix).size()));
+  }
+  [[nodiscard]] bool fits(const std::string& module) const {
+    return pattern_ ? pattern_->begins(module) : text_ == module;
+  }
+  /// Under the file's name or vLLM's.
+  [[nodiscard]] bool fits_either(const std::string& module) const {
+    return fits(module) || fits(vllm_module_name(module));
+  }
+
+ private:
+  std::string text_;
+  std::optional<name_pattern> pattern_;
+};
+
+/// What experts_pattern fits.
+[[nodiscard]] bool is_expert_module(const std::string& module) {
+  return !module.starts_with("experts.") && is_expert_weight(module + ".weight", 2);
+}
+
 /// Patterns and names that fit all of `wanted` and none of `others`, the shortest there are.
 [[nodiscard]] strings cover(const strings& wanted, const strings& others) {
   std::unordered_set<std::string> lasts, tails, layers;  // of the others, under both spellings
@@ -82,6 +125,8 @@ constexpr const char* written_by = "0.18.0";  // the compressed-tensors whose na
     if (parts.size() > 1 && !lasts.contains(parts.back())) entry = "re:.*\\." + escaped(parts.back()) + "$";
     else if (parts.size() > 1 && !tails.contains(tail_pattern(parts))) entry = "re:.*\\." + tail_pattern(parts) + "$";
     else if (experts_at(parts) > 0 && !layers.contains(layer_pattern(parts))) entry = "re:" + layer_pattern(parts);
+    // "a.b" alone, where the pattern wants something before it.
+    if (parts.size() == 2 && !name_entry(entry).fits(name) && seen.insert(name).second) entries.push_back(name);
     if (seen.insert(entry).second) entries.push_back(entry);
     // An expert is asked for under vLLM's name too.
     if (const std::string spelled = vllm_module_name(name); experts_at(parts) > 0 && spelled != name) {
@@ -107,6 +152,20 @@ void add_fused(strings& entries) {
     }
 }
 
+/// Experts by the one pattern, or where FP8 ones are beside them by what tells them apart. Other layers by their class,
+/// but not beside FP8, which has it.
+[[nodiscard]] strings mxfp4_targets(const strings& mxfp4, const strings& fp8) {
+  strings experts, dense, targets;
+  for (const std::string& module : mxfp4) (is_expert_module(module) ? experts : dense).push_back(module);
+  if (!experts.empty() && std::none_of(fp8.begin(), fp8.end(), is_expert_module)) targets = {experts_pattern};
+  else targets = cover(experts, fp8);
+  if (dense.empty()) return targets;
+  strings others = fp8.empty() ? strings{"Linear"} : cover(dense, fp8);
+  add_fused(others);
+  targets.insert(targets.end(), others.begin(), others.end());
+  return targets;
+}
+
 [[nodiscard]] ordered_json weights_json(int bits, const char* strategy) {
   return {{"num_bits", bits},
           {"type", "float"},
@@ -130,22 +189,30 @@ void add_fused(strings& entries) {
           {"format", format}};
 }
 
-/// The preset MXFP4A16: weights only.
-[[nodiscard]] ordered_json mxfp4_group() {
+[[nodiscard]] ordered_json input_json(declared_activations activations) {
+  if (activations == declared_activations::none) return nullptr;
+  const bool fp8 = activations == declared_activations::fp8;
+  ordered_json input = weights_json(fp8 ? 8 : 4, "group");
+  input["group_size"] = fp8 ? fp8_block : block_size;
+  input["dynamic"] = true;
+  if (!fp8) input["scale_dtype"] = "torch.uint8";
+  input["observer"] = nullptr;
+  return input;
+}
+
+/// The preset MXFP4A16, MXFP4XFP8 or MXFP4.
+[[nodiscard]] ordered_json mxfp4_group(strings targets, declared_activations activations) {
   ordered_json weights = weights_json(4, "group");
   weights["group_size"] = block_size;
   weights["scale_dtype"] = "torch.uint8";
-  return group_json({"Linear"}, std::move(weights), nullptr, "mxfp4-pack-quantized");
+  return group_json(std::move(targets), std::move(weights), input_json(activations), "mxfp4-pack-quantized");
 }
 
 /// The preset FP8_BLOCK, which computes as the FP8 source does: activations in FP8, 128 of a row sharing a scale.
-[[nodiscard]] ordered_json fp8_group(strings targets) {
-  ordered_json weights = weights_json(8, "block"), input = weights_json(8, "group");
+[[nodiscard]] ordered_json fp8_group() {
+  ordered_json weights = weights_json(8, "block");
   weights["block_structure"] = {fp8_block, fp8_block};
-  input["group_size"] = fp8_block;
-  input["dynamic"] = true;
-  input["observer"] = nullptr;
-  return group_json(std::move(targets), std::move(weights), std::move(input), "float-quantized");
+  return group_json({"Linear"}, std::move(weights), input_json(declared_activations::fp8), "float-quantized");
 }
 
 }  // namespace
@@ -172,6 +239,10 @@ std::string vllm_module_name(std::string_view module) {
   return name;
 }
 
+bool has_matrix(const tensor_info& t) {
+  return is_expert_weight(t.name, t.shape.size()) || (t.shape.size() == 2 && t.name.ends_with(".weight"));
+}
+
 bool is_linear_weight(const tensor_info& t) {
   if (is_expert_weight(t.name, t.shape.size())) return true;
   if (t.shape.size() != 2 || !t.name.ends_with(".weight")) return false;
@@ -182,44 +253,95 @@ bool is_linear_weight(const tensor_info& t) {
 ordered_json make_quantization_config(const linear_modules& modules, const std::string& where) {
   if (modules.mxfp4.empty())
     throw file_error(
-        {.file = where, .value = "no tensor is quantised", .expected = "one", .advice = "see --include and --exclude"});
-  const auto both = [](strings a, const strings& b) {
-    a.insert(a.end(), b.begin(), b.end());
-    return a;
-  };
-  ordered_json groups = {{"group_0", mxfp4_group()}};
-  if (!modules.fp8.empty()) {
-    strings targets = cover(modules.fp8, both(modules.mxfp4, modules.left));
-    add_fused(targets);
-    groups["group_1"] = fp8_group(std::move(targets));
+        {.file = where,
+         .value = "no tensor is quantised",
+         .expected = "one",
+         .advice = "without experts --linears takes a dense model's layers; see --include and --exclude too"});
+  const strings mxfp4 = without_stacks(modules.mxfp4), fp8 = without_stacks(modules.fp8);
+  const strings left = without_stacks(modules.left);
+  strings quantized = mxfp4;
+  quantized.insert(quantized.end(), fp8.begin(), fp8.end());
+  ordered_json groups = {{"group_0", mxfp4_group(mxfp4_targets(mxfp4, fp8), modules.activations)}};
+  if (!fp8.empty()) groups["group_1"] = fp8_group();
+  strings ignore = cover(left, quantized);
+  std::string absent(modules.also_ignored);
+  for (std::istringstream entries(absent + " lm_head"); entries >> absent;) {
+    const name_entry parsed(absent);
+    if (std::none_of(quantized.begin(), quantized.end(),
+                     [&parsed](const std::string& module) { return parsed.fits_either(module); }) &&
+        std::find(ignore.begin(), ignore.end(), absent) == ignore.end())
+      ignore.push_back(absent);
   }
   return {{"quant_method", "compressed-tensors"},
-          {"format", modules.fp8.empty() ? "mxfp4-pack-quantized" : "mixed-precision"},
+          {"format", fp8.empty() ? "mxfp4-pack-quantized" : "mixed-precision"},
           {"quantization_status", "compressed"},
           {"config_groups", std::move(groups)},
-          {"ignore", cover(modules.left, both(modules.mxfp4, modules.fp8))},
+          {"ignore", std::move(ignore)},
           {"kv_cache_scheme", nullptr},
           {"global_compression_ratio", nullptr},
           {"version", written_by},
           {"transform_config", ordered_json::object()}};
 }
 
-ordered_json make_quantization_config(const quantization_plan& plan, const std::string& where) {
-  linear_modules modules;
-  for (const planned_tensor& p : plan.tensors) {
-    if (p.action == tensor_action::quantize) modules.mxfp4.push_back(module_of(p.source.name));
-    else if (p.action == tensor_action::keep_fp8) modules.fp8.push_back(module_of(p.source.name));
-    else if (p.action != tensor_action::fp8_scales && is_linear_weight(p.source))
-      modules.left.push_back(module_of(p.source.name));
+ordered_json make_gpt_oss_config(const strings& left) {
+  strings patterns;
+  std::unordered_set<std::string> seen;
+  for (const std::string& module : left) {
+    std::string pattern;
+    for (const std::string& part : parts_of(module))
+      pattern += (pattern.empty() ? "" : ".") + (is_number(part) ? "*" : part);
+    if (seen.insert(pattern).second) patterns.push_back(pattern);
   }
-  return make_quantization_config(modules, where);
+  return {{"quant_method", "mxfp4"}, {"modules_to_not_convert", std::move(patterns)}};
 }
 
-ordered_json make_config(ordered_json source, const quantization_plan& plan, const std::string& where) {
+ordered_json make_quantization_config(const quantization_plan& plan, std::string_view model_type,
+                                      const std::string& where, declared_activations activations) {
+  linear_modules modules;
+  modules.activations = activations;
+  modules.also_ignored = find_family(model_type).also_ignored;
+  bool gpt_oss = false;
+  for (const planned_tensor& p : plan.tensors) {
+    if (p.action == tensor_action::quantize) {
+      gpt_oss = gpt_oss || p.outputs[0].name.ends_with(blocks_suffix);
+      for (std::size_t i = 0; i < p.outputs.size(); i += 2) modules.mxfp4.push_back(module_of(p.outputs[i].name));
+    } else if (p.action == tensor_action::keep_fp8) {
+      modules.fp8.push_back(module_of(p.source.name));
+    } else if (p.action != tensor_action::fp8_scales && has_matrix(p.source)) {
+      modules.left.push_back(module_of(p.source.name));
+    }
+  }
+  if (gpt_oss && activations != declared_activations::none)
+    throw file_error(
+        {.file = where, .value = "the form of gpt-oss declares no activations", .advice = "leave out --activations"});
+  return gpt_oss ? make_gpt_oss_config(modules.left) : make_quantization_config(modules, where);
+}
+
+ordered_json make_config(ordered_json source, const quantization_plan& plan, const std::string& where,
+                         declared_activations activations) {
   if (!source.is_object())
     throw file_error({.file = where, .value = "config.json is not a JSON object", .expected = "a model's"});
-  source["quantization_config"] = make_quantization_config(plan, where);
+  plan_options model;
+  read_model(source, model);
+  remove_nested_quantization(source);
+  source["quantization_config"] = make_quantization_config(plan, model.model_type, where, activations);
   return source;
+}
+
+void set_bf16(ordered_json& config) {
+  const char* type_key = config.contains("torch_dtype") && !config.contains("dtype") ? "torch_dtype" : "dtype";
+  config[type_key] = "bfloat16";
+  for (auto& [key, value] : config.items())
+    if (value.is_object() && key != "quantization_config" && (value.contains("dtype") || value.contains("torch_dtype")))
+      set_bf16(value);
+}
+
+void remove_nested_quantization(ordered_json& config) {
+  for (auto& [key, value] : config.items())
+    if (value.is_object() && key != "quantization_config") {
+      value.erase("quantization_config");
+      remove_nested_quantization(value);
+    }
 }
 
 // ---- reading it -----------------------------------------------------------------------------------------------------

@@ -2,17 +2,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/quantize.hpp"
 
-#include <algorithm>
 #include <filesystem>
 #include <set>
 #include <system_error>
 #include <utility>
 
+#include "checkpoint/config_check.hpp"
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/quantize_journal.hpp"
 #include "checkpoint/reader_json.hpp"
+#include "checkpoint/recorded_hashes.hpp"
+#include "checkpoint/sealed_json.hpp"
+#include "checkpoint/tensor_hashes.hpp"
+#include "io/content_hash.hpp"
 #include "io/guarded.hpp"
-#include "io/hash.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/process_rank.hpp"
 
@@ -70,46 +74,52 @@ struct output_shard {
   return text ? ordered_json(*text) : ordered_json(nullptr);
 }
 
-[[nodiscard]] bool is_readme(std::string name) {
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  return name == "readme" || name.starts_with("readme.");
-}
-
 /// What is taken over as it is: the model card of another model is not ours.
 [[nodiscard]] std::vector<std::string> carried_files(const checkpoint_reader& in) {
   std::vector<std::string> files = in.other_files();
   std::erase_if(files, [](const std::string& name) {
-    return name == config_file_name || name == report_file_name || is_readme(name);
+    return name == config_file_name || name == record_file_name || describes_quantization(name) || is_readme(name);
   });
   return files;
 }
 
+/// @param written  the result's config.json.  @param carried  the files that are taken over, from `in`.
 [[nodiscard]] ordered_json make_manifest(const checkpoint_reader& in, const std::string& config,
                                          const checkpoint_settings& settings, const std::vector<output_shard>& shards,
-                                         const std::vector<std::string>& files) {
-  ordered_json sources = ordered_json::array(), results = ordered_json::array(),
-               names = ordered_json::array({config_file_name});
+                                         const std::string& written, const std::vector<std::string>& carried) {
+  ordered_json sources = ordered_json::array(), results = ordered_json::array(), hashes = ordered_json::array(),
+               taken = ordered_json::object(), names = ordered_json::array({config_file_name});
   for (std::size_t i = 0; i < in.shards().size(); ++i)
     sources.push_back({{"file", in.shards()[i]},
                        {"bytes", in.shard(i).file_bytes()},
                        {"modified", in.shard(i).modified()},
-                       {"header", hash_text(in.shard(i).header_hash())}});
+                       {"header", in.shard(i).header_hash()}});
   for (const output_shard& s : shards) results.push_back({{"file", s.file}, {"bytes", s.bytes}});
-  for (const std::string& name : files) names.push_back(name);
-  ordered_json manifest = {{"format", "mxfp4 quantize"},
-                           {"version", 1},
-                           {"settings",
-                            {{"recipe", recipe_name(settings.recipe)},
-                             {"include", to_json(settings.include)},
-                             {"exclude", to_json(settings.exclude)},
-                             {"others", settings.others == fp8_policy::keep ? "fp8" : "bf16"},
-                             {"nonfinite", settings.nonfinite == on_nonfinite::encode ? "encode" : "refuse"}}},
-                           {"source", {{"config", hash_text(fnv1a(config))}, {"shards", sources}}},
-                           {"shards", results},
-                           {"files", names}};
-  if (!settings.take.empty()) manifest["settings"]["take"] = settings.take;
-  return manifest;
+  hashes.push_back({{"file", config_file_name}, {"bytes", written.size()}, {"hash", hash_of(written)}});
+  for (const std::string& name : carried) {
+    const std::string path = (fs::path(in.directory()) / name).string();
+    const std::string hash = hash_of_file(path);
+    hashes.push_back({{"file", name}, {"bytes", input_file::open(path).value().size()}, {"hash", hash}});
+    names.push_back(name);
+    taken[name] = hash;  // two processes that take different tokenizers do not write one result
+  }
+  return {{"format", "mxfp4 quantize"},
+          {"version", hashed_version},
+          {"settings",
+           {{"recipe", recipe_name(settings.recipe)},
+            {"include", to_json(settings.include)},
+            {"exclude", to_json(settings.exclude)},
+            {"take", settings.take},
+            {"linears", settings.linears},
+            {"activations", declared_activations_names[static_cast<std::size_t>(settings.activations)]},
+            {"dtype", settings.to_bf16 ? "bf16" : "keep"},
+            {"force", settings.force},
+            {"others", settings.others == fp8_policy::keep ? "fp8" : "bf16"},
+            {"nonfinite", settings.nonfinite == on_nonfinite::encode ? "encode" : "refuse"}}},
+          {"source", {{"config", hash_of(config)}, {"files", taken}, {"shards", sources}}},
+          {"shards", results},
+          {"files", names},
+          {"file_hashes", hashes}};
 }
 
 /// A shard is only ever renamed into its place after its report has been written: both are there, or it counts for
@@ -120,7 +130,7 @@ struct output_shard {
 
 /// The report of a shard that is there, which must agree with the shard.
 [[nodiscard]] ordered_json check_shard(const safetensors_reader& shard, const std::string& report_path) {
-  auto report = read_json<ordered_json>(report_path);
+  ordered_json report = read_sealed(report_path);
   const auto found = ordered_json::array({shard.file_bytes(), shard.header().tensors.size()});
   const auto expected = ordered_json::array({report["bytes"], report["tensors"]});
   if (found != expected)
@@ -130,6 +140,28 @@ struct output_shard {
                       .advice = "remove both and run again"});
   return report;
 }
+
+/// Every byte of a complete result is as its report records. @param options  for progress and stop.
+/// @throws file_error that names the first that is not.
+void require_whole(const std::string& out, const verify_options& options) {
+  const std::string path = out + "/" + report_file_name, text = read_json_text(path);
+  const auto recorded = read_recorded_hashes(parse_json<ordered_json>(text, path), text, path);
+  if (!recorded)
+    throw file_error({.file = path,
+                      .value = "is of a former version, which recorded no hashes",
+                      .advice = "check it by mxfp4 verify --against, or replace the result with --overwrite"});
+  std::vector<finding> damage = compare_hashes(*recorded, checkpoint_reader::open(out).value(), {}, options);
+  std::erase_if(damage, [](const finding& f) { return f.level != severity::error; });
+  if (damage.empty()) return;
+  throw file_error({.file = out,
+                    .value = "holds a result that is not whole: " + damage.front().where + " " + damage.front().what +
+                             (damage.size() > 1 ? " (and " + std::to_string(damage.size() - 1) + " more)" : ""),
+                    .advice = "see mxfp4 verify, or replace the result with --overwrite"});
+}
+
+/// merge_checkpoint. @param read_shards  compare their bytes with the hashes of the journal, which the process that has
+/// just written or read them need not do again.
+file_result<checkpoint_result> merge(const std::string& out, const stop_function& stop, bool read_shards);
 
 class run_of_one {
  public:
@@ -143,23 +175,43 @@ class run_of_one {
         journal_(out) {
     if (!in_.is_directory())
       throw file_error({.file = in, .value = "is not a directory", .expected = "a checkpoint's"});
-    require_outside(in, out).value();
+    require_outputs({in}, {out}, existing_file::replace_link).value();
     const ordered_json config = read_config(in_);
     if (config.is_null())
       throw file_error({.file = in,
                         .value = std::string("has no ") + config_file_name,
                         .expected = "one, in which loaders are told of the quantisation",
                         .advice = "give the .safetensors file itself to quantise it without"});
-    plan_ = make_plan(in_.tensor_infos(), {settings.include, settings.exclude, settings.others}, in).value();
-    config_ = json_text(make_config(config, plan_, in), 2) + "\n";
+    plan_options options{.include = settings.include,
+                         .exclude = settings.exclude,
+                         .others = settings.others,
+                         .linears = settings.linears,
+                         .any_matrix = settings.force,
+                         .to_bf16 = settings.to_bf16};
+    read_model(config, options);
+    require_known_formats(config, in);
+    plan_ = make_plan(in_.tensor_infos(), options, in).value();
+    require_whole_groups(in);
+    ordered_json result = make_config(config, plan_, in, settings.activations);
+    if (settings.to_bf16) set_bf16(result);
+    if (!settings.force) require_readable(result, options.model_type, in);
+    config_ = json_text(result, 2) + "\n";
     shards_ = lay_out(in_, plan_, settings.max_shard_bytes);
     files_ = carried_files(in_);
-    manifest_ = make_manifest(in_, json_text(config), settings, shards_, files_);
+    manifest_ = make_manifest(in_, json_text(config), settings, shards_, config_, files_);
+    const ordered_json head = report_head(manifest_);
+    names_ = head.at("files").get<file_names>();
+    std::vector<std::string> paths;
+    for (const std::string& name : names_) paths.push_back(out + "/" + name);
+    require_outputs({in}, paths, existing_file::replace_link).value();
   }
 
   [[nodiscard]] checkpoint_result run() {
     if (is_complete()) return write_no_more();
+    if (run_.overwrite) replace_former();
     journal_.begin(manifest_);
+    const file_lock running = file_lock::acquire(journal_.run_lock_path(), file_lock::kind::shared).value();
+    replacement(out_).require_none();
     select_own_shards();
     require_space();
     checkpoint_result result;
@@ -167,30 +219,78 @@ class run_of_one {
     for (const output_shard* s : own_)
       if (is_done(out_, journal_, s->file)) ++result.kept;
     observer_.on_start(own_.size(), result.kept, total_);
+    if (run_.rank == 0)
+      for (const std::string& warning : plan_.warnings) observer_.on_warning(warning);
     if (run_.rank == 0) write_small_files();
     for (const output_shard* s : own_) {
       const file_lock lock = file_lock::acquire(journal_.lock_path(s->file)).value();
-      if (!is_done(out_, journal_, s->file)) {
+      const bool is_kept = is_done(out_, journal_, s->file);
+      if (!is_kept) {
         write_shard(*s);
         ++result.written;
       }
-      const std::string report = journal_.report_path(s->file);
-      add_shard_report(result, check_shard(safetensors_reader::open(out_ + "/" + s->file).value(), report), report);
+      const std::string path = journal_.report_path(s->file);
+      const safetensors_reader shard = safetensors_reader::open(out_ + "/" + s->file).value();
+      const ordered_json report = check_shard(shard, path);
+      if (is_kept) check_shard_hashes(shard, report, run_.threads, run_.stop);
+      add_shard_report(result, report, path);
     }
     result.kept = result.shards - result.written;
     if (run_.world == 1) {
-      merge_checkpoint(out_, run_.stop).value();
+      merge(out_, run_.stop, false).value();
       result.complete = true;
     }
     return result;
   }
 
  private:
-  /// True where a former run of the same kind has ended well. Removes its traces if that is wanted.
+  /// Codes that are copied would be weights to whoever reads the new config.json.
+  void require_known_formats(const ordered_json& config, const std::string& in) const {
+    std::vector<tensor_info> tensors = in_.tensor_infos();
+    std::erase_if(tensors, [](const tensor_info& t) { return t.type == dtype::f8_e4m3; });  // the plan judges
+    if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
+      throw file_error({.file = in,
+                        .tensor = found.tensor,
+                        .value = "is quantised already: " + found.format,
+                        .expected = "weights in F32, F16, BF16 or FP8 in blocks of 128 x 128",
+                        .advice = "dequantise it first"});
+  }
+
+  /// A row's activations come in groups of 128, whole ones.
+  void require_whole_groups(const std::string& in) const {
+    if (settings_.activations != declared_activations::fp8) return;
+    for (const planned_tensor& t : plan_.tensors) {
+      if (t.action != tensor_action::quantize) continue;
+      const std::int64_t cols = t.outputs[1].shape.back() * block_size;
+      if (cols % fp8_block != 0)
+        throw file_error({.file = in,
+                          .tensor = t.source.name,
+                          .value = "is multiplied with " + std::to_string(cols) + " activations",
+                          .expected = "a multiple of 128 for --activations fp8",
+                          .advice = "declare none or mxfp4"});
+    }
+  }
+
+  /// What verify would say of the config is said before the first byte is written.
+  void require_readable(const ordered_json& config, const std::string& model_type, const std::string& in) const {
+    std::string first;
+    check_quantization_config(config, modules_of(plan_, model_type),
+                              [&first](severity level, const std::string& where, const std::string& what) {
+                                if (level == severity::error && first.empty()) first = where + " " + what;
+                              });
+    if (!first.empty())
+      throw file_error({.file = in,
+                        .value = "the result could not be loaded: " + first,
+                        .advice = "choose others with --include or --exclude, or insist with --force"});
+  }
+
+  /// True where a former run of the same kind has ended well, and its result shall stay.
   [[nodiscard]] bool is_complete() {
     std::error_code error;
     if (fs::exists(out_, error) && !fs::is_directory(out_, error))
       throw file_error({.file = out_, .value = "is not a directory", .expected = "one or nothing"});
+    if (run_.overwrite) return false;
+    replacement(out_).require_none();
     const bool begun = journal_.exists();
     const ordered_json head = begun ? ordered_json(nullptr) : read_report_head(out_);
     if (!begun && head.is_null()) {
@@ -201,22 +301,16 @@ class run_of_one {
                             .advice = "name a fresh directory"});
       return false;
     }
-    if (run_.overwrite) {
-      remove_old();
-      return false;
-    }
     if (begun) return false;
     if (const std::string difference = manifest_difference(head, report_head(manifest_)); !difference.empty())
       throw file_error({.file = out_,
                         .value = "holds the result of another run: " + difference,
                         .advice = "name a fresh directory, or replace it with --overwrite"});
-    std::vector<std::string> files = {index_file_name};
-    for (const output_shard& s : shards_) files.push_back(s.file);
-    for (const std::string& name : files)
-      if (!is_file(out_ + "/" + name))
-        throw file_error({.file = out_,
-                          .value = "holds a result that lacks " + quote_name(name),
-                          .advice = "replace it with --overwrite"});
+    journal_.remove();  // what a kill between the index and the end has left
+    verify_options options;
+    options.stop = run_.stop;
+    options.progress = [this](std::uint64_t done, std::uint64_t total) { observer_.on_progress(done, total, {}); };
+    require_whole(out_, options);
     return true;
   }
 
@@ -230,24 +324,22 @@ class run_of_one {
     return names;
   }
 
-  /// The index first, so that nothing looks complete any more.
-  void remove_old() const {
-    std::vector<std::string> names = {index_file_name, report_file_name};
-    for (const std::string& name : list(out_))
-      if (name.ends_with(".safetensors")) names.push_back(name);
-    for (const std::string& name : names) {
-      std::error_code error;
-      fs::remove(fs::path(out_) / name, error);
-      if (error) throw file_error({.file = out_ + "/" + name, .value = "cannot remove: " + error.message()});
-    }
-    journal_.remove();
+  /// Removes what a former run wrote, unless that is an unfinished one of this very command.
+  void replace_former() {
+    replacement former(out_);
+    const auto is_ours = guarded([&] { return manifest_difference(journal_.manifest(), manifest_).empty(); });
+    if (former.found() == replacement::state::removed && is_ours && *is_ours) return;
+    former.plan(names_);
+    former.remove();
+    journal_.forget();
+    journal_.begin(manifest_);
+    former.done();
   }
 
   [[nodiscard]] checkpoint_result write_no_more() {
     checkpoint_result result;
     result.shards = result.kept = shards_.size();
     result.complete = true;
-    journal_.remove();  // what a kill during the same call has left
     observer_.on_start(result.shards, result.kept, 0);
     return result;
   }
@@ -277,22 +369,15 @@ class run_of_one {
 
   void write_small_files() const {
     const file_lock lock = file_lock::acquire(journal_.lock_path("files")).value();
-    remove_temporaries(out_ + "/" + config_file_name).value();
     write_text_file(out_ + "/" + config_file_name, config_, run_.stop);
     for (const std::string& name : files_) {
-      const fs::path to = fs::path(out_) / name;
-      std::error_code error;
-      fs::create_directories(to.parent_path(), error);
-      if (error)
-        throw file_error({.file = to.parent_path().string(), .value = "cannot create the folder: " + error.message()});
-      remove_temporaries(to.string()).value();
-      copy_file((fs::path(in_.directory()) / name).string(), to.string(), run_.stop).value();
+      make_folders(out_, name);
+      copy_file((fs::path(in_.directory()) / name).string(), (fs::path(out_) / name).string(), run_.stop).value();
     }
   }
 
   void write_shard(const output_shard& s) {
     const std::string path = out_ + "/" + s.file;
-    remove_temporaries(path).value();
     std::vector<tensor_info> tensors;
     std::set<std::size_t> sources = {s.source};
     for (const std::size_t i : s.tensors) {
@@ -302,7 +387,9 @@ class run_of_one {
     }
     metadata extra = in_.shard(s.source).header().extra.value_or(metadata{});
     extra.emplace("format", "pt");  // transformers refuses a shard without
-    safetensors_writer file = safetensors_writer::create(path, std::move(tensors), std::move(extra), run_.stop).value();
+    safetensors_writer file =
+        safetensors_writer::create(path, std::move(tensors), std::move(extra), run_.stop, existing_file::replace_link)
+            .value();
     shard_options options;
     options.recipe = settings_.recipe;
     options.nonfinite = settings_.nonfinite;
@@ -313,12 +400,15 @@ class run_of_one {
     options.on_tensor = [this](const planned_tensor& t, std::span<const matrix_statistics> matrices) {
       observer_.on_tensor(t, matrices);
     };
+    tensor_hashes hashes(file.header());
+    options.on_bytes = [&hashes](std::string_view tensor, std::span<const std::byte> bytes) {
+      hashes.add(tensor, bytes);
+    };
     const std::vector<matrix_statistics> matrices = quantize_shard(in_, plan_, s.tensors, file, options).value();
     for (const std::size_t i : sources) in_.shard(i).require_unchanged().value();
     journal_.require_same(manifest_);  // two runs that began at the same moment
-    remove_temporaries(journal_.report_path(s.file)).value();
     write_text_file(journal_.report_path(s.file),
-                    make_shard_report(plan_, s.tensors, matrices, s.file, file.file_bytes()).dump() + "\n", run_.stop);
+                    sealed_text(make_shard_report(plan_, s.tensors, matrices, s.file, file, hashes)), run_.stop);
     file.commit().value();
     observer_.on_shard(s.file, file.file_bytes());
   }
@@ -333,6 +423,7 @@ class run_of_one {
   std::string config_;
   std::vector<output_shard> shards_;
   std::vector<std::string> files_;
+  file_names names_;  // of all that will be there
   ordered_json manifest_;
   std::vector<const output_shard*> own_;
   std::uint64_t done_ = 0, total_ = 0;
@@ -347,11 +438,18 @@ file_result<checkpoint_result> quantize_checkpoint(const std::string& in, const 
   return guarded([&]() -> checkpoint_result { return run_of_one(in, out, settings, run, observer).run(); });
 }
 
-file_result<checkpoint_result> merge_checkpoint(const std::string& out, const stop_function& stop) {
+namespace {
+
+file_result<checkpoint_result> merge(const std::string& out, const stop_function& stop, bool read_shards) {
   return guarded([&]() -> checkpoint_result {
     const quantize_journal journal(out);
+    replacement(out).require_none();
     if (!journal.exists()) {
       if (!read_report_head(out).is_null() && is_file(out + "/" + index_file_name)) {
+        journal.remove();  // what a kill between the index and the end has left
+        verify_options options;
+        options.stop = stop;
+        require_whole(out, options);
         checkpoint_result result;
         result.complete = true;
         return result;
@@ -373,27 +471,40 @@ file_result<checkpoint_result> merge_checkpoint(const std::string& out, const st
       throw file_error({.file = out,
                         .value = "is not complete, it lacks " + missing,
                         .advice = "run mxfp4 quantize for them, then merge"});
+    for (const ordered_json& file : manifest.at("file_hashes"))
+      if (const std::string path = out + "/" + file.at("file").get<std::string>();
+          hash_of_file(path) != file.at("hash"))
+        throw file_error({.file = path,
+                          .value = "is not what the run wrote",
+                          .advice = "run mxfp4 quantize for it again, then merge"});
 
     nlohmann::json index;  // sorted, as the ecosystem writes it
     std::uint64_t total_size = 0;
     for (const ordered_json& shard : manifest.at("shards")) {
       const std::string file = shard.at("file");
       const safetensors_reader reader = safetensors_reader::open(out + "/" + file).value();
-      static_cast<void>(check_shard(reader, journal.report_path(file)));
+      const ordered_json report = check_shard(reader, journal.report_path(file));
+      if (read_shards) check_shard_hashes(reader, report, 0, stop);
       for (const tensor_info& t : reader.header().tensors) {
         index["weight_map"][t.name] = file;
         total_size += t.bytes();
       }
     }
     index["metadata"]["total_size"] = total_size;
-    checkpoint_result result = write_report(out, manifest, journal, stop);
-    for (const char* name : {index_file_name, report_file_name}) remove_temporaries(out + "/" + name).value();
-    write_text_file(out + "/" + index_file_name, index.dump(2) + "\n", stop);
+    const std::string text = index.dump(2) + "\n";
+    checkpoint_result result = write_report(out, manifest, journal, text, stop);
+    write_text_file(out + "/" + index_file_name, text, stop);
     journal.remove();
     result.shards = result.kept = manifest.at("shards").size();
     result.complete = true;
     return result;
   });
+}
+
+}  // namespace
+
+file_result<checkpoint_result> merge_checkpoint(const std::string& out, const stop_function& stop) {
+  return merge(out, stop, true);
 }
 
 }  // namespace mxfp4::checkpoint

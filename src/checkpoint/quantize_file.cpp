@@ -12,17 +12,22 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 using namespace io;
 
 file_result<quantize_report> quantize_file(const std::string& input, const std::string& output,
-                                           const quantize_options& options) {
+                                           const quantize_file_options& options) {
   return guarded([&]() -> quantize_report {
-    require_distinct(input, output).value();
+    require_outputs({input}, {output}, options.existing).value();
     const checkpoint_reader in = checkpoint_reader::open(input).value();
     const quantization_plan plan =
-        make_plan(in.tensor_infos(), {options.include, options.exclude, fp8_policy::copy}, input).value();
+        make_plan(
+            in.tensor_infos(),
+            {.include = options.include, .exclude = options.exclude, .others = fp8_policy::copy, .any_matrix = true},
+            input)
+            .value();
 
     std::vector<tensor_info> tensors;
     for (const planned_tensor& t : plan.tensors) tensors.insert(tensors.end(), t.outputs.begin(), t.outputs.end());
-    safetensors_writer out =
-        safetensors_writer::create(output, std::move(tensors), in.shard(0).header().extra, options.stop).value();
+    safetensors_writer out = safetensors_writer::create(output, std::move(tensors), in.shard(0).header().extra,
+                                                        options.stop, options.existing)
+                                 .value();
 
     quantize_report report;
     shard_options shard;

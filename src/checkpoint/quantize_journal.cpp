@@ -2,9 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/quantize_journal.hpp"
 
+#include <algorithm>
 #include <filesystem>
+#include <initializer_list>
 #include <system_error>
+#include <vector>
 
+#include "checkpoint/recorded_hashes.hpp"
+#include "checkpoint/sealed_json.hpp"
 #include "io/strict_json.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -18,13 +23,24 @@ namespace fs = std::filesystem;
 constexpr const char* what_to_do =
     "go on with the same input and settings, name a fresh directory, or start again with --overwrite";
 
-}  // namespace
-
-void write_text_file(const std::string& path, std::string_view text, const stop_function& stop) {
-  output_file file = output_file::create(path, stop).value();
-  file.write(0, std::as_bytes(std::span(text))).value();
-  file.commit().value();
+/// Is there an array of objects that have names under these keys, or, without keys, of names? They stay in the folder.
+[[nodiscard]] bool lists(const ordered_json& manifest, const char* name, std::initializer_list<const char*> keys) {
+  const auto is_name = [](const ordered_json& value) {
+    if (!value.is_string()) return false;
+    const fs::path path(value.get_ref<const std::string&>());
+    return path.is_relative() && std::find(path.begin(), path.end(), "..") == path.end();
+  };
+  const auto found = manifest.find(name);
+  return found != manifest.end() && found->is_array() &&
+         std::all_of(found->begin(), found->end(), [&](const ordered_json& entry) {
+           if (keys.size() == 0) return is_name(entry);
+           return std::all_of(keys.begin(), keys.end(), [&](const char* key) {
+             return entry.is_object() && is_name(entry.value(key, ordered_json()));
+           });
+         });
 }
+
+}  // namespace
 
 std::string manifest_difference(const ordered_json& was, const ordered_json& is) {
   // Both are objects: the first change of the way from one to the other has a path into at least one of them.
@@ -47,18 +63,27 @@ bool quantize_journal::exists() const {
 }
 
 ordered_json quantize_journal::manifest() const {
-  auto json = read_json<ordered_json>(manifest_path_);
-  if (!json.is_object() || json.value("format", ordered_json()) != "mxfp4 quantize" || !json.contains("shards"))
+  const auto unsealed = read_json<ordered_json>(manifest_path_);
+  if (!unsealed.is_object() || unsealed.value("format", ordered_json()) != "mxfp4 quantize")
     throw file_error(
         {.file = manifest_path_, .value = "is not a manifest of mxfp4 quantize", .advice = "name a fresh directory"});
+  if (unsealed.value("version", ordered_json()) != hashed_version)
+    throw file_error({.file = manifest_path_,
+                      .value = "version is " + json_shown(unsealed.value("version", ordered_json())),
+                      .expected = std::to_string(hashed_version),
+                      .advice = "start again with --overwrite, or end the run with the version that began it"});
+  ordered_json json = read_sealed(manifest_path_);
+  if (!lists(json, "shards", {"file"}) || !lists(json, "files", {}) || !lists(json, "file_hashes", {"file", "hash"}) ||
+      json["shards"].empty())
+    throw file_error({.file = manifest_path_,
+                      .value = "names no shards, or does not list them and the other files as mxfp4 quantize does",
+                      .advice = "start again with --overwrite"});
   return json;
 }
 
 void quantize_journal::begin(const ordered_json& manifest) const {
-  std::error_code error;
-  fs::create_directories(folder_, error);
-  if (error) throw file_error({.file = folder_, .value = "cannot create the folder: " + error.message()});
-  if (!exists()) write_text_file(manifest_path_, manifest.dump(2) + "\n");
+  make_journal_folder(out_);
+  if (!exists()) write_text_file(manifest_path_, sealed_text(manifest, 2));
   require_same(manifest);
 }
 
@@ -67,11 +92,26 @@ void quantize_journal::require_same(const ordered_json& manifest) const {
     throw file_error({.file = out_, .value = "was begun differently: " + difference, .advice = what_to_do});
 }
 
+void quantize_journal::forget() const { remove_entries(false); }
+
 void quantize_journal::remove() const {
+  remove_entries(true);
   std::error_code error;
-  fs::remove(manifest_path_, error);  // first: a manifest without its reports would ask for all shards again
-  if (!error) fs::remove_all(folder_, error);
+  fs::remove(folder_, error);
   if (error) throw file_error({.file = folder_, .value = "cannot remove the folder: " + error.message()});
+}
+
+void quantize_journal::remove_entries(bool all) const {
+  std::vector<fs::path> paths = {manifest_path_};  // first: without its reports it would ask for all shards again
+  std::error_code error;
+  for (fs::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error))
+    if (all || at->path().string().ends_with(".safetensors.json")) paths.push_back(at->path());
+  if (error == std::errc::no_such_file_or_directory) return;
+  if (error) throw file_error({.file = folder_, .value = "cannot list the folder: " + error.message()});
+  for (const fs::path& path : paths) {
+    fs::remove(path, error);
+    if (error) throw file_error({.file = path.string(), .value = "cannot remove: " + error.message()});
+  }
 }
 
 }  // namespace mxfp4::checkpoint

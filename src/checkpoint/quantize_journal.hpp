@@ -4,9 +4,10 @@
 
 #include <span>
 #include <string>
-#include <string_view>
 
 #include "checkpoint/statistics_json.hpp"
+#include "checkpoint/tensor_hashes.hpp"
+#include "checkpoint/written_files.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -20,39 +21,49 @@ class quantize_journal {
   [[nodiscard]] ordered_json manifest() const;     ///< @throws file_error where it is not there or not ours
   void begin(const ordered_json& manifest) const;  ///< writes it, or sees that the one there is the same
   void require_same(const ordered_json& manifest) const;
+  void forget() const;  ///< manifest and reports, so that no shard counts as done; locks stay
   void remove() const;
 
+  [[nodiscard]] const std::string& manifest_path() const { return manifest_path_; }
   [[nodiscard]] std::string report_path(const std::string& shard) const { return folder_ + "/" + shard + ".json"; }
+  /// Held by all runs that write into OUT, and alone by one that removes what is there.
+  [[nodiscard]] std::string run_lock_path() const { return folder_ + "/run.lock"; }
   [[nodiscard]] std::string lock_path(const std::string& name) const { return folder_ + "/" + name + ".lock"; }
 
  private:
+  void remove_entries(bool all) const;
+
   std::string out_, folder_, manifest_path_;
 };
 
 /// Where two manifests differ first, as a sentence; empty where they are the same.
 [[nodiscard]] std::string manifest_difference(const ordered_json& was, const ordered_json& is);
 
-/// Complete, or not there; the folder must be.
-void write_text_file(const std::string& path, std::string_view text, const io::stop_function& stop = {});
-
-/// {"file", "bytes", "tensors", "quantized": [...], "copied": [...], "total": {...}} of one shard.
-/// @param tensors  those of the plan that went into it.  @param bytes  of the file.
+/// {"file", "bytes", "tensors", "header", "tensor_hashes": [...], "quantized": [...], "copied": [...],
+/// "total": {...}} of one shard.
+/// @param tensors  those of the plan that went into it.
+/// @param written  the file, to be committed, and the hashes of what it holds.
 [[nodiscard]] ordered_json make_shard_report(const quantization_plan& plan, std::span<const std::size_t> tensors,
                                              std::span<const matrix_statistics> matrices, const std::string& file,
-                                             std::uint64_t bytes);
+                                             const io::safetensors_writer& written, const tensor_hashes& hashes);
 
 /// Adds a shard's "total" to a result. @throws file_error naming `path` where the report is not what it should be.
 void add_shard_report(checkpoint_result& result, const ordered_json& report, const std::string& path);
 
 /// OUT/mxfp4_report.json from the reports of the manifest's shards, one of them in memory at a time.
+/// @param index  the text of the index that will be written.
 /// @return the result's counts; shards, written and kept are 0.
 checkpoint_result write_report(const std::string& out, const ordered_json& manifest, const quantize_journal& journal,
-                               const io::stop_function& stop);
+                               const std::string& index, const io::stop_function& stop);
+
+/// The same file with other values under its keys.
+void rewrite_report(const std::string& path, const ordered_json& report);
 
 /// The manifest's part of OUT/mxfp4_report.json, null where there is no such file. What is long in it is skipped.
 [[nodiscard]] ordered_json read_report_head(const std::string& out);
 
-/// What a report says of the manifest: settings and source, without the times that only this machine knows.
+/// What a report says of the manifest: settings, source without the times that only this machine knows, and the names
+/// of all that was written.
 [[nodiscard]] ordered_json report_head(const ordered_json& manifest);
 
 }  // namespace mxfp4::checkpoint

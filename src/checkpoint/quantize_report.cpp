@@ -4,7 +4,11 @@
 #include <map>
 #include <tuple>
 
+#include "checkpoint/expert_stack.hpp"
 #include "checkpoint/quantize_journal.hpp"
+#include "checkpoint/recorded_hashes.hpp"
+#include "checkpoint/sealed_json.hpp"
+#include "io/content_hash.hpp"
 #include "io/strict_json.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -15,6 +19,19 @@ namespace {
 
 [[nodiscard]] ordered_json describe(const tensor_info& t) {
   return {{"name", t.name}, {"dtype", dtype_name(t.type)}, {"shape", t.shape}};
+}
+
+/// A matrix that was quantised: of a stack that was taken apart under the name it has now.
+[[nodiscard]] ordered_json describe(const planned_tensor& t, std::int64_t matrix) {
+  ordered_json entry = describe(t.source);
+  if (!t.stack) return entry;
+  if (t.outputs.size() == 2) {
+    entry["expert"] = matrix;
+  } else {
+    entry["name"] = matrix_name(t.source.name, *t.stack, matrix);
+    entry["shape"] = {t.stack->rows, t.stack->cols};
+  }
+  return entry;
 }
 
 /// An expert: the module that holds it, the number of its layer (-1: none in the name), its own number.
@@ -50,26 +67,35 @@ struct expert_key {
   return key;
 }
 
-/// Appends to a file that gets its name at the end.
+/// Appends to a sealed file (sealed_json.hpp), one line for each key, that gets its name at the end.
 class text_output {
  public:
-  text_output(const std::string& path, const stop_function& stop) : file_(output_file::create(path, stop).value()) {}
+  text_output(const std::string& path, const stop_function& stop)
+      : file_(output_file::create(path, stop, existing_file::replace_link).value()) {}
 
   void operator<<(std::string_view text) {
+    hash_.add(text);
     file_.write(at_, std::as_bytes(std::span(text))).value();
     at_ += text.size();
   }
-  void commit() { file_.commit().value(); }
+  void add(const std::string& key, const ordered_json& value) {
+    *this << (at_ == 0 ? "{\n" : ",\n") + ordered_json(key).dump() + ": " + value.dump();
+  }
+  void commit() {
+    *this << seal(hash_.text());
+    file_.commit().value();
+  }
 
  private:
   output_file file_;
+  content_hash hash_;
   std::uint64_t at_ = 0;
 };
 
 /// One element a line, so that the report of a large model can be read by line tools too.
 class array_output {
  public:
-  array_output(text_output& out, const char* name) : out_(out) { out_ << ",\n\"" + std::string(name) + "\": ["; }
+  array_output(text_output& out, const std::string& name) : out_(out) { out_ << ",\n\"" + name + "\": ["; }
   void add(const ordered_json& element) {
     out_ << (empty_ ? "\n" : ",\n") + element.dump();
     empty_ = false;
@@ -81,18 +107,27 @@ class array_output {
   bool empty_ = true;
 };
 
+void add(text_output& out, const std::string& key, const ordered_json& value) {
+  if (!value.is_array()) {
+    out.add(key, value);
+    return;
+  }
+  array_output lines(out, key);
+  for (const ordered_json& element : value) lines.add(element);
+  lines.end();
+}
+
 }  // namespace
 
 ordered_json make_shard_report(const quantization_plan& plan, std::span<const std::size_t> tensors,
                                std::span<const matrix_statistics> matrices, const std::string& file,
-                               std::uint64_t bytes) {
+                               const safetensors_writer& written, const tensor_hashes& hashes) {
   ordered_json quantized = ordered_json::array(), copied = ordered_json::array();
   error_statistics sum;
   for (const matrix_statistics& m : matrices) {
     const planned_tensor& t = plan.tensors[m.tensor];
     const auto stack = static_cast<std::uint64_t>(m.matrix < 0 ? 1 : t.source.elements() / m.statistics.weights);
-    ordered_json entry = describe(t.source);
-    if (m.matrix >= 0) entry["expert"] = m.matrix;
+    ordered_json entry = describe(t, m.matrix);
     entry["bytes"] = input_bytes(plan, t) / stack;
     entry["mxfp4_bytes"] = t.output_bytes() / stack;
     entry.update(to_json(m.statistics));
@@ -118,8 +153,14 @@ ordered_json make_shard_report(const quantization_plan& plan, std::span<const st
   }
   ordered_json total = {{"tensors", quantized_tensors}, {"bytes_before", before}, {"bytes_after", after}};
   total.update(to_json(sum));
-  return {{"file", file},           {"bytes", bytes},   {"tensors", outputs},
-          {"quantized", quantized}, {"copied", copied}, {"total", total}};
+  return {{"file", file},
+          {"bytes", written.file_bytes()},
+          {"tensors", outputs},
+          {"header", written.header_hash()},
+          {"tensor_hashes", hashes.to_json()},
+          {"quantized", quantized},
+          {"copied", copied},
+          {"total", total}};
 }
 
 void add_shard_report(checkpoint_result& result, const ordered_json& report, const std::string& path) {
@@ -135,27 +176,36 @@ void add_shard_report(checkpoint_result& result, const ordered_json& report, con
 ordered_json report_head(const ordered_json& manifest) {
   ordered_json source = manifest.at("source");
   for (ordered_json& shard : source.at("shards")) shard.erase("modified");
-  return {{"format", "mxfp4 report"}, {"version", 1}, {"settings", manifest.at("settings")}, {"source", source}};
+  file_names files = {index_file_name, report_file_name};
+  for (const ordered_json& shard : manifest.at("shards")) files.insert(shard.at("file"));
+  for (const ordered_json& file : manifest.at("files")) files.insert(file);
+  return {{"format", "mxfp4 report"},
+          {"version", hashed_version},
+          {"settings", manifest.at("settings")},
+          {"source", source},
+          {"files", files}};
 }
 
 checkpoint_result write_report(const std::string& out, const ordered_json& manifest, const quantize_journal& journal,
-                               const stop_function& stop) {
+                               const std::string& index, const stop_function& stop) {
   text_output file(out + "/" + report_file_name, stop);
-  file << "{\n";
-  bool first = true;
   const ordered_json head = report_head(manifest);
-  for (const auto& [key, value] : head.items()) {
-    file << (first ? "" : ",\n") + ordered_json(key).dump() + ": " + value.dump();
-    first = false;
-  }
+  for (const auto& [key, value] : head.items()) add(file, key, value);
   checkpoint_result result;
   std::map<expert_key, error_statistics> experts;
   const auto for_each_report = [&](const auto& body) {
     for (const ordered_json& shard : manifest.at("shards")) {
       const std::string path = journal.report_path(shard.at("file"));
-      body(read_json<ordered_json>(path), path);
+      body(read_sealed(path), path);
     }
   };
+  array_output files(file, "file_hashes");
+  for (const ordered_json& small : manifest.at("file_hashes")) files.add(small);
+  files.add({{"file", index_file_name}, {"bytes", index.size()}, {"hash", hash_of(index)}});
+  for_each_report([&](const ordered_json& report, const std::string&) {
+    files.add({{"file", report.at("file")}, {"bytes", report.at("bytes")}, {"header", report.at("header")}});
+  });
+  files.end();
   array_output quantized(file, "quantized");
   for_each_report([&](const ordered_json& report, const std::string& path) {
     add_shard_report(result, report, path);
@@ -181,18 +231,30 @@ checkpoint_result write_report(const std::string& out, const ordered_json& manif
     for (const ordered_json& entry : report.at("copied")) copied.add(entry);
   });
   copied.end();
+  array_output tensors(file, "tensor_hashes");
+  for_each_report([&](const ordered_json& report, const std::string&) {
+    for (const ordered_json& entry : report.at("tensor_hashes")) tensors.add(entry);
+  });
+  tensors.end();
   ordered_json total = {
       {"tensors", result.quantized}, {"bytes_before", result.bytes_before}, {"bytes_after", result.bytes_after}};
   total.update(to_json(result.total));
-  file << ",\n\"total\": " + total.dump() + "\n}\n";
+  file.add("total", total);
   file.commit();
   return result;
+}
+
+void rewrite_report(const std::string& path, const ordered_json& report) {
+  text_output file(path, {});
+  for (const auto& [key, value] : report.items()) add(file, key, value);
+  file.commit();
 }
 
 ordered_json read_report_head(const std::string& out) {
   const std::string path = out + "/" + report_file_name;
   if (!is_file(path)) return nullptr;
-  const ordered_json head = parse_json_members(read_json_text(path), path, {"format", "version", "settings", "source"});
+  const ordered_json head =
+      parse_json_members(read_json_text(path), path, {"format", "version", "settings", "source", "files"});
   if (!head.is_object())
     throw file_error({.file = path, .value = "is not a report of mxfp4 quantize", .advice = "name a fresh directory"});
   return head;

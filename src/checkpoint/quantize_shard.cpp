@@ -15,6 +15,7 @@
 
 #include "checkpoint/block_encoder.hpp"
 #include "checkpoint/codec.hpp"
+#include "checkpoint/expert_stack.hpp"
 #include "io/guarded.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
@@ -26,13 +27,31 @@ namespace {
 
 [[nodiscard]] std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 
-/// [rows, cols], or a stack of such; the leading dimensions count as one.
+/// The matrices of a tensor, of an array of them the leading dimensions count as one.
 struct geometry {
-  explicit geometry(const tensor_info& t)
-      : rows(t.shape[t.shape.size() - 2]), cols(t.shape.back()), size(rows * cols), is_stack(t.shape.size() > 2) {}
+  geometry() = default;
+  explicit geometry(const planned_tensor& t) {
+    if (t.stack) {
+      layout = *t.stack;
+    } else {
+      layout.rows = t.source.shape[t.source.shape.size() - 2];
+      layout.cols = t.source.shape.back();
+    }
+    rows = layout.rows;
+    cols = layout.cols;
+    size = rows * cols;
+  }
 
-  std::int64_t rows, cols, size;  ///< of one matrix
-  bool is_stack;
+  stack_layout layout;
+  std::int64_t rows = 0, cols = 0, size = 0;  ///< of one matrix
+
+  /// Row of the block scales that a matrix' row falls under, counted from the first of the tensor.
+  [[nodiscard]] std::int64_t scale_row(std::int64_t matrix, std::int64_t row) const noexcept {
+    return matrix / layout.parts * ceil_div(layout.parts * rows, fp8_block) + row_in_stack(matrix, row) / fp8_block;
+  }
+  [[nodiscard]] std::int64_t row_in_stack(std::int64_t matrix, std::int64_t row) const noexcept {
+    return matrix % layout.parts * rows + row;
+  }
 };
 
 /// Small enough that what is read, encoded and written is still in a near cache at each of these steps; large enough
@@ -46,17 +65,27 @@ struct slab {
   tensor_action action = tensor_action::copy;
   checkpoint_tensor source;
   const std::string* output = nullptr;  ///< where copied bytes go
+  geometry shape;                       ///< of what is encoded
   std::int64_t matrix = 0;
-  std::int64_t first = 0, count = 0;  ///< in the source: elements, of copies bytes
+  std::int64_t first = 0, count = 0;  ///< weights, matrix after matrix as they are written; of copies bytes
   bool ends_matrix = false, ends_tensor = false;
   std::shared_ptr<const std::vector<float>> scales;  ///< of the whole FP8 tensor
 
-  std::vector<std::byte> bytes;  ///< as read
+  std::vector<std::byte> bytes;    ///< as read
+  std::vector<std::byte> scratch;  ///< what a transposed stack is arranged by
   std::vector<bf16> widened;
   block_encoder encoder;
   status error;
 
   slab(recipe_id recipe, on_nonfinite policy) : encoder(recipe, policy) {}
+
+  [[nodiscard]] bool is_transposed() const noexcept {
+    return action == tensor_action::quantize && shape.layout.transposed && count > 0;
+  }
+  /// Of its matrix; is_transposed, which is whole rows.
+  [[nodiscard]] fp8_tile tile() const noexcept {
+    return {(first - matrix * shape.size) / shape.cols, count / shape.cols, 0, shape.cols};
+  }
 
   /// What was read, as numbers in the host's byte order.
   template <class T>
@@ -90,16 +119,24 @@ class slab_stack {
   std::mutex mutex_;
 };
 
-/// Elements of a slab of FP8 from `first` on, which is the first of a slab: whole bands of blocks, rows within one
-/// band, or a part of a long row, so that block scales fit to it as to a matrix of its own.
-[[nodiscard]] std::int64_t fp8_slab(const geometry& g, std::int64_t first) noexcept {
+/// Weights of a slab of FP8 from `first` of a matrix on, which is the first of a slab: whole bands of blocks, rows
+/// within one band, or a part of a long row, so that block scales fit to it as to a matrix of its own.
+[[nodiscard]] std::int64_t fp8_slab(const geometry& g, std::int64_t matrix, std::int64_t first) noexcept {
   const std::int64_t row = first / g.cols, col = first % g.cols, rows = pipeline_weights / g.cols;
   if (rows == 0) return std::min(pipeline_weights, g.cols - col);
   // A power of two divides a band into equal parts.
-  const std::int64_t most = rows >= fp8_block
-                                ? rows / fp8_block * fp8_block
-                                : static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(rows)));
+  std::int64_t most = rows >= fp8_block ? rows / fp8_block * fp8_block
+                                        : static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(rows)));
+  // The second matrix of an expert may begin within a band.
+  if (const std::int64_t in_band = g.row_in_stack(matrix, row) % fp8_block; in_band != 0)
+    most = std::min(most, fp8_block - in_band);
   return std::min(most, g.rows - row) * g.cols;
+}
+
+/// Whole rows of a transposed stack, of which each column is read by itself; runs of weights of any other matrix.
+[[nodiscard]] std::int64_t plain_slab(const geometry& g, std::int64_t left) noexcept {
+  if (!g.layout.transposed) return std::min(pipeline_weights, left);
+  return std::min(std::max<std::int64_t>(1, pipeline_weights / g.cols) * g.cols, left);
 }
 
 /// Hands out the slabs of some tensors one after the other.
@@ -112,7 +149,8 @@ class slab_source {
   [[nodiscard]] bool next(slab& s) {
     if (at_ == tensors_.size()) return false;
     const planned_tensor& t = plan_.tensors[tensors_[at_]];
-    const bool encodes = t.action == tensor_action::quantize || t.action == tensor_action::widen_fp8;
+    const bool encodes = t.action == tensor_action::quantize || t.action == tensor_action::widen_fp8 ||
+                         t.action == tensor_action::to_bf16;
     s.tensor = &t;
     s.index = tensors_[at_];
     s.action = encodes ? t.action : tensor_action::copy;
@@ -123,14 +161,17 @@ class slab_source {
     // An empty tensor has one slab with nothing in it, which ends it.
     const std::int64_t total = encodes ? source.elements() : static_cast<std::int64_t>(source.bytes());
     std::int64_t end = total;
-    if (encodes && total > 0) {
+    if (t.action == tensor_action::to_bf16) {
+      s.count = std::min(pipeline_weights, total - first_);
+    } else if (encodes && total > 0) {
       if (first_ == 0) read_scales(t);
-      const geometry g(source);
+      const geometry g(t);
+      s.shape = g;
       s.matrix = first_ / g.size;
       s.scales = scales_;
       end = (s.matrix + 1) * g.size;
-      s.count = source.type == dtype::f8_e4m3 ? fp8_slab(g, first_ - s.matrix * g.size)
-                                              : std::min(pipeline_weights, end - first_);
+      s.count = source.type == dtype::f8_e4m3 ? fp8_slab(g, s.matrix, first_ - s.matrix * g.size)
+                                              : plain_slab(g, end - first_);
     } else {
       s.count = std::min(pipeline_bytes, total - first_);
     }
@@ -178,14 +219,34 @@ class shard_run {
     const bool encodes = s.action != tensor_action::copy;
     const auto size = encodes ? static_cast<std::uint64_t>(dtype_bits(s.source.info->type)) / 8 : 1;
     s.bytes.resize(static_cast<std::size_t>(s.count) * size);
-    in_.read(s.source, static_cast<std::uint64_t>(s.first) * size, s.bytes).value();
+    if (s.is_transposed()) {
+      const read_function read = [&](std::uint64_t offset, std::span<std::byte> bytes) {
+        in_.read(s.source, offset, bytes).value();
+      };
+      read_matrix_tile(read, s.shape.layout, s.matrix, s.tile(), static_cast<std::int64_t>(size), s.bytes);
+    } else {
+      in_.read(s.source, static_cast<std::uint64_t>(s.first) * size, s.bytes).value();
+    }
     if (encodes && std::endian::native == std::endian::big) reverse_elements(s.bytes, size);
+  }
+
+  static void narrow(slab& s) {
+    const auto convert = [&s](auto numbers) {
+      s.widened.resize(numbers.size());
+      std::transform(numbers.begin(), numbers.end(), s.widened.begin(),
+                     [](auto x) { return mxfp4::encode<bf16>(mxfp4::decode(x)); });
+    };
+    if (s.source.info->type == dtype::f32) convert(s.elements<float>());
+    else convert(s.elements<f16>());
   }
 
   static void encode(slab& s) {
     s.encoder.reset_statistics();
     s.error = {};
     if (s.action == tensor_action::copy || s.count == 0) return;
+    if (s.action == tensor_action::to_bf16) return narrow(s);
+    if (s.is_transposed())
+      arrange_tile(s.shape.layout, s.tile(), dtype_bits(s.source.info->type) / 8, s.bytes, s.scratch);
     switch (s.source.info->type) {
       case dtype::f32:
         s.error = s.encoder.encode<float>(s.elements<float>());
@@ -197,11 +258,11 @@ class shard_run {
         s.error = s.encoder.encode<bf16>(s.elements<bf16>());
         return;
       default: {
-        const geometry g(*s.source.info);
-        const std::int64_t down = ceil_div(g.rows, fp8_block), across = ceil_div(g.cols, fp8_block);
+        const geometry& g = s.shape;
+        const std::int64_t across = ceil_div(g.cols, fp8_block);
         const std::int64_t first = s.first - s.matrix * g.size, row = first / g.cols, col = first % g.cols;
         const std::int64_t rows = s.count < g.cols ? 1 : s.count / g.cols, cols = s.count / rows;
-        const float* const scales = s.scales->data() + (s.matrix * down + row / fp8_block) * across + col / fp8_block;
+        const float* const scales = s.scales->data() + g.scale_row(s.matrix, row) * across + col / fp8_block;
         const dense_view<const e4m3> w{s.elements<e4m3>().data(), rows, cols, cols};
         const dense_view<const float> factors{scales, ceil_div(rows, fp8_block), ceil_div(cols, fp8_block), across};
         if (s.action == tensor_action::quantize) {
@@ -218,22 +279,24 @@ class shard_run {
     if (!s.error.ok()) fail(s);
     const std::vector<tensor_info>& outputs = s.tensor->outputs;
     switch (s.action) {
-      case tensor_action::quantize:
-        out_.append(outputs[0].name, std::as_bytes(s.encoder.codes())).value();
-        out_.append(outputs[1].name, std::as_bytes(s.encoder.scales())).value();
+      case tensor_action::quantize: {
+        const std::size_t output = s.tensor->output_of(s.matrix);
+        put(outputs[output].name, std::as_bytes(s.encoder.codes()));
+        put(outputs[output + 1].name, std::as_bytes(s.encoder.scales()));
         current_ += s.encoder.statistics();
         if (s.ends_matrix) {
-          matrices_.push_back({s.index, geometry(*s.source.info).is_stack ? s.matrix : -1, current_});
+          matrices_.push_back({s.index, s.tensor->stack ? s.matrix : -1, current_});
           current_ = {};
         }
         break;
+      }
       case tensor_action::widen_fp8:
+      case tensor_action::to_bf16:
         swap_if_big_endian(std::span(s.widened));
-        out_.append(outputs[0].name, std::as_bytes(std::span(s.widened).first(static_cast<std::size_t>(s.count))))
-            .value();
+        put(outputs[0].name, std::as_bytes(std::span(s.widened).first(static_cast<std::size_t>(s.count))));
         break;
       default:
-        out_.append(*s.output, s.bytes).value();
+        put(*s.output, s.bytes);
     }
     options_.on_slab(s.bytes.size(), s.encoder.statistics());
     if (!s.ends_tensor) return;
@@ -245,15 +308,20 @@ class shard_run {
   [[nodiscard]] std::vector<matrix_statistics> take() { return std::move(matrices_); }
 
  private:
+  void put(const std::string& tensor, std::span<const std::byte> bytes) {
+    out_.append(tensor, bytes).value();
+    options_.on_bytes(tensor, bytes);
+  }
+
   [[noreturn]] void fail(const slab& s) const {
     const tensor_info& t = *s.source.info;
     const std::string& file = in_.shard(s.source.shard).path();
     if (s.error.code != errc::nonfinite)
       throw file_error({.file = file, .tensor = t.name, .value = std::string(message(s.error).view())});
-    std::string at;
-    std::int64_t rest = s.first + s.error.value;
-    for (std::size_t i = t.shape.size(); i-- > 0; rest /= t.shape[i])
-      at = std::to_string(rest % t.shape[i]) + (at.empty() ? "" : ", ") + at;
+    const std::int64_t within = s.first + s.error.value - s.matrix * s.shape.size;
+    const std::int64_t row = within / s.shape.cols, col = within % s.shape.cols;
+    const std::string at = s.tensor->stack ? place_in_stack(s.shape.layout, s.matrix, row, col)
+                                           : std::to_string(row) + ", " + std::to_string(col);
     throw file_error({.file = file,
                       .tensor = t.name,
                       .value = "weight [" + at + "] is NaN or infinite",

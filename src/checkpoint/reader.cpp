@@ -11,6 +11,7 @@
 #include "checkpoint/reader_json.hpp"
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"
+#include "mxfp4/checkpoint/quantize.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -40,6 +41,9 @@ using nlohmann::json;
          (name.starts_with("pytorch_model") && name.ends_with(".bin"));
 }
 
+/// Folders of repositories that hold the same model once more, for another program: gpt-oss has both.
+[[nodiscard]] bool holds_other_weights(const std::string& folder) { return folder == "metal" || folder == "original"; }
+
 /// What output_file calls a file that has not got its name yet.
 [[nodiscard]] bool is_temporary(const std::string& name) { return name.find(".tmp-") != std::string::npos; }
 
@@ -64,6 +68,10 @@ checkpoint_reader::checkpoint_reader(const std::string& path, const std::vector<
     open_shards(nullptr);
     return;
   }
+  if (const std::string journal = (fs::path(path) / journal_folder_name).string(); exists(journal))
+    throw file_error({.file = journal,
+                      .value = "is there: the run of mxfp4 quantize that writes this checkpoint is not finished",
+                      .advice = "give the same command again"});  // what is there may look like a whole checkpoint
   const std::string index = (fs::path(path) / index_file_name).string();
   has_index_ = exists(index);
   if (has_index_) {
@@ -205,15 +213,18 @@ std::vector<std::string> checkpoint_reader::stray_shards() const {
 void checkpoint_reader::list_files() {
   const std::set<std::string> shards(shards_.begin(), shards_.end());
   std::error_code error;
+  fs::path listed = directory_;  // what the next step reads on in, for the message
   fs::recursive_directory_iterator at(directory_, error);
   for (const fs::recursive_directory_iterator end; !error && at != end; at.increment(error)) {
     const std::string name = at->path().filename().string();
+    listed = at->path().parent_path();
     const std::string relative = at->path().lexically_relative(directory_).string();
     std::error_code ignored;
     if (at->is_directory(ignored)) {
-      const bool skipped = at->is_symlink(ignored) || name.front() == '.';
+      const bool skipped = at->is_symlink(ignored) || name.front() == '.' || holds_other_weights(relative);
       if (skipped) ignored_files_.push_back(relative + "/");
       if (skipped && !at->is_symlink(ignored)) at.disable_recursion_pending();
+      if (!skipped) listed = at->path();
     } else if (shards.contains(relative) || relative == index_file_name) {
       continue;
     } else {
@@ -227,7 +238,7 @@ void checkpoint_reader::list_files() {
       (belongs ? other_files_ : ignored_files_).push_back(relative);
     }
   }
-  if (error) throw file_error({.file = directory_, .value = "cannot list the directory: " + error.message()});
+  if (error) throw file_error({.file = listed.string(), .value = "cannot list the directory: " + error.message()});
   std::sort(other_files_.begin(), other_files_.end());
   std::sort(ignored_files_.begin(), ignored_files_.end());
 }

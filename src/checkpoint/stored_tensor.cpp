@@ -55,6 +55,27 @@ using shape_type = std::vector<std::int64_t>;
   return s;
 }
 
+/// A tensor called X_blocks: a stack as gpt-oss has it, the codes of a row in blocks of 16 bytes.
+[[nodiscard]] stored_tensor blocks_or_plain(const checkpoint_reader& checkpoint, const checkpoint_tensor& blocks) {
+  const tensor_info& t = *blocks.info;
+  stored_tensor s{t.name, storage::plain, t.shape, &blocks, nullptr, ""};
+  if (t.type != dtype::u8) return s;
+  if (t.shape.size() != 4 || t.shape[3] != block_code_bytes) {
+    s.problem = "is " + described(t) + ", expected U8 [experts, rows, columns / 32, 16]";
+    return s;
+  }
+  const std::string name = t.name.substr(0, t.name.rfind(blocks_suffix));
+  const checkpoint_tensor* scale = checkpoint.find(name + scales_suffix);
+  s.problem = why_no_scales(scale, name + scales_suffix, dtype::u8, {t.shape.begin(), t.shape.end() - 1});
+  if (!s.problem.empty()) return s;
+  s.name = name;
+  s.kind = storage::mxfp4;
+  s.gpt_oss = true;
+  s.shape = {t.shape[0], t.shape[1], t.shape[2] * block_size};
+  s.scale = scale;
+  return s;
+}
+
 [[nodiscard]] stored_tensor fp8_or_plain(const checkpoint_reader& checkpoint, const checkpoint_tensor& tensor) {
   const tensor_info& t = *tensor.info;
   stored_tensor s{t.name, storage::plain, t.shape, &tensor, nullptr, ""};
@@ -96,6 +117,8 @@ std::vector<stored_tensor> stored_tensors(const checkpoint_reader& checkpoint) {
     const std::string_view name = t.info->name;
     if (name.size() > std::string_view(packed_suffix).size() && name.ends_with(packed_suffix))
       found.push_back(mxfp4_or_plain(checkpoint, t));
+    else if (name.size() > std::string_view(blocks_suffix).size() && name.ends_with(blocks_suffix))
+      found.push_back(blocks_or_plain(checkpoint, t));
     else if (t.info->type == dtype::f8_e4m3) found.push_back(fp8_or_plain(checkpoint, t));
     else found.push_back({t.info->name, storage::plain, t.info->shape, &t, nullptr, ""});
     if (found.back().scale != nullptr) scales.insert(found.back().scale->info);

@@ -12,6 +12,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "checkpoint/recorded_hashes.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 #include "mxfp4/checkpoint/stored_tensor.hpp"
 #include "mxfp4/checkpoint/verify.hpp"
@@ -24,7 +25,9 @@ struct verification {
   const verify_options& options;
   std::vector<stored_tensor> tensors;
   std::unordered_map<std::string, const stored_tensor*> by_name;
-  nlohmann::ordered_json config, report;  ///< null where there is none
+  nlohmann::ordered_json config, report;    ///< null where there is none
+  std::optional<recorded_hashes> recorded;  ///< what the report says, unless it is damaged or of a former version
+  hashes_by_name hashes;                    ///< of the tensors that were read so far
   verify_report result;
 
   verification(const checkpoint_reader& checkpoint, const verify_options& verify_options);
@@ -75,6 +78,7 @@ void check_model(verification& v);
 void check_config(verification& v);
 void check_parallel(verification& v);
 void check_content(verification& v);
+void check_hashes(verification& v);
 void check_source(verification& v);
 
 }  // namespace mxfp4::checkpoint

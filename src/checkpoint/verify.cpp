@@ -37,6 +37,25 @@ using nlohmann::ordered_json;
   return std::string(t.type_name()) + " " + shape_text(t.shape);
 }
 
+/// mxfp4_report.json, where there is one.
+void read_report(verification& v) {
+  const std::string path = v.in.directory() + "/" + report_file_name;
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) return;
+  const std::string text = read_json_text(path);
+  v.report = parse_json<ordered_json>(text, path);
+  try {
+    v.recorded = read_recorded_hashes(v.report, text, path);
+  } catch (const file_error& e) {
+    v.error("hashes", report_file_name, e.value() + ": " + e.advice());
+    return;
+  }
+  if (!v.recorded)
+    v.warn(
+        "hashes", report_file_name,
+        "carries no hashes, as those of former versions: a flipped bit may go unnoticed, quantise again to have them");
+}
+
 }  // namespace
 
 std::int64_t verify_report::count(severity level) const noexcept {
@@ -115,9 +134,6 @@ void shared_progress::add(std::uint64_t bytes) {
 void check_files(verification& v) {
   constexpr const char* check = "files";
   const checkpoint_reader& in = v.in;
-  std::error_code ignored;
-  if (std::filesystem::exists(std::filesystem::path(in.directory()) / journal_folder_name, ignored))
-    v.error(check, journal_folder_name, "is there: the run that writes this checkpoint is not finished");
   for (const std::string& name : in.ignored_files())
     if (name.find(".tmp-") != std::string::npos)
       v.warn(check, name, "was left by a run that was interrupted: remove it");
@@ -184,7 +200,10 @@ void check_model(verification& v) {
     ++found;
     // Linear layers are BF16 in the list, and may be quantised; the router is F32 there, and may not.
     const bool may_be_quantized = t.type == dtype::bf16 && is_linear_weight(t);
-    const bool fits = s->kind == storage::plain ? s->data->info->type == t.type : may_be_quantized;
+    // transformers saves a BF16 model's router in BF16 too, and loads either.
+    const dtype type = s->data->info->type;
+    const bool fits =
+        s->kind == storage::plain ? type == t.type || (type == dtype::bf16 && t.type == dtype::f32) : may_be_quantized;
     if (s->shape != t.shape || !fits)
       v.error(check, quote_name(t.name),
               "is " + described(*s) + ", expected " + (may_be_quantized ? "MXFP4, F8_E4M3 or " : "") +
@@ -225,26 +244,44 @@ void check_parallel(verification& v) {
     v.error(check, config_file_name, "num_attention_heads " + json_shown(heads) + devices + " do not divide");
 }
 
+/// Behind check_content, which has read most of the tensors.
+void check_hashes(verification& v) {
+  if (!v.recorded) return;
+  for (const finding& f : compare_hashes(*v.recorded, v.in, v.hashes, v.options))
+    v.add(f.level, f.check.c_str(), f.where, f.what);
+  v.result.hashes = std::ssize(v.recorded->files) + std::ssize(v.recorded->tensors);
+}
+
 // ---- all of them ----------------------------------------------------------------------------------------------------
 
 file_result<verify_report> verify_checkpoint(const std::string& directory, const verify_options& options) {
   return guarded([&]() -> verify_report {
+    if (std::error_code ignored;
+        std::filesystem::exists(std::filesystem::path(directory) / journal_folder_name, ignored)) {
+      verify_report unfinished;  // nothing in it is judged
+      unfinished.findings.push_back(
+          {severity::error, "files", journal_folder_name,
+           "is there: the run of mxfp4 quantize that writes this checkpoint is not finished"});
+      return unfinished;
+    }
     const checkpoint_reader in = checkpoint_reader::open(directory).value();
     verification v(in, options);
-    try {
-      v.config = read_config(in);
-      const std::string report = in.directory() + "/" + report_file_name;
-      std::error_code ignored;
-      if (std::filesystem::exists(report, ignored)) v.report = read_json<ordered_json>(report);
-    } catch (const file_error& e) {
-      v.error("files", "", e.what());
-    }
+    const auto noting_errors = [&v](const auto& body) {
+      try {
+        body();
+      } catch (const file_error& e) {
+        v.error("files", "", e.what());
+      }
+    };
+    noting_errors([&] { v.config = read_config(in); });
+    noting_errors([&] { read_report(v); });
     check_files(v);
     check_pairs(v);
     check_model(v);
     check_config(v);
     check_parallel(v);
     check_content(v);
+    check_hashes(v);
     if (!options.against.empty()) check_source(v);
     return v.take();
   });

@@ -1,8 +1,10 @@
 // src/checkpoint/verify_config.cpp -- does quantization_config say of each module what it is stored as?
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <array>
 #include <map>
 
+#include "checkpoint/config_check.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/verification.hpp"
 #include "io/strict_json.hpp"
@@ -28,39 +30,65 @@ constexpr const char* check = "config";
 
 class config_check {
  public:
-  explicit config_check(verification& v) : v_(v), config_(value_of(v.config, "quantization_config")) {}
+  config_check(const ordered_json& config, const std::vector<stored_module>& modules, const finding_function& add)
+      : config_(value_of(config, "quantization_config")), modules_(modules), add_(add) {}
 
   void run() {
-    if (v_.config.is_null()) return;  // said already
     if (!config_.is_object()) {
-      v_.error(check, config_file_name,
-               "quantization_config is " + json_shown(config_) + ", expected that of compressed-tensors");
+      error(config_file_name,
+            "quantization_config is " + json_shown(config_) + ", expected that of compressed-tensors");
       return;
     }
+    const auto stored = [this](auto predicate) { return std::any_of(modules_.begin(), modules_.end(), predicate); };
+    if (stored([](const stored_module& m) { return m.gpt_oss; })) return run_gpt_oss();
     expect(config_, "", "quant_method", "compressed-tensors");
     expect(config_, "", "quantization_status", "compressed");
-    expect(config_, "", "format", v_.result.fp8 > 0 ? "mixed-precision" : "mxfp4-pack-quantized");
+    const bool has_fp8 = stored([](const stored_module& m) { return m.kind == storage::fp8; });
+    expect(config_, "", "format", has_fp8 ? "mixed-precision" : "mxfp4-pack-quantized");
     const ordered_json groups = value_of(config_, "config_groups");
     for (const auto& [name, group] : groups.items()) kinds_[name] = kind_of(name, group);
     try {
       const module_resolver resolver(config_, "quantization_config");
       for (const std::string& pattern : resolver.unchecked())
-        v_.warn(check, config_file_name,
-                pattern + ", which is not in RE2: what targets and ignore say of each module is not checked");
-      for (const stored_tensor& t : v_.tensors)
-        if (t.kind != storage::plain || is_linear_weight(*t.data->info)) check_module(t, resolver);
+        add_(severity::warning, config_file_name,
+             pattern + ", which is not in RE2: what targets and ignore say of each module is not checked");
+      for (const stored_module& m : modules_)
+        if (m.kind != storage::plain || is_linear(m.role)) check_module(m, resolver);
       check_fused(resolver);
     } catch (const file_error& e) {
-      v_.error(check, config_file_name, e.what());
+      error(config_file_name, e.what());
     }
   }
 
  private:
+  void error(const std::string& where, const std::string& what) { add_(severity::error, where, what); }
+
+  [[nodiscard]] static bool is_linear(weight_role role) {
+    return role != weight_role::embedding && role != weight_role::other;
+  }
+
+  /// What transformers' Mxfp4Config takes: the experts, all of them, and nothing else.
+  void run_gpt_oss() {
+    expect(config_, "", "quant_method", "mxfp4");
+    for (const stored_module& m : modules_)
+      if (m.kind != storage::plain && !m.gpt_oss)
+        error(quote_name(m.name), std::string("is stored ") + kind_text(m.kind) +
+                                      " beside experts in the form of gpt-oss, whose readers take it for no such");
+  }
+
   void expect(const ordered_json& object, const std::string& place, const char* key, const ordered_json& expected) {
     if (const ordered_json found = value_of(object, key); found != expected)
-      v_.error(check, config_file_name,
-               "quantization_config" + place + "." + key + " is " + json_shown(found) + ", expected " +
-                   json_shown(expected));
+      error(config_file_name, "quantization_config" + place + "." + key + " is " + json_shown(found) + ", expected " +
+                                  json_shown(expected));
+  }
+
+  /// Null, or what quantize writes for --activations.
+  [[nodiscard]] static bool is_declared(const ordered_json& input) {
+    if (input.is_null()) return true;
+    const ordered_json bits = value_of(input, "num_bits");
+    return (bits == 4 || bits == 8) && value_of(input, "type") == "float" && value_of(input, "dynamic") == true &&
+           value_of(input, "strategy") == "group" &&
+           value_of(input, "group_size") == (bits == 4 ? block_size : fp8_block);
   }
 
   /// What readers take the group for; plain where they cannot.
@@ -79,12 +107,13 @@ class config_check {
     if (!is_fp8) {
       expect(weights, place + ".weights", "scale_dtype", "torch.uint8");
       if (!group.is_object() || !group.contains("input_activations"))
-        v_.error(
-            check, config_file_name,
-            "quantization_config" + place + ".input_activations is not there, expected null (weights only) to be said");
-      else if (!group["input_activations"].is_null())
-        v_.warn(check, config_file_name,
-                "quantization_config" + place + ".input_activations is not null: readers quantise the activations too");
+        error(config_file_name, "quantization_config" + place +
+                                    ".input_activations is not there, expected null (weights only) to be said");
+      else if (!is_declared(group["input_activations"]))
+        add_(severity::warning, config_file_name,
+             "quantization_config" + place +
+                 ".input_activations is neither null nor dynamic FP8 or MXFP4: readers quantise the activations "
+                 "otherwise");
     }
     return is_fp8 ? storage::fp8 : storage::mxfp4;
   }
@@ -98,30 +127,28 @@ class config_check {
   void expect_kind(const module_resolver& resolver, const std::string& name, storage kind) {
     if (!resolver.unchecked().empty()) return;
     if (const storage found = resolve(resolver, name); found != kind)
-      v_.error(check, quote_name(name),
-               std::string("is ") + kind_text(found) + " by targets and ignore, but stored " + kind_text(kind));
+      error(quote_name(name),
+            std::string("is ") + kind_text(found) + " by targets and ignore, but stored " + kind_text(kind));
   }
 
-  void check_module(const stored_tensor& t, const module_resolver& resolver) {
-    const std::string module = module_of(t.name);
+  void check_module(const stored_module& t, const module_resolver& resolver) {
+    const std::string& module = t.name;
     const std::size_t dot = module.rfind('.');
     const std::string parent = module.substr(0, dot == std::string::npos ? 0 : dot);
     const std::string last = module.substr(dot == std::string::npos ? 0 : dot + 1);
-    if (last == "gate" && t.kind != storage::plain)
-      v_.error(check, quote_name(module),
-               std::string("is a router and stored ") + kind_text(t.kind) +
-                   ", expected its original type: no reader has a quantised one");
+    if (t.kind != storage::plain && (t.role == weight_role::router || !is_linear(t.role)))
+      error(quote_name(module), "is " + std::string(role_text(t.role)) + " and stored " + kind_text(t.kind) +
+                                    ", expected its original type: no reader has it quantised");
     const std::size_t experts = module.find(".experts.");
     if (experts != std::string::npos) {
       const std::string stack = module.substr(0, experts + 8);
       const auto [found, is_new] = stacks_.emplace(stack, t.kind);
       if (!is_new && found->second != t.kind && mixed_.emplace(stack, true).second)
-        v_.error(check, quote_name(stack),
-                 "holds experts stored differently, expected all alike: vLLM has one scheme a layer");
+        error(quote_name(stack), "holds experts stored differently, expected all alike: vLLM has one scheme a layer");
     } else {
       parts_[parent][last] = t.kind;
     }
-    if (t.shape.size() == 3) {  // readers ask for the matrices that the stack is made of
+    if (t.is_stack) {  // readers ask for the matrices that the stack is made of
       for (const char* part : {".0.gate_proj", ".0.up_proj", ".0.down_proj"})
         expect_kind(resolver, vllm_module_name(parent + part), t.kind);
       return;
@@ -149,14 +176,14 @@ class config_check {
         }
         const std::string name = (parent.empty() ? "" : parent + ".") + f.name;
         if (!alike)
-          v_.error(check, quote_name(name),
-                   "is made of matrices stored differently, expected all alike: vLLM fuses them");
+          error(quote_name(name), "is made of matrices stored differently, expected all alike: vLLM fuses them");
         else if (first->second != storage::plain) expect_kind(resolver, vllm_module_name(name), first->second);
       }
   }
 
-  verification& v_;
   ordered_json config_;
+  const std::vector<stored_module>& modules_;
+  const finding_function& add_;
   std::map<std::string, storage> kinds_;                         // of the groups
   std::map<std::string, storage> stacks_;                        // "..experts"
   std::map<std::string, bool> mixed_;                            // stacks that were complained about
@@ -165,6 +192,41 @@ class config_check {
 
 }  // namespace
 
-void check_config(verification& v) { config_check(v).run(); }
+void check_quantization_config(const ordered_json& config, const std::vector<stored_module>& modules,
+                               const finding_function& add) {
+  config_check(config, modules, add).run();
+}
+
+std::vector<stored_module> modules_of(const quantization_plan& plan, std::string_view model_type) {
+  const model_family& family = find_family(model_type);
+  std::vector<stored_module> modules;
+  for (const planned_tensor& p : plan.tensors) {
+    if (p.action == tensor_action::fp8_scales) continue;
+    const storage kind = p.action == tensor_action::quantize   ? storage::mxfp4
+                         : p.action == tensor_action::keep_fp8 ? storage::fp8
+                                                               : storage::plain;
+    const weight_role role = role_of(p.source, family);
+    const bool gpt_oss = kind == storage::mxfp4 && p.outputs[0].name.ends_with(blocks_suffix);
+    const bool is_stack = p.source.shape.size() == 3 && p.outputs.size() <= 2;
+    const std::size_t step = kind == storage::mxfp4 ? 2 : p.outputs.size();
+    for (std::size_t i = 0; i < p.outputs.size(); i += step)
+      modules.push_back({module_of(p.outputs[i].name), kind, role, is_stack, gpt_oss});
+  }
+  return modules;
+}
+
+void check_config(verification& v) {
+  if (v.config.is_null()) return;  // said already
+  plan_options model;
+  read_model(v.config, model);
+  const model_family& family = find_family(model.model_type);
+  std::vector<stored_module> modules;
+  for (const stored_tensor& t : v.tensors)
+    modules.push_back({module_of(t.name), t.kind, role_of({t.name, t.data->info->type, t.shape}, family),
+                       t.shape.size() == 3, t.gpt_oss});
+  check_quantization_config(v.config, modules, [&v](severity level, const std::string& where, const std::string& what) {
+    v.add(level, check, where, what);
+  });
+}
 
 }  // namespace mxfp4::checkpoint

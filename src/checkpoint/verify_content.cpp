@@ -9,6 +9,7 @@
 #include "checkpoint/block_encoder.hpp"
 #include "checkpoint/statistics_json.hpp"
 #include "checkpoint/verification.hpp"
+#include "io/content_hash.hpp"
 #include "io/slabs.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/block.hpp"
@@ -38,6 +39,7 @@ struct content {
   std::int64_t extreme_codes = 0;   ///< +-6, in regular blocks
   double squares = 0;               ///< sum of w^2
   std::array<std::int64_t, 256> scales{};
+  std::string codes_hash, scales_hash;
   std::string error;
 };
 
@@ -65,6 +67,7 @@ void add_block(content& c, const std::uint8_t* codes, std::uint8_t scale) {
 [[nodiscard]] content read_content(const checkpoint_reader& in, const stored_tensor& t, shared_progress& progress) {
   content c;
   std::vector<std::uint8_t> codes, scales;
+  content_hash codes_hash, scales_hash;
   try {
     for_each_slab(t.elements() / block_size, slab_blocks, [&](std::int64_t first, std::int64_t count) {
       progress.require_running(in.path());
@@ -73,10 +76,14 @@ void add_block(content& c, const std::uint8_t* codes, std::uint8_t scale) {
       in.read(*t.data, static_cast<std::uint64_t>(first * block_code_bytes), std::as_writable_bytes(std::span(codes)))
           .value();
       in.read(*t.scale, static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales))).value();
+      codes_hash.add(std::as_bytes(std::span(codes)));
+      scales_hash.add(std::as_bytes(std::span(scales)));
       for (std::int64_t b = 0; b < count; ++b)
         add_block(c, codes.data() + b * block_code_bytes, scales[static_cast<std::size_t>(b)]);
       progress.add(codes.size() + scales.size());
     });
+    c.codes_hash = codes_hash.text();
+    c.scales_hash = scales_hash.text();
   } catch (const file_error& e) {
     if (e.interrupted()) throw;
     c.error = e.what();
@@ -180,6 +187,10 @@ void check_content(verification& v) {
     const auto found = report.find(t.name);
     judge(v, t, contents[i],
           found != report.end() && contents[i].scales == found->second.scales && fits(contents[i], found->second));
+    if (contents[i].error.empty()) {
+      v.hashes[t.data->info->name] = contents[i].codes_hash;
+      v.hashes[t.scale->info->name] = contents[i].scales_hash;
+    }
     if (report.empty() || !contents[i].error.empty()) continue;
     if (found != report.end()) compare_with_report(v, t, contents[i], found->second);
     else v.error(check, quote_name(t.name), std::string("is not in ") + report_file_name);

@@ -3,15 +3,23 @@
 #include <oneapi/tbb/parallel_for.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <optional>
+#include <string_view>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 
 #include "checkpoint/codec.hpp"
 #include "checkpoint/exact_fp8.hpp"
+#include "checkpoint/expert_stack.hpp"
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/fp8_tiles.hpp"
+#include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/verification.hpp"
+#include "io/content_hash.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/byte_order.hpp"
@@ -32,6 +40,12 @@ constexpr const char* check = "source";
 
 /// What a thread has in memory of a matrix at a time: with codes, scales and both files' bytes some 2 MiB.
 constexpr std::int64_t tile_weights = 1 << 18;
+/// Has F16 or F32 become BF16?
+[[nodiscard]] bool is_narrowed(const stored_tensor& from, const stored_tensor& to) {
+  const dtype type = from.data->info->type;
+  return from.kind == storage::plain && to.kind == storage::plain && to.data->info->type == dtype::bf16 &&
+         (type == dtype::f16 || type == dtype::f32);
+}
 
 /// Where two tensors differ first, and how often.
 struct differences {
@@ -44,19 +58,37 @@ struct differences {
   }
 };
 
-/// One tensor of the source, and what became of it.
+/// One tensor of the source, or a matrix of a stack, and what became of it.
 class tensor_check {
  public:
   tensor_check(const checkpoint_reader& source, const checkpoint_reader& result, recipe_id recipe,
                shared_progress& progress)
       : source_(source), result_(result), recipe_(recipe), progress_(progress) {}
 
+  /// What is wrong with a stack that is MXFP4 now, or with one matrix of it; empty where nothing is.
+  [[nodiscard]] std::string compare_stack(const stored_tensor& from, const stack_layout& layout, std::int64_t matrix,
+                                          const stored_tensor& to) {
+    const std::vector<std::int64_t> one = {layout.rows, layout.cols}, all = {layout.experts, layout.rows, layout.cols};
+    const bool whole = to.shape.size() == 3;
+    if (to.kind != storage::mxfp4 || to.shape != (whole ? all : one))
+      return "is " + described(to) + ", the source makes MXFP4 " + shape_text(whole ? all : one) + " of " +
+             described(from);
+    layout_ = layout;
+    matrix_ = matrix;
+    return requantize(from, to);
+  }
+
   /// What is wrong; empty where nothing is.
   [[nodiscard]] std::string compare(const stored_tensor& from, const stored_tensor& to) {
+    layout_ = {};
+    layout_.rows = from.shape.size() < 2 ? 1 : from.shape[from.shape.size() - 2];
+    layout_.cols = from.shape.empty() ? 1 : from.shape.back();
+    matrix_ = 0;
     if (from.shape != to.shape) return "is " + described(to) + ", the source has " + described(from);
     if (to.kind == storage::mxfp4 && from.kind != storage::mxfp4) return requantize(from, to);
     if (from.kind == storage::fp8 && to.kind == storage::plain && to.data->info->type == dtype::bf16)
       return compare_widened(from, to);
+    if (is_narrowed(from, to)) return compare_narrowed(from, to);
     if (from.kind != to.kind || from.data->info->type != to.data->info->type)
       return "is " + described(to) + ", the source has " + described(from) + ", which becomes no such tensor";
     const std::string data = compare_bytes(from.data, to.data);
@@ -87,21 +119,36 @@ class tensor_check {
            std::to_string(d.first);
   }
 
-  /// Calls body(tile) for all of a tensor, in slabs that take little memory whatever the length of a row.
+  /// Calls body(tile) for the matrices of `to`, rows counted through all of them, in slabs that take little memory
+  /// whatever the length of a row. No FP8 block of the source is cut.
   template <class Body>
-  void for_each_tile(const stored_tensor& t, Body body) {
-    const std::int64_t rows = t.shape[t.shape.size() - 2], matrices = t.shape.size() == 3 ? t.shape[0] : 1;
+  void for_each_tile(const stored_tensor& to, Body body) {
+    const std::int64_t rows = to.shape[to.shape.size() - 2], matrices = to.shape.size() == 3 ? to.shape[0] : 1;
     for (std::int64_t m = 0; m < matrices; ++m)
-      for_each_fp8_tile(rows, t.shape.back(), tile_weights, [&](fp8_tile tile) {
-        tile.row += m * rows;
-        body(tile);
-      });
+      for_each_fp8_tile(
+          rows, to.shape.back(), tile_weights,
+          [&](fp8_tile tile) {
+            tile.row += m * rows;
+            body(tile);
+          },
+          row_in_stack(matrix_ + m, 0));
   }
 
+  [[nodiscard]] std::int64_t row_in_stack(std::int64_t matrix, std::int64_t row) const noexcept {
+    return matrix % layout_.parts * layout_.rows + row;
+  }
+
+  /// @param tile  of the result, rows counted through its matrices.
   template <class T>
-  [[nodiscard]] std::span<const T> read_tile(const stored_tensor& from, const fp8_tile& tile) {
+  [[nodiscard]] std::span<const T> read_tile(const stored_tensor& from, fp8_tile tile) {
+    const std::int64_t matrix = matrix_ + tile.row / layout_.rows;
+    tile.row %= layout_.rows;
     raw_.resize(static_cast<std::size_t>(tile.size()) * sizeof(T));
-    read(source_, from.data, tile.first(from.shape.back()) * static_cast<std::int64_t>(sizeof(T)), raw_);
+    const read_function read_source = [&](std::uint64_t offset, std::span<std::byte> bytes) {
+      read(source_, from.data, static_cast<std::int64_t>(offset), bytes);
+    };
+    read_matrix_tile(read_source, layout_, matrix, tile, sizeof(T), raw_);
+    arrange_tile(layout_, tile, sizeof(T), raw_, scratch_);
     const std::span<T> elements(reinterpret_cast<T*>(raw_.data()), static_cast<std::size_t>(tile.size()));
     swap_if_big_endian(elements);
     return elements;
@@ -109,9 +156,10 @@ class tensor_check {
 
   /// A tile of an FP8 matrix as bf16(w * scale).
   [[nodiscard]] std::span<const bf16> read_widened(const stored_tensor& from, const fp8_tile& tile) {
-    const std::int64_t matrix_rows = from.shape[from.shape.size() - 2], bands = fp8_block_count(matrix_rows),
-                       across = fp8_block_count(from.shape.back());
-    const std::int64_t band = tile.row / matrix_rows * bands + tile.row % matrix_rows / fp8_block;
+    const std::int64_t bands = fp8_block_count(layout_.parts * layout_.rows), across = fp8_block_count(layout_.cols);
+    const std::int64_t matrix = matrix_ + tile.row / layout_.rows;
+    const std::int64_t band =
+        matrix / layout_.parts * bands + row_in_stack(matrix, tile.row % layout_.rows) / fp8_block;
     std::vector<float> scales(static_cast<std::size_t>(fp8_block_count(tile.cols)));
     read(source_, from.scale, (band * across + tile.col / fp8_block) * 4, std::as_writable_bytes(std::span(scales)));
     swap_if_big_endian(std::span(scales));
@@ -124,10 +172,37 @@ class tensor_check {
     return widened_;
   }
 
+  /// F16 or F32 that has become BF16.
+  [[nodiscard]] std::string compare_narrowed(const stored_tensor& from, const stored_tensor& to) {
+    constexpr std::int64_t slab = 1 << 19;
+    const std::int64_t total = from.elements(), size = dtype_bits(from.data->info->type) / 8;
+    std::int64_t wrong = 0;
+    std::vector<bf16> found;
+    for (std::int64_t at = 0; at < total; at += slab) {
+      const auto count = static_cast<std::size_t>(std::min(slab, total - at));
+      raw_.resize(count * static_cast<std::size_t>(size));
+      read(source_, from.data, at * size, raw_);
+      found.resize(count);
+      read(result_, to.data, at * 2, std::as_writable_bytes(std::span(found)));
+      swap_if_big_endian(std::span(found));
+      const auto compare = [&](auto numbers) {
+        swap_if_big_endian(numbers);
+        for (std::size_t i = 0; i < count; ++i)
+          wrong +=
+              std::bit_cast<std::uint16_t>(encode<bf16>(decode(numbers[i]))) != std::bit_cast<std::uint16_t>(found[i]);
+      };
+      if (size == 4) compare(std::span(reinterpret_cast<float*>(raw_.data()), count));
+      else compare(std::span(reinterpret_cast<f16*>(raw_.data()), count));
+    }
+    return wrong == 0
+               ? ""
+               : std::to_string(wrong) + " of " + std::to_string(total) + " numbers are not the source's in BF16";
+  }
+
   [[nodiscard]] std::string compare_widened(const stored_tensor& from, const stored_tensor& to) {
     differences d;
     std::vector<bf16> found;
-    for_each_tile(from, [&](const fp8_tile& tile) {
+    for_each_tile(to, [&](const fp8_tile& tile) {
       const std::span<const bf16> expected = read_widened(from, tile);
       found.resize(expected.size());
       const std::int64_t at = tile.first(from.shape.back()) * 2;
@@ -162,22 +237,22 @@ class tensor_check {
   }
 
   [[nodiscard]] std::string requantize(const stored_tensor& from, const stored_tensor& to) {
-    const std::int64_t cols = from.shape.back();
+    const std::int64_t cols = layout_.cols;
     const dtype type = from.data->info->type;
     if (from.kind != storage::fp8 && type != dtype::f32 && type != dtype::bf16 && type != dtype::f16)
       return "is MXFP4, the source has " + described(from) + ", which cannot be quantised";
     code_differences_ = scale_differences_ = {};
     shift_ = 0;
-    for_each_tile(from, [&](const fp8_tile& tile) {
+    for_each_tile(to, [&](const fp8_tile& tile) {
       if (from.kind == storage::fp8) requantize_tile<bf16>(read_widened(from, tile), tile, to);
       else if (type == dtype::f32) requantize_tile<float>(read_tile<float>(from, tile), tile, to);
       else if (type == dtype::bf16) requantize_tile<bf16>(read_tile<bf16>(from, tile), tile, to);
       else requantize_tile<f16>(read_tile<f16>(from, tile), tile, to);
     });
     if (code_differences_.count == 0 && scale_differences_.count == 0) return {};
-    const std::int64_t blocks = from.elements() / block_size, block = scale_differences_.first >= 0
-                                                                          ? scale_differences_.first
-                                                                          : code_differences_.first / block_code_bytes;
+    const std::int64_t blocks = to.elements() / block_size, block = scale_differences_.first >= 0
+                                                                        ? scale_differences_.first
+                                                                        : code_differences_.first / block_code_bytes;
     std::string text = std::to_string(code_differences_.count) + " code and " +
                        std::to_string(scale_differences_.count) + " scale bytes differ from the source by " +
                        recipe_name(recipe_) + ", first in row " + std::to_string(block * block_size / cols) +
@@ -192,7 +267,9 @@ class tensor_check {
   const checkpoint_reader& result_;
   recipe_id recipe_;
   shared_progress& progress_;
-  std::vector<std::byte> raw_;
+  stack_layout layout_;      // of the source; that of a plain matrix where it is no stack
+  std::int64_t matrix_ = 0;  // the first of the result's
+  std::vector<std::byte> raw_, scratch_;
   std::vector<bf16> widened_;
   std::vector<std::uint8_t> codes_, scales_, found_codes_, found_scales_;
   differences code_differences_, scale_differences_;
@@ -212,13 +289,19 @@ class tensor_check {
   return id;
 }
 
-void compare_config(verification& v, const checkpoint_reader& source) {
+/// @param narrowed  F16 or F32 has become BF16, and the config is to say so.
+void compare_config(verification& v, const checkpoint_reader& source, bool narrowed) {
   ordered_json ours = v.config, theirs = read_config(source);
   if (!ours.is_object() || !theirs.is_object()) return;
-  ours.erase("quantization_config");
-  theirs.erase("quantization_config");
-  std::unordered_map<std::string_view, const ordered_json*> by_key;  // a look-up in `ours` goes through its keys
+  if (narrowed) set_bf16(theirs);
+  for (ordered_json* config : {&ours, &theirs}) {
+    config->erase("quantization_config");
+    remove_nested_quantization(*config);
+  }
+  // A look-up in an ordered_json goes through its keys.
+  std::unordered_map<std::string_view, const ordered_json*> by_key, of_source;
   for (auto at = ours.begin(); at != ours.end(); ++at) by_key.emplace(at.key(), &at.value());
+  for (auto at = theirs.begin(); at != theirs.end(); ++at) of_source.emplace(at.key(), &at.value());
   for (const auto& [key, value] : theirs.items()) {
     const auto found = by_key.find(key);
     if (found == by_key.end() || *found->second != value)
@@ -226,13 +309,84 @@ void compare_config(verification& v, const checkpoint_reader& source) {
               quote_name(key) + " is " + (found == by_key.end() ? "not there" : json_shown(*found->second)) +
                   ", the source has " + json_shown(value));
   }
+  for (const auto& [key, value] : ours.items())
+    if (!of_source.contains(key))
+      v.error(check, config_file_name, quote_name(key) + " is " + json_shown(value) + ", the source has no such key");
 }
 
+/// The files that are carried over as they are: tokenizer, chat template, code that readers run.
 void compare_other_files(verification& v, const checkpoint_reader& source) {
-  const std::vector<std::string>& ours = v.in.other_files();
-  for (const std::string& name : source.other_files())
-    if (name != config_file_name && name != "README.md" && !std::binary_search(ours.begin(), ours.end(), name))
+  const auto is_in = [](const checkpoint_reader& in, const std::string& name) {
+    return std::binary_search(in.other_files().begin(), in.other_files().end(), name);
+  };
+  const auto is_ours = [](const std::string& name) {
+    return name == config_file_name || describes_quantization(name) || is_readme(name);
+  };
+  const auto hash_in = [](const checkpoint_reader& in, const std::string& name) {
+    return hash_of_file(in.directory() + "/" + name);
+  };
+  for (const std::string& name : source.other_files()) {
+    if (is_ours(name)) continue;
+    if (!is_in(v.in, name)) {
       v.warn(check, name, "is in the source and was not carried over");
+    } else if (hash_in(source, name) != hash_in(v.in, name)) {
+      const recorded_file* const recorded = v.recorded ? v.recorded->find(name) : nullptr;
+      const bool is_accepted = recorded != nullptr && recorded->accepted;
+      v.add(is_accepted ? severity::warning : severity::error, check, name, "has other bytes than that of the source");
+    }
+  }
+  for (const std::string& name : v.in.other_files())
+    if (!is_ours(name) && !is_in(source, name))
+      v.add(name.ends_with(".py") ? severity::error : severity::warning, check, name, "is here and not in the source");
+}
+
+/// What has to be compared: a tensor of the source, with a stack of which each matrix is a tensor of the result one of
+/// these.
+struct comparison {
+  const stored_tensor* from = nullptr;
+  std::string name;  ///< of the result's tensor
+  std::optional<stack_layout> layout;
+  std::int64_t matrix = 0;
+};
+
+/// The stacks of the source, by name, as a plan would take them apart.
+[[nodiscard]] std::unordered_map<std::string, stack_layout> find_stacks(verification& v,
+                                                                        const checkpoint_reader& source) {
+  std::unordered_map<std::string, stack_layout> stacks;
+  plan_options options;
+  read_model(read_config(source), options);
+  const file_result<quantization_plan> plan = make_plan(source.tensor_infos(), options, source.path());
+  if (!plan) {
+    v.error(check, "", plan.error().what());
+    return stacks;
+  }
+  for (const planned_tensor& p : plan->tensors)
+    if (p.stack) stacks.emplace(p.source.name, *p.stack);
+  return stacks;
+}
+
+[[nodiscard]] std::vector<comparison> list_comparisons(verification& v, const std::vector<stored_tensor>& theirs,
+                                                       const checkpoint_reader& source) {
+  const bool any = std::any_of(theirs.begin(), theirs.end(), [](const stored_tensor& t) {
+    return t.kind != storage::mxfp4 && t.shape.size() == 3 && is_expert_weight(t.name, 3);
+  });
+  const auto stacks = any ? find_stacks(v, source) : std::unordered_map<std::string, stack_layout>();
+  std::vector<comparison> list;
+  for (const stored_tensor& t : theirs) {
+    const auto stack = stacks.find(t.name);
+    const stored_tensor* same = v.find(t.name);
+    if (stack == stacks.end() || t.kind == storage::mxfp4 || (same != nullptr && same->kind != storage::mxfp4)) {
+      list.push_back({&t, t.name, std::nullopt, 0});
+    } else if (same != nullptr) {
+      stack_layout whole = stack->second;
+      whole.rows *= std::exchange(whole.parts, 1);
+      list.push_back({&t, t.name, whole, 0});
+    } else {
+      for (std::int64_t m = 0; m < stack->second.experts * stack->second.parts; ++m)
+        list.push_back({&t, matrix_name(t.name, stack->second, m), stack->second, m});
+    }
+  }
+  return list;
 }
 
 }  // namespace
@@ -242,22 +396,29 @@ void check_source(verification& v) {
   const recipe_id recipe = recipe_of(v);
   v.result.recipe = recipe_name(recipe);
   const std::vector<stored_tensor> theirs = stored_tensors(source);
+  const std::vector<comparison> list = list_comparisons(v, theirs, source);
   shared_progress progress(v.options, source.tensor_bytes() + v.in.tensor_bytes());
-  std::vector<std::string> messages(theirs.size());
-  tbb::parallel_for(std::size_t{0}, theirs.size(), [&](std::size_t i) {
-    const stored_tensor* ours = v.find(theirs[i].name);
+  std::vector<std::string> messages(list.size());
+  tbb::parallel_for(std::size_t{0}, list.size(), [&](std::size_t i) {
+    const comparison& c = list[i];
+    const stored_tensor* ours = v.find(c.name);
+    tensor_check compared(source, v.in, recipe, progress);
     if (ours == nullptr) messages[i] = "is in the source and not here";
-    else messages[i] = tensor_check(source, v.in, recipe, progress).compare(theirs[i], *ours);
+    else if (c.layout) messages[i] = compared.compare_stack(*c.from, *c.layout, c.matrix, *ours);
+    else messages[i] = compared.compare(*c.from, *ours);
   });
   std::unordered_set<std::string> known;
-  for (std::size_t i = 0; i < theirs.size(); ++i) {
-    known.insert(theirs[i].name);
-    if (!messages[i].empty()) v.error(check, quote_name(theirs[i].name), messages[i]);
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    known.insert(list[i].name);
+    if (!messages[i].empty()) v.error(check, quote_name(list[i].name), messages[i]);
   }
   v.result.compared = std::ssize(theirs);
   for (const stored_tensor& t : v.tensors)
     if (!known.contains(t.name)) v.error(check, quote_name(t.name), "is here and not in the source");
-  compare_config(v, source);
+  compare_config(v, source, std::any_of(list.begin(), list.end(), [&v](const comparison& c) {
+                   const stored_tensor* ours = v.find(c.name);
+                   return ours != nullptr && is_narrowed(*c.from, *ours);
+                 }));
   compare_other_files(v, source);
 }
 

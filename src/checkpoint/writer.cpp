@@ -2,15 +2,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/writer.hpp"
 
-#include <unistd.h>
-
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <system_error>
 #include <utility>
 
+#include "checkpoint/foreign_format.hpp"
+#include "checkpoint/quantize_journal.hpp"
 #include "io/guarded.hpp"
+#include "io/temporary.hpp"
 #include "mxfp4/io/gguf_file.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 
@@ -73,11 +76,13 @@ class counter {
 
 /// One file of jobs [first, last) under its final name.
 std::uint64_t write_shard(const std::string& path, const std::vector<tensor_job>& jobs, const shard_plan& shard,
-                          counter& count, const std::function<void()>& before_commit, const stop_function& stop) {
+                          counter& count, const std::function<void()>& before_commit, const stop_function& stop,
+                          existing_file existing) {
   std::vector<tensor_info> tensors;
   for (std::size_t i = shard.first; i < shard.last; ++i)
     tensors.insert(tensors.end(), jobs[i].outputs.begin(), jobs[i].outputs.end());
-  safetensors_writer out = safetensors_writer::create(path, std::move(tensors), torch_metadata(), stop).value();
+  safetensors_writer out =
+      safetensors_writer::create(path, std::move(tensors), torch_metadata(), stop, existing).value();
   for (std::size_t i = shard.first; i < shard.last; ++i)
     jobs[i].run([&](std::string_view name, std::span<const std::byte> bytes) {
       out.append(name, bytes).value();
@@ -88,42 +93,42 @@ std::uint64_t write_shard(const std::string& path, const std::vector<tensor_job>
   return out.file_bytes();
 }
 
-void write_text(const std::string& path, const std::string& text, const stop_function& stop) {
-  output_file out = output_file::create(path, stop).value();
-  out.write(0, std::as_bytes(std::span(text))).value();
-  out.commit().value();
+/// "out/" and a link to out are out.
+[[nodiscard]] std::string without_slash_and_link(const std::string& path) {
+  fs::path target = fs::path(path).lexically_normal();
+  if (!target.has_filename()) target = target.parent_path();
+  std::error_code error;
+  if (fs::is_symlink(target, error)) target = fs::weakly_canonical(target, error);
+  return target.string();
 }
 
 /// A directory under a temporary name beside its final one.
 class staged_directory {
  public:
-  explicit staged_directory(const std::string& path) : path_(path) {
-    fs::path target = fs::path(path).lexically_normal();
-    if (!target.has_filename()) target = target.parent_path();  // a slash at the end
+  staged_directory(const std::string& path, existing_file existing)
+      : path_(path), target_(without_slash_and_link(path)) {
     std::error_code error;
-    if (fs::is_symlink(target, error)) target = fs::weakly_canonical(target, error);
-    target_ = target.string();
-    if (fs::exists(target, error) && !(fs::is_directory(target, error) && fs::is_empty(target, error)))
+    in_place_ = fs::exists(target_, error) && !(fs::is_directory(target_, error) && fs::is_empty(target_, error));
+    if (in_place_ && !fs::is_directory(target_, error))
+      throw file_error({.file = path, .value = "is not a directory", .expected = "one or nothing"});
+    if (in_place_ && existing == existing_file::refuse) {
+      replacement(target_).require_none();
       throw file_error({.file = path,
                         .value = "exists and is not an empty directory",
-                        .advice = "name another output, or remove it"});
-    temporary_ = target_ + ".tmp-" + std::to_string(::getpid());
-    if (!fs::create_directory(temporary_, error))
-      throw file_error(
-          {.file = path,
-           .value = "cannot create the directory " + temporary_ + ": " + (error ? error.message() : "it exists")});
+                        .advice = "name another output, or give --overwrite"});
+    }
+    if (in_place_) replacement(target_).plan({});
+    temporary_.emplace(target_, temporary::kind::folder);
   }
-  ~staged_directory() {
-    std::error_code ignored;
-    if (!committed_) fs::remove_all(temporary_, ignored);
-  }
-  staged_directory(const staged_directory&) = delete;
-  staged_directory& operator=(const staged_directory&) = delete;
 
-  [[nodiscard]] std::string file(const std::string& name) const { return (fs::path(temporary_) / name).string(); }
+  /// Where a file is to be written, which then belongs to the directory.
+  [[nodiscard]] std::string file(const std::string& name) {
+    names_.insert(name);
+    return (fs::path(temporary_->path()) / name).string();
+  }
 
   void require_space(std::uint64_t bytes) const {
-    if (const std::uint64_t space = free_bytes(temporary_).value(); space < bytes)
+    if (const std::uint64_t space = free_bytes(temporary_->path()).value(); space < bytes)
       throw file_error(
           {.file = path_,
            .value = "needs " + std::to_string(bytes) + " bytes, the file system has " + std::to_string(space) + " left",
@@ -131,26 +136,47 @@ class staged_directory {
   }
 
   /// Copies a file of the checkpoint, with the folders that it is in.
-  void copy(const std::string& from, const std::string& name, const stop_function& stop) const {
-    const fs::path to = fs::path(temporary_) / name;
-    std::error_code error;
-    fs::create_directories(to.parent_path(), error);
-    if (error)
-      throw file_error({.file = to.parent_path().string(), .value = "cannot create the directory: " + error.message()});
-    copy_file(from, to.string(), stop).value();
+  void copy(const std::string& from, const std::string& name, const stop_function& stop) {
+    make_folders(temporary_->path(), name);
+    copy_file(from, file(name), stop).value();
   }
 
   void commit() {
-    if (std::rename(temporary_.c_str(), target_.c_str()) != 0)
-      throw file_error({.file = path_,
-                        .value = "cannot rename " + temporary_ + " to it: " + std::generic_category().message(errno)});
-    committed_ = true;
+    names_.insert(record_file_name);
+    write_text_file(file(record_file_name), record_text(names_));
+    if (in_place_) return replace();
+    rename(temporary_->path(), target_);
+    temporary_->got_its_name();
+    sync_folder_of(target_);
   }
 
  private:
+  void rename(const std::string& from, const std::string& to) const {
+    if (std::rename(from.c_str(), to.c_str()) != 0)
+      throw file_error(
+          {.file = path_,
+           .value = "cannot rename " + from + " to " + to + ": " + std::generic_category().message(errno)});
+  }
+
+  /// File by file, for what else is in the directory stays.
+  void replace() {
+    replacement former(target_);
+    former.plan(names_);
+    former.remove();
+    for (const std::string& name : names_) {
+      make_folders(target_, name);
+      rename(file(name), (fs::path(target_) / name).string());
+      sync_folder_of((fs::path(target_) / name).string());
+    }
+    quantize_journal(target_).remove();
+    temporary_->remove();
+  }
+
   unfinished_output unfinished_;
-  std::string path_, target_, temporary_;
-  bool committed_ = false;
+  std::string path_, target_;
+  bool in_place_ = false;
+  std::optional<temporary> temporary_;
+  file_names names_;
 };
 
 }  // namespace
@@ -162,7 +188,7 @@ file_result<output_size> write_directory(const std::string& path, const std::vec
     std::uint64_t total = 0;
     for (const tensor_job& job : jobs) total += job_bytes(job, path);
     const std::vector<shard_plan> shards = plan_shards(jobs, max_shard_bytes, path);
-    staged_directory out(path);
+    staged_directory out(path, hooks.existing);
     out.require_space(total);
     counter count(total, hooks.progress);
     nlohmann::json weight_map = nlohmann::json::object();
@@ -170,7 +196,7 @@ file_result<output_size> write_directory(const std::string& path, const std::vec
     for (std::size_t i = 0; i < shards.size(); ++i) {
       const std::string name = shard_name(i, shards.size());
       size.bytes += write_shard(
-          out.file(name), jobs, shards[i], count, [] {}, hooks.stop);
+          out.file(name), jobs, shards[i], count, [] {}, hooks.stop, existing_file::replace_link);
       for (std::size_t j = shards[i].first; j < shards[i].last; ++j)
         for (const tensor_info& t : jobs[j].outputs)
           if (!weight_map.emplace(t.name, name).second)
@@ -178,11 +204,12 @@ file_result<output_size> write_directory(const std::string& path, const std::vec
     }
     if (files.carried != nullptr)
       for (const std::string& name : files.carried->other_files())
-        if (name != config_file_name && name != "README.md")
+        if (name != config_file_name && name != record_file_name && name != "README.md" &&
+            !describes_quantization(name))
           out.copy((fs::path(files.carried->directory()) / name).string(), name, hooks.stop);
-    if (files.config) write_text(out.file(config_file_name), *files.config, hooks.stop);
+    if (files.config) write_text_file(out.file(config_file_name), *files.config, hooks.stop);
     if (shards.size() > 1)
-      write_text(
+      write_text_file(
           out.file(index_file_name),
           nlohmann::json{{"metadata", {{"total_size", total}}}, {"weight_map", std::move(weight_map)}}.dump(2) + "\n",
           hooks.stop);
@@ -198,7 +225,7 @@ file_result<output_size> write_safetensors(const std::string& path, const std::v
     std::uint64_t total = 0;
     for (const tensor_job& job : jobs) total += job_bytes(job, path);
     counter count(total, hooks.progress);
-    return {write_shard(path, jobs, {0, jobs.size()}, count, hooks.before_commit, hooks.stop), 1};
+    return {write_shard(path, jobs, {0, jobs.size()}, count, hooks.before_commit, hooks.stop, hooks.existing), 1};
   });
 }
 
@@ -209,7 +236,7 @@ file_result<output_size> write_gguf(const std::string& path, const std::vector<g
     header.pairs = std::move(pairs);
     for (const gguf_job& job : jobs)
       header.tensors.insert(header.tensors.end(), job.outputs.begin(), job.outputs.end());
-    gguf_writer out = gguf_writer::create(path, std::move(header), hooks.stop).value();
+    gguf_writer out = gguf_writer::create(path, std::move(header), hooks.stop, hooks.existing).value();
     counter count(out.file_bytes(), hooks.progress);
     for (const gguf_job& job : jobs)
       job.run([&](std::string_view name, std::span<const std::byte> bytes) {

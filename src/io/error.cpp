@@ -5,6 +5,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 
 #include "io/shown.hpp"
 
@@ -81,6 +83,11 @@ namespace {
 }
 
 }  // namespace
+
+void detail::abort_without_value(const file_error& why) noexcept {
+  std::fprintf(stderr, "mxfp4: a result was used that holds no value: %s\n", why.what());
+  std::abort();
+}
 
 file_error::file_error(fault why) : fault_(std::move(why)), sentence_(sentence_of(fault_)) {}
 

@@ -1,4 +1,4 @@
-// src/io/file.cpp -- pread, pwrite, fsync and rename behind file.hpp.
+// src/io/file.cpp -- reading, locks, copies: what of file.hpp is not about outputs.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/io/file.hpp"
 
@@ -28,37 +28,6 @@ namespace mxfp4::inline MXFP4_VERSION_NS::io {
 namespace {
 
 namespace fs = std::filesystem;
-
-[[noreturn]] void fail_errno(const std::string& path, const std::string& what, int error) {
-  throw file_error({.file = path, .value = what + ": " + std::generic_category().message(error)});
-}
-
-/// The folder's entry is on the disk once the folder is. Some file systems do not sync folders and say EINVAL.
-void sync_folder_of(const std::string& path) {
-  const std::string parent = fs::path(path).parent_path().string();
-  const std::string folder = parent.empty() ? "." : parent;
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;  // a folder that may be written but not read: the file itself is safe
-  const int error = ::fsync(fd) == 0 ? 0 : errno;
-  ::close(fd);
-  if (error != 0 && error != EINVAL && error != ENOTSUP) fail_errno(folder, "cannot sync the folder", error);
-}
-
-/// Where the rename has to go: the end of a chain of symbolic links, whether there is a file or not.
-std::string resolve(const std::string& path) {
-  constexpr int longest_chain = 40;
-  std::error_code error;
-  fs::path target = path;
-  for (int n = 0; fs::is_symlink(target, error); ++n) {
-    if (n == longest_chain)
-      throw file_error(
-          {.file = path, .value = "is a symbolic link that leads to itself", .advice = "name another output"});
-    const fs::path next = fs::read_symlink(target, error);
-    if (error) fail_errno(path, "cannot follow the symbolic link", error.value());
-    target = next.is_absolute() ? next : target.parent_path() / next;
-  }
-  return target.string();
-}
 
 [[nodiscard]] std::int64_t modification_time(const struct stat& info) {
   constexpr std::int64_t second = 1'000'000'000;
@@ -231,106 +200,12 @@ file_result<void> input_file::require_unchanged() const {
   });
 }
 
-// ---- writing --------------------------------------------------------------------------------------------------------
-
-namespace {
-std::atomic<int> unfinished_outputs = 0;  // lock-free: a signal handler reads it
-static_assert(std::atomic<int>::is_always_lock_free);
-}  // namespace
-
-unfinished_output::unfinished_output() noexcept { ++unfinished_outputs; }
-unfinished_output::~unfinished_output() { --unfinished_outputs; }
-int unfinished_output::count() noexcept { return unfinished_outputs.load(); }
-
-output_file::output_file(std::string path, stop_function stop)
-    : path_(std::move(path)), target_(resolve(path_)), stop_(std::move(stop)) {
-  if (target_.empty()) throw file_error({.file = "the output", .value = "has no name", .expected = "a path"});
-  struct stat info {};
-  if (::stat(target_.c_str(), &info) == 0 && !S_ISREG(info.st_mode))
-    throw file_error({.file = path_, .value = "exists and is not a regular file", .advice = "name another output"});
-  for (int n = 0; fd_ < 0; ++n) {
-    temporary_ = target_ + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(n);
-    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd_ < 0 && errno != EEXIST) fail_errno(path_, "cannot create the file", errno);
-  }
-}
-
-file_result<output_file> output_file::create(std::string path, stop_function stop) {
-  return guarded([&] { return output_file(std::move(path), std::move(stop)); });
-}
-
-output_file::output_file(output_file&& other) noexcept
-    : unfinished_(std::move(other.unfinished_)),
-      path_(std::move(other.path_)),
-      target_(std::move(other.target_)),
-      temporary_(std::exchange(other.temporary_, {})),
-      stop_(std::move(other.stop_)),
-      fd_(std::exchange(other.fd_, -1)),
-      committed_(other.committed_) {}
-
-output_file::~output_file() {
-  if (fd_ >= 0) ::close(fd_);
-  if (!committed_ && !temporary_.empty()) ::unlink(temporary_.c_str());
-}
-
-void output_file::require_running() const {
-  if (stop_ && stop_()) throw stopped(path_);
-}
-
-file_result<void> output_file::write(std::uint64_t offset, std::span<const std::byte> bytes) {
-  return guarded([&] {
-    require_running();
-    while (!bytes.empty()) {
-      const ssize_t count = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0)
-        fail_errno(path_, "cannot write " + std::to_string(bytes.size()) + " bytes at " + std::to_string(offset),
-                   count < 0 ? errno : ENOSPC);
-      offset += static_cast<std::uint64_t>(count);
-      bytes = bytes.subspan(static_cast<std::size_t>(count));
-    }
-  });
-}
-
-file_result<void> output_file::set_permissions(unsigned permissions) {
-  return guarded([&] {
-    if (::fchmod(fd_, static_cast<mode_t>(permissions)) != 0) fail_errno(path_, "cannot set the permissions", errno);
-  });
-}
-
-void output_file::flush() {
-  if (::fsync(fd_) != 0) fail_errno(path_, "cannot sync", errno);
-  const int fd = std::exchange(fd_, -1);
-  if (::close(fd) != 0) fail_errno(path_, "cannot close", errno);
-}
-
-void output_file::rename() {
-  if (::rename(temporary_.c_str(), target_.c_str()) != 0)
-    fail_errno(path_, "cannot rename " + temporary_ + " to it", errno);
-  committed_ = true;
-}
-
-file_result<void> output_file::commit_all(std::initializer_list<output_file*> files) {
-  return guarded([&] {
-    for (output_file* file : files) file->flush();
-    for (const output_file* file : files) file->require_running();
-    try {
-      for (output_file* file : files) file->rename();
-    } catch (const file_error&) {
-      for (output_file* file : files)
-        if (file->committed_) ::unlink(file->target_.c_str());  // all or none
-      throw;
-    }
-    for (output_file* file : files) sync_folder_of(file->target_);
-  });
-}
-
 // ---- what else a long run needs -------------------------------------------------------------------------------------
 
-file_lock::file_lock(const std::string& path) {
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+file_lock::file_lock(const std::string& path, kind what) {
+  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
   if (fd_ < 0) fail_errno(path, "cannot open the lock", errno);
-  while (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+  while (::flock(fd_, (what == kind::shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return;  // a file system without locks: commit by rename keeps files whole there
     ::close(fd_);
@@ -340,8 +215,8 @@ file_lock::file_lock(const std::string& path) {
   }
 }
 
-file_result<file_lock> file_lock::acquire(const std::string& path) {
-  return guarded([&] { return file_lock(path); });
+file_result<file_lock> file_lock::acquire(const std::string& path, kind what) {
+  return guarded([&] { return file_lock(path, what); });
 }
 
 file_lock::file_lock(file_lock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -353,21 +228,6 @@ file_lock::~file_lock() {
 bool is_file(const std::string& path) {
   std::error_code error;
   return fs::is_regular_file(path, error);
-}
-
-file_result<void> remove_temporaries(const std::string& path) {
-  return guarded([&] {
-    const fs::path target = path;
-    const std::string prefix = target.filename().string() + ".tmp-";
-    std::vector<fs::path> found;
-    std::error_code error;
-    const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
-    for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
-      if (at->path().filename().string().starts_with(prefix)) found.push_back(at->path());
-    if (error) fail_errno(folder.string(), "cannot list the folder", error.value());
-    for (const fs::path& file : found)
-      if (!fs::remove(file, error) && error) fail_errno(file.string(), "cannot remove", error.value());
-  });
 }
 
 file_result<std::uint64_t> free_bytes(const std::string& folder) {
@@ -382,7 +242,7 @@ file_result<void> copy_file(const std::string& from, const std::string& to, cons
   return guarded([&] {
     constexpr std::uint64_t slab_bytes = 4 << 20;
     const input_file in = input_file::open(from).value();
-    output_file out = output_file::create(to, stop).value();
+    output_file out = output_file::create(to, stop, existing_file::replace_link).value();
     out.set_permissions(in.permissions()).value();
     std::vector<std::byte> buffer;
     for (std::uint64_t at = 0; at < in.size(); at += buffer.size()) {
@@ -392,48 +252,6 @@ file_result<void> copy_file(const std::string& from, const std::string& to, cons
     }
     in.require_unchanged().value();
     out.commit().value();
-  });
-}
-
-namespace {
-
-/// The path from the root, without links as far as it exists and without `..`. It is made absolute first:
-/// weakly_canonical leaves a relative path relative where its first name does not exist.
-fs::path place_of(const std::string& path) {
-  std::error_code error;
-  const fs::path absolute = fs::absolute(path, error);
-  if (error) fail_errno(path, "its place cannot be found", error.value());
-  const fs::path place = fs::weakly_canonical(absolute, error);
-  return error ? absolute.lexically_normal() : place;
-}
-
-}  // namespace
-
-bool same_file(const std::string& a, const std::string& b) {
-  std::error_code error;
-  if (fs::equivalent(a, b, error)) return true;
-  return place_of(a) == place_of(b);
-}
-
-file_result<void> require_distinct(const std::string& input, const std::string& output) {
-  return guarded([&] {
-    if (same_file(input, output))
-      throw file_error({.file = output, .value = "is also the file " + input, .advice = "name another output"});
-  });
-}
-
-file_result<void> require_outside(const std::string& input, const std::string& output) {
-  return guarded([&] {
-    const fs::path folder = place_of(input);
-    const fs::path place = place_of(output);
-    for (fs::path above = place;; above = above.parent_path()) {
-      std::error_code error;  // by inode where both are there: a folder may be mounted twice
-      if (above == folder || fs::equivalent(above, folder, error))
-        throw file_error({.file = output,
-                          .value = std::string("is ") + (above == place ? "" : "inside ") + "the input " + input,
-                          .advice = "name another place"});
-      if (above == above.root_path() || above.empty()) return;
-    }
   });
 }
 

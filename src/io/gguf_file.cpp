@@ -307,12 +307,13 @@ file_result<void> gguf_reader::read(const gguf_tensor& tensor, std::uint64_t off
   return file_.read(data_begin_ + tensor.begin + offset, bytes);
 }
 
-file_result<gguf_writer> gguf_writer::create(const std::string& path, gguf_header header, stop_function stop) {
-  return guarded([&] { return gguf_writer(path, std::move(header), std::move(stop)); });
+file_result<gguf_writer> gguf_writer::create(const std::string& path, gguf_header header, stop_function stop,
+                                             existing_file existing) {
+  return guarded([&] { return gguf_writer(path, std::move(header), std::move(stop), existing); });
 }
 
-gguf_writer::gguf_writer(const std::string& path, gguf_header header, stop_function stop)
-    : file_(output_file::create(path, std::move(stop)).value()),
+gguf_writer::gguf_writer(const std::string& path, gguf_header header, stop_function stop, existing_file existing)
+    : file_(output_file::create(path, std::move(stop), existing).value()),
       header_(std::move(header)),
       written_(header_.tensors.size()) {
   const std::string text = format_gguf_header(header_, path).value();

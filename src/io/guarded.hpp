@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -31,6 +32,11 @@ template <class Body>
 /// What a function throws whose stop_function said so, while it worked on `file`.
 [[nodiscard]] inline file_error stopped(const std::string& file) {
   return file_error({.file = file, .value = "interrupted, nothing was written", .interrupted = true});
+}
+
+/// Throws what the system says of a call. @param error  errno.
+[[noreturn]] inline void fail_errno(const std::string& path, const std::string& what, int error) {
+  throw file_error({.file = path, .value = what + ": " + std::generic_category().message(error)});
 }
 
 /// The value, or its error thrown on with the place that the callee did not know.

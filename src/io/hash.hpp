@@ -1,4 +1,4 @@
-// src/io/hash.hpp -- has this text changed?
+// src/io/hash.hpp -- a number from a text, for seeds and digests; files are known again by content_hash.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
-/// FNV-1a, 64 bits: tells changed files apart, not forged ones.
+/// FNV-1a, 64 bits.
 /// Source: G. Fowler, L. C. Noll, K.-P. Vo, the offset basis and the prime for 64 bits.
 [[nodiscard]] constexpr std::uint64_t fnv1a(std::string_view text) noexcept {
   std::uint64_t hash = 0xCBF29CE484222325u;

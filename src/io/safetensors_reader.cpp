@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <array>
 
+#include "io/content_hash.hpp"
 #include "io/foreign_file.hpp"
 #include "io/guarded.hpp"
-#include "io/hash.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
@@ -46,7 +46,10 @@ safetensors_reader::safetensors_reader(const std::string& path) : file_(input_fi
   std::string text(header_bytes, '\0');
   file_.read(length_bytes, std::as_writable_bytes(std::span(text))).value();
   data_begin_ = length_bytes + header_bytes;
-  header_hash_ = fnv1a(text);
+  content_hash hash;
+  hash.add(length);
+  hash.add(text);
+  header_hash_ = hash.text();
   header_ = parse_header(text, file_.size() - data_begin_, path).value();
   for (const tensor_info& t : header_.tensors) by_name_.emplace(t.name, &t);
 }

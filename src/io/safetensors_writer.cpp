@@ -5,18 +5,21 @@
 #include <algorithm>
 #include <utility>
 
+#include "io/content_hash.hpp"
 #include "io/guarded.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 file_result<safetensors_writer> safetensors_writer::create(const std::string& path, std::vector<tensor_info> tensors,
-                                                           std::optional<metadata> extra, stop_function stop) {
-  return guarded([&] { return safetensors_writer(path, std::move(tensors), std::move(extra), std::move(stop)); });
+                                                           std::optional<metadata> extra, stop_function stop,
+                                                           existing_file existing) {
+  return guarded(
+      [&] { return safetensors_writer(path, std::move(tensors), std::move(extra), std::move(stop), existing); });
 }
 
 safetensors_writer::safetensors_writer(const std::string& path, std::vector<tensor_info> tensors,
-                                       std::optional<metadata> extra, stop_function stop)
-    : file_(output_file::create(path, std::move(stop)).value()),
+                                       std::optional<metadata> extra, stop_function stop, existing_file existing)
+    : file_(output_file::create(path, std::move(stop), existing).value()),
       header_{std::move(tensors), std::move(extra)},
       written_(header_.tensors.size()) {
   std::sort(header_.tensors.begin(), header_.tensors.end(), [](const tensor_info& a, const tensor_info& b) {
@@ -40,6 +43,7 @@ safetensors_writer::safetensors_writer(const std::string& path, std::vector<tens
                       .expected = "at most " + std::to_string(safetensors_header_limit),
                       .advice = "split the file"});
   data_begin_ = text.size();
+  header_hash_ = hash_of(text);
   file_.write(0, std::as_bytes(std::span(text))).value();
 }
 

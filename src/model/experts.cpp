@@ -61,8 +61,8 @@ routing router::route(const token_rows& h, const product_options& options) const
       std::as_const(logits).view(), bias_.data(), dense_view<std::int32_t>{r.experts.data(), h.count, top_k_, top_k_},
       dense_view<float>{r.weights.data(), h.count, top_k_, top_k_}, {.executor = options.executor});
   if (!s.ok())
-    throw file_error({.value = "layer " + std::to_string(layer_) + ": the router's " + std::string(message(s).view()) +
-                               ": rows are tokens; see `mxfp4 verify`"});
+    throw file_error({.value = "layer " + std::to_string(layer_) + ": the router's " + std::string(message(s).view()),
+                      .advice = "rows are tokens; see `mxfp4 verify`"});
   std::vector<std::pair<std::int32_t, float>> of_token(static_cast<std::size_t>(top_k_));
   for (std::size_t first = 0; first < pairs; first += of_token.size()) {
     for (std::size_t i = 0; i < of_token.size(); ++i) of_token[i] = {r.experts[first + i], r.weights[first + i]};

@@ -8,6 +8,7 @@
 
 #include "cuda/matrix.support.hpp"
 #include "mxfp4/cuda/dequantize.cuh"
+#include "support/oracle.hpp"
 
 namespace {
 
@@ -35,10 +36,8 @@ struct every_weight {
 /// The weight by its definition, in double: 4 * 2^127 and more is what a float makes of it.
 double weight(unsigned code, unsigned byte) {
   if (byte == 255) return std::numeric_limits<double>::quiet_NaN();
-  const double magnitudes[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
-  const double value = std::ldexp(magnitudes[code & 7u], static_cast<int>(byte) - 127);
-  const double seen = value >= 0x1p128 ? std::numeric_limits<double>::infinity() : value;
-  return (code & 8u) != 0 ? -seen : seen;
+  const double value = mxfp4::test::weight(code, static_cast<int>(byte));
+  return std::fabs(value) < 0x1p128 ? value : std::copysign(std::numeric_limits<double>::infinity(), value);
 }
 
 template <class T, class Dialect = dialect::ocp>

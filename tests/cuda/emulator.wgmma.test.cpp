@@ -1,5 +1,4 @@
-// tests/cuda/emulator.wgmma.test.cpp -- the emulated wgmma multiplies, and finds every misuse: one wrong kernel for
-// each.
+// tests/cuda/emulator.wgmma.test.cpp -- the emulated wgmma multiplies, and finds every misuse.
 // SPDX-License-Identifier: Apache-2.0
 //
 // The operands are laid out element by element from the PTX ISA's maps; products are taken by their definition.

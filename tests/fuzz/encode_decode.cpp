@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../support/oracle.hpp"
 #include "mxfp4/mxfp4.hpp"
 
 namespace {
@@ -17,11 +18,7 @@ void require(bool holds) {
   if (!holds) __builtin_trap();
 }
 
-double value_of(e2m1 code) {
-  constexpr double magnitudes[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
-  const auto c = static_cast<unsigned>(code);
-  return (c & 8u) != 0 ? -magnitudes[c & 7u] : magnitudes[c & 7u];
-}
+double value_of(e2m1 code) { return test::weight(static_cast<unsigned>(code), 127); }
 
 /// Distance from v to the nearest FP4 value: what every nearest rounding must reach.
 double least_distance(double v) {

@@ -8,11 +8,24 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
+
+#include "mxfp4/io/error.hpp"
 
 namespace mxfp4::test {
 
 inline void require(bool holds) {
   if (!holds) __builtin_trap();
+}
+
+/// The check passes, or refuses with a sentence.
+template <class F>
+void accepted_or_refused(F check) {
+  try {
+    check();
+  } catch (const io::file_error& e) {
+    require(std::string_view(e.what()).size() > 10);
+  }
 }
 
 /// A file that only exists in memory, so that a reader is fuzzed with its own input code.

@@ -1,4 +1,4 @@
-# tests/interop/check_torch.py -- compressed-tensors and transformers on what we write, and the vectors of their answers.
+# tests/interop/check_torch.py -- compressed-tensors and transformers on what we write; their answers as vectors.
 # SPDX-License-Identifier: Apache-2.0
 """check_torch.py MXFP4 MXFP4_GENERATE [RECORD]
 

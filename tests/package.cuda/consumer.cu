@@ -1,5 +1,4 @@
-// tests/package.cuda/consumer.cu -- includes the device headers as a user would; needs no GPU, since it asks for
-// nothing.
+// tests/package.cuda/consumer.cu -- includes the device headers as a user would; asks for no GPU.
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdio>
 

@@ -1,5 +1,7 @@
-# cmake -DSOURCE=<dir> -DBUILD=<dir> -DPREFIX=<dir> -DDISPATCH=<bool> -DIO=<bool> -DCHECKPOINT=<bool> -DCUDA=<bool> -P install.cmake
-# Installs mxfp4, moves the prefix, and checks that it holds every header and names no folder of the build machine.
+# cmake -DSOURCE=<dir> -DBUILD=<dir> -DPREFIX=<dir> -DDISPATCH=<bool> -DIO=<bool> -DCHECKPOINT=<bool> -DTOOLS=<bool>
+#   -DCUDA=<bool> -P install.cmake
+# Installs mxfp4, moves the prefix, and checks that it holds every header and names no folder of the build machine; that
+# component tools is the program alone.
 set(first ${PREFIX}.first)
 file(REMOVE_RECURSE ${PREFIX} ${first})
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${first} OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
@@ -22,6 +24,17 @@ file(GLOB_RECURSE installed RELATIVE ${PREFIX}/include ${PREFIX}/include/mxfp4/*
 if(NOT "${written}" STREQUAL "${installed}")
   message(FATAL_ERROR "the installed headers are '${installed}', expected those under include/, '${written}': \
 list each header in CMakeLists.txt")
+endif()
+
+if(TOOLS)
+  file(REMOVE_RECURSE ${first})
+  execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${first} --component tools
+    OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
+  file(GLOB_RECURSE tools RELATIVE ${first} ${first}/*)
+  if(NOT tools STREQUAL "bin/mxfp4")
+    message(FATAL_ERROR "component tools installs '${tools}', expected bin/mxfp4")
+  endif()
+  file(REMOVE_RECURSE ${first})
 endif()
 
 # What CMake before 3.23 reads instead of file sets.

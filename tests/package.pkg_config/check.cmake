@@ -1,5 +1,6 @@
-# cmake -D PKG_CONFIG=<program> -D PREFIX=<dir> -D COMPILER=<c++> -D SOURCE=<file> -D PROGRAM=<file> -D VERSION=<version>
-# -P check.cmake: a program built by pkg-config's flags alone, from a prefix that has been moved once more, to a folder
+# cmake -D PKG_CONFIG=<program> -D PREFIX=<dir> -D COMPILER=<c++> -D SOURCE=<file> -D PROGRAM=<file>
+# -D VERSION=<version> -P check.cmake
+# A program built by pkg-config's flags alone, from a prefix that has been moved once more, to a folder
 # with a space in its name.
 # SPDX-License-Identifier: Apache-2.0
 set(moved "${PREFIX} once more")

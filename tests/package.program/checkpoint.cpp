@@ -20,9 +20,10 @@ int main() {
   out.commit().value();
 
   std::uint64_t done = 0;
-  checkpoint::quantize_options options;
+  checkpoint::quantize_file_options options;
   options.include = "w";
   options.progress = [&done](std::uint64_t bytes, std::uint64_t) { done = bytes; };
+  options.existing = io::existing_file::replace;  // the build folder may hold those of an earlier run
   const auto report = checkpoint::quantize_file("in.safetensors", "out.safetensors", options).value();
   const checkpoint::checkpoint_reader result = checkpoint::checkpoint_reader::open("out.safetensors").value();
   const auto tensors = checkpoint::stored_tensors(result);

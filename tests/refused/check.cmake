@@ -1,7 +1,7 @@
 # cmake -D COMPILER=<c++> -D SOURCE=<file> -D INCLUDES=<dir;...> -P check.cmake
-# A program that the compiler must refuse, in words: its first lines are "// refused: <sentence>" and, where the length of
-# the answer counts, "// lines: <at most>". With MXFP4_CONTROL defined it is a right program, so that nothing else in it
-# is what was refused.
+# A program that the compiler must refuse, in words: its first lines are "// refused: <sentence>" and, where the length
+# of the answer counts, "// lines: <at most>". With MXFP4_CONTROL defined it is a right program, so that nothing else in
+# it is what was refused.
 # SPDX-License-Identifier: Apache-2.0
 file(STRINGS ${SOURCE} sentence REGEX "^// refused: " LIMIT_COUNT 1)
 string(REGEX REPLACE "^// refused: " "" sentence "${sentence}")

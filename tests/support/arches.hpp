@@ -37,14 +37,4 @@ void for_each_arch(F&& f) {
   [&]<class... Arch>(std::tuple<Arch...>*) { (run(std::type_identity<Arch>{}), ...); }(static_cast<arches*>(nullptr));
 }
 
-/// Runs the tasks backwards and counts them.
-struct backward_executor {
-  std::size_t tasks = 0;
-  template <class Body>
-  void run(std::size_t count, Body body) {
-    tasks += count;
-    for (std::size_t i = count; i-- > 0;) body(i);
-  }
-};
-
 }  // namespace mxfp4::test

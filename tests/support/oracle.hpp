@@ -96,6 +96,11 @@ inline const std::vector<double>& e4m3_values() {
   static const std::vector<double> v = small_values(3, 7, 0x7E);
   return v;
 }
+/// The number that a byte of e4m3 means; not for its two NaN.
+inline double e4m3_number(unsigned byte) {
+  const double magnitude = e4m3_values()[byte & 0x7Fu];
+  return (byte & 0x80u) != 0 ? -magnitude : magnitude;
+}
 
 /// Index of the nearest value, ties to the even index, searching from `start` (at most the right answer) upward; the
 /// last index means overflow.

@@ -7,6 +7,7 @@
 #include "checkpoint/model_card.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "command.hpp"
+#include "mxfp4/checkpoint/quantize.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "report.hpp"
 
@@ -49,7 +50,7 @@ struct card_command {
     command.add_option("--license-link", license_link, "... and where it can be read");
     command.add_option("--comparison", comparison, "What mxfp4 compare --details wrote: perplexity and KLD")
         ->type_name("FILE");
-    command.add_flag("--overwrite", overwrite, "Replace a README.md that is there");
+    takes_overwrite(command, overwrite);
     command.footer("Sizes and errors come from mxfp4_report.json; pictures (.png) in DIR and DIR/plots are shown.");
   }
 };
@@ -69,10 +70,13 @@ struct card_command {
 void run(const card_command& command) {
   const std::string path = command.directory + "/README.md";
   std::error_code error;
-  if (std::filesystem::exists(path, error) && !command.overwrite)
-    throw file_error(
-        {.file = path, .value = "is there already", .advice = "remove it, or replace it with --overwrite"});
   const checkpoint_reader checkpoint = checkpoint_reader::open(command.directory).value();
+  const existing_file existing = command.overwrite ? existing_file::replace_link : existing_file::refuse;
+  std::vector<std::string> inputs = {command.comparison};
+  for (const char* const name : {config_file_name, report_file_name, index_file_name})
+    inputs.push_back(command.directory + "/" + name);
+  for (const std::string& name : checkpoint.shards()) inputs.push_back(command.directory + "/" + name);
+  require_outputs(inputs, {path}, existing).value();
   const quality_report report = read_quality_report(command.directory).value();
   card_options options{command.name,
                        command.base_model,
@@ -88,7 +92,7 @@ void run(const card_command& command) {
   const std::vector<std::string>& files = checkpoint.other_files();
   options.has_license_file = std::binary_search(files.begin(), files.end(), "LICENSE");
   const std::string text = model_card(options, report, read_config(checkpoint));
-  output_file out = output_file::create(path, stop_requested).value();
+  output_file out = output_file::create(path, stop_requested, existing).value();
   out.write(0, std::as_bytes(std::span(text))).value();
   out.commit().value();
   if (command.json)

@@ -92,6 +92,16 @@ inline CLI::Option* takes_max_shard_size(CLI::App& command, std::uint64_t& bytes
       ->default_str("5GB");
 }
 
+/// --overwrite, for commands that write.
+inline CLI::Option* takes_overwrite(CLI::App& command, bool& overwrite) {
+  return command.add_flag("--overwrite", overwrite,
+                          "Replace an output that is there; in a directory what mxfp4 wrote, nothing else");
+}
+
+[[nodiscard]] inline io::existing_file existing_output(bool overwrite) {
+  return overwrite ? io::existing_file::replace : io::existing_file::refuse;
+}
+
 /// Files that a command reads or writes must all differ: anything else is a usage error.
 inline void require_different_files(const std::vector<std::string>& paths) {
   for (std::size_t i = 0; i < paths.size(); ++i)

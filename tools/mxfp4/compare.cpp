@@ -23,7 +23,7 @@ struct compare_command {
   std::vector<std::string> recipes;
   std::int64_t tokens = 0, context = 0;
   model_options model;
-  bool json = false;
+  bool overwrite = false, json = false;
 
   void describe(CLI::App& command) {
     command.add_option("ORIGINAL", original, "A MiniMax-M2 checkpoint: FP8, BF16, F32 or MXFP4")
@@ -46,6 +46,7 @@ struct compare_command {
         ->type_name("N");
     command.add_option("--details", details, "Write tokens, layers and experts one by one as JSON, for the plots")
         ->type_name("FILE");
+    takes_overwrite(command, overwrite);
     model.describe(command);
     command.footer(
         "Both models go through the text layer by layer and expert by expert, so that a model of any size fits the\n"
@@ -95,15 +96,15 @@ void run(const compare_command& command) {
   if (options.context < 2 || options.context > config.context)
     throw CLI::ValidationError("--context", "is " + std::to_string(options.context) + ", expected 2 .. " +
                                                 std::to_string(config.context) + ", which the model takes");
+  const existing_file existing = existing_output(command.overwrite);
   if (!command.details.empty()) {  // asked before the hours that the models take
-    for (const std::string& model : {command.original, command.quantized})
-      if (!model.empty()) require_outside(model, command.details).value();
-    for (const std::string& file : {command.text, command.ids})
-      if (!file.empty()) require_distinct(file, command.details).value();
+    require_outputs({command.original, command.quantized, command.text, command.ids}, {command.details}, existing)
+        .value();
+    keep_standard_output_for(command.details);
   }
   options.product = {command.model.activations(), threads, stop_requested};
-  comparison result{command.original, original.tensor_bytes(), std::ssize(ids),
-                    options.context,  command.model.activations_name,  {}};
+  comparison result{command.original, original.tensor_bytes(),        std::ssize(ids),
+                    options.context,  command.model.activations_name, {}};
   {
     progress_line line;
     options.progress = [&line](std::uint64_t done, std::uint64_t total, const std::string& where) {
@@ -113,7 +114,7 @@ void run(const compare_command& command) {
   }
   if (!command.details.empty()) {
     const std::string text = json_of(result, true).dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
-    output_file file = output_file::create(command.details, stop_requested).value();
+    output_file file = output_file::create(command.details, stop_requested, existing).value();
     file.write(0, std::as_bytes(std::span(text))).value();
     file.commit().value();
   }

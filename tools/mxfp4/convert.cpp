@@ -17,7 +17,7 @@ namespace {
 struct convert_command {
   std::string input, output, to;
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
-  bool json = false;
+  bool overwrite = false, json = false;
 
   void describe(CLI::App& command) {
     command.add_option("IN", input, "The directory of a checkpoint, a .safetensors file, or a .gguf file")
@@ -31,6 +31,7 @@ struct convert_command {
         ->check(CLI::IsMember(names()).description(""))
         ->type_name("FORM");
     takes_max_shard_size(command, max_shard_bytes);
+    takes_overwrite(command, overwrite);
     command.footer(
         "Forms, P ending in .experts:\n"
         "  compressed-tensors  a pair per expert: P.0.w1.weight_packed, P.0.w1.weight_scale, ...\n"
@@ -55,6 +56,8 @@ void run(const convert_command& command) {
   options.to = static_cast<checkpoint_form>(name - std::begin(checkpoint_form_names));
   options.max_shard_bytes = command.max_shard_bytes;
   options.stop = stop_requested;
+  options.existing = existing_output(command.overwrite);
+  keep_standard_output_for(command.output);
   convert_report r;
   {
     progress_line line;
@@ -71,6 +74,7 @@ void run(const convert_command& command) {
                        {"experts", r.experts},
                        {"matrices", r.matrices},
                        {"copied", r.copied},
+                       {"cleaned", r.cleaned},
                        {"config", r.config},
                        {"left_out", left},
                        {"shards", r.after.shards},
@@ -80,9 +84,10 @@ void run(const convert_command& command) {
   }
   print(std::to_string(r.matrices) + (r.matrices == 1 ? " MXFP4 matrix" : " MXFP4 matrices") + " (" +
         count_text(r.experts, "expert") + " in " + count_text(r.layers, "layer") + ") to " + command.to + ", " +
-        count_text(r.copied, "other tensor") + " copied" + (r.config ? "" : ", without a config.json") + "\n" +
-        left_out_text(left) + command.output + ": " + size_text(r.bytes_before) + " -> " + size_text(r.after.bytes) +
-        " in " + count_text(static_cast<std::int64_t>(r.after.shards), "file") + "\n");
+        count_text(r.copied, "other tensor") + " copied" + (r.config ? "" : ", without a config.json") +
+        (r.cleaned == 0 ? "" : "; " + count_text(r.cleaned, "block") + " of zeros under scale byte 255 made clean") +
+        "\n" + left_out_text(left) + command.output + ": " + size_text(r.bytes_before) + " -> " +
+        size_text(r.after.bytes) + " in " + count_text(static_cast<std::int64_t>(r.after.shards), "file") + "\n");
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ namespace {
 
 struct decode_options {
   std::string to = "f32", dialect = "ocp", packed, scale, output;
-  bool json = false;
+  bool overwrite = false, json = false;
 
   void describe(CLI::App& command) {
     command.add_option("OUT", output, "Output: little-endian numbers, 32 to a block, no header")
@@ -30,6 +30,7 @@ struct decode_options {
                  {"f32", "bf16", "f16"});
     takes_one_of(command.add_option("--dialect", dialect, "What byte 255 and code 8 mean"),
                  {"ocp", "inf_at_255", "ggml"});
+    takes_overwrite(command, overwrite);
     command.footer(
         "dialect       byte 255         code 8   readers\n"
         "  ocp         NaN              -0       OCP MX v1.0, CUDA, torchao\n"
@@ -77,7 +78,10 @@ void run(const decode_options& options) {
         {.file = options.scale,
          .value = "holds " + std::to_string(scale.size()) + " bytes",
          .expected = std::to_string(packed.size() / block_code_bytes) + ", one for each 16 of " + options.packed});
-  output_file out = output_file::create(options.output, stop_requested).value();
+  const existing_file existing = existing_output(options.overwrite);
+  require_outputs({options.packed, options.scale}, {options.output}, existing).value();
+  keep_standard_output_for(options.output);
+  output_file out = output_file::create(options.output, stop_requested, existing).value();
   if (options.to == "f32") decode_dialect<float>(options.dialect, packed, scale, out);
   else if (options.to == "bf16") decode_dialect<bf16>(options.dialect, packed, scale, out);
   else decode_dialect<f16>(options.dialect, packed, scale, out);

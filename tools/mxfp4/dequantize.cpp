@@ -1,5 +1,6 @@
 // tools/mxfp4/dequantize.cpp -- mxfp4 dequantize: the MXFP4 tensors of a file or a checkpoint back to numbers.
 // SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
 #include <filesystem>
 
 #include "command.hpp"
@@ -16,7 +17,7 @@ namespace {
 struct dequantize_command {
   std::string input, output, to = "bf16";
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
-  bool json = false;
+  bool overwrite = false, json = false;
 
   void describe(CLI::App& command) {
     command.add_option("IN", input, "A .safetensors file, or the directory of a checkpoint")
@@ -28,6 +29,7 @@ struct dequantize_command {
     takes_one_of(command.add_option("--to", to, "Type of the weights; both are exact; f32: of a file only"),
                  {"bf16", "f32"});
     takes_max_shard_size(command, max_shard_bytes);
+    takes_overwrite(command, overwrite);
     command.footer(
         "A scale byte 255 makes 32 weights NaN. Everything that is not MXFP4 is copied byte for byte; in a directory\n"
         "F8_E4M3 with block scales becomes BF16 too, and config.json loses its quantization_config.");
@@ -43,9 +45,11 @@ void run_directory(const dequantize_command& command) {
     dequantize_options options;
     options.max_shard_bytes = command.max_shard_bytes;
     options.stop = stop_requested;
+    options.existing = existing_output(command.overwrite);
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
     r = dequantize_directory(command.input, command.output, options).value();
   }
+  for (const std::string& warning : r.warnings) std::fputs(("mxfp4: warning: " + warning + "\n").c_str(), stderr);
   const std::vector<std::string> left = left_out(command.input, command.output);
   if (command.json) {
     print(ordered_json{{"command", "dequantize"},
@@ -57,6 +61,7 @@ void run_directory(const dequantize_command& command) {
                        {"widened_fp8", r.widened},
                        {"copied", r.copied},
                        {"nan_blocks", r.nan_blocks},
+                       {"warnings", r.warnings},
                        {"shards", r.after.shards},
                        {"file_bytes_before", r.bytes_before},
                        {"file_bytes_after", r.after.bytes}});
@@ -74,12 +79,14 @@ void run(const dequantize_command& command) {
   std::error_code error;
   if (std::filesystem::is_directory(command.input, error)) return run_directory(command);
   require_different_files({command.input, command.output});
+  keep_standard_output_for(command.output);
   dequantize_report r;
   {
     progress_line line;
     r = dequantize_file(
             command.input, command.output, command.to == "f32" ? dtype::f32 : dtype::bf16,
-            [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); }, stop_requested)
+            [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); }, stop_requested,
+            existing_output(command.overwrite))
             .value();
   }
   if (command.json) {

@@ -15,7 +15,7 @@ namespace {
 
 struct encode_options {
   std::string recipe, type = "f32", input, packed, scale;
-  bool json = false;
+  bool overwrite = false, json = false;
 
   void describe(CLI::App& command) {
     command.add_option("IN", input, "Little-endian numbers, 32 to a block, no header")->required()->type_name("FILE");
@@ -25,6 +25,7 @@ struct encode_options {
         ->required()
         ->type_name("FILE");
     command.add_option("--scale", scale, "Output: 1 byte a block, E8M0")->required()->type_name("FILE");
+    takes_overwrite(command, overwrite);
   }
 };
 
@@ -59,8 +60,11 @@ void run(const encode_options& options) {
   recipe_id recipe{};
   if (!find_recipe(options.recipe, recipe)) throw CLI::ValidationError("--recipe", "unknown recipe " + options.recipe);
   const input_file in = input_file::open(options.input).value();
-  output_file packed = output_file::create(options.packed, stop_requested).value();
-  output_file scale = output_file::create(options.scale, stop_requested).value();
+  const existing_file existing = existing_output(options.overwrite);
+  require_outputs({options.input}, {options.packed, options.scale}, existing).value();
+  for (const std::string& output : {options.packed, options.scale}) keep_standard_output_for(output);
+  output_file packed = output_file::create(options.packed, stop_requested, existing).value();
+  output_file scale = output_file::create(options.scale, stop_requested, existing).value();
   const error_statistics s = options.type == "f32"    ? encode_array<float>(in, recipe, packed, scale)
                              : options.type == "bf16" ? encode_array<bf16>(in, recipe, packed, scale)
                                                       : encode_array<f16>(in, recipe, packed, scale);

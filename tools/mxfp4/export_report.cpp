@@ -5,6 +5,7 @@
 
 #include "command.hpp"
 #include "mxfp4/checkpoint/quality_report.hpp"
+#include "mxfp4/checkpoint/quantize.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
@@ -16,7 +17,7 @@ namespace {
 
 struct report_command {
   std::string input, output;
-  bool json = false;
+  bool overwrite = false, json = false;
 
   void describe(CLI::App& command) {
     command.add_option("IN", input, "An mxfp4_report.json, or the directory that mxfp4 quantize wrote")
@@ -25,6 +26,7 @@ struct report_command {
     command.add_option("OUT", output, "Directory for matrices.csv, experts.csv, scales.csv")
         ->required()
         ->type_name("DIR");
+    takes_overwrite(command, overwrite);
     command.footer("examples/plots/plot_report.py draws them.");
   }
 };
@@ -34,10 +36,20 @@ void run(const report_command& command) {
   std::error_code error;
   std::filesystem::create_directories(command.output, error);
   if (error) throw file_error({.file = command.output, .value = "cannot create the directory: " + error.message()});
-  const auto create = [&](const char* name) {
-    return output_file::create(command.output + "/" + name, stop_requested).value();
+  std::string report_path = command.input;
+  if (std::filesystem::is_directory(command.input, error)) report_path += std::string("/") + report_file_name;
+  std::vector<std::string> paths;
+  for (const char* const name : {"matrices.csv", "experts.csv", "scales.csv"})
+    paths.push_back(command.output + "/" + name);
+  // A link of that name in the directory is replaced, not followed.
+  require_outputs({report_path}, paths, command.overwrite ? existing_file::replace_link : existing_file::refuse)
+      .value();
+  const auto create = [&](const std::string& path) {
+    return output_file::create(path, stop_requested,
+                               command.overwrite ? existing_file::replace_link : existing_file::refuse)
+        .value();
   };
-  output_file matrices = create("matrices.csv"), experts = create("experts.csv"), scales = create("scales.csv");
+  output_file matrices = create(paths[0]), experts = create(paths[1]), scales = create(paths[2]);
   const auto write = [](output_file& file, const std::string& text) {
     file.write(0, std::as_bytes(std::span(text))).value();
   };

@@ -162,9 +162,8 @@ void inspect_directory(const std::string& path, bool json) {
   if (problems > 0) text += count_text(problems, "tensor") + " without a partner: see mxfp4 verify\n";
   if (!in.ignored_files().empty())
     text += count_text(std::ssize(in.ignored_files()), "file") + " ignored: see mxfp4 verify\n";
-  print(text + path + ": " + count_text(std::ssize(in.shards()), "shard") + ", " +
-        size_text(in.tensor_bytes()) + ", " + bits_text(bits_per_weight(in.tensor_bytes(), elements)) +
-        " bits an element\n");
+  print(text + path + ": " + count_text(std::ssize(in.shards()), "shard") + ", " + size_text(in.tensor_bytes()) + ", " +
+        bits_text(bits_per_weight(in.tensor_bytes(), elements)) + " bits an element\n");
 }
 
 }  // namespace mxfp4::tools

@@ -3,10 +3,13 @@
 //
 // Exit codes: 0 well, 1 bad input or a file that cannot be read or written, 2 bad usage.
 // The report goes to standard output, everything else to standard error.
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <string>
@@ -34,6 +37,15 @@ extern "C" void on_stop_signal(int signal) {
   std::raise(signal);
 }
 
+/// A descriptor of the three that a caller has closed would be given to the first file that is opened, and the report
+/// be printed into a checkpoint. They are opened so that reading and writing them fails, as it does where they are
+/// closed.
+void open_standard_streams() {
+  for (int fd = 0; fd < 3; ++fd)  // the lowest that is free is the one that open returns
+    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+      std::_Exit(exit_bad_input);
+}
+
 void install_signal_handlers() {
   std::signal(SIGXFSZ, SIG_IGN);  // a file over the limit is an error of write(), with a message
   for (const int signal : {SIGINT, SIGTERM, SIGHUP})
@@ -45,6 +57,7 @@ void install_signal_handlers() {
 bool mxfp4::tools::stop_requested() noexcept { return stop_signal != 0; }
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   install_signal_handlers();
   CLI::App app{"Weights to and from MXFP4: 32 FP4 codes and one power-of-two scale, 4.25 bits per weight"};
   app.name("mxfp4");

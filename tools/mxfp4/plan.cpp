@@ -5,6 +5,7 @@
 #include <map>
 #include <utility>
 
+#include "checkpoint/family.hpp"
 #include "checkpoint/minimax_m2.hpp"
 #include "checkpoint/name_pattern.hpp"
 #include "checkpoint/quantization_config.hpp"
@@ -27,7 +28,7 @@ struct plan_command {
   std::vector<std::string> take;
   int devices = 2;
   double memory = 120;
-  bool list = false, json = false;
+  bool linears = false, force = false, list = false, json = false;
 
   void describe(CLI::App& command) {
     command.add_option("IN", input, "A checkpoint's directory, a .safetensors file, or a config.json of MiniMax-M2")
@@ -37,6 +38,9 @@ struct plan_command {
                                    "Quantise the matrices in whose name this is found; "
                                    "without it: the experts"));
     takes_regex(command.add_option("--exclude", exclude, "... but not those in whose name this is found"));
+    command.add_flag("--linears", linears,
+                     "Quantise every linear layer, not the experts alone: all but routers and lm_head");
+    command.add_flag("--force", force, "Take what no reader is known to load, such as embeddings");
     takes_one_of(
         command.add_option("--others", others, "FP8 matrices that are not quantised: widen them, or keep them"),
         {"bf16", "fp8"});
@@ -55,6 +59,7 @@ struct source {
   std::vector<tensor_info> tensors;
   ordered_json config;             // null where there is none
   std::vector<std::string> stray;  // shards that nothing names
+  std::string model_type = {};
 };
 
 [[nodiscard]] source read_source(const std::string& path, const std::vector<std::string>& take) {
@@ -94,6 +99,7 @@ using groups = std::map<std::pair<tensor_action, dtype>, group>;
     case tensor_action::quantize:
       return name + " to MXFP4";
     case tensor_action::widen_fp8:
+    case tensor_action::to_bf16:
       return name + " to BF16";
     default:
       return name + " as it is";
@@ -158,7 +164,8 @@ struct budget {
                            {"cache_bytes_per_token", memory.bytes_per_token},
                            {"tokens", memory.tokens()}}}};
   if (plan.matrices > 0 && in.config.is_object())
-    report["quantization_config"] = make_quantization_config(plan, command.input);
+    report["quantization_config"] = make_quantization_config(plan, in.model_type, command.input);
+  for (const std::string& warning : plan.warnings) report["warnings"].push_back(warning);
   if (command.list) {
     report["list"] = ordered_json::array();
     for (const planned_tensor& p : plan.tensors) {
@@ -187,7 +194,10 @@ struct budget {
   for (const auto& [key, g] : group_up(plan))
     t.add({action_text(key.first, key.second), std::to_string(g.tensors), size_text(g.before), size_text(g.after)});
   if (!t.empty()) text += t.text() + '\n';
-  if (plan.matrices == 0) text += "nothing would be quantised: no matrix is one of an expert, or fits --include\n";
+  if (plan.matrices == 0)
+    text +=
+        "nothing would be quantised: no matrix is one of an expert, or fits --include; --linears takes a dense "
+        "model's\n";
   else
     text += "quantised: " + count_text(plan.experts, "expert") + ", " + std::to_string(plan.matrices) +
             (plan.matrices == 1 ? " matrix, " : " matrices, ") + count_text(plan.weights, "weight") + "\n";
@@ -196,6 +206,7 @@ struct budget {
   text += std::to_string(command.devices) + " x " + size_text(static_cast<std::uint64_t>(command.memory * 1e9)) + ": ";
   if (memory.left < 0) text += fixed(-memory.left / 1e9, 1) + " GB too little for the weights\n";
   else text += fixed(memory.left / 1e9, 1) + " GB left for the KV cache and activations\n";
+  for (const std::string& warning : plan.warnings) text += "warning: " + warning + "\n";
   if (memory.tokens() > 0)
     text += "a token's KV cache in BF16 is " + size_text(static_cast<std::uint64_t>(memory.bytes_per_token)) +
             ": at most " + std::to_string(memory.tokens()) + " tokens\n";
@@ -207,7 +218,11 @@ void run(const plan_command& command) {
   if (!command.include.empty()) options.include = command.include;
   if (!command.exclude.empty()) options.exclude = command.exclude;
   options.others = command.others == "fp8" ? fp8_policy::keep : fp8_policy::widen;
+  options.linears = command.linears;
+  options.any_matrix = command.force;
   source in = read_source(command.input, command.take);
+  read_model(in.config, options);
+  in.model_type = options.model_type;
   const quantization_plan plan = make_plan(std::move(in.tensors), options, command.input).value();
   budget memory;
   memory.bytes = command.devices * command.memory * 1e9;

@@ -78,7 +78,7 @@ void quantize_one_file(quantize_command command) {
   require_different_files({command.input, command.output});
   if (command.recipe.empty()) command.recipe = "ocp";
   if (command.include.empty()) command.include = weight_names;
-  checkpoint::quantize_options options;
+  checkpoint::quantize_file_options options;
   if (!find_recipe(command.recipe, options.recipe))
     throw CLI::ValidationError("--recipe", "unknown recipe " + command.recipe);
   options.include = command.include;
@@ -86,6 +86,8 @@ void quantize_one_file(quantize_command command) {
   options.nonfinite = command.nonfinite == "encode" ? on_nonfinite::encode : on_nonfinite::refuse;
   options.threads = command.threads;
   options.stop = stop_requested;
+  options.existing = existing_output(command.overwrite);
+  keep_standard_output_for(command.output);
   quantize_report report;
   {
     progress_line line;
@@ -127,6 +129,15 @@ void quantize_command::describe(CLI::App& command) {
     directory_only.push_back(option->group("Directories"));
     return option;
   };
+  for_directory(command.add_flag("--linears", linears,
+                                 "Quantise every linear layer, not the experts alone: all but routers and lm_head"));
+  for_directory(takes_one_of(
+      command.add_option("--activations", activations, "What config.json has servers multiply the weights with"),
+      {"none", "fp8", "mxfp4"}));
+  for_directory(takes_one_of(
+      command.add_option("--dtype", dtype, "What is not quantised of an F16 or F32 model: keep it, or make it BF16"),
+      {"keep", "bf16"}));
+  for_directory(command.add_flag("--force", force, "Write what no reader is known to load, such as embeddings"));
   for_directory(
       takes_one_of(command.add_option("--others", others, "FP8 weights that are not quantised"), {"bf16", "fp8"}));
   takes_size(for_directory(command.add_option("--max-shard-size", max_shard_bytes,
@@ -138,7 +149,7 @@ void quantize_command::describe(CLI::App& command) {
   for_directory(command.add_option("--world", world, "Number of processes; --rank auto may find it"))
       ->check(CLI::Range(1, 1 << 20).description(""))
       ->type_name("N");
-  for_directory(command.add_flag("--overwrite", overwrite, "Remove shards, report and index of a former run first"));
+  takes_overwrite(command, overwrite);
   command.footer(
       "Matrices of F32, F16, BF16, and of F8_E4M3 with block scales X_scale_inv, whose columns are a multiple\n"
       "of 32 are quantised; everything else is copied byte for byte, and listed with the reason.\n"

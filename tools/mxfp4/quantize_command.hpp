@@ -11,10 +11,11 @@
 namespace mxfp4::tools {
 
 struct quantize_command {
-  std::string input, output, recipe, include, exclude, nonfinite = "refuse", others = "bf16", rank;
+  std::string input, output, recipe, include, exclude, nonfinite = "refuse", others = "bf16", dtype = "keep",
+                                                       activations = "none", rank;
   int world = 0, threads = 0;
   std::uint64_t max_shard_bytes = 5'000'000'000;
-  bool overwrite = false, json = false;
+  bool overwrite = false, linears = false, force = false, json = false;
   std::vector<std::string> take;
   std::vector<const CLI::Option*> directory_only;
 

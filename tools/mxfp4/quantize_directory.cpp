@@ -1,7 +1,10 @@
 // tools/mxfp4/quantize_directory.cpp -- mxfp4 quantize DIR, and mxfp4 merge.
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <optional>
 
 #include "mxfp4/checkpoint/process_rank.hpp"
@@ -70,6 +73,10 @@ class reporter final : public checkpoint_observer {
     }
     print_line(line);
   }
+  void on_warning(const std::string& text) override {
+    if (command_.json) print_line({{"event", "warning"}, {"text", text}});
+    else std::fputs(("mxfp4: warning: " + text + "\n").c_str(), stderr);
+  }
   void on_shard(const std::string& file, std::uint64_t bytes) override {
     if (command_.json) print_line({{"event", "shard"}, {"file", file}, {"bytes", bytes}});
   }
@@ -134,10 +141,18 @@ void quantize_directory(const quantize_command& command) {
   if (!find_recipe(recipe, settings.recipe)) throw CLI::ValidationError("--recipe", "unknown recipe " + recipe);
   if (!command.include.empty()) settings.include = command.include;
   if (!command.exclude.empty()) settings.exclude = command.exclude;
+  settings.linears = command.linears;
+  const auto* const activations =
+      std::find(std::begin(declared_activations_names), std::end(declared_activations_names), command.activations);
+  settings.activations = static_cast<declared_activations>(activations - std::begin(declared_activations_names));
+  settings.to_bf16 = command.dtype == "bf16";
+  settings.force = command.force;
   settings.others = command.others == "fp8" ? fp8_policy::keep : fp8_policy::widen;
   settings.nonfinite = command.nonfinite == "encode" ? on_nonfinite::encode : on_nonfinite::refuse;
   settings.max_shard_bytes = command.max_shard_bytes;
   settings.take = command.take;
+  if (command.linears && settings.include)
+    throw CLI::ValidationError("--linears", "says what to quantise, as --include does: give one of them");
   if (command.overwrite && rank.world > 1)
     throw CLI::ValidationError("--overwrite", "is for one process: of several, one would remove what another wrote");
   const checkpoint_run run{rank.rank, rank.world, command.threads, command.overwrite, stop_requested};

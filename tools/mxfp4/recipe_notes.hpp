@@ -1,5 +1,4 @@
-// tools/mxfp4/recipe_notes.hpp -- what `mxfp4 recipes` says of each recipe; the longer story is in
-// mxfp4/recipe.hpp.
+// tools/mxfp4/recipe_notes.hpp -- what `mxfp4 recipes` says of each recipe; format/recipe.hpp says more.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "report.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +25,11 @@ template <class... Numbers>
   char text[64];
   const int size = std::snprintf(text, sizeof text, format, numbers...);
   return {text, static_cast<std::size_t>(std::clamp(size, 0, static_cast<int>(sizeof text) - 1))};
+}
+
+[[nodiscard]] std::FILE*& report_stream() {
+  static std::FILE* stream = stdout;
+  return stream;
 }
 
 /// Columns that a terminal uses for UTF-8 text: one a character, which is right for all but wide scripts.
@@ -141,9 +147,18 @@ std::string stray_text(const std::vector<std::string>& names) {
                              "; to read it too: --take FILE, to make an index of all files: mxfp4 index\n";
 }
 
+void keep_standard_output_for(const std::string& output) {
+  struct stat file {
+  }, standard{};
+  if (::stat(output.c_str(), &file) == 0 && ::fstat(STDOUT_FILENO, &standard) == 0 && file.st_dev == standard.st_dev &&
+      file.st_ino == standard.st_ino)
+    report_stream() = stderr;
+}
+
 void print(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    throw file_error({.file = "standard output", .value = "cannot write the report"});
+  std::FILE* const to = report_stream();
+  if (std::fwrite(text.data(), 1, text.size(), to) != text.size() || std::fflush(to) != 0)
+    throw file_error({.file = to == stdout ? "standard output" : "standard error", .value = "cannot write the report"});
 }
 
 void print(const ordered_json& json) {

@@ -54,6 +54,8 @@ class table {
 [[nodiscard]] std::string left_out_text(const std::vector<std::string>& names);
 /// A line for .safetensors files that no index names; empty for none.
 [[nodiscard]] std::string stray_text(const std::vector<std::string>& names);
+/// From now on reports go to standard error where `output` leads to standard output, to which the data go.
+void keep_standard_output_for(const std::string& output);
 
 /// All of a report at once. @throws file_error where standard output takes it not.
 void print(const std::string& text);

@@ -1,6 +1,10 @@
 // tools/mxfp4/verify.cpp -- mxfp4 verify: a line for everything that is wrong with a checkpoint.
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/verify.hpp"
+
+#include <string>
+#include <vector>
+
 #include "command.hpp"
 #include "report.hpp"
 
@@ -13,6 +17,7 @@ namespace {
 
 struct verify_command {
   std::string directory, against, recipe;
+  std::vector<std::string> accepted;
   int tensor_parallel = 1;
   bool json = false;
 
@@ -26,11 +31,17 @@ struct verify_command {
     command.add_option("--tensor-parallel", tensor_parallel, "Devices that share each matrix")
         ->check(CLI::Range(1, 1 << 16))
         ->capture_default_str();
+    command
+        .add_option("--accept", accepted, "Record a file that was changed, added or removed on purpose as it is now")
+        ->type_name("FILE")
+        ->allow_extra_args(false);
     command.footer(
         "Checks: files (index, leftovers), pairs (codes with scales), model (names and shapes), config (targets and\n"
         "ignore against what is stored), parallel (whole blocks on each device), content (NaN scales, scales that do "
         "not\n"
-        "fit their codes, the report), source (--against). An error makes the exit code 1, a warning does not.");
+        "fit their codes, the report), hashes (every byte of the result, as the report records it), source "
+        "(--against).\n"
+        "An error makes the exit code 1, a warning does not.");
   }
 };
 
@@ -49,6 +60,7 @@ struct verify_command {
           {"mxfp4", r.mxfp4},
           {"fp8", r.fp8},
           {"blocks", r.blocks},
+          {"hashes", r.hashes},
           {"compared", r.compared},
           {"errors", r.count(severity::error)},
           {"warnings", r.count(severity::warning)},
@@ -63,6 +75,7 @@ struct verify_command {
   text += command.directory + ": " + count_text(r.tensors, "tensor") + ", " + std::to_string(r.mxfp4) + " MXFP4 with " +
           count_text(r.blocks, "block");
   if (r.fp8 > 0) text += ", " + std::to_string(r.fp8) + " FP8";
+  text += r.hashes > 0 ? ", " + std::to_string(r.hashes) + " hashes" : ", no hashes";
   if (!command.against.empty()) text += "; " + std::to_string(r.compared) + " compared with the source by " + r.recipe;
   return text + ": " + count_text(r.count(severity::error), "error") + ", " +
          count_text(r.count(severity::warning), "warning") + "\n";
@@ -74,6 +87,7 @@ void run(const verify_command& command) {
   options.stop = stop_requested;
   options.tensor_parallel = command.tensor_parallel;
   if (recipe_id id{}; !command.recipe.empty() && find_recipe(command.recipe, id)) options.recipe = id;
+  if (!command.accepted.empty()) accept_files(command.directory, command.accepted).value();
   verify_report report;
   {
     progress_line line;

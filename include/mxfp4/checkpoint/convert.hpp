@@ -5,8 +5,7 @@
 //   compressed_tensors  a pair per expert: P.<e>.w1.weight_packed, _scale                   compressed-tensors
 //   stacked             P.gate_up_proj_packed [E, 2 I, H / 2], P.down_proj_packed, _scale   compressed-tensors
 //   gpt_oss             P.gate_up_proj_blocks [E, 2 I, H / 32, 16], _scales, _bias; down_   mxfp4
-//   gguf                one file; P.w1.weight MXFP4 [E, I, H] by part, X.weight [rows, cols]   kept in
-//   mxfp4.config_json
+//   gguf                one file; P.w1.weight MXFP4 [E, I, H] by part, X.weight [rows, cols]  in mxfp4.config_json
 //   block_fp8           P.<e>.w1.weight F8_E4M3, _scale_inv F32 [rows / 128, cols / 128]    fp8
 //
 // Each of the first four holds the same codes and scale bytes, so any way through them ends with the bytes it began
@@ -34,6 +33,7 @@ struct convert_options {
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
   io::stop_function stop = {};
+  io::existing_file existing = io::existing_file::refuse;  ///< what becomes of an output that is there
 };
 
 struct convert_report {
@@ -42,7 +42,8 @@ struct convert_report {
   std::int64_t copied = 0;               ///< tensors that are not MXFP4
   std::uint64_t bytes_before = 0;        ///< of the files with tensors
   output_size after;
-  bool config = false;  ///< the output has a config.json, or a GGUF the text of one
+  std::int64_t cleaned = 0;  ///< zero blocks that gguf wrote with scale byte 255, and have 0 now
+  bool config = false;       ///< the output has a config.json, or a GGUF the text of one
 };
 
 /// @param input   a directory, a .safetensors file, or a .gguf file.

@@ -2,14 +2,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 //   action      what it is for                              what is written
-//   quantize    matrices that were asked for                X_packed U8 [.., cols / 2], X_scale U8 [.., cols / 32]
+//   quantize    matrices that were asked for                X_packed U8 [rows, cols / 2], X_scale U8 [rows, cols / 32]
+//               stacks of experts, which loaders take one   P.<e>.gate_proj.weight_packed, _scale, up_proj, down_proj
+//               by one; those of gpt_oss as a whole         X_blocks U8 [experts, rows, cols / 32, 16], X_scales
 //   widen_fp8   other F8_E4M3 with block scales             X BF16: bf16(w * scale), nearest even
 //   keep_fp8    the same, where FP8 is to stay              X F8_E4M3 as it is, X_scale F32: the block scales renamed
+//   to_bf16     F16 and F32, where the model is to be BF16  X BF16, nearest even
 //   fp8_scales  X_scale_inv F32 of one of these             nothing of its own
 //   copy        everything else                             the same bytes under the same name
 //
-// Shapes: a matrix is [rows, cols]; stacked experts are [experts, rows, cols]. The blocks lie along cols, which is the
-// dimension that a layer sums over.
+// Shapes: a matrix is [rows, cols]; stacked experts are [experts, rows, cols], in some families [experts, cols, rows].
+// The blocks lie along cols, which is the dimension that a layer sums over. A stack gate_up_proj holds two matrices of
+// each expert. Which way a stack lies is told by the shapes of gate_up_proj and down_proj together, else by the biases,
+// by hidden_size, by the family; where nothing tells, it is refused.
 // Source of the names: compressed-tensors (mxfp4-pack-quantized, float-quantized), DeepSeek's FP8 (weight_scale_inv).
 #pragma once
 
@@ -26,7 +31,7 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
-enum class tensor_action : std::uint8_t { quantize, widen_fp8, keep_fp8, fp8_scales, copy };
+enum class tensor_action : std::uint8_t { quantize, widen_fp8, keep_fp8, to_bf16, fp8_scales, copy };
 [[nodiscard]] const char* action_name(tensor_action action) noexcept;  ///< as the enumerator is written
 
 /// What becomes of F8_E4M3 matrices that are not quantised. `copy` leaves weights and scales under the names they have:
@@ -37,6 +42,20 @@ struct plan_options {
   std::optional<std::string> include;  ///< RE2's syntax, searched in the tensor's name; without it: is_expert_weight
   std::optional<std::string> exclude;  ///< the same; wins over include
   fp8_policy others = fp8_policy::widen;
+
+  bool linears = false;          ///< without include: every linear layer but routers and lm_head, not the experts alone
+  bool any_matrix = false;       ///< false: include must not find what is no linear layer's weight, or a router's
+  bool to_bf16 = false;          ///< what is not quantised becomes BF16 where it has the model's type, F16 or F32
+  std::string dtype = {};        ///< that type, as config.json has it: "float16"; empty: not known
+  std::string model_type = {};   ///< as config.json has it; empty: not known
+  std::int64_t hidden_size = 0;  ///< the same; 0: not known
+};
+
+/// A stack of experts: where each of its matrices [rows, cols] lies.
+struct stack_layout {
+  std::int64_t experts = 1, parts = 1;  ///< matrices an expert has in it: gate_up_proj holds 2, one below the other
+  std::int64_t rows = 0, cols = 0;      ///< of one matrix
+  bool transposed = false;              ///< the stack is [experts, cols, parts * rows]
 };
 
 struct planned_tensor {
@@ -44,11 +63,19 @@ struct planned_tensor {
 
   io::tensor_info source;
   tensor_action action = tensor_action::copy;
-  std::string reason;                    ///< why it is not quantised; empty where it is
-  std::vector<io::tensor_info> outputs;  ///< begin = 0, end = bytes; two for quantize and keep_fp8, none for fp8_scales
-  std::size_t scales = no_scales;        ///< index of X_scale_inv in the plan; it may lie in another file than X
+  std::string reason;  ///< why it is not quantised; empty where it is
+  /// begin = 0, end = bytes. Two for quantize, of a stack that is taken apart two for each matrix; two for keep_fp8,
+  /// none for fp8_scales.
+  std::vector<io::tensor_info> outputs;
+  std::size_t scales = no_scales;  ///< index of X_scale_inv in the plan; it may lie in another file than X
+
+  std::optional<stack_layout> stack;  ///< of experts that are quantised
 
   [[nodiscard]] std::uint64_t output_bytes() const noexcept;
+  /// Index of the codes of a matrix among the outputs; its scales follow.
+  [[nodiscard]] std::size_t output_of(std::int64_t matrix) const noexcept {
+    return outputs.size() == 2 ? 0 : 2 * static_cast<std::size_t>(matrix);
+  }
 };
 
 struct quantization_plan {
@@ -58,6 +85,7 @@ struct quantization_plan {
   std::int64_t matrices = 0;                        ///< that are quantised; a stack of E counts E
   std::int64_t weights = 0;                         ///< that are quantised
   std::uint64_t bytes_before = 0, bytes_after = 0;  ///< tensor data
+  std::vector<std::string> warnings;                ///< what a user should know before weights are read
 };
 
 /// A weight of an expert: "..experts.<n>.<part>.weight", 2-D, with a part of w1, w2, w3, gate_proj, up_proj, down_proj;
@@ -68,8 +96,9 @@ struct quantization_plan {
 /// @param tensors  of the whole checkpoint, names unique; begin and end as in their files.
 /// @param where    the checkpoint's path, for the error.
 /// An error for a pattern that RE2 does not take, a name that an output needs and that is taken, an expert's weights
-/// that cannot be quantised where no include asks for fewer, and F8_E4M3 without fitting block scales, unless `others`
-/// is copy.
+/// that cannot be quantised where no include asks for fewer, experts of a family that nobody loads as MXFP4, a stack
+/// that nothing tells the way of, what include finds and is no linear layer's weight, and F8_E4M3 without fitting block
+/// scales, unless `others` is copy.
 [[nodiscard]] io::file_result<quantization_plan> make_plan(std::vector<io::tensor_info> tensors,
                                                            const plan_options& options, const std::string& where);
 

@@ -1,16 +1,29 @@
 // mxfp4/checkpoint/quantize.hpp -- a checkpoint's directory to MXFP4, resumable, by one process or many.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   OUT/.mxfp4/manifest.json          settings, the input's identity, the files to come: what a later run must agree
-//   with
-//             /<shard>.json           report of a shard, written before the shard gets its name
+//   OUT/.mxfp4/manifest.json          settings, the input's identity, the files to come: a later run must agree
+//             /<shard>.json           report of a shard and its hashes, written before the shard gets its name
 //   OUT/config.json, tokenizer.json   the input's, with the quantization_config; its README stays behind
 //      /model-00000-of-00130...       one shard for each of the input, or parts of a single file
-//      /mxfp4_report.json             what was lost, by matrix and expert
+//      /mxfp4_report.json             what was lost, by matrix and expert; the hash of every file and tensor
 //      /model.safetensors.index.json  last of all: with it the checkpoint is complete, and .mxfp4 goes
 //
 // Every file is complete or absent under its name. After any end, kill -9 too, the same command goes on: shards that
-// are there are kept, and the result has the same bytes as that of a run which nobody disturbed.
+// are there are kept, and the result has the same bytes as that of a run which nobody disturbed. What is kept, merged
+// or called complete is read and compared with its hashes first: a shard that was damaged meanwhile is an error.
+//
+// mxfp4_report.json, one line for each key and for each element of an array:
+//   format, version       "mxfp4 report", 2 (1 had no hashes)
+//   settings, source      what decided the bytes; the input's files, hashes of small ones and of the shards' headers
+//   file_hashes           {"file", "bytes", "hash"}: config.json, what was carried over, the index; "accepted": true
+//                         where a change was accepted later (accept_files of verify.hpp).
+//                         {"file", "bytes", "header"}: shards, with the hash of what stands before their data
+//   quantized, experts    the error of each matrix, and added up by expert
+//   copied                the other tensors, and why
+//   tensor_hashes         {"name", "hash"}: the tensors of the result, under their names there
+//   total                 sums of it all
+//   hash                  of the report's own bytes in front of the comma before this key
+// A hash is XXH3 of 128 bits, 32 hexadecimal digits, as `xxhsum -H2` prints it: it finds accidents, not forgeries.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +32,7 @@
 #include <string>
 #include <vector>
 
+#include "mxfp4/checkpoint/activations.hpp"
 #include "mxfp4/checkpoint/quantize_shard.hpp"
 #include "mxfp4/core/version.hpp"
 
@@ -31,7 +45,11 @@ inline constexpr const char* journal_folder_name = ".mxfp4";
 struct checkpoint_settings {
   recipe_id recipe = recipe_id::compressed_tensors;
   std::optional<std::string> include, exclude;  ///< RE2's syntax; without include the experts
-  fp8_policy others = fp8_policy::widen;        ///< or keep
+  bool linears = false;                         ///< without include every linear layer but routers and lm_head
+  declared_activations activations = declared_activations::none;  ///< in config.json; the weights are the same
+  bool to_bf16 = false;  ///< a model of F16 or F32 becomes BF16, which is what transformers runs its MXFP4 layers in
+  bool force = false;    ///< write what no reader is known to load: embeddings, routers, one scheme here, another there
+  fp8_policy others = fp8_policy::widen;  ///< or keep
   on_nonfinite nonfinite = on_nonfinite::refuse;
   std::vector<std::string> take = {};  ///< .safetensors files of the input outside its index that are read too
   std::uint64_t max_shard_bytes = 5'000'000'000;  ///< of tensors, where the input is a single file
@@ -39,9 +57,9 @@ struct checkpoint_settings {
 
 /// What does not.
 struct checkpoint_run {
-  int rank = 0,
-      world = 1;    ///< with several, each does its shards, rank 0 the small files, and merge_checkpoint the rest
-  int threads = 0;  ///< 0: as many as the machine has
+  /// With several, each does its shards, rank 0 the small files, and merge_checkpoint the rest.
+  int rank = 0, world = 1;
+  int threads = 0;              ///< 0: as many as the machine has
   bool overwrite = false;       ///< throw away what a former run left; only with world 1
   io::stop_function stop = {};  ///< what is whole by then stays, and the next run goes on from there
 };
@@ -56,8 +74,10 @@ class checkpoint_observer {
 
   /// Before the first byte is written: what this process has to do, and what is done already.
   virtual void on_start(std::size_t /*shards*/, std::size_t /*kept*/, std::uint64_t /*input_bytes*/) {}
+  /// Also, before on_start, while a result that is there already is read.
   virtual void on_progress(std::uint64_t /*done*/, std::uint64_t /*total*/, const error_statistics& /*so_far*/) {}
   virtual void on_tensor(const planned_tensor& /*tensor*/, std::span<const matrix_statistics> /*matrices*/) {}
+  virtual void on_warning(const std::string& /*text*/) {}  ///< of the plan, before the first byte is written
   virtual void on_shard(const std::string& /*file*/, std::uint64_t /*bytes*/) {}  ///< it has its name
 };
 
@@ -76,8 +96,9 @@ io::file_result<checkpoint_result> quantize_checkpoint(const std::string& in, co
                                                        const checkpoint_settings& settings, const checkpoint_run& run,
                                                        checkpoint_observer& observer);
 
-/// Sees that every file of the manifest is there and whole; then writes report and index, and removes the journal.
-/// An error naming what is missing.
+/// Sees that every file of the manifest is there and has the bytes that were written, or, without a journal, that a
+/// complete result is as its report says; then writes report and index, and removes the journal.
+/// An error naming what is missing or damaged.
 io::file_result<checkpoint_result> merge_checkpoint(const std::string& out, const io::stop_function& stop = {});
 
 }  // namespace mxfp4::checkpoint

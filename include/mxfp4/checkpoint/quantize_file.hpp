@@ -1,14 +1,12 @@
-// mxfp4/checkpoint/quantize_file.hpp -- a safetensors file <-> the same with its weights as MXFP4 (compressed-tensors
-// names).
+// mxfp4/checkpoint/quantize_file.hpp -- a safetensors file <-> the same with its weights as MXFP4.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   X.weight  F32, F16, BF16 [rows, cols]               X.weight_packed  U8 [rows, cols / 2]     low nibble = even
-//   column
-//   or F8_E4M3 + X.weight_scale_inv F32           -->   X.weight_scale   U8 [rows, cols / 32]    E8M0
+//   X.weight  F32, F16, BF16 [rows, cols]               X.weight_packed  U8 [rows, cols / 2]   low nibble: even column
+//   or F8_E4M3 + X.weight_scale_inv F32           -->   X.weight_scale   U8 [rows, cols / 32]  E8M0
 //      [ceil(rows / 128), ceil(cols / 128)]
 //
 // Everything else is copied byte for byte, and listed with the reason. A few slabs are in memory at a time:
-// quantize_shard.hpp says how many; quantize_checkpoint.hpp does whole directories.
+// quantize_shard.hpp says how many; quantize.hpp does whole directories.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +25,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 inline constexpr const char* packed_suffix = "_packed";
 inline constexpr const char* scale_suffix = "_scale";
+inline constexpr const char* blocks_suffix = "_blocks";  ///< of gpt-oss, as the next one
+inline constexpr const char* scales_suffix = "_scales";
 inline constexpr const char* fp8_scale_suffix = "_scale_inv";
 
 /// Called now and then: bytes of the input that are done, bytes in all.
@@ -39,7 +39,7 @@ struct copied_tensor {
 
 // ---- to MXFP4 -------------------------------------------------------------------------------------------------------
 
-struct quantize_options {
+struct quantize_file_options {
   recipe_id recipe = recipe_id::ocp;
   std::optional<std::string> include;  ///< RE2's syntax, searched in the tensor's name; without it: is_expert_weight
   std::optional<std::string> exclude;  ///< the same; wins over include
@@ -47,6 +47,7 @@ struct quantize_options {
   int threads = 0;  ///< 0: as many as the machine has
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
   io::stop_function stop = {};
+  io::existing_file existing = io::existing_file::refuse;  ///< what becomes of an output that is there
 };
 
 struct quantized_tensor {
@@ -67,7 +68,7 @@ struct quantize_report {
 /// An error where something is wrong with a file, a name is taken already, or a weight is not finite and `nonfinite` is
 /// refuse. `output` does not appear, or stays as it was, then.
 [[nodiscard]] io::file_result<quantize_report> quantize_file(const std::string& input, const std::string& output,
-                                                             const quantize_options& options);
+                                                             const quantize_file_options& options);
 
 // ---- and back -------------------------------------------------------------------------------------------------------
 
@@ -110,8 +111,8 @@ struct dequantize_report {
 
 /// @param to  dtype::bf16 (exact) or dtype::f32 (exact).
 /// An error as quantize_file has.
-[[nodiscard]] io::file_result<dequantize_report> dequantize_file(const std::string& input, const std::string& output,
-                                                                 io::dtype to, const progress_function& progress,
-                                                                 const io::stop_function& stop = {});
+[[nodiscard]] io::file_result<dequantize_report> dequantize_file(
+    const std::string& input, const std::string& output, io::dtype to, const progress_function& progress,
+    const io::stop_function& stop = {}, io::existing_file existing = io::existing_file::refuse);
 
 }  // namespace mxfp4::checkpoint

@@ -8,9 +8,11 @@
 // order of the slabs.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "mxfp4/checkpoint/plan.hpp"
@@ -39,6 +41,9 @@ struct shard_options {
   /// After each tensor, in order; no statistics where it was not quantised.
   std::function<void(const planned_tensor&, std::span<const matrix_statistics>)> on_tensor =
       [](const planned_tensor&, std::span<const matrix_statistics>) {};
+  /// After each piece that was appended, in order: the output tensor's name and the bytes as they stand in the file.
+  std::function<void(std::string_view, std::span<const std::byte>)> on_bytes = [](std::string_view,
+                                                                                  std::span<const std::byte>) {};
 };
 
 /// Writes what the plan makes of some tensors; `out` has their outputs and is left to the caller to commit.

@@ -78,7 +78,7 @@ class checkpoint_reader {
   /// sorted. Symbolic links count as what they lead to.
   [[nodiscard]] const std::vector<std::string>& other_files() const noexcept { return other_files_; }
   /// What does not belong to it: weights that the weight_map does not name, in this and other formats, temporary files,
-  /// hidden folders (.git, .cache), links to folders. Relative paths, sorted.
+  /// hidden folders (.git, .cache), the folders metal and original, links to folders. Relative paths, sorted.
   [[nodiscard]] const std::vector<std::string>& ignored_files() const noexcept { return ignored_files_; }
   /// Of these the .safetensors files beside the shards, which some readers load all the same.
   [[nodiscard]] std::vector<std::string> stray_shards() const;

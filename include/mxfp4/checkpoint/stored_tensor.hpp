@@ -3,6 +3,7 @@
 //
 //   storage    parts                                                                     one tensor X [.., rows, cols]
 //   mxfp4      X_packed U8 [.., rows, cols / 2], X_scale U8 [.., rows, cols / 32]        of compressed-tensors
+//              X_blocks U8 [experts, rows, cols / 32, 16], X_scales U8 [.., cols / 32]   of gpt-oss
 //   fp8        X F8_E4M3, X_scale F32 [.., ceil(rows / 128), ceil(cols / 128)]           of compressed-tensors
 //              X F8_E4M3, X_scale_inv F32, the same shape                                of DeepSeek-style checkpoints
 //   plain      X                                                                         anything else
@@ -28,6 +29,7 @@ struct stored_tensor {
   const checkpoint_tensor* data = nullptr;   ///< codes, or the tensor itself
   const checkpoint_tensor* scale = nullptr;  ///< of mxfp4 and fp8
   std::string problem;                       ///< why a part has no partner; empty where nothing is wrong
+  bool gpt_oss = false;                      ///< of mxfp4: in the form of gpt-oss
 
   [[nodiscard]] const char* type_name() const noexcept;  ///< "MXFP4", or that of the data
   [[nodiscard]] std::uint64_t bytes() const noexcept;

@@ -9,7 +9,9 @@
 //              as, under the file's names and under vLLM's; what vLLM fuses is stored alike
 //   parallel   N devices get whole blocks                                                    headers
 //   content    no scale byte 255; codes and scales fit each other; the report is of them     MXFP4 tensors
-//   source     requantised by the recipe, copied, widened: the same bytes                    everything, and the source
+//   hashes     every file and tensor is as mxfp4_report.json records it, and so is that      everything
+//   source     requantised by the recipe, copied, widened: the same bytes; the small files   everything, and the
+//              are the same too                                                             source
 //
 // A finding is a sentence. An error is what some reader stumbles over or what makes the weights wrong; a warning is
 // what is only suspicious.
@@ -49,6 +51,7 @@ struct verify_report {
   std::int64_t tensors = 0;         ///< as stored_tensors counts them
   std::int64_t mxfp4 = 0, fp8 = 0;  ///< of these
   std::int64_t blocks = 0;          ///< whose content was looked at
+  std::int64_t hashes = 0;          ///< of files and tensors that were compared; 0: the checkpoint records none
   std::int64_t compared = 0;        ///< tensors that were compared with the source
   std::string recipe;               ///< of that comparison
 
@@ -58,5 +61,10 @@ struct verify_report {
 /// An error where the directory cannot be read as a checkpoint at all, or the source cannot.
 [[nodiscard]] io::file_result<verify_report> verify_checkpoint(const std::string& directory,
                                                                const verify_options& options);
+
+/// Records in mxfp4_report.json that these files of the checkpoint, which are neither shards nor the report, are as
+/// somebody wants them: changed, added, or gone.
+/// An error for a name of another file, and where the report is not there, was changed itself, or has no hashes.
+io::file_result<void> accept_files(const std::string& directory, const std::vector<std::string>& names);
 
 }  // namespace mxfp4::checkpoint

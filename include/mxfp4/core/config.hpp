@@ -38,6 +38,13 @@
 #define MXFP4_INLINE inline
 #endif
 
+/// On a function whose loop needs every register: elsewhere than in a caller, whose variables would take some.
+#if defined(__GNUC__) || defined(__CUDACC__)
+#define MXFP4_NOINLINE __attribute__((noinline))
+#else
+#define MXFP4_NOINLINE
+#endif
+
 /// On a type: its objects may be read and written through pointers to other types, as bytes may through `char`.
 #if defined(__GNUC__)
 #define MXFP4_MAY_ALIAS __attribute__((may_alias))

@@ -57,10 +57,19 @@ class file_error : public std::exception {
   std::string sentence_;
 };
 
+namespace detail {
+
+/// Prints the sentence of an error that nobody asked for to stderr, and aborts.
+[[noreturn]] void abort_without_value(const file_error& why) noexcept;
+
+}  // namespace detail
+
 /// A value, or the file_error that says why there is none. Unlike mxfp4::result it needs no empty T, and its error
 /// owns its text.
 ///
-/// `*r`, `r->` and `error()` are undefined for the other case: ask `if (r)` first. value() throws the error.
+/// `*r` and `r->` ask for a value that is there, error() for an error: ask `if (r)` first. Where there is no value, a
+/// program with asserts on (no NDEBUG) prints the error and aborts; with NDEBUG that is undefined, as is error() where
+/// there is a value. value() throws the error in either case.
 template <class T>
 class [[nodiscard]] file_result {
  public:
@@ -69,11 +78,11 @@ class [[nodiscard]] file_result {
 
   [[nodiscard]] explicit operator bool() const noexcept { return state_.index() == 0; }
 
-  [[nodiscard]] T& operator*() & noexcept { return *std::get_if<0>(&state_); }
-  [[nodiscard]] const T& operator*() const& noexcept { return *std::get_if<0>(&state_); }
-  [[nodiscard]] T&& operator*() && noexcept { return std::move(*std::get_if<0>(&state_)); }
-  [[nodiscard]] T* operator->() noexcept { return std::get_if<0>(&state_); }
-  [[nodiscard]] const T* operator->() const noexcept { return std::get_if<0>(&state_); }
+  [[nodiscard]] T& operator*() & noexcept { return *operator->(); }
+  [[nodiscard]] const T& operator*() const& noexcept { return *operator->(); }
+  [[nodiscard]] T&& operator*() && noexcept { return std::move(*operator->()); }
+  [[nodiscard]] T* operator->() noexcept { return assert_value(), std::get_if<0>(&state_); }
+  [[nodiscard]] const T* operator->() const noexcept { return assert_value(), std::get_if<0>(&state_); }
 
   [[nodiscard]] const file_error& error() const noexcept { return *std::get_if<1>(&state_); }
 
@@ -84,6 +93,11 @@ class [[nodiscard]] file_result {
  private:
   void require() const {
     if (!*this) throw error();
+  }
+  void assert_value() const noexcept {
+#if !defined(NDEBUG)
+    if (!*this) detail::abort_without_value(error());
+#endif
   }
 
   std::variant<T, file_error> state_;

@@ -46,9 +46,11 @@ class gguf_reader {
 class gguf_writer {
  public:
   /// @param header  begin and bytes of its tensors are ignored; they follow from the order.
+  /// @param existing  what becomes of a file that is there.
   /// An error as format_gguf_header, and for a file that cannot be created.
   [[nodiscard]] static file_result<gguf_writer> create(const std::string& path, gguf_header header,
-                                                       stop_function stop = {});
+                                                       stop_function stop = {},
+                                                       existing_file existing = existing_file::replace);
 
   [[nodiscard]] const gguf_header& header() const noexcept { return header_; }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
@@ -60,7 +62,7 @@ class gguf_writer {
   file_result<void> commit();
 
  private:
-  gguf_writer(const std::string& path, gguf_header header, stop_function stop);
+  gguf_writer(const std::string& path, gguf_header header, stop_function stop, existing_file existing);
 
   output_file file_;
   gguf_header header_;

@@ -23,7 +23,8 @@ class safetensors_reader {
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_.size(); }
   [[nodiscard]] std::int64_t modified() const noexcept { return file_.modified(); }  ///< ns since 1970
-  [[nodiscard]] std::uint64_t header_hash() const noexcept { return header_hash_; }  ///< FNV-1a of the header's text
+  /// XXH3, 128 bits, of the bytes in front of the data: 32 hexadecimal digits.
+  [[nodiscard]] const std::string& header_hash() const noexcept { return header_hash_; }
   file_result<void> require_unchanged() const { return file_.require_unchanged(); }  ///< see input_file
   [[nodiscard]] const safetensors_header& header() const noexcept { return header_; }
   [[nodiscard]] const tensor_info* find(std::string_view name) const;  ///< nullptr where there is none
@@ -35,7 +36,8 @@ class safetensors_reader {
   explicit safetensors_reader(const std::string& path);
 
   input_file file_;
-  std::uint64_t data_begin_ = 0, header_hash_ = 0;
+  std::uint64_t data_begin_ = 0;
+  std::string header_hash_;
   safetensors_header header_;
   std::unordered_map<std::string_view, const tensor_info*> by_name_;
 };

@@ -22,13 +22,16 @@ namespace mxfp4::inline MXFP4_VERSION_NS::io {
 class safetensors_writer {
  public:
   /// @param tensors  begin and end are ignored; they follow from the order.
-  /// @param stop    asked before each piece that is written.
+  /// @param stop      asked before each piece that is written.
+  /// @param existing  what becomes of a file that is there.
   /// An error for a duplicate name, a shape that overflows, a file that cannot be created.
   [[nodiscard]] static file_result<safetensors_writer> create(const std::string& path, std::vector<tensor_info> tensors,
-                                                              std::optional<metadata> extra, stop_function stop = {});
+                                                              std::optional<metadata> extra, stop_function stop = {},
+                                                              existing_file existing = existing_file::replace);
 
   [[nodiscard]] const safetensors_header& header() const noexcept { return header_; }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept;
+  [[nodiscard]] const std::string& header_hash() const noexcept { return header_hash_; }  ///< see safetensors_reader
 
   /// The next bytes of the tensor called `name`, as they shall stand in the file.
   file_result<void> append(std::string_view name, std::span<const std::byte> bytes);
@@ -38,11 +41,12 @@ class safetensors_writer {
 
  private:
   safetensors_writer(const std::string& path, std::vector<tensor_info> tensors, std::optional<metadata> extra,
-                     stop_function stop);
+                     stop_function stop, existing_file existing);
 
   output_file file_;
   safetensors_header header_;
   std::uint64_t data_begin_ = 0;
+  std::string header_hash_;
   std::vector<std::uint64_t> written_;  // bytes of each tensor
   std::unordered_map<std::string_view, std::size_t> by_name_;
 };

@@ -27,8 +27,7 @@ void dequantize_row(basic_mx_view<Byte, Layout> w, std::int64_t row, std::int64_
   const std::uint8_t* codes = w.block_codes(row, first);
   T* to = out + first * block_size;
   for (std::int64_t b = first; b < last; ++b) {
-    simd::decode_codes<Arch, typename Layout::order, Store>(codes,
-                                                            simd::decode_rows<T, Dialect>[*w.block_scale(row, b)], to);
+    simd::decode_codes<Arch, Dialect, typename Layout::order, Store>(codes, *w.block_scale(row, b), to);
     codes += Layout::code_offset(0, 1, 0);  // blocks of a row follow one another in every layout
     to += block_size;
   }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 
 #include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/packed_view.hpp"
@@ -29,10 +30,6 @@ inline constexpr int lanes = static_cast<int>(simd::floats<Arch>::size);
 template <class Arch>
 inline constexpr int registers_per_tile = tile_rows / lanes<Arch>;  ///< a tile's 16 rows in registers
 
-/// Twice the value of every code: integers, so a product with one has no digits below the last place of the factor.
-alignas(64) inline constexpr float doubled_values[16] = {0.0f,  1.0f,  2.0f,  3.0f,  4.0f,  6.0f,  8.0f,  12.0f,
-                                                         -0.0f, -1.0f, -2.0f, -3.0f, -4.0f, -6.0f, -8.0f, -12.0f};
-
 /// The scale bytes of a register of rows.
 template <class Arch>
 struct scale_lanes {
@@ -43,11 +40,24 @@ struct scale_lanes {
     using u = simd::words<Arch>;
     return simd::all(byte - u(plain_scale_min) <= u(plain_scale_max - plain_scale_min));
   }
-  /// 2^(byte - 128), the factor of doubled_values; plain() only.
+  /// 2^(byte - 128), the factor of simd::doubled_values; plain() only.
   [[nodiscard]] MXFP4_INLINE simd::floats<Arch> half() const noexcept {
     return simd::bitwise_cast<float>((byte - simd::words<Arch>(1u)) << 23);
   }
 };
+
+/// Are `count` scale bytes plain? Eight at a time: a byte of `x - n` borrows where x < n. `count` is a multiple of 8.
+[[nodiscard]] inline bool all_plain(const std::uint8_t* scales, std::int64_t count) noexcept {
+  constexpr std::uint64_t ones = 0x0101010101010101;
+  const auto below = [](std::uint64_t x, std::uint64_t n) { return (x - n * ones) & ~x; };
+  std::uint64_t odd = 0;
+  for (std::int64_t i = 0; i < count; i += 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, scales + i, sizeof eight);
+    odd |= below(eight, plain_scale_min) | below(~eight, 255 - plain_scale_max);
+  }
+  return (odd & (ones << 7)) == 0;
+}
 
 template <nibble_order Order>
 [[nodiscard]] consteval std::array<int, block_size> make_line_order() noexcept {
@@ -69,7 +79,7 @@ template <nibble_order Order>
 /// in every dialect: in a sum that starts at +0 that makes no difference.
 template <class Arch, nibble_order Order, decode_dialect Dialect>
 MXFP4_INLINE void decode_f32_tile(const std::uint8_t* codes, const std::uint8_t* scales, float* panel) noexcept {
-  const simd::table16<Arch> values(doubled_values);
+  const simd::line_weights<Arch> values;
   for (int part = 0; part < registers_per_tile<Arch>; ++part) {
     const int row = part * lanes<Arch>;
     const scale_lanes<Arch> scale(scales + row);
@@ -77,10 +87,10 @@ MXFP4_INLINE void decode_f32_tile(const std::uint8_t* codes, const std::uint8_t*
       const simd::floats<Arch> factor = scale.half();
 #pragma GCC unroll 4
       for (int g = 0; g < 4; ++g) {
-        const simd::words<Arch> line = simd::load_lines<Arch>(codes + 64 * g + 4 * row);
+        const simd::words<Arch> line = values.load(codes + 64 * g + 4 * row);
 #pragma GCC unroll 8
         for (int j = 0; j < 8; ++j)
-          (values[line >> (4 * j)] * factor).store_aligned(panel + tile_rows * element_at<Order>(g, j) + row);
+          (values.at(line, j) * factor).store_aligned(panel + tile_rows * element_at<Order>(g, j) + row);
       }
     } else {
       for (int r = row; r < row + lanes<Arch>; ++r) {
@@ -156,6 +166,16 @@ struct f32_view_source {
     }
   }
 };
+
+/// What a product in f32 reads its weights from.
+template <class Arch, decode_dialect Dialect>
+[[nodiscard]] f32_packed_source<Arch, Dialect> f32_source(const packed_view& w) noexcept {
+  return {w};
+}
+template <class Arch, decode_dialect Dialect, block_layout Layout>
+[[nodiscard]] f32_view_source<Arch, Dialect, Layout> f32_source(const const_mx_view<Layout>& w) noexcept {
+  return {w};
+}
 
 /// Tokens `top` .. top + count of x, columns `first` .. first + cols -> panel[cols][Stride], widened.
 template <class Arch, int Stride, class X>

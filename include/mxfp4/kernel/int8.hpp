@@ -14,6 +14,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "mxfp4/kernel/int8_operands.hpp"
+#include "mxfp4/kernel/int8_rows.hpp"
 #include "mxfp4/reference/int8.hpp"
 #include "mxfp4/simd/simd.hpp"
 #include "mxfp4/tensor/activation.hpp"
@@ -22,43 +24,6 @@
 namespace mxfp4::inline MXFP4_VERSION_NS {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
-
-/// Some blocks of a tile in tile order, and the range of their scale bytes.
-struct tile_ref {
-  const std::uint8_t* codes;
-  const std::uint8_t* scales;
-  scale_range range;
-};
-
-/// The same blocks of a group of tokens.
-struct group_ref {
-  const std::uint8_t* blocks;
-  int width;
-  bool multiply_scales;  ///< scales are floats (f32), else exponents to add (e8m0, row)
-  mxfp4::detail::scale_exponent_range scale_exponents;
-};
-
-/// The sums of a group: [token][row].
-struct alignas(64) group_sums {
-  float at[token_group][tile_rows];
-};
-
-/// The smallest scale byte of a block with nonzero weights under which a group's factors are normal floats. At least 1,
-/// because 2^(byte - 127) itself is a factor in scaling f32.
-[[nodiscard]] MXFP4_INLINE int smallest_byte(mxfp4::detail::scale_exponent_range scale_exponents) noexcept {
-  const int byte = mxfp4::detail::factor_field_min - scale_exponents.low;
-  return byte < 1 ? 1 : byte;
-}
-
-/// Are all factors of this tile and this group normal floats, so that one fma rounds as int8_step does? Otherwise the
-/// tile goes through int8_step itself.
-[[nodiscard]] MXFP4_INLINE bool is_regular(scale_range weights,
-                                           mxfp4::detail::scale_exponent_range scale_exponents) noexcept {
-  using namespace mxfp4::detail;
-  return weights.high <= finite_scale_max && weights.high + scale_exponents.high <= factor_field_max &&
-         scale_exponents.high - scale_exponents.low <= factor_field_max - factor_field_min &&
-         weights.low >= smallest_byte(scale_exponents);
-}
 
 /// A block of as many rows as a register has lanes: quad q of each row, as 2 weight + 12 (tensor/activation.hpp,
 /// zero_point).
@@ -77,31 +42,12 @@ template <class Arch>
   return weights;
 }
 
-/// With few tokens the kernel waits for weights from memory, so they are prefetched this many bytes ahead. Zen 4,
-/// 2026-11-23: 5 to 15 % faster for two to eight tokens with the weights in cache, 20 % for an expert with two or four
-/// tokens whose weights are not.
-inline constexpr int prefetch_distance = 4096;
-inline constexpr int prefetch_width = 8;
-
-MXFP4_INLINE void prefetch_block(const std::uint8_t* codes) noexcept {
-  MXFP4_UNROLL
-  for (int g = 0; g < tile_lines; ++g) __builtin_prefetch(codes + g * tile_line_bytes + prefetch_distance);
-}
-
 /// Tokens of a group that are multiplied in one pass over the weights, each with a register of sums.
 template <class Arch, int Width>
 inline constexpr int tokens_at_once = simd::has_avx512bw<Arch> || Width < 4 ? Width : 4;
 
 /// Of these, how many have their dot products interleaved, to hide the latency of one chain.
 inline constexpr int interleaved_tokens = 4;
-
-/// 2^(byte - 127) * scale: the exponents are added (scaling e8m0, row) or the floats multiplied (f32).
-template <class Arch, bool MultiplyScales>
-[[nodiscard]] MXFP4_INLINE simd::float_lanes<Arch> factor(const simd::int_lanes<Arch>& weight_scale,
-                                                          const simd::int_lanes<Arch>& word) noexcept {
-  if constexpr (MultiplyScales) return simd::bitwise_cast<float>(weight_scale) * simd::bitwise_cast<float>(word);
-  else return simd::bitwise_cast<float>(weight_scale + word);
-}
 
 /// One block of one register of rows into the sums of `Tokens` tokens; x points at the first of them in quad 0.
 template <class Arch, bool MultiplyScales, int Width, int Tokens>
@@ -228,7 +174,7 @@ void multiply_int8_pairs_mmla(const std::uint8_t* codes, const std::uint8_t* sca
 /// A single token is multiplied with all 16 rows in one pass, so that memory is read in order; more tokens with one
 /// register of rows at a time, or with as many pairs of rows as there are registers for.
 template <class Arch, bool MultiplyScales, int Width>
-void multiply_int8_group(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
+void multiply_int8_group(tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
   if constexpr (simd::has_mmla<Arch> && Width > 1) {
     constexpr int tokens = Width % 8 == 0 ? 8 : Width % 4 == 0 ? 4 : 2, rows = 2 * mmla_sums / (tokens / 2);
     for (int row = 0; row < tile_rows; row += rows)
@@ -236,6 +182,8 @@ void multiply_int8_group(const tile_ref& w, const group_ref& x, std::int64_t blo
         multiply_int8_pairs_mmla<Arch, MultiplyScales, Width, tokens>(
             w.codes + 4 * row, w.scales + row, smallest_byte(x.scale_exponents), x.blocks + 4 * token, blocks,
             &sums.at[token][row]);
+  } else if constexpr (simd::holds_tile<Arch>) {
+    multiply_int8_all_rows<Arch, MultiplyScales, Width>(w, x, blocks, sums);
   } else {
     constexpr int lanes = simd::rows_per_register<Arch>, registers = Width == 1 ? tile_rows / lanes : 1;
     constexpr int tokens = tokens_at_once<Arch, Width>;
@@ -250,7 +198,7 @@ void multiply_int8_group(const tile_ref& w, const group_ref& x, std::int64_t blo
 /// Where is_regular. A block of zeros may have a scale byte below smallest_byte: it is raised to that, and the sum
 /// stays 0.
 template <class Arch>
-void multiply_int8_regular(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
+void multiply_int8_regular(tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
   const auto run = [&]<int Width>() {
     if (x.multiply_scales) multiply_int8_group<Arch, true, Width>(w, x, blocks, sums);
     else multiply_int8_group<Arch, false, Width>(w, x, blocks, sums);
@@ -299,7 +247,7 @@ inline void multiply_int8_irregular(const tile_ref& w, const group_ref& x, std::
 
 /// Some blocks of a tile times those of a group.
 template <class Arch>
-void multiply_int8(const tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
+void multiply_int8(tile_ref& w, const group_ref& x, std::int64_t blocks, group_sums& sums) noexcept {
   if (is_regular(w.range, x.scale_exponents)) multiply_int8_regular<Arch>(w, x, blocks, sums);
   else multiply_int8_irregular(w, x, blocks, sums);
 }

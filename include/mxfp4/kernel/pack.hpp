@@ -123,6 +123,27 @@ MXFP4_INLINE void transpose_in_half_split(const std::uint8_t* a, const std::uint
   }
 }
 
+/// The scale bytes of blocks [first, first + blocks) of the tile that starts at row `row`, 16 a block; rows past the
+/// end of w have those of its last one.
+template <class Byte, block_layout Layout>
+void gather_scales(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::int64_t first, std::int64_t blocks,
+                   std::uint8_t* scales) noexcept {
+  const std::uint8_t* scale[tile_rows];
+  for (int r = 0; r < tile_rows; ++r) scale[r] = w.block_scale(row + r < w.rows ? row + r : w.rows - 1, 0);
+  std::int64_t b = 0;
+#if defined(__SSE2__) || defined(__aarch64__)
+  if constexpr (Layout::rows_per_band == 1 && !Layout::interleaved) {  // a row's scales follow one another
+    for (; b + tile_rows <= blocks; b += tile_rows) {
+      const std::uint8_t* from[tile_rows];
+      for (int r = 0; r < tile_rows; ++r) from[r] = scale[r] + first + b;
+      transpose_scales(from, scales + b * tile_rows);
+    }
+  }
+#endif
+  for (; b < blocks; ++b)
+    for (int r = 0; r < tile_rows; ++r) scales[b * tile_rows + r] = scale[r][Layout::scale_offset(0, first + b, 0)];
+}
+
 /// Blocks [first, first + blocks) of the tile that starts at row `row`, into `codes` (256 bytes a block) and `scales`
 /// (16 a block); rows past the end of w become padding.
 template <class Byte, block_layout Layout>
@@ -133,11 +154,9 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
   const auto clamp = [&w](std::int64_t r) noexcept { return r < w.rows ? r : w.rows - 1; };
   const std::uint8_t* code[tile_rows];
   const std::uint8_t* next[tile_rows];
-  const std::uint8_t* scale[tile_rows];
   for (int r = 0; r < tile_rows; ++r) {
     code[r] = w.block_codes(clamp(row + r), first);
     next[r] = w.block_codes(clamp(row + r + tile_rows), first);
-    scale[r] = w.block_scale(clamp(row + r), 0);
   }
   for (std::int64_t b = 0; b < blocks; b += line) {
     const std::int64_t end = b + line < blocks ? b + line : blocks;
@@ -151,24 +170,40 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
       }
     }
   }
-  std::int64_t b = 0;
-#if defined(__SSE2__) || defined(__aarch64__)
-  if constexpr (Layout::rows_per_band == 1 && !Layout::interleaved) {  // a row's scales follow one another
-    for (; b + tile_rows <= blocks; b += tile_rows) {
-      const std::uint8_t* from[tile_rows];
-      for (int r = 0; r < tile_rows; ++r) from[r] = scale[r] + first + b;
-      transpose_scales(from, scales + b * tile_rows);
-    }
-  }
-#endif
-  for (; b < blocks; ++b)
-    for (int r = 0; r < tile_rows; ++r) scales[b * tile_rows + r] = scale[r][Layout::scale_offset(0, first + b, 0)];
+  gather_scales(w, row, first, blocks, scales);
   for (int r = rows; r < tile_rows; ++r)
-    for (b = 0; b < blocks; ++b) {
+    for (std::int64_t b = 0; b < blocks; ++b) {
       for (int g = 0; g < tile_lines; ++g)
         std::memset(codes + b * tile_block_bytes + mxfp4::detail::tile_offset(r, g), 0, 4);
       scales[b * tile_rows + r] = tile_padding_scale;
     }
+}
+
+/// The smallest and the largest of 16 scale bytes a block, those of blocks of zeros too.
+[[nodiscard]] inline scale_range all_scales_range(const std::uint8_t* scales, std::int64_t blocks) noexcept {
+  unsigned lowest = 255, highest = 0;
+  const auto include = [&](const std::uint8_t* low, const std::uint8_t* high, std::int64_t count) noexcept {
+    for (std::int64_t i = 0; i < count; ++i) {
+      lowest = low[i] < lowest ? low[i] : lowest;
+      highest = high[i] > highest ? high[i] : highest;
+    }
+  };
+#if defined(__SSE2__) || defined(__aarch64__)
+  using bytes = lanes128<std::uint8_t>;
+  bytes low(std::uint8_t{255}), high(std::uint8_t{0});
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const bytes row = bytes::load_unaligned(scales + b * tile_rows);
+    low = simd::min_bytes(low, row);
+    high = simd::max_bytes(high, row);
+  }
+  std::uint8_t lows[tile_rows], highs[tile_rows];
+  low.store_unaligned(lows);
+  high.store_unaligned(highs);
+  include(lows, highs, tile_rows);
+#else
+  include(scales, scales, blocks * tile_rows);
+#endif
+  return {static_cast<std::uint8_t>(lowest), static_cast<std::uint8_t>(highest)};
 }
 
 /// detail::range_of; for whole tiles in registers, where the block with the smallest byte nearly always has a nonzero
@@ -177,21 +212,7 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
                                             int rows) noexcept {
 #if defined(__SSE2__) || defined(__aarch64__)
   if (rows == tile_rows) {
-    using bytes = lanes128<std::uint8_t>;
-    bytes low(std::uint8_t{255}), high(std::uint8_t{0});
-    for (std::int64_t b = 0; b < blocks; ++b) {
-      const bytes row = bytes::load_unaligned(scales + b * tile_rows);
-      low = simd::min(low, row);
-      high = simd::max(high, row);
-    }
-    std::uint8_t lows[tile_rows], highs[tile_rows];
-    low.store_unaligned(lows);
-    high.store_unaligned(highs);
-    scale_range range;
-    for (int r = 0; r < tile_rows; ++r) {
-      if (lows[r] < range.low) range.low = lows[r];
-      if (highs[r] > range.high) range.high = highs[r];
-    }
+    const scale_range range = all_scales_range(scales, blocks);
     for (std::int64_t i = 0; i < blocks * tile_rows; ++i)
       if (scales[i] == range.low &&
           !mxfp4::detail::row_is_zero(codes + i / tile_rows * tile_block_bytes, static_cast<int>(i % tile_rows)))

@@ -19,15 +19,6 @@ namespace mxfp4::inline MXFP4_VERSION_NS {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
-template <decode_dialect Dialect, class Arch, block_layout Layout>
-[[nodiscard]] auto panel_source(const const_mx_view<Layout>& w) noexcept {
-  return detail::f32_view_source<Arch, Dialect, Layout>{w};
-}
-template <decode_dialect Dialect, class Arch>
-[[nodiscard]] auto panel_source(const packed_view& w) noexcept {
-  return detail::f32_packed_source<Arch, Dialect>{w};
-}
-
 /// The body of every product with f32 arithmetic: checks the arguments, then multiplies one token by gemv_f32, more by
 /// gemm_f32.
 template <decode_dialect Dialect, class Arch, class W, class X>
@@ -38,7 +29,7 @@ status product_f32(const W& w, const X& x, const dense_view<float>& y, const gem
     return s;
   if (w.rows == 0 || x.rows == 0) return {};
   if (x.rows == 1) gemv_f32<Arch, Dialect>(w, x.row(0), y.data, options.accumulate, options.executor);
-  else gemm_f32<Arch>(panel_source<Dialect, Arch>(w), x, y, options.accumulate, options.executor);
+  else gemm_f32<Arch>(detail::f32_source<Arch, Dialect>(w), x, y, options.accumulate, options.executor);
   return {};
 }
 

@@ -12,6 +12,7 @@
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/activation.hpp"
 #include "mxfp4/kernel/int8.hpp"
+#include "mxfp4/kernel/int8_view.hpp"
 #include "mxfp4/kernel/pack.hpp"
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/gemm_options.hpp"
@@ -23,6 +24,10 @@ inline namespace MXFP4_ISA_NS {
 
 inline constexpr std::int64_t blocks_at_once = 32;  ///< of a view's tile: 8.5 KiB in tile order
 inline constexpr std::int64_t groups_at_once = 8;   ///< 128 tokens
+
+/// Where tokens are multiplied in passes (int8_rows.hpp), a tile that several pass over goes this many blocks at a
+/// time: 8 KiB of decoded weights stay in the nearest cache, together with a group of tokens.
+inline constexpr std::int64_t decoded_at_once = 16;
 
 /// Tiles of a packed matrix, where they are.
 struct int8_packed_source {
@@ -49,6 +54,14 @@ struct int8_view_source {
     const std::int64_t left = w.rows - t * tile_rows;
     const int rows = static_cast<int>(left < tile_rows ? left : tile_rows);
     return {memory, scales, tile_range(memory, scales, blocks, rows)};
+  }
+  /// The same blocks times one token without gathering them, if that can be done.
+  template <class Arch>
+  [[nodiscard]] bool multiply_token(std::int64_t t, std::int64_t first, std::int64_t blocks, const group_ref& x,
+                                    group_sums& sums) const noexcept {
+    if constexpr (multiplies_rows<Arch, Layout>)
+      return multiply_int8_view<Arch, blocks_at_once>(w, t * tile_rows, first, blocks, x, sums);
+    else return false;
   }
 };
 
@@ -97,16 +110,40 @@ template <class Arch, class Source, class X>
 void multiply_int8_tile(const Source& source, const X& x, dense_view<float> y, std::int64_t tile, std::int64_t first,
                         std::int64_t last, bool accumulate) noexcept {
   alignas(64) std::uint8_t gathered[Source::in_place ? 1 : blocks_at_once * (tile_block_bytes + tile_rows)];
+  alignas(64) std::uint8_t decoded[simd::holds_tile<Arch> ? decoded_at_once * decoded_block_bytes : 1];
   group_sums sums[groups_at_once];
-  const std::int64_t n = tile * tile_rows, all = source.blocks(), step = Source::in_place ? all : blocks_at_once;
+  const bool decodes_once = simd::holds_tile<Arch> && (last - first > 1 || x.width(first) > tokens_of_pass);
+  const bool is_token = last - first == 1 && x.width(first) == 1;
+  const std::int64_t n = tile * tile_rows, all = source.blocks();
+  const std::int64_t step = decodes_once ? decoded_at_once : Source::in_place ? all : blocks_at_once;
   const int rows = static_cast<int>(source.rows() - n < tile_rows ? source.rows() - n : tile_rows);
   for (std::int64_t g = first; g < last; ++g) start_sums(sums[g - first], x, g, y, n, rows, accumulate);
   for (std::int64_t b = 0; b < all; b += step) {
     const std::int64_t blocks = all - b < step ? all - b : step;
-    const tile_ref w = source.tile(tile, b, blocks, gathered);
+    if constexpr (!Source::in_place)
+      if (is_token && source.template multiply_token<Arch>(tile, b, blocks, group_of(x, first, b), sums[0])) continue;
+    tile_ref w = source.tile(tile, b, blocks, gathered);
+    if (decodes_once) w.decoded = decoded;
     for (std::int64_t g = first; g < last; ++g) multiply_int8<Arch>(w, group_of(x, g, b), blocks, sums[g - first]);
   }
   for (std::int64_t g = first; g < last; ++g) finish_sums<Arch>(sums[g - first], x, g, y, n, rows, accumulate);
+}
+
+/// Tiles [begin, end) in place times the only token of x: nothing but the tile changes from one to the next.
+template <class Arch, class Source>
+void multiply_int8_token(const Source& source, const int8_activations& x, dense_view<float> y, std::int64_t begin,
+                         std::int64_t end, bool accumulate) noexcept {
+  const group_ref token = group_of(x, 0, 0);
+  const std::int64_t blocks = source.blocks();
+  group_sums sums;
+  for (std::int64_t tile = begin; tile < end; ++tile) {
+    const std::int64_t n = tile * tile_rows;
+    const int rows = static_cast<int>(source.rows() - n < tile_rows ? source.rows() - n : tile_rows);
+    start_sums(sums, x, 0, y, n, rows, accumulate);
+    tile_ref w = source.tile(tile, 0, blocks, nullptr);
+    multiply_int8<Arch>(w, token, blocks, sums);
+    finish_sums<Arch>(sums, x, 0, y, n, rows, accumulate);
+  }
 }
 
 /// Tiles a task takes: about a million products, at least one tile.
@@ -125,6 +162,8 @@ void gemm_int8(const Source& source, const int8_activations& x, const dense_view
   const auto task = [&](std::size_t i) {
     const std::int64_t begin = static_cast<std::int64_t>(i) * per_task;
     const std::int64_t end = begin + per_task < tiles ? begin + per_task : tiles;
+    if constexpr (Source::in_place)
+      if (x.rows() == 1) return multiply_int8_token<Arch>(source, x, y, begin, end, options.accumulate);
     for (std::int64_t g = 0; g < x.groups(); g += groups_at_once)
       for (std::int64_t t = begin; t < end; ++t)
         multiply_int8_tile<Arch>(source, x, y, t, g, g + groups_at_once < x.groups() ? g + groups_at_once : x.groups(),

@@ -26,15 +26,6 @@ template <class Byte, block_layout Layout>
   return {w.codes, w.scales, w.rows, w.cols, w.code_stride, w.scale_stride};
 }
 
-template <class Arch, decode_dialect Dialect>
-[[nodiscard]] detail::f32_packed_source<Arch, Dialect> f32_source(const packed_view& w) noexcept {
-  return {w};
-}
-template <class Arch, decode_dialect Dialect, block_layout Layout>
-[[nodiscard]] detail::f32_view_source<Arch, Dialect, Layout> f32_source(const const_mx_view<Layout>& w) noexcept {
-  return {w};
-}
-
 /// Calls f with a pointer to row r. src/dispatch has an overload for activations whose element type is known only at
 /// run time; argument-dependent lookup finds it.
 template <class T, class F>
@@ -90,7 +81,7 @@ class moe_f32_gemm : moe_f32_m_tiles<X> {
 
   template <class W>
   void multiply(const W& w, const moe_part& part, const dense_view<float>& y) const noexcept {
-    const auto source = f32_source<Arch, Dialect>(f32_weights(w));
+    const auto source = detail::f32_source<Arch, Dialect>(f32_weights(w));
     const std::int64_t cols = source.blocks() * block_size;
     const float* const tokens = this->panel(part.expert.first_m_tile, cols);
     for (std::int64_t top = part.expert.first; top < part.expert.last; top += tile::panel_tokens)
@@ -149,9 +140,7 @@ class moe_f32_gemv : moe_f32_m_tiles<X> {
   }
   template <class Element>
   void widen(std::int64_t index, const Element* from, std::int64_t cols, const packed_view&) const noexcept {
-    float* const panel = this->panel(index, cols);
-    for (std::int64_t k = 0; k < cols; k += detail::lanes<Arch>)
-      simd::load_widened<Arch, Element>(from + k).store_aligned(panel + k);
+    detail::widen_for_tiles<Arch>(from, cols, this->panel(index, cols));
   }
 
   template <block_layout Layout>

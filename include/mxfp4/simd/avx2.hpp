@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "mxfp4/simd/avx2_weights.hpp"
 #include "mxfp4/simd/dequant_table.hpp"
 #include "mxfp4/simd/dot.hpp"
 #include "mxfp4/simd/encode.hpp"
@@ -60,69 +61,6 @@ template <has_avx2 Arch>
 struct streaming<Arch> {
   static constexpr bool available = true;
   MXFP4_INLINE static void finish() noexcept { _mm_sfence(); }
-};
-
-/// Two permutations of half the row, blended.
-template <has_avx2 Arch>
-struct code_decoder<Arch, 4> {
-  template <nibble_order Order, store Store, element_type T>
-  MXFP4_INLINE static void decode(const std::uint8_t* codes, const decode_row<T>& row, T* out) noexcept {
-    const __m256i low = _mm256_load_si256(reinterpret_cast<const __m256i*>(row.value));
-    const __m256i high = _mm256_load_si256(reinterpret_cast<const __m256i*>(row.value + 8));
-    for (int part = 0; part < 4; ++part) {
-      __m256i index;
-      if constexpr (std::same_as<Order, half_split>) {
-        std::int64_t eight;
-        std::memcpy(&eight, codes + part % 2 * 8, sizeof eight);
-        index = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(eight));
-        if (part >= 2) index = _mm256_srli_epi32(index, 4);
-      } else {
-        std::int32_t four;
-        std::memcpy(&four, codes + part * 4, sizeof four);
-        index = _mm256_srlv_epi32(_mm256_set1_epi32(four), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-      }
-      const __m256 a = _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(low, index));
-      const __m256 b = _mm256_castsi256_ps(_mm256_permutevar8x32_epi32(high, index));
-      const __m256 numbers = _mm256_blendv_ps(a, b, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
-      auto* to = reinterpret_cast<__m256i*>(out + 8 * part);
-      if constexpr (Store == store::stream) _mm256_stream_si256(to, _mm256_castps_si256(numbers));
-      else _mm256_storeu_si256(to, _mm256_castps_si256(numbers));
-    }
-  }
-};
-
-/// Low and high bytes looked up, then zipped.
-template <has_avx2 Arch>
-struct code_decoder<Arch, 2> {
-  template <nibble_order Order, store Store, element_type T>
-  MXFP4_INLINE static void decode(const std::uint8_t* codes, const decode_row<T>& row, T* out) noexcept {
-    const __m256i apart = _mm256_shuffle_epi8(_mm256_load_si256(reinterpret_cast<const __m256i*>(row.value)),
-                                              _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15,  //
-                                                               0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
-    const __m256i low_bytes = _mm256_permute4x64_epi64(apart, 0x88), high_bytes = _mm256_permute4x64_epi64(apart, 0xDD);
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
-    __m256i index;  // zipping works on lanes of 128 bits: their elements are 0..7, 16..23 and 8..15, 24..31
-    if constexpr (std::same_as<Order, half_split>) {
-      index = _mm256_srlv_epi64(_mm256_permute4x64_epi64(_mm256_castsi128_si256(bytes), 0x50),
-                                _mm256_setr_epi64x(0, 4, 0, 4));
-    } else {
-      const __m256i spread =
-          _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes),
-                              _mm256_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 8, -1, 9, -1, 10, -1, 11, -1,  //
-                                               4, -1, 5, -1, 6, -1, 7, -1, 12, -1, 13, -1, 14, -1, 15, -1));
-      index = _mm256_or_si256(spread, _mm256_slli_epi16(spread, 4));
-    }
-    index = _mm256_and_si256(index, _mm256_set1_epi8(15));
-    const __m256i low = _mm256_shuffle_epi8(low_bytes, index), high = _mm256_shuffle_epi8(high_bytes, index);
-    auto* to = reinterpret_cast<__m256i*>(out);
-    if constexpr (Store == store::stream) {
-      _mm256_stream_si256(to, _mm256_unpacklo_epi8(low, high));
-      _mm256_stream_si256(to + 1, _mm256_unpackhi_epi8(low, high));
-    } else {
-      _mm256_storeu_si256(to, _mm256_unpacklo_epi8(low, high));
-      _mm256_storeu_si256(to + 1, _mm256_unpackhi_epi8(low, high));
-    }
-  }
 };
 
 template <has_avx2 Arch>
@@ -188,13 +126,104 @@ struct block_sum<Arch> {
   std::int32_t initial_sum;
 };
 
+template <has_avx2 Arch>
+struct nibble_weights<Arch> {
+  [[nodiscard]] MXFP4_INLINE static byte_lanes<Arch> low(const std::uint8_t* line) noexcept { return of(load(line)); }
+  [[nodiscard]] MXFP4_INLINE static byte_lanes<Arch> high(const std::uint8_t* line) noexcept {
+    return of(_mm256_srli_epi16(load(line), 4));
+  }
+
+ private:
+  [[nodiscard]] MXFP4_INLINE static __m256i load(const std::uint8_t* line) noexcept {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(line));
+  }
+  [[nodiscard]] MXFP4_INLINE static byte_lanes<Arch> of(__m256i codes) noexcept {
+    const __m256i t = _mm256_load_si256(reinterpret_cast<const __m256i*>(detail::weight_table<Arch>.entry));
+    return byte_lanes<Arch>(_mm256_shuffle_epi8(t, _mm256_and_si256(codes, _mm256_set1_epi8(15))));
+  }
+};
+
+/// Half a block: int16 holds the products of four quads.
+template <has_avx2 Arch>
+struct part_sum<Arch> {
+  static constexpr int parts_per_block = 2;
+  [[nodiscard]] MXFP4_INLINE static __m256i first(__m256i weights, __m256i quad, __m256i) noexcept {
+    return _mm256_maddubs_epi16(weights, quad);
+  }
+  [[nodiscard]] MXFP4_INLINE static __m256i add(__m256i sum, __m256i weights, __m256i quad) noexcept {
+    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, quad));
+  }
+  [[nodiscard]] MXFP4_INLINE static __m256i sum(__m256i sum, __m256i before) noexcept {
+    return _mm256_add_epi32(_mm256_madd_epi16(sum, _mm256_set1_epi16(1)), before);
+  }
+  MXFP4_INLINE static void hold(__m256i& sum) noexcept { asm volatile("" : "+x"(sum)); }
+};
+
+/// A row's block is one register: low nibbles in the lower lane, high ones in the upper. Pairs of products are added up
+/// across rows as long as int16 holds them, four times 2 * 24 * 127.
+template <has_avx2 Arch>
+struct row_dots<Arch> {
+  static constexpr int rows = 8;
+
+  template <nibble_order Order>
+  [[nodiscard]] MXFP4_INLINE static __m256i token(const std::uint8_t* codes) noexcept {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+    if constexpr (std::same_as<Order, half_split>) return x;
+    const __m256i apart =
+        _mm256_shuffle_epi8(x, _mm256_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15,  //
+                                                0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+    return _mm256_permute4x64_epi64(apart, 0xD8);
+  }
+
+  /// Row r's block is at codes + r * stride. Of the multiples of a stride that an address cannot hold three are kept.
+  struct strides {
+    MXFP4_INLINE explicit strides(std::int64_t stride) noexcept
+        : one(stride), three(3 * stride), five(5 * stride), seven(7 * stride) {}
+    std::int64_t one, three, five, seven;
+  };
+  [[nodiscard]] MXFP4_INLINE static int_lanes<Arch> sum(const std::uint8_t* codes, const strides& to, __m256i x,
+                                                        __m256i before) noexcept {
+    const __m256i lower = four(codes, codes + to.one, codes + 2 * to.one, codes + to.three, x);
+    const __m256i upper = four(codes + 4 * to.one, codes + to.five, codes + 2 * to.three, codes + to.seven, x);
+    const __m256i both =
+        _mm256_add_epi32(_mm256_permute2x128_si256(lower, upper, 0x20), _mm256_permute2x128_si256(lower, upper, 0x31));
+    return int_lanes<Arch>(_mm256_add_epi32(both, before));
+  }
+  /// The lines of the same addresses.
+  MXFP4_INLINE static void prefetch(const std::uint8_t* codes, const strides& to) noexcept {
+    for (const std::int64_t offset :
+         {std::int64_t{0}, to.one, 2 * to.one, to.three, 4 * to.one, to.five, 2 * to.three, to.seven})
+      prefetch_soon(codes + offset);
+  }
+
+ private:
+  [[nodiscard]] MXFP4_INLINE static __m256i pairs(const std::uint8_t* codes, __m256i x) noexcept {
+    const __m256i t = _mm256_load_si256(reinterpret_cast<const __m256i*>(detail::weight_table<Arch>.entry));
+    const __m256i twice = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+    const __m256i nibbles = _mm256_srlv_epi32(twice, _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4));
+    return _mm256_maddubs_epi16(_mm256_shuffle_epi8(t, _mm256_and_si256(nibbles, _mm256_set1_epi8(15))), x);
+  }
+  /// Four rows, once in each lane: half of each row's sum.
+  [[nodiscard]] MXFP4_INLINE static __m256i four(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                                                 const std::uint8_t* d, __m256i x) noexcept {
+    const auto two = [x](const std::uint8_t* first, const std::uint8_t* second) noexcept {
+      const __m256i p = pairs(first, x), q = pairs(second, x);
+      return _mm256_castsi256_ps(_mm256_add_epi16(_mm256_unpacklo_epi64(p, q), _mm256_unpackhi_epi64(p, q)));
+    };
+    const __m256 front = two(a, b), back = two(c, d);
+    const __m256i sums = _mm256_add_epi16(_mm256_castps_si256(_mm256_shuffle_ps(front, back, 0x88)),
+                                          _mm256_castps_si256(_mm256_shuffle_ps(front, back, 0xDD)));
+    return _mm256_madd_epi16(sums, _mm256_set1_epi16(1));
+  }
+};
+
 // ---- numbers -> codes ----
 
 namespace detail {
 
-/// A word of two codes -> one byte of them: which half counts sixteen times.
+/// Two bytes of codes -> one byte of both: which of them counts sixteen times.
 template <nibble_order Order>
-inline constexpr int nibble_weights = std::same_as<Order, low_first> ? 0x00100001 : 0x00010010;
+inline constexpr std::int16_t nibble_weights = std::same_as<Order, low_first> ? 0x1001 : 0x0110;
 
 /// Largest words of eight blocks, each already folded to one register of 16 magnitudes.
 MXFP4_INLINE void amax_of_eight(const __m256i (&h)[8], std::uint32_t (&out)[8]) noexcept {
@@ -306,47 +335,46 @@ struct word_block<Arch> {
 
   template <rounding_rule Round, zero_rule Zero, nibble_order Order>
   MXFP4_INLINE void encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
-    __m256i code[2];
-    for (int i = 0; i < 2; ++i) code[i] = lanes<Round, Zero>(half[i], scale);
-    if constexpr (std::same_as<Order, half_split>) {
-      const __m256i bytes = _mm256_or_si256(code[0], _mm256_slli_epi16(code[1], 4));
-      const __m128i packed = _mm_packus_epi16(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), packed);
+    constexpr auto& h = mxfp4::detail::half_binades_of<Round>;
+    const auto all = [](std::uint32_t pair) noexcept { return _mm256_set1_epi32(static_cast<int>(pair)); };
+    const __m256i abs = _mm256_set1_epi16(word_abs_mask), eight = _mm256_set1_epi8(8);
+    __m256i number[2], magnitude[2];
+    for (int i = 0; i < 2; ++i) {
+      magnitude[i] = _mm256_and_si256(half[i], abs);
+      const __m256i v = _mm256_subs_epu16(magnitude[i], all(scale.offset));
+      const __m256i carry =
+          _mm256_shuffle_epi8(table(h.carry), _mm256_srli_epi16(v, 6));  // entry 0 is 0: for upper bytes
+      number[i] = _mm256_srli_epi16(_mm256_add_epi16(v, carry), 6);
+    }
+    __m256i code = _mm256_shuffle_epi8(table(h.code), _mm256_packus_epi16(number[0], number[1]));
+    if constexpr (std::same_as<Zero, keep_sign>) {
+      code = _mm256_or_si256(code, _mm256_and_si256(_mm256_srli_epi16(_mm256_packs_epi16(half[0], half[1]), 4), eight));
     } else {
-      const __m256i weights = _mm256_set1_epi32(detail::nibble_weights<Order>);
-      const __m256i words =
-          _mm256_packus_epi32(_mm256_madd_epi16(code[0], weights), _mm256_madd_epi16(code[1], weights));
-      const __m128i packed = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm_shuffle_epi32(packed, 0xD8));
+      const auto reach = [](const __m256i(&x)[2], __m256i boundary) noexcept {  // -1 where x >= boundary
+        const auto one = [boundary](__m256i w) noexcept {
+          return _mm256_cmpeq_epi16(_mm256_max_epu16(w, boundary), w);
+        };
+        return _mm256_packs_epi16(one(x[0]), one(x[1]));
+      };
+      code = _mm256_or_si256(code, _mm256_and_si256(reach(half, all(scale.negative)), eight));
+      if constexpr (Zero::zero_is_negative)
+        code = _mm256_or_si256(
+            code, _mm256_andnot_si256(reach(magnitude, _mm256_and_si256(all(scale.negative), abs)), eight));
+    }
+    auto* const to = reinterpret_cast<__m128i*>(codes);  // of code: elements 0..7, 16..23 | 8..15, 24..31
+    if constexpr (std::same_as<Order, half_split>) {
+      const __m256i both = _mm256_or_si256(code, _mm256_slli_epi16(_mm256_unpackhi_epi64(code, code), 4));
+      _mm_storeu_si128(to, _mm_unpacklo_epi64(_mm256_castsi256_si128(both), _mm256_extracti128_si256(both, 1)));
+    } else {
+      const __m256i pairs = _mm256_maddubs_epi16(code, _mm256_set1_epi16(detail::nibble_weights<Order>));
+      const __m128i packed = _mm_packus_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+      _mm_storeu_si128(to, _mm_shuffle_epi32(packed, 0xD8));
     }
   }
 
  private:
-  /// Sixteen codes, one a word.
-  template <rounding_rule Round, zero_rule Zero>
-  [[nodiscard]] MXFP4_INLINE static __m256i lanes(__m256i w, const word_scale& scale) noexcept {
-    constexpr auto& h = mxfp4::detail::half_binades_of<Round>;
-    const auto table = [](const std::array<std::uint8_t, 16>& entries) noexcept {
-      return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries.data())));
-    };
-    const auto all = [](std::uint32_t pair) noexcept { return _mm256_set1_epi32(static_cast<int>(pair)); };
-    const __m256i magnitude = _mm256_and_si256(w, _mm256_set1_epi16(word_abs_mask));
-    const __m256i v = _mm256_subs_epu16(magnitude, all(scale.offset));
-    const __m256i carry =
-        _mm256_shuffle_epi8(table(h.carry), _mm256_srli_epi16(v, 6));  // entry 0 is 0: for upper bytes
-    __m256i code = _mm256_shuffle_epi8(table(h.code), _mm256_srli_epi16(_mm256_add_epi16(v, carry), 6));
-    const __m256i eight = _mm256_set1_epi16(8);
-    if constexpr (std::same_as<Zero, keep_sign>)
-      return _mm256_or_si256(code, _mm256_and_si256(_mm256_srli_epi16(w, 12), eight));
-    const auto reaches = [eight](__m256i x, __m256i boundary) noexcept {  // 8 where x >= boundary
-      return _mm256_and_si256(_mm256_cmpeq_epi16(_mm256_max_epu16(x, boundary), x), eight);
-    };
-    code = _mm256_or_si256(code, reaches(w, all(scale.negative)));
-    if constexpr (Zero::zero_is_negative) {
-      const __m256i boundary = _mm256_and_si256(all(scale.negative), _mm256_set1_epi16(word_abs_mask));
-      code = _mm256_or_si256(code, _mm256_xor_si256(reaches(magnitude, boundary), eight));
-    }
-    return code;
+  [[nodiscard]] MXFP4_INLINE static __m256i table(const std::array<std::uint8_t, 16>& entries) noexcept {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries.data())));
   }
 };
 

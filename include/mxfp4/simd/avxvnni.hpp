@@ -31,6 +31,19 @@ struct block_sum<Arch> {
   __m256i lanes;
 };
 
+template <has_avxvnni Arch>
+struct part_sum<Arch> {
+  static constexpr int parts_per_block = 1;
+  [[nodiscard]] MXFP4_INLINE static __m256i first(__m256i weights, __m256i quad, __m256i before) noexcept {
+    return _mm256_dpbusd_avx_epi32(before, weights, quad);
+  }
+  [[nodiscard]] MXFP4_INLINE static __m256i add(__m256i sum, __m256i weights, __m256i quad) noexcept {
+    return _mm256_dpbusd_avx_epi32(sum, weights, quad);
+  }
+  [[nodiscard]] MXFP4_INLINE static __m256i sum(__m256i sum, __m256i) noexcept { return sum; }
+  MXFP4_INLINE static void hold(__m256i& sum) noexcept { asm volatile("" : "+x"(sum)); }
+};
+
 }  // namespace MXFP4_ISA_NS
 }  // namespace mxfp4::simd
 

@@ -124,6 +124,35 @@ MXFP4_INLINE void add_quads(block_sum<Arch> (&dot)[Tokens], int half, const byte
   detail::quad_adder<Arch>::add(dot, half, weights, codes);
 }
 
+/// For architectures with holds_tile: a kernel that keeps 16 rows of several tokens in registers decodes the low
+/// nibbles of a register of a line, or the high ones, when it needs them.
+template <class Arch>
+struct nibble_weights;
+
+/// And adds up a block in parts_per_block parts, of as many quads as its lanes can hold: first() and add() take a quad
+/// each, sum() gives `before`, which first() was given too, and the part's products. A sum is a plain register, and
+/// hold() binds it to one in the order of the text: g++ 12 would move multiplications before additions, until the
+/// registers do not suffice.
+template <class Arch>
+struct part_sum;
+
+/// For the same architectures: blocks of rows as a view has them, low_first or half_split, times one token. The dot
+/// products of eight rows, to which sum() adds `before`, come out as the lanes of a register. tokens() brings 32 codes
+/// into the order in which a row's block is decoded.
+template <class Arch>
+struct row_dots;
+
+/// The compiler forgets what it knows of memory: what was stored before is loaded again after it. `at` counts as
+/// memory that others know of.
+template <class T>
+MXFP4_INLINE void stay_in_memory(T*& at) noexcept {
+  asm volatile("" : "+r"(at) : : "memory");
+}
+
+/// Are there just enough registers for 16 rows times four tokens, if little else is kept in them?
+template <class Arch>
+inline constexpr bool holds_tile = has_avx2<Arch> && !has_avx512bw<Arch>;
+
 /// Scale bytes as int32 lanes; reads rows_per_register bytes.
 template <class Arch>
 [[nodiscard]] MXFP4_INLINE int_lanes<Arch> widen_bytes(const std::uint8_t* bytes) noexcept {

@@ -170,6 +170,10 @@ struct block_sum<Arch> {
   int16x8_t pairs[2];
 };
 
+using bytes16 = batch<std::uint8_t, register128>;
+[[nodiscard]] MXFP4_INLINE bytes16 min_bytes(const bytes16& a, const bytes16& b) noexcept { return simd::min(a, b); }
+[[nodiscard]] MXFP4_INLINE bytes16 max_bytes(const bytes16& a, const bytes16& b) noexcept { return simd::max(a, b); }
+
 }  // namespace MXFP4_ISA_NS
 }  // namespace mxfp4::simd
 

@@ -7,6 +7,8 @@
 //   avx2       vpermps twice: eight entries, three bits; bit 3 blends
 //   neon       tbl: 64 bytes, six bits; a lane becomes the indices of its four bytes
 //   else       lane by lane
+//
+// AVX2 looks up the weights of a matrix by the byte instead, 32 codes at a time (avx2_weights.hpp).
 #pragma once
 
 #include <array>
@@ -15,6 +17,7 @@
 
 #include "mxfp4/format/nibble.hpp"
 #include "mxfp4/simd/batch.hpp"
+#include "mxfp4/simd/dequant_table.hpp"
 #include "mxfp4/simd/widen.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::simd {
@@ -85,6 +88,93 @@ template <class Arch>
     return simd::bitwise_cast<std::uint32_t>(simd::batch<std::uint8_t, Arch>::load_unaligned(from));
   }
 }
+
+/// Where registers are few: a compiler neither moves the end of a sum behind this point nor keeps what it has loaded
+/// before. With more in flight than there are registers, it would all go to memory and back.
+template <class Batch>
+MXFP4_INLINE void finish_here(Batch&) noexcept {}
+
+/// The weights of a block of one row -> registers whose lanes run along k: the low nibbles of the block's bytes in
+/// registers 0, 2, .., the high ones in 1, 3, ..
+template <class Arch>
+struct row_weights {
+  static constexpr int lanes = static_cast<int>(words<Arch>::size), registers = block_size / lanes;
+
+  /// Where lane `lane` of register r comes from: a byte of the block, the upper half of it?
+  [[nodiscard]] static constexpr int byte_of(int r, int lane) noexcept { return r / 2 * lanes + lane; }
+  [[nodiscard]] static constexpr bool is_high(int r, int) noexcept { return r % 2 != 0; }
+
+  /// The floats of `Dialect`, any scale byte.
+  template <decode_dialect Dialect>
+  MXFP4_INLINE static void load(const std::uint8_t* codes, std::uint8_t scale,
+                                floats<Arch> (&w)[std::size_t{registers}]) noexcept {
+    const table16<Arch> values(decode_rows<float, Dialect>[scale].value);
+    MXFP4_UNROLL
+    for (int r = 0; r < registers; r += 2) {
+      const words<Arch> bytes = detail::load_words<Arch>(codes + byte_of(r, 0));
+      w[r] = values[bytes];
+      w[r + 1] = values[bytes >> 4];
+    }
+  }
+
+  /// The sum over the lanes of both: `even` was made with registers 0, 2, .., `odd` with 1, 3, ..
+  [[nodiscard]] MXFP4_INLINE static float sum(floats<Arch> even, floats<Arch> odd) noexcept {
+    return simd::reduce_add(even + odd);
+  }
+};
+
+/// Twice the value of every code: integers, so a product with one has no digits below the last place of the factor.
+alignas(64) inline constexpr float doubled_values[16] = {0.0f,  1.0f,  2.0f,  3.0f,  4.0f,  6.0f,  8.0f,  12.0f,
+                                                         -0.0f, -1.0f, -2.0f, -3.0f, -4.0f, -6.0f, -8.0f, -12.0f};
+
+/// Twice the values of a line's codes: lanes are rows, each of which has four bytes in the line.
+template <class Arch>
+class line_weights {
+ public:
+  MXFP4_INLINE line_weights() noexcept : values_(doubled_values) {}
+  /// A line of V rows, 4V bytes.
+  [[nodiscard]] MXFP4_INLINE static words<Arch> load(const std::uint8_t* line) noexcept {
+    return load_lines<Arch>(line);
+  }
+  /// Nibble 0..7 of every row, from bit 0 up, of what load() has given.
+  [[nodiscard]] MXFP4_INLINE floats<Arch> at(words<Arch> line, int nibble) const noexcept {
+    return values_[line >> (4 * nibble)];
+  }
+
+ private:
+  table16<Arch> values_;
+};
+
+/// The sums over a block of 2v * x, v a code's value, for V rows of a tile: chain i, 0..3, takes byte i of every line;
+/// the chains are added as (0 + 1) + (2 + 3).
+template <class Arch>
+class block_product {
+ public:
+  /// Where the activation of element k is wanted, and lanes of consecutive activations in that order.
+  [[nodiscard]] static constexpr int place(int k) noexcept { return k; }
+  [[nodiscard]] MXFP4_INLINE static floats<Arch> arrange(floats<Arch> x) noexcept { return x; }
+
+  /// @param lines  the V rows' part of the block's first line; the others follow 64 bytes apart.
+  /// @param x      32 activations.
+  [[nodiscard]] MXFP4_INLINE floats<Arch> operator()(const std::uint8_t* lines, const float* x) const noexcept {
+    floats<Arch> chain[4];
+    MXFP4_UNROLL
+    for (int g = 0; g < 4; ++g) {
+      const words<Arch> line = weights_.load(lines + 64 * g);
+      MXFP4_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const floats<Arch> low = weights_.at(line, 2 * i), high = weights_.at(line, 2 * i + 1);
+        const floats<Arch> x_low(x[4 * g + i]), x_high(x[16 + 4 * g + i]);
+        chain[i] = g == 0 ? low * x_low : simd::fma(low, x_low, chain[i]);
+        chain[i] = simd::fma(high, x_high, chain[i]);
+      }
+    }
+    return (chain[0] + chain[1]) + (chain[2] + chain[3]);
+  }
+
+ private:
+  line_weights<Arch> weights_;
+};
 
 /// Four rows of 16 bytes -> out + 64 g, g = 0..3: bytes 4g .. 4g + 3 of each row, one row after the other.
 template <class Arch = register128>

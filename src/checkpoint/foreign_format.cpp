@@ -1,0 +1,78 @@
+// src/checkpoint/foreign_format.cpp -- see foreign_format.hpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/foreign_format.hpp"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <unordered_set>
+
+#include "mxfp4/checkpoint/quantize.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
+
+namespace {
+
+using nlohmann::ordered_json;
+
+[[nodiscard]] std::string text_at(const ordered_json& object, const char* key) {
+  if (!object.is_object()) return {};
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+/// What holds codes under this name and type, whatever config.json says; nullptr for none.
+[[nodiscard]] const char* format_of(const tensor_info& t, const std::unordered_set<std::string_view>& names) {
+  const std::string_view name = t.name;
+  const auto has = [&](std::string_view suffix, std::string_view other) {
+    return name.ends_with(suffix) &&
+           names.contains(std::string(name.substr(0, name.size() - suffix.size())) + std::string(other));
+  };
+  if (t.type == dtype::f4) return "F4, four bits in a type of safetensors";
+  if (t.type == dtype::f6_e2m3 || t.type == dtype::f6_e3m2) return "F6, six bits in a type of safetensors";
+  if (name.ends_with(".qweight")) return "GPTQ or AWQ";
+  if (name.find(".weight.quant_state.") != std::string_view::npos || has(".weight", ".weight.absmax"))
+    return "bitsandbytes";
+  if (name.ends_with(".SCB") || has(".weight", ".SCB")) return "bitsandbytes' LLM.int8()";
+  if (name.ends_with("_packed") && t.type == dtype::i32) return "integers of compressed-tensors (pack-quantized)";
+  if (name.ends_with("_packed") && t.type == dtype::u8) return "codes of compressed-tensors";
+  if (t.type == dtype::u8 && has("_blocks", "_scales")) return "MXFP4 of gpt-oss";
+  if (t.type == dtype::u8 && has(".weight", ".weight_scale_2")) return "NVFP4 of ModelOpt";
+  if (t.type == dtype::u8 && has(".weight", ".weight_scale")) return "MXFP4 of Quark or ModelOpt";
+  if (t.type == dtype::i8 && has(".weight", ".scale")) return "MXFP4 of DeepSeek-V4";
+  if (t.type == dtype::i8 && has(".weight", ".weight_scale")) return "INT8 of compressed-tensors";
+  if (t.type == dtype::u32 && has(".weight", ".scales")) return "MLX";
+  if (t.type == dtype::f8_e4m3 || t.type == dtype::f8_e5m2) return "FP8 without block scales";
+  return nullptr;
+}
+
+/// What config.json calls it.
+[[nodiscard]] std::string name_in(const ordered_json& config) {
+  if (!config.is_object()) return {};
+  const auto found = config.find("quantization_config");
+  if (found == config.end()) return {};
+  const std::string method = text_at(*found, "quant_method"), format = text_at(*found, "format");
+  if (method.empty()) return {};
+  return "; config.json calls it " + method + (format.empty() ? "" : ", " + format);
+}
+
+}  // namespace
+
+foreign_weights find_foreign_weights(const std::vector<tensor_info>& tensors, const ordered_json& config) {
+  std::unordered_set<std::string> names;
+  std::unordered_set<std::string_view> views;
+  for (const tensor_info& t : tensors) views.insert(*names.insert(t.name).first);
+  for (const tensor_info& t : tensors)
+    if (const char* format = format_of(t, views)) return {t.name, format + name_in(config)};
+  return {};
+}
+
+bool describes_quantization(const std::string& file) {
+  constexpr std::array<std::string_view, 5> names = {report_file_name, "hf_quant_config.json", "quantize_config.json",
+                                                     "quant_config.json", "quantization_config.json"};
+  return std::find(names.begin(), names.end(), file) != names.end();
+}
+
+}  // namespace mxfp4::checkpoint

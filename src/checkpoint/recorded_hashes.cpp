@@ -1,0 +1,140 @@
+// src/checkpoint/recorded_hashes.cpp -- see recorded_hashes.hpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/recorded_hashes.hpp"
+
+#include <oneapi/tbb/parallel_for.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "checkpoint/quantize_journal.hpp"
+#include "checkpoint/sealed_json.hpp"
+#include "checkpoint/tensor_hashes.hpp"
+#include "checkpoint/verification.hpp"
+#include "io/guarded.hpp"
+#include "io/strict_json.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
+
+namespace {
+
+constexpr const char* check = "hashes";
+
+[[nodiscard]] std::string path_of(const checkpoint_reader& in, const std::string& name) {
+  return in.directory() + "/" + name;
+}
+
+[[nodiscard]] std::string accept_by(const checkpoint_reader& in, const std::string& name) {
+  return ", or accept it by mxfp4 verify " + quote_name(in.path()) + " --accept " + quote_name(name);
+}
+
+/// Files, and the headers of shards.
+void compare_files(const recorded_hashes& recorded, const checkpoint_reader& in, std::vector<finding>& found) {
+  const auto add = [&found](severity level, const std::string& name, const std::string& what) {
+    found.push_back({level, check, name, what});
+  };
+  for (const recorded_file& f : recorded.files) {
+    const auto shard = std::lower_bound(in.shards().begin(), in.shards().end(), f.name);
+    const bool is_shard = shard != in.shards().end() && *shard == f.name;
+    if (f.is_shard && is_shard) {
+      const safetensors_reader& file = in.shard(static_cast<std::size_t>(shard - in.shards().begin()));
+      if (file.file_bytes() != f.bytes || file.header_hash() != f.hash)
+        add(severity::error, f.name, "has not the header that was written: it is damaged, quantise again");
+    } else if (!is_file(path_of(in, f.name))) {
+      add(severity::error, f.name, "is missing: restore it" + (f.is_shard ? "" : accept_by(in, f.name)));
+    } else if (f.is_shard) {
+      add(severity::error, f.name, "is not in the index");
+    } else if (const std::string hash = hash_of_file(path_of(in, f.name)); hash != f.hash) {
+      add(severity::error, f.name,
+          "was changed after it was written: its hash is " + hash + ", expected " + f.hash + ": restore it" +
+              accept_by(in, f.name));
+    }
+  }
+  const auto is_known = [&](const std::string& name) { return recorded.find(name) != nullptr; };
+  for (const std::string& name : in.shards())
+    if (!is_known(name)) add(severity::error, name, "is not a file of the run that wrote this checkpoint");
+  for (const std::string& name : in.other_files())
+    if (!is_known(name) && name != report_file_name && !is_readme(name))
+      add(severity::warning, name,
+          "is not a file of the run that wrote this checkpoint: remove it" + accept_by(in, name));
+}
+
+void compare_tensors(const recorded_hashes& recorded, const checkpoint_reader& in, const hashes_by_name& known,
+                     const verify_options& options, std::vector<finding>& found) {
+  const auto is_known = [&known](const checkpoint_tensor& t) { return known.contains(t.info->name); };
+  std::uint64_t bytes = 0;
+  for (const checkpoint_tensor& t : in.tensors()) bytes += is_known(t) ? 0 : t.info->bytes();
+  shared_progress progress(options, bytes);
+  std::vector<std::string> hashes(in.tensors().size());
+  tbb::parallel_for(std::size_t{0}, hashes.size(), [&](std::size_t i) {
+    const checkpoint_tensor& t = in.tensors()[i];
+    hashes[i] =
+        is_known(t) ? known.at(t.info->name) : hash_tensor(in.shard(t.shard), *t.info, [&](std::uint64_t count) {
+          progress.require_running(in.path());
+          progress.add(count);
+        });
+  });
+  for (std::size_t i = 0; i < hashes.size(); ++i) {
+    const std::string& name = in.tensors()[i].info->name;
+    const auto expected = recorded.tensors.find(name);
+    if (expected == recorded.tensors.end())
+      found.push_back(
+          {severity::error, check, quote_name(name), "is not a tensor of the run that wrote this checkpoint"});
+    else if (expected->second != hashes[i])
+      found.push_back({severity::error, check, quote_name(name),
+                       "has not the bytes that were written: it is damaged, quantise again"});
+  }
+  for (const auto& [name, hash] : recorded.tensors)
+    if (in.find(name) == nullptr) found.push_back({severity::error, check, quote_name(name), "is missing"});
+}
+
+}  // namespace
+
+const recorded_file* recorded_hashes::find(std::string_view file) const {
+  const auto found = std::find_if(files.begin(), files.end(), [&](const recorded_file& f) { return f.name == file; });
+  return found == files.end() ? nullptr : &*found;
+}
+
+bool is_readme(std::string name) {
+  std::transform(name.begin(), name.end(), name.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  return name == "readme" || name.starts_with("readme.");
+}
+
+std::optional<recorded_hashes> read_recorded_hashes(const ordered_json& report, const std::string& text,
+                                                    const std::string& path) {
+  if (report.is_object() && report.value("version", ordered_json()) == 1) return std::nullopt;
+  if (const std::string problem = broken_seal(text); !problem.empty())
+    throw file_error({.file = path, .value = problem, .advice = "restore it, or quantise again"});
+  recorded_hashes recorded;
+  try {
+    for (const ordered_json& entry : report.at("file_hashes")) {
+      recorded_file& f = recorded.files.emplace_back();
+      entry.at("file").get_to(f.name);
+      entry.at("bytes").get_to(f.bytes);
+      f.is_shard = entry.contains("header");
+      entry.at(f.is_shard ? "header" : "hash").get_to(f.hash);
+      f.accepted = entry.value("accepted", false);
+    }
+    for (const ordered_json& entry : report.at("tensor_hashes"))
+      recorded.tensors.emplace(entry.at("name").get<std::string>(), entry.at("hash").get<std::string>());
+  } catch (const nlohmann::json::exception& error) {
+    throw file_error({.file = path,
+                      .value = "has no list of hashes",
+                      .expected = "file_hashes and tensor_hashes",
+                      .advice = error.what()});
+  }
+  return recorded;
+}
+
+std::vector<finding> compare_hashes(const recorded_hashes& recorded, const checkpoint_reader& in,
+                                    const hashes_by_name& known, const verify_options& options) {
+  std::vector<finding> found;
+  compare_files(recorded, in, found);
+  compare_tensors(recorded, in, known, options, found);
+  return found;
+}
+
+}  // namespace mxfp4::checkpoint

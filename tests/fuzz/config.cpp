@@ -1,0 +1,51 @@
+// tests/fuzz/config.cpp -- any bytes as the config.json of a source: a model's shape, and the config of its MXFP4 form.
+// SPDX-License-Identifier: Apache-2.0
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "checkpoint/quantization_config.hpp"
+#include "io/strict_json.hpp"
+#include "memory_file.hpp"
+#include "model/config.hpp"
+
+namespace {
+
+using namespace mxfp4::checkpoint;
+using namespace mxfp4::io;
+using mxfp4::test::accepted_or_refused, mxfp4::test::require;
+using nlohmann::ordered_json;
+
+constexpr const char* key = "quantization_config";
+
+/// What quantize makes of it has every other key as it was, and is read as what was written.
+void check_quantized(const ordered_json& config) {
+  const tensor_info expert{"model.layers.0.block_sparse_moe.experts.0.w1.weight", dtype::bf16, {32, 32}, 0, 2048};
+  const ordered_json made = make_config(config, make_plan({expert}, {}, "fuzz").value(), "fuzz");
+  for (const auto& [name, value] : config.items()) require(name == key || made.at(name) == value);
+  require(made.size() == config.size() + (config.contains(key) ? 0 : 1));
+  require(parse_json<ordered_json>(made.dump(2), "again") == made);
+  require(module_resolver(made.at(key), "fuzz").group_of(module_of(expert.name)) == "group_0");
+}
+
+void check_model(const ordered_json& config) {
+  const mxfp4::model::model_config model = mxfp4::model::read_model_config(config, "config.json");
+  const minimax_m2_shape& s = model.shape;
+  for (const std::int64_t n : {s.vocabulary, s.hidden, s.intermediate, s.layers, s.heads, s.key_value_heads, s.head_dim,
+                               s.experts, s.experts_per_token, model.rotary_dim, model.context})
+    require(n >= 1 && n <= 1 << 30);
+  require(model.query_size() > 0 && model.key_size() > 0 && model.rope_theta > 0 && model.rms_eps >= 0);
+  mxfp4::model::require_same_model(model, model, "the same");
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  accepted_or_refused([&] {
+    const auto config = parse_json<ordered_json>(std::string(reinterpret_cast<const char*>(data), size), "config.json");
+    accepted_or_refused([&] { check_quantized(config); });
+    accepted_or_refused([&] { check_model(config); });
+    accepted_or_refused([&] { static_cast<void>(read_minimax_m2_shape(config, "config.json")); });
+  });
+  return 0;
+}
