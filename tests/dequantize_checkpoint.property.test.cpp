@@ -285,7 +285,7 @@ TEST_CASE("dequantize: what tells of the quantization does not travel", "[conver
   write_text(folder / "in/original/config.json", "{}");
   REQUIRE(dequantize_directory(folder / "in", folder / "out", {}));
   CHECK(checkpoint_reader::open(folder / "out").value().other_files() ==
-        std::vector<std::string>{"config.json", "extra/notes.txt", "tokenizer.json"});
+        std::vector<std::string>{"config.json", "extra/notes.txt", "mxfp4_files.json", "tokenizer.json"});
   CHECK(nlohmann::json::parse(read_text(folder / "out/config.json")) ==
         nlohmann::json{{"text_config", {{"n", 1}}}, {"dtype", "bfloat16"}});
 }

@@ -169,6 +169,7 @@ class staged_directory {
       sync_folder_of((fs::path(target_) / name).string());
     }
     quantize_journal(target_).remove();
+    temporary_->remove();
   }
 
   std::string path_, target_;

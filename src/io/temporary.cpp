@@ -144,6 +144,13 @@ temporary::~temporary() {
   ::close(fd_);  // after the removal: while it is there, it is held
 }
 
+void temporary::remove() {
+  std::error_code error;
+  fs::remove_all(path_, error);
+  if (error) throw file_error({.file = path_, .value = "cannot be removed: " + error.message(), .advice = "remove it"});
+  removed_ = false;
+}
+
 bool has_temporary(const std::string& output) { return !temporaries_of(output).empty(); }
 
 void sync_folder_of(const std::string& path) {

@@ -28,6 +28,9 @@ class temporary {
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] int descriptor() const noexcept { return fd_; }  ///< a file: to write; a folder: to sync
   void got_its_name() noexcept { removed_ = false; }
+  /// Removes it now, where success is not to be said before it is gone.
+  /// @throws file_error naming `path()`. The destructor then tries again.
+  void remove();
 
  private:
   std::string path_;
