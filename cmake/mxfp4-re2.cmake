@@ -1,5 +1,5 @@
-# mxfp4_find_re2(): leaves the target re2::re2 where RE2 is installed: by its CMake package, or, where a distribution has left
-# that out, by header and library. Used by this build and by the installed package.
+# mxfp4_find_re2(): leaves the target re2::re2 where RE2 is installed: by its CMake package, or, where a distribution
+# has left that out, by header and library. Used by this build and by the installed package.
 # SPDX-License-Identifier: Apache-2.0
 function(mxfp4_find_re2)
   if(TARGET re2::re2)

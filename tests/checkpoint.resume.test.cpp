@@ -336,7 +336,7 @@ TEST_CASE("checkpoint: an input that changes is noticed, and nothing is lost", "
   refused({"quantize", e.in, out, "--exclude", "w2", "--force"}, "settings/exclude was null and is now \"w2\"");
   refused({"quantize", e.in, out, "--others", "fp8"}, "settings/others was \"bf16\"");
   fs::last_write_time(shard, time + std::chrono::seconds(1));
-  refused({"quantize", e.in, out}, "source/shards/1/modified was ");
+  refused({"quantize", e.in, out, "--rank", "0", "--world", "2"}, "source/shards/1/modified was ");
   fs::last_write_time(shard, time);
   std::string other = bytes;  // a changed name: same size, same time
   other[other.find("experts")] = 'E';
@@ -366,6 +366,32 @@ TEST_CASE("checkpoint: an input that changes is noticed, and nothing is lost", "
   CHECK(differences(e.expected, tree(out)) == strings{});
   fs::remove(out + "/model-00001-of-00005.safetensors");
   refused({"quantize", e.in, out}, "model-00001-of-00005.safetensors: is missing, the index has tensor");
+}
+
+TEST_CASE("checkpoint: a source with new times is the same where its content is", "[checkpoint]") {
+  const example e;
+  const std::string out = e.folder / "out", copy = e.folder / "copy";
+  REQUIRE(mxfp4_run({"quantize", e.in, out, "--rank", "0", "--world", "2"}).code == 0);
+  fs::copy(e.in, copy, fs::copy_options::recursive);
+  const auto before = tree(out);
+
+  // A bit of one weight, in a shard that was read.
+  const auto done = std::find_if(before.begin(), before.end(), [](const auto& file) {
+    return file.first.starts_with("model-") && file.first.ends_with(".safetensors");
+  });
+  REQUIRE(done != before.end());
+  const std::string shard = copy + "/" + done->first, bytes = read_text(shard);
+  std::string other = bytes;
+  other.back() = static_cast<char>(other.back() ^ 0x40);
+  write_text(shard, other);
+  refused({"quantize", copy, out}, "is not the source that the run was begun with: ");
+  CHECK(differences(before, tree(out)) == strings{});
+
+  write_text(shard, bytes);
+  const outcome o = mxfp4_run({"quantize", copy, out, "--json"});
+  CHECK(o.code == 0);
+  CHECK_THAT(o.out, ContainsSubstring("\"kept\":2,"));
+  CHECK(differences(e.expected, tree(out)) == strings{});
 }
 
 TEST_CASE("checkpoint: an input that changes while it is read", "[checkpoint]") {

@@ -46,7 +46,7 @@ if(TARGET mxfp4_io)
   set(io ${PROJECT_SOURCE_DIR}/src/io)
   set(files ${io}/error.cpp ${io}/file.cpp ${io}/output_file.cpp ${io}/output_rule.cpp ${io}/temporary.cpp)
   mxfp4_fuzz(safetensors
-    SOURCES ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp ${io}/content_hash.cpp ${files}
+    SOURCES ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp ${io}/content_hash.cpp ${io}/foreign_file.cpp ${files}
     COVER ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp
     LIBRARIES nlohmann_json::nlohmann_json mxfp4_xxhash)
   mxfp4_fuzz(gguf

@@ -21,7 +21,8 @@ struct fp8_tile {
 
 /// Calls body(tile) for a matrix, in the order of its elements. A tile has at most `most` elements, or a block of 128;
 /// it lies within one band of 128 rows and begins at a multiple of 128 columns: no scale of FP8 or MXFP4 is cut.
-/// @param above  rows of the same scales that lie above the matrix: it is a part of another, as up_proj of gate_up_proj.
+/// @param above  rows under the same scales that lie above the matrix: it is a part of another, as up_proj of
+/// gate_up_proj.
 template <class Body>
 void for_each_fp8_tile(std::int64_t rows, std::int64_t cols, std::int64_t most, Body body, std::int64_t above = 0) {
   if (cols == 0) return;

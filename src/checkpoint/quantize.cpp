@@ -2,12 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/quantize.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 #include <system_error>
 #include <utility>
 
 #include "checkpoint/config_check.hpp"
+#include "checkpoint/encode_shard.hpp"
 #include "checkpoint/foreign_format.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/quantize_journal.hpp"
@@ -209,7 +211,8 @@ class run_of_one {
   [[nodiscard]] checkpoint_result run() {
     if (is_complete()) return write_no_more();
     if (run_.overwrite) replace_former();
-    journal_.begin(manifest_);
+    const bool has_new_times = is_begun_with_other_times();
+    if (!has_new_times) journal_.begin(manifest_);
     const file_lock running = file_lock::acquire(journal_.run_lock_path(), file_lock::kind::shared).value();
     replacement(out_).require_none();
     select_own_shards();
@@ -217,8 +220,12 @@ class run_of_one {
     checkpoint_result result;
     result.shards = own_.size();
     for (const output_shard* s : own_)
-      if (is_done(out_, journal_, s->file)) ++result.kept;
+      if (is_done(out_, journal_, s->file)) {
+        ++result.kept;
+        if (has_new_times) total_ += s->input_bytes;
+      }
     observer_.on_start(own_.size(), result.kept, total_);
+    if (has_new_times) accept_new_times();
     if (run_.rank == 0)
       for (const std::string& warning : plan_.warnings) observer_.on_warning(warning);
     if (run_.rank == 0) write_small_files();
@@ -282,6 +289,45 @@ class run_of_one {
       throw file_error({.file = in,
                         .value = "the result could not be loaded: " + first,
                         .advice = "choose others with --include or --exclude, or insist with --force"});
+  }
+
+  /// Was the run that is to go on begun with this source, but for the times of its files? It may have been copied; of
+  /// several processes none knows what the others have read, so they need the times.
+  [[nodiscard]] bool is_begun_with_other_times() const {
+    if (run_.world > 1 || !journal_.exists()) return false;
+    const ordered_json begun = journal_.manifest();
+    return begun != manifest_ && without_times(begun) == without_times(manifest_);
+  }
+
+  /// What is done stays where it is what the source becomes today.
+  void accept_new_times() {
+    const ordered_json begun = journal_.manifest();
+    const auto is_new = [&](std::size_t shard) {
+      return begun["source"]["shards"][shard]["modified"] != in_.shard(shard).modified();
+    };
+    for (const output_shard* s : own_) {
+      const std::set<std::size_t> sources = sources_of(*s);
+      if (is_done(out_, journal_, s->file) && std::any_of(sources.begin(), sources.end(), is_new))
+        require_same_content(*s);
+    }
+    journal_.replace(manifest_);
+  }
+
+  /// Encodes a shard that is there once more, in memory alone.
+  void require_same_content(const output_shard& s) {
+    const std::string path = out_ + "/" + s.file;
+    const safetensors_reader shard = safetensors_reader::open(path).value();
+    const ordered_json report = check_shard(shard, journal_.report_path(s.file));
+    tensor_hashes hashes(shard.header());
+    static_cast<void>(encode(s, [&](std::string_view tensor, std::span<const std::byte> bytes) {
+      if (run_.stop && run_.stop()) throw stopped(path);
+      hashes.add(tensor, bytes);
+    }));
+    if (hashes.to_json() != report.at("tensor_hashes"))
+      throw file_error({.file = in_.path(),
+                        .value = "is not the source that the run was begun with: " + path + " is not what " +
+                                 quote_name(in_.shards()[s.source]) + " becomes",
+                        .advice = "name that source, a fresh directory, or start again with --overwrite"});
   }
 
   /// True where a former run of the same kind has ended well, and its result shall stay.
@@ -376,20 +422,16 @@ class run_of_one {
     }
   }
 
-  void write_shard(const output_shard& s) {
-    const std::string path = out_ + "/" + s.file;
-    std::vector<tensor_info> tensors;
+  /// The shards of the input that an output is made of: block scales may lie in another than their weights.
+  [[nodiscard]] std::set<std::size_t> sources_of(const output_shard& s) const {
     std::set<std::size_t> sources = {s.source};
-    for (const std::size_t i : s.tensors) {
-      const planned_tensor& t = plan_.tensors[i];
-      tensors.insert(tensors.end(), t.outputs.begin(), t.outputs.end());
-      if (t.scales != planned_tensor::no_scales) sources.insert(in_.tensors()[t.scales].shard);
-    }
-    metadata extra = in_.shard(s.source).header().extra.value_or(metadata{});
-    extra.emplace("format", "pt");  // transformers refuses a shard without
-    safetensors_writer file =
-        safetensors_writer::create(path, std::move(tensors), std::move(extra), run_.stop, existing_file::replace_link)
-            .value();
+    for (const std::size_t i : s.tensors)
+      if (const std::size_t scales = plan_.tensors[i].scales; scales != planned_tensor::no_scales)
+        sources.insert(in_.tensors()[scales].shard);
+    return sources;
+  }
+
+  [[nodiscard]] std::vector<matrix_statistics> encode(const output_shard& s, const append_function& append) {
     shard_options options;
     options.recipe = settings_.recipe;
     options.nonfinite = settings_.nonfinite;
@@ -400,12 +442,28 @@ class run_of_one {
     options.on_tensor = [this](const planned_tensor& t, std::span<const matrix_statistics> matrices) {
       observer_.on_tensor(t, matrices);
     };
+    return encode_shard(in_, plan_, s.tensors, append, options);
+  }
+
+  void write_shard(const output_shard& s) {
+    const std::string path = out_ + "/" + s.file;
+    std::vector<tensor_info> tensors;
+    for (const std::size_t i : s.tensors) {
+      const std::vector<tensor_info>& outputs = plan_.tensors[i].outputs;
+      tensors.insert(tensors.end(), outputs.begin(), outputs.end());
+    }
+    metadata extra = in_.shard(s.source).header().extra.value_or(metadata{});
+    extra.emplace("format", "pt");  // transformers refuses a shard without
+    safetensors_writer file =
+        safetensors_writer::create(path, std::move(tensors), std::move(extra), run_.stop, existing_file::replace_link)
+            .value();
     tensor_hashes hashes(file.header());
-    options.on_bytes = [&hashes](std::string_view tensor, std::span<const std::byte> bytes) {
-      hashes.add(tensor, bytes);
-    };
-    const std::vector<matrix_statistics> matrices = quantize_shard(in_, plan_, s.tensors, file, options).value();
-    for (const std::size_t i : sources) in_.shard(i).require_unchanged().value();
+    const std::vector<matrix_statistics> matrices =
+        encode(s, [&](std::string_view tensor, std::span<const std::byte> bytes) {
+          file.append(tensor, bytes).value();
+          hashes.add(tensor, bytes);
+        });
+    for (const std::size_t i : sources_of(s)) in_.shard(i).require_unchanged().value();
     journal_.require_same(manifest_);  // two runs that began at the same moment
     write_text_file(journal_.report_path(s.file),
                     sealed_text(make_shard_report(plan_, s.tensors, matrices, s.file, file, hashes)), run_.stop);

@@ -42,6 +42,11 @@ constexpr const char* what_to_do =
 
 }  // namespace
 
+ordered_json without_times(ordered_json manifest) {
+  for (ordered_json& shard : manifest.at("source").at("shards")) shard.erase("modified");
+  return manifest;
+}
+
 std::string manifest_difference(const ordered_json& was, const ordered_json& is) {
   // Both are objects: the first change of the way from one to the other has a path into at least one of them.
   const ordered_json changes = ordered_json::diff(was, is);
@@ -83,13 +88,17 @@ ordered_json quantize_journal::manifest() const {
 
 void quantize_journal::begin(const ordered_json& manifest) const {
   make_journal_folder(out_);
-  if (!exists()) write_text_file(manifest_path_, sealed_text(manifest, 2));
+  if (!exists()) replace(manifest);
   require_same(manifest);
 }
 
 void quantize_journal::require_same(const ordered_json& manifest) const {
   if (const std::string difference = manifest_difference(this->manifest(), manifest); !difference.empty())
     throw file_error({.file = out_, .value = "was begun differently: " + difference, .advice = what_to_do});
+}
+
+void quantize_journal::replace(const ordered_json& manifest) const {
+  write_text_file(manifest_path_, sealed_text(manifest, 2));
 }
 
 void quantize_journal::forget() const { remove_entries(false); }

@@ -21,6 +21,7 @@ class quantize_journal {
   [[nodiscard]] ordered_json manifest() const;     ///< @throws file_error where it is not there or not ours
   void begin(const ordered_json& manifest) const;  ///< writes it, or sees that the one there is the same
   void require_same(const ordered_json& manifest) const;
+  void replace(const ordered_json& manifest) const;  ///< of a run that has been begun
   void forget() const;  ///< manifest and reports, so that no shard counts as done; locks stay
   void remove() const;
 
@@ -35,6 +36,9 @@ class quantize_journal {
 
   std::string out_, folder_, manifest_path_;
 };
+
+/// A manifest without the times of the source's files, which a copy has not.
+[[nodiscard]] ordered_json without_times(ordered_json manifest);
 
 /// Where two manifests differ first, as a sentence; empty where they are the same.
 [[nodiscard]] std::string manifest_difference(const ordered_json& was, const ordered_json& is);

@@ -174,8 +174,7 @@ void add_shard_report(checkpoint_result& result, const ordered_json& report, con
 }
 
 ordered_json report_head(const ordered_json& manifest) {
-  ordered_json source = manifest.at("source");
-  for (ordered_json& shard : source.at("shards")) shard.erase("modified");
+  const ordered_json source = without_times(manifest).at("source");
   file_names files = {index_file_name, report_file_name};
   for (const ordered_json& shard : manifest.at("shards")) files.insert(shard.at("file"));
   for (const ordered_json& file : manifest.at("files")) files.insert(file);

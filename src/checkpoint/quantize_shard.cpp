@@ -15,6 +15,7 @@
 
 #include "checkpoint/block_encoder.hpp"
 #include "checkpoint/codec.hpp"
+#include "checkpoint/encode_shard.hpp"
 #include "checkpoint/expert_stack.hpp"
 #include "io/guarded.hpp"
 #include "mxfp4/io/byte_order.hpp"
@@ -211,7 +212,7 @@ class slab_source {
 
 class shard_run {
  public:
-  shard_run(const checkpoint_reader& in, const quantization_plan& plan, safetensors_writer& out,
+  shard_run(const checkpoint_reader& in, const quantization_plan& plan, const append_function& out,
             const shard_options& options)
       : in_(in), plan_(plan), out_(out), options_(options) {}
 
@@ -309,7 +310,7 @@ class shard_run {
 
  private:
   void put(const std::string& tensor, std::span<const std::byte> bytes) {
-    out_.append(tensor, bytes).value();
+    out_(tensor, bytes);
     options_.on_bytes(tensor, bytes);
   }
 
@@ -331,7 +332,7 @@ class shard_run {
 
   const checkpoint_reader& in_;
   const quantization_plan& plan_;
-  safetensors_writer& out_;
+  const append_function& out_;
   const shard_options& options_;
   error_statistics current_;  // of the matrix that is being written
   std::vector<matrix_statistics> matrices_;
@@ -345,41 +346,50 @@ std::uint64_t input_bytes(const quantization_plan& plan, const planned_tensor& t
   return tensor.source.bytes() + (has_scales ? plan.tensors[tensor.scales].source.bytes() : 0);
 }
 
+std::vector<matrix_statistics> encode_shard(const checkpoint_reader& in, const quantization_plan& plan,
+                                            std::span<const std::size_t> tensors, const append_function& out,
+                                            const shard_options& options) {
+  const int threads = options.threads > 0 ? options.threads : tbb::info::default_concurrency();
+  // One slab for each thread, one being read, one being written.
+  const auto tokens = static_cast<std::size_t>(threads) + 2;
+  slab_stack slabs(tokens, slab(options.recipe, options.nonfinite));
+  slab_source source(in, plan, tensors);
+  shard_run run(in, plan, out, options);
+  const auto pipeline = tbb::make_filter<void, slab*>(tbb::filter_mode::serial_in_order,
+                                                      [&](tbb::flow_control& flow) -> slab* {
+                                                        slab* const s = slabs.take();
+                                                        if (source.next(*s)) {
+                                                          run.read(*s);
+                                                          return s;
+                                                        }
+                                                        slabs.give_back(s);
+                                                        flow.stop();
+                                                        return nullptr;
+                                                      }) &
+                        tbb::make_filter<slab*, slab*>(tbb::filter_mode::parallel,
+                                                       [](slab* s) {
+                                                         shard_run::encode(*s);
+                                                         return s;
+                                                       }) &
+                        tbb::make_filter<slab*, void>(tbb::filter_mode::serial_in_order, [&](slab* s) {
+                          run.append(*s);
+                          slabs.give_back(s);
+                        });
+  // More threads than cores are allowed, where somebody asks for them.
+  const tbb::global_control allowed(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
+  tbb::task_arena arena(threads);
+  arena.execute([&] { tbb::parallel_pipeline(tokens, pipeline); });
+  return run.take();
+}
+
 file_result<std::vector<matrix_statistics>> quantize_shard(const checkpoint_reader& in, const quantization_plan& plan,
                                                            std::span<const std::size_t> tensors,
                                                            safetensors_writer& out, const shard_options& options) {
   return guarded([&]() -> std::vector<matrix_statistics> {
-    const int threads = options.threads > 0 ? options.threads : tbb::info::default_concurrency();
-    // One slab for each thread, one being read, one being written.
-    const auto tokens = static_cast<std::size_t>(threads) + 2;
-    slab_stack slabs(tokens, slab(options.recipe, options.nonfinite));
-    slab_source source(in, plan, tensors);
-    shard_run run(in, plan, out, options);
-    const auto pipeline = tbb::make_filter<void, slab*>(tbb::filter_mode::serial_in_order,
-                                                        [&](tbb::flow_control& flow) -> slab* {
-                                                          slab* const s = slabs.take();
-                                                          if (source.next(*s)) {
-                                                            run.read(*s);
-                                                            return s;
-                                                          }
-                                                          slabs.give_back(s);
-                                                          flow.stop();
-                                                          return nullptr;
-                                                        }) &
-                          tbb::make_filter<slab*, slab*>(tbb::filter_mode::parallel,
-                                                         [](slab* s) {
-                                                           shard_run::encode(*s);
-                                                           return s;
-                                                         }) &
-                          tbb::make_filter<slab*, void>(tbb::filter_mode::serial_in_order, [&](slab* s) {
-                            run.append(*s);
-                            slabs.give_back(s);
-                          });
-    // More threads than cores are allowed, where somebody asks for them.
-    const tbb::global_control allowed(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads));
-    tbb::task_arena arena(threads);
-    arena.execute([&] { tbb::parallel_pipeline(tokens, pipeline); });
-    return run.take();
+    return encode_shard(
+        in, plan, tensors,
+        [&out](std::string_view tensor, std::span<const std::byte> bytes) { out.append(tensor, bytes).value(); },
+        options);
   });
 }
 

@@ -180,7 +180,7 @@ class Bench:
         call = self.calls[number - 1]
         # Threads read a complete result: which file the n-th read is of differs from run to run.
         hit = [c for c in self.calls if c[0] == "read"] if call[0] == "read" else [call]
-        if not any(self.name_of(path) in done.stderr for _, path in hit):
+        if not any(self.is_named(path, done.stderr) for _, path in hit):
             yield f"the message does not name {self.name_of(call[1])}: {done.stderr.strip()}"
 
     def of_files(self, found, fault):
@@ -202,6 +202,11 @@ class Bench:
         """What a message says of the path of a call."""
         name = os.path.basename(TEMPORARY.split(path)[0].removesuffix(" (deleted)"))
         return "." if name == os.path.basename(self.after_folder) else name
+
+    def is_named(self, path, message):
+        """The folder of the outputs is named by what is in it: "its folder"."""
+        name = self.name_of(path)
+        return name in message or (name == "." and "its folder" in message)
 
     def of_mark(self, folder):
         if self.case.folder is None:

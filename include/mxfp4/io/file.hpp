@@ -150,8 +150,8 @@ class file_lock {
 /// Bytes that may still be written in the file system of `folder`.
 file_result<std::uint64_t> free_bytes(const std::string& folder);
 
-/// Copies a regular file and its permissions, a slab at a time; the copy appears complete or not at all, in the place of
-/// a link too.
+/// Copies a regular file and its permissions, a slab at a time; the copy appears complete or not at all, in the place
+/// of a link too.
 file_result<void> copy_file(const std::string& from, const std::string& to, const stop_function& stop = {});
 
 /// Do both paths name one file? One that does not exist yet counts by its path.
