@@ -60,4 +60,14 @@ TEST_CASE("convert: memory does not grow with the tensors", "[convert][memory]")
   fs::remove(folder / "x.gguf");
   fs::remove(folder / "back.safetensors");
   succeeds({"dequantize", folder / "stacked", folder / "bf16"});
+
+  // Rows of four times the limit, of which gate's and up's take turns.
+  fs::remove_all(folder / "stacked");
+  write_sparse(folder / "long.safetensors", {{p + "gate_up_proj_blocks", dtype::u8, {1, 2, 1 << 23, 16}},
+                                             {p + "gate_up_proj_scales", dtype::u8, {1, 2, 1 << 23}},
+                                             {p + "down_proj_blocks", dtype::u8, {1, 64, 1, 16}},
+                                             {p + "down_proj_scales", dtype::u8, {1, 64, 1}}});
+  succeeds({"convert", "--to", "compressed-tensors", folder / "long.safetensors", folder / "apart"});
+  succeeds({"convert", "--to", "gpt-oss", folder / "apart", folder / "turns.safetensors"});
+  succeeds({"convert", "--to", "gguf", folder / "turns.safetensors", folder / "long.gguf"});
 }

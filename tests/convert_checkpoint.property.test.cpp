@@ -99,6 +99,33 @@ TEST_CASE("convert: from every form to every form, and back to the same bytes", 
   }
 }
 
+TEST_CASE("convert: rows longer than what is held in memory at a time", "[convert]") {
+  const scratch_folder folder;
+  constexpr std::int64_t blocks = 2 * copy_slab_bytes / 32 + 3;  // two weights in a byte, so this is a slab and more
+  const std::string p = "model.layers.0.mlp.experts.";
+  tensor_map source;
+  source[p + "gate_up_proj_blocks"] = random_tensor(dtype::u8, {1, 4, blocks, 16}, 1);
+  source[p + "gate_up_proj_scales"] = random_tensor(dtype::u8, {1, 4, blocks}, 2);
+  source[p + "down_proj_blocks"] = random_tensor(dtype::u8, {1, 2, 2, 16}, 3);
+  source[p + "down_proj_scales"] = random_tensor(dtype::u8, {1, 2, 2}, 4);
+  write_checkpoint(folder / "source", source, {{"model_type", "gpt_oss"}});
+  using enum checkpoint_form;
+  convert_to(compressed_tensors, folder / "source", folder / "pairs");
+  const tensor_map pairs = read_checkpoint(folder / "pairs");
+  const auto rows = [&](const char* name, std::size_t first, std::size_t row_bytes) {
+    const std::string& data = source.at(p + name).data;
+    return data.substr(first * row_bytes, row_bytes) + data.substr((first + 2) * row_bytes, row_bytes);
+  };
+  for (const auto& [first, name] : {std::pair{std::size_t{0}, "gate_proj"}, std::pair{std::size_t{1}, "up_proj"}}) {
+    CAPTURE(name);
+    CHECK((pairs.at(p + "0." + name + ".weight_packed").data == rows("gate_up_proj_blocks", first, 16 * blocks)));
+    CHECK((pairs.at(p + "0." + name + ".weight_scale").data == rows("gate_up_proj_scales", first, blocks)));
+  }
+  convert_to(gguf, folder / "pairs", folder / "x.gguf");
+  convert_to(gpt_oss, folder / "x.gguf", folder / "back");
+  CHECK(differences(read_checkpoint(folder / "back"), source).empty());
+}
+
 TEST_CASE("convert: gpt-oss with biases, there and back", "[convert]") {
   const scratch_folder folder;
   const tensor_map source = gpt_oss();

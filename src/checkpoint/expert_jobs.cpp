@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "checkpoint/exact_fp8.hpp"
+#include "checkpoint/fp8_tiles.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/convert.hpp"
 #include "mxfp4/io/byte_order.hpp"
@@ -19,28 +20,34 @@ namespace {
 
 using bytes_type = std::vector<std::uint8_t>;
 
-/// body(first row, rows, codes, scales) for all rows, a slab of at most `slab` rows at a time.
+constexpr std::int64_t slab_weights = 2 * copy_slab_bytes;  // their codes take copy_slab_bytes
+
+/// body(tile, codes, scales) for rows [first, first + rows), in slabs, whatever the length of a row.
 template <class Body>
-void for_each_slab_of(const weight_rows& w, std::int64_t slab, Body body) {
+void for_each_slab_of(const weight_rows& w, std::int64_t first, std::int64_t rows, Body body) {
   bytes_type codes, scales;
-  for (std::int64_t first = 0; first < w.rows(); first += slab) {
-    const std::int64_t count = std::min(slab, w.rows() - first);
-    w.read(first, count, codes, scales);
-    body(first, count, std::as_const(codes), std::as_const(scales));
-  }
+  for_each_tile(rows, w.cols(), slab_weights, [&](fp8_tile tile) {
+    tile.row += first;
+    w.read(tile, codes, scales);
+    body(tile, std::as_const(codes), std::as_const(scales));
+  });
 }
 
 void append_bytes(const append_function& append, const std::string& name, const bytes_type& bytes) {
   append(name, std::as_bytes(std::span(bytes)));
 }
 
+void append_rows(const weight_rows& w, std::int64_t first, std::int64_t rows, const std::string& codes_name,
+                 const std::string& scales_name, const append_function& append) {
+  for_each_slab_of(w, first, rows, [&](const fp8_tile&, const bytes_type& codes, const bytes_type& scales) {
+    append_bytes(append, codes_name, codes);
+    append_bytes(append, scales_name, scales);
+  });
+}
+
 void append_in_order(const weight_rows& w, const std::string& codes_name, const std::string& scales_name,
                      const append_function& append) {
-  for_each_slab_of(w, w.slab_rows(),
-                   [&](std::int64_t, std::int64_t, const bytes_type& codes, const bytes_type& scales) {
-                     append_bytes(append, codes_name, codes);
-                     append_bytes(append, scales_name, scales);
-                   });
+  append_rows(w, 0, w.rows(), codes_name, scales_name, append);
 }
 
 /// Row after row from two sources in turn.
@@ -56,13 +63,17 @@ void append_in_order(const weight_rows& w, const std::string& codes_name, const 
 
 void append_turns(const weight_rows& a, const weight_rows& b, const std::string& codes_name,
                   const std::string& scales_name, const append_function& append) {
+  if (a.cols() > slab_weights) {
+    for (std::int64_t r = 0; r < a.rows(); ++r)
+      for (const weight_rows* w : {&a, &b}) append_rows(*w, r, 1, codes_name, scales_name, append);
+    return;
+  }
   bytes_type codes, scales;
-  for_each_slab_of(a, a.slab_rows(),
-                   [&](std::int64_t first, std::int64_t count, const bytes_type& a_codes, const bytes_type& a_scales) {
-                     b.read(first, count, codes, scales);
-                     append_bytes(append, codes_name, taking_turns(a_codes, codes, count));
-                     append_bytes(append, scales_name, taking_turns(a_scales, scales, count));
-                   });
+  for_each_slab_of(a, 0, a.rows(), [&](const fp8_tile& tile, const bytes_type& a_codes, const bytes_type& a_scales) {
+    b.read(tile, codes, scales);
+    append_bytes(append, codes_name, taking_turns(a_codes, codes, tile.rows));
+    append_bytes(append, scales_name, taking_turns(a_scales, scales, tile.rows));
+  });
 }
 
 [[nodiscard]] bytes_type read_bias(const expert_matrix& m) {
@@ -183,15 +194,14 @@ void require_pairs(const expert_layer& layer, const std::string& where) {
 
 void append_ggml(const weight_rows& w, const std::string& name, const append_function& append) {
   bytes_type blocks;
-  for_each_slab_of(w, w.slab_rows(),
-                   [&](std::int64_t, std::int64_t count, const bytes_type& codes, const bytes_type& scales) {
-                     blocks.resize(static_cast<std::size_t>(count * w.cols() / block_size * block_bytes));
-                     const auto in = make_view(std::span(codes), std::span(scales), count, w.cols());
-                     const auto out = make_ggml_view(std::span(blocks), count, w.cols());
-                     const status s = !in ? in.error() : !out ? out.error() : convert(*in, *out);
-                     if (!s.ok()) throw file_error({.tensor = name, .value = std::string(message(s).view())});
-                     append_bytes(append, name, blocks);
-                   });
+  for_each_slab_of(w, 0, w.rows(), [&](const fp8_tile& tile, const bytes_type& codes, const bytes_type& scales) {
+    blocks.resize(static_cast<std::size_t>(tile.size() / block_size * block_bytes));
+    const auto in = make_view(std::span(codes), std::span(scales), tile.rows, tile.cols);
+    const auto out = make_ggml_view(std::span(blocks), tile.rows, tile.cols);
+    const status s = !in ? in.error() : !out ? out.error() : convert(*in, *out);
+    if (!s.ok()) throw file_error({.tensor = name, .value = std::string(message(s).view())});
+    append_bytes(append, name, blocks);
+  });
 }
 
 [[nodiscard]] ggml_type ggml_type_for(const tensor_info& t, const std::string& where) {
@@ -204,37 +214,48 @@ void append_ggml(const weight_rows& w, const std::string& name, const append_fun
   return *type;
 }
 
+/// A block's scale is known after 128 rows, and its weights are written row by row: 128 rows are held at a time.
+constexpr std::int64_t longest_fp8_row = 1 << 18;
+
 void append_fp8(const weight_rows& w, const std::string& name, const std::string& where,
                 const append_function& append) {
+  bytes_type codes, scales;
   std::vector<e4m3> fp8;
   std::vector<float> block_scales(static_cast<std::size_t>(fp8_block_count(w.cols())));
-  for_each_slab_of(
-      w, fp8_block, [&](std::int64_t first, std::int64_t count, const bytes_type& codes, const bytes_type& scales) {
-        fp8.resize(static_cast<std::size_t>(count * w.cols()));
-        exponent_span why;
-        const std::int64_t bad = encode_exact_fp8(codes, scales, count, w.cols(), fp8, block_scales, why);
-        if (bad >= 0) {
-          const std::string place =
-              "block [" + std::to_string(first / fp8_block) + ", " + std::to_string(bad) + "] of " + name;
-          if (why.nan)
-            throw file_error({.file = where,
-                              .tensor = w.weight().name,
-                              .value = place + " has a scale byte 255, which is NaN",
-                              .expected = "numbers"});
-          throw file_error({.file = where,
-                            .tensor = w.weight().name,
-                            .value = place + " holds weights from 2^" + std::to_string(why.bottom) + " to 2^" +
-                                     std::to_string(why.top) + ", a spread of " + std::to_string(why.top - why.bottom),
-                            .expected = "at most 17, which is what e4m3 holds under one scale",
-                            .advice = "leave the checkpoint in MXFP4, or dequantize it to BF16"});
-        }
-        swap_if_big_endian(std::span(block_scales));
-        append(name, std::as_bytes(std::span(fp8)));
-        append(name + fp8_scale_suffix, std::as_bytes(std::span(block_scales)));
-      });
+  for (std::int64_t first = 0; first < w.rows(); first += fp8_block) {
+    const std::int64_t count = std::min(fp8_block, w.rows() - first);
+    w.read({first, count, 0, w.cols()}, codes, scales);
+    fp8.resize(static_cast<std::size_t>(count * w.cols()));
+    exponent_span why;
+    const std::int64_t bad = encode_exact_fp8(codes, scales, count, w.cols(), fp8, block_scales, why);
+    if (bad >= 0) {
+      const std::string place =
+          "block [" + std::to_string(first / fp8_block) + ", " + std::to_string(bad) + "] of " + name;
+      if (why.nan)
+        throw file_error({.file = where,
+                          .tensor = w.weight().name,
+                          .value = place + " has a scale byte 255, which is NaN",
+                          .expected = "numbers"});
+      throw file_error({.file = where,
+                        .tensor = w.weight().name,
+                        .value = place + " holds weights from 2^" + std::to_string(why.bottom) + " to 2^" +
+                                 std::to_string(why.top) + ", a spread of " + std::to_string(why.top - why.bottom),
+                        .expected = "at most 17, which is what e4m3 holds under one scale",
+                        .advice = "leave the checkpoint in MXFP4, or dequantize it to BF16"});
+    }
+    swap_if_big_endian(std::span(block_scales));
+    append(name, std::as_bytes(std::span(fp8)));
+    append(name + fp8_scale_suffix, std::as_bytes(std::span(block_scales)));
+  }
 }
 
 [[nodiscard]] tensor_job fp8_of(const weight_rows& w, const std::string& name, const std::string& where) {
+  if (w.cols() > longest_fp8_row)
+    throw file_error({.file = where,
+                      .tensor = w.weight().name,
+                      .value = "has rows of " + std::to_string(w.cols()) + " weights",
+                      .expected = "at most " + std::to_string(longest_fp8_row) + " for blocks of 128 x 128",
+                      .advice = "dequantize it to BF16"});
   return {{{name, dtype::f8_e4m3, {w.rows(), w.cols()}},
            {name + fp8_scale_suffix, dtype::f32, {fp8_block_count(w.rows()), fp8_block_count(w.cols())}}},
           [w, name, where](const append_function& append) { append_fp8(w, name, where, append); }};

@@ -161,25 +161,26 @@ void read_rows(const read_function& read, std::int64_t row_bytes, std::int64_t f
     std::copy_n(window.data() + r * step * row_bytes, row_bytes, out.data() + r * row_bytes);
 }
 
-std::int64_t weight_rows::slab_rows() const noexcept {
-  return std::max<std::int64_t>(1, copy_slab_bytes / std::max<std::int64_t>(1, cols() / 2));
-}
-
-void weight_rows::read(std::int64_t from, std::int64_t count, std::vector<std::uint8_t>& codes,
+void weight_rows::read(const fp8_tile& tile, std::vector<std::uint8_t>& codes,
                        std::vector<std::uint8_t>& scales) const {
-  const std::int64_t code_row = cols() / 2, scale_row = cols() / block_size, first = first_ + from * step_;
-  codes.resize(static_cast<std::size_t>(count * code_row));
-  scales.resize(static_cast<std::size_t>(count * scale_row));
-  const auto bytes = [](std::vector<std::uint8_t>& v) { return std::as_writable_bytes(std::span(v)); };
+  const std::int64_t first = first_ + tile.row * step_;
+  codes.resize(static_cast<std::size_t>(tile.size() / 2));
+  scales.resize(static_cast<std::size_t>(tile.size() / block_size));
+  const auto read_tile = [&](const read_function& read, std::int64_t bytes_of_block, std::vector<std::uint8_t>& to) {
+    const std::span<std::byte> out = std::as_writable_bytes(std::span(to));
+    const std::int64_t row_bytes = cols() / block_size * bytes_of_block;
+    if (tile.cols == cols()) return read_rows(read, row_bytes, first, step_, tile.rows, out);
+    read(static_cast<std::uint64_t>(first * row_bytes + tile.col / block_size * bytes_of_block), out);
+  };
   if (weight_->form != weight_form::ggml) {
-    read_rows(weight_->codes, code_row, first, step_, count, bytes(codes));
-    read_rows(weight_->scales, scale_row, first, step_, count, bytes(scales));
+    read_tile(weight_->codes, block_code_bytes, codes);
+    read_tile(weight_->scales, 1, scales);
     return;
   }
-  std::vector<std::uint8_t> blocks(static_cast<std::size_t>(count * scale_row * block_bytes));
-  read_rows(weight_->codes, scale_row * block_bytes, first, step_, count, bytes(blocks));
-  const auto in = make_ggml_view(std::span<const std::uint8_t>(blocks), count, cols());
-  const auto out = make_view(std::span(codes), std::span(scales), count, cols());
+  std::vector<std::uint8_t> blocks(static_cast<std::size_t>(tile.size() / block_size * block_bytes));
+  read_tile(weight_->codes, block_bytes, blocks);
+  const auto in = make_ggml_view(std::span<const std::uint8_t>(blocks), tile.rows, tile.cols);
+  const auto out = make_view(std::span(codes), std::span(scales), tile.rows, tile.cols);
   const status s = !in ? in.error() : !out ? out.error() : convert(*in, *out);
   if (!s.ok()) throw file_error({.tensor = weight_->name, .value = std::string(message(s).view())});
   *weight_->cleaned += clean_zero_blocks(codes, scales);

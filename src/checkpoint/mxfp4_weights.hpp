@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/fp8_tiles.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/checkpoint/tensor_job.hpp"
 #include "mxfp4/io/gguf_file.hpp"
@@ -66,11 +67,9 @@ class weight_rows {
   [[nodiscard]] const mxfp4_weight& weight() const noexcept { return *weight_; }
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::int64_t cols() const noexcept { return weight_->cols(); }
-  [[nodiscard]] std::int64_t slab_rows() const noexcept;  ///< how many make a slab of copy_slab_bytes
 
-  /// Rows [from, from + count): cols / 2 code bytes each, low nibble first, and cols / 32 scale bytes.
-  void read(std::int64_t from, std::int64_t count, std::vector<std::uint8_t>& codes,
-            std::vector<std::uint8_t>& scales) const;
+  /// Whole rows or a part of one: two weights in a code byte, the low nibble first, and a scale byte for 32 weights.
+  void read(const fp8_tile& tile, std::vector<std::uint8_t>& codes, std::vector<std::uint8_t>& scales) const;
 
  private:
   const mxfp4_weight* weight_ = nullptr;
