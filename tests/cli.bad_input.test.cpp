@@ -374,6 +374,25 @@ TEST_CASE("bad input: numbers of the command line", "[input]") {
   CHECK(!fs::exists(out));
 }
 
+TEST_CASE("bad input: a file's name that JSON cannot hold", "[input]") {
+  const scratch_folder folder;
+  const std::string in = folder / "in", out = folder / "out", bad = "tok\xff.txt";
+  write_checkpoint(in, {{"model.safetensors", {expert()}}}, "{}");
+  REQUIRE(mxfp4_run({"quantize", in, folder / "done"}).code == 0);
+  write_text(in + "/" + bad, "x");
+  write_text((folder / "done") + "/" + bad, "x");
+  for (const strings& command : {strings{"quantize", in, out},
+                                 {"dequantize", folder / "done", out},
+                                 {"convert", folder / "done", out, "--to", "compressed-tensors"}}) {
+    CAPTURE(command.front());
+    const outcome o = mxfp4_run(command);
+    CHECK(o.code == 1);
+    CHECK_THAT(o.err, ContainsSubstring("tok\\xff.txt: has a name that is not UTF-8, expected UTF-8, for the result "
+                                        "records the names of its files: rename it"));
+    CHECK(!fs::exists(out));
+  }
+}
+
 TEST_CASE("bad input: names do not reach a terminal as they are", "[input]") {
   const scratch_folder folder;
   const std::string evil = "\x1b[31m\xc2\x9b\xe2\x80\xae", in = folder / "in", out = folder / "out";

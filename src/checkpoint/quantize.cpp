@@ -200,6 +200,8 @@ class run_of_one {
     config_ = json_text(result, 2) + "\n";
     shards_ = lay_out(in_, plan_, settings.max_shard_bytes);
     files_ = carried_files(in_);
+    require_recordable(in_.directory(), files_);
+    require_recordable(in_.directory(), in_.shards());
     manifest_ = make_manifest(in_, json_text(config), settings, shards_, config_, files_);
     const ordered_json head = report_head(manifest_);
     names_ = head.at("files").get<file_names>();

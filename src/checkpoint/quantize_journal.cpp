@@ -78,6 +78,11 @@ ordered_json quantize_journal::manifest() const {
                       .expected = std::to_string(hashed_version),
                       .advice = "start again with --overwrite, or end the run with the version that began it"});
   ordered_json json = read_sealed(manifest_path_);
+  if (const ordered_json& settings = json_member(json, "settings", manifest_path_, ""); !settings.is_object())
+    fail_member(settings, "settings", "an object", manifest_path_, "");
+  const ordered_json& source = json_member(json, "source", manifest_path_, "");
+  for (const ordered_json& shard : json_array(source, "shards", manifest_path_, "source"))
+    if (!shard.is_object()) fail_member(shard, "shards", "an array of objects", manifest_path_, "source");
   if (!lists(json, "shards", {"file"}) || !lists(json, "files", {}) || !lists(json, "file_hashes", {"file", "hash"}) ||
       json["shards"].empty())
     throw file_error({.file = manifest_path_,

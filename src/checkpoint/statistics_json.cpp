@@ -28,8 +28,22 @@ ordered_json to_json(const error_statistics& s) {
           {"scale_histogram", std::move(histogram)}};
 }
 
+namespace {
+
+/// So many that the sum over all that a file may hold (json_limits) fits 64 bits: more than any tensor has.
+constexpr std::int64_t most_counted = std::int64_t{1} << 39;
+
+[[nodiscard]] std::int64_t count_in(const ordered_json& json, const char* key, const std::string& file,
+                                    const std::string& place) {
+  const auto count = json_value<std::int64_t>(json, key, file, place);
+  if (count < 0 || count > most_counted) fail_member(json.at(key), key, "a count from 0 to 2^39", file, place);
+  return count;
+}
+
+}  // namespace
+
 error_statistics statistics_from_json(const ordered_json& json, const std::string& file, const std::string& place) {
-  const auto count = [&](const char* key) { return json_value<std::int64_t>(json, key, file, place); };
+  const auto count = [&](const char* key) { return count_in(json, key, file, place); };
   const auto number = [&](const char* key) { return json_value<double>(json, key, file, place); };
   error_statistics s;
   s.weights = count("weights");
@@ -51,7 +65,7 @@ error_statistics statistics_from_json(const ordered_json& json, const std::strin
       throw io::file_error({.file = file,
                             .value = histogram_place + " has the key " + io::quote_name(key),
                             .expected = "a scale byte, 0 to 255"});
-    s.scales[byte] = json_value<std::int64_t>(histogram, key.c_str(), file, histogram_place);
+    s.scales[byte] = count_in(histogram, key.c_str(), file, histogram_place);
   }
   return s;
 }

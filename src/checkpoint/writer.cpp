@@ -188,6 +188,7 @@ file_result<output_size> write_directory(const std::string& path, const std::vec
     std::uint64_t total = 0;
     for (const tensor_job& job : jobs) total += job_bytes(job, path);
     const std::vector<shard_plan> shards = plan_shards(jobs, max_shard_bytes, path);
+    if (files.carried != nullptr) require_recordable(files.carried->directory(), files.carried->other_files());
     staged_directory out(path, hooks.existing);
     out.require_space(total);
     counter count(total, hooks.progress);

@@ -13,6 +13,7 @@
 
 #include "checkpoint/quantize_journal.hpp"
 #include "io/strict_json.hpp"
+#include "io/utf8.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -109,6 +110,15 @@ void write_text_file(const std::string& path, std::string_view text, const stop_
   output_file file = output_file::create(path, stop, existing_file::replace_link).value();
   file.write(0, std::as_bytes(std::span(text))).value();
   file.commit().value();
+}
+
+void require_recordable(const std::string& folder, const std::vector<std::string>& names) {
+  for (const std::string& name : names)
+    if (utf8::first_error(name) != name.size())
+      throw file_error({.file = (fs::path(folder) / name).string(),
+                        .value = "has a name that is not UTF-8",
+                        .expected = "UTF-8, for the result records the names of its files",
+                        .advice = "rename it"});
 }
 
 std::string record_text(const file_names& files) {

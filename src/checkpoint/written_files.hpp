@@ -14,6 +14,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "mxfp4/io/file.hpp"
 
@@ -26,6 +27,9 @@ using file_names = std::set<std::string>;
 
 /// Complete, or not there, in the place of a link too; the folder must be.
 void write_text_file(const std::string& path, std::string_view text, const io::stop_function& stop = {});
+
+/// Sees that the names can be recorded: JSON holds UTF-8 alone. @throws file_error naming one of `folder` that cannot.
+void require_recordable(const std::string& folder, const std::vector<std::string>& names);
 
 /// The text of OUT/mxfp4_files.json.
 [[nodiscard]] std::string record_text(const file_names& files);

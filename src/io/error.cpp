@@ -9,34 +9,13 @@
 #include <cstdlib>
 
 #include "io/shown.hpp"
+#include "io/utf8.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 namespace {
 
-/// A character of UTF-8: its code point and its bytes. A byte that begins none stands alone, above all code points.
-struct character {
-  std::uint32_t code = 0;
-  std::size_t bytes = 1;
-};
-
-constexpr std::uint32_t no_character = 0x110000;
-
-[[nodiscard]] character first_character(std::string_view text) noexcept {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const std::uint32_t lead = byte(0);
-  if (lead < 0x80) return {lead, 1};
-  const std::size_t bytes = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
-  constexpr std::array<std::uint32_t, 5> least = {0, 0, 0x80, 0x800, 0x10000};
-  if (lead < 0xC2 || lead > 0xF4 || text.size() < bytes) return {no_character, 1};
-  std::uint32_t code = lead & (0x7Fu >> bytes);
-  for (std::size_t i = 1; i < bytes; ++i) {
-    if ((byte(i) & 0xC0u) != 0x80) return {no_character, 1};
-    code = code << 6 | (byte(i) & 0x3Fu);
-  }
-  if (code < least[bytes] || code >= no_character || (code >= 0xD800 && code < 0xE000)) return {no_character, 1};
-  return {code, bytes};
-}
+constexpr std::uint32_t no_character = 0x110000;  // above all code points
 
 /// Would a terminal obey it, or show other text than there is? Controls (C0, DEL, C1), line and paragraph separators,
 /// the marks that set the direction of text (Unicode's Bidi_Control), and what is no character.
@@ -52,9 +31,10 @@ std::string shown(std::string_view text, std::size_t longest) {
   std::string out;
   std::size_t at = 0;
   while (at < text.size()) {
-    const character c = first_character(text.substr(at));
+    utf8::code_point c = utf8::decode(text, at);
+    if (c.bytes == 0) c = {no_character, 1};  // a byte alone
     if (at + c.bytes > longest) break;
-    if (is_unsafe(c.code)) {
+    if (is_unsafe(c.value)) {
       for (const char raw : text.substr(at, c.bytes)) {
         const auto byte = static_cast<unsigned char>(raw);
         out += "\\x";

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <queue>
 
-#include "model/utf8.hpp"
+#include "io/utf8.hpp"
 #include "mxfp4/io/error.hpp"
 
 namespace mxfp4::model {

@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "io/strict_json.hpp"
+#include "io/utf8.hpp"
 #include "model/tokenizer.hpp"
-#include "model/utf8.hpp"
 #include "mxfp4/io/error.hpp"
 
 namespace mxfp4::model {

@@ -76,7 +76,9 @@ struct verify_command {
           count_text(r.blocks, "block");
   if (r.fp8 > 0) text += ", " + std::to_string(r.fp8) + " FP8";
   text += r.hashes > 0 ? ", " + std::to_string(r.hashes) + " hashes" : ", no hashes";
-  if (!command.against.empty()) text += "; " + std::to_string(r.compared) + " compared with the source by " + r.recipe;
+  if (!command.against.empty())
+    text +=
+        "; " + std::to_string(r.compared) + " compared with the source" + (r.recipe.empty() ? "" : " by " + r.recipe);
   return text + ": " + count_text(r.count(severity::error), "error") + ", " +
          count_text(r.count(severity::warning), "warning") + "\n";
 }

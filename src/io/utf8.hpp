@@ -1,4 +1,4 @@
-// src/model/utf8.hpp -- UTF-8 <-> code points.
+// src/io/utf8.hpp -- UTF-8 <-> code points.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <string_view>
 
-namespace mxfp4::model::utf8 {
+#include "mxfp4/core/version.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::io::utf8 {
 
 struct code_point {
   std::uint32_t value = 0;
@@ -41,4 +43,4 @@ struct code_point {
   return at;
 }
 
-}  // namespace mxfp4::model::utf8
+}  // namespace mxfp4::io::utf8
