@@ -523,6 +523,7 @@ TEST_CASE("bad input: shards outside the index", "[input]") {
   CHECK_THAT(mxfp4_run({"verify", in}).out, ContainsSubstring("mtp.safetensors: is not in the index"));
   CHECK(mxfp4_json({"plan", in, "--take", "mtp.safetensors"})["matrices"] == 2);
   REQUIRE(mxfp4_run({"quantize", in, folder / "both", "--take", "mtp.safetensors"}).code == 0);
+  CHECK(mxfp4_run({"verify", folder / "both", "--against", in}).code == 0);
   CHECK(json::parse(read_text(
             folder / "both/model.safetensors.index.json"))["weight_map"]["mtp.experts.0.up_proj.weight_packed"] ==
         "mtp.safetensors");

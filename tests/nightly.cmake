@@ -65,7 +65,8 @@ if(TARGET mxfp4_internal)   # what a checkpoint's directory says of itself, as J
     SOURCES ${checkpoint}/quality_report.cpp ${checkpoint}/statistics_json.cpp ${checkpoint}/quantize_report.cpp
     COVER ${checkpoint}/quality_report.cpp
     LIBRARIES mxfp4_internal)
-  mxfp4_fuzz(journal COMPILED SOURCES ${checkpoint}/quantize.cpp ${checkpoint}/quantize_journal.cpp
+  mxfp4_fuzz(journal COMPILED
+    SOURCES ${checkpoint}/merge.cpp ${checkpoint}/quantize.cpp ${checkpoint}/quantize_journal.cpp
     LIBRARIES mxfp4_internal)
 endif()
 if(TARGET mxfp4_model)

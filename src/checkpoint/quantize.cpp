@@ -10,6 +10,7 @@
 
 #include "checkpoint/config_check.hpp"
 #include "checkpoint/encode_shard.hpp"
+#include "checkpoint/finished_shard.hpp"
 #include "checkpoint/foreign_format.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/quantize_journal.hpp"
@@ -124,47 +125,6 @@ struct output_shard {
           {"file_hashes", hashes}};
 }
 
-/// A shard is only ever renamed into its place after its report has been written: both are there, or it counts for
-/// nothing.
-[[nodiscard]] bool is_done(const std::string& out, const quantize_journal& journal, const std::string& file) {
-  return is_file(out + "/" + file) && is_file(journal.report_path(file));
-}
-
-/// The report of a shard that is there, which must agree with the shard.
-[[nodiscard]] ordered_json check_shard(const safetensors_reader& shard, const std::string& report_path) {
-  ordered_json report = read_sealed(report_path);
-  const auto found = ordered_json::array({shard.file_bytes(), shard.header().tensors.size()});
-  const auto expected = ordered_json::array({report["bytes"], report["tensors"]});
-  if (found != expected)
-    throw file_error({.file = shard.path(),
-                      .value = "has [bytes, tensors] " + json_shown(found),
-                      .expected = json_shown(expected) + " as in " + report_path,
-                      .advice = "remove both and run again"});
-  return report;
-}
-
-/// Every byte of a complete result is as its report records. @param options  for progress and stop.
-/// @throws file_error that names the first that is not.
-void require_whole(const std::string& out, const verify_options& options) {
-  const std::string path = out + "/" + report_file_name, text = read_json_text(path);
-  const auto recorded = read_recorded_hashes(parse_json<ordered_json>(text, path), text, path);
-  if (!recorded)
-    throw file_error({.file = path,
-                      .value = "is of a former version, which recorded no hashes",
-                      .advice = "check it by mxfp4 verify --against, or replace the result with --overwrite"});
-  std::vector<finding> damage = compare_hashes(*recorded, checkpoint_reader::open(out).value(), {}, options);
-  std::erase_if(damage, [](const finding& f) { return f.level != severity::error; });
-  if (damage.empty()) return;
-  throw file_error({.file = out,
-                    .value = "holds a result that is not whole: " + damage.front().where + " " + damage.front().what +
-                             (damage.size() > 1 ? " (and " + std::to_string(damage.size() - 1) + " more)" : ""),
-                    .advice = "see mxfp4 verify, or replace the result with --overwrite"});
-}
-
-/// merge_checkpoint. @param read_shards  compare their bytes with the hashes of the journal, which the process that has
-/// just written or read them need not do again.
-file_result<checkpoint_result> merge(const std::string& out, const stop_function& stop, bool read_shards);
-
 class run_of_one {
  public:
   run_of_one(const std::string& in, const std::string& out, const checkpoint_settings& settings,
@@ -246,7 +206,7 @@ class run_of_one {
     }
     result.kept = result.shards - result.written;
     if (run_.world == 1) {
-      merge(out_, run_.stop, false).value();
+      merge_shards(out_, run_.stop, false);
       result.complete = true;
     }
     return result;
@@ -496,75 +456,6 @@ file_result<checkpoint_result> quantize_checkpoint(const std::string& in, const 
                                                    const checkpoint_settings& settings, const checkpoint_run& run,
                                                    checkpoint_observer& observer) {
   return guarded([&]() -> checkpoint_result { return run_of_one(in, out, settings, run, observer).run(); });
-}
-
-namespace {
-
-file_result<checkpoint_result> merge(const std::string& out, const stop_function& stop, bool read_shards) {
-  return guarded([&]() -> checkpoint_result {
-    const quantize_journal journal(out);
-    replacement(out).require_none();
-    if (!journal.exists()) {
-      if (!read_report_head(out).is_null() && is_file(out + "/" + index_file_name)) {
-        journal.remove();  // what a kill between the index and the end has left
-        verify_options options;
-        options.stop = stop;
-        require_whole(out, options);
-        checkpoint_result result;
-        result.complete = true;
-        return result;
-      }
-      throw file_error({.file = out,
-                        .value = "holds neither a begun nor a complete result of mxfp4 quantize",
-                        .advice = "name its directory"});
-    }
-    const file_lock lock = file_lock::acquire(journal.lock_path("files")).value();
-    const ordered_json manifest = journal.manifest();
-    std::string missing;
-    for (const ordered_json& shard : manifest.at("shards"))
-      if (const std::string file = shard.at("file"); !is_done(out, journal, file))
-        missing += (missing.empty() ? "" : ", ") + quote_name(file);
-    for (const ordered_json& file : manifest.at("files"))
-      if (!is_file(out + "/" + file.get<std::string>()))
-        missing += (missing.empty() ? "" : ", ") + quote_name(file.get<std::string>());
-    if (!missing.empty())
-      throw file_error({.file = out,
-                        .value = "is not complete, it lacks " + missing,
-                        .advice = "run mxfp4 quantize for them, then merge"});
-    for (const ordered_json& file : manifest.at("file_hashes"))
-      if (const std::string path = out + "/" + file.at("file").get<std::string>();
-          hash_of_file(path) != file.at("hash"))
-        throw file_error({.file = path,
-                          .value = "is not what the run wrote",
-                          .advice = "run mxfp4 quantize for it again, then merge"});
-
-    nlohmann::json index;  // sorted, as the ecosystem writes it
-    std::uint64_t total_size = 0;
-    for (const ordered_json& shard : manifest.at("shards")) {
-      const std::string file = shard.at("file");
-      const safetensors_reader reader = safetensors_reader::open(out + "/" + file).value();
-      const ordered_json report = check_shard(reader, journal.report_path(file));
-      if (read_shards) check_shard_hashes(reader, report, 0, stop);
-      for (const tensor_info& t : reader.header().tensors) {
-        index["weight_map"][t.name] = file;
-        total_size += t.bytes();
-      }
-    }
-    index["metadata"]["total_size"] = total_size;
-    const std::string text = index.dump(2) + "\n";
-    checkpoint_result result = write_report(out, manifest, journal, text, stop);
-    write_text_file(out + "/" + index_file_name, text, stop);
-    journal.remove();
-    result.shards = result.kept = manifest.at("shards").size();
-    result.complete = true;
-    return result;
-  });
-}
-
-}  // namespace
-
-file_result<checkpoint_result> merge_checkpoint(const std::string& out, const stop_function& stop) {
-  return merge(out, stop, true);
 }
 
 }  // namespace mxfp4::checkpoint

@@ -137,4 +137,20 @@ std::vector<finding> compare_hashes(const recorded_hashes& recorded, const check
   return found;
 }
 
+void require_whole(const std::string& out, const verify_options& options) {
+  const std::string path = out + "/" + report_file_name, text = read_json_text(path);
+  const auto recorded = read_recorded_hashes(parse_json<ordered_json>(text, path), text, path);
+  if (!recorded)
+    throw file_error({.file = path,
+                      .value = "is of a former version, which recorded no hashes",
+                      .advice = "check it by mxfp4 verify --against, or replace the result with --overwrite"});
+  std::vector<finding> damage = compare_hashes(*recorded, checkpoint_reader::open(out).value(), {}, options);
+  std::erase_if(damage, [](const finding& f) { return f.level != severity::error; });
+  if (damage.empty()) return;
+  throw file_error({.file = out,
+                    .value = "holds a result that is not whole: " + damage.front().where + " " + damage.front().what +
+                             (damage.size() > 1 ? " (and " + std::to_string(damage.size() - 1) + " more)" : ""),
+                    .advice = "see mxfp4 verify, or replace the result with --overwrite"});
+}
+
 }  // namespace mxfp4::checkpoint

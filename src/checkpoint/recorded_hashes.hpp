@@ -48,6 +48,10 @@ struct recorded_hashes {
 [[nodiscard]] std::vector<finding> compare_hashes(const recorded_hashes& recorded, const checkpoint_reader& in,
                                                   const hashes_by_name& known, const verify_options& options);
 
+/// Every byte of a complete result is as its report records. @param options  for progress and stop.
+/// @throws file_error that names the first that is not.
+void require_whole(const std::string& out, const verify_options& options);
+
 /// A model card, which says nothing to a reader of weights and is not carried over.
 [[nodiscard]] bool is_readme(std::string name);
 

@@ -276,13 +276,27 @@ class tensor_check {
   std::int64_t shift_ = 0;
 };
 
+/// A setting of the run by the report, null where there is none.
+[[nodiscard]] ordered_json setting_of(const verification& v, const char* key) {
+  const ordered_json settings =
+      v.report.is_object() ? v.report.value("settings", ordered_json::object()) : ordered_json();
+  return settings.is_object() ? settings.value(key, ordered_json()) : ordered_json();
+}
+
+/// The files outside the source's index that were read too.
+[[nodiscard]] std::vector<std::string> taken_files(const verification& v) {
+  std::vector<std::string> names;
+  for (const ordered_json& name : setting_of(v, "take"))
+    if (name.is_string()) names.push_back(name.get<std::string>());
+  return names;
+}
+
 /// The recipe that was asked for, or that the report records.
 [[nodiscard]] recipe_id recipe_of(verification& v) {
   if (v.options.recipe) return *v.options.recipe;
   recipe_id id = recipe_id::compressed_tensors;
   if (v.report.is_null()) return id;
-  const ordered_json settings = v.report.value("settings", ordered_json::object());
-  const ordered_json name = settings.is_object() ? settings.value("recipe", ordered_json()) : ordered_json();
+  const ordered_json name = setting_of(v, "recipe");
   if (!name.is_string() || !find_recipe(name.get<std::string>(), id))
     v.error(check, report_file_name,
             "settings.recipe is " + json_shown(name) + ", expected a recipe's name: give one by --recipe");
@@ -392,7 +406,7 @@ struct comparison {
 }  // namespace
 
 void check_source(verification& v) {
-  const checkpoint_reader source = checkpoint_reader::open(v.options.against).value();
+  const checkpoint_reader source = checkpoint_reader::open(v.options.against, taken_files(v)).value();
   const recipe_id recipe = recipe_of(v);
   v.result.recipe = recipe_name(recipe);
   const std::vector<stored_tensor> theirs = stored_tensors(source);

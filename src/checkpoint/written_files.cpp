@@ -178,8 +178,12 @@ void replacement::remove() {
     const fs::path path = fs::path(out_) / name;
     if (::unlink(path.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR)
       fail(path, "cannot remove: " + std::generic_category().message(errno), "");
-    for (fs::path folder = fs::path(name).parent_path(); !folder.empty(); folder = folder.parent_path())
-      if (::rmdir((fs::path(out_) / folder).c_str()) != 0) break;  // not empty, or not there
+    for (fs::path folder = fs::path(name).parent_path(); !folder.empty(); folder = folder.parent_path()) {
+      const fs::path emptied = fs::path(out_) / folder;
+      if (::rmdir(emptied.c_str()) == 0 || errno == ENOENT) continue;  // a killed run may have removed it
+      if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR) break;
+      fail(emptied, "cannot remove: " + std::generic_category().message(errno), "");
+    }
   }
 }
 

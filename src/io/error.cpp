@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/io/error.hpp"
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
