@@ -17,6 +17,7 @@
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/recorded_hashes.hpp"
 #include "checkpoint/sealed_json.hpp"
+#include "checkpoint/shard_name.hpp"
 #include "checkpoint/tensor_hashes.hpp"
 #include "io/content_hash.hpp"
 #include "io/guarded.hpp"
@@ -45,15 +46,6 @@ struct output_shard {
   }
 };
 
-/// "model-00002-of-00130.safetensors", as the ecosystem numbers them.
-[[nodiscard]] std::string shard_name(std::size_t number, std::size_t count) {
-  const auto five = [](std::size_t n) {
-    const std::string digits = std::to_string(n);
-    return std::string(digits.size() < 5 ? 5 - digits.size() : 0, '0') + digits;
-  };
-  return "model-" + five(number) + "-of-" + five(count) + ".safetensors";
-}
-
 /// One shard for each of the input; a single file is cut where a shard would get larger than it may.
 [[nodiscard]] std::vector<output_shard> lay_out(const checkpoint_reader& in, const quantization_plan& plan,
                                                 std::uint64_t max_bytes) {
@@ -68,8 +60,7 @@ struct output_shard {
     shards.back().add(plan, i);
   }
   if (single)
-    for (std::size_t i = 0; i < shards.size(); ++i)
-      shards[i].file = shards.size() == 1 ? single_file_name : shard_name(i + 1, shards.size());
+    for (std::size_t i = 0; i < shards.size(); ++i) shards[i].file = shard_name(i, shards.size());
   return shards;
 }
 

@@ -12,6 +12,7 @@
 
 #include "checkpoint/foreign_format.hpp"
 #include "checkpoint/quantize_journal.hpp"
+#include "checkpoint/shard_name.hpp"
 #include "io/guarded.hpp"
 #include "io/temporary.hpp"
 #include "mxfp4/io/gguf_file.hpp"
@@ -54,13 +55,6 @@ struct shard_plan {
     shards.back().last = i + 1;
   }
   return shards;
-}
-
-[[nodiscard]] std::string shard_name(std::size_t i, std::size_t count) {
-  if (count == 1) return single_file_name;
-  char name[64];
-  std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, count);
-  return name;
 }
 
 /// Counts what is handed over, for the progress.
