@@ -312,6 +312,7 @@ void compare_config(verification& v, const checkpoint_reader& source, bool narro
     config->erase("quantization_config");
     remove_nested_quantization(*config);
   }
+  constexpr const char* version_key = "transformers_version";  // of whoever saved it last; nothing depends on it
   // A look-up in an ordered_json goes through its keys.
   std::unordered_map<std::string_view, const ordered_json*> by_key, of_source;
   for (auto at = ours.begin(); at != ours.end(); ++at) by_key.emplace(at.key(), &at.value());
@@ -319,9 +320,9 @@ void compare_config(verification& v, const checkpoint_reader& source, bool narro
   for (const auto& [key, value] : theirs.items()) {
     const auto found = by_key.find(key);
     if (found == by_key.end() || *found->second != value)
-      v.error(check, config_file_name,
-              quote_name(key) + " is " + (found == by_key.end() ? "not there" : json_shown(*found->second)) +
-                  ", the source has " + json_shown(value));
+      v.add(key == version_key ? severity::warning : severity::error, check, config_file_name,
+            quote_name(key) + " is " + (found == by_key.end() ? "not there" : json_shown(*found->second)) +
+                ", the source has " + json_shown(value));
   }
   for (const auto& [key, value] : ours.items())
     if (!of_source.contains(key))
