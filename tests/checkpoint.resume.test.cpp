@@ -538,7 +538,7 @@ TEST_CASE("checkpoint: rank and world from what started us", "[checkpoint][ranks
   const example e(3);
   struct row {
     strings environment, options;
-    std::string message;
+    std::string message, warning = {};
   };
   const row rows[] = {
       {{"SLURM_PROCID=1", "SLURM_NTASKS=3"}, {}, "for rank 1 of 3 (Slurm)"},
@@ -546,6 +546,8 @@ TEST_CASE("checkpoint: rank and world from what started us", "[checkpoint][ranks
        {},
        "for rank 2 of 3 (Open MPI)"},
       {{"PMI_RANK=0", "PMI_SIZE=2"}, {}, "for rank 0 of 2 (PMI)"},
+      {{"SLURM_PROCID=0", "SLURM_NTASKS=4", "SLURM_STEP_ID=0"}, {}, "for rank 0 of 4 (Slurm)"},
+      {{"SLURM_PROCID=0", "SLURM_NTASKS=4"}, {}, "for rank 0 of 4 (Slurm)", "this process takes 1/4 of the work"},
       {{"PMIX_RANK=1"}, {"--world", "2"}, "for rank 1 of 2 (PMIx)"},
       {{"JOB_COMPLETION_INDEX=1"}, {"--world", "4"}, "for rank 1 of 4 (Kubernetes)"},
       {{"SLURM_PROCID=1"}, {}, "SLURM_PROCID is 1 and SLURM_NTASKS is not set: give --world N"},
@@ -556,7 +558,7 @@ TEST_CASE("checkpoint: rank and world from what started us", "[checkpoint][ranks
       {{}, {}, "PMIX_RANK, JOB_COMPLETION_INDEX is set: start under srun"},
   };
   int n = 0;
-  for (const auto& [environment, options, message] : rows) {
+  for (const auto& [environment, options, message, warning] : rows) {
     CAPTURE(environment, options);
     const bool good = message.starts_with("for rank");
     strings line = {"quantize", e.in, e.folder / ("out" + std::to_string(n++)), "--rank", "auto"};
@@ -564,6 +566,8 @@ TEST_CASE("checkpoint: rank and world from what started us", "[checkpoint][ranks
     const outcome o = mxfp4_run(line, {}, environment);
     CHECK(o.code == (good ? 0 : 1));
     CHECK_THAT(good ? o.out : o.err, ContainsSubstring(message));
+    if (good) CHECK((o.err.find("mxfp4: warning: ") != std::string::npos) == !warning.empty());
+    if (good) CHECK_THAT(o.err, ContainsSubstring(warning));
   }
 }
 

@@ -22,10 +22,11 @@ struct launcher {
   const char* rank;
   const char* world;  // nullptr: it does not say
 };
+constexpr const char* slurm_rank = "SLURM_PROCID";
 constexpr std::array<launcher, 5> launchers = {{
     {"Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
     {"PMI", "PMI_RANK", "PMI_SIZE"},
-    {"Slurm", "SLURM_PROCID", "SLURM_NTASKS"},
+    {"Slurm", slurm_rank, "SLURM_NTASKS"},
     {"PMIx", "PMIX_RANK", nullptr},
     {"Kubernetes", "JOB_COMPLETION_INDEX", nullptr},
 }};
@@ -51,7 +52,7 @@ file_result<process_rank> rank_from_environment(const std::function<const char*(
       const char* rank_text = get(l.rank);
       names += (names.empty() ? "" : ", ") + std::string(l.rank);
       if (rank_text == nullptr) continue;
-      process_rank found{parse(l.rank, rank_text), world.value_or(0), l.name};
+      process_rank found{parse(l.rank, rank_text), world.value_or(0), l.name, {}};
       const char* world_text = l.world == nullptr ? nullptr : get(l.world);
       const std::string where = std::string("environment: ") + l.rank + " is " + rank_text;
       if (world_text != nullptr) {
@@ -68,6 +69,10 @@ file_result<process_rank> rank_from_environment(const std::function<const char*(
       if (found.rank >= found.world)
         throw file_error(
             {.value = where, .expected = "less than the number of processes, " + std::to_string(found.world)});
+      if (l.rank == slurm_rank && found.rank == 0 && found.world > 1 && get("SLURM_STEP_ID") == nullptr)
+        found.warning =
+            where + " and SLURM_STEP_ID is not set, as in a batch script without srun: this process takes 1/" +
+            std::to_string(found.world) + " of the work, and nobody the rest; start it with srun, or leave out --rank";
       return found;
     }
     throw file_error({.value = "environment: none of " + names + " is set",

@@ -25,10 +25,13 @@ namespace {
     if (world) throw CLI::ValidationError("--world", "needs --rank too: the number of this process, or auto");
     return {};
   }
-  if (command.rank == "auto")
-    return rank_from_environment([](const char* name) { return std::getenv(name); }, world).value();
+  if (command.rank == "auto") {
+    process_rank found = rank_from_environment([](const char* name) { return std::getenv(name); }, world).value();
+    if (!found.warning.empty()) std::fputs(("mxfp4: warning: " + found.warning + "\n").c_str(), stderr);
+    return found;
+  }
   if (!world) throw CLI::ValidationError("--rank", "needs --world too, the number of processes");
-  process_rank result{-1, *world, "--rank"};
+  process_rank result{-1, *world, "--rank", {}};
   const char* end = command.rank.data() + command.rank.size();
   const auto [stop, error] = std::from_chars(command.rank.data(), end, result.rank);
   if (error != std::errc{} || stop != end || result.rank < 0 || result.rank >= result.world)

@@ -8,6 +8,9 @@
 //   PMIx                              PMIX_RANK               --world
 //   Kubernetes, indexed job           JOB_COMPLETION_INDEX    --world
 //
+// A batch script of Slurm has SLURM_PROCID 0 and the job's SLURM_NTASKS, but no step: without srun nobody does the work
+// of the other ranks. That is a warning, for a script may set all of it by itself.
+//
 // Slurm comes after the launchers of MPI: what mpirun starts on the first node of a job inherits the job's SLURM_PROCID
 // 0.
 #pragma once
@@ -24,7 +27,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 struct process_rank {
   int rank = 0, world = 1;
-  std::string origin;  ///< "Slurm", ...
+  std::string origin;   ///< "Slurm", ...
+  std::string warning;  ///< where the environment may say less than it seems; empty: none
 };
 
 /// @param get    the value of an environment variable, or nullptr: std::getenv.
