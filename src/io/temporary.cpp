@@ -98,6 +98,16 @@ class folder_lock {
   int fd_ = -1;
 };
 
+/// A folder that was just made; where it cannot be opened it goes again, and errno says why.
+[[nodiscard]] int open_own_folder(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd >= 0) return fd;
+  const int error = errno;
+  ::rmdir(path.c_str());
+  errno = error;
+  return -1;
+}
+
 /// Removes what nobody holds, and says whether somebody holds it. Only what is of that kind is looked at.
 [[nodiscard]] bool is_being_written(const std::string& path, temporary::kind kind) {
   const bool folder = kind == temporary::kind::folder;
@@ -121,7 +131,7 @@ temporary::temporary(const std::string& output, kind what) : kind_(what) {
   do {
     path_ = output + random_name();
     if (!folder) fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    else if (::mkdir(path_.c_str(), 0777) == 0) fd_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    else if (::mkdir(path_.c_str(), 0777) == 0) fd_ = open_own_folder(path_);
   } while (fd_ < 0 && errno == EEXIST);
   if (fd_ < 0)
     throw file_error({.file = output,
