@@ -62,7 +62,7 @@ def main():
         report = ptxas_report(path + ".ptxas")
         wrong += serialized(path + ".ptxas")
         for name, instructions in cubin.kernels(path).items():
-            short = re.sub(r"mxfp4::(cuda::|kernel::|detail::|recipe::|layout::|device::|dialect::)*|void |entry<|\(.*\)$", "", name)
+            short = re.sub(r"(mxfp4::)?(v\d+_\d+::)(cuda::|kernel::|detail::|recipe::|layout::|device::|dialect::)*|void |entry<|\(.*\)$", "", name)
             registers, stack, spills = report[name]
             count, loop = cubin.histogram(instructions), cubin.main_loop(instructions, number)
             print(f"{registers:9} {len(instructions):6} {len(loop):5}  {short}")
