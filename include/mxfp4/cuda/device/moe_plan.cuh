@@ -28,10 +28,11 @@ struct routing_shape {
 
 /// What moe_status reads.
 struct moe_report {
+  bool routed = false;               ///< by moe_route, with this shape. Otherwise all results of moe_gemm are NaN
   std::int64_t bad_token_slots = 0;  ///< how many indices name no expert
   std::int64_t first_bad = -1;       ///< the lowest token slot of them: token first_bad / top_k, slot first_bad % top_k
 
-  [[nodiscard]] constexpr bool ok() const noexcept { return bad_token_slots == 0; }
+  [[nodiscard]] constexpr bool ok() const noexcept { return routed && bad_token_slots == 0; }
 };
 
 namespace detail {
@@ -53,9 +54,24 @@ namespace detail {
   return shape.token_slots() <= 8 * shape.experts ? 8 : 64;
 }
 
-/// Where the parts of the workspace begin: a header, the tiles, the token slots in the order of their experts.
+/// What a workspace begins with.
+struct moe_header {
+  device::word4 counts;  ///< number of bad token slots, ~(lowest of them), tiles, 0
+  device::word4 tag;     ///< of the shape that it was routed for
+};
+/// What is there by chance, or after a routing of another shape, is not this.
+[[nodiscard]] MXFP4_HD constexpr device::word4 moe_tag(std::int64_t tokens, std::int64_t top_k,
+                                                       std::int64_t experts) noexcept {
+  return {0x4D6F4531u, static_cast<std::uint32_t>(tokens), static_cast<std::uint32_t>(top_k),
+          static_cast<std::uint32_t>(experts)};
+}
+[[nodiscard]] MXFP4_HD constexpr bool same_tag(const device::word4& a, const device::word4& b) noexcept {
+  return ((a.x ^ b.x) | (a.y ^ b.y) | (a.z ^ b.z) | (a.w ^ b.w)) == 0;
+}
+
+/// Where the parts of the workspace begin: the header, the tiles, the token slots in the order of their experts.
 struct moe_workspace_parts {
-  static constexpr std::int64_t header_bytes = 16;  ///< number of bad token slots, ~(lowest of them), tiles, 0
+  static constexpr std::int64_t header_bytes = sizeof(moe_header);
   std::int64_t most_tiles;
   std::int64_t order_at;
   std::int64_t bytes;
@@ -74,6 +90,10 @@ struct moe_workspace_parts {
   if (bytes < need) return {errc::buffer_too_small, "workspace", bytes, need};
   return check_alignment(workspace, 16, "workspace", "");
 }
+[[nodiscard]] inline mxfp4::detail::byte_range workspace_of(const routing_shape& shape,
+                                                            const void* workspace) noexcept {
+  return {workspace, moe_workspace_parts(shape).bytes};
+}
 
 }  // namespace detail
 
@@ -87,12 +107,14 @@ struct moe_route {
     int token_slots;
     int experts;
     int tile_tokens;
-    std::uint32_t* header;
+    device::word4 tag;
+    detail::moe_header* header;
     device::word4* tiles;
     std::uint32_t* order;
   };
   /// For each expert and for the bad group: the count, where it begins, its first tile; and a word for each warp.
-  [[nodiscard]] static constexpr int shared_bytes(int experts) { return 4 * (3 * (experts + 1) + threads / 32); }
+  static constexpr int bytes_of_group = 4 * 3, bytes_of_warps = 4 * threads / 32;
+  static constexpr int shared_bytes = bytes_of_group * (static_cast<int>(moe_max_experts) + 1) + bytes_of_warps;
 
   static MXFP4_DEVICE void run(const arguments& a) {
     using namespace device;
@@ -113,8 +135,10 @@ struct moe_route {
     if (warp_index() == 0) {
       const std::uint32_t tiles = add_up(a, groups, count, place, tile);
       const std::uint32_t highest = warp_max(lane < threads / 32 ? load_shared(lowest + lane) : 0u);
-      if (lane == 0)
-        store(reinterpret_cast<word4*>(a.header), word4{load_shared(count + a.experts), highest, tiles, 0});
+      if (lane == 0) {
+        store(&a.header->counts, word4{load_shared(count + a.experts), highest, tiles, 0});
+        store(&a.header->tag, a.tag);
+      }
     }
     block_barrier();
     for (int g = thread; g < groups; g += threads) {
@@ -179,7 +203,10 @@ struct moe_route {
   if (indices.rows != shape.tokens) return {errc::shape_mismatch, "rows", indices.rows, shape.tokens, "indices"};
   if (indices.cols != shape.top_k) return {errc::shape_mismatch, "cols", indices.cols, shape.top_k, "indices"};
   if (const status s = detail::check_alignment(indices.data, 4, "data", "indices"); !s.ok()) return s;
-  return detail::check_workspace(shape, workspace, workspace_bytes);
+  if (const status s = detail::check_workspace(shape, workspace, workspace_bytes); !s.ok()) return s;
+  if (mxfp4::detail::overlap(mxfp4::detail::data_of(indices), detail::workspace_of(shape, workspace)))
+    return {errc::overlap, "workspace"};
+  return {};
 }
 
 /// Sorts the token slots by expert into the workspace, for any number of calls of moe_gemm with the same shape after
@@ -195,22 +222,37 @@ struct moe_route {
   const detail::moe_workspace_parts parts(shape);
   auto* const bytes = static_cast<std::uint8_t*>(workspace);
   const int experts = static_cast<int>(shape.experts);
-  return launch<kernel::moe_route>(
-      {1}, static_cast<std::size_t>(kernel::moe_route::shared_bytes(experts)), stream,
+  using body = kernel::moe_route;
+  const int shared = body::bytes_of_group * (experts + 1) + body::bytes_of_warps;
+  return launch<body>(
+      {1}, static_cast<std::size_t>(shared), stream,
       {indices, static_cast<int>(shape.token_slots()), experts, detail::moe_tile_tokens(shape),
-       reinterpret_cast<std::uint32_t*>(bytes), reinterpret_cast<device::word4*>(bytes + parts.header_bytes),
+       detail::moe_tag(shape.tokens, shape.top_k, shape.experts), reinterpret_cast<detail::moe_header*>(bytes),
+       reinterpret_cast<device::word4*>(bytes + parts.header_bytes),
        reinterpret_cast<std::uint32_t*>(bytes + parts.order_at)});
 }
 
-/// Whether the routing in the workspace named an expert that is not there. Waits for the stream: not for a graph.
+/// Whether moe_route has sorted tokens of this shape into the workspace, and whether one of them named an expert that
+/// is not there. Waits for the stream.
 /// @param report  written if the result is cudaSuccess.
-[[nodiscard]] inline cudaError_t moe_status(const void* workspace, cudaStream_t stream, moe_report& report) {
-  if (workspace == nullptr) return cudaErrorInvalidValue;
-  std::uint32_t words[2] = {0, 0};
-  cudaError_t error = cudaMemcpyAsync(words, workspace, sizeof words, cudaMemcpyDeviceToHost, stream);
+/// @return cudaErrorInvalidValue for a shape or workspace that moe_route refuses; cudaErrorStreamCaptureUnsupported
+///         where the stream is being captured, which goes on; else what the runtime says.
+[[nodiscard]] inline cudaError_t moe_status(const routing_shape& shape, const void* workspace, cudaStream_t stream,
+                                            moe_report& report) {
+  if (!detail::check_moe(shape).ok() || workspace == nullptr) return cudaErrorInvalidValue;
+  cudaStreamCaptureStatus capturing = cudaStreamCaptureStatusNone;
+  cudaError_t error = cudaStreamIsCapturing(stream, &capturing);
+  if (error != cudaSuccess) return error;
+  if (capturing != cudaStreamCaptureStatusNone) return cudaErrorStreamCaptureUnsupported;
+  detail::moe_header header{};
+  error = cudaMemcpyAsync(&header, workspace, sizeof header, cudaMemcpyDeviceToHost, stream);
   if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
   if (error != cudaSuccess) return error;
-  report = {std::int64_t{words[0]}, words[0] == 0 ? -1 : static_cast<std::int64_t>(~words[1])};
+  report = {};
+  report.routed = detail::same_tag(header.tag, detail::moe_tag(shape.tokens, shape.top_k, shape.experts));
+  if (!report.routed) return cudaSuccess;
+  report.bad_token_slots = std::int64_t{header.counts.x};
+  if (report.bad_token_slots != 0) report.first_bad = static_cast<std::int64_t>(~header.counts.y);
   return cudaSuccess;
 }
 
