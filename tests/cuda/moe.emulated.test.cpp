@@ -7,6 +7,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -148,6 +149,67 @@ TEST_CASE("cuda::moe_gemm: an index that names no expert gives NaN, is reported,
   layer all({4, 2, 5}, 19, 64, 8);
   for (std::int32_t& e : all.indices) e = 5;
   CHECK(all.wrong<f16>(4, {true, 8, 0}) == 0);
+}
+
+TEST_CASE("cuda::moe_route: by one block and by several, each token slot once and with its expert", "[cuda][moe]") {
+  // one block at the most and two at the least that share it; a part of a block; 64 blocks; slots past the threads
+  const routing_shape shapes[] = {{4096, 1, 5}, {4097, 1, 5},  {1366, 3, 2048}, {2049, 4, 300}, {150001, 1, 17},
+                                  {7, 700, 1},  {1, 5000, 33}, {40, 300, 64},   {3, 255, 9},    {2, 1, 2048}};
+  for (const routing_shape& shape : shapes) {
+    CAPTURE(shape.tokens, shape.top_k, shape.experts);
+    ++device_settings.seed;
+    splitmix random(device_settings.seed);
+    const std::int64_t slots = shape.token_slots(), gap = slots % 3;
+    std::vector<std::int32_t> indices(static_cast<std::size_t>(shape.tokens * (shape.top_k + gap)), 0x7FFFFFFF);
+    std::vector<std::int64_t> count(static_cast<std::size_t>(shape.experts + 1));
+    const auto index = [&](std::int64_t p) -> std::int32_t& {
+      return indices[static_cast<std::size_t>(p / shape.top_k * (shape.top_k + gap) + p % shape.top_k)];
+    };
+    std::int64_t first_bad = -1;
+    for (std::int64_t p = 0; p < slots; ++p) {
+      index(p) = random.in(0, 99) == 0 && p > slots / 3 ? -1 : random.in(0, static_cast<int>(shape.experts) - 1);
+      if (index(p) < 0 && first_bad < 0) first_bad = p;
+      ++count[static_cast<std::size_t>(index(p) < 0 ? shape.experts : index(p))];
+    }
+    const device_array<std::int32_t> device_indices(indices, "indices");
+    const std::int64_t bytes = cuda::moe_workspace_bytes(shape);
+    device_array<std::uint8_t> workspace(static_cast<std::size_t>(bytes), "workspace");
+    REQUIRE(cuda::moe_route(shape, {device_indices.data(), shape.tokens, shape.top_k, shape.top_k + gap},
+                            workspace.data(), bytes, nullptr) == cudaSuccess);
+    cuda::moe_report report;
+    REQUIRE(cuda::moe_status(shape, workspace.data(), nullptr, report) == cudaSuccess);
+    CHECK(report.routed);
+    CHECK(report.bad_token_slots == count.back());
+    CHECK(report.first_bad == first_bad);
+
+    const cuda::detail::moe_workspace_parts parts(shape);
+    const auto word = [&](std::int64_t at) {
+      std::uint32_t value = 0;
+      std::memcpy(&value, workspace.data() + at, 4);
+      return std::int64_t{value};
+    };
+    std::int64_t wrong = 0, next = 0, tiles = 0;
+    std::vector<bool> seen(static_cast<std::size_t>(slots));
+    const std::int64_t most = cuda::detail::moe_tile_tokens(shape);
+    for (std::int64_t e = 0; e <= shape.experts; ++e)
+      for (std::int64_t left = count[static_cast<std::size_t>(e)]; left > 0; left -= most, ++tiles) {
+        const std::int64_t at = parts.header_bytes + 16 * tiles, size = left < most ? left : most;
+        wrong += word(at) != e || word(at + 4) != next || word(at + 8) != size;
+        for (std::int64_t i = 0; i < size; ++i, ++next) {
+          const std::int64_t p = word(parts.order_at + 4 * next);
+          if (p >= slots || seen[static_cast<std::size_t>(p)]) {
+            ++wrong;
+            continue;
+          }
+          seen[static_cast<std::size_t>(p)] = true;
+          wrong += index(p) != (e == shape.experts ? -1 : e);
+        }
+      }
+    CHECK(wrong == 0);
+    CHECK(next == slots);
+    CHECK(word(8) == tiles);
+    CHECK(tiles <= parts.most_tiles);
+  }
 }
 
 TEST_CASE("cuda::moe_route: a workspace serves one routing after the other", "[cuda][moe]") {

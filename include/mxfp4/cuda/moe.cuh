@@ -15,7 +15,7 @@
 #include "mxfp4/cuda/device/gemm_tile.cuh"
 #include "mxfp4/cuda/device/gemm_wgmma.cuh"
 #include "mxfp4/cuda/device/gemv_tile.cuh"
-#include "mxfp4/cuda/device/moe_plan.cuh"
+#include "mxfp4/cuda/device/moe_route.cuh"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
@@ -115,8 +115,9 @@ template <int TileSlots, bool ByWgmma = false, int AtOnce = 0, class X, class Y>
 
 /// For preload: moe_route and moe_gemm.
 template <half_type X, result_type Y>
-using moe_kernels = kernel_set<kernel::moe_route, kernel::moe_gemm<X, Y, 2>, kernel::moe_gemm<X, Y, 8>,
-                               kernel::moe_gemm<X, Y, 64>, kernel::moe_gemm<X, Y, 64, true>>;
+using moe_kernels =
+    kernel_set<kernel::moe_route, kernel::moe_count, kernel::moe_scan, kernel::moe_place, kernel::moe_gemm<X, Y, 2>,
+               kernel::moe_gemm<X, Y, 8>, kernel::moe_gemm<X, Y, 64>, kernel::moe_gemm<X, Y, 64, true>>;
 
 /// Is this a product that moe_gemm takes?
 /// @return ok, or what is wrong first: with the shape, with w, x or y as check_product has it, x.rows neither M
