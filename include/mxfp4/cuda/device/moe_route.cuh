@@ -218,8 +218,7 @@ struct moe_scan : moe_route_kernel {
     const auto m = moe_route_memory::of(a.groups());
     for (int g = thread_index(); g < a.groups(); g += threads) store_shared(m.count + g, sum_over_blocks(a, g));
     static_assert(cuda::detail::moe_route_most_blocks <= threads);
-    const std::uint32_t bad =
-        warp_max(thread_index() < a.blocks ? load(a.counts_of(thread_index()) + a.groups()) : 0u);
+    const std::uint32_t bad = warp_max(thread_index() < a.blocks ? load(a.counts_of(thread_index()) + a.groups()) : 0u);
     if (lane_index() == 0) store_shared(m.lowest + warp_index(), bad);
     block_barrier();
     plan_tiles(a, m);
