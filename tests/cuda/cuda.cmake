@@ -56,10 +56,15 @@ mxfp4_cuda_kernels(products)
 mxfp4_cuda_kernels(products_mxfp8)
 mxfp4_cuda_kernels(scalar COMPILE_ONLY)
 
+add_executable(mxfp4_cuda_shared_memory cuda/kernels/shared_memory.cpp)
+target_link_libraries(mxfp4_cuda_shared_memory PRIVATE mxfp4::format)
+target_include_directories(mxfp4_cuda_shared_memory PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_compile_definitions(mxfp4_cuda_shared_memory PRIVATE MXFP4_CUDA_EMULATOR="cuda/emulator/emulator.hpp")
+add_dependencies(mxfp4_cuda_programs mxfp4_cuda_shared_memory)
 foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
   add_test(NAME cuda.machine_code.${arch}
     COMMAND ${MXFP4_PYTHON} ${sass}/check.py ${CMAKE_CURRENT_SOURCE_DIR}/cuda/kernels/limits.txt ${arch}
-      ${cubins_${arch}})
+      $<TARGET_FILE:mxfp4_cuda_shared_memory> ${cubins_${arch}})
   set_tests_properties(cuda.machine_code.${arch} PROPERTIES LABELS cuda)
 endforeach()
 
