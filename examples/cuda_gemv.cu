@@ -29,14 +29,14 @@ int main() {
                                                                            both_see<std::uint8_t>(rows * cols / 32);
   const mx_view<> w{codes, scales, rows, cols, cols / 2, cols / 32};
   const dense_view<float> y{both_see<float>(tokens * rows), tokens, rows, rows};
-  status s = quantize<recipe::compressed_tensors>(make_dense_view(weights, rows, cols).value_or_abort(), w);
+  status s = reference::quantize<recipe::compressed_tensors>(make_dense_view(weights, rows, cols).value_or_abort(), w);
   if (s.ok()) s = cuda::check_product<bf16, float>(w, x, y);
   if (!s.ok()) return std::puts(message(s).c_str()), 1;
   cudaError_t error = cuda::gemv<bf16, float>(w, x, y, nullptr);  // does not wait
   if (error == cudaSuccess) error = cudaDeviceSynchronize();
 
   std::vector<double> exact(tokens * rows);
-  s = reference_gemm(w, x, dense_view<double>{exact.data(), tokens, rows, rows});
+  s = reference::gemm(w, x, dense_view<double>{exact.data(), tokens, rows, rows});
   double largest = 0;
   for (std::size_t i = 0; i < exact.size(); ++i) largest = std::fmax(largest, std::fabs(y.data[i] - exact[i]));
   std::printf("%s; largest difference from the sum in double: %.1e\n", cudaGetErrorString(error), largest);

@@ -4,7 +4,7 @@ add_custom_target(mxfp4_cuda_programs)
 
 # Kernels on the host: each thread a fibre (ucontext), loads little-endian as on every GPU.
 if(UNIX AND CMAKE_CXX_BYTE_ORDER STREQUAL LITTLE_ENDIAN)
-  foreach(name emulator.faults emulator.tensor_core emulator.wgmma quantize.emulated dequantize.emulated
+  foreach(name emulator.faults emulator.tensor_core emulator.wgmma launch.emulated quantize.emulated dequantize.emulated
       convert.emulated gemv.emulated gemv_mma16.emulated gemv_mxfp8.emulated gemm.emulated gemm_mxfp8.emulated
       gemm_wgmma.emulated moe.emulated)
     mxfp4_test(cuda.${name} SOURCES cuda/${name}.test.cpp LABELS cuda)
@@ -28,7 +28,7 @@ if(NOT TARGET mxfp4::cuda)
 endif()
 
 # mxfp4_cuda_kernels(<name> [COMPILE_ONLY]): kernels/<name>.cu for each architecture; a test reads the machine code.
-set(MXFP4_CUDA_TEST_ARCHITECTURES 80 89 90a 100a 120a CACHE STRING "Architectures whose machine code is checked")
+set(MXFP4_CUDA_TEST_ARCHITECTURES 80 89 90a 100f 110a 120f CACHE STRING "Architectures whose machine code is checked")
 mark_as_advanced(MXFP4_CUDA_TEST_ARCHITECTURES)
 set(sass ${CMAKE_CURRENT_SOURCE_DIR}/cuda/sass)
 foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
@@ -56,19 +56,28 @@ mxfp4_cuda_kernels(products)
 mxfp4_cuda_kernels(products_mxfp8)
 mxfp4_cuda_kernels(scalar COMPILE_ONLY)
 
+add_executable(mxfp4_cuda_shared_memory cuda/kernels/shared_memory.cpp)
+target_link_libraries(mxfp4_cuda_shared_memory PRIVATE mxfp4::format)
+target_include_directories(mxfp4_cuda_shared_memory PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_compile_definitions(mxfp4_cuda_shared_memory PRIVATE MXFP4_CUDA_EMULATOR="cuda/emulator/emulator.hpp")
+add_dependencies(mxfp4_cuda_programs mxfp4_cuda_shared_memory)
 foreach(arch IN LISTS MXFP4_CUDA_TEST_ARCHITECTURES)
   add_test(NAME cuda.machine_code.${arch}
     COMMAND ${MXFP4_PYTHON} ${sass}/check.py ${CMAKE_CURRENT_SOURCE_DIR}/cuda/kernels/limits.txt ${arch}
-      ${cubins_${arch}})
+      $<TARGET_FILE:mxfp4_cuda_shared_memory> ${cubins_${arch}})
   set_tests_properties(cuda.machine_code.${arch} PROPERTIES LABELS cuda)
 endforeach()
+
+add_test(NAME cuda.nvcc_12_8 COMMAND ${MXFP4_PYTHON} ${sass}/nvcc_12_8.py ${CMAKE_CUDA_COMPILER}
+  ${CMAKE_CURRENT_SOURCE_DIR}/cuda/kernels -I${PROJECT_SOURCE_DIR}/include -I${CMAKE_CURRENT_SOURCE_DIR})
+set_tests_properties(cuda.nvcc_12_8 PROPERTIES LABELS cuda)
 
 # With a GPU they run; without one they are built and report 77, which ctest shows as skipped.
 find_package(CUDAToolkit QUIET)
 foreach(program gpu_test gpu_bench)
   add_executable(${program} cuda/${program}.cu)
   if(program STREQUAL gpu_test)
-    target_sources(gpu_test PRIVATE cuda/gpu_test.products.cu)
+    target_sources(gpu_test PRIVATE cuda/gpu_test.launch.cu cuda/gpu_test.products.cu)
   endif()
   target_link_libraries(${program} PRIVATE mxfp4::cuda)
   target_include_directories(${program} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})

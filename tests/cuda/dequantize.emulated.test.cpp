@@ -182,27 +182,21 @@ TEST_CASE("cuda::dequantize: what it refuses, before a launch", "[cuda][dequanti
   device_array<bf16> out(128, "out");
   const const_mx_view<> good{codes.data(), scales.data(), 2, 64, 32, 2};
   const dense_view<bf16> to{out.data(), 2, 64, 64};
-  const auto refused = [&](const_mx_view<> w, dense_view<bf16> y, const char* sentence, cudaError_t error) {
+  const auto refused = [&](const_mx_view<> w, dense_view<bf16> y, const char* sentence) {
     CHECK(message(cuda::check_dequantize(w, y)).view() == sentence);
-    CHECK(cuda::dequantize(w, y, nullptr) == error);
+    CHECK(cuda::dequantize(w, y, nullptr) == cudaErrorInvalidValue);
     CHECK(out.untouched());
   };
-  refused({nullptr, scales.data(), 2, 64, 32, 2}, to, "w.codes is null, expected memory for 64 elements",
-          cudaErrorInvalidValue);
-  refused({codes.data() + 2, scales.data(), 2, 64, 32, 2}, to, "w.codes is 2 bytes past a multiple of 4: align it",
-          cudaErrorMisalignedAddress);
-  refused({codes.data(), scales.data(), 2, 64, 33, 2}, to, "w.code_stride is 1 bytes past a multiple of 4: align it",
-          cudaErrorMisalignedAddress);
-  refused({codes.data(), scales.data(), 0, 64, 32, 2}, to, "w.rows is 0, expected 1", cudaErrorInvalidValue);
+  refused({nullptr, scales.data(), 2, 64, 32, 2}, to, "w.codes is null, expected memory for 64 elements");
+  refused({codes.data() + 2, scales.data(), 2, 64, 32, 2}, to, "w.codes is 2 bytes past a multiple of 4: align it");
+  refused({codes.data(), scales.data(), 2, 64, 33, 2}, to, "w.code_stride is 1 bytes past a multiple of 4: align it");
+  refused({codes.data(), scales.data(), 0, 64, 32, 2}, to, "w.rows is 0, expected 1");
   refused({codes.data(), scales.data(), 2, 40, 32, 2}, to,
-          "w.cols is 40, expected a multiple of 32: pad the rows, or leave this tensor as it is",
-          cudaErrorInvalidValue);
-  refused(good, {out.data() + 1, 2, 64, 64}, "out.data is 2 bytes past a multiple of 16: align it",
-          cudaErrorMisalignedAddress);
-  refused(good, {out.data(), 2, 32, 64}, "out.cols is 32, expected 64", cudaErrorInvalidValue);
-  refused(good, {out.data(), 2, 64, 68}, "out.stride in bytes is 8 bytes past a multiple of 16: align it",
-          cudaErrorMisalignedAddress);
+          "w.cols is 40, expected a multiple of 32: pad the rows, or leave this tensor as it is");
+  refused(good, {out.data() + 1, 2, 64, 64}, "out.data is 2 bytes past a multiple of 16: align it");
+  refused(good, {out.data(), 2, 32, 64}, "out.cols is 32, expected 64");
+  refused(good, {out.data(), 2, 64, 68}, "out.stride in bytes is 8 bytes past a multiple of 16: align it");
   refused({reinterpret_cast<const std::uint8_t*>(out.data()), scales.data(), 2, 64, 32, 2}, to,
-          "out overlaps an input: pass separate memory", cudaErrorInvalidValue);
+          "out overlaps an input: pass separate memory");
   CHECK(cuda::dequantize(good, to, nullptr) == cudaSuccess);
 }

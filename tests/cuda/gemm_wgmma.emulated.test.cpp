@@ -26,6 +26,7 @@ struct hopper {
   explicit hopper(bool there = true) {
     device_settings.max_shared_bytes = 227 * 1024;
     device_settings.wgmma = there;
+    device_settings.device = there ? 1 : 2;
   }
   hopper(const hopper&) = delete;
   hopper& operator=(const hopper&) = delete;

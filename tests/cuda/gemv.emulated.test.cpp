@@ -152,10 +152,8 @@ TEST_CASE("cuda::gemv: what is refused, before anything is written", "[cuda][gem
     auto changed_x = good_x;
     auto changed_y = good_y;
     change(changed_w, changed_x, changed_y);
-    const status s = cuda::check_product(changed_w, changed_x, changed_y, cuda::gemv_tokens);
-    CHECK(message(s).view() == sentence);
-    const cudaError_t expected = s.code == errc::misaligned ? cudaErrorMisalignedAddress : cudaErrorInvalidValue;
-    CHECK(cuda::gemv(changed_w, changed_x, changed_y, nullptr) == expected);
+    CHECK(message(cuda::check_product(changed_w, changed_x, changed_y, cuda::gemv_tokens)).view() == sentence);
+    CHECK(cuda::gemv(changed_w, changed_x, changed_y, nullptr) == cudaErrorInvalidValue);
     CHECK(out.untouched());
   };
   refuses("w.codes is null, expected memory for 176 elements", [](auto& a, auto&, auto&) { a.codes = nullptr; });

@@ -35,7 +35,8 @@ inline bool find_device(cudaDeviceProp& device) {
   return true;
 }
 
-/// gpu_test.products.cu: how many of the products were wrong.
+/// gpu_test.launch.cu, gpu_test.products.cu: how many of the checks failed.
+int check_launches();
 int check_products(const cudaDeviceProp& device);
 
 template <class T>

@@ -199,6 +199,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "gpu_test takes nothing, or --capture and a folder; it got '%s'\n", argv[1]);
     return 2;
   }
+  failures += cuda::test::check_launches();  // before any kernel has been loaded
   check_quantize<recipe::ocp, bf16>("quantize ocp, bf16");
   check_quantize<recipe::ocp, float>("quantize ocp, float");
   check_quantize<recipe::compressed_tensors, bf16>("quantize compressed_tensors, bf16");

@@ -5,12 +5,12 @@ SPDX-License-Identifier: Apache-2.0
 
 Usage: mutations.py --compiler CXX --flag=... --library=... [--only WORD]
 
-mutations.txt has a paragraph for each bug: what it is and the program that must notice; the file; behind "- " the text
-that is there, once, \n being the end of a line; behind "+ " the text to put in its place. A mutant is noticed if its test
-fails; one that does not compile is an error of the list, as is a text that is not there.
+mutations.txt says how it is written. A mutant is noticed if its test fails; one that does not compile is an error of the
+list, as is a text that is not there, once.
 """
 import argparse
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -21,15 +21,18 @@ ROOT = HERE.parent.parent
 
 
 def read_list():
-    for paragraph in (HERE / "mutations.txt").read_text().split("\n\n"):
-        lines = [line for line in paragraph.split("\n") if line and not line.startswith("#")]
-        if not lines:
+    file = test = None
+    lines = [line for line in (HERE / "mutations.txt").read_text().split("\n") if line and not line.startswith("#")]
+    while lines:
+        if section := re.fullmatch(r"\[(\S+): (\S+)\]", lines[0]):
+            file, test = section.groups()
+            lines = lines[1:]
             continue
-        if len(lines) != 4:
-            sys.exit(f"mutations.txt: {len(lines)} lines, expected 4, in:\n{paragraph}")
-        what, _, test = lines[0].rpartition(": ")
-        old, new = (line[2:].replace("\\n", "\n") for line in lines[2:])
-        yield what, test, lines[1], old, new
+        bug, lines = lines[:3], lines[3:]
+        if file is None or len(bug) != 3 or bug[1][:2] != "- " or bug[2][:1] != "+":
+            sys.exit("mutations.txt: expected what it is, '- ' and a text, '+ ' and a text, in:\n" + "\n".join(bug))
+        old, new = (text[2:].replace("\\n", "\n") for text in bug[1:])
+        yield bug[0], test, file, old, new
 
 
 def run(what, test, file, old, new, options):

@@ -135,12 +135,13 @@ void check_every_mxfp8_scale(const std::vector<std::uint8_t>& x_bytes, Product&&
   }
 }
 
+inline constexpr std::int64_t mxfp8_bound_cols = 800;
 /// Any elements, saturated ones among them, under scales within `bytes`; one NaN in the last token but one. `more`:
 /// what the bound has beside f32's rounding. Returns the largest error in units of sum |w x|.
 template <class Product>
 double check_mxfp8_bound(std::int64_t m, const std::vector<std::uint8_t>& bytes, Product&& product, double more = 0) {
   splitmix random(2);
-  const std::int64_t n = 40, k = 800;
+  const std::int64_t n = 40, k = mxfp8_bound_cols;
   device_weights w(n, k);
   fill(w.host, n, k, bytes, random);
   const mxfp8_tokens x(

@@ -175,9 +175,9 @@ TEST_CASE("cuda::quantize: what it refuses, before a launch", "[cuda][quantize][
   const device_array<float> w(std::vector<float>(4 * 64), "w");
   device_mx<> out(4, 64);
   const dense_view<const float> good{w.data(), 4, 64, 64};
-  const auto refused = [&](dense_view<const float> x, mx_view<> y, const char* sentence, cudaError_t error) {
+  const auto refused = [&](dense_view<const float> x, mx_view<> y, const char* sentence) {
     CHECK(message(cuda::check_quantize(x, y)).view() == sentence);
-    CHECK(cuda::quantize(x, y, nullptr) == error);
+    CHECK(cuda::quantize(x, y, nullptr) == cudaErrorInvalidValue);
     CHECK(out.codes.untouched());
     CHECK(out.scales.untouched());
   };
@@ -185,34 +185,29 @@ TEST_CASE("cuda::quantize: what it refuses, before a launch", "[cuda][quantize][
     change(view);
     return view;
   };
-  refused(with(good, [](auto& v) { v.data = nullptr; }), out.view, "w.data is null, expected memory for 256 elements",
-          cudaErrorInvalidValue);
-  refused(with(good, [](auto& v) { v.data += 1; }), out.view, "w.data is 4 bytes past a multiple of 16: align it",
-          cudaErrorMisalignedAddress);
+  refused(with(good, [](auto& v) { v.data = nullptr; }), out.view, "w.data is null, expected memory for 256 elements");
+  refused(with(good, [](auto& v) { v.data += 1; }), out.view, "w.data is 4 bytes past a multiple of 16: align it");
   refused(with(good, [](auto& v) { v.stride = 66; }), out.view,
-          "w.stride in bytes is 8 bytes past a multiple of 16: align it", cudaErrorMisalignedAddress);
+          "w.stride in bytes is 8 bytes past a multiple of 16: align it");
   refused(with(good, [](auto& v) { v.stride = 63; }), out.view,
-          "w.stride is 63, expected at least 64, the length of a row", cudaErrorInvalidValue);
-  refused(with(good, [](auto& v) { v.rows = 0; }), out.view, "w.rows is 0, expected 1", cudaErrorInvalidValue);
-  refused(with(good, [](auto& v) { v.rows = -1; }), out.view, "w.rows is -1, expected 0 or more",
-          cudaErrorInvalidValue);
+          "w.stride is 63, expected at least 64, the length of a row");
+  refused(with(good, [](auto& v) { v.rows = 0; }), out.view, "w.rows is 0, expected 1");
+  refused(with(good, [](auto& v) { v.rows = -1; }), out.view, "w.rows is -1, expected 0 or more");
   refused(with(good, [](auto& v) { v.rows = std::int64_t{1} << 31; }), out.view,
-          "w.rows is 2147483648, expected at most 2147483647", cudaErrorInvalidValue);
-  refused(with(good, [](auto& v) { v.rows = 3; }), out.view, "out.rows is 4, expected 3", cudaErrorInvalidValue);
+          "w.rows is 2147483648, expected at most 2147483647");
+  refused(with(good, [](auto& v) { v.rows = 3; }), out.view, "out.rows is 4, expected 3");
   refused(good, with(out.view, [](auto& v) { v.cols = 48; }),
-          "out.cols is 48, expected a multiple of 32: pad the rows, or leave this tensor as it is",
-          cudaErrorInvalidValue);
-  refused(good, with(out.view, [](auto& v) { v.codes += 8; }), "out.codes is 8 bytes past a multiple of 16: align it",
-          cudaErrorMisalignedAddress);
+          "out.cols is 48, expected a multiple of 32: pad the rows, or leave this tensor as it is");
+  refused(good, with(out.view, [](auto& v) { v.codes += 8; }), "out.codes is 8 bytes past a multiple of 16: align it");
   refused(good, with(out.view, [](auto& v) { v.code_stride = 40; }),
-          "out.code_stride is 8 bytes past a multiple of 16: align it", cudaErrorMisalignedAddress);
+          "out.code_stride is 8 bytes past a multiple of 16: align it");
   refused(good, with(out.view, [](auto& v) { v.scales = nullptr; }),
-          "out.scales is null, expected memory for 8 elements", cudaErrorInvalidValue);
+          "out.scales is null, expected memory for 8 elements");
   refused(good, with(out.view, [](auto& v) { v.scales = v.codes + 100; }),
-          "out overlaps an input: pass separate memory", cudaErrorInvalidValue);
+          "out overlaps an input: pass separate memory");
   refused(good,
           with(out.view, [&](auto& v) { v.codes = reinterpret_cast<std::uint8_t*>(const_cast<float*>(w.data())); }),
-          "out overlaps an input: pass separate memory", cudaErrorInvalidValue);
+          "out overlaps an input: pass separate memory");
 }
 
 TEST_CASE("cuda::quantize_mxfp8: the host's bytes", "[cuda][quantize]") {

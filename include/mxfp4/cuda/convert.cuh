@@ -86,6 +86,10 @@ struct convert {
 
 }  // namespace kernel
 
+/// For preload.
+template <block_layout From, block_layout To>
+using convert_kernels = kernel_set<kernel::convert<From, To>>;
+
 /// Can the matrix be converted on the device?
 /// @return ok, or what is wrong first: a size that is negative, zero or 2^31 and more; cols no multiple of 32; a stride
 ///         shorter than a row; a null pointer; codes or a code_stride that are not a multiple of 16 bytes (ggml: any);
@@ -102,8 +106,8 @@ template <block_layout From, block_layout To>
 /// Moves every code and every scale byte to its place in another layout, as convert() of convert.hpp does on the host:
 /// compressed_tensors (gpt_oss and mlx are the same bytes), swizzled_128x4 (padding written as byte 0), ggml.
 /// @param in   rows x cols in device memory.  @param out  the same shape; must not overlap `in`.
-/// @return     cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all
-///             else that check_convert names; then nothing is written. No workspace, no allocation, no waiting.
+/// @return     cudaSuccess, or why there is no launch: cudaErrorInvalidValue for what check_convert names; then nothing
+///             is written. No workspace, no allocation, no waiting.
 template <class Byte, block_layout From, block_layout To>
 [[nodiscard]] cudaError_t convert(const basic_mx_view<Byte, From>& in, const mx_view<To>& out, cudaStream_t stream) {
   if (const status s = check_convert<From, To>(in, out); !s.ok()) return detail::error_of(s);

@@ -85,6 +85,10 @@ struct dequantize {
 
 }  // namespace kernel
 
+/// For preload.
+template <decode_dialect Dialect, class T, block_layout Layout = layout::compressed_tensors>
+using dequantize_kernels = kernel_set<kernel::dequantize<T, Dialect, Layout>>;
+
 /// Can the matrix be dequantised on the device?
 /// @return ok, or what is wrong first: a size that is negative, zero or 2^31 and more; cols no multiple of 32; a stride
 ///         shorter than a row; a null pointer; w.codes or w.code_stride not a multiple of 4 bytes; out.data, out.stride
@@ -105,8 +109,8 @@ template <block_layout Layout, class T>
 ///             swizzled_128x4; codes 4-byte aligned with a stride that is a multiple of 4, scales at any address.
 /// @param out  the same shape in device memory, overwritten: float, bf16 or f16; 16-byte aligned, with a stride whose
 ///             bytes are a multiple of 16; what lies between its rows is not touched.
-/// @return     cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all
-///             else that check_dequantize names; then nothing is written. Faults of the device come with a later call.
+/// @return     cudaSuccess, or why there is no launch: cudaErrorInvalidValue for what check_dequantize names; then
+///             nothing is written. Faults of the device come with a later call.
 /// Scale byte 0 is 2^-127; byte 255 as `Dialect` has it. No workspace, no allocation, no waiting.
 template <decode_dialect Dialect = dialect::ocp, class Byte, block_layout Layout, element_type T>
 [[nodiscard]] cudaError_t dequantize(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& out,

@@ -86,6 +86,11 @@ template <class X, class Y>
 
 }  // namespace kernel
 
+/// For preload: with gemv's, which gemm calls for few tokens.
+template <half_type X, result_type Y>
+using gemm_kernels =
+    kernel_set<kernel::gemv<X, Y, 1, 4>, kernel::gemv<X, Y, 2, 2>, kernel::gemm<X, Y>, kernel::gemm_wgmma<X, Y>>;
+
 /// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], for any number of tokens: gemv's work for up to 8, else tiles of
 /// 128 rows x 64 tokens whose weights are decoded once for all their tokens. Code for sm_90a multiplies by wgmma, in
 /// tiles of 128 rows x 128 tokens (64 of f16), where there are more than 64 tokens and enough tiles for half the

@@ -17,6 +17,7 @@ struct gemm_mxfp8 {
   static constexpr bool compiled = device::multiplies_mxfp8<Target>;
   static constexpr int threads = gemm_threads;
   static constexpr int blocks_per_processor = 3;  // 168 registers
+  static constexpr int shared_bytes = device::gemm_mxfp8_shared_bytes<Groups>();
   struct arguments {
     const_mx_view<> w;
     const_mxfp8_view x;
@@ -39,11 +40,15 @@ template <int Groups, class Target, class Y>
   using body = gemm_mxfp8<Y, Groups, Target>;
   const std::int64_t row_tiles = (w.rows + gemm_rows - 1) / gemm_rows;
   const std::int64_t token_tiles = (x.rows + 8 * Groups - 1) / (8 * Groups);
-  return launch_if_compiled<body>({row_tiles * token_tiles}, device::gemm_mxfp8_shared_bytes<Groups>(), stream,
-                                  {w, x, y, static_cast<int>(row_tiles)});
+  return launch<body>({row_tiles * token_tiles}, body::shared_bytes, stream, {w, x, y, static_cast<int>(row_tiles)});
 }
 
 }  // namespace kernel
+
+/// For preload.
+template <result_type Y>
+using gemm_mxfp8_kernels =
+    kernel_set<kernel::gemm_mxfp8<Y, 1, device::target>, kernel::gemm_mxfp8<Y, 8, device::target>>;
 
 /// Can Y = X W^T run with these? As check_product for a dense x; x.elements, x.element_stride not a multiple of 16 and
 /// x.scales not of 4 bytes are refused.
@@ -65,18 +70,21 @@ template <result_type Y>
 ///           stride that is a multiple of 16, scales 4-byte aligned with any stride.
 /// @param y  M x N, overwritten: float, bf16 or f16 (rounded once, to nearest even); must not overlap w or x.
 /// @return   cudaSuccess, or why there is no launch: cudaErrorNotSupported where what this program holds for the device
-///           is compiled for neither 8.9 nor 12; cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all else that
-///           check_product(w, x, y) names; cudaErrorInvalidConfiguration for 2^31 tiles or more. y is not written then.
+///           is compiled for neither 8.9 nor 12; cudaErrorInvalidValue for what check_product(w, x, y) names;
+///           cudaErrorInvalidConfiguration for 2^31 tiles or more. y is not written then.
 /// Accuracy: a weight or activation is value * 2^(byte - 127), never infinite; its 2 + 4 bits make products exact, and
 ///           the tensor core or the factor 2^(w + x - 254) of a block keeps them so. What is lost is lost in sums,
-///           S = sum |w*x|, u = 2^-24:
-///           - block-scaled mma: as gemv's, |Y - exact| <= gamma(3 K + 8) * S + K * 2^-140;
-///           - mma of e4m3: tensor cores of compute capability 8.9 are measured to keep 13 bits behind the point of the
-///             largest product. 32 products, the sum between two halves of them and both results lose less than
-///             2^-13 each of the block's S, 36 * 2^-13 < 2^-7 of it in all, so that
-///             |Y - exact| <= (2^-7 + gamma(3 K + 8)) * S + K * 2^-140. An e4m3 element is itself rounded by 2^-4, and
-///             blocks are added up in f32.
-///           Both while partial results are finite.
+///           S = sum |w*x|, u = 2^-24. Tensor cores of compute capability 8.9 are measured to keep 13 bits behind the
+///           point of the largest product or sum. Those of 12 are not measured yet, e4m3 or block-scaled: until
+///           they are, they are held to no more. In a block 32 products, the sum that they are added to, the one
+///           between two halves of them and both results then lose less than 2^-13 each, 36 * 2^-13 in all. While
+///           partial results are finite,
+///           - mma of e4m3 (8.9, and 12 compiled without a or f): blocks are added up in f32, each has lost less than
+///             36 * 2^-13 < 2^-7 of its own S: |Y - exact| <= (2^-7 + gamma(3 K + 8)) * S + K * 2^-140;
+///           - block-scaled mma (12a, 12f): all of K is added up in the tensor core, and each of the K / 32 sums may
+///             lose as much of S: |Y - exact| <= (K * 2^-12 + gamma(3 K + 8)) * S + K * 2^-140. If these tensor cores
+///             keep f32's bits, gemv's bound holds instead: gpu_test prints the error that it finds.
+///           An e4m3 element is itself rounded by 2^-4.
 /// Special:  scale byte 255 on either side and e4m3's NaN make the results concerned NaN.
 /// Same bits for any M up to 8 and for any M from 9 on, on one architecture.
 /// Source:   OCP MX v1.0, dot product of MX vectors; PTX ISA, mma .kind::mxf8f6f4 and .e4m3; J. Zhang and others,

@@ -13,6 +13,8 @@ template <class X, class Y, int Tiles, int Stages>
 struct gemv {
   static constexpr int threads = gemv_threads;
   static constexpr int blocks_per_processor = 6;  // 80 registers
+  static constexpr int max_tokens = Tiles == 1 ? 2 : gemv_tokens;
+  static constexpr int shared_bytes = device::gemv_shared_bytes<Tiles, Stages>(max_tokens);
   struct arguments {
     const_mx_view<> w;
     dense_view<const X> x;
@@ -36,6 +38,10 @@ template <int Tiles, int Stages, class X, class Y>
 
 }  // namespace kernel
 
+/// For preload.
+template <half_type X, result_type Y>
+using gemv_kernels = kernel_set<kernel::gemv<X, Y, 1, 4>, kernel::gemv<X, Y, 2, 2>>;
+
 /// Y[m][n] = sum over k of X[m][k] * decode(W)[n][k], for 1 to 8 tokens, on tensor cores.
 ///
 /// @param w  N x K weights, K a multiple of 32, low_first nibbles, rows as a checkpoint has them; codes 16-byte aligned
@@ -44,8 +50,8 @@ template <int Tiles, int Stages, class X, class Y>
 /// @param x  M x K activations in data units, bf16 or f16, M <= 8; 16-byte aligned, stride a multiple of 8 elements.
 /// @param y  M x N, overwritten: float, bf16 or f16 (rounded once, to nearest even); must not overlap w or x.
 ///           All three are device memory, no element of which needs an index below 2^31.
-/// @return   cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all else
-///           that check_product(w, x, y, 8) names; then y is not written. Faults of the device come with a later call.
+/// @return   cudaSuccess, or why there is no launch: cudaErrorInvalidValue for what check_product(w, x, y, 8) names;
+///           then y is not written. Faults of the device come with a later call.
 /// Accuracy: bf16 weights with their scale and f16 weights without are exact, and so is each product in f32. A tensor
 ///           core that aligns the 16 products and the sum to the largest and cuts off loses less than 2^-23 of it for
 ///           each and once more in the result: 18 * 2^-23 * S <= 36 u S for 16 of K, S = sum |w*x|, u = 2^-24. With

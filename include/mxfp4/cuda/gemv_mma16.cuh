@@ -156,6 +156,10 @@ template <int Tiles, class X, class Y>
 
 }  // namespace kernel
 
+/// For preload.
+template <half_type X, result_type Y>
+using gemv_mma16_kernels = kernel_set<kernel::gemv_mma16<X, Y, 1>, kernel::gemv_mma16<X, Y, 2>>;
+
 /// Can Y = X W^T run on the device with weights in this order? As check_product, w as check(w) has it.
 template <half_type X, result_type Y>
 [[nodiscard]] status check_product(const const_mma16_view& w, const dense_view<const X>& x, const dense_view<Y>& y,

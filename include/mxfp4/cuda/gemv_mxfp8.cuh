@@ -123,7 +123,13 @@ struct gemv_mxfp8 {
   }
 };
 
+inline constexpr int gemv_mxfp8_tiles = 2;
+
 }  // namespace kernel
+
+/// For preload.
+template <result_type Y>
+using gemv_mxfp8_kernels = kernel_set<kernel::gemv_mxfp8<Y, kernel::gemv_mxfp8_tiles, device::target>>;
 
 /// Can Y = X W^T run with these? As check_product, x as check(x) has it, its elements 8-byte aligned with such a
 /// stride.
@@ -148,9 +154,9 @@ template <result_type Y, class Target = device::target>
 [[nodiscard]] cudaError_t gemv(const const_mma16_view& w, const const_mxfp8_view& x, const dense_view<Y>& y,
                                cudaStream_t stream) {
   if (const status s = check_product(w, x, y, gemv_tokens); !s.ok()) return detail::error_of(s);
-  constexpr int tiles = 2;
+  constexpr int tiles = kernel::gemv_mxfp8_tiles;
   using body = kernel::gemv_mxfp8<Y, tiles, Target>;
-  return launch_if_compiled<body>({(mma16::tiles(w.rows) + tiles - 1) / tiles}, body::shared_bytes, stream, {w, x, y});
+  return launch<body>({(mma16::tiles(w.rows) + tiles - 1) / tiles}, body::shared_bytes, stream, {w, x, y});
 }
 
 }  // namespace mxfp4::cuda

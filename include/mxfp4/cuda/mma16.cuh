@@ -152,6 +152,9 @@ struct reorder_mma16 {
 
 }  // namespace kernel
 
+/// For preload: pack_mma16 and unpack_mma16.
+using mma16_kernels = kernel_set<kernel::reorder_mma16<true>, kernel::reorder_mma16<false>>;
+
 /// Can `plain` and `tiles` be converted into each other?
 /// @return ok, or what is wrong first: a size that is negative, zero or 2^31 and more; K no multiple of 32; a stride
 ///         shorter than a row; a null pointer; plain.codes or code_stride not a multiple of 4 bytes; tiles.codes not of
@@ -175,8 +178,8 @@ template <class PlainByte, class TileByte>
 /// Weights as a checkpoint has them -> the order of this file. No byte is interpreted, so unpack_mma16 gives them back.
 /// @param w    N x K in device memory, K a multiple of 32; codes 4-byte aligned with such a stride.
 /// @param out  the same shape, mma16_bytes_needed(N, K) bytes, all of which are written; must not overlap w.
-/// @return     cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all
-///             else that check_mma16 names; then nothing is written. No workspace, no allocation, no waiting.
+/// @return     cudaSuccess, or why there is no launch: cudaErrorInvalidValue for what check_mma16 names; then nothing
+///             is written. No workspace, no allocation, no waiting.
 [[nodiscard]] inline cudaError_t pack_mma16(const const_mx_view<>& w, const mma16_view& out, cudaStream_t stream) {
   if (const status s = check_mma16(w, out); !s.ok()) return detail::error_of(s);
   using body = kernel::reorder_mma16<true>;

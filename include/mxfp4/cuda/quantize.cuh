@@ -62,6 +62,10 @@ struct quantize {
 
 }  // namespace kernel
 
+/// For preload.
+template <block_recipe Recipe, class T, block_layout Layout = layout::compressed_tensors>
+using quantize_kernels = kernel_set<kernel::quantize<Recipe, T, Layout>>;
+
 /// Can the matrix be quantised on the device?
 /// @return ok, or what is wrong first: a size that is negative, zero or 2^31 and more; cols no multiple of 32; a stride
 ///         shorter than a row; a null pointer; w.data, w.stride in bytes, out.codes or out.code_stride not a multiple
@@ -82,8 +86,8 @@ template <class T, block_layout Layout>
 /// @param out  the same shape in device memory, low_first, scales in rows or swizzled_128x4; codes 16-byte aligned with
 ///             a stride that is a multiple of 16, scales at any address. Every byte that a block or padding owns is
 ///             written.
-/// @return     cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all
-///             else that check_quantize names; then nothing is written. Faults of the device come with a later call.
+/// @return     cudaSuccess, or why there is no launch: cudaErrorInvalidValue for what check_quantize names; then
+///             nothing is written. Faults of the device come with a later call.
 /// NaN, infinity, subnormals, overflow: as the recipe's docstring says. No workspace, no allocation, no waiting.
 template <block_recipe Recipe = recipe::ocp, class T, block_layout Layout>
 [[nodiscard]] cudaError_t quantize(const dense_view<T>& w, const mx_view<Layout>& out, cudaStream_t stream) {

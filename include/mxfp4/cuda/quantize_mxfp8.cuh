@@ -70,6 +70,10 @@ struct quantize_mxfp8 {
 
 }  // namespace kernel
 
+/// For preload.
+template <class T>
+using quantize_mxfp8_kernels = kernel_set<kernel::quantize_mxfp8<T>>;
+
 /// Can the activations be quantised on the device?
 /// @return ok, or what is wrong first: a size that is negative, zero or 2^31 and more; cols no multiple of 32; a stride
 ///         shorter than a row; a null pointer; x.data, x.stride in bytes, out.elements or out.element_stride not a
@@ -94,8 +98,8 @@ template <class T>
 ///                 stride whose bytes are a multiple of 16.
 /// @param out      the same shape in device memory, elements 16-byte aligned with a stride that is a multiple of 16.
 /// @param scaling  floor (OCP MX v1.0) or rceil, which saturates nothing.
-/// @return         cudaSuccess, or why there is no launch: cudaErrorMisalignedAddress, or cudaErrorInvalidValue for all
-///                 else that check_quantize_mxfp8 names; then nothing is written.
+/// @return         cudaSuccess, or why there is no launch: cudaErrorInvalidValue for what check_quantize_mxfp8 names;
+///                 then nothing is written.
 /// NaN or infinity in a block: byte 255, elements 0. No workspace, no allocation, no waiting.
 template <class T>
 [[nodiscard]] cudaError_t quantize_mxfp8(const dense_view<T>& x, const mxfp8_view& out, mxfp8_scaling scaling,

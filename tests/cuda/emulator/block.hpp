@@ -28,10 +28,11 @@ struct extent {
 /// What the emulated device is, and the order in which things happen. Tests set it.
 struct settings {
   std::uint64_t seed = 1;
+  int device = 0;  ///< its number: another one for another device, since what it has is asked only once
   int multiprocessors = 4;
   std::size_t max_shared_bytes = 99 * 1024;
-  bool wgmma = false;          ///< the program was compiled for sm_90a, and runs there
-  int e4m3_fraction_bits = 0;  ///< what mma_e4m3 keeps of each term behind the point of the largest; 0: all
+  bool wgmma = false;         ///< the program was compiled for sm_90a, and runs there
+  int fp8_fraction_bits = 0;  ///< what mma of e4m3 keeps of each term behind the point of the largest; 0: all
 };
 inline settings device_settings;
 

@@ -136,7 +136,7 @@ inline void mma_e4m3(float (&d)[4], const std::uint32_t (&a)[4], const std::uint
   using namespace emulator;
   mma_call mine{d, a, b, 0, 0};
   detail::here().meet_warp("mma_e4m3", mine, [](const gathered<mma_call>& lanes) {
-    const int bits = device_settings.e4m3_fraction_bits;
+    const int bits = device_settings.fp8_fraction_bits;
     if (bits == 0) return multiply_matrices<8>(lanes, e4m3_value, e4m3_value, no_scale, no_scale);
     multiply_matrices<8>(lanes, e4m3_value, e4m3_value, no_scale, no_scale,
                          [bits](double sum, const auto& products) { return add_cutting_off(bits, sum, products); });
@@ -152,14 +152,20 @@ void mma_e2m1_e4m3(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32
     if ((r & ~0x3C3C3C3Cu) != 0) throw fault("mma_e2m1_e4m3: a has bits outside bits 2 to 5 of its bytes");
   mma_call mine{d, a, b, scale_a, scale_b};
   detail::here().meet_warp("mma_e2m1_e4m3", mine, [](const gathered<mma_call>& lanes) {
-    multiply_matrices<8>(
-        lanes, [](std::uint32_t byte) { return e2m1_value(byte >> 2 & 15u); }, e4m3_value,
-        [](const gathered<mma_call>& all, int row) {
-          return ue8m0_value(all[row % 8 * 4 + row / 8].scale_a >> (8 * ByteA) & 0xFFu);
-        },
-        [](const gathered<mma_call>& all, int column) {
-          return ue8m0_value(all[column * 4].scale_b >> (8 * ByteB) & 0xFFu);
-        });
+    const auto multiply = [&lanes](auto&& add) {
+      multiply_matrices<8>(
+          lanes, [](std::uint32_t byte) { return e2m1_value(byte >> 2 & 15u); }, e4m3_value,
+          [](const gathered<mma_call>& all, int row) {
+            return ue8m0_value(all[row % 8 * 4 + row / 8].scale_a >> (8 * ByteA) & 0xFFu);
+          },
+          [](const gathered<mma_call>& all, int column) {
+            return ue8m0_value(all[column * 4].scale_b >> (8 * ByteB) & 0xFFu);
+          },
+          add);
+    };
+    const int bits = device_settings.fp8_fraction_bits;
+    if (bits == 0) return multiply(add_exactly);
+    multiply([bits](double sum, const auto& products) { return add_cutting_off(bits, sum, products); });
   });
 }
 

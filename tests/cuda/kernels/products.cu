@@ -21,7 +21,7 @@ template cudaError_t moe_gemm(const routing_shape&, const const_mx_view<>&, cons
 cudaError_t route(const routing_shape& shape, const dense_view<const std::int32_t>& indices, void* workspace,
                   std::int64_t bytes, moe_report& report, cudaStream_t stream) {
   const cudaError_t error = moe_route(shape, indices, workspace, bytes, stream);
-  return error == cudaSuccess ? moe_status(workspace, stream, report) : error;
+  return error == cudaSuccess ? moe_status(shape, workspace, stream, report) : error;
 }
 
 }  // namespace mxfp4::cuda

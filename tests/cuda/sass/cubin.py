@@ -55,8 +55,8 @@ def kernels(path):
     return found
 
 
-def demangle(name):
-    return subprocess.run(["c++filt", name], check=True, capture_output=True, text=True).stdout.strip()
+def demangle(name, type_name=False):
+    return subprocess.run(["c++filt", *(["-t"] if type_name else []), name], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def histogram(instructions):
@@ -74,17 +74,57 @@ def branch_target(index, instruction, arch):
     return index + 1 + distance * 4 // 16
 
 
+def loops(instructions, arch):
+    """Yields (first, last) of each loop, `last` being the branch back."""
+    for index, instruction in enumerate(instructions):
+        if name_of(instruction) == "BRA":
+            target = branch_target(index, instruction, arch)
+            if 0 <= target < index:
+                yield target, index
+
+
+def is_conditional(instruction):
+    """Under a predicate other than PT, in front of the instruction or as an operand of the branch."""
+    low, high = instruction
+    return low >> 12 & 15 != 7 or high >> 23 & 15 != 7
+
+
+def shortest_path(instructions, arch, first, last):
+    """(-tensor instructions, instructions) of the way from `first` to `last` that has the most of the former and, among
+    those, the fewest of the latter; None where none leads forward."""
+    best = {}
+    for index in range(last, first - 1, -1):
+        name, onward = name_of(instructions[index]), [index + 1]
+        if name == "BRA":
+            target = branch_target(index, instructions[index], arch)
+            onward = [target] if index < target <= last else []
+            onward += [index + 1] if is_conditional(instructions[index]) else []
+        elif name == "EXIT" and not is_conditional((instructions[index][0], 7 << 23)):
+            onward = []
+        ways = [best[i] for i in onward if i in best] if index < last else [(0, 0)]
+        if ways:
+            tensor, count = min(ways)
+            best[index] = tensor - (name in TENSOR), count + 1
+    return best.get(first)
+
+
+def multiply_loop(instructions, arch):
+    """(instructions, tensor instructions) of one round through the loop that has the fewest of the former for each of
+    the latter: the one without the wide decoding, where that is apart or behind a branch. What is outside an inner
+    loop does not count, as gemv's copies, nor what a branch may skip, as gemm's in the last steps. (0, 0) where no loop has tensor instructions. An HMMA or HGMMA takes eight
+    codes from a lane, a QMMA sixteen; in gemm each code serves eight groups of tokens, and so as many of them."""
+    ways = [way for first, last in loops(instructions, arch) if (way := shortest_path(instructions, arch, first, last))]
+    tensor, count = min((way for way in ways if way[0] < 0), key=lambda way: way[1] / -way[0], default=(0, 0))
+    return count, -tensor
+
+
 def main_loop(instructions, arch):
     """The body of the loop with the most tensor instructions, or the longest where there are none; [] without a loop."""
     best, best_key = [], (-1, -1)
-    for index, instruction in enumerate(instructions):
-        if name_of(instruction) != "BRA":
-            continue
-        target = branch_target(index, instruction, arch)
-        if 0 <= target < index:
-            body = instructions[target:index + 1]
-            count = histogram(body)
-            key = (sum(count[t] for t in TENSOR), len(body))
-            if key > best_key:
-                best, best_key = body, key
+    for first, last in loops(instructions, arch):
+        body = instructions[first:last + 1]
+        count = histogram(body)
+        key = (sum(count[t] for t in TENSOR), len(body))
+        if key > best_key:
+            best, best_key = body, key
     return best

@@ -82,10 +82,10 @@ template <block_layout Layout>
   else return {v.rows, v.blocks()};
 }
 
-/// The cudaError_t for a status.
+/// The cudaError_t for a status. Never cudaErrorMisalignedAddress: that is a kernel's fault, after which the context is
+/// lost, and callers give up the process for it.
 [[nodiscard]] constexpr cudaError_t error_of(const status& s) noexcept {
-  if (s.ok()) return cudaSuccess;
-  return s.code == errc::misaligned ? cudaErrorMisalignedAddress : cudaErrorInvalidValue;
+  return s.ok() ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 }  // namespace mxfp4::cuda::detail

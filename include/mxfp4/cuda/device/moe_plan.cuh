@@ -1,12 +1,12 @@
-// mxfp4/cuda/device/moe_plan.cuh -- routed tokens in the order of their experts, sorted on the device.
+// mxfp4/cuda/device/moe_plan.cuh -- routed tokens in the order of their experts: what lies where in a workspace.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   indices  M x k            token slots p = m * k + slot, by expert      tiles of at most `tile_tokens` token slots
 //   [3 0] [0 5] [3 1]   -->   | 1 2 | 5 | 0 4 | 3 |                  -->   {expert, first, count} each
 //                               e 0  e 1  e 3  e 5
 //
-// One block of threads counts, adds up and places the token slots. The host does not learn the result, so nothing
-// waits. Indices that name no expert form a group of their own behind the last expert; its results are NaN.
+// Indices that name no expert form a group of their own behind the last expert; its results are NaN. The host does not
+// learn the result, so nothing waits.
 #pragma once
 
 #include <cstdint>
@@ -28,10 +28,11 @@ struct routing_shape {
 
 /// What moe_status reads.
 struct moe_report {
+  bool routed = false;               ///< by moe_route, with this shape. Otherwise all results of moe_gemm are NaN
   std::int64_t bad_token_slots = 0;  ///< how many indices name no expert
   std::int64_t first_bad = -1;       ///< the lowest token slot of them: token first_bad / top_k, slot first_bad % top_k
 
-  [[nodiscard]] constexpr bool ok() const noexcept { return bad_token_slots == 0; }
+  [[nodiscard]] constexpr bool ok() const noexcept { return routed && bad_token_slots == 0; }
 };
 
 namespace detail {
@@ -53,18 +54,45 @@ namespace detail {
   return shape.token_slots() <= 8 * shape.experts ? 8 : 64;
 }
 
-/// Where the parts of the workspace begin: a header, the tiles, the token slots in the order of their experts.
+/// What a workspace begins with.
+struct moe_header {
+  device::word4 counts;  ///< number of bad token slots, ~(lowest of them), tiles, 0
+  device::word4 tag;     ///< of the shape that it was routed for
+};
+/// What is there by chance, or after a routing of another shape, is not this.
+[[nodiscard]] MXFP4_HD constexpr device::word4 moe_tag(std::int64_t tokens, std::int64_t top_k,
+                                                       std::int64_t experts) noexcept {
+  return {0x4D6F4531u, static_cast<std::uint32_t>(tokens), static_cast<std::uint32_t>(top_k),
+          static_cast<std::uint32_t>(experts)};
+}
+[[nodiscard]] MXFP4_HD constexpr bool same_tag(const device::word4& a, const device::word4& b) noexcept {
+  return ((a.x ^ b.x) | (a.y ^ b.y) | (a.z ^ b.z) | (a.w ^ b.w)) == 0;
+}
+
+inline constexpr std::int64_t moe_route_most_blocks = 64;
+/// Blocks of threads that sort the token slots: one alone needs no second launch, and more keep the device busy.
+[[nodiscard]] constexpr std::int64_t moe_route_blocks(const routing_shape& shape) noexcept {
+  constexpr std::int64_t of_block = 2048;
+  const std::int64_t blocks = (shape.token_slots() + of_block - 1) / of_block;
+  return blocks <= 2 ? 1 : blocks < moe_route_most_blocks ? blocks : moe_route_most_blocks;
+}
+
+/// Where the parts of the workspace begin: the header, the tiles, the token slots in the order of their experts and,
+/// for several blocks, what they count: [block][experts + 2], with a row more for where each group begins.
 struct moe_workspace_parts {
-  static constexpr std::int64_t header_bytes = 16;  ///< number of bad token slots, ~(lowest of them), tiles, 0
+  static constexpr std::int64_t header_bytes = sizeof(moe_header);
   std::int64_t most_tiles;
   std::int64_t order_at;
+  std::int64_t counts_at;
   std::int64_t bytes;
 
   explicit constexpr moe_workspace_parts(const routing_shape& shape) noexcept
       : most_tiles(shape.token_slots() / moe_tile_tokens(shape) +
                    (shape.token_slots() < shape.experts + 1 ? shape.token_slots() : shape.experts + 1)),
         order_at(header_bytes + 16 * most_tiles),
-        bytes(order_at + 4 * shape.token_slots()) {}
+        counts_at(order_at + 4 * shape.token_slots()),
+        bytes(counts_at +
+              (moe_route_blocks(shape) == 1 ? 0 : 4 * (moe_route_blocks(shape) + 1) * (shape.experts + 2))) {}
 };
 
 [[nodiscard]] inline status check_workspace(const routing_shape& shape, const void* workspace,
@@ -74,97 +102,12 @@ struct moe_workspace_parts {
   if (bytes < need) return {errc::buffer_too_small, "workspace", bytes, need};
   return check_alignment(workspace, 16, "workspace", "");
 }
+[[nodiscard]] inline mxfp4::detail::byte_range workspace_of(const routing_shape& shape,
+                                                            const void* workspace) noexcept {
+  return {workspace, moe_workspace_parts(shape).bytes};
+}
 
 }  // namespace detail
-
-namespace kernel {
-
-struct moe_route {
-  static constexpr int threads = 256;
-  static constexpr int blocks_per_processor = 1;
-  struct arguments {
-    dense_view<const std::int32_t> indices;
-    int token_slots;
-    int experts;
-    int tile_tokens;
-    std::uint32_t* header;
-    device::word4* tiles;
-    std::uint32_t* order;
-  };
-  /// For each expert and for the bad group: the count, where it begins, its first tile; and a word for each warp.
-  [[nodiscard]] static constexpr int shared_bytes(int experts) { return 4 * (3 * (experts + 1) + threads / 32); }
-
-  static MXFP4_DEVICE void run(const arguments& a) {
-    using namespace device;
-    const int groups = a.experts + 1, thread = thread_index(), lane = lane_index();
-    auto* const count = reinterpret_cast<std::uint32_t*>(shared_memory());
-    std::uint32_t *const place = count + groups, *const tile = place + groups, *const lowest = tile + groups;
-    for (int g = thread; g < groups; g += threads) store_shared(count + g, 0u);
-    block_barrier();
-    std::uint32_t bad = 0;  // ~(lowest bad token slot), of which the maximum over threads is taken; 0: there is none
-    for (int p = thread; p < a.token_slots; p += threads) {
-      const int group = group_of(a, p);
-      atomic_add_shared(count + group, 1u);
-      if (group == a.experts && bad == 0) bad = ~static_cast<std::uint32_t>(p);
-    }
-    bad = warp_max(bad);
-    if (lane == 0) store_shared(lowest + warp_index(), bad);
-    block_barrier();
-    if (warp_index() == 0) {
-      const std::uint32_t tiles = add_up(a, groups, count, place, tile);
-      const std::uint32_t highest = warp_max(lane < threads / 32 ? load_shared(lowest + lane) : 0u);
-      if (lane == 0)
-        store(reinterpret_cast<word4*>(a.header), word4{load_shared(count + a.experts), highest, tiles, 0});
-    }
-    block_barrier();
-    for (int g = thread; g < groups; g += threads) {
-      const std::uint32_t slots = load_shared(count + g), first = load_shared(place + g);
-      const auto most = static_cast<std::uint32_t>(a.tile_tokens);
-      std::uint32_t t = load_shared(tile + g);
-      for (std::uint32_t done = 0; done < slots; done += most)
-        store(a.tiles + t++,
-              word4{static_cast<std::uint32_t>(g), first + done, slots - done < most ? slots - done : most, 0});
-    }
-    block_barrier();
-    for (int p = thread; p < a.token_slots; p += threads)
-      store(a.order + atomic_add_shared(place + group_of(a, p), 1u), static_cast<std::uint32_t>(p));
-  }
-
- private:
-  static MXFP4_DEVICE int group_of(const arguments& a, int token_slot) {
-    const int top_k = static_cast<int>(a.indices.cols);
-    const int expert = device::load_constant(a.indices.row(token_slot / top_k) + token_slot % top_k);
-    return expert >= 0 && expert < a.experts ? expert : a.experts;
-  }
-  /// Computes, by one warp, where each group's token slots and tiles begin. Returns the number of tiles.
-  static MXFP4_DEVICE std::uint32_t add_up(const arguments& a, int groups, const std::uint32_t* count,
-                                           std::uint32_t* place, std::uint32_t* tile) {
-    using namespace device;
-    const auto most = static_cast<std::uint32_t>(a.tile_tokens);
-    std::uint32_t slots_before = 0, tiles_before = 0;
-    for (int first = 0; first < groups; first += warp_size) {
-      const int g = first + lane_index();
-      const std::uint32_t slots = g < groups ? load_shared(count + g) : 0u, tiles = (slots + most - 1) / most;
-      std::uint32_t slot_sum = slots, tile_sum = tiles;
-      for (int delta = 1; delta < warp_size; delta *= 2) {
-        const std::uint32_t more_slots = shuffle_up(slot_sum, delta), more_tiles = shuffle_up(tile_sum, delta);
-        if (lane_index() >= delta) {
-          slot_sum += more_slots;
-          tile_sum += more_tiles;
-        }
-      }
-      if (g < groups) {
-        store_shared(place + g, slots_before + slot_sum - slots);
-        store_shared(tile + g, tiles_before + tile_sum - tiles);
-      }
-      slots_before += shuffle(slot_sum, warp_size - 1);
-      tiles_before += shuffle(tile_sum, warp_size - 1);
-    }
-    return tiles_before;
-  }
-};
-
-}  // namespace kernel
 
 /// Bytes of device memory, 16-byte aligned, that a routing of this shape needs; 0 for a shape that is refused.
 [[nodiscard]] inline std::int64_t moe_workspace_bytes(const routing_shape& shape) noexcept {
@@ -179,39 +122,10 @@ struct moe_route {
   if (indices.rows != shape.tokens) return {errc::shape_mismatch, "rows", indices.rows, shape.tokens, "indices"};
   if (indices.cols != shape.top_k) return {errc::shape_mismatch, "cols", indices.cols, shape.top_k, "indices"};
   if (const status s = detail::check_alignment(indices.data, 4, "data", "indices"); !s.ok()) return s;
-  return detail::check_workspace(shape, workspace, workspace_bytes);
-}
-
-/// Sorts the token slots by expert into the workspace, for any number of calls of moe_gemm with the same shape after
-/// it.
-///
-/// @param indices    M x k experts of each token, 0 .. E - 1, device memory, any order, repeats allowed.
-/// @param workspace  at least moe_workspace_bytes(shape), 16-byte aligned; need not be cleared.
-/// @return   cudaSuccess, or why there is no launch, as check_moe_route names it; nothing is written then.
-/// Indices that name no expert are counted (moe_status), and the results of their token slots are NaN.
-[[nodiscard]] inline cudaError_t moe_route(const routing_shape& shape, const dense_view<const std::int32_t>& indices,
-                                           void* workspace, std::int64_t workspace_bytes, cudaStream_t stream) {
-  if (const status s = check_moe_route(shape, indices, workspace, workspace_bytes); !s.ok()) return detail::error_of(s);
-  const detail::moe_workspace_parts parts(shape);
-  auto* const bytes = static_cast<std::uint8_t*>(workspace);
-  const int experts = static_cast<int>(shape.experts);
-  return launch<kernel::moe_route>(
-      {1}, static_cast<std::size_t>(kernel::moe_route::shared_bytes(experts)), stream,
-      {indices, static_cast<int>(shape.token_slots()), experts, detail::moe_tile_tokens(shape),
-       reinterpret_cast<std::uint32_t*>(bytes), reinterpret_cast<device::word4*>(bytes + parts.header_bytes),
-       reinterpret_cast<std::uint32_t*>(bytes + parts.order_at)});
-}
-
-/// Whether the routing in the workspace named an expert that is not there. Waits for the stream: not for a graph.
-/// @param report  written if the result is cudaSuccess.
-[[nodiscard]] inline cudaError_t moe_status(const void* workspace, cudaStream_t stream, moe_report& report) {
-  if (workspace == nullptr) return cudaErrorInvalidValue;
-  std::uint32_t words[2] = {0, 0};
-  cudaError_t error = cudaMemcpyAsync(words, workspace, sizeof words, cudaMemcpyDeviceToHost, stream);
-  if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
-  if (error != cudaSuccess) return error;
-  report = {std::int64_t{words[0]}, words[0] == 0 ? -1 : static_cast<std::int64_t>(~words[1])};
-  return cudaSuccess;
+  if (const status s = detail::check_workspace(shape, workspace, workspace_bytes); !s.ok()) return s;
+  if (mxfp4::detail::overlap(mxfp4::detail::data_of(indices), detail::workspace_of(shape, workspace)))
+    return {errc::overlap, "workspace"};
+  return {};
 }
 
 }  // namespace mxfp4::cuda

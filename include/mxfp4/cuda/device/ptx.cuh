@@ -8,6 +8,12 @@
 // kernels ask `target` before they call it.
 #if defined(__CUDA_ARCH_FAMILY_SPECIFIC__)
 #define MXFP4_PTX_FAMILY __CUDA_ARCH_FAMILY_SPECIFIC__
+#elif defined(__CUDA_ARCH_FEAT_SM100_ALL)  // nvcc 12.8 has sm_100a, 101a and 120a, and no word for families
+#define MXFP4_PTX_FAMILY 1000
+#elif defined(__CUDA_ARCH_FEAT_SM101_ALL)
+#define MXFP4_PTX_FAMILY 1010
+#elif defined(__CUDA_ARCH_FEAT_SM120_ALL)
+#define MXFP4_PTX_FAMILY 1200
 #else
 #define MXFP4_PTX_FAMILY 0
 #endif
