@@ -4,8 +4,11 @@
 // What a mixture-of-experts checkpoint holds: experts of N(0, 0.02) weights in FP8 e4m3 with one scale per 128 x 128
 // block, a router in F32, a norm in BF16; names and shapes of MiniMax-M2. The bytes depend on the seed alone.
 // --checkpoint: a directory with all the tensors of such a model, small; see checkpoint.hpp.
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <span>
 #include <string>
 #include <vector>
 

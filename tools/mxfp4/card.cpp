@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <span>
+#include <string_view>
 
 #include "checkpoint/model_card.hpp"
 #include "checkpoint/reader_json.hpp"

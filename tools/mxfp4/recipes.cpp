@@ -1,5 +1,7 @@
 // tools/mxfp4/recipes.cpp -- mxfp4 recipes: the recipes, their formulas, and what they lose.
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "command.hpp"
 #include "recipe_notes.hpp"
 #include "report.hpp"

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <limits>
 #include <optional>
+#include <random>
 
 #include "model/generate.hpp"
 #include "model/text_ids.hpp"

@@ -1,7 +1,7 @@
-// tools/command_line.hpp -- options of a program and of its commands, from which its help and its messages are made.
+// tools/command_line/command_line.hpp -- what a program and its commands take; help and messages are made of it.
 // SPDX-License-Identifier: Apache-2.0
 //
-// The parser behind it, CLI11, takes a compiler ten seconds a file: command_line.cpp alone includes it.
+// CLI11, the parser behind it, costs a compiler more than the rest of a command: command_line.cpp alone includes it.
 #pragma once
 
 #include <cstdint>

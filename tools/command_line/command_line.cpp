@@ -1,4 +1,4 @@
-// tools/command_line.cpp -- see command_line.hpp.
+// tools/command_line/command_line.cpp -- see command_line.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "command_line.hpp"
 
