@@ -4,13 +4,16 @@
 // What a mixture-of-experts checkpoint holds: experts of N(0, 0.02) weights in FP8 e4m3 with one scale per 128 x 128
 // block, a router in F32, a norm in BF16; names and shapes of MiniMax-M2. The bytes depend on the seed alone.
 // --checkpoint: a directory with all the tensors of such a model, small; see checkpoint.hpp.
-#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "checkpoint.hpp"
+#include "command_line.hpp"
 #include "exact_normal.hpp"
 #include "mxfp4/io/elements.hpp"
 #include "mxfp4/reference/quantize.hpp"
@@ -120,29 +123,25 @@ void generate_directory(const generate_options& options) {
 
 int main(int argc, char** argv) {
   mxfp4::tools::generate_options options;
-  CLI::App app{
-      "A safetensors file with weights of expert shape, N(0, 0.02) through FP8; the same bytes on every machine"};
-  app.name("mxfp4_generate");
+  mxfp4::tools::program app(
+      "mxfp4_generate",
+      "A safetensors file with weights of expert shape, N(0, 0.02) through FP8; the same bytes on every machine");
   app.add_option("OUT", options.output, "Output: a .safetensors file; with --checkpoint a directory")
-      ->required()
-      ->type_name("PATH");
+      .required()
+      .type_name("PATH");
   app.add_option("--format", options.format,
                  "Experts as F8_E4M3 with 128 x 128 block scales, or as BF16 with the same values")
-      ->check(CLI::IsMember({"fp8", "bf16"}))
-      ->capture_default_str();
+      .one_of({"fp8", "bf16"});
   app.add_option("--experts", options.experts,
                  "Number of experts (a layer), 14 million weights each without --checkpoint")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
-  app.add_option("--seed", options.seed, "Seed of the random numbers")->capture_default_str();
-  CLI::Option* whole = app.add_flag("--checkpoint", options.whole_checkpoint,
-                                    "A directory with all tensors of a MiniMax-M2, in these dimensions:");
+      .range_in_help(1, 256)
+      .show_default();
+  app.add_option("--seed", options.seed, "Seed of the random numbers").show_default();
+  const mxfp4::tools::option whole = app.add_flag("--checkpoint", options.whole_checkpoint,
+                                                  "A directory with all tensors of a MiniMax-M2, in these dimensions:");
   mxfp4::tools::minimax_m2_shape& shape = options.checkpoint.shape;
   const auto add_dimension = [&](const char* name, std::int64_t& value, const char* what, std::int64_t unit) {
-    app.add_option(name, value, what)
-        ->check(CLI::Range(unit, std::int64_t{1} << 20))
-        ->needs(whole)
-        ->capture_default_str();
+    app.add_option(name, value, what).range_in_help(unit, 1 << 20).needs(whole).show_default();
   };
   add_dimension("--layers", shape.layers, "Number of layers", 1);
   add_dimension("--hidden", shape.hidden, "Hidden size", 32);
@@ -152,16 +151,15 @@ int main(int argc, char** argv) {
   add_dimension("--key-value-heads", shape.key_value_heads, "Key and value heads", 1);
   add_dimension("--head-dim", shape.head_dim, "Dimension of a head", 2);
   app.add_option("--shards", options.checkpoint.shards, "Number of files")
-      ->check(CLI::Range(1, 1000))
-      ->needs(whole)
-      ->capture_default_str();
-  try {
-    app.parse(argc, argv);
+      .range_in_help(1, 1000)
+      .needs(whole)
+      .show_default();
+  app.on_run([&] {
     if (options.whole_checkpoint) mxfp4::tools::generate_directory(options);
     else mxfp4::tools::generate(options);
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+  });
+  try {
+    return app.run(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "mxfp4_generate: %s\n", error.what());
     return 1;

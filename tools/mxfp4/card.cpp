@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 #include <span>
+#include <string_view>
 
 #include "checkpoint/model_card.hpp"
 #include "checkpoint/reader_json.hpp"
@@ -18,38 +20,38 @@ using namespace checkpoint;
 
 namespace {
 
+/// What is wrong with the name of a model; nothing where it is well.
+[[nodiscard]] std::string problem_of_model(const std::string& name) {
+  const bool fits = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view("._-/").find(c) != std::string_view::npos;
+  });
+  return fits ? "" : "'" + name + "' is not the name of a model, expected letters, digits, and ._-/";
+}
+
 struct card_command {
   std::string directory, base_model, name, license = "other", license_name, license_link, comparison;
   bool overwrite = false, json = false;
 
-  void describe(CLI::App& command) {
-    const CLI::Validator is_model(
-        [](const std::string& text) {
-          const bool fits = !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
-            return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                   std::string_view("._-/").find(c) != std::string_view::npos;
-          });
-          return fits ? "" : "'" + text + "' is not the name of a model, expected letters, digits, and ._-/";
-        },
-        "");
+  void describe(command_line& command) {
     command.add_option("DIR", directory, "A directory that mxfp4 quantize wrote; README.md goes there")
-        ->required()
-        ->type_name("DIR");
+        .required()
+        .type_name("DIR");
     command.add_option("--base-model", base_model, "Name of the source, as the Hub has it")
-        ->required()
-        ->check(is_model)
-        ->type_name("OWNER/MODEL");
+        .required()
+        .check(problem_of_model)
+        .type_name("OWNER/MODEL");
     command.add_option("--name", name, "Name of the result; without it, that of the directory")
-        ->check(is_model)
-        ->type_name("OWNER/MODEL");
+        .check(problem_of_model)
+        .type_name("OWNER/MODEL");
     command.add_option("--license", license, "The source's licence, by its identifier")
-        ->check(is_model)
-        ->type_name("NAME")
-        ->capture_default_str();
+        .check(problem_of_model)
+        .type_name("NAME")
+        .show_default();
     command.add_option("--license-name", license_name, "... what it calls itself, where the identifier is other");
     command.add_option("--license-link", license_link, "... and where it can be read");
     command.add_option("--comparison", comparison, "What mxfp4 compare --details wrote: perplexity and KLD")
-        ->type_name("FILE");
+        .type_name("FILE");
     takes_overwrite(command, overwrite);
     command.footer("Sizes and errors come from mxfp4_report.json; pictures (.png) in DIR and DIR/plots are shown.");
   }
@@ -106,7 +108,7 @@ void run(const card_command& command) {
 
 }  // namespace
 
-void add_card(CLI::App& app) {
+void add_card(program& app) {
   add_command<card_command>(app, "card", "Write a README.md for a quantised checkpoint", run);
 }
 

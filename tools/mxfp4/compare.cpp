@@ -25,27 +25,27 @@ struct compare_command {
   model_options model;
   bool overwrite = false, json = false;
 
-  void describe(CLI::App& command) {
+  void describe(command_line& command) {
     command.add_option("ORIGINAL", original, "A MiniMax-M2 checkpoint: FP8, BF16, F32 or MXFP4")
-        ->required()
-        ->type_name("DIR");
-    command.add_option("QUANTISED", quantized, "The same model in another form")->type_name("DIR");
+        .required()
+        .type_name("DIR");
+    command.add_option("QUANTISED", quantized, "The same model in another form").type_name("DIR");
     takes_recipe(command.add_option("--recipes", recipes, "The original's experts in MXFP4, by each of these recipes")
-                     ->delimiter(','))
-        ->type_name("NAME,...");
-    CLI::Option* const given_text =
-        command.add_option("--text", text, "A file: its bytes, or what tokenizer.json makes of it")->type_name("FILE");
+                     .delimiter(','))
+        .type_name("NAME,...");
+    const option given_text =
+        command.add_option("--text", text, "A file: its bytes, or what tokenizer.json makes of it").type_name("FILE");
     command.add_option("--ids", ids, "A file of tokens as numbers: decimal, with blanks, commas or lines between")
-        ->type_name("FILE")
-        ->excludes(given_text);
+        .type_name("FILE")
+        .excludes(given_text);
     command.add_option("--tokens", tokens, "Take at most so many tokens")
-        ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 40))
-        ->type_name("N");
+        .range_in_help(2, std::int64_t{1} << 40)
+        .type_name("N");
     command.add_option("--context", context, "Tokens of a window; default: 2048, or what the model takes")
-        ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 30))
-        ->type_name("N");
+        .range_in_help(2, 1 << 30)
+        .type_name("N");
     command.add_option("--details", details, "Write tokens, layers and experts one by one as JSON, for the plots")
-        ->type_name("FILE");
+        .type_name("FILE");
     takes_overwrite(command, overwrite);
     model.describe(command);
     command.footer(
@@ -63,8 +63,7 @@ struct compare_command {
 
 [[nodiscard]] std::vector<std::int64_t> read_tokens(const compare_command& command, const checkpoint_reader& original,
                                                     const model_config& config) {
-  if (command.text.empty() && command.ids.empty())
-    throw CLI::ValidationError("no tokens: name a file with --text or --ids");
+  if (command.text.empty() && command.ids.empty()) throw usage_error("no tokens: name a file with --text or --ids");
   std::vector<std::int64_t> tokens = command.ids.empty() ? text_tokens(original, config).encode(read_file(command.text))
                                                          : ids_of_numbers(read_file(command.ids), command.ids);
   if (command.tokens > 0 && command.tokens < std::ssize(tokens))
@@ -74,7 +73,7 @@ struct compare_command {
 
 void run(const compare_command& command) {
   if (command.quantized.empty() && command.recipes.empty())
-    throw CLI::ValidationError("nothing to compare with: name QUANTISED, or --recipes");
+    throw usage_error("nothing to compare with: name QUANTISED, or --recipes");
   const checkpoint_reader original = checkpoint_reader::open(command.original).value();
   const model_config config = read_model_config(original);
   std::optional<checkpoint_reader> quantized;
@@ -86,7 +85,7 @@ void run(const compare_command& command) {
   }
   for (const std::string& name : command.recipes) {
     recipe_id recipe{};
-    if (!find_recipe(name, recipe)) throw CLI::ValidationError("--recipes", "unknown recipe " + name);
+    if (!find_recipe(name, recipe)) throw usage_error("--recipes", "unknown recipe " + name);
     targets.push_back({name, nullptr, recipe});
   }
   const std::vector<std::int64_t> ids = read_tokens(command, original, config);
@@ -94,8 +93,8 @@ void run(const compare_command& command) {
   evaluation_options options;
   options.context = command.context > 0 ? command.context : std::min<std::int64_t>(2048, config.context);
   if (options.context < 2 || options.context > config.context)
-    throw CLI::ValidationError("--context", "is " + std::to_string(options.context) + ", expected 2 .. " +
-                                                std::to_string(config.context) + ", which the model takes");
+    throw usage_error("--context", "is " + std::to_string(options.context) + ", expected 2 .. " +
+                                       std::to_string(config.context) + ", which the model takes");
   const existing_file existing = existing_output(command.overwrite);
   if (!command.details.empty()) {  // asked before the hours that the models take
     require_outputs({command.original, command.quantized, command.text, command.ids}, {command.details}, existing)
@@ -124,7 +123,7 @@ void run(const compare_command& command) {
 
 }  // namespace
 
-void add_compare(CLI::App& app) {
+void add_compare(program& app) {
   add_command<compare_command>(app, "compare", "Compare a MiniMax-M2 model and its quantised form on a text", run);
 }
 

@@ -19,17 +19,14 @@ struct convert_command {
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
   bool overwrite = false, json = false;
 
-  void describe(CLI::App& command) {
+  void describe(command_line& command) {
     command.add_option("IN", input, "The directory of a checkpoint, a .safetensors file, or a .gguf file")
-        ->required()
-        ->type_name("DIR|FILE");
+        .required()
+        .type_name("DIR|FILE");
     command.add_option("OUT", output, "Output: a new directory, a file called *.safetensors, or for gguf a file")
-        ->required()
-        ->type_name("DIR|FILE");
-    command.add_option("--to", to, "Form of the output")
-        ->required()
-        ->check(CLI::IsMember(names()).description(""))
-        ->type_name("FORM");
+        .required()
+        .type_name("DIR|FILE");
+    command.add_option("--to", to, "Form of the output").required().one_of(names()).type_name("FORM");
     takes_max_shard_size(command, max_shard_bytes);
     takes_overwrite(command, overwrite);
     command.footer(
@@ -92,7 +89,7 @@ void run(const convert_command& command) {
 
 }  // namespace
 
-void add_convert(CLI::App& app) {
+void add_convert(program& app) {
   add_command<convert_command>(app, "convert", "Put an MXFP4 checkpoint into another form, without loss", run);
 }
 

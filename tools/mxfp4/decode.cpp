@@ -18,18 +18,17 @@ struct decode_options {
   std::string to = "f32", dialect = "ocp", packed, scale, output;
   bool overwrite = false, json = false;
 
-  void describe(CLI::App& command) {
+  void describe(command_line& command) {
     command.add_option("OUT", output, "Output: little-endian numbers, 32 to a block, no header")
-        ->required()
-        ->type_name("FILE");
+        .required()
+        .type_name("FILE");
     command.add_option("--packed", packed, "16 bytes a block, the even element in the low nibble")
-        ->required()
-        ->type_name("FILE");
-    command.add_option("--scale", scale, "1 byte a block, E8M0")->required()->type_name("FILE");
-    takes_one_of(command.add_option("--to", to, "Type of the numbers; f16 rounds, the others are exact"),
-                 {"f32", "bf16", "f16"});
-    takes_one_of(command.add_option("--dialect", dialect, "What byte 255 and code 8 mean"),
-                 {"ocp", "inf_at_255", "ggml"});
+        .required()
+        .type_name("FILE");
+    command.add_option("--scale", scale, "1 byte a block, E8M0").required().type_name("FILE");
+    command.add_option("--to", to, "Type of the numbers; f16 rounds, the others are exact")
+        .one_of({"f32", "bf16", "f16"});
+    command.add_option("--dialect", dialect, "What byte 255 and code 8 mean").one_of({"ocp", "inf_at_255", "ggml"});
     takes_overwrite(command, overwrite);
     command.footer(
         "dialect       byte 255         code 8   readers\n"
@@ -102,7 +101,7 @@ void run(const decode_options& options) {
 
 }  // namespace
 
-void add_decode(CLI::App& app) {
+void add_decode(program& app) {
   add_command<decode_options>(app, "decode", "Decode a raw array: codes and scales to numbers, in any dialect", run);
 }
 

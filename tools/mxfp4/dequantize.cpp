@@ -19,15 +19,14 @@ struct dequantize_command {
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
   bool overwrite = false, json = false;
 
-  void describe(CLI::App& command) {
+  void describe(command_line& command) {
     command.add_option("IN", input, "A .safetensors file, or the directory of a checkpoint")
-        ->required()
-        ->type_name("FILE|DIR");
+        .required()
+        .type_name("FILE|DIR");
     command.add_option("OUT", output, "Output: the same, with X for each pair X_packed, X_scale; a new directory")
-        ->required()
-        ->type_name("FILE|DIR");
-    takes_one_of(command.add_option("--to", to, "Type of the weights; both are exact; f32: of a file only"),
-                 {"bf16", "f32"});
+        .required()
+        .type_name("FILE|DIR");
+    command.add_option("--to", to, "Type of the weights; both are exact; f32: of a file only").one_of({"bf16", "f32"});
     takes_max_shard_size(command, max_shard_bytes);
     takes_overwrite(command, overwrite);
     command.footer(
@@ -37,8 +36,7 @@ struct dequantize_command {
 };
 
 void run_directory(const dequantize_command& command) {
-  if (command.to != "bf16")
-    throw CLI::ValidationError("--to", "a directory becomes bf16; " + command.to + " is for files");
+  if (command.to != "bf16") throw usage_error("--to", "a directory becomes bf16; " + command.to + " is for files");
   dequantize_directory_report r;
   {
     progress_line line;
@@ -114,7 +112,7 @@ void run(const dequantize_command& command) {
 
 }  // namespace
 
-void add_dequantize(CLI::App& app) {
+void add_dequantize(program& app) {
   add_command<dequantize_command>(app, "dequantize",
                                   "Turn the MXFP4 tensors of a file or a checkpoint back into numbers", run);
 }

@@ -17,14 +17,14 @@ struct encode_options {
   std::string recipe, type = "f32", input, packed, scale;
   bool overwrite = false, json = false;
 
-  void describe(CLI::App& command) {
-    command.add_option("IN", input, "Little-endian numbers, 32 to a block, no header")->required()->type_name("FILE");
-    takes_recipe(command.add_option("--recipe", recipe, "Whose bytes: see mxfp4 recipes"))->required();
-    takes_one_of(command.add_option("--type", type, "Type of the numbers"), {"f32", "bf16", "f16"});
+  void describe(command_line& command) {
+    command.add_option("IN", input, "Little-endian numbers, 32 to a block, no header").required().type_name("FILE");
+    takes_recipe(command.add_option("--recipe", recipe, "Whose bytes: see mxfp4 recipes")).required();
+    command.add_option("--type", type, "Type of the numbers").one_of({"f32", "bf16", "f16"});
     command.add_option("--packed", packed, "Output: 16 bytes a block, the even element in the low nibble")
-        ->required()
-        ->type_name("FILE");
-    command.add_option("--scale", scale, "Output: 1 byte a block, E8M0")->required()->type_name("FILE");
+        .required()
+        .type_name("FILE");
+    command.add_option("--scale", scale, "Output: 1 byte a block, E8M0").required().type_name("FILE");
     takes_overwrite(command, overwrite);
   }
 };
@@ -58,7 +58,7 @@ template <class T>
 void run(const encode_options& options) {
   require_different_files({options.input, options.packed, options.scale});
   recipe_id recipe{};
-  if (!find_recipe(options.recipe, recipe)) throw CLI::ValidationError("--recipe", "unknown recipe " + options.recipe);
+  if (!find_recipe(options.recipe, recipe)) throw usage_error("--recipe", "unknown recipe " + options.recipe);
   const input_file in = input_file::open(options.input).value();
   const existing_file existing = existing_output(options.overwrite);
   require_outputs({options.input}, {options.packed, options.scale}, existing).value();
@@ -87,7 +87,7 @@ void run(const encode_options& options) {
 
 }  // namespace
 
-void add_encode(CLI::App& app) {
+void add_encode(program& app) {
   add_command<encode_options>(app, "encode", "Encode a raw array: numbers to codes and scales, by any recipe", run);
 }
 

@@ -19,13 +19,13 @@ struct report_command {
   std::string input, output;
   bool overwrite = false, json = false;
 
-  void describe(CLI::App& command) {
+  void describe(command_line& command) {
     command.add_option("IN", input, "An mxfp4_report.json, or the directory that mxfp4 quantize wrote")
-        ->required()
-        ->type_name("PATH");
+        .required()
+        .type_name("PATH");
     command.add_option("OUT", output, "Directory for matrices.csv, experts.csv, scales.csv")
-        ->required()
-        ->type_name("DIR");
+        .required()
+        .type_name("DIR");
     takes_overwrite(command, overwrite);
     command.footer("examples/plots/plot_report.py draws them.");
   }
@@ -73,7 +73,7 @@ void run(const report_command& command) {
 
 }  // namespace
 
-void add_report(CLI::App& app) {
+void add_report(program& app) {
   add_command<report_command>(app, "report", "Write the errors of a quantised checkpoint as CSV", run);
 }
 

@@ -16,8 +16,8 @@ struct index_command {
   std::string directory;
   bool overwrite = false, json = false;
 
-  void describe(CLI::App& command) {
-    command.add_option("DIR", directory, "A directory with .safetensors files")->required()->type_name("DIR");
+  void describe(command_line& command) {
+    command.add_option("DIR", directory, "A directory with .safetensors files").required().type_name("DIR");
     command.add_flag("--overwrite", overwrite, "Replace the index that is there");
     command.footer(
         "Every .safetensors file of DIR is in the new index: take out those that do not belong to the model.");
@@ -39,7 +39,7 @@ void run(const index_command& command) {
 
 }  // namespace
 
-void add_index(CLI::App& app) {
+void add_index(program& app) {
   add_command<index_command>(app, "index", "Write the index of a directory's .safetensors files", run);
 }
 

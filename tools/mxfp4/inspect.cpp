@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -20,10 +21,9 @@ struct inspect_command {
   std::string file, tensor;
   bool json = false;
 
-  void describe(CLI::App& command) {
-    command.add_option("FILE", file, "A .safetensors file, or a checkpoint's directory")->required()->type_name("PATH");
-    command.add_option("TENSOR", tensor, "One of its tensors: range, histograms of codes and scales")
-        ->type_name("NAME");
+  void describe(command_line& command) {
+    command.add_option("FILE", file, "A .safetensors file, or a checkpoint's directory").required().type_name("PATH");
+    command.add_option("TENSOR", tensor, "One of its tensors: range, histograms of codes and scales").type_name("NAME");
     command.footer("A pair X_packed U8 [rows, cols/2], X_scale U8 [rows, cols/32] is shown as one MXFP4 tensor X.");
   }
 };
@@ -123,7 +123,7 @@ void run(const inspect_command& command) {
 
 }  // namespace
 
-void add_inspect(CLI::App& app) {
+void add_inspect(program& app) {
   add_command<inspect_command>(app, "inspect",
                                "Show what is in a safetensors file, a checkpoint's directory, or a tensor", run);
 }

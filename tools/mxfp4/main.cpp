@@ -24,7 +24,6 @@ namespace {
 volatile std::sig_atomic_t stop_signal = 0;
 
 constexpr int exit_bad_input = 1;
-constexpr int exit_bad_usage = 2;
 
 /// While there is something half written, the work ends at the next stop_requested() and takes it away; else at once,
 /// whatever the program does: it reads, plans, compares.
@@ -59,15 +58,10 @@ bool mxfp4::tools::stop_requested() noexcept { return stop_signal != 0; }
 int main(int argc, char** argv) {
   open_standard_streams();
   install_signal_handlers();
-  CLI::App app{"Weights to and from MXFP4: 32 FP4 codes and one power-of-two scale, 4.25 bits per weight"};
-  app.name("mxfp4");
-  app.set_version_flag("--version",
-                       "mxfp4 " + std::to_string(mxfp4::version_major) + "." + std::to_string(mxfp4::version_minor) +
-                           "." + std::to_string(mxfp4::version_patch),
-                       "Print the version and exit");
-  app.set_help_flag("-h,--help", "Print this help and exit");
-  app.require_subcommand(1);
-  app.get_formatter()->column_width(40);
+  mxfp4::tools::program app("mxfp4",
+                            "Weights to and from MXFP4: 32 FP4 codes and one power-of-two scale, 4.25 bits per weight",
+                            std::to_string(mxfp4::version_major) + "." + std::to_string(mxfp4::version_minor) + "." +
+                                std::to_string(mxfp4::version_patch));
   app.footer("Exit codes: 0 well, 1 bad input, 2 bad usage. Each command has its own --help.");
   mxfp4::tools::add_plan(app);
   mxfp4::tools::add_quantize(app);
@@ -87,10 +81,7 @@ int main(int argc, char** argv) {
   mxfp4::tools::add_encode(app);
   mxfp4::tools::add_decode(app);
   try {
-    app.parse(argc, argv);
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : exit_bad_usage;
+    return app.run(argc, argv);
   } catch (const mxfp4::io::file_error& error) {
     std::fprintf(stderr, "mxfp4: %s\n", error.what());
     if (!error.interrupted()) return exit_bad_input;

@@ -9,13 +9,13 @@ using namespace io;
 using namespace checkpoint;
 using namespace model;
 
-void model_options::describe(CLI::App& command) {
-  takes_one_of(command.add_option("--activations", activations_name, "What MXFP4 weights are multiplied with"),
-               {"f32", "int8", "mxfp8"});
+void model_options::describe(command_line& command) {
+  command.add_option("--activations", activations_name, "What MXFP4 weights are multiplied with")
+      .one_of({"f32", "int8", "mxfp8"});
   command.add_option("--threads", threads, "At most so many; 0: as many as the machine has")
-      ->check(CLI::Range(0, 1024).description(""))
-      ->type_name("N")
-      ->capture_default_str();
+      .range(0, 1024)
+      .type_name("N")
+      .show_default();
 }
 
 activation_type model_options::activations() const noexcept {

@@ -15,7 +15,7 @@ struct model_options {
   std::string activations_name = "f32";
   int threads = 0;
 
-  void describe(CLI::App& command);
+  void describe(command_line& command);
   [[nodiscard]] model::activation_type activations() const noexcept;
 };
 

@@ -30,10 +30,10 @@ struct plan_command {
   double memory = 120;
   bool linears = false, force = false, list = false, json = false;
 
-  void describe(CLI::App& command) {
+  void describe(command_line& command) {
     command.add_option("IN", input, "A checkpoint's directory, a .safetensors file, or a config.json of MiniMax-M2")
-        ->required()
-        ->type_name("PATH");
+        .required()
+        .type_name("PATH");
     takes_regex(command.add_option("--include", include,
                                    "Quantise the matrices in whose name this is found; "
                                    "without it: the experts"));
@@ -41,14 +41,10 @@ struct plan_command {
     command.add_flag("--linears", linears,
                      "Quantise every linear layer, not the experts alone: all but routers and lm_head");
     command.add_flag("--force", force, "Take what no reader is known to load, such as embeddings");
-    takes_one_of(
-        command.add_option("--others", others, "FP8 matrices that are not quantised: widen them, or keep them"),
-        {"bf16", "fp8"});
-    command.add_option("--devices", devices, "Devices that share the weights")
-        ->check(CLI::Range(1, 1 << 20))
-        ->capture_default_str();
-    takes_number(command.add_option("--memory", memory, "GB (10^9 bytes) of each of them"), 0.001, 1e9)
-        ->capture_default_str();
+    command.add_option("--others", others, "FP8 matrices that are not quantised: widen them, or keep them")
+        .one_of({"bf16", "fp8"});
+    command.add_option("--devices", devices, "Devices that share the weights").range_in_help(1, 1 << 20).show_default();
+    command.add_option("--memory", memory, "GB (10^9 bytes) of each of them").number(0.001, 1e9).show_default();
     takes_files(command, take);
     command.add_flag("--list", list, "List every tensor with what becomes of it");
     command.footer("No weight is read, nothing is written. Sizes count tensor data, not the headers of the files.");
@@ -234,19 +230,16 @@ void run(const plan_command& command) {
 
 }  // namespace
 
-CLI::Option* takes_regex(CLI::Option* option) {
-  const CLI::Validator is_regex(
-      [](const std::string& text) {
-        const name_pattern pattern(text);
-        return pattern.problem().empty()
-                   ? std::string{}
-                   : quote_name(text) + " is not a regular expression of RE2: " + pattern.problem();
-      },
-      "", "regex");
-  return option->check(is_regex)->type_name("REGEX");
+option takes_regex(const option& o) {
+  const auto problem_of = [](const std::string& text) {
+    const name_pattern pattern(text);
+    return pattern.problem().empty() ? std::string{}
+                                     : quote_name(text) + " is not a regular expression of RE2: " + pattern.problem();
+  };
+  return o.check(problem_of).type_name("REGEX");
 }
 
-void add_plan(CLI::App& app) {
+void add_plan(program& app) {
   add_command<plan_command>(app, "plan", "Show what quantising a checkpoint would make of it, without reading weights",
                             run);
 }

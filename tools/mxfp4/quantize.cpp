@@ -73,14 +73,13 @@ constexpr const char* weight_names = "(^|\\.)weight(_[ih]h(_l[0-9]+(_reverse)?)?
 }
 
 void quantize_one_file(quantize_command command) {
-  for (const CLI::Option* option : command.directory_only)
-    if (option->count() > 0) throw CLI::ValidationError(option->get_name(), "is for a directory, and IN is a file");
+  for (const option& o : command.directory_only)
+    if (o.given()) throw usage_error(o.name(), "is for a directory, and IN is a file");
   require_different_files({command.input, command.output});
   if (command.recipe.empty()) command.recipe = "ocp";
   if (command.include.empty()) command.include = weight_names;
   checkpoint::quantize_file_options options;
-  if (!find_recipe(command.recipe, options.recipe))
-    throw CLI::ValidationError("--recipe", "unknown recipe " + command.recipe);
+  if (!find_recipe(command.recipe, options.recipe)) throw usage_error("--recipe", "unknown recipe " + command.recipe);
   options.include = command.include;
   if (!command.exclude.empty()) options.exclude = command.exclude;
   options.nonfinite = command.nonfinite == "encode" ? on_nonfinite::encode : on_nonfinite::refuse;
@@ -106,49 +105,44 @@ void run(const quantize_command& command) {
 
 }  // namespace
 
-void quantize_command::describe(CLI::App& command) {
+void quantize_command::describe(command_line& command) {
   command.add_option("IN", input, "A .safetensors file, or a checkpoint's directory with its config.json")
-      ->required()
-      ->type_name("FILE|DIR");
+      .required()
+      .type_name("FILE|DIR");
   command.add_option("OUT", output, "Output of the same kind, with X_packed and X_scale for each weight X")
-      ->required()
-      ->type_name("FILE|DIR");
+      .required()
+      .type_name("FILE|DIR");
   takes_recipe(command.add_option("--recipe", recipe, "Whose bytes: see mxfp4 recipes"))
-      ->default_str("ocp for a file, compressed_tensors for a directory");
+      .show_default_as("ocp for a file, compressed_tensors for a directory");
   takes_regex(command.add_option("--include", include, "Quantise the matrices in whose name this is found"))
-      ->default_str("weights of a file, experts of a directory");
+      .show_default_as("weights of a file, experts of a directory");
   takes_regex(command.add_option("--exclude", exclude, "... but not those in whose name this is found"));
-  takes_one_of(
-      command.add_option("--nonfinite", nonfinite, "A file with NaN or infinity: refuse it, or encode by the recipe"),
-      {"refuse", "encode"});
+  command.add_option("--nonfinite", nonfinite, "A file with NaN or infinity: refuse it, or encode by the recipe")
+      .one_of({"refuse", "encode"});
   command.add_option("--threads", threads, "At most so many; 0: as many as the machine has")
-      ->check(CLI::Range(0, 1024).description(""))
-      ->type_name("N")
-      ->capture_default_str();
-  const auto for_directory = [&](CLI::Option* option) {
-    directory_only.push_back(option->group("Directories"));
-    return option;
+      .range(0, 1024)
+      .type_name("N")
+      .show_default();
+  directory_only = {
+      command.add_flag("--linears", linears,
+                       "Quantise every linear layer, not the experts alone: all but routers and lm_head"),
+      command.add_option("--activations", activations, "What config.json has servers multiply the weights with")
+          .one_of({"none", "fp8", "mxfp4"}),
+      command.add_option("--dtype", dtype, "What is not quantised of an F16 or F32 model: keep it, or make it BF16")
+          .one_of({"keep", "bf16"}),
+      command.add_flag("--force", force, "Write what no reader is known to load, such as embeddings"),
+      command.add_option("--others", others, "FP8 weights that are not quantised").one_of({"bf16", "fp8"}),
+      command.add_option("--max-shard-size", max_shard_bytes, "Where IN holds a single file: bytes, or 5GB")
+          .size()
+          .show_default_as("5GB"),
+      takes_files(command, take),
+      command.add_option("--rank", rank, "Do the shards of one process of several, then mxfp4 merge")
+          .type_name("R|auto"),
+      command.add_option("--world", world, "Number of processes; --rank auto may find it")
+          .range(1, 1 << 20)
+          .type_name("N"),
   };
-  for_directory(command.add_flag("--linears", linears,
-                                 "Quantise every linear layer, not the experts alone: all but routers and lm_head"));
-  for_directory(takes_one_of(
-      command.add_option("--activations", activations, "What config.json has servers multiply the weights with"),
-      {"none", "fp8", "mxfp4"}));
-  for_directory(takes_one_of(
-      command.add_option("--dtype", dtype, "What is not quantised of an F16 or F32 model: keep it, or make it BF16"),
-      {"keep", "bf16"}));
-  for_directory(command.add_flag("--force", force, "Write what no reader is known to load, such as embeddings"));
-  for_directory(
-      takes_one_of(command.add_option("--others", others, "FP8 weights that are not quantised"), {"bf16", "fp8"}));
-  takes_size(for_directory(command.add_option("--max-shard-size", max_shard_bytes,
-                                              "Where IN holds a single file: bytes, or 5GB")))
-      ->default_str("5GB");
-  for_directory(takes_files(command, take));
-  for_directory(command.add_option("--rank", rank, "Do the shards of one process of several, then mxfp4 merge"))
-      ->type_name("R|auto");
-  for_directory(command.add_option("--world", world, "Number of processes; --rank auto may find it"))
-      ->check(CLI::Range(1, 1 << 20).description(""))
-      ->type_name("N");
+  for (const option& o : directory_only) o.group("Directories");
   takes_overwrite(command, overwrite);
   command.footer(
       "Matrices of F32, F16, BF16, and of F8_E4M3 with block scales X_scale_inv, whose columns are a multiple\n"
@@ -158,7 +152,7 @@ void quantize_command::describe(CLI::App& command) {
       "With --json a directory gives a line for each tensor and shard as it goes.");
 }
 
-void add_quantize(CLI::App& app) {
+void add_quantize(program& app) {
   add_command<quantize_command>(app, "quantize", "Turn the weights of a safetensors file or a checkpoint into MXFP4",
                                 run);
 }

@@ -17,9 +17,9 @@ struct quantize_command {
   std::uint64_t max_shard_bytes = 5'000'000'000;
   bool overwrite = false, linears = false, force = false, json = false;
   std::vector<std::string> take;
-  std::vector<const CLI::Option*> directory_only;
+  std::vector<option> directory_only;
 
-  void describe(CLI::App& command);
+  void describe(command_line& command);
 };
 
 void quantize_directory(const quantize_command& command);

@@ -22,7 +22,7 @@ namespace {
 [[nodiscard]] process_rank find_rank(const quantize_command& command) {
   const std::optional<int> world = command.world > 0 ? std::optional<int>(command.world) : std::nullopt;
   if (command.rank.empty()) {
-    if (world) throw CLI::ValidationError("--world", "needs --rank too: the number of this process, or auto");
+    if (world) throw usage_error("--world", "needs --rank too: the number of this process, or auto");
     return {};
   }
   if (command.rank == "auto") {
@@ -30,12 +30,12 @@ namespace {
     if (!found.warning.empty()) std::fputs(("mxfp4: warning: " + found.warning + "\n").c_str(), stderr);
     return found;
   }
-  if (!world) throw CLI::ValidationError("--rank", "needs --world too, the number of processes");
+  if (!world) throw usage_error("--rank", "needs --world too, the number of processes");
   process_rank result{-1, *world, "--rank", {}};
   const char* end = command.rank.data() + command.rank.size();
   const auto [stop, error] = std::from_chars(command.rank.data(), end, result.rank);
   if (error != std::errc{} || stop != end || result.rank < 0 || result.rank >= result.world)
-    throw CLI::ValidationError(
+    throw usage_error(
         "--rank", "is '" + command.rank + "', expected auto or a number from 0 to " + std::to_string(result.world - 1));
   return result;
 }
@@ -121,10 +121,10 @@ struct merge_command {
   std::string output;
   bool json = false;
 
-  void describe(CLI::App& command) {
+  void describe(command_line& command) {
     command.add_option("OUT", output, "The directory that all processes of mxfp4 quantize --rank wrote into")
-        ->required()
-        ->type_name("DIR");
+        .required()
+        .type_name("DIR");
     command.footer("Sees that every shard is there and whole, then writes the report and the index.");
   }
 };
@@ -141,7 +141,7 @@ void quantize_directory(const quantize_command& command) {
   const process_rank rank = find_rank(command);
   checkpoint_settings settings;
   const std::string recipe = command.recipe.empty() ? recipe_name(settings.recipe) : command.recipe;
-  if (!find_recipe(recipe, settings.recipe)) throw CLI::ValidationError("--recipe", "unknown recipe " + recipe);
+  if (!find_recipe(recipe, settings.recipe)) throw usage_error("--recipe", "unknown recipe " + recipe);
   if (!command.include.empty()) settings.include = command.include;
   if (!command.exclude.empty()) settings.exclude = command.exclude;
   settings.linears = command.linears;
@@ -155,9 +155,9 @@ void quantize_directory(const quantize_command& command) {
   settings.max_shard_bytes = command.max_shard_bytes;
   settings.take = command.take;
   if (command.linears && settings.include)
-    throw CLI::ValidationError("--linears", "says what to quantise, as --include does: give one of them");
+    throw usage_error("--linears", "says what to quantise, as --include does: give one of them");
   if (command.overwrite && rank.world > 1)
-    throw CLI::ValidationError("--overwrite", "is for one process: of several, one would remove what another wrote");
+    throw usage_error("--overwrite", "is for one process: of several, one would remove what another wrote");
   const checkpoint_run run{rank.rank, rank.world, command.threads, command.overwrite, stop_requested};
   checkpoint_result result;
   {
@@ -178,7 +178,7 @@ void quantize_directory(const quantize_command& command) {
         (result.complete ? "" : ", after all ranks: mxfp4 merge " + command.output) + "\n");
 }
 
-void add_merge(CLI::App& app) {
+void add_merge(program& app) {
   add_command<merge_command>(app, "merge", "Complete what several processes of mxfp4 quantize wrote", merge);
 }
 

@@ -1,5 +1,7 @@
 // tools/mxfp4/recipes.cpp -- mxfp4 recipes: the recipes, their formulas, and what they lose.
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "command.hpp"
 #include "recipe_notes.hpp"
 #include "report.hpp"
@@ -13,7 +15,7 @@ namespace {
 
 struct recipes_options {
   bool json = false;
-  void describe(CLI::App&) {}
+  void describe(command_line&) {}
 };
 
 /// "  label      text", the text wrapped at the width of a page.
@@ -60,20 +62,18 @@ void run(const recipes_options& options) {
 
 }  // namespace
 
-CLI::Option* takes_recipe(CLI::Option* option) {
-  const CLI::Validator is_recipe(
-      [](const std::string& name) {
-        recipe_id id{};
-        if (find_recipe(name, id)) return std::string{};
-        std::string known;
-        for (const recipe_note& note : recipe_notes) known += std::string(" ") + recipe_name(note.id);
-        return "'" + name + "' is not a recipe, expected one of" + known;
-      },
-      "");
-  return option->check(is_recipe)->type_name("NAME");
+option takes_recipe(const option& o) {
+  const auto problem_of = [](const std::string& name) {
+    recipe_id id{};
+    if (find_recipe(name, id)) return std::string{};
+    std::string known;
+    for (const recipe_note& note : recipe_notes) known += std::string(" ") + recipe_name(note.id);
+    return "'" + name + "' is not a recipe, expected one of" + known;
+  };
+  return o.check(problem_of).type_name("NAME");
 }
 
-void add_recipes(CLI::App& app) {
+void add_recipes(program& app) {
   add_command<recipes_options>(app, "recipes", "List the recipes: formula of the scale, ties, zeros, losses", run);
 }
 

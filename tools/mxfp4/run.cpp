@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <limits>
 #include <optional>
+#include <random>
 
 #include "model/generate.hpp"
 #include "model/text_ids.hpp"
@@ -28,22 +29,17 @@ struct run_command {
   model_options options;
   bool json = false;
 
-  void describe(CLI::App& command) {
-    command.add_option("MODEL", model, "A MiniMax-M2 checkpoint: FP8, BF16, F32 or MXFP4")
-        ->required()
-        ->type_name("DIR");
-    CLI::Option* const given = command.add_option("--prompt", prompt, "The text to go on with")->type_name("TEXT");
+  void describe(command_line& command) {
+    command.add_option("MODEL", model, "A MiniMax-M2 checkpoint: FP8, BF16, F32 or MXFP4").required().type_name("DIR");
+    const option given = command.add_option("--prompt", prompt, "The text to go on with").type_name("TEXT");
     command.add_option("--ids", ids, "The same as numbers; those added are printed as numbers too")
-        ->type_name("N,...")
-        ->excludes(given);
-    command.add_option("--tokens", tokens, "Tokens to add")
-        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 30))
-        ->capture_default_str();
-    takes_number(command.add_option("--temperature", temperature, "0: always the likeliest token"), 0, 100)
-        ->capture_default_str();
-    command.add_option("--seed", seed, "Of the random numbers")->capture_default_str();
-    takes_size(command.add_option("--memory", memory,
-                                  "For experts, bytes or 8GB; they are read when needed. Default: no limit"));
+        .type_name("N,...")
+        .excludes(given);
+    command.add_option("--tokens", tokens, "Tokens to add").range_in_help(1, 1 << 30).show_default();
+    command.add_option("--temperature", temperature, "0: always the likeliest token").number(0, 100).show_default();
+    command.add_option("--seed", seed, "Of the random numbers").show_default();
+    command.add_option("--memory", memory, "For experts, bytes or 8GB; they are read when needed. Default: no limit")
+        .size();
     options.describe(command);
     command.footer("Ends after --tokens; no token ends it before. Tokens per second go to standard error.");
   }
@@ -60,12 +56,12 @@ void run(const run_command& command) {
   std::optional<text_tokens> words;  // none: numbers
   if (command.ids.empty()) words.emplace(checkpoint, config);
   std::vector<std::int64_t> ids = words ? words->encode(command.prompt) : ids_of_numbers(command.ids, "--ids");
-  if (ids.empty()) throw CLI::ValidationError("--prompt", "is empty, expected a text to go on with");
+  if (ids.empty()) throw usage_error("--prompt", "is empty, expected a text to go on with");
   const auto prompt_tokens = std::ssize(ids);
   if (command.tokens > config.context - prompt_tokens)
-    throw CLI::ValidationError("--tokens", std::to_string(command.tokens) + " after " + std::to_string(prompt_tokens) +
-                                               " of the prompt, expected at most " + std::to_string(config.context) +
-                                               " in all, which the model takes");
+    throw usage_error("--tokens", std::to_string(command.tokens) + " after " + std::to_string(prompt_tokens) +
+                                      " of the prompt, expected at most " + std::to_string(config.context) +
+                                      " in all, which the model takes");
   tbb_executor threads(command.options.threads);
   generator model(checkpoint, config, {command.options.activations(), threads, stop_requested}, command.memory);
   std::mt19937_64 random(command.seed);
@@ -105,7 +101,7 @@ void run(const run_command& command) {
 
 }  // namespace
 
-void add_run(CLI::App& app) {
+void add_run(program& app) {
   add_command<run_command>(app, "run", "Go on with a text, token by token, by a MiniMax-M2 model", run);
 }
 

@@ -21,20 +21,19 @@ struct verify_command {
   int tensor_parallel = 1;
   bool json = false;
 
-  void describe(CLI::App& command) {
-    command.add_option("DIR", directory, "A checkpoint's directory")->required()->type_name("DIR");
+  void describe(command_line& command) {
+    command.add_option("DIR", directory, "A checkpoint's directory").required().type_name("DIR");
     command.add_option("--against", against, "The source that it was made of: every byte is made again and compared")
-        ->type_name("DIR");
+        .type_name("DIR");
     takes_recipe(command.add_option("--recipe", recipe,
                                     "Whose bytes; without it: what mxfp4_report.json records, or "
                                     "compressed_tensors"));
     command.add_option("--tensor-parallel", tensor_parallel, "Devices that share each matrix")
-        ->check(CLI::Range(1, 1 << 16))
-        ->capture_default_str();
-    command
-        .add_option("--accept", accepted, "Record a file that was changed, added or removed on purpose as it is now")
-        ->type_name("FILE")
-        ->allow_extra_args(false);
+        .range_in_help(1, 1 << 16)
+        .show_default();
+    command.add_option("--accept", accepted, "Record a file that was changed, added or removed on purpose as it is now")
+        .type_name("FILE")
+        .one_value();
     command.footer(
         "Checks: files (index, leftovers), pairs (codes with scales), model (names and shapes), config (targets and\n"
         "ignore against what is stored), parallel (whole blocks on each device), content (NaN scales, scales that do "
@@ -104,7 +103,7 @@ void run(const verify_command& command) {
 
 }  // namespace
 
-void add_verify(CLI::App& app) {
+void add_verify(program& app) {
   add_command<verify_command>(app, "verify", "Check an MXFP4 checkpoint, by itself or against its source", run);
 }
 
