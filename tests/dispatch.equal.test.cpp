@@ -182,7 +182,11 @@ TEST_CASE("dispatch::quantize_fp8_measured: the bytes and counts of the plain lo
     error_statistics want, sum;
     REQUIRE(reference::quantize_fp8(recipe, w, s, expected.view()).ok());
     REQUIRE(reference::measure_error(numbers, expected.view(), want).ok());
-    REQUIRE(dispatch::quantize_fp8_measured(recipe, w, s, got.view(), sum).ok());
+    backward_executor backward;
+    REQUIRE(dispatch::quantize_fp8_measured(recipe, w, s, got.view(), sum,
+                                            {.nonfinite = on_nonfinite::encode, .executor = backward})
+                .ok());
+    CHECK(backward.tasks == 1);
     CHECK(content(got, rows, cols) == content(expected, rows, cols));
     test::check_counts(sum, want);
     test::check_sums(sum, want);
@@ -190,7 +194,33 @@ TEST_CASE("dispatch::quantize_fp8_measured: the bytes and counts of the plain lo
   mx_memory<layout::compressed_tensors> q(rows, cols);
   error_statistics sum;
   CHECK(dispatch::quantize_fp8_measured(static_cast<recipe_id>(250), w, s, q.view(), sum).code == errc::unknown_recipe);
+  CHECK(dispatch::quantize_fp8_measured<recipe::mlx>(w, s, q.view(), sum, {.nonfinite = on_nonfinite::refuse}).code ==
+        errc::nonfinite);
+  CHECK(q.is_untouched());
   CHECK(sum.weights == 0);
+}
+
+TEST_CASE("dispatch: convert, unpack and encode_row are the header's own", "[dispatch]") {
+  constexpr std::int64_t rows = 130, cols = 1056;
+  test::splitmix random(12);
+  mx_memory<layout::compressed_tensors> w(rows, cols), back(rows, cols), unpacked(rows, cols);
+  mx_memory<layout::swizzled_128x4> tiles(rows, cols);
+  w.fill_randomly(random);
+  backward_executor backward;
+  REQUIRE(dispatch::convert(w.view(), tiles.view(), {.executor = backward}).ok());
+  REQUIRE(dispatch::convert(tiles.view(), back.view()).ok());
+  CHECK(content(back, rows, cols) == content(w, rows, cols));
+  CHECK(backward.tasks == 3);
+  const float x[33] = {1.0f, 2.0f, 3.0f};
+  std::uint8_t codes[32], scales[2];
+  REQUIRE(dispatch::encode_row(recipe_id::ocp, x, 33, codes, scales).ok());
+  CHECK((codes[0] == 0x64 && codes[1] == 0x07 && scales[0] == 126 && scales[1] == 0));
+  SKIP_WITHOUT_ISA();
+  const result<packed_matrix> packed = dispatch::pack(w.view());
+  REQUIRE(packed);
+  REQUIRE(dispatch::unpack(*packed, unpacked.view(), {.executor = backward}).ok());
+  CHECK(content(unpacked, rows, cols) == content(w, rows, cols));
+  CHECK(backward.tasks == 6);
 }
 
 TEMPLATE_TEST_CASE("dispatch::dequantize: every scale byte, dialect and layout", "[dispatch]", float, bf16, f16) {

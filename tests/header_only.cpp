@@ -36,8 +36,11 @@ int formats(numbers& n) {
   count(quantize_fp8(fp8, factors, *bytes));
   count(quantize_fp8_measured(recipe_id::ocp, fp8, factors, *bytes, lost));
   count(widen_fp8(fp8, factors, dense_view<bf16>{wide, 64, 64, 64}));
-  count(convert(*bytes, mx_view<layout::gpt_oss>{n.codes.data(), n.scales.data(), 64, 64, 32, 2}));
+  count(quantize_fp8_measured(fp8, factors, *bytes, lost, {.nonfinite = on_nonfinite::refuse}));
+  count(
+      convert(*bytes, mx_view<layout::gpt_oss>{n.codes.data(), n.scales.data(), 64, 64, 32, 2}, {.executor = serial}));
   count(encode_row(n.w.data(), 33, n.codes.data(), n.scales.data()));
+  count(encode_row(recipe_id::mlx, n.w.data(), 33, n.codes.data(), n.scales.data()));
   const float x[block_size]{};
   const block b = encode_block(x);
   recipe_id found{};

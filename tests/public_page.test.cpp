@@ -71,6 +71,9 @@ TEST_CASE("the plain names give the plain loops' bytes, by recipe and by recipe_
     CHECK(bytes(typed) == bytes(expected));
   }
   CHECK(quantize(static_cast<recipe_id>(77), x, mx_view<>{}).code == errc::unknown_recipe);
+  std::uint8_t codes[48], scales[3];
+  CHECK(encode_row(recipe_id::mlx, w.data(), 65, codes, scales).ok());
+  CHECK(encode_row<recipe::mlx>(w.data(), 65, codes, scales).ok());
 }
 
 TEST_CASE("dequantize, widen_fp8, quantize_fp8, measure_error: the same forms and results", "[public]") {
@@ -111,6 +114,17 @@ TEST_CASE("dequantize, widen_fp8, quantize_fp8, measure_error: the same forms an
     CHECK((lost.zeroed == lost_too.zeroed && lost.saturated == lost_too.saturated && lost.weights == rows * cols));
     REQUIRE(measure_error(fp8, b.view(), again).ok());
     CHECK(again.scales == lost.scales);
+
+    test::mx_memory<Layout> c(rows, cols);
+    error_statistics on_executor;
+    REQUIRE(quantize_fp8_measured<recipe::mlx>(fp8, factors, c.view(), on_executor,
+                                               {.nonfinite = on_nonfinite::refuse, .executor = backward})
+                .ok());
+    CHECK(bytes(c) == bytes(a));
+    CHECK((on_executor.squared_error == lost_too.squared_error && on_executor.scales == lost.scales));
+    test::mx_memory<separate> apart(rows, cols);
+    REQUIRE(convert(a.view(), apart.view(), {.executor = backward}).ok());
+    CHECK(bytes(apart) == bytes(a));
   };
   same(static_cast<layout::ggml*>(nullptr));
   same(static_cast<layout::mlx*>(nullptr));

@@ -7,11 +7,11 @@
 //   x86-64     sse2  avx2  avxvnni  avx512bw  avx512vnni  avx512bf16   the last that the CPU has is taken, or the one
 //   aarch64    neon  neon_dotprod  neon_i8mm                           that MXFP4_ISA in the environment names
 //
-// Where MXFP4_ISA names none that the CPU and the library have, every function returns errc::isa_unavailable and leaves
-// all as it was. A recipe or dialect is one of the named ones, as a template argument or by its id. The results are the
-// header-only functions' for that instruction set, bit for bit; their docstrings hold. The library is built for float,
-// bf16, f16 and e4m3, for codes and scales apart (compressed_tensors, gpt_oss, mlx) and for ggml's blocks; convert()
-// makes the others.
+// Where MXFP4_ISA names none that the CPU and the library have, every function that calculates returns
+// errc::isa_unavailable and leaves all as it was. A recipe or dialect is one of the named ones, as a template argument
+// or by its id. The results are the header-only functions' for that instruction set, bit for bit; their docstrings
+// hold. The library is built for float, bf16, f16 and e4m3, for codes and scales apart (compressed_tensors, gpt_oss,
+// mlx) and for ggml's blocks; convert() makes the others.
 #pragma once
 
 #include <concepts>
@@ -28,6 +28,8 @@
 #include "mxfp4/reference/error_statistics.hpp"
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/call_options.hpp"
+#include "mxfp4/tensor/convert.hpp"
+#include "mxfp4/tensor/encode_row.hpp"
 #include "mxfp4/tensor/gemm_options.hpp"
 #include "mxfp4/tensor/mxfp8_activations.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
@@ -128,7 +130,7 @@ status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>&
                  const run_options& options);
 status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, const run_options& options);
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<>& out, error_statistics& sum);
+                             const mx_view<>& out, error_statistics& sum, const quantize_options& options);
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options);
 result<packed_matrix> pack(const any_weights& w, const run_options& options);
 status quantize_activations(const any_input& x, int8_activations& out, const run_options& options);
@@ -202,14 +204,15 @@ MXFP4_INLINE status measure_error(const dense_view<T>& w, const basic_mx_view<By
 template <built_layout Layout>
 MXFP4_INLINE status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w,
                                           const dense_view<const float>& scales, const mx_view<Layout>& out,
-                                          error_statistics& sum) {
+                                          error_statistics& sum, const quantize_options& options = {}) {
   static_assert(!Layout::interleaved, "write codes and scales apart, then convert() them to ggml's blocks");
-  return detail::quantize_fp8_measured(recipe, w, scales, detail::output(out).bytes, sum);
+  return detail::quantize_fp8_measured(recipe, w, scales, detail::output(out).bytes, sum, options);
 }
 template <block_recipe Recipe = recipe::ocp, built_layout Layout>
 MXFP4_INLINE status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                                          const mx_view<Layout>& out, error_statistics& sum) {
-  return dispatch::quantize_fp8_measured(recipe_id_of<Recipe>, w, scales, out, sum);
+                                          const mx_view<Layout>& out, error_statistics& sum,
+                                          const quantize_options& options = {}) {
+  return dispatch::quantize_fp8_measured(recipe_id_of<Recipe>, w, scales, out, sum, options);
 }
 
 /// MXFP4 -> float, bf16 or f16: mxfp4::dequantize (kernel/dequantize.hpp). errc::unknown_dialect besides.
@@ -226,6 +229,10 @@ MXFP4_INLINE status dequantize(const basic_mx_view<Byte, Layout>& w, const dense
   return dispatch::dequantize(dialect_id_of<Dialect>, w, out, options);
 }
 
+/// A row of any length -> blocks, and from one layout to another: the header's own functions (tensor/encode_row.hpp,
+/// convert.hpp). They are plain loops, the same for every instruction set, and work where none is to be had.
+using mxfp4::convert, mxfp4::encode_row;
+
 // ---- what products read ---------------------------------------------------------------------------------------------
 
 /// Weights -> tile16x32_v1, the same bytes on every machine: mxfp4::pack (kernel/pack.hpp).
@@ -234,6 +241,9 @@ template <class Byte, built_layout Layout>
                                                       const run_options& options = {}) {
   return detail::pack(detail::weights(w), options);
 }
+
+/// The inverse, a plain loop too: the function of tensor/packed_matrix.hpp.
+using mxfp4::unpack;
 
 /// Float, bf16 or f16 activations -> int8, in the scaling of `out`: mxfp4::quantize_activations
 /// (kernel/activation.hpp).

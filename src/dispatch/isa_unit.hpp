@@ -138,8 +138,8 @@ status measure_error(const any_input& w, const const_mx_view<>& q, error_statist
 }
 
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<>& out, error_statistics& sum) {
-  return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8_measured<R>(w, scales, out, sum); });
+                             const mx_view<>& out, error_statistics& sum, const quantize_options& options) {
+  return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8_measured<R>(w, scales, out, sum, options); });
 }
 
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options) {

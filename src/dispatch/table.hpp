@@ -22,7 +22,7 @@ struct table {
                       const run_options&);
   status (*measure_error)(const any_input&, const const_mx_view<>&, error_statistics&, const run_options&);
   status (*quantize_fp8_measured)(recipe_id, const dense_view<const e4m3>&, const dense_view<const float>&,
-                                  const mx_view<>&, error_statistics&);
+                                  const mx_view<>&, error_statistics&, const quantize_options&);
   status (*dequantize)(const any_weights&, const any_output&, dialect_id, const run_options&);
   status (*pack)(const any_weights&, packed_matrix&, const run_options&);
   status (*quantize_activations)(const any_input&, int8_activations&, const run_options&);
