@@ -236,17 +236,17 @@ TEST_CASE("kernel::quantize_fp8_measured: tasks are cut by the shape alone, and 
     for (std::size_t t = 0; t < s.factors.size(); ++t) s.factors[t] = 0.01f * static_cast<float>(t % 7 + 1);
     sample again = s;
     test::backward_executor backward;
-    error_statistics serial, sum;
-    REQUIRE(kernel::quantize_fp8_measured(s.weights(), s.block_scales(), s.view(), serial).ok());
+    error_statistics alone, sum;
+    REQUIRE(kernel::quantize_fp8_measured(s.weights(), s.block_scales(), s.view(), alone).ok());
     REQUIRE(kernel::quantize_fp8_measured(again.weights(), again.block_scales(), again.view(), sum,
                                           {.nonfinite = on_nonfinite::encode, .executor = backward})
                 .ok());
     CHECK(backward.tasks == tasks);
     CHECK(again.codes == s.codes);
     CHECK(again.scales == s.scales);
-    test::check_counts(sum, serial);
-    CHECK((sum.squared_weights == serial.squared_weights && sum.squared_error == serial.squared_error));
-    CHECK(sum.max_error == serial.max_error);
+    test::check_counts(sum, alone);
+    CHECK((sum.squared_weights == alone.squared_weights && sum.squared_error == alone.squared_error));
+    CHECK(sum.max_error == alone.max_error);
     CHECK(sum.weights == rows * cols);
   }
 }
