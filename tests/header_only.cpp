@@ -61,6 +61,9 @@ int products(numbers& n) {
   count(gemm(*packed, *w, *y));
   count(gemm(*bytes, *w, *y));
   count(gemm(*packed, *xf, *y));
+  count(gemm(dialect_id::ggml, *bytes, *w, *y));
+  count(gemm(dialect_id::inf_at_255, *packed, *xf, *y));
+  count(gemv(dialect_id::ggml, *packed, std::span(n.w).first(64), std::span(n.out).first(64)));
   count(gemv(*packed, std::span(n.w).first(64), std::span(n.out).first(64)));
   count(unpack(*packed, *bytes));
   auto loaded = packed_matrix::from_bytes(64, 64, packed->bytes());
@@ -80,6 +83,7 @@ int products(numbers& n) {
   const dense_view<const float> shares{weight, 64, 2, 2};
   count(moe(views, dense_view<const float>(*w), indices, shares, *y, workspace));
   count(moe(views, *x8, indices, shares, *y, workspace));
+  count(moe(dialect_id::ggml, views, dense_view<const float>(*w), indices, shares, *y, workspace));
   return failed + (loaded ? 0 : 1);
 }
 
