@@ -21,6 +21,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "mxfp4/format/dialect.hpp"
 #include "mxfp4/format/recipe_id.hpp"
 #include "mxfp4/moe/expert.hpp"
 #include "mxfp4/moe/router.hpp"
@@ -136,11 +137,42 @@ result<packed_matrix> pack(const any_weights& w, const run_options& options);
 status quantize_activations(const any_input& x, int8_activations& out, const run_options& options);
 status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling,
                             const run_options& options);
-status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
-status gemm(const packed_view& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
+status gemm(dialect_id dialect, const any_weights& w, const any_input& x, const dense_view<float>& y,
+            const gemm_options& options);
+status gemm(dialect_id dialect, const packed_view& w, const any_input& x, const dense_view<float>& y,
+            const gemm_options& options);
+status gemm(dialect_id dialect, const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y,
+            const gemm_options& options);
+status gemm(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y,
+            const gemm_options& options);
 status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options);
-status gemm(const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options);
-status gemm(const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options);
+
+/// The operands of a product with f32 arithmetic.
+template <class Byte, built_layout Layout>
+[[nodiscard]] MXFP4_INLINE constexpr any_weights f32_weights(const basic_mx_view<Byte, Layout>& w) noexcept {
+  return weights(w);
+}
+[[nodiscard]] MXFP4_INLINE packed_view f32_weights(const packed_view& w) noexcept { return w; }
+[[nodiscard]] MXFP4_INLINE packed_view f32_weights(const packed_matrix& w) noexcept { return w.view(); }
+template <element_type T>
+[[nodiscard]] MXFP4_INLINE constexpr any_input f32_input(const dense_view<T>& x) noexcept {
+  return input(x);
+}
+template <element_type T>
+[[nodiscard]] MXFP4_INLINE constexpr any_input f32_input(const dense_view<const T>& x) noexcept {
+  return input(x);
+}
+template <class Byte>
+[[nodiscard]] MXFP4_INLINE const_mxfp8_view f32_input(const basic_mxfp8_view<Byte>& x) noexcept {
+  return x;
+}
+[[nodiscard]] MXFP4_INLINE const_mxfp8_view f32_input(const mxfp8_activations& x) noexcept { return x.view(); }
+
+template <class W, class X>
+concept f32_operands = requires(const W& w, const X& x) {
+  detail::f32_weights(w);
+  detail::f32_input(x);
+};
 
 /// How tokens go to experts and come back: moe's arguments after x.
 struct moe_call {
@@ -149,6 +181,7 @@ struct moe_call {
   const dense_view<float>& y;
   moe_workspace& workspace;
   const gemm_options& options;
+  dialect_id dialect = dialect_id::ocp;  ///< of the products in f32
 };
 status moe(const packed_experts& experts, const any_input& x, const moe_call& call);
 status moe(const view_experts& experts, const any_input& x, const moe_call& call);
@@ -288,22 +321,19 @@ template <class T>
 
 // ---- products -------------------------------------------------------------------------------------------------------
 
-/// Y = X W^T, or Y += X W^T, with activations of float, bf16, f16 or e4m3: gemm of linalg/f32.hpp, dialect ocp: the
-/// others differ for blocks with scale byte 255 only.
-template <class Byte, built_layout Layout, class T>
-MXFP4_INLINE status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<float>& y,
+/// Y = X W^T, or Y += X W^T, in f32: gemm of linalg/f32.hpp and linalg/mxfp8.hpp. errc::unknown_dialect besides.
+/// @param w  a view, packed_view or packed_matrix.
+/// @param x  float, bf16, f16, e4m3, or MXFP8: a view or mxfp8_activations.
+template <class W, class X>
+  requires detail::f32_operands<W, X>
+MXFP4_INLINE status gemm(dialect_id dialect, const W& w, const X& x, const dense_view<float>& y,
                          const gemm_options& options = {}) {
-  return detail::gemm(detail::weights(w), detail::input(x), y, options);
+  return detail::gemm(dialect, detail::f32_weights(w), detail::f32_input(x), y, options);
 }
-template <class T>
-MXFP4_INLINE status gemm(const packed_view& w, const dense_view<T>& x, const dense_view<float>& y,
-                         const gemm_options& options = {}) {
-  return detail::gemm(w, detail::input(x), y, options);
-}
-template <class T>
-MXFP4_INLINE status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<float>& y,
-                         const gemm_options& options = {}) {
-  return dispatch::gemm(w.view(), x, y, options);
+template <decode_dialect Dialect = dialect::ocp, class W, class X>
+  requires detail::f32_operands<W, X>
+MXFP4_INLINE status gemm(const W& w, const X& x, const dense_view<float>& y, const gemm_options& options = {}) {
+  return dispatch::gemm(dialect_id_of<Dialect>, w, x, y, options);
 }
 
 /// The same with int8 activations, W4A8: gemm of linalg/int8.hpp, dialect ocp.
@@ -315,54 +345,48 @@ MXFP4_INLINE status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activa
 status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options = {});
 
-/// The same with MXFP8 activations: gemm of linalg/mxfp8.hpp, dialect ocp.
-template <class Byte, built_layout Layout, class ByteX>
-MXFP4_INLINE status gemm(const basic_mx_view<Byte, Layout>& w, const basic_mxfp8_view<ByteX>& x,
-                         const dense_view<float>& y, const gemm_options& options = {}) {
-  return detail::gemm(detail::weights(w), x, y, options);
-}
-template <class ByteX>
-MXFP4_INLINE status gemm(const packed_view& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
-                         const gemm_options& options = {}) {
-  return detail::gemm(w, x, y, options);
-}
-template <class ByteX>
-MXFP4_INLINE status gemm(const packed_matrix& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
-                         const gemm_options& options = {}) {
-  return dispatch::gemm(w.view(), x, y, options);
-}
-template <class W>
-MXFP4_INLINE status gemm(const W& w, const mxfp8_activations& x, const dense_view<float>& y,
-                         const gemm_options& options = {}) {
-  return dispatch::gemm(w, x.view(), y, options);
-}
-
-/// One token: gemm with M = 1. x: K numbers, y: N floats, each an array, a vector or a span.
+/// One token: gemm with M = 1. x: K numbers, y: N floats, each an array, a vector or a span; or x is quantised.
 template <class W, number_row X, number_row Y>
+MXFP4_INLINE status gemv(dialect_id dialect, const W& w, const X& x, Y&& y, const gemm_options& options = {}) {
+  return dispatch::gemm(dialect, w, mxfp4::detail::one_row(x), mxfp4::detail::one_row(y), options);
+}
+template <class W, number_row Y>
+MXFP4_INLINE status gemv(dialect_id dialect, const W& w, const mxfp8_activations& x, Y&& y,
+                         const gemm_options& options = {}) {
+  return dispatch::gemm(dialect, w, x, mxfp4::detail::one_row(y), options);
+}
+template <decode_dialect Dialect = dialect::ocp, class W, number_row X, number_row Y>
 MXFP4_INLINE status gemv(const W& w, const X& x, Y&& y, const gemm_options& options = {}) {
-  return dispatch::gemm(w, mxfp4::detail::one_row(x), mxfp4::detail::one_row(y), options);
+  return dispatch::gemv(dialect_id_of<Dialect>, w, x, y, options);
+}
+template <decode_dialect Dialect = dialect::ocp, class W, number_row Y>
+MXFP4_INLINE status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& options = {}) {
+  return dispatch::gemv(dialect_id_of<Dialect>, w, x, y, options);
 }
 template <class W, number_row Y>
 MXFP4_INLINE status gemv(const W& w, const int8_activations& x, Y&& y, const gemm_options& options = {}) {
   return dispatch::gemm(w, x, mxfp4::detail::one_row(y), options);
 }
-template <class W, number_row Y>
-MXFP4_INLINE status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& options = {}) {
-  return dispatch::gemm(w, x.view(), mxfp4::detail::one_row(y), options);
-}
 
 // ---- experts --------------------------------------------------------------------------------------------------------
 
-/// A mixture of experts: moe of moe.hpp, dialect ocp.
+/// A mixture of experts: moe of moe.hpp. errc::unknown_dialect besides.
 ///
 /// @param experts  expert<packed_matrix>s, or expert<view>s whose codes and scales are apart: pack() ggml's blocks.
-/// @param x        activations of float, bf16, f16 or e4m3, or int8_activations.
+/// @param x        activations of float, bf16, f16 or e4m3.
 template <expert_list R, class T>
+MXFP4_INLINE status moe(dialect_id dialect, const R& experts, const dense_view<T>& x,
+                        const dense_view<const std::int32_t>& indices, const dense_view<const float>& weights,
+                        const dense_view<float>& y, moe_workspace& workspace, const gemm_options& options = {}) {
+  return detail::moe(detail::experts(experts), detail::input(x), {indices, weights, y, workspace, options, dialect});
+}
+template <decode_dialect Dialect = dialect::ocp, expert_list R, class T>
 MXFP4_INLINE status moe(const R& experts, const dense_view<T>& x, const dense_view<const std::int32_t>& indices,
                         const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
                         const gemm_options& options = {}) {
-  return detail::moe(detail::experts(experts), detail::input(x), {indices, weights, y, workspace, options});
+  return dispatch::moe(dialect_id_of<Dialect>, experts, x, indices, weights, y, workspace, options);
 }
+/// The same with int8 activations, dialect ocp.
 template <expert_list R>
 MXFP4_INLINE status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
                         const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
