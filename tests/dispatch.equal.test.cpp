@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mxfp4/dispatch.hpp"
@@ -364,8 +365,9 @@ TEST_CASE("dispatch: products as each dialect reads scale byte 255", "[dispatch]
     const dense_view<const float> tokens{x.data(), m, k, k};
     const result<mxfp8_activations> x8 = dispatch::quantize_activations(tokens, mxfp8_scaling::floor);
     REQUIRE(x8);
-    for (const auto& [id, expected] :
+    for (const auto& [id, number] :
          {std::pair{dialect_id::ocp, nan}, {dialect_id::inf_at_255, inf}, {dialect_id::ggml, 0x1p122f}}) {
+      const float expected = number;
       CAPTURE(m, static_cast<int>(id));
       std::vector<float> y(static_cast<std::size_t>(m * n));
       const dense_view<float> to{y.data(), m, n, n};
