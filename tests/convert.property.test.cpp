@@ -4,9 +4,11 @@
 
 #include <catch2/catch_template_test_macros.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <cstddef>
 #include <cstdint>
 #include <tuple>
 
+#include "support/backward_executor.hpp"
 #include "support/matrix.hpp"
 
 namespace {
@@ -28,6 +30,7 @@ std::int64_t differences(mx_memory<A>& a, mx_memory<B>& b, std::int64_t rows, st
 
 struct shape {
   std::int64_t rows, cols, gap, shift;
+  std::size_t tasks;
 };
 
 }  // namespace
@@ -36,8 +39,12 @@ TEMPLATE_LIST_TEST_CASE("convert: there and back for every pair", "[convert][pro
   using from = TestType;
   const auto check_pair = []<class To>(To) {
     splitmix random(2);
-    for (const auto& [rows, cols, gap, shift] : {shape{1, 32, 0, 0}, shape{33, 96, 0, 0}, shape{129, 160, 3, 1},
-                                                 shape{130, 288, 64, 3}, shape{3, 4096, 1, 0}}) {
+    for (const auto& [rows, cols, gap, shift, tasks] : {shape{1, 32, 0, 0, 1},
+                                                        {33, 96, 0, 0, 1},
+                                                        {129, 160, 3, 1, 1},
+                                                        {3, 4096, 1, 0, 1},
+                                                        {520, 160, 2, 1, 2},
+                                                        {2, 67200, 0, 0, 4}}) {
       CAPTURE(from::name, To::name, rows, cols, gap, shift);
       mx_memory<from> source(rows, cols, gap, shift);
       source.fill_randomly(random);
@@ -49,7 +56,9 @@ TEMPLATE_LIST_TEST_CASE("convert: there and back for every pair", "[convert][pro
       REQUIRE(differences(original, source, rows, cols) == 0);
       REQUIRE(there.only_its_own_bytes_were_written());
       mx_memory<from> back(rows, cols, gap, 0);
-      REQUIRE(convert(there.view(), back.view()).ok());
+      mxfp4::test::backward_executor backward;
+      REQUIRE(convert(there.view(), back.view(), {.executor = backward}).ok());
+      REQUIRE(backward.tasks == tasks);
       REQUIRE(differences(original, back, rows, cols) == 0);
       REQUIRE(back.only_its_own_bytes_were_written());
     }

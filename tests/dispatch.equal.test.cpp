@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mxfp4/dispatch.hpp"
@@ -182,7 +183,11 @@ TEST_CASE("dispatch::quantize_fp8_measured: the bytes and counts of the plain lo
     error_statistics want, sum;
     REQUIRE(reference::quantize_fp8(recipe, w, s, expected.view()).ok());
     REQUIRE(reference::measure_error(numbers, expected.view(), want).ok());
-    REQUIRE(dispatch::quantize_fp8_measured(recipe, w, s, got.view(), sum).ok());
+    backward_executor backward;
+    REQUIRE(dispatch::quantize_fp8_measured(recipe, w, s, got.view(), sum,
+                                            {.nonfinite = on_nonfinite::encode, .executor = backward})
+                .ok());
+    CHECK(backward.tasks == 1);
     CHECK(content(got, rows, cols) == content(expected, rows, cols));
     test::check_counts(sum, want);
     test::check_sums(sum, want);
@@ -190,7 +195,33 @@ TEST_CASE("dispatch::quantize_fp8_measured: the bytes and counts of the plain lo
   mx_memory<layout::compressed_tensors> q(rows, cols);
   error_statistics sum;
   CHECK(dispatch::quantize_fp8_measured(static_cast<recipe_id>(250), w, s, q.view(), sum).code == errc::unknown_recipe);
+  CHECK(dispatch::quantize_fp8_measured<recipe::mlx>(w, s, q.view(), sum, {.nonfinite = on_nonfinite::refuse}).code ==
+        errc::nonfinite);
+  CHECK(q.is_untouched());
   CHECK(sum.weights == 0);
+}
+
+TEST_CASE("dispatch: convert, unpack and encode_row are the header's own", "[dispatch]") {
+  constexpr std::int64_t rows = 130, cols = 1056;
+  test::splitmix random(12);
+  mx_memory<layout::compressed_tensors> w(rows, cols), back(rows, cols), unpacked(rows, cols);
+  mx_memory<layout::swizzled_128x4> tiles(rows, cols);
+  w.fill_randomly(random);
+  backward_executor backward;
+  REQUIRE(dispatch::convert(w.view(), tiles.view(), {.executor = backward}).ok());
+  REQUIRE(dispatch::convert(tiles.view(), back.view()).ok());
+  CHECK(content(back, rows, cols) == content(w, rows, cols));
+  CHECK(backward.tasks == 3);
+  const float x[33] = {1.0f, 2.0f, 3.0f};
+  std::uint8_t codes[32], scales[2];
+  REQUIRE(dispatch::encode_row(recipe_id::ocp, x, 33, codes, scales).ok());
+  CHECK((codes[0] == 0x64 && codes[1] == 0x07 && scales[0] == 126 && scales[1] == 0));
+  SKIP_WITHOUT_ISA();
+  const result<packed_matrix> packed = dispatch::pack(w.view());
+  REQUIRE(packed);
+  REQUIRE(dispatch::unpack(*packed, unpacked.view(), {.executor = backward}).ok());
+  CHECK(content(unpacked, rows, cols) == content(w, rows, cols));
+  CHECK(backward.tasks == 6);
 }
 
 TEMPLATE_TEST_CASE("dispatch::dequantize: every scale byte, dialect and layout", "[dispatch]", float, bf16, f16) {
@@ -312,6 +343,58 @@ TEST_CASE("dispatch: exact sums of float products equal the oracle", "[dispatch]
   CHECK(std::equal(expected.begin(), expected.begin() + n, y.begin()));
   REQUIRE(dispatch::gemv(w.view(), *token, std::span(y).subspan(n, n)).ok());
   CHECK(std::equal(expected.begin(), expected.begin() + n, y.begin() + n));
+}
+
+TEST_CASE("dispatch: products as each dialect reads scale byte 255", "[dispatch]") {
+  SKIP_WITHOUT_ISA();
+  constexpr std::int64_t n = 17, k = 64;
+  mx_memory<layout::compressed_tensors> w(n, k);
+  mx_memory<layout::ggml> blocks(n, k);
+  for (std::int64_t r = 0; r < n; ++r)
+    for (std::int64_t c = 0; c < k; ++c) {
+      w.set_code(r, c, c < 32 ? 0 : 1);  // 0 under byte 127, then 0.5 under 255
+      w.scale(r, c / 32) = c < 32 ? 127 : 255;
+      blocks.set_code(r, c, w.code(r, c));
+      blocks.scale(r, c / 32) = w.scale(r, c / 32);
+    }
+  const result<packed_matrix> packed = dispatch::pack(w.view());
+  REQUIRE(packed);
+  constexpr float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const std::int64_t m : {1, 3}) {
+    const std::vector<float> x(static_cast<std::size_t>(m * k), 0x1p-10f);
+    const dense_view<const float> tokens{x.data(), m, k, k};
+    const result<mxfp8_activations> x8 = dispatch::quantize_activations(tokens, mxfp8_scaling::floor);
+    REQUIRE(x8);
+    for (const auto& [id, number] :
+         {std::pair{dialect_id::ocp, nan}, {dialect_id::inf_at_255, inf}, {dialect_id::ggml, 0x1p122f}}) {
+      const float expected = number;
+      CAPTURE(m, static_cast<int>(id));
+      std::vector<float> y(static_cast<std::size_t>(m * n));
+      const dense_view<float> to{y.data(), m, n, n};
+      const auto check = [&](const status& s) {
+        REQUIRE(s.ok());
+        CHECK(std::ranges::all_of(y, [&](float v) { return std::isnan(expected) ? std::isnan(v) : v == expected; }));
+        std::ranges::fill(y, 5.0f);
+      };
+      check(dispatch::gemm(id, w.view(), tokens, to));
+      check(dispatch::gemm(id, blocks.view(), tokens, to));
+      check(dispatch::gemm(id, *packed, tokens, to));
+      check(dispatch::gemm(id, packed->view(), tokens, to));
+      check(dispatch::gemm(id, w.view(), *x8, to));
+      check(dispatch::gemm(id, *packed, x8->view(), to));
+      visit_dialect(id, [&]<class D>() { check(dispatch::gemm<D>(*packed, tokens, to)); });
+      if (m > 1) continue;
+      check(dispatch::gemv(id, w.view(), x, y));
+      check(dispatch::gemv(id, *packed, *x8, y));
+      visit_dialect(id, [&]<class D>() { check(dispatch::gemv<D>(blocks.view(), x, y)); });
+    }
+    std::vector<float> y(static_cast<std::size_t>(m * n), 7.0f);
+    const auto unknown = static_cast<dialect_id>(9);
+    CHECK(dispatch::gemm(unknown, w.view(), tokens, dense_view<float>{y.data(), m, n, n}).code ==
+          errc::unknown_dialect);
+    CHECK(dispatch::gemm(unknown, *packed, *x8, dense_view<float>{y.data(), m, n, n}).code == errc::unknown_dialect);
+    CHECK(y == std::vector<float>(y.size(), 7.0f));
+  }
 }
 
 TEMPLATE_TEST_CASE("dispatch: MXFP8 activations are encode_mxfp8's bytes", "[dispatch][mxfp8]", float, bf16, f16) {

@@ -204,3 +204,18 @@ TEST_CASE("dispatch::route_topk_sigmoid: the bits of plain C++", "[dispatch][rou
   CHECK(std::ranges::all_of(indices, [](std::int32_t v) { return v == -1; }));
   CHECK(std::ranges::all_of(weights, [](float v) { return v == -7.0f; }));
 }
+
+TEST_CASE("dispatch::moe: a dialect that is none is refused before anything is written", "[dispatch][moe]") {
+  SKIP_WITHOUT_ISA();
+  splitmix random(3);
+  expert_memory<layout::compressed_tensors> memory(5, 96, 64, random);
+  const routing r(2, 3, 5, random);
+  const tokens x = random_tokens(2, 96, random);
+  moe_workspace workspace = *moe_workspace::create(memory.shape(2, 3));
+  output y(2, 96), untouched(2, 96);
+  const auto views = memory.views();
+  CHECK(
+      dispatch::moe(static_cast<dialect_id>(9), views, x.view(), r.expert_view(), r.weight_view(), y.view(), workspace)
+          .code == errc::unknown_dialect);
+  CHECK(y.data == untouched.data);
+}

@@ -54,6 +54,7 @@ TEST_CASE("dispatch: an instruction set that is not there", "[dispatch]") {
   CHECK(refuses(dispatch::gemm(packed, q, to_y)));
   CHECK(refuses(dispatch::gemv(mx.view(), numbers, y)));
   CHECK(refuses(dispatch::gemv(packed, numbers, y)));
+  CHECK(refuses(dispatch::gemm(dialect_id::ggml, mx.view(), w, to_y)));
 
   mxfp8_activations x8 = *mxfp8_activations::create(n, k);
   CHECK(refuses(dispatch::quantize_activations(w, x8.view())));
@@ -72,6 +73,7 @@ TEST_CASE("dispatch: an instruction set that is not there", "[dispatch]") {
   CHECK(refuses(dispatch::moe(views, w, chosen, weights, to_tokens, workspace)));
   CHECK(refuses(dispatch::moe(tiles, q, chosen, weights, to_tokens, workspace)));
   CHECK(refuses(dispatch::moe(views, q, chosen, weights, to_tokens, workspace)));
+  CHECK(refuses(dispatch::moe(dialect_id::ggml, views, w, chosen, weights, to_tokens, workspace)));
   CHECK(refuses(dispatch::route_topk_sigmoid(w, nullptr, chosen, weights)));
 
   CHECK(x8.view().at(0, 0) == 0.0f);

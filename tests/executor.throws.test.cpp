@@ -11,9 +11,13 @@ TEST_CASE("executor: what it throws passes through, and the same objects serve t
   const auto number = [&](std::int64_t, std::int64_t) { return random.with_exponent(120, 130); };
   x.fill(number);
   weights.fill(number);
-  test::mx_memory<layout::compressed_tensors> w(n, k);
+  test::mx_memory<layout::compressed_tensors> w(n, k), copy(n, k);
   std::vector<float> out(static_cast<std::size_t>(n * k)), y(static_cast<std::size_t>(m * n));
   const dense_view<float> decoded{out.data(), n, k, k}, to_y{y.data(), m, n, n};
+  const std::vector<e4m3> narrow(static_cast<std::size_t>(n * k), e4m3{0x38});
+  const std::vector<float> factor(2 * 8, 1.0f);
+  const dense_view<const e4m3> fp8{narrow.data(), n, k, k};
+  const dense_view<const float> factors{factor.data(), 2, 8, 8};
   REQUIRE(kernel::quantize<>(weights.view(), w.view()).ok());
   const result<packed_matrix> packed = pack(w.view());
   result<int8_activations> made = quantize_activations(x.view(), int8_scaling::row);
@@ -28,6 +32,12 @@ TEST_CASE("executor: what it throws passes through, and the same objects serve t
     CHECK_THROWS_AS(kernel::quantize<>(weights.view(), w.view(), {.executor = bad}), std::runtime_error);
     CHECK_THROWS_AS(kernel::dequantize(w.view(), decoded, {.executor = bad}), std::runtime_error);
     CHECK_THROWS_AS(pack(w.view(), {.executor = bad}), std::runtime_error);
+    CHECK_THROWS_AS(unpack(*packed, copy.view(), {.executor = bad}), std::runtime_error);
+    CHECK_THROWS_AS(convert(w.view(), copy.view(), {.executor = bad}), std::runtime_error);
+    error_statistics sum;
+    CHECK_THROWS_AS(kernel::quantize_fp8_measured(fp8, factors, copy.view(), sum, {.executor = bad}),
+                    std::runtime_error);
+    CHECK(sum.weights == 0);
     CHECK_THROWS_AS(quantize_activations(x.view(), q, {.executor = bad}), std::runtime_error);
     CHECK_THROWS_AS(quantize_activations(x.view(), int8_scaling::f32, {.executor = bad}), std::runtime_error);
     CHECK_THROWS_AS(gemm(w.view(), x.view(), to_y, options), std::runtime_error);

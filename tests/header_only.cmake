@@ -7,7 +7,7 @@ set(gate ${CMAKE_COMMAND} -D NM=${CMAKE_NM})
 set(script -P ${CMAKE_CURRENT_SOURCE_DIR}/header_only.symbol_gate.cmake)
 
 foreach(isa avx2 avx512bf16 neon_i8mm)
-  if(NOT DEFINED mxfp4_flags_${isa})
+  if(NOT isa IN_LIST mxfp4_isas)
     continue()
   endif()
   foreach(level 0 2)

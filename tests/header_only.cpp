@@ -36,8 +36,11 @@ int formats(numbers& n) {
   count(quantize_fp8(fp8, factors, *bytes));
   count(quantize_fp8_measured(recipe_id::ocp, fp8, factors, *bytes, lost));
   count(widen_fp8(fp8, factors, dense_view<bf16>{wide, 64, 64, 64}));
-  count(convert(*bytes, mx_view<layout::gpt_oss>{n.codes.data(), n.scales.data(), 64, 64, 32, 2}));
+  count(quantize_fp8_measured(fp8, factors, *bytes, lost, {.nonfinite = on_nonfinite::refuse}));
+  count(
+      convert(*bytes, mx_view<layout::gpt_oss>{n.codes.data(), n.scales.data(), 64, 64, 32, 2}, {.executor = serial}));
   count(encode_row(n.w.data(), 33, n.codes.data(), n.scales.data()));
+  count(encode_row(recipe_id::mlx, n.w.data(), 33, n.codes.data(), n.scales.data()));
   const float x[block_size]{};
   const block b = encode_block(x);
   recipe_id found{};
@@ -58,6 +61,9 @@ int products(numbers& n) {
   count(gemm(*packed, *w, *y));
   count(gemm(*bytes, *w, *y));
   count(gemm(*packed, *xf, *y));
+  count(gemm(dialect_id::ggml, *bytes, *w, *y));
+  count(gemm(dialect_id::inf_at_255, *packed, *xf, *y));
+  count(gemv(dialect_id::ggml, *packed, std::span(n.w).first(64), std::span(n.out).first(64)));
   count(gemv(*packed, std::span(n.w).first(64), std::span(n.out).first(64)));
   count(unpack(*packed, *bytes));
   auto loaded = packed_matrix::from_bytes(64, 64, packed->bytes());
@@ -77,6 +83,7 @@ int products(numbers& n) {
   const dense_view<const float> shares{weight, 64, 2, 2};
   count(moe(views, dense_view<const float>(*w), indices, shares, *y, workspace));
   count(moe(views, *x8, indices, shares, *y, workspace));
+  count(moe(dialect_id::ggml, views, dense_view<const float>(*w), indices, shares, *y, workspace));
   return failed + (loaded ? 0 : 1);
 }
 

@@ -1,4 +1,4 @@
-// tests/isa_list.cpp -- a line of isas.def: its flags, namespace (config.hpp) and file (simd/) are of one set.
+// tests/isa_list.cpp -- a line of isas.def: its flags, its macros, by which it has a namespace, and its file agree.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Only compiled, once for each line with its flags (isa_list.cmake); MXFP4_TEST_ISA is the line's name.
@@ -12,12 +12,12 @@
 constexpr std::string_view name = MXFP4_TEST_TEXT(MXFP4_TEST_ISA), in_names = MXFP4_TEST_TEXT(MXFP4_ISA_NS);
 
 static_assert(in_names.substr(0, 4) == "isa_" && in_names.substr(4) == name,
-              "config.hpp: MXFP4_ISA_NS is another set's under the flags of this line of isas.def");
+              "MXFP4_ISA_NS is another set's: the flags of this line of isas.def define other macros than it names");
 static_assert(mxfp4::simd::isa_name<mxfp4::simd::native_arch> == name,
-              "simd.hpp does not include the file of this line of isas.def, or its concept is false under the flags");
+              "the file of this line of isas.def does not give its name, or its concept is false under the flags");
 
 constexpr std::string_view list[] = {
-#define MXFP4_ISA(name, extends, flags, cpu) #name,
+#define MXFP4_ISA(name, extends, flags, macros, cpu) #name,
 #include "mxfp4/simd/isas.def"
 #undef MXFP4_ISA
 };

@@ -9,6 +9,7 @@
 
 #include "mxfp4/kernel/quantize_measured.hpp"
 #include "support/arches.hpp"
+#include "support/backward_executor.hpp"
 #include "support/matrix.hpp"
 #include "support/oracle.hpp"
 #include "support/random.hpp"
@@ -219,6 +220,75 @@ TEST_CASE("kernel::quantize_fp8_measured: sums go on; no read or write past the 
                 .ok());
   CHECK((sum.weights == 192 && sum.squared_weights == 192 * 25.0 && sum.squared_error == 192.0));
   CHECK((sum.max_error == 1.0 && sum.scales[127] == 6));
+}
+
+TEST_CASE("kernel::quantize_fp8_measured: tasks are cut by the shape alone, and the sums with them", "[kernel][fp8]") {
+  struct cut {
+    std::int64_t rows, cols;
+    std::size_t tasks;
+  };
+  // A slab of 2^19 weights and one of 128 rows less than twice that are one task; 16 are the most.
+  for (const auto& [rows, cols, tasks] :
+       {cut{1, 32, 1}, {256, 2048, 1}, {384, 2048, 1}, {640, 2048, 2}, {130, 12320, 3}, {4352, 2048, 16}}) {
+    CAPTURE(rows, cols);
+    sample s(rows, cols, 0);
+    s.fill(6);
+    for (std::size_t t = 0; t < s.factors.size(); ++t) s.factors[t] = 0.01f * static_cast<float>(t % 7 + 1);
+    sample again = s;
+    test::backward_executor backward;
+    error_statistics alone, sum;
+    REQUIRE(kernel::quantize_fp8_measured(s.weights(), s.block_scales(), s.view(), alone).ok());
+    REQUIRE(kernel::quantize_fp8_measured(again.weights(), again.block_scales(), again.view(), sum,
+                                          {.nonfinite = on_nonfinite::encode, .executor = backward})
+                .ok());
+    CHECK(backward.tasks == tasks);
+    CHECK(again.codes == s.codes);
+    CHECK(again.scales == s.scales);
+    test::check_counts(sum, alone);
+    CHECK((sum.squared_weights == alone.squared_weights && sum.squared_error == alone.squared_error));
+    CHECK(sum.max_error == alone.max_error);
+    CHECK(sum.weights == rows * cols);
+  }
+}
+
+TEST_CASE("kernel::quantize_fp8_measured: a task's sums are those of its rows alone", "[kernel][fp8]") {
+  sample s(640, 2048, 0);  // five bands: two tasks, of two and of three, each of which is one task by itself
+  s.fill(7);
+  sample part = s;
+  error_statistics whole, parts;
+  REQUIRE(kernel::quantize_fp8_measured(s.weights(), s.block_scales(), s.view(), whole).ok());
+  for (const auto& [first, last] : {std::pair{0, 256}, {256, 640}}) {
+    const dense_view<const e4m3> w = part.weights();
+    const dense_view<const float> factors = part.block_scales();
+    const mx_view<> out = part.view();
+    REQUIRE(
+        kernel::quantize_fp8_measured({w.row(first), last - first, w.cols, w.stride},
+                                      {factors.row(first / 128), (last - first) / 128, factors.cols, factors.stride},
+                                      mx_view<>{out.block_codes(first, 0), out.block_scale(first, 0), last - first,
+                                                out.cols, out.code_stride, out.scale_stride},
+                                      parts)
+            .ok());
+  }
+  CHECK(part.codes == s.codes);
+  CHECK(part.scales == s.scales);
+  test::check_counts(parts, whole);
+  CHECK((parts.squared_weights == whole.squared_weights && parts.squared_error == whole.squared_error));
+}
+
+TEST_CASE("kernel::quantize_fp8_measured: refuses what is not finite before anything is written", "[kernel][fp8]") {
+  sample s(130, 160, 0);
+  for (e4m3& w : s.w) w = encode<e4m3>(1.0f);
+  error_statistics sum;
+  const quantize_options refuse{.nonfinite = on_nonfinite::refuse};
+  s.w[129 * 160 + 140] = s.w[2 * 160 + 150] = e4m3{0x7F};
+  const status got =
+      kernel::quantize_fp8_measured(recipe_id::ocp, s.weights(), s.block_scales(), s.view(), sum, refuse);
+  CHECK((got.code == errc::nonfinite && got.value == 2 * 160 + 150));
+  CHECK(s.codes == std::vector<std::uint8_t>(s.codes.size(), test::poison));
+  CHECK(sum.weights == 0);
+  s.w[129 * 160 + 140] = s.w[2 * 160 + 150] = encode<e4m3>(1.0f);
+  CHECK(kernel::quantize_fp8_measured(s.weights(), s.block_scales(), s.view(), sum, refuse).ok());
+  CHECK((sum.weights == 130 * 160 && sum.squared_error == 0));
 }
 
 TEST_CASE("kernel::quantize_fp8_measured: refused arguments leave output and sum alone", "[kernel][fp8]") {

@@ -3,13 +3,19 @@
 //
 // Compiled twice: linked to mxfp4::mxfp4, and to mxfp4::format alone, where the same calls are the plain loops.
 #include <catch2/catch_test_macros.hpp>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "mxfp4/mxfp4.hpp"
 #include "support/backward_executor.hpp"
 #include "support/product.hpp"
 #include "support/random.hpp"
+#if MXFP4_KERNELS
+#include "support/moe.hpp"
+#endif
 
 using namespace mxfp4;
 
@@ -71,6 +77,9 @@ TEST_CASE("the plain names give the plain loops' bytes, by recipe and by recipe_
     CHECK(bytes(typed) == bytes(expected));
   }
   CHECK(quantize(static_cast<recipe_id>(77), x, mx_view<>{}).code == errc::unknown_recipe);
+  std::uint8_t codes[48], scales[3];
+  CHECK(encode_row(recipe_id::mlx, w.data(), 65, codes, scales).ok());
+  CHECK(encode_row<recipe::mlx>(w.data(), 65, codes, scales).ok());
 }
 
 TEST_CASE("dequantize, widen_fp8, quantize_fp8, measure_error: the same forms and results", "[public]") {
@@ -111,8 +120,105 @@ TEST_CASE("dequantize, widen_fp8, quantize_fp8, measure_error: the same forms an
     CHECK((lost.zeroed == lost_too.zeroed && lost.saturated == lost_too.saturated && lost.weights == rows * cols));
     REQUIRE(measure_error(fp8, b.view(), again).ok());
     CHECK(again.scales == lost.scales);
+
+    test::mx_memory<Layout> c(rows, cols);
+    error_statistics on_executor;
+    REQUIRE(quantize_fp8_measured<recipe::mlx>(fp8, factors, c.view(), on_executor,
+                                               {.nonfinite = on_nonfinite::refuse, .executor = backward})
+                .ok());
+    CHECK(bytes(c) == bytes(a));
+    CHECK((on_executor.squared_error == lost_too.squared_error && on_executor.scales == lost.scales));
+    test::mx_memory<separate> apart(rows, cols);
+    REQUIRE(convert(a.view(), apart.view(), {.executor = backward}).ok());
+    CHECK(bytes(apart) == bytes(a));
   };
   same(static_cast<layout::ggml*>(nullptr));
   same(static_cast<layout::mlx*>(nullptr));
   same(static_cast<layout::swizzled_128x4*>(nullptr));
+}
+
+TEST_CASE("products take a dialect as a template argument and as a dialect_id", "[public]") {
+  // Every third row has a block of 0.5 under scale byte 255: NaN, infinity, or 2^127 by the dialect.
+  test::splitmix random(8);
+  test::mx_memory<separate> w(rows, cols);
+  test::fill(w, rows, cols, test::byte_range(110, 140), random);
+  const auto mark = [](auto& m, std::int64_t r) {
+    m.scale(r, 1) = 255;
+    for (std::int64_t k = 32; k < 64; ++k) m.set_code(r, k, 1);
+  };
+  for (std::int64_t r = 0; r < rows; r += 3) mark(w, r);
+  test::tokens x(3, cols);
+  x.fill([&](auto, auto) { return std::abs(random.with_exponent(100, 110)); });
+  std::vector<std::vector<double>> oracle;
+  for (const dialect_id id : {dialect_id::ocp, dialect_id::inf_at_255, dialect_id::ggml}) {
+    std::vector<double> typed(3 * rows), by_id(3 * rows);
+    visit_dialect(id, [&]<class D>() {
+      REQUIRE(reference::gemm<D>(w.view(), x.view(), dense_view<double>{typed.data(), 3, rows, rows}).ok());
+    });
+    REQUIRE(reference::gemm(id, w.view(), x.view(), dense_view<double>{by_id.data(), 3, rows, rows}).ok());
+    CHECK(test::same_bits(by_id, typed));
+    std::vector<double> token(rows);
+    REQUIRE(reference::gemv(id, w.view(), std::span(x.data).first(cols), token).ok());
+    CHECK(test::same_bits(token, std::vector<double>(typed.begin(), typed.begin() + rows)));
+    for (const std::vector<double>& other : oracle) CHECK_FALSE(test::same_bits(typed, other));
+    oracle.push_back(typed);
+  }
+  const auto unknown = static_cast<dialect_id>(9);
+  std::vector<double> exact(3 * rows);
+  CHECK(reference::gemm(unknown, w.view(), x.view(), dense_view<double>{exact.data(), 3, rows, rows}).code ==
+        errc::unknown_dialect);
+
+#if MXFP4_KERNELS
+  const result<packed_matrix> packed = pack(w.view());
+  const result<mxfp8_activations> x8 = quantize_activations(x.view(), mxfp8_scaling::floor);
+  REQUIRE((packed && x8));
+  test::expert_memory<> experts(4, 96, 64, random);
+  for (auto& e : experts.experts) mark(e.up, 3);
+  const test::routing routes(3, 2, 4, random);
+  moe_workspace workspace = *moe_workspace::create(experts.shape(3, 2));
+  const auto views = experts.views();
+  const auto to = [](std::vector<float>& y, std::int64_t n) { return dense_view<float>{y.data(), 3, n, n}; };
+  test::backward_executor backward;
+  const gemm_options options{.executor = backward};
+  std::vector<std::vector<float>> seen[5];  // of each product: what the dialects before gave
+  for (const dialect_id id : {dialect_id::ocp, dialect_id::inf_at_255, dialect_id::ggml}) {
+    CAPTURE(static_cast<int>(id));
+    std::size_t product = 0;
+    const auto check = [&](std::int64_t n, auto typed, auto by_id) {
+      std::vector<float> expected(static_cast<std::size_t>(3 * n)), got(expected.size());
+      visit_dialect(id, [&]<class D>() { REQUIRE(typed.template operator()<D>(expected).ok()); });
+      REQUIRE(by_id(got).ok());
+      CHECK(test::same_bits(got, expected));
+      for (const std::vector<float>& other : seen[product]) CHECK_FALSE(test::same_bits(got, other));
+      seen[product++].push_back(got);
+    };
+    const std::span<const float> token = std::span(x.data).first(cols);
+    check(
+        rows, [&]<class D>(auto& y) { return gemm<D>(w.view(), x.view(), to(y, rows)); },
+        [&](auto& y) { return gemm(id, w.view(), x.view(), to(y, rows), options); });
+    check(
+        rows, [&]<class D>(auto& y) { return gemm<D>(*packed, x.view(), to(y, rows)); },
+        [&](auto& y) { return gemm(id, *packed, x.view(), to(y, rows), options); });
+    check(
+        rows, [&]<class D>(auto& y) { return gemm<D>(packed->view(), *x8, to(y, rows)); },
+        [&](auto& y) { return gemm(id, packed->view(), *x8, to(y, rows), options); });
+    check(
+        rows, [&]<class D>(auto& y) { return gemv<D>(w.view(), token, std::span(y).first(rows)); },
+        [&](auto& y) { return gemv(id, w.view(), token, std::span(y).first(rows), options); });
+    check(
+        96,
+        [&]<class D>(auto& y) {
+          return moe<D>(views, x.view(), routes.expert_view(), routes.weight_view(), to(y, 96), workspace);
+        },
+        [&](auto& y) {
+          return moe(id, views, x.view(), routes.expert_view(), routes.weight_view(), to(y, 96), workspace, options);
+        });
+  }
+  std::vector<float> y(3 * rows, 7.0f);
+  CHECK(gemm(unknown, w.view(), x.view(), to(y, rows)).code == errc::unknown_dialect);
+  CHECK(gemv(unknown, *packed, std::span(x.data).first(cols), std::span(y).first(rows)).code == errc::unknown_dialect);
+  CHECK(moe(unknown, views, x.view(), routes.expert_view(), routes.weight_view(), to(y, 96), workspace).code ==
+        errc::unknown_dialect);
+  CHECK(y == std::vector<float>(3 * rows, 7.0f));
+#endif
 }

@@ -400,6 +400,8 @@ TEST_CASE("encode_row: bad arguments", "[quantize][bad_input]") {
   };
   const float* const no_numbers = nullptr;
   CHECK(same(encode_row(x, -1, codes.data(), scales.data()), errc::negative_size, "n", -1, 0));
+  CHECK(same(encode_row(static_cast<recipe_id>(77), x, 40, codes.data(), scales.data()), errc::unknown_recipe, "recipe",
+             77, 0));
   CHECK(same(encode_row(no_numbers, 40, codes.data(), scales.data()), errc::null_pointer, "x", 0, 40));
   CHECK(same(encode_row(x, 33, nullptr, scales.data()), errc::null_pointer, "codes", 0, 32));
   CHECK(same(encode_row(x, 33, codes.data(), nullptr), errc::null_pointer, "scales", 0, 2));

@@ -276,6 +276,10 @@ TEST_CASE("encode_row: any length, code 0 behind the end, not a byte more", "[qu
         guarded_bytes codes(16 * blocks, 1), scales(blocks);
         REQUIRE(encode_row<R>(x.data(), n, codes.data(), scales.data()).ok());
         REQUIRE((codes.margins_are_intact() && scales.margins_are_intact()));
+        guarded_bytes same_codes(16 * blocks, 1), same_scales(blocks);
+        REQUIRE(encode_row(recipe_id_of<R>, x.data(), n, same_codes.data(), same_scales.data()).ok());
+        REQUIRE(std::equal(codes.data(), codes.data() + 16 * blocks, same_codes.data()));
+        REQUIRE(std::equal(scales.data(), scales.data() + blocks, same_scales.data()));
         std::int64_t wrong = 0;
         for (std::int64_t b = 0; b < blocks; ++b) {
           float padded[32] = {};

@@ -7,11 +7,11 @@
 //   x86-64     sse2  avx2  avxvnni  avx512bw  avx512vnni  avx512bf16   the last that the CPU has is taken, or the one
 //   aarch64    neon  neon_dotprod  neon_i8mm                           that MXFP4_ISA in the environment names
 //
-// Where MXFP4_ISA names none that the CPU and the library have, every function returns errc::isa_unavailable and leaves
-// all as it was. A recipe or dialect is one of the named ones, as a template argument or by its id. The results are the
-// header-only functions' for that instruction set, bit for bit; their docstrings hold. The library is built for float,
-// bf16, f16 and e4m3, for codes and scales apart (compressed_tensors, gpt_oss, mlx) and for ggml's blocks; convert()
-// makes the others.
+// Where MXFP4_ISA names none that the CPU and the library have, every function that calculates returns
+// errc::isa_unavailable and leaves all as it was. A recipe or dialect is one of the named ones, as a template argument
+// or by its id. The results are the header-only functions' for that instruction set, bit for bit; their docstrings
+// hold. The library is built for float, bf16, f16 and e4m3, for codes and scales apart (compressed_tensors, gpt_oss,
+// mlx) and for ggml's blocks; convert() makes the others.
 #pragma once
 
 #include <concepts>
@@ -21,6 +21,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "mxfp4/format/dialect.hpp"
 #include "mxfp4/format/recipe_id.hpp"
 #include "mxfp4/moe/expert.hpp"
 #include "mxfp4/moe/router.hpp"
@@ -28,6 +29,8 @@
 #include "mxfp4/reference/error_statistics.hpp"
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/call_options.hpp"
+#include "mxfp4/tensor/convert.hpp"
+#include "mxfp4/tensor/encode_row.hpp"
 #include "mxfp4/tensor/gemm_options.hpp"
 #include "mxfp4/tensor/mxfp8_activations.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
@@ -128,17 +131,48 @@ status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>&
                  const run_options& options);
 status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, const run_options& options);
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<>& out, error_statistics& sum);
+                             const mx_view<>& out, error_statistics& sum, const quantize_options& options);
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options);
 result<packed_matrix> pack(const any_weights& w, const run_options& options);
 status quantize_activations(const any_input& x, int8_activations& out, const run_options& options);
 status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling,
                             const run_options& options);
-status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
-status gemm(const packed_view& w, const any_input& x, const dense_view<float>& y, const gemm_options& options);
+status gemm(dialect_id dialect, const any_weights& w, const any_input& x, const dense_view<float>& y,
+            const gemm_options& options);
+status gemm(dialect_id dialect, const packed_view& w, const any_input& x, const dense_view<float>& y,
+            const gemm_options& options);
+status gemm(dialect_id dialect, const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y,
+            const gemm_options& options);
+status gemm(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y,
+            const gemm_options& options);
 status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options);
-status gemm(const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options);
-status gemm(const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options);
+
+/// The operands of a product with f32 arithmetic.
+template <class Byte, built_layout Layout>
+[[nodiscard]] MXFP4_INLINE constexpr any_weights f32_weights(const basic_mx_view<Byte, Layout>& w) noexcept {
+  return weights(w);
+}
+[[nodiscard]] MXFP4_INLINE packed_view f32_weights(const packed_view& w) noexcept { return w; }
+[[nodiscard]] MXFP4_INLINE packed_view f32_weights(const packed_matrix& w) noexcept { return w.view(); }
+template <element_type T>
+[[nodiscard]] MXFP4_INLINE constexpr any_input f32_input(const dense_view<T>& x) noexcept {
+  return input(x);
+}
+template <element_type T>
+[[nodiscard]] MXFP4_INLINE constexpr any_input f32_input(const dense_view<const T>& x) noexcept {
+  return input(x);
+}
+template <class Byte>
+[[nodiscard]] MXFP4_INLINE const_mxfp8_view f32_input(const basic_mxfp8_view<Byte>& x) noexcept {
+  return x;
+}
+[[nodiscard]] MXFP4_INLINE const_mxfp8_view f32_input(const mxfp8_activations& x) noexcept { return x.view(); }
+
+template <class W, class X>
+concept f32_operands = requires(const W& w, const X& x) {
+  detail::f32_weights(w);
+  detail::f32_input(x);
+};
 
 /// How tokens go to experts and come back: moe's arguments after x.
 struct moe_call {
@@ -147,6 +181,7 @@ struct moe_call {
   const dense_view<float>& y;
   moe_workspace& workspace;
   const gemm_options& options;
+  dialect_id dialect = dialect_id::ocp;  ///< of the products in f32
 };
 status moe(const packed_experts& experts, const any_input& x, const moe_call& call);
 status moe(const view_experts& experts, const any_input& x, const moe_call& call);
@@ -202,14 +237,15 @@ MXFP4_INLINE status measure_error(const dense_view<T>& w, const basic_mx_view<By
 template <built_layout Layout>
 MXFP4_INLINE status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w,
                                           const dense_view<const float>& scales, const mx_view<Layout>& out,
-                                          error_statistics& sum) {
+                                          error_statistics& sum, const quantize_options& options = {}) {
   static_assert(!Layout::interleaved, "write codes and scales apart, then convert() them to ggml's blocks");
-  return detail::quantize_fp8_measured(recipe, w, scales, detail::output(out).bytes, sum);
+  return detail::quantize_fp8_measured(recipe, w, scales, detail::output(out).bytes, sum, options);
 }
 template <block_recipe Recipe = recipe::ocp, built_layout Layout>
 MXFP4_INLINE status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                                          const mx_view<Layout>& out, error_statistics& sum) {
-  return dispatch::quantize_fp8_measured(recipe_id_of<Recipe>, w, scales, out, sum);
+                                          const mx_view<Layout>& out, error_statistics& sum,
+                                          const quantize_options& options = {}) {
+  return dispatch::quantize_fp8_measured(recipe_id_of<Recipe>, w, scales, out, sum, options);
 }
 
 /// MXFP4 -> float, bf16 or f16: mxfp4::dequantize (kernel/dequantize.hpp). errc::unknown_dialect besides.
@@ -226,6 +262,10 @@ MXFP4_INLINE status dequantize(const basic_mx_view<Byte, Layout>& w, const dense
   return dispatch::dequantize(dialect_id_of<Dialect>, w, out, options);
 }
 
+/// A row of any length -> blocks, and from one layout to another: the header's own functions (tensor/encode_row.hpp,
+/// convert.hpp). They are plain loops, the same for every instruction set, and work where none is to be had.
+using mxfp4::convert, mxfp4::encode_row;
+
 // ---- what products read ---------------------------------------------------------------------------------------------
 
 /// Weights -> tile16x32_v1, the same bytes on every machine: mxfp4::pack (kernel/pack.hpp).
@@ -234,6 +274,9 @@ template <class Byte, built_layout Layout>
                                                       const run_options& options = {}) {
   return detail::pack(detail::weights(w), options);
 }
+
+/// The inverse, a plain loop too: the function of tensor/packed_matrix.hpp.
+using mxfp4::unpack;
 
 /// Float, bf16 or f16 activations -> int8, in the scaling of `out`: mxfp4::quantize_activations
 /// (kernel/activation.hpp).
@@ -278,22 +321,19 @@ template <class T>
 
 // ---- products -------------------------------------------------------------------------------------------------------
 
-/// Y = X W^T, or Y += X W^T, with activations of float, bf16, f16 or e4m3: gemm of linalg/f32.hpp, dialect ocp: the
-/// others differ for blocks with scale byte 255 only.
-template <class Byte, built_layout Layout, class T>
-MXFP4_INLINE status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<float>& y,
+/// Y = X W^T, or Y += X W^T, in f32: gemm of linalg/f32.hpp and linalg/mxfp8.hpp. errc::unknown_dialect besides.
+/// @param w  a view, packed_view or packed_matrix.
+/// @param x  float, bf16, f16, e4m3, or MXFP8: a view or mxfp8_activations.
+template <class W, class X>
+  requires detail::f32_operands<W, X>
+MXFP4_INLINE status gemm(dialect_id dialect, const W& w, const X& x, const dense_view<float>& y,
                          const gemm_options& options = {}) {
-  return detail::gemm(detail::weights(w), detail::input(x), y, options);
+  return detail::gemm(dialect, detail::f32_weights(w), detail::f32_input(x), y, options);
 }
-template <class T>
-MXFP4_INLINE status gemm(const packed_view& w, const dense_view<T>& x, const dense_view<float>& y,
-                         const gemm_options& options = {}) {
-  return detail::gemm(w, detail::input(x), y, options);
-}
-template <class T>
-MXFP4_INLINE status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<float>& y,
-                         const gemm_options& options = {}) {
-  return dispatch::gemm(w.view(), x, y, options);
+template <decode_dialect Dialect = dialect::ocp, class W, class X>
+  requires detail::f32_operands<W, X>
+MXFP4_INLINE status gemm(const W& w, const X& x, const dense_view<float>& y, const gemm_options& options = {}) {
+  return dispatch::gemm(dialect_id_of<Dialect>, w, x, y, options);
 }
 
 /// The same with int8 activations, W4A8: gemm of linalg/int8.hpp, dialect ocp.
@@ -305,54 +345,48 @@ MXFP4_INLINE status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activa
 status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options = {});
 
-/// The same with MXFP8 activations: gemm of linalg/mxfp8.hpp, dialect ocp.
-template <class Byte, built_layout Layout, class ByteX>
-MXFP4_INLINE status gemm(const basic_mx_view<Byte, Layout>& w, const basic_mxfp8_view<ByteX>& x,
-                         const dense_view<float>& y, const gemm_options& options = {}) {
-  return detail::gemm(detail::weights(w), x, y, options);
-}
-template <class ByteX>
-MXFP4_INLINE status gemm(const packed_view& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
-                         const gemm_options& options = {}) {
-  return detail::gemm(w, x, y, options);
-}
-template <class ByteX>
-MXFP4_INLINE status gemm(const packed_matrix& w, const basic_mxfp8_view<ByteX>& x, const dense_view<float>& y,
-                         const gemm_options& options = {}) {
-  return dispatch::gemm(w.view(), x, y, options);
-}
-template <class W>
-MXFP4_INLINE status gemm(const W& w, const mxfp8_activations& x, const dense_view<float>& y,
-                         const gemm_options& options = {}) {
-  return dispatch::gemm(w, x.view(), y, options);
-}
-
-/// One token: gemm with M = 1. x: K numbers, y: N floats, each an array, a vector or a span.
+/// One token: gemm with M = 1. x: K numbers, y: N floats, each an array, a vector or a span; or x is quantised.
 template <class W, number_row X, number_row Y>
+MXFP4_INLINE status gemv(dialect_id dialect, const W& w, const X& x, Y&& y, const gemm_options& options = {}) {
+  return dispatch::gemm(dialect, w, mxfp4::detail::one_row(x), mxfp4::detail::one_row(y), options);
+}
+template <class W, number_row Y>
+MXFP4_INLINE status gemv(dialect_id dialect, const W& w, const mxfp8_activations& x, Y&& y,
+                         const gemm_options& options = {}) {
+  return dispatch::gemm(dialect, w, x, mxfp4::detail::one_row(y), options);
+}
+template <decode_dialect Dialect = dialect::ocp, class W, number_row X, number_row Y>
 MXFP4_INLINE status gemv(const W& w, const X& x, Y&& y, const gemm_options& options = {}) {
-  return dispatch::gemm(w, mxfp4::detail::one_row(x), mxfp4::detail::one_row(y), options);
+  return dispatch::gemv(dialect_id_of<Dialect>, w, x, y, options);
+}
+template <decode_dialect Dialect = dialect::ocp, class W, number_row Y>
+MXFP4_INLINE status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& options = {}) {
+  return dispatch::gemv(dialect_id_of<Dialect>, w, x, y, options);
 }
 template <class W, number_row Y>
 MXFP4_INLINE status gemv(const W& w, const int8_activations& x, Y&& y, const gemm_options& options = {}) {
   return dispatch::gemm(w, x, mxfp4::detail::one_row(y), options);
 }
-template <class W, number_row Y>
-MXFP4_INLINE status gemv(const W& w, const mxfp8_activations& x, Y&& y, const gemm_options& options = {}) {
-  return dispatch::gemm(w, x.view(), mxfp4::detail::one_row(y), options);
-}
 
 // ---- experts --------------------------------------------------------------------------------------------------------
 
-/// A mixture of experts: moe of moe.hpp, dialect ocp.
+/// A mixture of experts: moe of moe.hpp. errc::unknown_dialect besides.
 ///
 /// @param experts  expert<packed_matrix>s, or expert<view>s whose codes and scales are apart: pack() ggml's blocks.
-/// @param x        activations of float, bf16, f16 or e4m3, or int8_activations.
+/// @param x        activations of float, bf16, f16 or e4m3.
 template <expert_list R, class T>
+MXFP4_INLINE status moe(dialect_id dialect, const R& experts, const dense_view<T>& x,
+                        const dense_view<const std::int32_t>& indices, const dense_view<const float>& weights,
+                        const dense_view<float>& y, moe_workspace& workspace, const gemm_options& options = {}) {
+  return detail::moe(detail::experts(experts), detail::input(x), {indices, weights, y, workspace, options, dialect});
+}
+template <decode_dialect Dialect = dialect::ocp, expert_list R, class T>
 MXFP4_INLINE status moe(const R& experts, const dense_view<T>& x, const dense_view<const std::int32_t>& indices,
                         const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
                         const gemm_options& options = {}) {
-  return detail::moe(detail::experts(experts), detail::input(x), {indices, weights, y, workspace, options});
+  return dispatch::moe(dialect_id_of<Dialect>, experts, x, indices, weights, y, workspace, options);
 }
+/// The same with int8 activations, dialect ocp.
 template <expert_list R>
 MXFP4_INLINE status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
                         const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,

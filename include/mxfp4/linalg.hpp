@@ -10,12 +10,17 @@
 //
 // quantize_activations() makes int8_activations and mxfp8_activations.
 //
-// Every pair has gemm() and, for one token, gemv(); options: accumulate, executor.
+// Every pair has gemm() and, for one token, gemv(); options: accumulate, executor. Those in f32 take a dialect, as a
+// template argument, gemm<dialect::ggml>(w, x, y), or by its id in front, gemm(dialect_id::ggml, w, x, y).
 #pragma once
 
+#include <concepts>
+
+#include "mxfp4/format/dialect.hpp"
 #include "mxfp4/linalg/f32.hpp"
 #include "mxfp4/linalg/int8.hpp"
 #include "mxfp4/linalg/mxfp8.hpp"
+#include "mxfp4/tensor/activation.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 inline namespace MXFP4_ISA_NS {
@@ -31,6 +36,20 @@ status gemm(const packed_matrix& w, const dense_view<T>& x, const dense_view<flo
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, number_row X, number_row Y>
 status gemv(const packed_matrix& w, const X& x, Y&& y, const gemm_options& options = {}) {
   return gemm<Dialect, Arch>(w.view(), detail::one_row(x), detail::one_row(y), options);
+}
+
+/// gemm and gemv in f32 with the dialect chosen at run time; errc::unknown_dialect besides.
+template <class Arch = simd::native_arch, class W, class X>
+status gemm(dialect_id dialect, const W& w, const X& x, const dense_view<float>& y, const gemm_options& options = {}) {
+  static_assert(!std::same_as<X, int8_activations>,
+                "a product with int8 activations reads scale byte 255 as NaN (dialect ocp): it takes no dialect");
+  if constexpr (!std::same_as<X, int8_activations>)
+    return detail::with_dialect(dialect, [&]<class D>() { return mxfp4::gemm<D, Arch>(w, x, y, options); });
+}
+template <class Arch = simd::native_arch, class W, class X, number_row Y>
+status gemv(dialect_id dialect, const W& w, const X& x, Y&& y, const gemm_options& options = {}) {
+  if constexpr (number_row<X>) return mxfp4::gemm<Arch>(dialect, w, detail::one_row(x), detail::one_row(y), options);
+  else return mxfp4::gemm<Arch>(dialect, w, x, detail::one_row(y), options);
 }
 
 }  // namespace MXFP4_ISA_NS

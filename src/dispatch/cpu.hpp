@@ -101,7 +101,7 @@ template <class... Bit>
   return true;
 }  // asked by lines of isas.def that extend nothing
 
-#define MXFP4_ISA(name, extends, flags, cpu)                \
+#define MXFP4_ISA(name, extends, flags, macros, cpu)        \
   [[nodiscard]] static inline bool runs_##name() noexcept { \
     using namespace ask;                                    \
     return runs_##extends() && (cpu);                       \

@@ -122,6 +122,7 @@ status moe_f32(void (*detail::table::*run)(const Experts&, const detail::any_inp
                const Experts& experts, const detail::any_input& x, const detail::moe_call& call) {
   const choice& c = chosen();
   if (c.chosen() == nullptr) return c.why_not();
+  if (const status s = mxfp4::detail::with_dialect(call.dialect, []<class>() { return status{}; }); !s.ok()) return s;
   const detail::moe_m_tile_rule rule =
       x.rows == 1 ? detail::moe_m_tile_rule{1, true} : c.chosen()->functions->f32_tokens;
   return moe(run, experts, x, operand_of(x), rule, call);
@@ -178,8 +179,8 @@ status measure_error(const any_input& w, const const_mx_view<>& q, error_statist
 }
 
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<>& out, error_statistics& sum) {
-  return call(&table::quantize_fp8_measured, recipe, w, scales, out, sum);
+                             const mx_view<>& out, error_statistics& sum, const quantize_options& options) {
+  return call(&table::quantize_fp8_measured, recipe, w, scales, out, sum, options);
 }
 
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options) {
@@ -203,12 +204,14 @@ status quantize_activations(const any_input& x, int8_activations& out, const run
   return call(&table::quantize_activations, x, out, options);
 }
 
-status gemm(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options) {
-  return call(&table::gemm_f32, w, x, y, options);
+status gemm(dialect_id dialect, const any_weights& w, const any_input& x, const dense_view<float>& y,
+            const gemm_options& options) {
+  return call(&table::gemm_f32, dialect, w, x, y, options);
 }
 
-status gemm(const packed_view& w, const any_input& x, const dense_view<float>& y, const gemm_options& options) {
-  return call(&table::gemm_f32_packed, w, x, y, options);
+status gemm(dialect_id dialect, const packed_view& w, const any_input& x, const dense_view<float>& y,
+            const gemm_options& options) {
+  return call(&table::gemm_f32_packed, dialect, w, x, y, options);
 }
 
 status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options) {
@@ -220,12 +223,14 @@ status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_sca
   return call(&table::quantize_mxfp8, x, out, scaling, options);
 }
 
-status gemm(const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options) {
-  return call(&table::gemm_mxfp8, w, x, y, options);
+status gemm(dialect_id dialect, const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y,
+            const gemm_options& options) {
+  return call(&table::gemm_mxfp8, dialect, w, x, y, options);
 }
 
-status gemm(const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y, const gemm_options& options) {
-  return call(&table::gemm_mxfp8_packed, w, x, y, options);
+status gemm(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y,
+            const gemm_options& options) {
+  return call(&table::gemm_mxfp8_packed, dialect, w, x, y, options);
 }
 
 status moe(const packed_experts& experts, const any_input& x, const moe_call& call) {

@@ -138,8 +138,8 @@ status measure_error(const any_input& w, const const_mx_view<>& q, error_statist
 }
 
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<>& out, error_statistics& sum) {
-  return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8_measured<R>(w, scales, out, sum); });
+                             const mx_view<>& out, error_statistics& sum, const quantize_options& options) {
+  return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8_measured<R>(w, scales, out, sum, options); });
 }
 
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options) {
@@ -162,17 +162,19 @@ status quantize_activations(const any_input& x, int8_activations& out, const run
       x, [&](const auto& from) { return mxfp4::quantize_activations(from, out, options); });
 }
 
-status gemm_f32(const any_weights& w, const any_input& x, const dense_view<float>& y, const gemm_options& options) {
+/// Three dialects instead of one make a unit larger by a sixth: the kernels differ in the tables that they look up.
+status gemm_f32(dialect_id dialect, const any_weights& w, const any_input& x, const dense_view<float>& y,
+                const gemm_options& options) {
   return with_view(w, [&](const auto& weights) {
     return with_elements<float, bf16, f16, e4m3>(
-        x, [&](const auto& tokens) { return mxfp4::gemm(weights, tokens, y, options); });
+        x, [&](const auto& tokens) { return mxfp4::gemm(dialect, weights, tokens, y, options); });
   });
 }
 
-status gemm_f32_packed(const packed_view& w, const any_input& x, const dense_view<float>& y,
+status gemm_f32_packed(dialect_id dialect, const packed_view& w, const any_input& x, const dense_view<float>& y,
                        const gemm_options& options) {
-  return with_elements<float, bf16, f16, e4m3>(x,
-                                               [&](const auto& tokens) { return mxfp4::gemm(w, tokens, y, options); });
+  return with_elements<float, bf16, f16, e4m3>(
+      x, [&](const auto& tokens) { return mxfp4::gemm(dialect, w, tokens, y, options); });
 }
 
 status gemm_int8(const any_weights& w, const int8_activations& x, const dense_view<float>& y,
@@ -190,17 +192,18 @@ status quantize_mxfp8(const any_input& x, const mxfp8_view& out, mxfp8_scaling s
       x, [&](const auto& from) { return mxfp4::quantize_activations(from, out, scaling, options); });
 }
 
-status gemm_mxfp8(const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y,
+status gemm_mxfp8(dialect_id dialect, const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y,
                   const gemm_options& options) {
-  return with_view(w, [&](const auto& weights) { return mxfp4::gemm(weights, x, y, options); });
+  return with_view(w, [&](const auto& weights) { return mxfp4::gemm(dialect, weights, x, y, options); });
 }
 
-status gemm_mxfp8_packed(const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y,
-                         const gemm_options& options) {
-  return mxfp4::gemm(w, x, y, options);
+status gemm_mxfp8_packed(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x,
+                         const dense_view<float>& y, const gemm_options& options) {
+  return mxfp4::gemm(dialect, w, x, y, options);
 }
 
-using several_tokens = kernel::moe_f32_gemm<simd::native_arch, dialect::ocp, any_input>;
+template <class Dialect>
+using several_tokens = kernel::moe_f32_gemm<simd::native_arch, Dialect, any_input>;
 
 template <class Products, class Experts, class X>
 void run_moe(const Experts& experts, const X& x, const moe_plan& plan, const moe_call& call) {
@@ -210,9 +213,11 @@ void run_moe(const Experts& experts, const X& x, const moe_plan& plan, const moe
 
 template <class Matrix, class Experts>
 void moe_f32_of(const Experts& experts, const any_input& x, const moe_plan& plan, const moe_call& call) {
-  using one_token = kernel::moe_f32_gemv<simd::native_arch, dialect::ocp, any_input, Matrix>;
-  if (x.rows == 1) run_moe<one_token>(experts, x, plan, call);
-  else run_moe<several_tokens>(experts, x, plan, call);
+  visit_dialect(call.dialect, [&]<class Dialect>() {
+    using one_token = kernel::moe_f32_gemv<simd::native_arch, Dialect, any_input, Matrix>;
+    if (x.rows == 1) run_moe<one_token>(experts, x, plan, call);
+    else run_moe<several_tokens<Dialect>>(experts, x, plan, call);
+  });
 }
 
 void moe_f32(const view_experts& experts, const any_input& x, const moe_plan& plan, const moe_call& call) {
@@ -261,7 +266,7 @@ constinit const detail::table detail::MXFP4_DISPATCH_JOIN(table_, MXFP4_DISPATCH
     .moe_f32_packed = unit::moe_f32_packed,
     .moe_int8 = unit::moe_int8,
     .moe_int8_packed = unit::moe_int8_packed,
-    .f32_tokens = unit::several_tokens::rule,
+    .f32_tokens = unit::several_tokens<dialect::ocp>::rule,
     .route_topk_sigmoid = unit::route_topk_sigmoid,
 };
 

@@ -22,18 +22,20 @@ struct table {
                       const run_options&);
   status (*measure_error)(const any_input&, const const_mx_view<>&, error_statistics&, const run_options&);
   status (*quantize_fp8_measured)(recipe_id, const dense_view<const e4m3>&, const dense_view<const float>&,
-                                  const mx_view<>&, error_statistics&);
+                                  const mx_view<>&, error_statistics&, const quantize_options&);
   status (*dequantize)(const any_weights&, const any_output&, dialect_id, const run_options&);
   status (*pack)(const any_weights&, packed_matrix&, const run_options&);
   status (*quantize_activations)(const any_input&, int8_activations&, const run_options&);
-  status (*gemm_f32)(const any_weights&, const any_input&, const dense_view<float>&, const gemm_options&);
-  status (*gemm_f32_packed)(const packed_view&, const any_input&, const dense_view<float>&, const gemm_options&);
+  status (*gemm_f32)(dialect_id, const any_weights&, const any_input&, const dense_view<float>&, const gemm_options&);
+  status (*gemm_f32_packed)(dialect_id, const packed_view&, const any_input&, const dense_view<float>&,
+                            const gemm_options&);
   status (*gemm_int8)(const any_weights&, const int8_activations&, const dense_view<float>&, const gemm_options&);
   status (*gemm_int8_packed)(const packed_matrix&, const int8_activations&, const dense_view<float>&,
                              const gemm_options&);
   status (*quantize_mxfp8)(const any_input&, const mxfp8_view&, mxfp8_scaling, const run_options&);
-  status (*gemm_mxfp8)(const any_weights&, const const_mxfp8_view&, const dense_view<float>&, const gemm_options&);
-  status (*gemm_mxfp8_packed)(const packed_view&, const const_mxfp8_view&, const dense_view<float>&,
+  status (*gemm_mxfp8)(dialect_id, const any_weights&, const const_mxfp8_view&, const dense_view<float>&,
+                       const gemm_options&);
+  status (*gemm_mxfp8_packed)(dialect_id, const packed_view&, const const_mxfp8_view&, const dense_view<float>&,
                               const gemm_options&);
   void (*moe_f32)(const view_experts&, const any_input&, const moe_plan&, const moe_call&);
   void (*moe_f32_packed)(const packed_experts&, const any_input&, const moe_plan&, const moe_call&);

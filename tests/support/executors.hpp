@@ -12,7 +12,9 @@
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/dequantize.hpp"
 #include "mxfp4/kernel/quantize.hpp"
+#include "mxfp4/kernel/quantize_measured.hpp"
 #include "mxfp4/linalg.hpp"
+#include "mxfp4/tensor/convert.hpp"
 #include "support/matrix.hpp"
 #include "support/product.hpp"
 #include "support/random.hpp"
@@ -67,10 +69,37 @@ void check_same_bits_as_serial(Executor& executor) {
   REQUIRE(kernel::dequantize(many.view(), dense_view<float>{b.data(), n, k, k}, {.executor = executor}).ok());
   CHECK(same_bits(a, b));
 
+  std::vector<e4m3> narrow(static_cast<std::size_t>(640 * 2048));
+  for (std::size_t i = 0; i < narrow.size(); ++i) narrow[i] = static_cast<e4m3>(i * 7 % 0x7F);
+  const std::vector<float> factor(5 * 16, 0.37f);
+  const dense_view<const e4m3> fp8{narrow.data(), 640, 2048, 2048};
+  const dense_view<const float> factors{factor.data(), 5, 16, 16};
+  mx_memory<layout::compressed_tensors> from_one(640, 2048), from_many(640, 2048);
+  error_statistics lost, lost_too;
+  REQUIRE(kernel::quantize_fp8_measured(fp8, factors, from_one.view(), lost).ok());
+  REQUIRE(kernel::quantize_fp8_measured(fp8, factors, from_many.view(), lost_too,
+                                        {.nonfinite = on_nonfinite::refuse, .executor = executor})
+              .ok());
+  CHECK((lost.squared_weights == lost_too.squared_weights && lost.squared_error == lost_too.squared_error));
+  CHECK((lost.scales == lost_too.scales && lost.zeroed == lost_too.zeroed));
+  mx_memory<layout::swizzled_128x4> tiles(640, 2048);
+  mx_memory<layout::compressed_tensors> back(640, 2048);
+  REQUIRE(convert(from_many.view(), tiles.view(), {.executor = executor}).ok());
+  REQUIRE(convert(tiles.view(), back.view(), {.executor = executor}).ok());
+  const auto same_blocks = [](auto& x1, auto& x2, std::int64_t rows, std::int64_t cols) {
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t c = 0; c < cols; ++c)
+        if (x1.code(r, c) != x2.code(r, c) || x1.scale(r, c / 32) != x2.scale(r, c / 32)) return false;
+    return true;
+  };
+  CHECK(same_blocks(from_one, back, 640, 2048));
+
   const result<packed_matrix> packed = pack(one.view(), {.executor = executor});
   const result<int8_activations> q = quantize_activations(x.view(), int8_scaling::e8m0, {.executor = executor});
   REQUIRE(packed);
   REQUIRE(q);
+  REQUIRE(unpack(*packed, many.view(), {.executor = executor}).ok());
+  CHECK(same_blocks(one, many, n, k));
   a.resize(static_cast<std::size_t>(m * n));
   b.resize(a.size());
   const dense_view<float> to_a{a.data(), m, n, n}, to_b{b.data(), m, n, n};

@@ -1,8 +1,9 @@
-// mxfp4/core/config.hpp -- the only macros of the library.
+// mxfp4/core/config.hpp -- the only macros of the library, with those of isa_namespace.hpp and version.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "mxfp4/core/version.hpp"  // keep: every header names its MXFP4_VERSION_NS
+#include "mxfp4/core/isa_namespace.hpp"  // keep: MXFP4_ISA_NS, round every function that may stay out of line
+#include "mxfp4/core/version.hpp"        // keep: every header names its MXFP4_VERSION_NS
 
 /// Are the plain names (mxfp4::quantize and its kin) the kernels, or the plain loops of mxfp4::reference? Target
 /// mxfp4::mxfp4 says 1; mxfp4::format alone says 0 by MXFP4_FORMAT; without CMake it is whether xsimd is found.
@@ -68,45 +69,4 @@
 #define MXFP4_ROLLED _Pragma("unroll 1")
 #else
 #define MXFP4_ROLLED
-#endif
-
-/// Name of the inline namespace round every function that may stay out of line: one name for each set of flags that
-/// changes its machine code, so that two translation units with different flags never define the same function. Each
-/// line of simd/isas.def has its name here (tests isa.list.<isa>), and so has each set between two lines.
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)
-#define MXFP4_ISA_NS isa_avx512bf16
-#elif defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512BW__)
-#define MXFP4_ISA_NS isa_avx512vnni
-#elif defined(__AVX512VNNI__) && defined(__AVX512BW__)
-#define MXFP4_ISA_NS isa_avx512vnni_without_vbmi
-#elif defined(__AVX512VBMI__) && defined(__AVX512BW__)
-#define MXFP4_ISA_NS isa_avx512vbmi_without_vnni
-#elif defined(__AVX512BW__)
-#define MXFP4_ISA_NS isa_avx512bw
-#elif defined(__AVX512F__)
-#define MXFP4_ISA_NS isa_avx512f
-#elif defined(__AVXVNNI__) && defined(__AVX2__) && defined(__FMA__)
-#define MXFP4_ISA_NS isa_avxvnni
-#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
-#define MXFP4_ISA_NS isa_avx2
-#elif defined(__AVX2__) && defined(__FMA__)
-#define MXFP4_ISA_NS isa_avx2_without_f16c
-#elif defined(__AVX2__)
-#define MXFP4_ISA_NS isa_avx2_without_fma
-#elif defined(__AVX__)
-#define MXFP4_ISA_NS isa_avx
-#elif defined(__SSE4_1__)
-#define MXFP4_ISA_NS isa_sse4_1
-#elif defined(__SSE3__)
-#define MXFP4_ISA_NS isa_sse3
-#elif defined(__SSE2__)
-#define MXFP4_ISA_NS isa_sse2
-#elif defined(__aarch64__) && defined(__ARM_FEATURE_MATMUL_INT8)
-#define MXFP4_ISA_NS isa_neon_i8mm
-#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
-#define MXFP4_ISA_NS isa_neon_dotprod
-#elif defined(__aarch64__)
-#define MXFP4_ISA_NS isa_neon
-#else
-#define MXFP4_ISA_NS isa_scalar
 #endif

@@ -18,8 +18,13 @@
 #include "mxfp4/kernel/measure_error.hpp"
 #include "mxfp4/kernel/quantize_fp8.hpp"
 #include "mxfp4/reference/error_statistics.hpp"
+#include "mxfp4/tensor/call_options.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
+
+/// Blocks of a task of quantize_fp8_measured, or more. Sums are cut where tasks are, so a slab of `mxfp4 quantize`,
+/// which is no larger, is one sum.
+inline constexpr std::int64_t fp8_task_blocks = 16384;
 
 inline namespace MXFP4_ISA_NS {
 
@@ -42,34 +47,18 @@ void measure_fp8_row(const fp8_source& from, const mx_view<Layout>& out, std::in
   measure_blocks<Arch>(row, codes, bytes, blocks, found);
 }
 
-/// FP8 -> MXFP4: the bytes of quantize_fp8; adds to `sum` what measure_error finds between w as bf16 and them.
-///
-/// @param w       rows x cols, cols a multiple of 32, any stride.
-/// @param scales  ceil(rows / 128) x ceil(cols / 128), to multiply with; any value.
-/// @param out     the shape of w, any layout (codes and scales apart are the fast ones); must not overlap w or scales.
-/// @param sum     added to. `nonfinite` counts weights that are NaN or infinite; they are encoded as
-///                on_nonfinite::encode says, and whoever refuses them throws the result away.
-/// @return        ok, or what is wrong with the arguments; nothing is written then, and `sum` is untouched.
-/// Runs as one task. For several threads, call it for rows that begin at multiples of 128, and add up the sums.
-/// Accuracy: measure_error's, whose counts and scales these are. Squares are summed by bands of 128 rows, within those
-/// by 2048 columns, within those by rows; with tables by four rows at a time, which changes the last bits, not the
-/// bound.
-template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, block_layout Layout>
-  requires measures_in_lanes<bf16, Layout>
-status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<Layout>& out, error_statistics& sum) {
-  using resolved = typename Recipe::template for_input<bf16>;
-  if (const status s = mxfp4::detail::check_fp8(w, scales, out); !s.ok()) return s;
-  if (w.rows == 0 || w.cols == 0) return {};
-  mxfp4::detail::lane_statistics found;
-  const std::int64_t parts = scales.rows * fp8_part::count_a_band(scales.cols);
-  const auto general = [&](const fp8_source& from, std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
-    measure_fp8_row<resolved, Arch>(from, out, r, first, last, found);
+/// Parts [first, last) of w, as fp8_part counts them, one after the other.
+template <class Resolved, class Arch, block_layout Layout>
+void measure_fp8_parts(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                       const mx_view<Layout>& out, std::int64_t first, std::int64_t last,
+                       mxfp4::detail::lane_statistics& found) noexcept {
+  const auto general = [&](const fp8_source& from, std::int64_t r, std::int64_t b, std::int64_t end) noexcept {
+    measure_fp8_row<Resolved, Arch>(from, out, r, b, end, found);
   };
-  if constexpr (has_fp8_tables<resolved, Arch, Layout>) {
+  if constexpr (has_fp8_tables<Resolved, Arch, Layout>) {
     simd::fp8_table_sums sums;
-    for (std::int64_t index = 0; index < parts; ++index)
-      quantize_fp8_by_tables<resolved, Arch, true>(w, scales, out, index, sums, general);
+    for (std::int64_t index = first; index < last; ++index)
+      quantize_fp8_by_tables<Resolved, Arch, true>(w, scales, out, index, sums, general);
     for (std::size_t byte = 0; byte < sums.scales.size(); ++byte) {
       found.counts.scales[byte] += sums.scales[byte];
       found.counts.weights += sums.scales[byte] * block_size;
@@ -84,26 +73,54 @@ status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<c
       found.squared_error[lane] += sums.squared_error[lane];
     }
   } else {
-    for (std::int64_t index = 0; index < parts; ++index) {
+    for (std::int64_t index = first; index < last; ++index) {
       const fp8_part part(w, scales, index);
       for (std::int64_t r = part.top; r < part.bottom; ++r) general(part.row(r), r, part.first, part.last);
     }
   }
-  found.finish(sum);
+}
+
+/// FP8 -> MXFP4: the bytes of quantize_fp8; adds to `sum` what measure_error finds between w as bf16 and them.
+///
+/// @param w       rows x cols, cols a multiple of 32, any stride.
+/// @param scales  ceil(rows / 128) x ceil(cols / 128), to multiply with; any value.
+/// @param out     the shape of w, any layout (codes and scales apart are the fast ones); must not overlap w or scales.
+/// @param sum     added to. `nonfinite` counts weights that are NaN or infinite, which on_nonfinite::encode lets pass.
+/// @return        ok, or what is wrong with the arguments; nothing is written then, and `sum` is untouched.
+/// Accuracy: measure_error's, whose counts and scales these are. Squares are summed by tasks: 16 at the most, each of
+/// 2^19 weights or more. Within a task they are summed by bands of 128 rows, within those by 2048 columns, within those
+/// by rows; with tables by four rows at a time, which changes the last bits, not the bound.
+/// The same bits for any executor, and on every instruction set where simd::fuses, without tables.
+template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, block_layout Layout>
+  requires measures_in_lanes<bf16, Layout>
+status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                             const mx_view<Layout>& out, error_statistics& sum, const quantize_options& options = {}) {
+  using resolved = typename Recipe::template for_input<bf16>;
+  if (const status s = check_quantize_fp8<Arch>(w, scales, out, options.nonfinite); !s.ok()) return s;
+  if (w.rows == 0 || w.cols == 0) return {};
+  const std::int64_t parts = scales.rows * fp8_part::count_a_band(scales.cols);
+  const std::int64_t tasks =
+      std::clamp<std::int64_t>(w.rows * out.blocks() / fp8_task_blocks, 1, mxfp4::detail::most_measured_parts);
+  mxfp4::detail::lane_statistics found[mxfp4::detail::most_measured_parts];
+  options.executor.run(static_cast<std::size_t>(tasks), [&](std::size_t index) noexcept {
+    const auto task = static_cast<std::int64_t>(index);
+    measure_fp8_parts<resolved, Arch>(w, scales, out, parts * task / tasks, parts * (task + 1) / tasks, found[index]);
+  });
+  for (std::int64_t task = 0; task < tasks; ++task) found[task].finish(sum);
   return {};
 }
 template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, block_layout Layout>
 status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<Layout>& out, error_statistics& sum) {
-  return reference::quantize_fp8_measured<Recipe>(w, scales, out, sum);
+                             const mx_view<Layout>& out, error_statistics& sum, const quantize_options& options = {}) {
+  return reference::quantize_fp8_measured<Recipe>(w, scales, out, sum, options);
 }
 
 /// The same with the recipe chosen at run time; errc::unknown_recipe besides.
 template <class Arch = simd::native_arch, block_layout Layout>
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<Layout>& out, error_statistics& sum) {
+                             const mx_view<Layout>& out, error_statistics& sum, const quantize_options& options = {}) {
   return mxfp4::detail::with_recipe(
-      recipe, [&]<class R>() { return kernel::quantize_fp8_measured<R, Arch>(w, scales, out, sum); });
+      recipe, [&]<class R>() { return kernel::quantize_fp8_measured<R, Arch>(w, scales, out, sum, options); });
 }
 
 }  // namespace MXFP4_ISA_NS

@@ -121,6 +121,15 @@ status moe(const R& experts, const dense_view<T>& x, const dense_view<const std:
   return call(std::type_identity<kernel::moe_f32_gemm<Arch, Dialect, dense_view<T>>>{});
 }
 
+/// The same with the dialect chosen at run time; errc::unknown_dialect besides.
+template <class Arch = simd::native_arch, expert_list R, class T>
+status moe(dialect_id dialect, const R& experts, const dense_view<T>& x, const dense_view<const std::int32_t>& indices,
+           const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
+           const gemm_options& options = {}) {
+  return mxfp4::detail::with_dialect(
+      dialect, [&]<class D>() { return mxfp4::moe<D, Arch>(experts, x, indices, weights, y, workspace, options); });
+}
+
 /// The same in int8 (W4A8): x is quantised by the caller (quantize_activations), the hidden activations here, in x's
 /// scaling. Each product is gemm's of linalg/int8.hpp, dialect ocp.
 ///

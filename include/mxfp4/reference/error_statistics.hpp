@@ -139,12 +139,13 @@ status measure_error(const dense_view<T>& w, const basic_mx_view<Byte, Layout>& 
 }
 
 /// FP8 -> MXFP4: the bytes of quantize_fp8; adds to `sum` what measure_error finds between w as bf16 and them.
-/// @param sum  `nonfinite` counts weights that are NaN or infinite; they are encoded as on_nonfinite::encode says.
+/// @param sum  `nonfinite` counts weights that are NaN or infinite, which on_nonfinite::encode lets pass.
 /// @return     ok, or what is wrong with the arguments; nothing is written then, and `sum` is untouched.
+/// The executor encodes; the order of the sums makes measuring one task, as in measure_error.
 template <block_recipe Recipe = recipe::ocp, block_layout Layout>
 status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<Layout>& out, error_statistics& sum) {
-  if (const status s = reference::quantize_fp8<Recipe>(w, scales, out); !s.ok()) return s;
+                             const mx_view<Layout>& out, error_statistics& sum, const quantize_options& options = {}) {
+  if (const status s = reference::quantize_fp8<Recipe>(w, scales, out, options); !s.ok()) return s;
   for (std::int64_t r = 0; r < w.rows && w.cols > 0; ++r)
     for (std::int64_t b = 0; b < out.blocks(); ++b) {
       bf16 x[block_size];
@@ -157,9 +158,9 @@ status quantize_fp8_measured(const dense_view<const e4m3>& w, const dense_view<c
 /// The same with the recipe chosen at run time; errc::unknown_recipe besides.
 template <block_layout Layout>
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<Layout>& out, error_statistics& sum) {
+                             const mx_view<Layout>& out, error_statistics& sum, const quantize_options& options = {}) {
   return mxfp4::detail::with_recipe(
-      recipe, [&]<class R>() { return reference::quantize_fp8_measured<R>(w, scales, out, sum); });
+      recipe, [&]<class R>() { return reference::quantize_fp8_measured<R>(w, scales, out, sum, options); });
 }
 
 }  // namespace MXFP4_ISA_NS

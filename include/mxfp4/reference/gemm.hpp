@@ -52,5 +52,16 @@ status gemv(const basic_mx_view<Byte, Layout>& w, const X& x, Y&& y) noexcept {
   return reference::gemm<Dialect>(w, mxfp4::detail::one_row(x), mxfp4::detail::one_row(y));
 }
 
+/// The same with the dialect chosen at run time; errc::unknown_dialect besides.
+template <class Byte, block_layout Layout, class T>
+status gemm(dialect_id dialect, const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x,
+            const dense_view<double>& y) noexcept {
+  return mxfp4::detail::with_dialect(dialect, [&]<class D>() { return reference::gemm<D>(w, x, y); });
+}
+template <class Byte, block_layout Layout, number_row X, number_row Y>
+status gemv(dialect_id dialect, const basic_mx_view<Byte, Layout>& w, const X& x, Y&& y) noexcept {
+  return mxfp4::detail::with_dialect(dialect, [&]<class D>() { return reference::gemv<D>(w, x, y); });
+}
+
 }  // namespace MXFP4_ISA_NS
 }  // namespace mxfp4::reference

@@ -18,7 +18,8 @@
 
 #include <type_traits>
 
-#include "mxfp4/core/config.hpp"
+#include "mxfp4/core/isa_namespace.hpp"
+#include "mxfp4/core/version.hpp"
 #include "mxfp4/simd/xsimd.hpp"  // keep: xsimd's own names
 
 #if defined(__SSE2__)

@@ -25,7 +25,7 @@ enum class on_nonfinite : std::uint8_t {
   refuse,  ///< errc::nonfinite with the index of the first such element; nothing is written
 };
 
-/// How quantize and quantize_fp8 are run.
+/// How quantize, quantize_fp8 and quantize_fp8_measured are run.
 struct quantize_options {
   on_nonfinite nonfinite = on_nonfinite::encode;  ///< `refuse` reads the weights once more before anything is written
   executor_ref executor{};                        ///< runs the tasks, which are cut by the shape alone

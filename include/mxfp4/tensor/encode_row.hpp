@@ -6,6 +6,7 @@
 
 #include "mxfp4/core/status.hpp"
 #include "mxfp4/format/block.hpp"
+#include "mxfp4/format/recipe_id.hpp"
 #include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
@@ -31,6 +32,12 @@ constexpr status encode_row(const T* x, std::int64_t n, std::uint8_t* codes, std
     scales[first / block_size] = static_cast<std::uint8_t>(encoded.scale);
   }
   return {};
+}
+
+/// The same with the recipe chosen at run time; errc::unknown_recipe besides.
+template <element_type T>
+status encode_row(recipe_id recipe, const T* x, std::int64_t n, std::uint8_t* codes, std::uint8_t* scales) noexcept {
+  return detail::with_recipe(recipe, [&]<class R>() { return mxfp4::encode_row<R>(x, n, codes, scales); });
 }
 
 }  // namespace MXFP4_ISA_NS

@@ -13,13 +13,16 @@
 // and scale byte 127.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
 #include <utility>
 
 #include "mxfp4/core/aligned_buffer.hpp"
+#include "mxfp4/tensor/call_options.hpp"
 #include "mxfp4/tensor/packed_view.hpp"
+#include "mxfp4/tensor/tasks.hpp"
 #include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
@@ -182,28 +185,34 @@ inline namespace MXFP4_ISA_NS {
 
 /// The inverse of pack(): every code and every scale byte where `out` keeps it.
 /// @param out  the shape of w, any layout; no overlap with w.
+/// @return     ok, or what is wrong with the arguments; nothing is written then.
 template <block_layout Layout>
-status unpack(const packed_matrix& w, const mx_view<Layout>& out) noexcept {
+status unpack(const packed_matrix& w, const mx_view<Layout>& out, const run_options& options = {}) {
   if (const status s = check(out, "out"); !s.ok()) return s;
   if (out.rows != w.rows()) return {errc::shape_mismatch, "rows", out.rows, w.rows(), "out"};
   if (out.cols != w.cols()) return {errc::shape_mismatch, "cols", out.cols, w.cols(), "out"};
   const detail::byte_range own = detail::bytes_of(w);
-  if (detail::overlap(detail::codes_of(out), own) || detail::overlap(detail::scales_of(out), own))
+  if (detail::overlap(detail::codes_of(out), own) || detail::overlap(detail::scales_of(out), own) ||
+      detail::overlap_itself(out))
     return {errc::overlap, "out"};
   if (out.rows == 0 || out.cols == 0) return {};
-  for (std::int64_t n = 0; n < w.rows(); ++n)
-    for (std::int64_t b = 0; b < w.blocks(); ++b) {
-      const std::uint8_t* const block = w.codes(n / tile_rows) + b * tile_block_bytes;
-      const int row = static_cast<int>(n % tile_rows);
-      e2m1 codes[block_size]{};
-      for (int k = 0; k < block_code_bytes; ++k) {
-        const unsigned byte = block[detail::tile_offset(row, k / 4) + k % 4];
-        codes[k] = static_cast<e2m1>(byte & 0x0Fu);
-        codes[k + block_code_bytes] = static_cast<e2m1>(byte >> 4);
+  const block_tasks tasks(w.rows(), w.blocks());
+  options.executor.run(tasks.count(), [&](std::size_t index) noexcept {
+    tasks.for_each_row(index, [&](std::int64_t n, std::int64_t first, std::int64_t last) noexcept {
+      for (std::int64_t b = first; b < last; ++b) {
+        const std::uint8_t* const block = w.codes(n / tile_rows) + b * tile_block_bytes;
+        const int row = static_cast<int>(n % tile_rows);
+        e2m1 codes[block_size]{};
+        for (int k = 0; k < block_code_bytes; ++k) {
+          const unsigned byte = block[detail::tile_offset(row, k / 4) + k % 4];
+          codes[k] = static_cast<e2m1>(byte & 0x0Fu);
+          codes[k + block_code_bytes] = static_cast<e2m1>(byte >> 4);
+        }
+        pack_block<typename Layout::order>(codes, out.block_codes(n, b));
+        *out.block_scale(n, b) = w.scales(n / tile_rows)[b * tile_rows + row];
       }
-      pack_block<typename Layout::order>(codes, out.block_codes(n, b));
-      *out.block_scale(n, b) = w.scales(n / tile_rows)[b * tile_rows + row];
-    }
+    });
+  });
   detail::fill_padding(out);
   return {};
 }
