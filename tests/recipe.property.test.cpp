@@ -129,7 +129,7 @@ TEST_CASE("compressed_tensors is idempotent in bf16 and f16 too", "[recipe][prop
 //   ceil   t = 1      (2, 4]          old mlx  t = 1.0607           [4.243, 8.485)
 //   even   t = 1.75   [3.5, 7)        by log2f: as floor or rceil, moved by at most 50 ulps, which is below 2^-17
 // The error of an element is at most half of the gap that it lies in, s/4 up to 2s, s/2 up to 4s, s up to 6s, and
-// beyond that what it exceeds 6s by: less than 2s for floor, s for even, 2.486s for the old mlx, nothing for the others.
+// beyond that what it exceeds 6s by: less than 2s for floor, s for even, 2.486s for the old mlx, nothing for others.
 TEST_CASE("the error of an element is bounded as each scale rule has it", "[recipe][property]") {
   struct bound {
     std::string_view recipe;

@@ -192,7 +192,7 @@ namespace detail {
 }  // namespace detail
 
 /// round(log2f(amax / 6)), ties to the even exponent: amax may reach 6 * sqrt(2) * 2^k, so values up to 8.49s saturate
-/// to 6s. Zero as in scale_mlx; below 1.06 * 2^-125 the byte is undefined there, 0 here. In bf16 and f16, where the peer
+/// to 6s. Zero as in scale_mlx; below 1.06 * 2^-125 the byte is undefined there, 0 here. In bf16, f16, where the peer
 /// rounds the quotient and its logarithm to 16 bits, its byte may be another one near 6 * sqrt(2) * 2^k.
 /// Peer: MLX 0.32.1 on the CPU, mx.quantize.
 struct scale_mlx_0_32_1 {
