@@ -5,14 +5,14 @@
 # Happens:  OCP_MXFP4Spec: a block whose scale is 2^-127 is divided by 2^-127, and its scale is written as byte 1,
 #   2^-126: 2^-126 comes back as 2^-125. A block of zeros has byte 1 too. (Byte 0 is never written.) At the other end
 #   the scale of 1.75 * 2^127 is byte 254 and the weight comes back as Inf. From amax 1.75 * 2^-125 to 2^127 all is right.
-# Versions: amd-quark 0.13, torch 2.15.0 (CPU). Seen 2026-11-28.
+# Versions: amd-quark 0.13, torch 2.15.0 (CPU), transformers 5.24.0. Seen 2026-11-28.
 # Who minds: who compares an exported model with the original at float32 weights below 4e-38, and who takes the byte of
 #   empty blocks for a mark. Guard: flush weights below 2^-124 to zero before.
 set -eu
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 python3 -m venv "$tmp/v"
-"$tmp/v/bin/pip" install -q amd-quark==0.13 torch==2.15.0 numpy==2.4.6
+"$tmp/v/bin/pip" install -q amd-quark==0.13 torch==2.15.0 transformers==5.24.0 accelerate==1.15.0 numpy==2.4.6
 "$tmp/v/bin/python" - > "$tmp/out" 2> /dev/null <<'PY'
 import torch
 from importlib.metadata import version

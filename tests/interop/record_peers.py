@@ -292,7 +292,7 @@ PEERS = {
     "openvino": (["openvino==2026.4.1", NUMPY], openvino),
     "torchao": (TORCH + ["torchao==0.18.0"], torchao),
     "transformers": (TORCH + ["transformers==5.24.0"], transformers),
-    "quark": (TORCH + ["amd-quark==0.13"], quark),
+    "quark": (TORCH + ["amd-quark==0.13", "transformers==5.24.0", "accelerate==1.15.0"], quark),
     "auto_round": (TORCH + ["auto-round==0.16.1", "transformers==5.24.0"], auto_round),
     "compressed_tensors": (TORCH + ["compressed-tensors==0.20.1"], compressed_tensors),
 }
