@@ -44,7 +44,7 @@ constexpr spelled spellings[] = {
     {"modelopt_bf16", "modelopt"},
     {"ggml_ref", "ggml"},
     {"ik_llama", "ggml"},
-    {"mlx_metal_src", "mlx"},
+    {"mlx_metal_src", "mlx_metal_0_32_1"},
     {"triton_kernels_round_up_f32", "triton_up"},
     {"triton_kernels_round_up_bf16", "triton_up"},
     {"triton_kernels_round_down_f32", "triton_down"},

@@ -17,6 +17,7 @@ namespace {
 using namespace mxfp4;
 using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::Matches;
 using arguments = std::vector<std::string>;
 
 outcome mxfp4_run(arguments rest) {
@@ -79,7 +80,8 @@ TEST_CASE("cli: bad usage is exit code 2, with a word of why and nothing on stan
       {{"encode", x, "--recipe", "ocp", "--packed", y, "--scale", y}, "are one file"},
       {{"encode", x, "--recipe", "ocp", "--packed", x, "--scale", y}, "are one file"},
       {{"encode", x, "--recipe", "ocp", "--packed", y, "--scale", z, "--type", "f64"}, "f64 not in {f32,bf16,f16}"},
-      {{"decode", z, "--packed", x, "--scale", y, "--dialect", "IEEE"}, "IEEE not in {ocp,inf_at_255,ggml}"},
+      {{"decode", z, "--packed", x, "--scale", y, "--dialect", "IEEE"},
+       "IEEE not in {ocp,inf_at_255,ggml,gpt_oss,openvino}"},
       {{"decode", x, "--packed", x, "--scale", y}, "are one file"},
       {{"recipes", "ocp"}, "not expected: ocp"},
   };
@@ -162,7 +164,8 @@ TEST_CASE("cli: every recipe is described", "[cli]") {
   for (const tools::recipe_note& note : tools::recipe_notes) {
     CAPTURE(recipe_name(note.id));
     CHECK(described.insert(note.id).second);
-    for (const char* text : {note.peer, note.scale, note.ties, note.zero, note.nonfinite, note.losses})
+    for (const char* text :
+         {note.peer, note.version, note.recorded, note.scale, note.ties, note.zero, note.nonfinite, note.losses})
       CHECK((text != nullptr && *text != '\0'));
   }
   CHECK(described.size() == recipe_count);
@@ -172,7 +175,10 @@ TEST_CASE("cli: every recipe is described", "[cli]") {
   const std::string text = mxfp4_run({"recipes"}).out;
   for (int i = 0; i < recipe_count; ++i) {
     const std::string name = recipe_name(static_cast<recipe_id>(i));
-    CHECK(report["recipes"][static_cast<std::size_t>(i)]["name"] == name);
+    const auto& said = report["recipes"][static_cast<std::size_t>(i)];
+    CHECK(said["name"] == name);
+    const bool ours = said["version"] == "none";  // else the day that the peer was run, or that by which it had been
+    CHECK_THAT(said["recorded"].get<std::string>(), Matches(ours ? "none" : "(by )?2026-11-[0-9]{2}"));
     CHECK_THAT(text, ContainsSubstring("\n\n" + name + "\n"));
   }
 }

@@ -66,17 +66,32 @@ TEST_CASE("f32 decode is that of the peers, NaN payload aside", "[dialect][golde
         }) == none);
 }
 
-TEST_CASE("bf16 decode is that of compressed-tensors and gpt-oss", "[dialect][golden]") {
-  for (const std::string peer : {"compressed_tensors", "gptoss"}) {
-    const auto table = load<std::uint16_t>("exhaustive/decode_" + peer + ".bf16");
-    REQUIRE(table.size() == 4096);
-    CAPTURE(peer);
-    CHECK(every_weight([&](unsigned byte, unsigned code) {
-            const auto ours = static_cast<std::uint16_t>(decoded<bf16, dialect::inf_at_255>(byte, code));
-            const std::uint16_t theirs = table[byte * 16 + code];
-            return is_bf16_nan(ours) ? is_bf16_nan(theirs) : ours == theirs;
-          }) == none);
-  }
+namespace {
+/// Every weight of a dialect against a reader's table, NaN payload aside; and the sign of zero, where a reader shows
+/// it.
+template <class Dialect>
+void check_reader(const std::string& reader, bool shows_negative_zero = true) {
+  const auto table = load<std::uint16_t>("exhaustive/decode_" + reader + ".bf16");
+  REQUIRE(table.size() == 4096);
+  CAPTURE(reader);
+  CHECK(every_weight([&](unsigned byte, unsigned code) {
+          const auto ours = static_cast<std::uint16_t>(decoded<bf16, Dialect>(byte, code));
+          const std::uint16_t theirs = table[byte * 16 + code];
+          if (is_bf16_nan(ours)) return is_bf16_nan(theirs);
+          return ours == theirs || (!shows_negative_zero && (ours & 0x7FFFu) == 0 && theirs == 0);
+        }) == none);
+}
+}  // namespace
+
+TEST_CASE("bf16 decode is that of each reader", "[dialect][golden]") {
+  check_reader<dialect::inf_at_255>("compressed_tensors");
+  check_reader<dialect::inf_at_255>("compressed_tensors_0_20_1");
+  check_reader<dialect::inf_at_255>("mlx");
+  check_reader<dialect::inf_at_255>("gptoss");
+  check_reader<dialect::gpt_oss>("transformers_gpt_oss");
+  check_reader<dialect::ocp>("torchao_0_18_0");
+  check_reader<dialect::ocp>("openvino_parameter");
+  check_reader<dialect::openvino>("openvino_matmul", false);
 }
 
 TEST_CASE("decode to f32, bf16 and f16 is ldexp, in every dialect", "[dialect][exhaustive]") {
@@ -90,8 +105,11 @@ TEST_CASE("decode to f32, bf16 and f16 is ldexp, in every dialect", "[dialect][e
   };
   CHECK(every_weight([&](unsigned byte, unsigned code) {
           const double value = weight(code, static_cast<int>(byte));
-          return byte == 255 ||
-                 (right(dialect::ocp{}, byte, code, value) && right(dialect::inf_at_255{}, byte, code, value));
+          const double in_openvino = byte == 0 ? std::copysign(0.0, code >= 8 ? -1.0 : 1.0) : value;
+          return right(dialect::gpt_oss{}, byte, code, value) &&
+                 (byte == 255 ||
+                  (right(dialect::ocp{}, byte, code, value) && right(dialect::inf_at_255{}, byte, code, value) &&
+                   right(dialect::openvino{}, byte, code, in_openvino)));
         }) == none);
   CHECK(every_weight(
             [&](unsigned byte, unsigned code) {  // ggml: byte 255 is a number like the others, and there is no -0
@@ -104,6 +122,7 @@ TEST_CASE("byte 255 by dialect", "[dialect][exhaustive]") {
     CAPTURE(code);
     CHECK(decoded_bits<dialect::ocp>(255, code) == 0x7FC00000u);
     CHECK(decoded<bf16, dialect::ocp>(255, code) == bf16{0x7FC0});
+    CHECK(decoded_bits<dialect::openvino>(255, code) == 0x7FC00000u);
     CHECK(decoded<f16, dialect::ocp>(255, code) == f16{0x7E00});
     const bool zero = code % 8 == 0, negative = code > 8;
     CHECK(decoded_bits<dialect::inf_at_255>(255, code) == (zero ? 0x7FC00000u : negative ? 0xFF800000u : 0x7F800000u));
@@ -115,17 +134,25 @@ TEST_CASE("byte 255 by dialect", "[dialect][exhaustive]") {
 }
 
 TEST_CASE("decode: named situations", "[dialect][golden]") {
-  CHECK(decoded_bits<dialect::ocp>(127, 7) == 0x40C00000u);       // 6
-  CHECK(decoded_bits<dialect::ocp>(0, 1) == 0x00200000u);         // 2^-128, a subnormal
-  CHECK(decoded_bits<dialect::ocp>(0, 15) == 0x81400000u);        // -6 * 2^-127 = -1.5 * 2^-125
-  CHECK(decoded_bits<dialect::ocp>(254, 3) == 0x7F400000u);       // 1.5 * 2^127
-  CHECK(decoded_bits<dialect::ocp>(254, 4) == 0x7F800000u);       // 2 * 2^127 overflows
-  CHECK(decoded_bits<dialect::ocp>(253, 5) == 0x7F400000u);       // 3 * 2^126
-  CHECK(decoded_bits<dialect::ocp>(253, 14) == 0xFF800000u);      // -4 * 2^126 overflows
-  CHECK(decoded_bits<dialect::ocp>(252, 7) == 0x7F400000u);       // 6 * 2^125
-  CHECK(decoded_bits<dialect::ocp>(200, 8) == 0x80000000u);       // -0
-  CHECK(decoded_bits<dialect::ggml>(200, 8) == 0);                // ggml has no -0
-  CHECK(decoded_bits<dialect::ggml>(255, 1) == 0x7F000000u);      // 2^127
+  CHECK(decoded_bits<dialect::ocp>(127, 7) == 0x40C00000u);   // 6
+  CHECK(decoded_bits<dialect::ocp>(0, 1) == 0x00200000u);     // 2^-128, a subnormal
+  CHECK(decoded_bits<dialect::ocp>(0, 15) == 0x81400000u);    // -6 * 2^-127 = -1.5 * 2^-125
+  CHECK(decoded_bits<dialect::ocp>(254, 3) == 0x7F400000u);   // 1.5 * 2^127
+  CHECK(decoded_bits<dialect::ocp>(254, 4) == 0x7F800000u);   // 2 * 2^127 overflows
+  CHECK(decoded_bits<dialect::ocp>(253, 5) == 0x7F400000u);   // 3 * 2^126
+  CHECK(decoded_bits<dialect::ocp>(253, 14) == 0xFF800000u);  // -4 * 2^126 overflows
+  CHECK(decoded_bits<dialect::ocp>(252, 7) == 0x7F400000u);   // 6 * 2^125
+  CHECK(decoded_bits<dialect::ocp>(200, 8) == 0x80000000u);   // -0
+  CHECK(decoded_bits<dialect::ggml>(200, 8) == 0);            // ggml has no -0
+  CHECK(decoded_bits<dialect::ggml>(255, 1) == 0x7F000000u);  // 2^127
+  CHECK(decoded_bits<dialect::gpt_oss>(255, 0) == 0);         // transformers 5.24: 0, 2^127, -0, infinity
+  CHECK(decoded_bits<dialect::gpt_oss>(255, 1) == 0x7F000000u);
+  CHECK(decoded_bits<dialect::gpt_oss>(255, 2) == 0x7F800000u);
+  CHECK(decoded_bits<dialect::gpt_oss>(255, 8) == 0x80000000u);
+  CHECK(decoded_bits<dialect::gpt_oss>(255, 9) == 0xFF000000u);
+  CHECK(decoded_bits<dialect::openvino>(0, 7) == 0);
+  CHECK(decoded_bits<dialect::openvino>(0, 15) == 0x80000000u);
+  CHECK(decoded_bits<dialect::openvino>(1, 1) == 0x00400000u);
   CHECK(decoded<f16, dialect::ocp>(127 + 13, 7) == f16{0x7A00});  // 49152
   CHECK(decoded<f16, dialect::ocp>(127 + 14, 6) == f16{0x7C00});  // 65536 overflows
   CHECK(decoded<f16, dialect::ocp>(127 - 24, 1) == f16{0});       // 2^-25 is a tie: even is 0
@@ -134,6 +161,8 @@ TEST_CASE("decode: named situations", "[dialect][golden]") {
   CHECK(std::string(dialect::ocp::name) == "ocp");
   CHECK(std::string(dialect::inf_at_255::name) == "inf_at_255");
   CHECK(std::string(dialect::ggml::name) == "ggml");
+  CHECK(std::string(dialect::gpt_oss::name) == "gpt_oss");
+  CHECK(std::string(dialect::openvino::name) == "openvino");
 }
 
 TEST_CASE("decode_block reads elements in order, in the dialect asked for", "[dialect][block][golden]") {

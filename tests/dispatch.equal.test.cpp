@@ -237,7 +237,7 @@ TEMPLATE_TEST_CASE("dispatch::dequantize: every scale byte, dialect and layout",
     for (std::int64_t c = 0; c < cols; ++c) blocks.set_code(r, c, apart.code(r, c));
     for (std::int64_t b = 0; b < cols / 32; ++b) blocks.scale(r, b) = apart.scale(r, b);
   }
-  for (int id = 0; id < 3; ++id) {
+  for (int id = 0; id < dialect_count; ++id) {
     CAPTURE(id);
     std::vector<TestType> expected(rows * cols), got(expected.size());
     const dense_view<TestType> to{got.data(), rows, cols, cols};

@@ -78,6 +78,8 @@ TEST_CASE("kernel::dequantize: every weight, dialect, type and order of nibbles"
     check_against_scalar<dialect::ocp, T>(const_mx_view<>(planar));
     check_against_scalar<dialect::ggml, T>(const_mx_view<>(planar));
     check_against_scalar<dialect::inf_at_255, T>(const_mx_view<>(planar));
+    check_against_scalar<dialect::gpt_oss, T>(all.view(32));
+    check_against_scalar<dialect::openvino, T>(const_mx_view<>(planar));
     check_against_scalar<dialect::ocp, T>(
         const_mx_view<high_nibble_first>{codes.data(), scales.data(), 64, 2048, 1024, 64});
   };

@@ -87,7 +87,8 @@ TEST_CASE("dequantize, widen_fp8, quantize_fp8, measure_error: the same forms an
   test::mx_memory<layout::swizzled_128x4> blocks(rows, cols);
   REQUIRE(quantize(dense_view<const float>{w.data(), rows, cols, cols}, blocks.view()).ok());
   test::backward_executor backward;
-  for (const dialect_id id : {dialect_id::ocp, dialect_id::inf_at_255, dialect_id::ggml}) {
+  for (const dialect_id id :
+       {dialect_id::ocp, dialect_id::inf_at_255, dialect_id::ggml, dialect_id::gpt_oss, dialect_id::openvino}) {
     std::vector<float> expected(w.size()), got(w.size());
     REQUIRE(reference::dequantize(id, blocks.view(), dense_view<float>{expected.data(), rows, cols, cols}).ok());
     REQUIRE(

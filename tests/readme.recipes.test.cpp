@@ -92,6 +92,7 @@ const std::map<std::string, std::string> scales{
     {"floor of a float log2", "floor(amax) / 4, up to 44 ulps below a power of two count as it"},
     {"ceil of a float log2(amax / 6)", "ceil(amax / 6), up to 33 ulps above 1.5 * 2^k count as it"},
     {"nearest power to amax / 6", "2^round(log2(amax / 6))"},
+    {"amax / 6 up, amax >= 2^-23", "ceil(max(amax, 2^-23) / 6)"},
     {"least squared error of floor - 1, floor, floor + 1", "the best of floor(amax) / 8, / 4 and / 2"}};
 const std::map<std::string, std::string> ties{
     {"even", "to even"}, {"away", "away from zero"}, {"toward zero", "toward zero"}};

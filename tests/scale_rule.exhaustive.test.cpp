@@ -107,7 +107,32 @@ expected modelopt_formula(float a) {
   const float quotient = a / 6.0f;
   return {quotient == 0 ? 0 : std::max(ceil_log2f(quotient), -127) + 127};
 }
+/// In the type of the tensor, of which `a` is a number; T's numbers are found by encode<T>, which is tested by itself.
+template <class T>
 expected mlx_formula(float a) {
+  const float quotient = decode(encode<T>(a / 6.0f));  // as for T's division: 24 bits are enough for two roundings
+  if (quotient == 0) return {127, true};
+  int exponent = 0;
+  const double fraction = std::frexp(static_cast<double>(quotient), &exponent);  // [0.5, 1)
+  return {at_least_0((fraction == 0.5 ? exponent - 1 : exponent) + 127)};
+}
+const std::vector<std::uint32_t>& mlx_0_32_1_bits() {  // of exponent fields 4 to 254
+  static const auto table = load<std::uint32_t>("exhaustive/mlx_0_32_1_threshold_bits.u32");
+  return table;
+}
+expected mlx_0_32_1_formula(float a) {
+  const int e = exponent_field(a);
+  if (a / 6.0f == 0) return {127, true};
+  if (e < 4) return {at_least_0(static_cast<int>(std::nearbyint(log2_by_double(a / 6.0f))) + 127)};
+  return {e - 3 + (as_bits(a) >= mlx_0_32_1_bits()[static_cast<std::size_t>(e - 4)] ? 1 : 0)};
+}
+expected nncf_formula(float a) { return rceil_formula(std::max(a, 0x1p-23f)); }
+expected auto_round_formula(float a) { return a == 0 ? expected{126} : floor_log2_formula(a); }
+expected quark_formula(float a) {
+  const expected even = even_formula(a);
+  return {even.byte == 255 ? 254 : std::max(even.byte, 1)};
+}
+expected mlx_metal_0_32_1_formula(float a) {
   const float quotient = a / 6.0f;
   return {quotient == 0 ? 0 : std::clamp(round_log2f(quotient), -127, 127) + 127};
 }
@@ -135,7 +160,12 @@ const checked_rule rules[] = {
     {"floor_log2", rule_right<scale_floor_log2, floor_log2_formula>},
     {"ggml", rule_right<scale_ggml, ggml_formula>},
     {"modelopt", rule_right<scale_modelopt, modelopt_formula>},
-    {"mlx", rule_right<scale_mlx, mlx_formula>},
+    {"mlx", rule_right<scale_mlx<float>, mlx_formula<float>>},
+    {"mlx_0_32_1", rule_right<scale_mlx_0_32_1, mlx_0_32_1_formula>},
+    {"mlx_metal_0_32_1", rule_right<scale_mlx_metal_0_32_1, mlx_metal_0_32_1_formula>},
+    {"quark", rule_right<scale_quark, quark_formula>},
+    {"auto_round", rule_right<scale_auto_round, auto_round_formula>},
+    {"nncf", rule_right<scale_nncf, nncf_formula>},
     {"triton_up", rule_right<scale_triton_up, triton_up_formula>},
     {"triton_down", rule_right<scale_triton_down, triton_down_formula>},
 };
@@ -179,6 +209,23 @@ TEST_CASE("compressed_tensors in f16: every finite f16 magnitude", "[scale_rule]
   CHECK(found == none);
 }
 
+TEST_CASE("mlx in bf16 and f16: every finite magnitude", "[scale_rule][exhaustive]") {
+  findings found;
+  for (unsigned code = 0; code <= 0x7F7F; ++code) {
+    const float a = decode(static_cast<bf16>(code));
+    const scale_outcome ours = choose_scale<scale_mlx<bf16>>(a);
+    const expected theirs = mlx_formula<bf16>(a);
+    found.expect(ours.byte == theirs.byte && ours.flush == theirs.flush, code);
+  }
+  for (unsigned code = 0; code <= 0x7BFF; ++code) {
+    const float a = decode(static_cast<f16>(code));
+    const scale_outcome ours = choose_scale<scale_mlx<f16>>(a);
+    const expected theirs = mlx_formula<f16>(a);
+    found.expect(ours.byte == theirs.byte && ours.flush == theirs.flush, 0x10000u + code);
+  }
+  CHECK(found == none);
+}
+
 TEST_CASE("scale rules: named situations", "[scale_rule][golden]") {
   struct row {
     float amax;
@@ -195,7 +242,7 @@ TEST_CASE("scale rules: named situations", "[scale_rule][golden]") {
       {0x1.FFFFFEp2f, 127, 128, 128, 128, 128, 128, 127, 128, 127, "one ulp below 8: its log2f is 3"},
       {8.0f, 128, 128, 128, 128, 128, 128, 127, 128, 128, "8"},
       {8.4f, 128, 129, 128, 128, 128, 128, 127, 128, 128, "below 6 sqrt 2"},
-      {8.5f, 128, 129, 128, 128, 128, 128, 128, 128, 128, "above 6 sqrt 2: mlx goes up"},
+      {8.5f, 128, 129, 128, 128, 128, 128, 128, 128, 128, "above 6 sqrt 2: the old mlx goes up"},
       {0x1.8p127f, 252, 253, 252, 252, 252, 252, 252, 252, 252, "1.5 * 2^127"},
       {0x1.Cp127f, 252, 253, 255, 253, 252, 253, 252, 253, 252, "1.75 * 2^127: even makes a NaN block"},
       {0x1.FFFFFEp127f, 252, 253, 255, 253, 253, 253, 252, 253, 252, "the largest float"},
@@ -213,7 +260,7 @@ TEST_CASE("scale rules: named situations", "[scale_rule][golden]") {
     CHECK(choose_scale<scale_rceil>(r.amax).byte == r.rceil);
     CHECK(choose_scale<scale_floor_log2>(r.amax).byte == r.floor_log2);
     CHECK(choose_scale<scale_modelopt>(r.amax).byte == r.modelopt);
-    CHECK(choose_scale<scale_mlx>(r.amax).byte == r.mlx);
+    CHECK(choose_scale<scale_mlx_metal_0_32_1>(r.amax).byte == r.mlx);
     CHECK(choose_scale<scale_triton_up>(r.amax).byte == r.triton_up);
     CHECK(choose_scale<scale_triton_down>(r.amax).byte == r.triton_down);
   }

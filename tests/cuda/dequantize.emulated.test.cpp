@@ -88,6 +88,8 @@ TEST_CASE("cuda::dequantize: dialects, as the host reads them", "[cuda][dequanti
   };
   check(dialect::ggml{});
   check(dialect::inf_at_255{});
+  check(dialect::gpt_oss{});
+  check(dialect::openvino{});
   check(dialect::ocp{});
 }
 

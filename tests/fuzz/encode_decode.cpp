@@ -46,6 +46,11 @@ void check_block(const T (&x)[block_size]) {
     if (b.scale == e8m0::nan) require(std::isnan(decode_weight(code, b.scale)));
     else require(same_value(decode_weight(code, b.scale), static_cast<float>(exact)));
     require(same_value(decode_weight<float, dialect::ggml>(code, b.scale), static_cast<float>(exact)));
+    require(same_value(decode_weight<float, dialect::gpt_oss>(code, b.scale), static_cast<float>(exact)));
+    require(b.scale == e8m0{0}
+                ? decode_weight<float, dialect::openvino>(code, b.scale) == 0.0f
+                : same_value(decode_weight<float, dialect::openvino>(code, b.scale), decode_weight(code, b.scale)) ||
+                      b.scale == e8m0::nan);
     if (value_of(code) != 0)
       require(decode(decode_weight<bf16, dialect::inf_at_255>(code, b.scale)) ==
               (b.scale == e8m0::nan ? std::copysign(INFINITY, static_cast<float>(exact)) : static_cast<float>(exact)));
@@ -60,7 +65,8 @@ void check_block(const T (&x)[block_size]) {
     const double distance = std::fabs(v - value_of(get_code<low_first>(b.codes, i)));
     const bool stray = std::fabs(v) == 0.25 - 0x1p-26;                 // microxcaling's Python
     const bool overflow = b.scale >= e8m0{253} && std::fabs(v) > 3.5;  // ggml stops at the largest finite product
-    require(distance == least_distance(v) || stray || overflow);
+    const bool halved = std::same_as<Recipe, recipe::quark> && b.scale == e8m0{1};  // its codes are those of byte 0
+    require(distance == least_distance(v) || stray || overflow || halved);
   }
 
   // the scale of the standard's rule, from the exponent that the C library sees

@@ -28,13 +28,16 @@ struct decode_options {
     command.add_option("--scale", scale, "1 byte a block, E8M0").required().type_name("FILE");
     command.add_option("--to", to, "Type of the numbers; f16 rounds, the others are exact")
         .one_of({"f32", "bf16", "f16"});
-    command.add_option("--dialect", dialect, "What byte 255 and code 8 mean").one_of({"ocp", "inf_at_255", "ggml"});
+    command.add_option("--dialect", dialect, "What byte 255, byte 0 and code 8 mean")
+        .one_of({"ocp", "inf_at_255", "ggml", "gpt_oss", "openvino"});
     takes_overwrite(command, overwrite);
     command.footer(
-        "dialect       byte 255         code 8   readers\n"
-        "  ocp         NaN              -0       OCP MX v1.0, CUDA, torchao\n"
-        "  inf_at_255  +-inf, 0 is NaN  -0       compressed-tensors, gpt-oss, MLX\n"
-        "  ggml        2^128            +0       llama.cpp, ik_llama");
+        "dialect       byte 255                  code 8   byte 0   readers\n"
+        "  ocp         NaN                       -0       2^-127   OCP MX v1.0, CUDA, torchao\n"
+        "  inf_at_255  +-inf, NaN under zeros    -0       2^-127   compressed-tensors, MLX\n"
+        "  ggml        2^128 * v: 0.5 is 2^127   +0       2^-127   llama.cpp, ik_llama\n"
+        "  gpt_oss     2^128 * v: 0.5 is 2^127   -0       2^-127   transformers loading gpt_oss\n"
+        "  openvino    NaN                       -0       0        OpenVINO, scales that are Constants");
   }
 };
 
@@ -59,9 +62,10 @@ void decode_array(const input_file& packed, const input_file& scale, output_file
 
 template <class T>
 void decode_dialect(const std::string& name, const input_file& packed, const input_file& scale, output_file& out) {
-  if (name == dialect::ggml::name) decode_array<T, dialect::ggml>(packed, scale, out);
-  else if (name == dialect::inf_at_255::name) decode_array<T, dialect::inf_at_255>(packed, scale, out);
-  else decode_array<T, dialect::ocp>(packed, scale, out);
+  for (int id = 0; id < dialect_count; ++id)
+    visit_dialect(static_cast<dialect_id>(id), [&]<class D>() {
+      if (name == D::name) decode_array<T, D>(packed, scale, out);
+    });
 }
 
 void run(const decode_options& options) {

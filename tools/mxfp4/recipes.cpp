@@ -47,14 +47,17 @@ void run(const recipes_options& options) {
     const std::string name = recipe_name(note.id);
     list.push_back({{"name", name},
                     {"peer", note.peer},
+                    {"version", note.version},
+                    {"recorded", note.recorded},
                     {"scale", note.scale},
                     {"ties", note.ties},
                     {"zero", note.zero},
                     {"nonfinite", note.nonfinite},
                     {"losses", note.losses}});
-    text += '\n' + name + '\n' + paragraph("peer", note.peer) + paragraph("s", note.scale) +
-            paragraph("ties", note.ties) + paragraph("sign of zero", note.zero) +
-            paragraph("NaN, inf", note.nonfinite) + paragraph("losses", note.losses);
+    text += '\n' + name + '\n' + paragraph("peer", note.peer) + paragraph("version", note.version) +
+            paragraph("recorded", note.recorded) + paragraph("s", note.scale) + paragraph("ties", note.ties) +
+            paragraph("sign of zero", note.zero) + paragraph("NaN, inf", note.nonfinite) +
+            paragraph("losses", note.losses);
   }
   if (options.json) print(ordered_json{{"command", "recipes"}, {"recipes", list}});
   else print(text);
@@ -74,7 +77,8 @@ option takes_recipe(const option& o) {
 }
 
 void add_recipes(program& app) {
-  add_command<recipes_options>(app, "recipes", "List the recipes: formula of the scale, ties, zeros, losses", run);
+  add_command<recipes_options>(app, "recipes",
+                               "List the recipes: peer, its version, formula of the scale, ties, zeros, losses", run);
 }
 
 }  // namespace mxfp4::tools

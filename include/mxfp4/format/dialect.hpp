@@ -1,11 +1,14 @@
 // mxfp4/format/dialect.hpp -- a code under a scale byte -> a number, as the different readers see it.
 // SPDX-License-Identifier: Apache-2.0
 //
-//                  byte 255, code c            code 8 (-0)   readers
-//   ocp            NaN                         -0            OCP MX v1.0, CUDA, CUTLASS, ml_dtypes, torchao
-//   inf_at_255     2^128 * v: +-inf, 0 is NaN  -0            compressed-tensors, gpt-oss, MLX
-//   ggml           2^128 * v: 0.5 is 2^127     +0            ggml, ik_llama (integer 2v times half a scale)
+//                byte 255, code c           code 8 (-0)  byte 0      readers
+//   ocp          NaN                        -0           2^-127 * v  OCP MX v1.0, CUDA, CUTLASS, ml_dtypes, torchao
+//   inf_at_255   +-inf, NaN under zeros     -0           2^-127 * v  compressed-tensors, MLX, gpt-oss as published
+//   ggml         2^128 * v: 0.5 is 2^127    +0           2^-127 * v  ggml, ik_llama (integer 2v times half a scale)
+//   gpt_oss      2^128 * v: 0.5 is 2^127    -0           2^-127 * v  transformers' load of gpt_oss
+//   openvino     NaN                        -0           +-0         OpenVINO, scales that are Constants of a model
 //
+// Versions, and how each was recorded: tests/vectors/README.md; a test compares all 4096 pairs with each reader.
 // Everywhere else a weight is its float value v * 2^(byte - 127): exact, subnormals included, infinity where that
 // overflows (byte 254 with |v| >= 2, byte 253 with |v| >= 4). Integer arithmetic only, so flush-to-zero loses nothing.
 #pragma once
@@ -60,10 +63,28 @@ struct ggml {
   }
 };
 
+/// Byte 255 is an exponent like the others: weights of 2^128 and more are infinite.
+struct gpt_oss {
+  static constexpr const char* name = "gpt_oss";
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
+    return detail::weight_bits(code, scale);
+  }
+};
+
+/// The scale 2^-127, a subnormal number, is taken for zero. (Where scales are computed by the model it is not: `ocp`.)
+struct openvino {
+  static constexpr const char* name = "openvino";
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
+    return scale == e8m0{0} ? (static_cast<std::uint32_t>(code) & 8u) << 28 : ocp::weight(code, scale);
+  }
+};
+
 }  // namespace dialect
 
 /// Dialects chosen at run time. The numbers are stable.
-enum class dialect_id : std::uint8_t { ocp = 0, inf_at_255 = 1, ggml = 2 };
+enum class dialect_id : std::uint8_t { ocp = 0, inf_at_255 = 1, ggml = 2, gpt_oss = 3, openvino = 4 };
+
+inline constexpr int dialect_count = 5;
 
 /// Calls `f.template operator()<Dialect>()` with the dialect of `id`; false, and no call, where `id` is no enumerator.
 template <class F>
@@ -75,17 +96,31 @@ MXFP4_INLINE constexpr bool visit_dialect(dialect_id id, F&& f) {
       return f.template operator()<dialect::inf_at_255>(), true;
     case dialect_id::ggml:
       return f.template operator()<dialect::ggml>(), true;
+    case dialect_id::gpt_oss:
+      return f.template operator()<dialect::gpt_oss>(), true;
+    case dialect_id::openvino:
+      return f.template operator()<dialect::openvino>(), true;
   }
   return false;
 }
 
+namespace detail {
+/// The number of a dialect, or dialect_count for one of the user's own.
+template <class Dialect>
+[[nodiscard]] consteval int dialect_number() {
+  for (int i = 0; i < dialect_count; ++i) {
+    bool same = false;
+    visit_dialect(static_cast<dialect_id>(i), [&]<class D>() { same = std::same_as<D, Dialect>; });
+    if (same) return i;
+  }
+  return dialect_count;
+}
+}  // namespace detail
+
 /// The id of a dialect.
 template <class Dialect>
-  requires std::same_as<Dialect, dialect::ocp> || std::same_as<Dialect, dialect::inf_at_255> ||
-               std::same_as<Dialect, dialect::ggml>
-inline constexpr dialect_id dialect_id_of = std::same_as<Dialect, dialect::ocp>          ? dialect_id::ocp
-                                            : std::same_as<Dialect, dialect::inf_at_255> ? dialect_id::inf_at_255
-                                                                                         : dialect_id::ggml;
+  requires(detail::dialect_number<Dialect>() < dialect_count)
+inline constexpr auto dialect_id_of = static_cast<dialect_id>(detail::dialect_number<Dialect>());
 
 namespace detail {
 /// f.operator()<Dialect>() for the dialect of `id`, or errc::unknown_dialect.

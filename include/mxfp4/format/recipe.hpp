@@ -148,11 +148,19 @@ struct basic_recipe {
                                                                                 scale_outcome outcome) noexcept {
     const auto scale = static_cast<e8m0>(outcome.byte);
     if (scale == e8m0::nan) return detail::nan_block();
-    const element_boundaries boundaries = make_boundaries<Round, Zero>(scale, outcome.flush);
+    const element_boundaries boundaries = make_boundaries<Round, Zero>(outcome.code_scale(), outcome.flush);
     block_codes out{scale, {}};
     for (int i = 0; i < block_size; ++i) out.code[i] = encode_bits<Zero>(bits[i], boundaries);
     return out;
   }
+};
+
+/// A basic_recipe that the kernels encode by the plain loop, block by block: the same bytes, slower. For recipes of
+/// rare use, each of which would else add its own vector loops to every instruction set of the dispatch library.
+template <class Basic>
+struct plain_recipe : Basic {
+  template <element_type T>
+  using for_input = plain_recipe;
 };
 
 namespace detail {
@@ -296,10 +304,53 @@ struct ggml : basic_recipe<scale_ggml, nearest_finite, no_negative_zero, nonfini
   static constexpr const char* name = "ggml";
 };
 
-/// MLX's Metal kernels. Losses: values up to 8.49s saturate to 6s; NaN becomes 6s, a block with infinity byte 255.
-/// Defined here, unstable there: the maximum of a block with several NaN, which depends on the order of the reduction.
-struct mlx : basic_recipe<scale_mlx, nearest_even, keep_sign, nonfinite_mlx> {
+/// MLX since 0.32.2, mx.quantize on the CPU, in the type of the input; e4m3 is taken for bf16. A block of zeros has
+/// byte 127. Defined here, undefined there: blocks with NaN or infinity are NaN, and a block with amax <= 1.5 * 2^-126
+/// has byte 0 (there its byte wraps to one near 255).
+struct mlx {
   static constexpr const char* name = "mlx";
+  template <element_type T>
+  using in = basic_recipe<scale_mlx<T>, nearest_toward_zero, no_negative_zero, nonfinite_is_nan_block>;
+  template <element_type T>
+  using for_input = in<std::conditional_t<std::same_as<T, e4m3>, bf16, T>>;
+};
+/// The same up to MLX 0.32.1, for float; bf16 and f16 are taken for float, where its byte differs near 6 * sqrt(2) *
+/// 2^k.
+/// Losses: values up to 8.49s saturate to 6s. What is undefined there as in `mlx`.
+struct mlx_0_32_1
+    : plain_recipe<basic_recipe<scale_mlx_0_32_1, nearest_toward_zero, no_negative_zero, nonfinite_is_nan_block>> {
+  static constexpr const char* name = "mlx_0_32_1";
+};
+/// MLX since 0.32.2, Metal kernels. Losses: NaN becomes 6s, a block with infinity byte 255. Defined here, unstable
+/// there: the maximum of a block with several NaN, which depends on the order of the reduction.
+struct mlx_metal : plain_recipe<basic_recipe<scale_rceil, nearest_even, keep_sign, nonfinite_mlx>> {
+  static constexpr const char* name = "mlx_metal";
+};
+/// The same up to MLX 0.32.1. Losses: as there, and values up to 8.49s saturate to 6s.
+struct mlx_metal_0_32_1 : plain_recipe<basic_recipe<scale_mlx_metal_0_32_1, nearest_even, keep_sign, nonfinite_mlx>> {
+  static constexpr const char* name = "mlx_metal_0_32_1";
+};
+
+/// AMD Quark, OCP_MXFP4Spec, as exported. Losses: a block with amax < 1.75 * 2^-125 is read back as twice itself; from
+/// 1.75 * 2^127 on weights of 2^128 are read back as infinity. Defined here, unstable there: blocks with NaN or
+/// infinity are NaN, and in the blocks from 1.75 * 2^127 on an infinite weight is code 4 (6 there).
+struct quark : plain_recipe<basic_recipe<scale_quark, nearest_even, no_negative_zero, nonfinite_is_nan_block>> {
+  static constexpr const char* name = "quark";
+};
+
+/// AutoRound's quant_mx and QuantLinear.pack: nearest, without its search of the scale. Losses: v = 0.25 - 2^-26
+/// becomes 0.5. Defined here, lost there: blocks with NaN or infinity are NaN, and within 44 ulps of 2^128 the largest
+/// weights are 4s (0 there).
+struct auto_round : plain_recipe<basic_recipe<scale_auto_round, with_quarter_defect<nearest_even>,
+                                              sign_of_quotient<float>, nonfinite_is_nan_block>> {
+  static constexpr const char* name = "auto_round";
+};
+
+/// nncf's compress_weights for OpenVINO. Losses: no scale is below 2^-25, so blocks with amax < 2^-23 lose bits or
+/// vanish; a block with an infinity is encoded under byte 254. Defined here, dependent on the processor there: the byte
+/// within 96 ulps above 1.5 * 2^k. A block with NaN is byte 255, codes 7.
+struct nncf : plain_recipe<basic_recipe<scale_nncf, nearest_even, keep_sign, nonfinite_cuda<true>>> {
+  static constexpr const char* name = "nncf";
 };
 
 /// triton_kernels (gpt-oss) ROUND_UP. Loss: a block with NaN becomes byte 0, NaN 6s and its other values +-0.

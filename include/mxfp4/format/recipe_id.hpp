@@ -34,9 +34,15 @@ enum class recipe_id : std::uint8_t {
   cuda_rceil = 16,
   cuda_rceil_satfinite = 17,
   min_mse = 18,
+  mlx_0_32_1 = 19,
+  mlx_metal = 20,
+  mlx_metal_0_32_1 = 21,
+  quark = 22,
+  auto_round = 23,
+  nncf = 24,
 };
 
-inline constexpr int recipe_count = 19;
+inline constexpr int recipe_count = 25;
 
 namespace detail {
 template <class... Rs>
@@ -56,7 +62,8 @@ using all_recipes =  // in the order of recipe_id
                 recipe::torchao_even, recipe::torchao_rceil, recipe::microxcaling_nearest, recipe::microxcaling_even,
                 recipe::microxcaling_py_nearest, recipe::microxcaling_py_even, recipe::modelopt, recipe::ggml,
                 recipe::mlx, recipe::triton_up, recipe::triton_down, recipe::triton_legacy, recipe::cuda_rceil,
-                recipe::cuda_rceil_satfinite, recipe::min_mse>;
+                recipe::cuda_rceil_satfinite, recipe::min_mse, recipe::mlx_0_32_1, recipe::mlx_metal,
+                recipe::mlx_metal_0_32_1, recipe::quark, recipe::auto_round, recipe::nncf>;
 static_assert(all_recipes::names.size() == recipe_count);
 }  // namespace detail
 
@@ -110,7 +117,7 @@ namespace detail {
   recipe_id id{};
   return find_recipe("ocp", id) && id == recipe_id::ocp && find_recipe("modelopt", id) && id == recipe_id::modelopt &&
          find_recipe("triton_legacy", id) && id == recipe_id::triton_legacy && find_recipe("min_mse", id) &&
-         id == recipe_id::min_mse && !find_recipe("OCP", id);
+         id == recipe_id::min_mse && find_recipe("nncf", id) && id == recipe_id::nncf && !find_recipe("OCP", id);
 }
 }  // namespace detail
 static_assert(detail::ids_match_names());

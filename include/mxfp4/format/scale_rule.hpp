@@ -21,10 +21,17 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
-/// What a rule decides for a block: its scale byte, and `flush`: all its codes become zeros, as some peers lose them.
+/// What a rule decides for a block: its scale byte, and two ways in which peers lose one. `flush`: all its codes become
+/// zeros. `halved`: its codes are those of the next smaller scale, so that the block is read back as twice itself.
 struct scale_outcome {
   std::uint8_t byte;
   bool flush = false;
+  bool halved = false;
+
+  /// The scale under which the codes are chosen.
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 code_scale() const noexcept {
+    return static_cast<e8m0>(halved ? byte - 1 : byte);
+  }
 };
 
 /// The rule for one exponent field E of amax: `below` for mantissas under `threshold`, else `above`.
@@ -152,10 +159,63 @@ struct scale_modelopt {
   }
 };
 
-/// round(log2f(amax / 6)): amax may reach 6 * sqrt(2) * 2^k, so values up to 8.49s saturate to 6s.
-/// Peer: MLX 846d1762, fp8.h and fp4.h (Metal) and the CPU code.
+/// 2^ceil(log2(amax / 6)), the quotient rounded in the type T of the tensor: nothing saturates. Where the quotient is
+/// subnormal in T the rounding shows, and a quotient of zero makes byte 127. For amax <= 1.5 * 2^-126 the byte is
+/// undefined there (a negative float becomes an unsigned char), 0 here.
+/// Peer: MLX 0.32.2 on the CPU, mx.quantize.
+template <element_type T>
 struct scale_mlx {
   static constexpr const char* name = "mlx";
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
+    constexpr bool half = std::same_as<T, f16>;
+    if (exponent == 0)  // a quotient of at most half of T's smallest number is zero
+      return {half ? 1u : std::same_as<T, float> ? 4u : 0x40000u, {127, true}, {0}};
+    // amax is in [2^place, 2^(place + 1)) of T's smallest numbers: 2^-149, 2^-133, 2^-24
+    const unsigned place = exponent + (half ? 0u - 103u : std::same_as<T, float> ? 22u : 6u);
+    const auto byte = static_cast<std::uint8_t>(exponent - 2);
+    if constexpr (half) {
+      if (exponent < 105) return {detail::no_mantissa, {127, true}, {127, true}};         // up to 3: zero
+      if (place == 2) return {detail::no_mantissa, {byte}, {byte}};                       // 4 to 7: the quotient is 1
+      if (place == 3) return {0x100000u, {static_cast<std::uint8_t>(byte - 1)}, {byte}};  // 8; 9 to 15: 2
+    }
+    // up to three smallest numbers above 6 * 2^k the quotient is rounded down to 2^k
+    const std::uint32_t excess = place < 32 ? 0x1800000u >> place : 0u;
+    return detail::regular_step(exponent, 0x400001u + excess);
+  }
+};
+
+namespace detail {
+/// The binade of |n + 0.5|: 0 for 0.5, 1 for 1.5, 2 for 2.5 and 3.5, and so on up to 7 from 64.5 on.
+[[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr unsigned half_band(int n) noexcept {
+  return static_cast<unsigned>(bit_width(static_cast<std::uint32_t>(n < 0 ? -n - 1 : n)));
+}
+}  // namespace detail
+
+/// round(log2f(amax / 6)), ties to the even exponent: amax may reach 6 * sqrt(2) * 2^k, so values up to 8.49s saturate
+/// to 6s. Zero as in scale_mlx; below 1.06 * 2^-125 the byte is undefined there, 0 here. In bf16, f16, where the peer
+/// rounds the quotient and its logarithm to 16 bits, its byte may be another one near 6 * sqrt(2) * 2^k.
+/// Peer: MLX 0.32.1 on the CPU, mx.quantize.
+struct scale_mlx_0_32_1 {
+  static constexpr const char* name = "mlx_0_32_1";
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
+    if (exponent == 0) return {4, {127, true}, {0}};  // a quotient that rounds to zero
+    if (exponent < 3) return {detail::no_mantissa, {0}, {0}};
+    return {threshold(exponent), {static_cast<std::uint8_t>(exponent - 3)}, {static_cast<std::uint8_t>(exponent - 2)}};
+  }
+
+  /// Mantissa from which on log2f says n + 0.5, if that tie goes up, else of the first number above.
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t threshold(unsigned exponent) noexcept {
+    constexpr std::uint8_t up[8] = {0xB6, 0xB6, 0xB6, 0xB6, 0xB4, 0xB1, 0xAB, 0x9F};
+    constexpr std::uint8_t down[8] = {0xB7, 0xB7, 0xB8, 0xB9, 0xBA, 0xBD, 0xC2, 0xCE};
+    const unsigned band = detail::half_band(static_cast<int>(exponent) - 130);
+    return 0x07C300u + (exponent % 2 != 0 ? up : down)[band];
+  }
+};
+
+/// round(log2f(amax / 6)): amax may reach 6 * sqrt(2) * 2^k, so values up to 8.49s saturate to 6s.
+/// Peer: MLX 846d1762, up to 0.32.1, fp8.h and fp4.h (Metal).
+struct scale_mlx_metal_0_32_1 {
+  static constexpr const char* name = "mlx_metal_0_32_1";
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
     if (exponent < 3) return {detail::no_mantissa, {0}, {0}};
     return {threshold(exponent), {static_cast<std::uint8_t>(exponent - 3)}, {static_cast<std::uint8_t>(exponent - 2)}};
@@ -177,6 +237,36 @@ struct scale_mlx {
     if (exponent < 162) return 0x07C3B1u;
     if (exponent < 194) return 0x07C3ABu;
     return 0x07C39Fu;
+  }
+};
+
+/// scale_even, but never byte 0: a block with amax < 1.75 * 2^-125 is written with byte 1 and the codes of byte 0, and
+/// read back as twice itself. From 1.75 * 2^127 on the byte is 254. Peer: Quark 0.13, even_round and to_e8m0_uint8.
+struct scale_quark {
+  static constexpr const char* name = "quark";
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
+    if (exponent < 2) return {detail::no_mantissa, {1, false, true}, {1, false, true}};
+    if (exponent == 2) return {0x600000u, {1, false, true}, {1}};
+    if (exponent == 254) return {0x600000u, {252}, {254}};
+    return detail::regular_step(exponent, 0x600000u);
+  }
+};
+
+/// scale_floor_log2, but a block of zeros has byte 126. Peer: AutoRound 0.16.1, quant_mx.
+struct scale_auto_round {
+  static constexpr const char* name = "auto_round";
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
+    return exponent == 0 ? scale_step{1, {126}, {0}} : scale_floor_log2::step(exponent);
+  }
+};
+
+/// scale_rceil, but amax is at least 2^-23, so that no byte is below 102. The peer's logarithm is compiled for the
+/// processor it runs on: within 96 ulps above 1.5 * 2^k its byte may be the smaller one.
+/// Peer: nncf 3.4.0 on OpenVINO 2026.4.1, tensors of 10000 numbers and more.
+struct scale_nncf {
+  static constexpr const char* name = "nncf";
+  [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr scale_step step(unsigned exponent) noexcept {
+    return exponent < 104 ? scale_step{detail::no_mantissa, {102}, {102}} : scale_rceil::step(exponent);
   }
 };
 
@@ -214,6 +304,7 @@ static_assert(choose_scale<scale_floor>(6.0f).byte == 127 && choose_scale<scale_
 static_assert(choose_scale<scale_rceil>(6.0f).byte == 127 && choose_scale<scale_rceil>(0x1.800002p2f).byte == 128);
 static_assert(choose_scale<scale_even>(6.9f).byte == 127 && choose_scale<scale_even>(7.0f).byte == 128);
 static_assert(choose_scale<scale_ceil>(4.0f).byte == 127 && choose_scale<scale_ceil>(0x1.000002p2f).byte == 128);
-static_assert(choose_scale<scale_mlx>(8.4f).byte == 127 && choose_scale<scale_mlx>(8.5f).byte == 128);
+static_assert(choose_scale<scale_mlx<float>>(6.9f).byte == 128 && choose_scale<scale_mlx<float>>(0.0f).byte == 127);
+static_assert(choose_scale<scale_mlx_0_32_1>(8.4f).byte == 127 && choose_scale<scale_mlx_0_32_1>(8.5f).byte == 128);
 
 }  // namespace mxfp4

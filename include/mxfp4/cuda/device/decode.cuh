@@ -74,11 +74,13 @@ MXFP4_DEVICE void decode_weights_bf16x8(std::uint32_t codes, std::uint32_t byte,
     for (std::uint32_t& pair : d)
       pair = multiply_bf16x2(multiply_bf16x2(pair, scale_bf16x2(byte == 255 ? 254 : byte)), again);
   } else {
-    if (byte == 255) {  // what that means is the dialect's own; rare
+    if (byte == 255 || (byte == 0 && std::is_same_v<Dialect, dialect::openvino>)) {  // the dialect's own; rare
       MXFP4_UNROLL
       for (std::uint32_t j = 0; j < 4; ++j) {
-        const bf16 low = decode_weight<bf16, Dialect>(static_cast<e2m1>(codes >> (8 * j) & 15u), e8m0::nan);
-        const bf16 high = decode_weight<bf16, Dialect>(static_cast<e2m1>(codes >> (8 * j + 4) & 15u), e8m0::nan);
+        const bf16 low =
+            decode_weight<bf16, Dialect>(static_cast<e2m1>(codes >> (8 * j) & 15u), static_cast<e8m0>(byte));
+        const bf16 high =
+            decode_weight<bf16, Dialect>(static_cast<e2m1>(codes >> (8 * j + 4) & 15u), static_cast<e8m0>(byte));
         d[j] = static_cast<std::uint32_t>(low) | static_cast<std::uint32_t>(high) << 16;
       }
       return;

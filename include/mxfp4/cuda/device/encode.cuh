@@ -93,9 +93,9 @@ MXFP4_DEVICE std::uint32_t encode_one(std::uint32_t bits, float inverse, const b
 /// Finite numbers and infinity under the scale that a rule has chosen: basic_recipe::encode_under.
 template <class Round, class Zero, class Target>
 MXFP4_DEVICE encoded_block encode_under(const std::uint32_t (&bits)[block_size], const scale_outcome& outcome) {
-  const int byte = outcome.byte;
-  encoded_block out{{0, 0, 0, 0}, static_cast<std::uint32_t>(byte)};
-  if (byte == 255) return out;
+  encoded_block out{{0, 0, 0, 0}, outcome.byte};
+  if (outcome.byte == 255) return out;
+  const int byte = static_cast<int>(outcome.code_scale());
   const float inverse = inverse_scale(byte);
   if constexpr (Target::e2m1_convert && std::is_same_v<Round, nearest_even> && std::is_same_v<Zero, keep_sign>) {
     MXFP4_UNROLL

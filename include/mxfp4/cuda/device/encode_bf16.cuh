@@ -91,7 +91,7 @@ MXFP4_DEVICE encoded_block encode_pairs(const std::uint32_t (&pairs)[block_size 
   const scale_outcome outcome = choose_scale<typename resolved::scale_rule_type>(mxfp4::detail::float_from_bits(amax));
   if (outcome.byte == 255) return out;
   out.scale = outcome.byte;
-  const std::uint32_t inverse = scale_bf16x2(254u - outcome.byte);
+  const std::uint32_t inverse = scale_bf16x2(254u - static_cast<std::uint32_t>(outcome.code_scale()));
   MXFP4_UNROLL
   for (int j = 0; j < 4; ++j) {
     std::uint32_t bytes[4];
