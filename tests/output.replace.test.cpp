@@ -157,6 +157,44 @@ TEST_CASE("overwrite and resume: nothing is written through a link", "[output][o
   refused({"quantize", m.fresh, m.out}, "/.mxfp4: is a symbolic link");
 }
 
+TEST_CASE("overwrite: a journal behind a link, and a user's file in it, are left alone", "[output]") {
+  const models m;
+  const std::string away = m.folder / "away", journal = m.out + "/.mxfp4";
+  const auto begin = [&] {
+    fs::remove_all(m.out);
+    for (const char* rank : {"0", "1"}) done({"quantize", m.old, m.out, "--rank", rank, "--world", "2"});
+  };
+  begin();
+  fs::rename(journal, away);
+  write_text(away + "/mine.txt", "precious");
+  fs::create_directory_symlink(away, journal);
+  refused({"merge", m.out}, "/.mxfp4: is a symbolic link");
+  CHECK(read_text(away + "/mine.txt") == "precious");
+
+  begin();
+  write_text(journal + "/mine.txt", "precious");
+  const files before = tree(m.out);
+  for (const strings& command : {strings{"merge", m.out}, {"quantize", m.old, m.out}}) {
+    refused(command, "/.mxfp4/mine.txt: was not written by mxfp4, and its folder is to be removed: move it away");
+    CHECK(tree(m.out) == before);
+  }
+  fs::remove(journal + "/mine.txt");
+  done({"merge", m.out});
+  CHECK(tree(m.out) == m.expected_old);
+}
+
+TEST_CASE("overwrite: an index that is a link is replaced, and what it leads to stays", "[output][overwrite]") {
+  const models m;
+  const std::string blob = m.folder / "blob", index = m.old + "/" + index_file_name;
+  fs::rename(index, blob);
+  const std::string bytes = read_text(blob);
+  fs::create_symlink(blob, index);
+  refused({"index", m.old}, "is there already");
+  done({"index", m.old, "--overwrite"});
+  CHECK(!fs::is_symlink(index));
+  CHECK(read_text(blob) == bytes);
+}
+
 TEST_CASE("overwrite: killed anywhere, the same command finishes it", "[output][overwrite][kill]") {
   const models m;
   const files mine = {{"adapter.safetensors", "mine"}};

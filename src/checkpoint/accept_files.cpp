@@ -39,6 +39,10 @@ file_result<void> accept_files(const std::string& directory, const std::vector<s
       const recorded_file* const known = recorded->find(name);
       const bool is_there =
           name == index_file_name || std::binary_search(in.other_files().begin(), in.other_files().end(), name);
+      if (name == config_file_name && !is_there)
+        throw file_error({.file = directory + "/" + name,
+                          .value = "is not there, and a result without it cannot be accepted",
+                          .advice = "put it back, or quantise again with --overwrite"});
       if (name == report_file_name || (known == nullptr ? !is_there : known->is_shard))
         throw file_error({.file = directory,
                           .value = quote_name(name) + " cannot be accepted",

@@ -66,7 +66,9 @@ file_result<index_summary> rebuild_index(const std::string& directory, bool over
     const nlohmann::json index = {{"metadata", {{"total_size", made.total_size}}},
                                   {"weight_map", std::move(weight_map)}};
     const std::string text = index.dump(2) + "\n";
-    output_file out = output_file::create(path, stop).value();
+    // A link of that name is replaced, not what it leads to: caches link to files that others share.
+    output_file out =
+        output_file::create(path, stop, overwrite ? existing_file::replace_link : existing_file::refuse).value();
     out.write(0, std::as_bytes(std::span(text))).value();
     out.commit().value();
     return made;

@@ -45,6 +45,7 @@ checkpoint_result merge_shards(const std::string& out, const stop_function& stop
                       .value = "holds neither a begun nor a complete result of mxfp4 quantize",
                       .advice = "name its directory"});
   }
+  journal.require_own();
   const file_lock lock = file_lock::acquire(journal.lock_path("files")).value();
   const ordered_json manifest = journal.manifest();
   std::string missing;

@@ -181,6 +181,7 @@ class run_of_one {
     if (has_new_times) accept_new_times();
     if (run_.rank == 0)
       for (const std::string& warning : plan_.warnings) observer_.on_warning(warning);
+    if (run_.rank == 0) warn_of_unlisted();
     if (run_.rank == 0) write_small_files();
     for (const output_shard* s : own_) {
       const file_lock lock = file_lock::acquire(journal_.lock_path(s->file)).value();
@@ -244,6 +245,18 @@ class run_of_one {
                         .advice = "choose others with --include or --exclude, or insist with --force"});
   }
 
+  /// A tensor that the index names in no file is loaded by nobody, and may still be a part of the model.
+  void warn_of_unlisted() {
+    std::size_t count = 0;
+    std::string first;
+    for (const checkpoint_tensor& t : in_.unlisted_tensors())
+      if (in_.find(t.info->name) == nullptr && count++ == 0)
+        first = quote_name(t.info->name) + " in " + quote_name(in_.shards()[t.shard]);
+    if (count > 0)
+      observer_.on_warning(first + (count > 1 ? " and " + std::to_string(count - 1) + " more tensors" : "") +
+                           " of files that the index names: not in the index, and not taken over");
+  }
+
   /// Was the run that is to go on begun with this source, but for the times of its files? It may have been copied; of
   /// several processes none knows what the others have read, so they need the times.
   [[nodiscard]] bool is_begun_with_other_times() const {
@@ -256,7 +269,7 @@ class run_of_one {
   void accept_new_times() {
     const ordered_json begun = journal_.manifest();
     const auto is_new = [&](std::size_t shard) {
-      return begun["source"]["shards"][shard]["modified"] != in_.shard(shard).modified();
+      return begun.at("source").at("shards").at(shard).value("modified", ordered_json()) != in_.shard(shard).modified();
     };
     for (const output_shard* s : own_) {
       const std::set<std::size_t> sources = sources_of(*s);

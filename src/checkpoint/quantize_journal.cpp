@@ -93,6 +93,7 @@ ordered_json quantize_journal::manifest() const {
 
 void quantize_journal::begin(const ordered_json& manifest) const {
   make_journal_folder(out_);
+  require_own();
   if (!exists()) replace(manifest);
   require_same(manifest);
 }
@@ -108,7 +109,26 @@ void quantize_journal::replace(const ordered_json& manifest) const {
 
 void quantize_journal::forget() const { remove_entries(false); }
 
+void quantize_journal::require_own() const {
+  std::error_code error;
+  if (fs::is_symlink(fs::symlink_status(folder_, error)))
+    throw file_error({.file = folder_,
+                      .value = "is a symbolic link, through which nothing is written or removed",
+                      .advice = "remove the link, or name another output"});
+  const auto is_ours = [](std::string name) {
+    name = name.substr(0, name.find(".tmp-"));  // of a run that was killed
+    return name == "manifest.json" || name == "replaced.json" || name.ends_with(".lock") ||
+           name.ends_with(".safetensors.json");
+  };
+  for (fs::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error))
+    if (!is_ours(at->path().filename().string()) || fs::is_directory(at->symlink_status(error)))
+      throw file_error({.file = at->path().string(),
+                        .value = "was not written by mxfp4, and its folder is to be removed",
+                        .advice = "move it away, and give the command again"});
+}
+
 void quantize_journal::remove() const {
+  require_own();
   remove_entries(true);
   std::error_code error;
   fs::remove(folder_, error);

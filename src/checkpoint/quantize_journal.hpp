@@ -23,7 +23,9 @@ class quantize_journal {
   void require_same(const ordered_json& manifest) const;
   void replace(const ordered_json& manifest) const;  ///< of a run that has been begun
   void forget() const;  ///< manifest and reports, so that no shard counts as done; locks stay
-  void remove() const;
+  /// @throws file_error where the folder is a link or holds what is not the journal's.
+  void require_own() const;
+  void remove() const;  ///< @throws file_error as require_own, before anything is removed
 
   [[nodiscard]] const std::string& manifest_path() const { return manifest_path_; }
   [[nodiscard]] std::string report_path(const std::string& shard) const { return folder_ + "/" + shard + ".json"; }

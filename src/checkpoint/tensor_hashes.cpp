@@ -59,11 +59,18 @@ void check_shard_hashes(const safetensors_reader& shard, const ordered_json& rep
   const ordered_json& expected = report.at("tensor_hashes");
   if (shard.header_hash() != report.at("header"))
     throw file_error({.file = shard.path(), .value = "has not the header that was written", .advice = advice});
+  if (expected.size() != shard.header().tensors.size())
+    throw file_error({.file = shard.path(),
+                      .value = "has " + std::to_string(shard.header().tensors.size()) + " tensors",
+                      .expected = std::to_string(expected.size()) + " as the journal lists them",
+                      .advice = advice});
   tbb::task_arena arena(threads > 0 ? threads : tbb::task_arena::automatic);
   arena.execute([&] {
     tbb::parallel_for(std::size_t{0}, expected.size(), [&](std::size_t i) {
       const std::string& name = expected[i].at("name").get_ref<const std::string&>();
-      const tensor_info* const t = shard.find(name);  // the header is the one that was written
+      const tensor_info* const t = shard.find(name);
+      if (t == nullptr)
+        throw file_error({.file = shard.path(), .tensor = name, .value = "is not there", .advice = advice});
       if (hash_tensor(shard, *t, [&](std::uint64_t) {
             if (stop && stop()) throw stopped(shard.path());
           }) != expected[i].at("hash"))

@@ -284,6 +284,8 @@ file_result<verify_report> verify_checkpoint(const std::string& directory, const
     check_content(v);
     check_hashes(v);
     if (!options.against.empty()) check_source(v);
+    for (std::size_t i = 0; i < in.shards().size(); ++i)
+      noting_errors([&] { in.shard(i).require_unchanged().value(); });
     return v.take();
   });
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "io/guarded.hpp"
+#include "io/utf8.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
@@ -214,6 +215,8 @@ class header_parser {
     gguf_tensor t;
     t.name = in_.string("a tensor's name");
     const std::string what = "tensor " + quote_name(t.name);
+    if (utf8::first_error(t.name) != t.name.size())
+      throw file_error({.file = path_, .tensor = t.name, .value = "has a name that is not UTF-8", .expected = "UTF-8"});
     if (t.name.size() > gguf_name_limit)
       throw file_error({.file = path_,
                         .tensor = t.name,
