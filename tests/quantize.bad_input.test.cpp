@@ -156,8 +156,8 @@ TEST_CASE("quantize: bad arguments", "[quantize][bad_input]") {
       {"out: overflow", [](call& c) { c.out.code_stride = highest; }, errc::size_overflow, "rows * code_stride", 2, 0},
       {"out: fewer rows", [](call& c) { c.out.rows = 1; }, errc::shape_mismatch, "out.rows", 1, 2},
       {"out: codes and scales are one", [](call& c) { c.out.scales = c.out.codes + 1; }, errc::overlap, "out", 0, 0},
-      {"recipe: one too many", [](call& c) { c.recipe = static_cast<recipe_id>(19); }, errc::unknown_recipe, "recipe",
-       19, 0},
+      {"recipe: one too many", [](call& c) { c.recipe = static_cast<recipe_id>(25); }, errc::unknown_recipe, "recipe",
+       25, 0},
       {"recipe: 255", [](call& c) { c.recipe = static_cast<recipe_id>(255); }, errc::unknown_recipe, "recipe", 255, 0},
       {"refuse: NaN",
        [](call& c) {
