@@ -70,6 +70,18 @@ std::string parse_fault(const std::string& text, const io::json_limits& limits =
   return "none";
 }
 
+/// Memory for a run; no limit where a sanitizer or an emulator needs more for itself.
+[[nodiscard]] limits at_most(std::uint64_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  static_cast<void>(bytes);
+  return {};
+#else
+  limits memory;
+  if (!read_text(MXFP4_PROGRAM).starts_with("#!")) memory.data_bytes = bytes;
+  return memory;
+#endif
+}
+
 }  // namespace
 
 // ---- JSON -----------------------------------------------------------------------------------------------------------
@@ -146,7 +158,7 @@ TEST_CASE("bad input: config.json 100,000 deep, of 40 MB, with 80,000 keys", "[i
                                  {"convert", "--to", "compressed-tensors", result, out}})
     refused(command, "config.json: holds objects and arrays inside each other 65 deep");
   write_text(source + "/config.json", R"({"a":[)" + repeated(20'000'000, "0,") + "0]}");
-  const outcome o = mxfp4_run({"plan", source}, {.data_bytes = 256 << 20});
+  const outcome o = mxfp4_run({"plan", source}, at_most(256 << 20));
   CHECK(o.code == 1);
   CHECK_THAT(o.err, ContainsSubstring("config.json: holds 40000009 bytes, expected at most 16777216 of JSON"));
   std::string keys = "{";
@@ -273,7 +285,8 @@ TEST_CASE("bad input: a signal ends what only reads, at once", "[input][kill]") 
 
 TEST_CASE("bad input: one row of 2^26 weights takes slabs", "[input][memory]") {
   constexpr std::int64_t cols = 1 << 26;
-  constexpr limits small = {.data_bytes = 128 << 20};  // the row in BF16 has as much
+  const limits small = at_most(128 << 20);  // the row in BF16 has as much
+  if (small.data_bytes == limits{}.data_bytes) SKIP("memory cannot be limited here");
   const scratch_folder folder;
   const std::string config = R"({"model_type":"test"})", result = folder / "result",
                     name = "m.experts.0.up_proj.weight";
