@@ -75,7 +75,7 @@ void require_unchanged(const source& s) {
 
 [[nodiscard]] const model_family& family_of(const source& s, const std::string& where) {
   plan_options options;
-  if (s.config) read_model(parse_json<ordered_json>(*s.config, where + "/" + config_file_name), options);
+  if (s.config) read_model(parse_json<ordered_json>(*s.config, where + "/" + config_file_name, config_limits), options);
   return find_family(options.model_type);
 }
 

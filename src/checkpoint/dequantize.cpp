@@ -144,7 +144,6 @@ void require_known_formats(const std::vector<plain_tensor>& others, const ordere
                            const std::string& where) {
   std::vector<tensor_info> tensors;
   for (const plain_tensor& t : others) tensors.push_back(t.info);
-  std::erase_if(tensors, [](const tensor_info& t) { return t.type == dtype::f8_e4m3; });  // find_fp8_scales has judged
   if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
     throw file_error({.file = where,
                       .tensor = found.tensor,

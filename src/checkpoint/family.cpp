@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <array>
-#include <string>
+
+#include "io/strict_json.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -69,11 +70,6 @@ constexpr model_family unknown_family = {};
   return std::find(parts.begin(), parts.end(), part) != parts.end();
 }
 
-[[nodiscard]] std::string text_at(const ordered_json& object, const char* key) {
-  const auto found = object.is_object() ? object.find(key) : object.end();
-  return object.is_object() && found != object.end() && found->is_string() ? found->get<std::string>() : "";
-}
-
 }  // namespace
 
 std::span<const model_family> model_families() noexcept { return families; }
@@ -88,10 +84,10 @@ void read_model(const ordered_json& config, plan_options& options) {
   if (!config.is_object()) return;
   const auto text = config.find("text_config");
   const ordered_json& inner = text != config.end() && text->is_object() ? *text : config;
-  options.model_type = text_at(inner, "model_type");
-  if (options.model_type.empty()) options.model_type = text_at(config, "model_type");
+  options.model_type = json_text_member(inner, "model_type");
+  if (options.model_type.empty()) options.model_type = json_text_member(config, "model_type");
   for (const char* key : {"dtype", "torch_dtype"})
-    if (options.dtype.empty()) options.dtype = text_at(inner.contains(key) ? inner : config, key);
+    if (options.dtype.empty()) options.dtype = json_text_member(inner.contains(key) ? inner : config, key);
   const auto hidden = inner.find("hidden_size");
   if (hidden != inner.end() && hidden->is_number_integer()) options.hidden_size = hidden->get<std::int64_t>();
 }

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -16,12 +17,6 @@ using namespace io;
 namespace {
 
 using nlohmann::ordered_json;
-
-[[nodiscard]] std::string text_at(const ordered_json& object, const char* key) {
-  if (!object.is_object()) return {};
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
-}
 
 /// What holds codes under this name and type, whatever config.json says; nullptr for none.
 [[nodiscard]] const char* format_of(const tensor_info& t, const std::unordered_set<std::string_view>& names) {
@@ -44,7 +39,7 @@ using nlohmann::ordered_json;
   if (t.type == dtype::i8 && has(".weight", ".scale")) return "MXFP4 of DeepSeek-V4";
   if (t.type == dtype::i8 && has(".weight", ".weight_scale")) return "INT8 of compressed-tensors";
   if (t.type == dtype::u32 && has(".weight", ".scales")) return "MLX";
-  if (t.type == dtype::f8_e4m3 || t.type == dtype::f8_e5m2) return "FP8 without block scales";
+  if (t.type == dtype::f8_e5m2) return "FP8 without block scales";
   return nullptr;
 }
 
@@ -53,7 +48,7 @@ using nlohmann::ordered_json;
   if (!config.is_object()) return {};
   const auto found = config.find("quantization_config");
   if (found == config.end()) return {};
-  const std::string method = text_at(*found, "quant_method"), format = text_at(*found, "format");
+  const std::string method = json_text_member(*found, "quant_method"), format = json_text_member(*found, "format");
   if (method.empty()) return {};
   return "; config.json calls it " + method + (format.empty() ? "" : ", " + format);
 }
@@ -63,9 +58,11 @@ using nlohmann::ordered_json;
 foreign_weights find_foreign_weights(const std::vector<tensor_info>& tensors, const ordered_json& config) {
   std::unordered_set<std::string> names;
   std::unordered_set<std::string_view> views;
-  for (const tensor_info& t : tensors) views.insert(*names.insert(t.name).first);
+  const auto is_judged = [](const tensor_info& t) { return t.type != dtype::f8_e4m3; };
   for (const tensor_info& t : tensors)
-    if (const char* format = format_of(t, views)) return {t.name, format + name_in(config)};
+    if (is_judged(t)) views.insert(*names.insert(t.name).first);
+  for (const tensor_info& t : tensors)
+    if (const char* format = is_judged(t) ? format_of(t, views) : nullptr) return {t.name, format + name_in(config)};
   return {};
 }
 

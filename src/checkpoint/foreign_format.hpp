@@ -19,7 +19,7 @@ struct foreign_weights {
   std::string format;  ///< "INT4 of compressed-tensors (pack-quantized)"
 };
 
-/// @param tensors  that are no MXFP4 pair and no FP8 with its scales.
+/// @param tensors  that are no MXFP4 pair. F8_E4M3 is left out: whoever knows the block scales judges it.
 /// @param config   config.json; may be null.
 [[nodiscard]] foreign_weights find_foreign_weights(const std::vector<io::tensor_info>& tensors,
                                                    const nlohmann::ordered_json& config);

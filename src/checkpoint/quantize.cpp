@@ -207,9 +207,7 @@ class run_of_one {
  private:
   /// Codes that are copied would be weights to whoever reads the new config.json.
   void require_known_formats(const ordered_json& config, const std::string& in) const {
-    std::vector<tensor_info> tensors = in_.tensor_infos();
-    std::erase_if(tensors, [](const tensor_info& t) { return t.type == dtype::f8_e4m3; });  // the plan judges
-    if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
+    if (const foreign_weights found = find_foreign_weights(in_.tensor_infos(), config); !found.tensor.empty())
       throw file_error({.file = in,
                         .tensor = found.tensor,
                         .value = "is quantised already: " + found.format,

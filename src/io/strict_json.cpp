@@ -341,6 +341,12 @@ const ordered_json& json_member(const ordered_json& object, const char* key, con
   return *found;
 }
 
+std::string json_text_member(const ordered_json& object, const char* key) {
+  if (!object.is_object()) return {};
+  const auto found = object.find(key);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
 const ordered_json& json_array(const ordered_json& object, const char* key, const std::string& file,
                                const std::string& place) {
   const ordered_json& value = json_member(object, key, file, place);

@@ -74,6 +74,9 @@ template <class Json>
 [[nodiscard]] const nlohmann::ordered_json& json_member(const nlohmann::ordered_json& object, const char* key,
                                                         const std::string& file, const std::string& place);
 
+/// A member that is a string; empty where there is none, or `object` is no object.
+[[nodiscard]] std::string json_text_member(const nlohmann::ordered_json& object, const char* key);
+
 /// Throws what is wrong with a member.
 [[noreturn]] void fail_member(const nlohmann::ordered_json& value, const char* key, const char* expected,
                               const std::string& file, const std::string& place);
