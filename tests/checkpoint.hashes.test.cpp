@@ -14,6 +14,7 @@
 
 #include "checkpoint.support.hpp"
 #include "io/content_hash.hpp"
+#include "mxfp4/checkpoint/quality_report.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 #include "mxfp4/checkpoint/verify.hpp"
 
@@ -378,8 +379,186 @@ TEST_CASE("hashes: a result of a former version has none, which is said and no e
   const outcome o = mxfp4_run({"verify", t.out});
   CHECK(o.code == 0);
   CHECK_THAT(o.out, ContainsSubstring("warning: hashes: mxfp4_report.json: carries no hashes") &&
-                        ContainsSubstring("no hashes: 0 errors, 1 warning"));
+                        ContainsSubstring("no hashes to compare: 0 errors, 1 warning"));
   CHECK(mxfp4_run({"report", t.out, t.folder / "errors"}).code == 0);
   CHECK_THAT(mxfp4_run({"merge", t.out}).err, ContainsSubstring("recorded no hashes"));
   CHECK_THAT(mxfp4_run({"quantize", t.in, t.out}).err, ContainsSubstring("version was 1 and is now 2"));
+}
+
+TEST_CASE("hashes: a damaged result is not read for another purpose", "[checkpoint][hashes]") {
+  const auto last_byte = [](const std::string& path) { return static_cast<std::size_t>(fs::file_size(path)) - 1; };
+  const tiny t;
+  t.quantize();
+  const std::string shard = t.out + "/" + expert_shard, back = t.folder / "back";
+  const std::vector<strings> commands = {{"dequantize", t.out, back},
+                                         {"convert", t.out, back, "--to", "stacked"},
+                                         {"convert", t.out, t.folder / "back.gguf", "--to", "gguf"}};
+  flip(shard, last_byte(shard) - 5, 16);
+  for (const strings& command : commands) {
+    const outcome o = mxfp4_run(command);
+    CAPTURE(command, o.err);
+    CHECK(o.code == 1);
+    CHECK_THAT(o.err, ContainsSubstring("holds a result that is not whole: 'model.layers.0.mlp.experts.0.w1.weight_") &&
+                          ContainsSubstring("has not the bytes that were written"));
+    CHECK(t.folder.names() == strings{"in", "out"});
+  }
+  flip(shard, last_byte(shard) - 5, 16);
+
+  // A small file may have been changed on purpose: it is named, and the work goes on.
+  replace(t.out + "/tokenizer.json", "1", "2");
+  const outcome o = mxfp4_run(commands[0]);
+  CHECK(o.code == 0);
+  CHECK_THAT(o.err, ContainsSubstring("mxfp4: warning: tokenizer.json was changed after it was written"));
+
+  // What a report says is not passed on where the report was changed.
+  replace(t.out + "/mxfp4_report.json", "\"saturated\":0", "\"saturated\":1");
+  for (const strings& command :
+       {commands[1], strings{"card", t.out, "--base-model", "a/b"}, strings{"report", t.out, t.folder / "errors"}}) {
+    const outcome changed = mxfp4_run(command);
+    CAPTURE(command, changed.err);
+    CHECK(changed.code == 1);
+    CHECK_THAT(changed.err, ContainsSubstring("mxfp4_report.json: is damaged, or was changed after it was written"));
+  }
+  CHECK(t.folder.names() == strings{"back", "in", "out"});
+}
+
+TEST_CASE("hashes: weights of another kind beside a result are named", "[checkpoint][hashes]") {
+  const tiny t;
+  t.quantize();
+  for (const char* name : {"pytorch_model.bin", "model.gguf"}) {
+    write_text(t.out + "/" + name, "x");
+    CHECK(warnings_of(t.out) == strings{std::string("hashes: ") + name +
+                                        ": is not a file of the run that wrote this checkpoint, and is loaded by "
+                                        "programs that know its format: remove it"});
+    fs::remove(t.out + "/" + name);
+  }
+}
+
+TEST_CASE("hashes: a config that is not there cannot be accepted", "[checkpoint][hashes]") {
+  const tiny t;
+  t.quantize();
+  fs::remove(t.out + "/config.json");
+  const outcome o = mxfp4_run({"verify", t.out, "--accept", "config.json"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, ContainsSubstring("config.json: is not there, and a result without it cannot be accepted"));
+}
+
+TEST_CASE("hashes: a shard that changes under verify is noticed", "[checkpoint][hashes]") {
+  const tiny t;
+  t.quantize();
+  verify_options options;
+  options.progress = [&t](std::uint64_t, std::uint64_t) {
+    fs::last_write_time(t.out + "/" + expert_shard, fs::file_time_type::clock::now());
+  };
+  const strings errors = errors_of(t.out, options);
+  REQUIRE(errors.size() == 1);
+  CHECK_THAT(errors[0], ContainsSubstring(expert_shard + ": was modified at "));
+}
+
+namespace {
+
+/// A JSON file that is sealed as the program seals it.
+std::string sealed(ordered_json json) {
+  json.erase("hash");
+  std::string body = json.dump();
+  body.pop_back();
+  return body + ",\n\"hash\": \"" + hash_of(body) + "\"\n}\n";
+}
+
+/// Every value of a sealed file takes two of eight other values in its turn, and is left out. @return what did not end
+/// in an error of our own words, or in order.
+strings bad_endings(const std::string& path, const std::function<file_result<void>()>& work) {
+  const std::string written = read_text(path);
+  ordered_json plain = ordered_json::parse(written);
+  plain.erase("hash");
+  strings bad, places;
+  const std::function<void(const ordered_json&, const std::string&)> walk = [&](const ordered_json& json,
+                                                                                const std::string& at) {
+    if (!at.empty()) places.push_back(at);
+    if (json.is_structured())
+      for (const auto& [key, value] : json.items()) {
+        std::string escaped;
+        for (const char c : key) escaped += c == '/' ? std::string("~1") : std::string(1, c);
+        walk(value, at + "/" + escaped);
+      }
+  };
+  walk(plain, "");
+  CHECK(places.size() > 20);
+  const strings others = {"null", "-1", "\"x\"", "[]", "[1]", "{}", "1e300", "18446744073709551615"};
+  std::size_t turn = 0;
+  for (const std::string& at : places)
+    for (const std::string& value : {others[turn++ % others.size()], others[turn++ % others.size()], std::string()}) {
+      ordered_json changed = plain;
+      const ordered_json::json_pointer pointer(at);
+      if (!value.empty()) {
+        changed[pointer] = ordered_json::parse(value);
+      } else {
+        ordered_json& parent = changed[pointer.parent_pointer()];
+        if (parent.is_array()) parent.erase(parent.begin() + std::stol(pointer.back()));
+        else parent.erase(pointer.back());
+      }
+      fs::create_directories(fs::path(path).parent_path());  // a merge may have ended well
+      write_text(path, sealed(changed));
+      try {
+        if (const file_result<void> result = work(); !result) {
+          const std::string what = result.error().what();
+          if (what.find("json.exception") != std::string::npos || what.find("[json") != std::string::npos)
+            bad.push_back(at + " = " + value + ": " + what);
+        }
+      } catch (const std::exception& error) {
+        bad.push_back(at + " = " + value + ": throws " + error.what());
+      }
+    }
+  fs::create_directories(fs::path(path).parent_path());
+  write_text(path, written);
+  return bad;
+}
+
+}  // namespace
+
+TEST_CASE("hashes: journals and reports of other types end in an error of our own", "[checkpoint][hashes]") {
+  const tiny t;
+  checkpoint_observer nobody;
+  const auto forget = [](auto result) -> file_result<void> {
+    if (!result) return result.error();
+    return {};
+  };
+  t.begin();
+  const std::string begun = t.folder / "begun", journal = t.out + "/.mxfp4/";
+  fs::copy(t.out, begun, fs::copy_options::recursive);
+  const auto again = [&] {
+    fs::remove_all(t.out + "/code");
+    for (const auto& [name, bytes] : tree(begun))
+      if (name.ends_with("/")) fs::create_directories(t.out + "/" + name);
+      else if (!fs::exists(t.out + "/" + name)) write_text(t.out + "/" + name, bytes);
+  };
+  for (const std::string& file : {journal + "manifest.json", journal + expert_shard + ".json"}) {
+    CAPTURE(file);
+    CHECK(bad_endings(file, [&] {
+            const std::string changed = read_text(file);
+            again();
+            write_text(file, changed);
+            fs::remove(t.out + "/" + index_name);
+            fs::remove(t.out + "/mxfp4_report.json");
+            return forget(merge_checkpoint(t.out));
+          }) == strings{});
+    again();
+    CHECK(bad_endings(file, [&] {
+            const std::string changed = read_text(file);
+            again();
+            write_text(file, changed);
+            fs::remove(t.out + "/" + index_name);
+            fs::remove(t.out + "/mxfp4_report.json");
+            return forget(quantize_checkpoint(t.in, t.out, {}, {.rank = 0, .world = 2}, nobody));
+          }) == strings{});
+    again();
+  }
+  fs::remove_all(t.out);
+  t.quantize();
+  const std::string report = t.out + "/mxfp4_report.json";
+  CHECK(bad_endings(report, [&] { return forget(verify_checkpoint(t.out, {})); }) == strings{});
+  CHECK(bad_endings(report, [&] { return forget(merge_checkpoint(t.out)); }) == strings{});
+  CHECK(bad_endings(report, [&] { return forget(quantize_checkpoint(t.in, t.out, {}, {}, nobody)); }) == strings{});
+  CHECK(bad_endings(report, [&] { return accept_files(t.out, {"tokenizer.json"}); }) == strings{});
+  CHECK(bad_endings(report, [&] { return forget(read_quality_report(t.out)); }) == strings{});
 }

@@ -609,7 +609,7 @@ TEST_CASE("checkpoint: usage", "[checkpoint]") {
       {{"--rank", "1x", "--world", "2"}, "is '1x', expected auto"},
       {{"--rank", "1", "--world", "0"}, "--world"},
       {{"--rank", "1", "--world", "2", "--overwrite"}, "--overwrite: is for one process"},
-      {{"--others", "fp4"}, "fp4 not in {bf16,fp8}"},
+      {{"--others", "fp4"}, "is 'fp4', expected one of bf16, fp8"},
       {{"--max-shard-size", "large"}, "--max-shard-size"},
       {{"--threads", "-1"}, "--threads"},
   };

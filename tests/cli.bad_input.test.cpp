@@ -264,21 +264,30 @@ TEST_CASE("bad input: patterns in somebody's ignore", "[input]") {
 
 TEST_CASE("bad input: a signal ends what only reads, at once", "[input][kill]") {
   const scratch_folder folder;
-  const std::string file = folder / "large.safetensors";
-  write_sparse(file, {{"w", dtype::f32, {1 << 16, 1 << 16}}});  // 16 GiB: minutes, if it were read to the end
-  for (const int signal : {SIGINT, SIGTERM}) {
-    const pid_t child = fork();
-    if (child == 0) {
-      execl(MXFP4_PROGRAM, MXFP4_PROGRAM, "inspect", file.c_str(), "w", nullptr);
-      _exit(127);
+  // Minutes, if they were read to the end.
+  const std::string file = folder / "large.safetensors", model = checkpoint(folder, "{}");
+  write_sparse(file, {{"w", dtype::f32, {1 << 16, 1 << 16}}});
+  fs::remove(model + "/model.safetensors.index.json");
+  write_sparse(model + "/model.safetensors",
+               {{"w_packed", dtype::u8, {1 << 17, 1 << 17}}, {"w_scale", dtype::u8, {1 << 17, 1 << 13}}});
+  for (const strings& command : {strings{"inspect", file, "w"}, {"verify", model}})
+    for (const int signal : {SIGINT, SIGTERM}) {
+      CAPTURE(command.front(), signal);
+      const pid_t child = fork();
+      if (child == 0) {
+        std::vector<const char*> argv = {MXFP4_PROGRAM};
+        for (const std::string& argument : command) argv.push_back(argument.c_str());
+        argv.push_back(nullptr);
+        execv(MXFP4_PROGRAM, const_cast<char* const*>(argv.data()));
+        _exit(127);
+      }
+      usleep(300'000);
+      REQUIRE(kill(child, signal) == 0);
+      int state = 0;
+      REQUIRE(waitpid(child, &state, 0) == child);
+      CHECK(WIFSIGNALED(state));
+      CHECK(WTERMSIG(state) == signal);
     }
-    usleep(300'000);
-    REQUIRE(kill(child, signal) == 0);
-    int state = 0;
-    REQUIRE(waitpid(child, &state, 0) == child);
-    CHECK(WIFSIGNALED(state));
-    CHECK(WTERMSIG(state) == signal);
-  }
 }
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
@@ -502,7 +511,9 @@ TEST_CASE("bad input: files of other kinds are named", "[input]") {
             "is a pointer of Git LFS, which stands for the file that was not downloaded, "
             "expected a safetensors file: fetch it: git lfs pull"},
         row{std::string("GGUF\3\0\0\0", 8), "is a GGUF file"},
-        row{std::string("PK\3\4\0\0\10\10", 8), "is an archive of PyTorch"}, row{"<!DOCTYPE html>", "is a web page"}}) {
+        row{std::string("PK\3\4\0\0\10\10", 8), "is an archive of PyTorch"},
+        row{std::string("PK\3\4\0\0\0\0\0\0", 10), "is an archive of PyTorch"},
+        row{"<!DOCTYPE html>", "is a web page"}}) {
     write_text(shard, begin);
     refused({"plan", in}, std::string("model.safetensors: ") + message);
   }
@@ -515,13 +526,52 @@ TEST_CASE("bad input: files of other kinds are named", "[input]") {
   write_text(folder / "640.safetensors", safetensors_text(header, ""));
   CHECK(mxfp4_run({"inspect", folder / "640.safetensors"}).code == 0);
 
-  fs::create_directories(folder / "bin");
-  write_text(folder / "bin/pytorch_model.bin", "");
-  refused({"plan", folder / "bin"},
-          "holds weights as 'pytorch_model.bin' and no .safetensors file, expected safetensors: load");
+  write_text(in + "/config.json", "{}");
+  write_text(in + "/chat_template.jinja", pointer);  // which would be the template of the result
+  refused({"quantize", in, folder / "out"}, "chat_template.jinja: is a pointer of Git LFS, which stands for the file");
+  CHECK_FALSE(fs::exists(folder / "out"));
+  fs::remove(in + "/chat_template.jinja");
+
+  for (const char* const name : {"pytorch_model.bin", "model.gguf"}) {
+    const std::string other = folder / (std::string(name) + ".folder");
+    fs::create_directories(other);
+    write_text(other + "/" + name, "");
+    for (const char* const command : {"plan", "index"})
+      refused({command, other},
+              "holds weights as '" + std::string(name) + "' and no .safetensors file, expected safetensors: ");
+  }
   write_text(in + "/config.json", "{}");
   fs::create_symlink("../blobs/0123", in + "/tokenizer.json");
   refused({"quantize", in, folder / "out"}, "tokenizer.json: is a link to ../blobs/0123, which is not there");
+}
+
+TEST_CASE("bad input: a quantization_config of another type, an output that leads nowhere", "[input]") {
+  const scratch_folder folder;
+  const std::string in = checkpoint(folder, R"({"quantization_config": "fp8"})"), out = folder / "out";
+  for (const strings& command : {strings{"plan", in}, {"quantize", in, out}, {"dequantize", in, out}})
+    refused(command, "config.json: quantization_config is \"fp8\", expected an object");
+  CHECK_THAT(mxfp4_run({"verify", in}).out, ContainsSubstring("quantization_config is \"fp8\", expected an object"));
+  write_text(in + "/config.json", "{}");
+  fs::create_symlink("nowhere", out);
+  refused({"quantize", in, out}, "out: is a link that leads nowhere, expected a directory or nothing");
+  CHECK(fs::is_symlink(out));
+  CHECK_FALSE(fs::exists(folder / "nowhere"));
+
+  const std::string done = quantised(folder, "{}", "done");
+  for (const strings& command : {strings{"plan", done}, {"quantize", done, folder / "twice"}})
+    refused(command, "is quantised already: codes of compressed-tensors");
+}
+
+TEST_CASE("bad input: tensors that the index forgot are named", "[input]") {
+  const scratch_folder folder;
+  const std::string in = write_checkpoint(folder / "in", {{"a.safetensors", {expert()}}}), out = folder / "out";
+  write_shard(in + "/a.safetensors", {expert(), {{"model.norm.weight", dtype::f32, {1}}, "1234"}});
+  const std::string named = "'model.norm.weight' in 'a.safetensors' of files that the index names: not in the index";
+  CHECK_THAT(mxfp4_run({"plan", in}).out, ContainsSubstring("warning: " + named));
+  const outcome o = mxfp4_run({"quantize", in, out});
+  CHECK(o.code == 0);
+  CHECK_THAT(o.err, ContainsSubstring("mxfp4: warning: " + named));
+  CHECK_THAT(mxfp4_run({"verify", out, "--against", in}).out, ContainsSubstring("warning: source: " + named));
 }
 
 TEST_CASE("bad input: shards outside the index", "[input]") {
@@ -570,6 +620,7 @@ TEST_CASE("bad input: reports that are none are named with file, key and value",
         row{"copied", nullptr, "copied is null, expected an array"}}) {
     json changed = json::parse(before);
     changed[key] = value;
+    changed["version"] = 1;  // which has no seal
     write_text(report, changed.dump());
     const outcome o = mxfp4_run({"card", out, "--base-model", "a/b"});
     CAPTURE(key, o.err);

@@ -124,7 +124,7 @@ TEST_CASE("cli: plan, what it cannot use", "[cli][plan][bad_input]") {
       {{text}, 1, "text.json: is not JSON"},
       {{folder / ""}, 1, "safetensors"},
       {{published, "--include", "("}, 2, "'(' is not a regular expression"},
-      {{published, "--others", "int8"}, 2, "int8 not in {bf16,fp8}"},
+      {{published, "--others", "int8"}, 2, "is 'int8', expected one of bf16, fp8"},
       {{published, "--devices", "0"}, 2, "--devices"},
       {{published, "--memory", "0"}, 2, "--memory"},
       {{}, 2, "IN is required"},

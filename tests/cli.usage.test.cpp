@@ -17,7 +17,9 @@ namespace {
 using namespace mxfp4;
 using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::EndsWith;
 using Catch::Matchers::Matches;
+using Catch::Matchers::StartsWith;
 using arguments = std::vector<std::string>;
 
 outcome mxfp4_run(arguments rest) {
@@ -59,29 +61,36 @@ TEST_CASE("cli: bad usage is exit code 2, with a word of why and nothing on stan
     const char* message;
   };
   const row rows[] = {
-      {{}, "subcommand is required"},
-      {{"quantise"}, "subcommand is required"},
-      {{"--frobnicate"}, "subcommand is required"},
+      {{}, "no command is given, expected one of plan, quantize, "},
+      {{"quantise"}, "'quantise' is no command, expected one of plan, quantize, "},
+      {{"--frobnicate"}, "'--frobnicate' is no command"},
       {{"inspect"}, "FILE is required"},
       {{"inspect", x, y, z}, "not expected: "},
       {{"inspect", "--frobnicate", x}, "not expected: --frobnicate"},
       {{"quantize", x}, "OUT is required"},
       {{"quantize", x, y, "--recipe", "OCP"}, "'OCP' is not a recipe, expected one of ocp compressed_tensors"},
-      {{"quantize", x, y, "--recipe"}, "--recipe"},
+      {{"quantize", x, y, "--recipe"}, "--recipe has no value, expected one"},
+      {{"quantize", x, y, "--include", ""}, "'' is found in every name: leave the option out"},
+      {{"quantize", x, y, "--threads", "many"}, "--threads: is 'many', expected a whole number from 0 to 1024"},
+      {{"quantize", x, y, "--max-shard-size", "5 tons"}, "--max-shard-size: is '5 tons', expected bytes"},
+      {{"quantize", x, y, "--max-shard-size", "0"}, "--max-shard-size: is '0', expected bytes, at least one"},
+      {{"quan\x1b[31mtise"}, "'quan\\x1b[31mtise' is no command"},
+      {{"quantize", x, y, "--rec\x1b[31m"}, "not expected: --rec\\x1b[31m"},
       {{"quantize", x, y, "--include", "("}, "'(' is not a regular expression"},
       {{"quantize", x, y, "--exclude", "["}, "'[' is not a regular expression"},
-      {{"quantize", x, y, "--nonfinite", "ignore"}, "ignore not in {refuse,encode}"},
+      {{"quantize", x, y, "--nonfinite", "ignore"}, "--nonfinite: is 'ignore', expected one of refuse, encode"},
       {{"quantize", x, x}, "are one file"},
       {{"quantize", x, (folder / ".") + "/x"}, "are one file"},
       {{"dequantize", x, x}, "are one file"},
-      {{"dequantize", x, y, "--to", "f16"}, "f16 not in {bf16,f32}"},
+      {{"dequantize", x, y, "--to", "f16"}, "is 'f16', expected one of bf16, f32"},
       {{"encode", x, "--packed", y, "--scale", z}, "--recipe is required"},
       {{"encode", x, "--recipe", "ocp", "--packed", y}, "--scale is required"},
       {{"encode", x, "--recipe", "ocp", "--packed", y, "--scale", y}, "are one file"},
       {{"encode", x, "--recipe", "ocp", "--packed", x, "--scale", y}, "are one file"},
-      {{"encode", x, "--recipe", "ocp", "--packed", y, "--scale", z, "--type", "f64"}, "f64 not in {f32,bf16,f16}"},
+      {{"encode", x, "--recipe", "ocp", "--packed", y, "--scale", z, "--type", "f64"},
+       "is 'f64', expected one of f32, bf16, f16"},
       {{"decode", z, "--packed", x, "--scale", y, "--dialect", "IEEE"},
-       "IEEE not in {ocp,inf_at_255,ggml,gpt_oss,openvino}"},
+       "is 'IEEE', expected one of ocp, inf_at_255, ggml, gpt_oss, openvino"},
       {{"decode", x, "--packed", x, "--scale", y}, "are one file"},
       {{"recipes", "ocp"}, "not expected: ocp"},
   };
@@ -90,7 +99,8 @@ TEST_CASE("cli: bad usage is exit code 2, with a word of why and nothing on stan
     const outcome o = mxfp4_run(line);
     CHECK(o.code == 2);
     CHECK(o.out == "");
-    CHECK_THAT(o.err, ContainsSubstring(message));
+    CHECK_THAT(o.err, ContainsSubstring(message) && StartsWith("mxfp4: ") && EndsWith("\nsee mxfp4 --help\n"));
+    CHECK(o.err.find('\x1b') == std::string::npos);
   }
   CHECK(folder.names() == arguments{"x"});
 }

@@ -280,7 +280,8 @@ TEST_CASE("dequantize: what tells of the quantization does not travel", "[conver
   write_checkpoint(folder / "in", source,
                    {{"text_config", {{"quantization_config", {{"quant_method", "fp8"}}}, {"n", 1}}},
                     {"quantization_config", {{"quant_method", "compressed-tensors"}}}});
-  for (const char* name : {"mxfp4_report.json", "hf_quant_config.json"}) write_text(folder / "in/" + name, "{}");
+  write_text(folder / "in/mxfp4_report.json", R"({"version": 1})");
+  write_text(folder / "in/hf_quant_config.json", "{}");
   std::filesystem::create_directory(folder / "in/original");
   write_text(folder / "in/original/config.json", "{}");
   REQUIRE(dequantize_directory(folder / "in", folder / "out", {}));

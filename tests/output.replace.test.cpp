@@ -111,6 +111,79 @@ TEST_CASE("overwrite: a folder that no run recorded stays", "[output][overwrite]
   }
 }
 
+namespace {
+
+/// The same text with other words, and with the hash at its end as it was: as an editor leaves it.
+void edit(const std::string& path, const std::string& what, const std::string& by) {
+  std::string text = read_text(path);
+  REQUIRE(text.find(what) != std::string::npos);
+  write_text(path, text.replace(text.find(what), what.size(), by));
+}
+
+}  // namespace
+
+TEST_CASE("overwrite: a record that was edited is believed of nothing that is not replaced", "[output][overwrite]") {
+  const models m;
+  const std::string quantised = m.folder / "expected", mine = m.out + "/notes.txt";
+  const strings dequantize = {"dequantize", quantised, m.out, "--overwrite"};
+  struct row {
+    strings first, again;
+    const char* record;
+  };
+  for (const auto& [first, again, record] :
+       {row{{"quantize", m.fresh, m.out}, m.quantize(), "mxfp4_report.json"},
+        row{{"quantize", m.fresh, m.out, "--rank", "0", "--world", "2"}, m.quantize(), ".mxfp4/manifest.json"},
+        row{{"dequantize", quantised, m.out}, dequantize, "mxfp4_files.json"}}) {
+    CAPTURE(record);
+    fs::remove_all(m.out);
+    done(first);
+    write_text(mine, "precious");
+    const std::string path = m.out + "/" + record, written = read_text(path);
+    edit(path, "\"config.json\"", "\"config.json\", \"notes.txt\"");
+    const auto before = tree(m.out);
+    refused(again, "notes.txt: is not known to be of the former run: ");
+    refused(again, std::string(record) + " is damaged, or was changed after it was written");
+    CHECK(differences(before, tree(m.out)) == strings{});
+
+    fs::rename(mine, m.folder / "moved");  // what the message says
+    done(again);
+    CHECK(read_text(m.folder / "moved") == "precious");
+    fs::remove(m.folder / "moved");
+  }
+}
+
+TEST_CASE("overwrite: a record that is empty, cut or no JSON has a way out", "[output][overwrite]") {
+  const models m;
+  for (const char* const content : {"", "{\"format\": \"mxfp4", "hello", "[]", "null"}) {
+    CAPTURE(content);
+    // Of a complete result: what the run wrote has to be moved by hand, and nothing is touched before.
+    fs::remove_all(m.out);
+    done({"quantize", m.fresh, m.out});
+    write_text(m.out + "/mxfp4_report.json", content);
+    auto before = tree(m.out);
+    refused({"quantize", m.fresh, m.out}, "mxfp4_report.json");
+    refused(m.quantize(), "is there, and is not known to be of the former run: " + m.out + "/mxfp4_report.json ");
+    refused(m.quantize(), "move what is yours out of the folder, remove it, and give the command again");
+    CHECK(differences(before, tree(m.out)) == strings{});
+
+    // Of an unfinished one: the shards' own reports vouch for them.
+    fs::remove_all(m.out);
+    done({"quantize", m.fresh, m.out, "--rank", "1", "--world", "2"});
+    REQUIRE(!fs::exists(m.out + "/config.json"));
+    write_text(m.out + "/.mxfp4/manifest.json", content);
+    before = tree(m.out);
+    refused({"quantize", m.fresh, m.out}, "manifest.json: ");
+    refused({"quantize", m.fresh, m.out}, "start again with --overwrite");
+    CHECK(differences(before, tree(m.out)) == strings{});
+    done(m.quantize());
+    CHECK(differences(m.expected, tree(m.out)) == strings{});
+  }
+  fs::remove_all(m.out);
+  fs::create_directories(m.out + "/.mxfp4");  // killed before its first file
+  done({"quantize", m.fresh, m.out});
+  CHECK(differences(m.expected, tree(m.out)) == strings{});
+}
+
 TEST_CASE("overwrite and resume: nothing is written through a link", "[output][overwrite]") {
   const models m;
   const std::string away = m.folder / "away";

@@ -114,6 +114,8 @@ TEST_CASE("outputs: card and report spare the files that they read", "[output]")
   fs::create_directory(csv);
   fs::create_hard_link(s.mxfp4 + "/mxfp4_report.json", csv + "/experts.csv");
   refused({"report", s.mxfp4, csv, "--overwrite"}, "experts.csv: is also the input");
+  for (const char* const inside : {"", "/errors", "/a/../errors"})
+    refused({"report", s.mxfp4, s.mxfp4 + inside}, "the input " + s.mxfp4 + ": name another place");
   CHECK(differences(before, tree(s.mxfp4)) == strings{});
 }
 

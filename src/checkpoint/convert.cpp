@@ -11,6 +11,7 @@
 #include "checkpoint/expert_jobs.hpp"
 #include "checkpoint/family.hpp"
 #include "checkpoint/quantization_config.hpp"
+#include "checkpoint/recorded_hashes.hpp"
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"
 
@@ -222,9 +223,12 @@ file_result<convert_report> convert_checkpoint(const std::string& input, const s
                         .value = "holds no MXFP4 weights",
                         .expected = "X_packed with X_scale, X_blocks with X_scales, or MXFP4 tensors in a .gguf",
                         .advice = "quantize it first"});
+    std::vector<std::string> warnings;
+    if (s.checkpoint) warnings = require_undamaged(*s.checkpoint, {.progress = options.progress, .stop = options.stop});
     const expert_model model = group_experts(s.weights, family_of(s, input), input);
     const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }, options.stop, options.existing};
     convert_report report = count(s, model);
+    report.warnings = std::move(warnings);
     if (options.to == checkpoint_form::gguf) {
       report.after = write_gguf(output, make_gguf_jobs(model, input), gguf_pairs(s.config, input), hooks).value();
       report.config = s.config.has_value();

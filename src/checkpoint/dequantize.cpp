@@ -16,6 +16,7 @@
 #include "checkpoint/mxfp4_weights.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
+#include "checkpoint/recorded_hashes.hpp"
 #include "io/guarded.hpp"
 #include "io/slabs.hpp"
 #include "io/strict_json.hpp"
@@ -160,10 +161,11 @@ file_result<dequantize_directory_report> dequantize_directory(const std::string&
     const checkpoint_reader in = checkpoint_reader::open(input).value();
     require_outputs({input}, {output}, options.existing).value();
     const ordered_json config = read_config(in);
+    dequantize_directory_report report;
+    report.warnings = require_undamaged(in, {.progress = options.progress, .stop = options.stop});
     const weight_list list = find_weights(in);
     require_known_formats(list.others, config, input);
     const auto fp8_scales = find_fp8_scales(list.others, input);
-    dequantize_directory_report report;
     std::vector<tensor_job> jobs;
     for (const mxfp4_weight& w : list.weights) {
       if (w.form == weight_form::gpt_oss)

@@ -66,10 +66,36 @@ foreign_weights find_foreign_weights(const std::vector<tensor_info>& tensors, co
   return {};
 }
 
+void require_weights(const std::vector<tensor_info>& tensors, const ordered_json& config,
+                     const std::string& directory) {
+  if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
+    throw file_error({.file = directory,
+                      .tensor = found.tensor,
+                      .value = "is quantised already: " + found.format,
+                      .expected = "weights in F32, F16, BF16 or FP8 in blocks of 128 x 128",
+                      .advice = "dequantise it first"});
+}
+
 bool describes_quantization(const std::string& file) {
   constexpr std::array<std::string_view, 5> names = {report_file_name, "hf_quant_config.json", "quantize_config.json",
                                                      "quant_config.json", "quantization_config.json"};
   return std::find(names.begin(), names.end(), file) != names.end();
+}
+
+bool is_weights_file(const std::string& name) {
+  constexpr std::array<const char*, 9> endings = {
+      ".safetensors", ".safetensors.index.json", ".bin.index.json", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx"};
+  return std::any_of(endings.begin(), endings.end(), [&](const char* e) { return name.ends_with(e); }) ||
+         (name.starts_with("pytorch_model") && name.ends_with(".bin"));
+}
+
+file_error no_safetensors(const std::string& folder, const std::string& file) {
+  return file_error({.file = folder,
+                     .value = "holds weights as " + quote_name(file) + " and no .safetensors file",
+                     .expected = "safetensors",
+                     .advice = file.ends_with(".gguf")
+                                   ? "mxfp4 convert reads a GGUF file with MXFP4 tensors; quantise from the original"
+                                   : "load the model with transformers and write it with save_pretrained"});
 }
 
 }  // namespace mxfp4::checkpoint

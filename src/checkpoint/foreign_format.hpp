@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "mxfp4/io/error.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -24,7 +25,18 @@ struct foreign_weights {
 [[nodiscard]] foreign_weights find_foreign_weights(const std::vector<io::tensor_info>& tensors,
                                                    const nlohmann::ordered_json& config);
 
+/// What is to be quantised holds weights: codes that are copied would be weights to whoever reads the new config.json.
+/// @throws io::file_error naming a tensor that holds codes.
+void require_weights(const std::vector<io::tensor_info>& tensors, const nlohmann::ordered_json& config,
+                     const std::string& directory);
+
 /// Files that describe a quantization, or what was lost by one, and are not true of a result of another kind.
 [[nodiscard]] bool describes_quantization(const std::string& file);
+
+/// By its name: weights in safetensors and other formats, whole or in parts, and the lists of those parts.
+[[nodiscard]] bool is_weights_file(const std::string& name);
+
+/// What is wrong with a folder that has weights in `file`, and no .safetensors file.
+[[nodiscard]] io::file_error no_safetensors(const std::string& folder, const std::string& file);
 
 }  // namespace mxfp4::checkpoint

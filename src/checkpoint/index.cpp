@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
+#include "checkpoint/foreign_format.hpp"
 #include "io/guarded.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 
@@ -20,13 +21,17 @@ namespace fs = std::filesystem;
 
 [[nodiscard]] std::vector<std::string> find_shards(const std::string& directory) {
   std::vector<std::string> names;
+  std::string foreign;  // the first file of weights in another format
   std::error_code error;
   for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error)) {
     const std::string name = at->path().filename().string();
     if (name.ends_with(".safetensors") && name.front() != '.' && name.find(".tmp-") == std::string::npos)
       names.push_back(name);
+    else if (is_weights_file(name) && !name.ends_with(".safetensors") && (foreign.empty() || name < foreign))
+      foreign = name;
   }
   if (error) throw file_error({.file = directory, .value = "cannot list the directory: " + error.message()});
+  if (names.empty() && !foreign.empty()) throw no_safetensors(directory, foreign);
   if (names.empty())
     throw file_error({.file = directory, .value = "holds no .safetensors file", .expected = "the shards of a model"});
   std::sort(names.begin(), names.end());

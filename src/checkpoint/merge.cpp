@@ -17,7 +17,7 @@ bool is_done(const std::string& out, const quantize_journal& journal, const std:
 }
 
 ordered_json check_shard(const safetensors_reader& shard, const std::string& report_path) {
-  ordered_json report = read_sealed(report_path);
+  ordered_json report = read_shard_report(report_path);
   const auto found = ordered_json::array({shard.file_bytes(), shard.header().tensors.size()});
   const auto expected = ordered_json::array({report["bytes"], report["tensors"]});
   if (found != expected)

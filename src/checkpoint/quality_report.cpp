@@ -8,6 +8,8 @@
 #include <string_view>
 
 #include "checkpoint/quantization_config.hpp"
+#include "checkpoint/recorded_hashes.hpp"
+#include "checkpoint/sealed_json.hpp"
 #include "checkpoint/statistics_json.hpp"
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"
@@ -84,7 +86,9 @@ file_result<quality_report> read_quality_report(const std::string& path) {
   return guarded([&]() -> quality_report {
     std::error_code error;
     const std::string file = std::filesystem::is_directory(path, error) ? path + "/" + report_file_name : path;
-    const ordered_json json = read_json<ordered_json>(file);
+    const std::string text = read_json_text(file);
+    const auto json = parse_json<ordered_json>(text, file);
+    if (json.is_object() && json.value("version", ordered_json()) == hashed_version) require_seal(text, file);
     quality_report r;
     const ordered_json& settings = json_member(json, "settings", file, "");
     r.recipe = json_value<std::string>(settings, "recipe", file, "settings");

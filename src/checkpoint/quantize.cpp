@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
+#include <optional>
 #include <set>
 #include <system_error>
 #include <utility>
@@ -19,6 +21,7 @@
 #include "checkpoint/sealed_json.hpp"
 #include "checkpoint/shard_name.hpp"
 #include "checkpoint/tensor_hashes.hpp"
+#include "checkpoint/unlisted_tensors.hpp"
 #include "io/content_hash.hpp"
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"
@@ -68,15 +71,6 @@ struct output_shard {
   return text ? ordered_json(*text) : ordered_json(nullptr);
 }
 
-/// What is taken over as it is: the model card of another model is not ours.
-[[nodiscard]] std::vector<std::string> carried_files(const checkpoint_reader& in) {
-  std::vector<std::string> files = in.other_files();
-  std::erase_if(files, [](const std::string& name) {
-    return name == config_file_name || name == record_file_name || describes_quantization(name) || is_readme(name);
-  });
-  return files;
-}
-
 /// @param written  the result's config.json.  @param carried  the files that are taken over, from `in`.
 [[nodiscard]] ordered_json make_manifest(const checkpoint_reader& in, const std::string& config,
                                          const checkpoint_settings& settings, const std::vector<output_shard>& shards,
@@ -87,6 +81,7 @@ struct output_shard {
     sources.push_back({{"file", in.shards()[i]},
                        {"bytes", in.shard(i).file_bytes()},
                        {"modified", in.shard(i).modified()},
+                       {"changed", in.shard(i).changed()},
                        {"header", in.shard(i).header_hash()}});
   for (const output_shard& s : shards) results.push_back({{"file", s.file}, {"bytes", s.bytes}});
   hashes.push_back({{"file", config_file_name}, {"bytes", written.size()}, {"hash", hash_of(written)}});
@@ -142,7 +137,7 @@ class run_of_one {
                          .any_matrix = settings.force,
                          .to_bf16 = settings.to_bf16};
     read_model(config, options);
-    require_known_formats(config, in);
+    require_weights(in_.tensor_infos(), config, in);
     plan_ = make_plan(in_.tensor_infos(), options, in).value();
     require_whole_groups(in);
     ordered_json result = make_config(config, plan_, in, settings.activations);
@@ -151,7 +146,6 @@ class run_of_one {
     config_ = json_text(result, 2) + "\n";
     shards_ = lay_out(in_, plan_, settings.max_shard_bytes);
     files_ = carried_files(in_);
-    require_recordable(in_.directory(), files_);
     require_recordable(in_.directory(), in_.shards());
     manifest_ = make_manifest(in_, json_text(config), settings, shards_, config_, files_);
     const ordered_json head = report_head(manifest_);
@@ -162,26 +156,23 @@ class run_of_one {
   }
 
   [[nodiscard]] checkpoint_result run() {
+    select_own_shards();
     if (is_complete()) return write_no_more();
     if (run_.overwrite) replace_former();
-    const bool has_new_times = is_begun_with_other_times();
-    if (!has_new_times) journal_.begin(manifest_);
+    if (is_begun_with_other_times()) accept_new_times();
+    journal_.begin(manifest_);
     const file_lock running = file_lock::acquire(journal_.run_lock_path(), file_lock::kind::shared).value();
     replacement(out_).require_none();
-    select_own_shards();
     require_space();
     checkpoint_result result;
     result.shards = own_.size();
     for (const output_shard* s : own_)
-      if (is_done(out_, journal_, s->file)) {
-        ++result.kept;
-        if (has_new_times) total_ += s->input_bytes;
-      }
+      if (is_done(out_, journal_, s->file)) ++result.kept;
     observer_.on_start(own_.size(), result.kept, total_);
-    if (has_new_times) accept_new_times();
     if (run_.rank == 0)
       for (const std::string& warning : plan_.warnings) observer_.on_warning(warning);
-    if (run_.rank == 0) warn_of_unlisted();
+    if (const std::string warning = unlisted_warning(in_); run_.rank == 0 && !warning.empty())
+      observer_.on_warning(warning);
     if (run_.rank == 0) write_small_files();
     for (const output_shard* s : own_) {
       const file_lock lock = file_lock::acquire(journal_.lock_path(s->file)).value();
@@ -205,16 +196,6 @@ class run_of_one {
   }
 
  private:
-  /// Codes that are copied would be weights to whoever reads the new config.json.
-  void require_known_formats(const ordered_json& config, const std::string& in) const {
-    if (const foreign_weights found = find_foreign_weights(in_.tensor_infos(), config); !found.tensor.empty())
-      throw file_error({.file = in,
-                        .tensor = found.tensor,
-                        .value = "is quantised already: " + found.format,
-                        .expected = "weights in F32, F16, BF16 or FP8 in blocks of 128 x 128",
-                        .advice = "dequantise it first"});
-  }
-
   /// A row's activations come in groups of 128, whole ones.
   void require_whole_groups(const std::string& in) const {
     if (settings_.activations != declared_activations::fp8) return;
@@ -243,62 +224,83 @@ class run_of_one {
                         .advice = "choose others with --include or --exclude, or insist with --force"});
   }
 
-  /// A tensor that the index names in no file is loaded by nobody, and may still be a part of the model.
-  void warn_of_unlisted() {
-    std::size_t count = 0;
-    std::string first;
-    for (const checkpoint_tensor& t : in_.unlisted_tensors())
-      if (in_.find(t.info->name) == nullptr && count++ == 0)
-        first = quote_name(t.info->name) + " in " + quote_name(in_.shards()[t.shard]);
-    if (count > 0)
-      observer_.on_warning(first + (count > 1 ? " and " + std::to_string(count - 1) + " more tensors" : "") +
-                           " of files that the index names: not in the index, and not taken over");
-  }
-
-  /// Was the run that is to go on begun with this source, but for the times of its files? It may have been copied; of
-  /// several processes none knows what the others have read, so they need the times.
-  [[nodiscard]] bool is_begun_with_other_times() const {
-    if (run_.world > 1 || !journal_.exists()) return false;
+  /// Was the run that is to go on begun with this source, but for the times of its files? It may have been copied.
+  /// Several processes may each have a copy that kept the time of modification, and no other.
+  [[nodiscard]] bool is_begun_with_other_times() {
+    if (!journal_.exists()) return false;
     const ordered_json begun = journal_.manifest();
-    return begun != manifest_ && without_times(begun) == without_times(manifest_);
+    if (begun == manifest_ || without_times(begun) != without_times(manifest_)) return false;
+    if (run_.world == 1 || without_times(begun, "changed") != without_times(manifest_, "changed")) return true;
+    manifest_ = begun;
+    return false;
   }
 
-  /// What is done stays where it is what the source becomes today.
+  /// What is done, by any process, stays where it is what the source becomes today.
   void accept_new_times() {
+    journal_.require_own();
+    const std::optional<file_lock> alone = file_lock::try_acquire(journal_.run_lock_path()).value();
+    if (!alone)
+      throw file_error({.file = out_,
+                        .value = "is being written by another process, whose source has files of other times",
+                        .advice = "wait for its end, or give all processes copies with one time (cp -p, rsync -t)"});
     const ordered_json begun = journal_.manifest();
     const auto is_new = [&](std::size_t shard) {
-      return begun.at("source").at("shards").at(shard).value("modified", ordered_json()) != in_.shard(shard).modified();
+      const ordered_json &was = begun.at("source").at("shards").at(shard),
+                         &is = manifest_.at("source").at("shards").at(shard);
+      return was != is;
     };
-    for (const output_shard* s : own_) {
-      const std::set<std::size_t> sources = sources_of(*s);
-      if (is_done(out_, journal_, s->file) && std::any_of(sources.begin(), sources.end(), is_new))
-        require_same_content(*s);
+    std::vector<const output_shard*> doubtful;
+    for (const output_shard& s : shards_) {
+      const std::set<std::size_t> sources = sources_of(s);
+      if (is_done(out_, journal_, s.file) && std::any_of(sources.begin(), sources.end(), is_new))
+        doubtful.push_back(&s);
     }
+    require_same_content(doubtful, [this](const output_shard& s) {
+      const safetensors_reader shard = safetensors_reader::open(out_ + "/" + s.file).value();
+      hashes_by_name hashes;
+      const ordered_json report = check_shard(shard, journal_.report_path(s.file));
+      for (const ordered_json& entry : report.at("tensor_hashes")) hashes.emplace(entry.at("name"), entry.at("hash"));
+      return hashes;
+    });
     journal_.replace(manifest_);
   }
 
-  /// Encodes a shard that is there once more, in memory alone.
-  void require_same_content(const output_shard& s) {
-    const std::string path = out_ + "/" + s.file;
-    const safetensors_reader shard = safetensors_reader::open(path).value();
-    const ordered_json report = check_shard(shard, journal_.report_path(s.file));
-    tensor_hashes hashes(shard.header());
-    static_cast<void>(encode(s, [&](std::string_view tensor, std::span<const std::byte> bytes) {
-      if (run_.stop && run_.stop()) throw stopped(path);
-      hashes.add(tensor, bytes);
-    }));
-    if (hashes.to_json() != report.at("tensor_hashes"))
-      throw file_error({.file = in_.path(),
-                        .value = "is not the source that the run was begun with: " + path + " is not what " +
-                                 quote_name(in_.shards()[s.source]) + " becomes",
-                        .advice = "name that source, a fresh directory, or start again with --overwrite"});
+  /// Encodes shards that are there once more, in memory alone. @param recorded  what their tensors' hashes are.
+  void require_same_content(const std::vector<const output_shard*>& shards,
+                            const std::function<hashes_by_name(const output_shard&)>& recorded) {
+    for (const output_shard* s : shards) total_ += s->input_bytes;
+    for (const output_shard* s : shards) {
+      const std::string path = out_ + "/" + s->file;
+      const safetensors_reader shard = safetensors_reader::open(path).value();
+      const hashes_by_name expected = recorded(*s);
+      tensor_hashes hashes(shard.header());
+      static_cast<void>(encode(
+          *s,
+          [&](std::string_view tensor, std::span<const std::byte> bytes) {
+            if (run_.stop && run_.stop()) throw stopped(path);
+            hashes.add(tensor, bytes);
+          },
+          false));
+      for (const ordered_json& entry : hashes.to_json())
+        if (const auto found = expected.find(entry.at("name").get<std::string>());
+            found == expected.end() || found->second != entry.at("hash"))
+          throw file_error({.file = in_.path(),
+                            .value = "is not the source of what is in " + quote_name(out_) + ": tensor " +
+                                     quote_name(entry.at("name").get<std::string>()) + " of " + quote_name(s->file) +
+                                     " is not what " + quote_name(in_.shards()[s->source]) + " becomes",
+                            .advice = "name that source, a fresh directory, or start again with --overwrite"});
+    }
+    total_ = done_ = 0;
+    so_far_ = {};
   }
 
   /// True where a former run of the same kind has ended well, and its result shall stay.
   [[nodiscard]] bool is_complete() {
     std::error_code error;
-    if (fs::exists(out_, error) && !fs::is_directory(out_, error))
-      throw file_error({.file = out_, .value = "is not a directory", .expected = "one or nothing"});
+    if (fs::exists(fs::symlink_status(out_, error)) && !fs::is_directory(out_, error))
+      throw file_error({.file = out_,
+                        .value = fs::exists(out_, error) ? "is not a directory" : "is a link that leads nowhere",
+                        .expected = "a directory or nothing"});
     if (run_.overwrite) return false;
     replacement(out_).require_none();
     const bool begun = journal_.exists();
@@ -320,7 +322,9 @@ class run_of_one {
     verify_options options;
     options.stop = run_.stop;
     options.progress = [this](std::uint64_t done, std::uint64_t total) { observer_.on_progress(done, total, {}); };
-    require_whole(out_, options);
+    const recorded_hashes recorded = require_whole(out_, options);
+    // A source with the same names, shapes and sizes may hold other weights.
+    require_same_content(own_, [&recorded](const output_shard&) { return recorded.tensors; });
     return true;
   }
 
@@ -395,7 +399,9 @@ class run_of_one {
     return sources;
   }
 
-  [[nodiscard]] std::vector<matrix_statistics> encode(const output_shard& s, const append_function& append) {
+  /// @param tells  the observer of each tensor.
+  [[nodiscard]] std::vector<matrix_statistics> encode(const output_shard& s, const append_function& append,
+                                                      bool tells = true) {
     shard_options options;
     options.recipe = settings_.recipe;
     options.nonfinite = settings_.nonfinite;
@@ -403,9 +409,10 @@ class run_of_one {
     options.on_slab = [this](std::uint64_t bytes, const error_statistics& error) {
       observer_.on_progress(done_ += bytes, total_, so_far_ += error);
     };
-    options.on_tensor = [this](const planned_tensor& t, std::span<const matrix_statistics> matrices) {
-      observer_.on_tensor(t, matrices);
-    };
+    if (tells)
+      options.on_tensor = [this](const planned_tensor& t, std::span<const matrix_statistics> matrices) {
+        observer_.on_tensor(t, matrices);
+      };
     return encode_shard(in_, plan_, s.tensors, append, options);
   }
 

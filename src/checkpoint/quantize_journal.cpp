@@ -10,6 +10,7 @@
 
 #include "checkpoint/recorded_hashes.hpp"
 #include "checkpoint/sealed_json.hpp"
+#include "io/guarded.hpp"
 #include "io/strict_json.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -42,8 +43,10 @@ constexpr const char* what_to_do =
 
 }  // namespace
 
-ordered_json without_times(ordered_json manifest) {
-  for (ordered_json& shard : manifest.at("source").at("shards")) shard.erase("modified");
+ordered_json without_times(ordered_json manifest, const char* key) {
+  for (ordered_json& shard : manifest.at("source").at("shards"))
+    for (const char* const time : {"modified", "changed"})
+      if (key == nullptr || key == std::string_view(time)) shard.erase(time);
   return manifest;
 }
 
@@ -68,16 +71,25 @@ bool quantize_journal::exists() const {
 }
 
 ordered_json quantize_journal::manifest() const {
-  const auto unsealed = read_json<ordered_json>(manifest_path_);
-  if (!unsealed.is_object() || unsealed.value("format", ordered_json()) != "mxfp4 quantize")
-    throw file_error(
-        {.file = manifest_path_, .value = "is not a manifest of mxfp4 quantize", .advice = "name a fresh directory"});
-  if (unsealed.value("version", ordered_json()) != hashed_version)
+  constexpr const char* advice = "start again with --overwrite";
+  const std::string text = read_json_text(manifest_path_);
+  const auto parsed = guarded([&] { return parse_json<ordered_json>(text, manifest_path_); });
+  if (!parsed) {
+    fault why = parsed.error().parts();
+    why.advice = advice;
+    throw file_error(why);
+  }
+  ordered_json json = *parsed;
+  if (!json.is_object() || json.value("format", ordered_json()) != "mxfp4 quantize")
+    throw file_error({.file = manifest_path_, .value = "is not a manifest of mxfp4 quantize", .advice = advice});
+  if (json.value("version", ordered_json()) != hashed_version)
     throw file_error({.file = manifest_path_,
-                      .value = "version is " + json_shown(unsealed.value("version", ordered_json())),
+                      .value = "version is " + json_shown(json.value("version", ordered_json())),
                       .expected = std::to_string(hashed_version),
                       .advice = "start again with --overwrite, or end the run with the version that began it"});
-  ordered_json json = read_sealed(manifest_path_);
+  if (const std::string problem = broken_seal(text); !problem.empty())
+    throw file_error({.file = manifest_path_, .value = problem, .advice = advice});
+  json.erase("hash");
   if (const ordered_json& settings = json_member(json, "settings", manifest_path_, ""); !settings.is_object())
     fail_member(settings, "settings", "an object", manifest_path_, "");
   const ordered_json& source = json_member(json, "source", manifest_path_, "");
@@ -87,7 +99,7 @@ ordered_json quantize_journal::manifest() const {
       json["shards"].empty())
     throw file_error({.file = manifest_path_,
                       .value = "names no shards, or does not list them and the other files as mxfp4 quantize does",
-                      .advice = "start again with --overwrite"});
+                      .advice = advice});
   return json;
 }
 

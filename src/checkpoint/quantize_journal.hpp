@@ -39,11 +39,15 @@ class quantize_journal {
   std::string out_, folder_, manifest_path_;
 };
 
-/// A manifest without the times of the source's files, which a copy has not.
-[[nodiscard]] ordered_json without_times(ordered_json manifest);
+/// A manifest without the times of the source's files, which a copy has not. @param key  without that one alone.
+[[nodiscard]] ordered_json without_times(ordered_json manifest, const char* key = nullptr);
 
 /// Where two manifests differ first, as a sentence; empty where they are the same.
 [[nodiscard]] std::string manifest_difference(const ordered_json& was, const ordered_json& is);
+
+/// The report of a shard that is in the journal. @throws file_error where it was changed, or is not as the next
+/// function makes it.
+[[nodiscard]] ordered_json read_shard_report(const std::string& path);
 
 /// {"file", "bytes", "tensors", "header", "tensor_hashes": [...], "quantized": [...], "copied": [...],
 /// "total": {...}} of one shard.

@@ -163,6 +163,18 @@ ordered_json make_shard_report(const quantization_plan& plan, std::span<const st
           {"total", total}};
 }
 
+ordered_json read_shard_report(const std::string& path) {
+  ordered_json report = read_sealed(path);
+  static_cast<void>(json_value<std::string>(report, "file", path, ""));
+  static_cast<void>(json_value<std::string>(report, "header", path, ""));
+  for (const char* const key : {"bytes", "tensors"})
+    static_cast<void>(json_value<std::uint64_t>(report, key, path, ""));
+  for (const ordered_json& entry : json_array(report, "tensor_hashes", path, ""))
+    for (const char* const key : {"name", "hash"})
+      static_cast<void>(json_value<std::string>(entry, key, path, "tensor_hashes"));
+  return report;
+}
+
 void add_shard_report(checkpoint_result& result, const ordered_json& report, const std::string& path) {
   const ordered_json& total = json_member(report, "total", path, "");
   result.quantized += json_value<std::size_t>(total, "tensors", path, "total");
@@ -195,7 +207,7 @@ checkpoint_result write_report(const std::string& out, const ordered_json& manif
   const auto for_each_report = [&](const auto& body) {
     for (const ordered_json& shard : manifest.at("shards")) {
       const std::string path = journal.report_path(shard.at("file"));
-      body(read_sealed(path), path);
+      body(read_shard_report(path), path);
     }
   };
   array_output files(file, "file_hashes");

@@ -3,11 +3,11 @@
 #include "mxfp4/checkpoint/reader.hpp"
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 #include <set>
 #include <system_error>
 
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"
@@ -31,14 +31,6 @@ using nlohmann::json;
 [[nodiscard]] bool is_plain_name(const std::string& name) {
   return name.find('/') == std::string::npos && name.find('\0') == std::string::npos &&
          name.ends_with(".safetensors") && name.front() != '.';
-}
-
-/// Weights in this and other formats, whole or in parts, and the lists of those parts.
-[[nodiscard]] bool looks_like_weights(const std::string& name) {
-  constexpr std::array<const char*, 9> endings = {
-      ".safetensors", ".safetensors.index.json", ".bin.index.json", ".gguf", ".pt", ".pth", ".h5", ".msgpack", ".onnx"};
-  return std::any_of(endings.begin(), endings.end(), [&](const char* e) { return name.ends_with(e); }) ||
-         (name.starts_with("pytorch_model") && name.ends_with(".bin"));
 }
 
 /// Folders of repositories that hold the same model once more, for another program: gpt-oss has both.
@@ -126,16 +118,10 @@ std::string checkpoint_reader::find_single_file() const {
   std::error_code error;
   for (fs::directory_iterator at(path_, error), end; !error && at != end; at.increment(error))
     if (const std::string name = at->path().filename().string(); is_plain_name(name)) found.push_back(name);
-    else if (looks_like_weights(name) && (foreign.empty() || name < foreign)) foreign = name;
+    else if (is_weights_file(name) && (foreign.empty() || name < foreign)) foreign = name;
   if (error) throw file_error({.file = path_, .value = "cannot list the directory: " + error.message()});
   if (found.size() == 1) return found.front();
-  if (found.empty() && !foreign.empty())
-    throw file_error({.file = path_,
-                      .value = "holds weights as " + quote_name(foreign) + " and no .safetensors file",
-                      .expected = "safetensors",
-                      .advice = foreign.ends_with(".gguf")
-                                    ? "mxfp4 convert reads a GGUF file with MXFP4 tensors; quantise from the original"
-                                    : "load the model with transformers and write it with save_pretrained"});
+  if (found.empty() && !foreign.empty()) throw no_safetensors(path_, foreign);
   throw file_error({.file = path_,
                     .value = std::string("has no ") + index_file_name + " and no " + single_file_name + ", but " +
                              std::to_string(found.size()) + " other .safetensors files",
@@ -228,13 +214,13 @@ void checkpoint_reader::list_files() {
     } else if (shards.contains(relative) || relative == index_file_name) {
       continue;
     } else {
-      if (at->is_symlink(ignored) && !at->exists(ignored) && !is_temporary(name) && !looks_like_weights(name))
+      if (at->is_symlink(ignored) && !at->exists(ignored) && !is_temporary(name) && !is_weights_file(name))
         throw file_error(
             {.file = at->path().string(),
              .value = "is a link to " + fs::read_symlink(at->path(), ignored).string() + ", which is not there",
              .expected = "the file itself",
              .advice = "download it again, or remove the link"});
-      const bool belongs = at->is_regular_file(ignored) && !looks_like_weights(name) && !is_temporary(name);
+      const bool belongs = at->is_regular_file(ignored) && !is_weights_file(name) && !is_temporary(name);
       (belongs ? other_files_ : ignored_files_).push_back(relative);
     }
   }
@@ -270,6 +256,9 @@ nlohmann::ordered_json read_config(const checkpoint_reader& checkpoint) {
   auto config = parse_json<nlohmann::ordered_json>(*text, file, config_limits);
   if (!config.is_object())
     throw file_error({.file = file, .value = "is " + json_kind(config), .expected = "an object"});
+  if (const auto found = config.find("quantization_config");
+      found != config.end() && !found->is_object() && !found->is_null())
+    fail_member(*found, "quantization_config", "an object", file, "");
   return config;
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/quantize_journal.hpp"
 #include "checkpoint/sealed_json.hpp"
 #include "checkpoint/tensor_hashes.hpp"
@@ -59,6 +60,11 @@ void compare_files(const recorded_hashes& recorded, const checkpoint_reader& in,
     if (!is_known(name) && name != report_file_name && !is_readme(name))
       add(severity::warning, name,
           "is not a file of the run that wrote this checkpoint: remove it" + accept_by(in, name));
+  for (const std::string& name : in.ignored_files())
+    if (is_weights_file(name) && !name.ends_with(".safetensors"))  // those are named without a record too
+      add(severity::warning, name,
+          "is not a file of the run that wrote this checkpoint, and is loaded by programs that know its format: "
+          "remove it");
 }
 
 void compare_tensors(const recorded_hashes& recorded, const checkpoint_reader& in, const hashes_by_name& known,
@@ -90,6 +96,13 @@ void compare_tensors(const recorded_hashes& recorded, const checkpoint_reader& i
     if (in.find(name) == nullptr) found.push_back({severity::error, check, quote_name(name), "is missing"});
 }
 
+[[noreturn]] void fail_damaged(const std::string& directory, const std::vector<finding>& damage, const char* advice) {
+  throw file_error({.file = directory,
+                    .value = "holds a result that is not whole: " + damage.front().where + " " + damage.front().what +
+                             (damage.size() > 1 ? " (and " + std::to_string(damage.size() - 1) + " more)" : ""),
+                    .advice = advice});
+}
+
 }  // namespace
 
 const recorded_file* recorded_hashes::find(std::string_view file) const {
@@ -106,25 +119,23 @@ bool is_readme(std::string name) {
 std::optional<recorded_hashes> read_recorded_hashes(const ordered_json& report, const std::string& text,
                                                     const std::string& path) {
   if (report.is_object() && report.value("version", ordered_json()) == 1) return std::nullopt;
-  if (const std::string problem = broken_seal(text); !problem.empty())
-    throw file_error({.file = path, .value = problem, .advice = "restore it, or quantise again"});
+  require_seal(text, path);
   recorded_hashes recorded;
-  try {
-    for (const ordered_json& entry : report.at("file_hashes")) {
-      recorded_file& f = recorded.files.emplace_back();
-      entry.at("file").get_to(f.name);
-      entry.at("bytes").get_to(f.bytes);
-      f.is_shard = entry.contains("header");
-      entry.at(f.is_shard ? "header" : "hash").get_to(f.hash);
-      f.accepted = entry.value("accepted", false);
-    }
-    for (const ordered_json& entry : report.at("tensor_hashes"))
-      recorded.tensors.emplace(entry.at("name").get<std::string>(), entry.at("hash").get<std::string>());
-  } catch (const nlohmann::json::exception& error) {
-    throw file_error({.file = path,
-                      .value = "has no list of hashes",
-                      .expected = "file_hashes and tensor_hashes",
-                      .advice = error.what()});
+  std::size_t at = 0;
+  for (const ordered_json& entry : json_array(report, "file_hashes", path, "")) {
+    const std::string place = "file_hashes[" + std::to_string(at++) + "]";
+    recorded_file& f = recorded.files.emplace_back();
+    f.name = json_value<std::string>(entry, "file", path, place);
+    f.bytes = json_value<std::uint64_t>(entry, "bytes", path, place);
+    f.is_shard = entry.contains("header");
+    f.hash = json_value<std::string>(entry, f.is_shard ? "header" : "hash", path, place);
+    f.accepted = entry.value("accepted", ordered_json(false)) == true;
+  }
+  at = 0;
+  for (const ordered_json& entry : json_array(report, "tensor_hashes", path, "")) {
+    const std::string place = "tensor_hashes[" + std::to_string(at++) + "]";
+    recorded.tensors.emplace(json_value<std::string>(entry, "name", path, place),
+                             json_value<std::string>(entry, "hash", path, place));
   }
   return recorded;
 }
@@ -137,20 +148,35 @@ std::vector<finding> compare_hashes(const recorded_hashes& recorded, const check
   return found;
 }
 
-void require_whole(const std::string& out, const verify_options& options) {
+recorded_hashes require_whole(const std::string& out, const verify_options& options) {
   const std::string path = out + "/" + report_file_name, text = read_json_text(path);
-  const auto recorded = read_recorded_hashes(parse_json<ordered_json>(text, path), text, path);
+  auto recorded = read_recorded_hashes(parse_json<ordered_json>(text, path), text, path);
   if (!recorded)
     throw file_error({.file = path,
                       .value = "is of a former version, which recorded no hashes",
                       .advice = "check it by mxfp4 verify --against, or replace the result with --overwrite"});
   std::vector<finding> damage = compare_hashes(*recorded, checkpoint_reader::open(out).value(), {}, options);
   std::erase_if(damage, [](const finding& f) { return f.level != severity::error; });
-  if (damage.empty()) return;
-  throw file_error({.file = out,
-                    .value = "holds a result that is not whole: " + damage.front().where + " " + damage.front().what +
-                             (damage.size() > 1 ? " (and " + std::to_string(damage.size() - 1) + " more)" : ""),
-                    .advice = "see mxfp4 verify, or replace the result with --overwrite"});
+  if (!damage.empty()) fail_damaged(out, damage, "see mxfp4 verify, or replace the result with --overwrite");
+  return *std::move(recorded);
+}
+
+std::vector<std::string> require_undamaged(const checkpoint_reader& in, const verify_options& options) {
+  const std::string path = path_of(in, report_file_name);
+  if (!in.is_directory() || !is_file(path)) return {};
+  const std::string text = read_json_text(path);
+  const auto recorded = read_recorded_hashes(parse_json<ordered_json>(text, path), text, path);
+  if (!recorded) return {};
+  std::vector<finding> damage;
+  std::vector<std::string> warnings;
+  for (finding& f : compare_hashes(*recorded, in, {}, options)) {
+    const recorded_file* const file = recorded->find(f.where);
+    const bool is_small = f.level == severity::warning || (file != nullptr && !file->is_shard);
+    if (is_small) warnings.push_back(f.where + " " + f.what);
+    else damage.push_back(std::move(f));
+  }
+  if (!damage.empty()) fail_damaged(in.path(), damage, "see mxfp4 verify");
+  return warnings;
 }
 
 }  // namespace mxfp4::checkpoint

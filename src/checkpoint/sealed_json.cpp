@@ -29,6 +29,11 @@ std::string broken_seal(const std::string& text) {
   return "is damaged, or was changed after it was written: its text does not have the hash at its end";
 }
 
+void require_seal(const std::string& text, const std::string& path) {
+  if (const std::string problem = broken_seal(text); !problem.empty())
+    throw file_error({.file = path, .value = problem, .advice = "restore it, or quantise again"});
+}
+
 ordered_json read_sealed(const std::string& path) {
   const std::string text = read_json_text(path);
   auto json = parse_json<ordered_json>(text, path);

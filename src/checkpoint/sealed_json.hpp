@@ -23,6 +23,9 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 /// Why `text` is not what was sealed, as a sentence's end; empty where it is.
 [[nodiscard]] std::string broken_seal(const std::string& text);
 
+/// @throws file_error naming `path` where `text`, a result's report, is not what was sealed.
+void require_seal(const std::string& text, const std::string& path);
+
 /// What a sealed file says, without the hash. @throws file_error where it was changed, or cannot be read.
 [[nodiscard]] ordered_json read_sealed(const std::string& path);
 

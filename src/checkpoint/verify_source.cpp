@@ -18,6 +18,7 @@
 #include "checkpoint/fp8_tiles.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
+#include "checkpoint/unlisted_tensors.hpp"
 #include "checkpoint/verification.hpp"
 #include "io/content_hash.hpp"
 #include "io/strict_json.hpp"
@@ -410,6 +411,7 @@ void check_source(verification& v) {
   const checkpoint_reader source = checkpoint_reader::open(v.options.against, taken_files(v)).value();
   const recipe_id recipe = recipe_of(v);
   v.result.recipe = recipe_name(recipe);
+  if (const std::string warning = unlisted_warning(source); !warning.empty()) v.warn(check, "", warning);
   const std::vector<stored_tensor> theirs = stored_tensors(source);
   const std::vector<comparison> list = list_comparisons(v, theirs, source);
   shared_progress progress(v.options, source.tensor_bytes() + v.in.tensor_bytes());

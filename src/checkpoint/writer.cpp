@@ -10,7 +10,6 @@
 #include <system_error>
 #include <utility>
 
-#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/quantize_journal.hpp"
 #include "checkpoint/shard_name.hpp"
 #include "io/guarded.hpp"
@@ -99,8 +98,9 @@ std::uint64_t write_shard(const std::string& path, const std::vector<tensor_job>
 /// A directory under a temporary name beside its final one.
 class staged_directory {
  public:
-  staged_directory(const std::string& path, existing_file existing)
-      : path_(path), target_(without_slash_and_link(path)) {
+  /// @param coming  the names of the files that it will have.
+  staged_directory(const std::string& path, file_names coming, existing_file existing)
+      : path_(path), target_(without_slash_and_link(path)), names_(std::move(coming)) {
     std::error_code error;
     in_place_ = fs::exists(target_, error) && !(fs::is_directory(target_, error) && fs::is_empty(target_, error));
     if (in_place_ && !fs::is_directory(target_, error))
@@ -111,13 +111,13 @@ class staged_directory {
                         .value = "exists and is not an empty directory",
                         .advice = "name another output, or give --overwrite"});
     }
-    if (in_place_) replacement(target_).plan({});
+    names_.insert(record_file_name);
+    if (in_place_) replacement(target_).plan(names_);
     temporary_.emplace(target_, temporary::kind::folder);
   }
 
-  /// Where a file is to be written, which then belongs to the directory.
-  [[nodiscard]] std::string file(const std::string& name) {
-    names_.insert(name);
+  /// Where one of the files is to be written.
+  [[nodiscard]] std::string file(const std::string& name) const {
     return (fs::path(temporary_->path()) / name).string();
   }
 
@@ -136,7 +136,6 @@ class staged_directory {
   }
 
   void commit() {
-    names_.insert(record_file_name);
     write_text_file(file(record_file_name), record_text(names_));
     if (in_place_) return replace();
     rename(temporary_->path(), target_);
@@ -182,8 +181,13 @@ file_result<output_size> write_directory(const std::string& path, const std::vec
     std::uint64_t total = 0;
     for (const tensor_job& job : jobs) total += job_bytes(job, path);
     const std::vector<shard_plan> shards = plan_shards(jobs, max_shard_bytes, path);
-    if (files.carried != nullptr) require_recordable(files.carried->directory(), files.carried->other_files());
-    staged_directory out(path, hooks.existing);
+    const std::vector<std::string> carried =
+        files.carried != nullptr ? carried_files(*files.carried) : std::vector<std::string>();
+    file_names names(carried.begin(), carried.end());
+    for (std::size_t i = 0; i < shards.size(); ++i) names.insert(shard_name(i, shards.size()));
+    if (files.config) names.insert(config_file_name);
+    if (shards.size() > 1) names.insert(index_file_name);
+    staged_directory out(path, std::move(names), hooks.existing);
     out.require_space(total);
     counter count(total, hooks.progress);
     nlohmann::json weight_map = nlohmann::json::object();
@@ -197,11 +201,8 @@ file_result<output_size> write_directory(const std::string& path, const std::vec
           if (!weight_map.emplace(t.name, name).second)
             throw file_error({.file = path, .tensor = t.name, .value = "is there twice", .expected = "once"});
     }
-    if (files.carried != nullptr)
-      for (const std::string& name : files.carried->other_files())
-        if (name != config_file_name && name != record_file_name && name != "README.md" &&
-            !describes_quantization(name))
-          out.copy((fs::path(files.carried->directory()) / name).string(), name, hooks.stop);
+    for (const std::string& name : carried)
+      out.copy((fs::path(files.carried->directory()) / name).string(), name, hooks.stop);
     if (files.config) write_text_file(out.file(config_file_name), *files.config, hooks.stop);
     if (shards.size() > 1)
       write_text_file(

@@ -7,11 +7,17 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <span>
 #include <system_error>
 
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/quantize_journal.hpp"
+#include "checkpoint/recorded_hashes.hpp"
+#include "checkpoint/sealed_json.hpp"
+#include "io/foreign_file.hpp"
+#include "io/guarded.hpp"
 #include "io/strict_json.hpp"
 #include "io/utf8.hpp"
 
@@ -41,7 +47,7 @@ constexpr const char* record_format = "mxfp4 files";
 void add(file_names& names, const ordered_json& entry, const std::string& record) {
   if (!entry.is_string() || !is_inner_name(entry.get_ref<const std::string&>()))
     throw file_error({.file = record,
-                      .value = "lists " + entry.dump(-1, ' ', false, ordered_json::error_handler_t::replace),
+                      .value = "lists " + json_shown(entry),
                       .expected = "the name of a file inside its folder",
                       .advice = "name a fresh directory"});
   names.insert(entry.get<std::string>());
@@ -57,34 +63,59 @@ void add_files(file_names& names, const ordered_json& record, const std::string&
   for (const ordered_json& name : *files) add(names, name, path);
 }
 
-[[nodiscard]] ordered_json read_record(const std::string& path) {
-  auto record = read_json<ordered_json>(path);
-  if (!record.is_object() || record.value("format", ordered_json()) != record_format)
-    throw file_error({.file = path, .value = "is not a list of written files", .advice = "name a fresh directory"});
-  return record;
+/// Adds what one record says. @param own  takes what it names besides "files".
+void add_record(former_files& former, const std::string& path,
+                const std::function<void(file_names&, const ordered_json&)>& own = {}) {
+  std::string doubt;
+  ordered_json record;
+  try {
+    const std::string text = read_json_text(path);
+    record = parse_json_members(text, path, {"files", "shards", "removed"});  // reports are long
+    doubt = broken_seal(text);
+  } catch (const file_error& error) {
+    doubt = error.value();
+  }
+  file_names& names = doubt.empty() ? former.names : former.doubtful;
+  if (record.is_object()) {
+    add_files(names, record, path);
+    if (own) own(names, record);
+  }
+  if (doubt.empty()) return;
+  if (const std::string name = fs::path(path).lexically_relative(former.folder).string(); is_inner_name(name))
+    former.names.insert(name);  // nobody else calls a file so
+  former.doubt = path + " " + doubt;
+}
+
+/// The shards that reports in the journal vouch for, where its manifest does not.
+void add_reported_shards(former_files& former, const quantize_journal& journal) {
+  std::error_code error;
+  const fs::path folder = fs::path(journal.manifest_path()).parent_path();
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
+    if (const std::string path = at->path().string(); path.ends_with(".safetensors.json"))
+      if (const auto report = guarded([&] { return read_sealed(path); }))
+        add(former.names, report->is_object() ? report->value("file", ordered_json()) : ordered_json(), path);
 }
 
 /// What the journal, or else the finished result, has on record; nullopt where there is neither.
-[[nodiscard]] std::optional<file_names> recorded_files(const std::string& out) {
-  std::optional<file_names> names;
+[[nodiscard]] std::optional<former_files> recorded_files(const std::string& out) {
+  std::optional<former_files> former;
   const quantize_journal journal(out);
-  if (journal.exists()) {
-    const std::string& path = journal.manifest_path();
-    const auto manifest = read_json<ordered_json>(path);  // one that a run would not go on with may be replaced
-    names = file_names{index_file_name, report_file_name};
-    add_files(*names, manifest, path);
-    for (const ordered_json& shard : manifest.value("shards", ordered_json::array()))
-      add(*names, shard.is_object() ? shard.value("file", ordered_json()) : ordered_json(), path);
+  if (journal.exists()) {  // one that a run would not go on with may be replaced
+    former.emplace().folder = out;
+    add_record(*former, journal.manifest_path(), [&](file_names& names, const ordered_json& manifest) {
+      names.insert({index_file_name, report_file_name});
+      for (const ordered_json& shard : manifest.value("shards", ordered_json::array()))
+        add(names, shard.is_object() ? shard.value("file", ordered_json()) : ordered_json(), journal.manifest_path());
+    });
+    if (!former->doubt.empty()) add_reported_shards(*former, journal);
   }
-  const std::string record = out + "/" + record_file_name;
-  if (is_file(record)) {
-    if (!names) names.emplace();
-    add_files(*names, read_record(record), record);
-  } else if (const ordered_json head = read_report_head(out); !head.is_null()) {
-    if (!names) names.emplace();
-    add_files(*names, head, out + "/" + report_file_name);
-  }
-  return names;
+  for (const char* const name : {record_file_name, report_file_name})
+    if (const std::string path = out + "/" + name; is_file(path)) {
+      if (!former) former.emplace().folder = out;
+      add_record(*former, path);
+      break;
+    }
+  return former;
 }
 
 [[noreturn]] void fail(const fs::path& path, const std::string& value, const std::string& advice) {
@@ -106,6 +137,12 @@ void require_own_folders(const fs::path& folder, const fs::path& name) {
 
 }  // namespace
 
+void former_files::add(const former_files& other) {
+  names.insert(other.names.begin(), other.names.end());
+  doubtful.insert(other.doubtful.begin(), other.doubtful.end());
+  if (!other.doubt.empty()) doubt = other.doubt;
+}
+
 void write_text_file(const std::string& path, std::string_view text, const stop_function& stop) {
   output_file file = output_file::create(path, stop, existing_file::replace_link).value();
   file.write(0, std::as_bytes(std::span(text))).value();
@@ -121,8 +158,25 @@ void require_recordable(const std::string& folder, const std::vector<std::string
                         .advice = "rename it"});
 }
 
+std::vector<std::string> carried_files(const checkpoint_reader& source) {
+  std::vector<std::string> files = source.other_files();
+  std::erase_if(files, [](const std::string& name) {
+    return name == config_file_name || name == record_file_name || is_readme(name) || describes_quantization(name);
+  });
+  require_recordable(source.directory(), files);
+  for (const std::string& name : files) {
+    const input_file file = input_file::open((fs::path(source.directory()) / name).string()).value();
+    char begin[foreign_file_bytes];
+    const std::size_t size = std::min<std::size_t>(sizeof begin, file.size());
+    file.read(0, std::as_writable_bytes(std::span(begin, size))).value();
+    if (const std::string_view text(begin, size); is_lfs_pointer(text))
+      fail(file.path(), std::string("is ") + find_foreign_file(text)->kind, find_foreign_file(text)->advice);
+  }
+  return files;
+}
+
 std::string record_text(const file_names& files) {
-  return ordered_json{{"format", record_format}, {"version", 1}, {"files", files}}.dump(2) + "\n";
+  return sealed_text({{"format", record_format}, {"version", 2}, {"files", files}}, 2);
 }
 
 void make_folders(const std::string& folder, const std::string& name) {
@@ -138,9 +192,11 @@ void make_journal_folder(const std::string& out) { make_folders(out, std::string
 replacement::replacement(const std::string& out)
     : out_(out), path_(out + "/" + journal_folder_name + "/replaced.json") {
   if (!is_file(path_)) return;
-  const ordered_json record = read_record(path_);
-  add_files(files_, record, path_);
-  found_ = record.value("removed", ordered_json()) == true ? state::removed : state::removing;
+  found_ = state::removing;
+  former_.folder = out;
+  add_record(former_, path_, [this](file_names&, const ordered_json& record) {
+    if (record.value("removed", ordered_json()) == true) found_ = state::removed;
+  });
 }
 
 void replacement::require_none() const {
@@ -149,19 +205,29 @@ void replacement::require_none() const {
 }
 
 void replacement::plan(const file_names& coming) {
-  const std::optional<file_names> recorded = recorded_files(out_);
-  if (recorded) files_.insert(recorded->begin(), recorded->end());
+  const std::optional<former_files> recorded = recorded_files(out_);
+  if (recorded) former_.add(*recorded);
   std::error_code error;
   if (!recorded && found_ == state::none)
     for (fs::directory_iterator at(out_, error), end; !error && at != end; at.increment(error))
       if (const std::string name = at->path().filename().string(); name != journal_folder_name)
         fail(out_, "holds " + quote_name(name) + ", and no run of mxfp4 recorded what it wrote there",
              "name a fresh directory");
+  files_ = former_.names;
+  const auto is_there = [this](const std::string& name) { return fs::exists(status_of(fs::path(out_) / name)); };
+  for (const std::string& name : former_.doubtful)
+    if (coming.contains(name)) files_.insert(name);
+    else if (!files_.contains(name) && is_there(name))
+      fail(fs::path(out_) / name, "is not known to be of the former run: " + former_.doubt,
+           "remove it if it is, or else move it away, and give the command again");
   for (const std::string& name : coming) {
     require_own_folders(out_, name);
-    if (!files_.contains(name) && fs::exists(status_of(fs::path(out_) / name)))
+    if (files_.contains(name) || !is_there(name)) continue;
+    if (former_.doubt.empty())
       fail(fs::path(out_) / name, "is there and was not written by the run that is to be replaced",
            "move it away, or name another output");
+    fail(fs::path(out_) / name, "is there, and is not known to be of the former run: " + former_.doubt,
+         "move what is yours out of the folder, remove it, and give the command again");
   }
   for (const std::string& name : files_)
     if (fs::is_directory(status_of(fs::path(out_) / name)))
@@ -190,8 +256,8 @@ void replacement::remove() {
 void replacement::done() const { write(true); }
 
 void replacement::write(bool removed) const {
-  const ordered_json record = {{"format", record_format}, {"version", 1}, {"removed", removed}, {"files", files_}};
-  write_text_file(path_, record.dump(2) + "\n");
+  write_text_file(path_,
+                  sealed_text({{"format", record_format}, {"version", 2}, {"removed", removed}, {"files", files_}}, 2));
 }
 
 }  // namespace mxfp4::checkpoint

@@ -6,6 +6,9 @@
 //      /.mxfp4/manifest.json      of a run that is not finished
 //             /replaced.json      of a run with --overwrite: what it removes, or has removed
 //
+// Each of them is sealed (sealed_json.hpp). One that was damaged or edited is believed of a file that the coming run
+// writes too, and of no other: what else it lists may be the user's.
+//
 // A folder with .mxfp4 in it is no checkpoint: what reads one refuses it. So with --overwrite the first thing written
 // is replaced.json, and the last thing removed is .mxfp4; killed anywhere between, the same command goes on.
 #pragma once
@@ -16,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/io/file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -31,6 +35,11 @@ void write_text_file(const std::string& path, std::string_view text, const io::s
 /// Sees that the names can be recorded: JSON holds UTF-8 alone. @throws file_error naming one of `folder` that cannot.
 void require_recordable(const std::string& folder, const std::vector<std::string>& names);
 
+/// The files beside the shards that a result takes over from its source as they are: not config.json, no card of
+/// another model, nothing that describes another quantisation.
+/// @throws file_error naming one whose name JSON cannot hold, or that is only a pointer to a file.
+[[nodiscard]] std::vector<std::string> carried_files(const checkpoint_reader& source);
+
 /// The text of OUT/mxfp4_files.json.
 [[nodiscard]] std::string record_text(const file_names& files);
 
@@ -40,6 +49,16 @@ void make_folders(const std::string& folder, const std::string& name);
 
 /// OUT/.mxfp4, made where it is absent. @throws file_error where it is a symbolic link.
 void make_journal_folder(const std::string& out);
+
+/// What records in a folder say of it.
+struct former_files {
+  std::string folder;
+  file_names names;     ///< of sealed records
+  file_names doubtful;  ///< of others
+  std::string doubt;    ///< which record is not what was sealed, and why; empty where all are
+
+  void add(const former_files& other);
+};
 
 /// The replacement of what a former run left in a folder.
 class replacement {
@@ -54,7 +73,8 @@ class replacement {
   /// Sees that files may be written and former ones removed, before anything is touched.
   /// @param coming  the names of the files to come.
   /// @throws file_error where no run recorded what is in OUT; where a file to come is there and was not written by that
-  /// run, a folder on the way to one is a link, or a file to be removed is now a folder.
+  /// run, a folder on the way to one is a link, or a file to be removed is now a folder; where a record that was
+  /// changed lists a file that is there and is not to come.
   void plan(const file_names& coming);
   /// Marks OUT as being replaced, then removes exactly what the former run recorded, and folders that are empty then.
   /// Until this object goes no other run writes there. @throws file_error where one does.
@@ -67,7 +87,8 @@ class replacement {
 
   std::string out_, path_;
   state found_ = state::none;
-  file_names files_;
+  former_files former_;
+  file_names files_;  // to be removed
   std::optional<io::file_lock> alone_;
 };
 

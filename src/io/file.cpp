@@ -29,9 +29,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[nodiscard]] std::int64_t modification_time(const struct stat& info) {
+[[nodiscard]] std::int64_t nanoseconds(const struct timespec& time) {
   constexpr std::int64_t second = 1'000'000'000;
-  return static_cast<std::int64_t>(info.st_mtim.tv_sec) * second + static_cast<std::int64_t>(info.st_mtim.tv_nsec);
+  return static_cast<std::int64_t>(time.tv_sec) * second + static_cast<std::int64_t>(time.tv_nsec);
 }
 
 }  // namespace
@@ -118,7 +118,8 @@ input_file::input_file(std::string path) : path_(std::move(path)) {
   device_ = static_cast<std::uint64_t>(file.info.st_dev);
   number_ = static_cast<std::uint64_t>(file.info.st_ino);
   size_ = static_cast<std::uint64_t>(file.info.st_size);
-  modified_ = modification_time(file.info);
+  modified_ = nanoseconds(file.info.st_mtim);
+  changed_ = nanoseconds(file.info.st_ctim);
   permissions_ = static_cast<unsigned>(file.info.st_mode) & 0777u;
   key_ = pool::get().next_key();
   pool::get().add(key_, std::move(opened));
@@ -134,6 +135,7 @@ input_file::input_file(input_file&& other) noexcept
       number_(other.number_),
       size_(other.size_),
       modified_(other.modified_),
+      changed_(other.changed_),
       permissions_(other.permissions_),
       key_(std::exchange(other.key_, 0)) {}
 
@@ -185,7 +187,7 @@ file_result<void> input_file::require_unchanged() const {
                         .value = "holds " + std::to_string(size) + " bytes",
                         .expected = std::to_string(size_) + " as when it was opened",
                         .advice = "it was changed while it was read"});
-    if (const std::int64_t modified = modification_time(info); modified != modified_)
+    if (const std::int64_t modified = nanoseconds(info.st_mtim); modified != modified_)
       throw file_error({.file = path_,
                         .value = "was modified at " + std::to_string(modified) + " ns",
                         .expected = std::to_string(modified_) + " as when it was opened",
@@ -202,21 +204,27 @@ file_result<void> input_file::require_unchanged() const {
 
 // ---- what else a long run needs -------------------------------------------------------------------------------------
 
-file_lock::file_lock(const std::string& path, kind what) {
-  fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-  if (fd_ < 0) fail_errno(path, "cannot open the lock", errno);
-  while (::flock(fd_, (what == kind::shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) return;  // a file system without locks: commit by rename keeps files whole there
-    ::close(fd_);
-    throw file_error({.file = path,
-                      .value = "is held by another process, which writes the same file",
-                      .advice = "wait for its end"});
-  }
+file_result<std::optional<file_lock>> file_lock::try_acquire(const std::string& path, kind what) {
+  return guarded([&]() -> std::optional<file_lock> {
+    file_lock lock(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
+    if (lock.fd_ < 0) fail_errno(path, "cannot open the lock", errno);
+    while (::flock(lock.fd_, (what == kind::shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK) return std::nullopt;
+      if (errno != EINTR) break;  // a file system without locks: commit by rename keeps files whole there
+    }
+    return lock;
+  });
 }
 
 file_result<file_lock> file_lock::acquire(const std::string& path, kind what) {
-  return guarded([&] { return file_lock(path, what); });
+  return guarded([&] {
+    std::optional<file_lock> lock = try_acquire(path, what).value();
+    if (!lock)
+      throw file_error({.file = path,
+                        .value = "is held by another process, which writes the same file",
+                        .advice = "wait for its end"});
+    return *std::move(lock);
+  });
 }
 
 file_lock::file_lock(file_lock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}

@@ -13,11 +13,13 @@ struct known_begin {
   foreign_file file;
 };
 
+constexpr std::string_view lfs_pointer = "version https://git-lfs";
+
 constexpr const char* save_as_safetensors =
     "load the model with transformers and write it with save_pretrained, which makes .safetensors files";
 
 constexpr std::array<known_begin, 8> known = {{
-    {"version https://git-lfs",
+    {lfs_pointer,
      {"a pointer of Git LFS, which stands for the file that was not downloaded", "fetch it: git lfs pull"}},
     {"GGUF", {"a GGUF file", "mxfp4 convert reads those with MXFP4 tensors; quantise from the .safetensors files"}},
     {"PK\x03\x04", {"an archive of PyTorch (.bin, .pt)", save_as_safetensors}},
@@ -31,11 +33,13 @@ constexpr std::array<known_begin, 8> known = {{
 }  // namespace
 
 const foreign_file* find_foreign_file(std::string_view begin) noexcept {
-  // A safetensors file: the length of its header is below 2^32, and its low bytes may be any of these.
-  if (begin.size() >= 8 && begin.substr(4, 4) == std::string_view("\0\0\0\0", 4)) return nullptr;
+  // A safetensors file: the length of its header is below 2^32, and its low bytes may be any of these; then the header.
+  if (begin.size() > 8 && begin.substr(4, 5) == std::string_view("\0\0\0\0{", 5)) return nullptr;
   for (const known_begin& k : known)
     if (begin.starts_with(k.begin)) return &k.file;
   return nullptr;
 }
+
+bool is_lfs_pointer(std::string_view begin) noexcept { return begin.starts_with(lfs_pointer); }
 
 }  // namespace mxfp4::io

@@ -19,4 +19,7 @@ struct foreign_file {
 /// By the first bytes of a file; nullptr for what is not known.
 [[nodiscard]] const foreign_file* find_foreign_file(std::string_view begin) noexcept;
 
+/// What Git leaves in the place of a file that Git LFS did not download; of any name.
+[[nodiscard]] bool is_lfs_pointer(std::string_view begin) noexcept;
+
 }  // namespace mxfp4::io

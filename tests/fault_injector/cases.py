@@ -139,6 +139,19 @@ def make_cases():
         must("quantize", "in", "out", "--rank", "1", "--world", "2", "--threads", "1")
         link_out(folder)
 
+    def without_index(must, folder):
+        two_shards(must, folder)
+        os.remove(os.path.join(folder, "in/model.safetensors.index.json"))
+        os.remove(os.path.join(folder, "in/leftover.safetensors"))
+
+    def with_other_index(must, folder):
+        without_index(must, folder)
+        write(folder, "in/model.safetensors.index.json", "mine\n")
+
+    def with_new_template(must, folder):
+        quantized(must, folder)
+        write(folder, "m/tokenizer.json", "{}\n")
+
     def stacked(must, folder):
         quantized(must, folder)
         must("convert", "m", "s", "--to", "stacked")
@@ -179,6 +192,9 @@ def make_cases():
         case("decode", "decode out.numbers --packed codes --scale scales", numbers, files=["out.numbers"]),
         case("report", "report m out", quantized, files=["out", "out/*.csv"]),
         case("card", "card m --base-model a/b", quantized, files=["m/README.md"]),
+        case("index", "index in", without_index, files=["in/model.safetensors.index.json"]),
+        case("index --overwrite", "index in --overwrite", with_other_index, files=["in/model.safetensors.index.json"]),
+        case("verify --accept", "verify m --accept tokenizer.json", with_new_template, files=["m/mxfp4_report.json"]),
         case("compare --details", "compare in m --ids ids --details out.json --threads 1", two_results,
              files=["out.json"]),
     ]

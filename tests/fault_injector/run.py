@@ -180,7 +180,8 @@ class Bench:
         call = self.calls[number - 1]
         # Threads read a complete result: which file the n-th read is of differs from run to run.
         hit = [c for c in self.calls if c[0] == "read"] if call[0] == "read" else [call]
-        if not any(self.is_named(path, done.stderr) for _, path in hit):
+        said = done.stderr + done.stdout  # verify prints what it finds
+        if not any(self.is_named(path, said) for _, path in hit):
             yield f"the message does not name {self.name_of(call[1])}: {done.stderr.strip()}"
 
     def of_files(self, found, fault):

@@ -3,7 +3,10 @@
 #include "command_line.hpp"
 
 #include <CLI/CLI.hpp>
-#include <limits>
+#include <algorithm>
+#include <cstdio>
+
+#include "io/shown.hpp"
 
 namespace mxfp4::tools {
 
@@ -65,17 +68,39 @@ option option::one_value() const {
 option option::one_of(const std::vector<std::string>& words) const {
   std::string names;
   for (const std::string& word : words) names += (names.empty() ? "" : "|") + word;
-  impl_->parsed->check(CLI::IsMember(words).description(""));  // its own is another form of the names
-  return type_name(names).show_default();
+  return check([words](const std::string& text) {
+           if (std::find(words.begin(), words.end(), text) != words.end()) return std::string();
+           std::string expected;
+           for (const std::string& word : words) expected += (expected.empty() ? "" : ", ") + word;
+           return "is '" + text + "', expected one of " + expected;
+         })
+      .type_name(names)
+      .show_default();
 }
 
+namespace {
+
+[[nodiscard]] CLI::Validator whole_number(std::int64_t least, std::int64_t most, const std::string& in_help) {
+  return CLI::Validator(
+      [least, most](const std::string& text) {
+        std::int64_t value = 0;
+        if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most) return std::string();
+        return "is '" + text + "', expected a whole number from " + std::to_string(least) + " to " +
+               std::to_string(most);
+      },
+      in_help);
+}
+
+}  // namespace
+
 option option::range(std::int64_t least, std::int64_t most) const {
-  impl_->parsed->check(CLI::Range(least, most).description(""));
+  impl_->parsed->check(whole_number(least, most, ""));
   return *this;
 }
 
 option option::range_in_help(std::int64_t least, std::int64_t most) const {
-  impl_->parsed->check(CLI::Range(least, most));
+  impl_->parsed->check(
+      whole_number(least, most, "INT in [" + std::to_string(least) + " - " + std::to_string(most) + "]"));
   return *this;
 }
 
@@ -84,14 +109,26 @@ option option::number(double least, double most) const {
   return check([least, most](const std::string& text) {
     double value = 0;
     if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most) return std::string();
-    return "is " + text + ", expected a number from " + CLI::detail::to_string(least) + " to " +
+    return "is '" + text + "', expected a number from " + CLI::detail::to_string(least) + " to " +
            CLI::detail::to_string(most);
   });
 }
 
 option option::size() const {
-  impl_->parsed->transform(CLI::AsSizeValue(true).description(""))
-      ->check(CLI::Range(std::uint64_t{1}, std::numeric_limits<std::uint64_t>::max()).description(""));
+  impl_->parsed->transform(CLI::Validator(
+      [](std::string& text) {
+        const std::string given = text;
+        std::uint64_t bytes = 0;
+        std::string problem;
+        try {
+          problem = CLI::AsSizeValue(true)(text);  // which throws what it cannot take
+        } catch (const CLI::ValidationError& error) {
+          problem = error.what();
+        }
+        if (problem.empty() && CLI::detail::lexical_cast(text, bytes) && bytes > 0) return std::string();
+        return "is '" + given + "', expected bytes, at least one, or a number with kB, MB, GB, ...";
+      },
+      ""));
   return type_name("SIZE");
 }
 
@@ -175,15 +212,44 @@ command_line program::add_command(const std::string& name, const std::string& de
   return command_line({app});
 }
 
+namespace {
+
+/// The message without what the parser calls the kind of fault.
+[[nodiscard]] std::string sentence_of(const CLI::App& app, const CLI::ParseError& error, int argc,
+                                      const char* const* argv) {
+  const std::string what = error.what();
+  if (error.get_name() == "RequiredError" && app.get_subcommands().empty()) {
+    std::string names;
+    for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+      names += (names.empty() ? "" : ", ") + command->get_name();
+    return (argc > 1 ? "'" + std::string(argv[1]) + "' is no command" : std::string("no command is given")) +
+           ", expected one of " + names;
+  }
+  if (error.get_name() == "ExtrasError") {
+    const std::size_t at = what.find(": ");
+    return "not expected: " + (at == std::string::npos ? what : what.substr(at + 2));
+  }
+  if (error.get_name() == "ArgumentMismatch" && what.find(" missing") != std::string::npos)
+    return what.substr(0, what.find(':')) + " has no value, expected one";
+  return what;
+}
+
+}  // namespace
+
 int program::run(int argc, const char* const* argv) {
-  const auto refuse = [this](const CLI::Error& error) { return impl_->app->exit(error) == 0 ? 0 : bad_usage; };
+  const auto refuse = [this](const std::string& sentence) {
+    std::fprintf(stderr, "%s: %s\nsee %s --help\n", impl_->app->get_name().c_str(), io::shown(sentence).c_str(),
+                 impl_->app->get_name().c_str());
+    return bad_usage;
+  };
   try {
     impl_->app->parse(argc, argv);
     return 0;
   } catch (const CLI::ParseError& error) {
-    return refuse(error);
+    if (error.get_exit_code() == 0) return impl_->app->exit(error);  // help, version
+    return refuse(sentence_of(*impl_->app, error, argc, argv));
   } catch (const usage_error& error) {
-    return refuse(CLI::ValidationError(error.what()));
+    return refuse(error.what());
   }
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 
+#include "checkpoint/recorded_hashes.hpp"
 #include "compare_report.hpp"
 #include "model/text_ids.hpp"
 #include "model_options.hpp"
@@ -104,6 +105,13 @@ void run(const compare_command& command) {
   options.product = {command.model.activations(), threads, stop_requested};
   comparison result{command.original, original.tensor_bytes(),        std::ssize(ids),
                     options.context,  command.model.activations_name, {}};
+  if (quantized) {
+    progress_line line;
+    verify_options check;
+    check.stop = stop_requested;
+    check.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total, "hashes"); };
+    warn(require_undamaged(*quantized, check));
+  }
   {
     progress_line line;
     options.progress = [&line](std::uint64_t done, std::uint64_t total, const std::string& where) {

@@ -62,6 +62,7 @@ void run(const convert_command& command) {
     r = convert_checkpoint(command.input, command.output, options).value();
   }
   const std::vector<std::string> left = left_out(command.input, command.output);
+  warn(r.warnings);
   if (command.json) {
     print(ordered_json{{"command", "convert"},
                        {"input", command.input},
@@ -74,6 +75,7 @@ void run(const convert_command& command) {
                        {"cleaned", r.cleaned},
                        {"config", r.config},
                        {"left_out", left},
+                       {"warnings", r.warnings},
                        {"shards", r.after.shards},
                        {"file_bytes_before", r.bytes_before},
                        {"file_bytes_after", r.after.bytes}});

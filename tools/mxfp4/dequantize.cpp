@@ -47,7 +47,7 @@ void run_directory(const dequantize_command& command) {
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
     r = dequantize_directory(command.input, command.output, options).value();
   }
-  for (const std::string& warning : r.warnings) std::fputs(("mxfp4: warning: " + warning + "\n").c_str(), stderr);
+  warn(r.warnings);
   const std::vector<std::string> left = left_out(command.input, command.output);
   if (command.json) {
     print(ordered_json{{"command", "dequantize"},

@@ -34,16 +34,19 @@ struct report_command {
 void run(const report_command& command) {
   const quality_report report = read_quality_report(command.input).value();
   std::error_code error;
-  std::filesystem::create_directories(command.output, error);
-  if (error) throw file_error({.file = command.output, .value = "cannot create the directory: " + error.message()});
   std::string report_path = command.input;
-  if (std::filesystem::is_directory(command.input, error)) report_path += std::string("/") + report_file_name;
+  if (std::filesystem::is_directory(command.input, error)) {
+    require_outside(command.input, command.output).value();  // nobody wrote down that it is there
+    report_path += std::string("/") + report_file_name;
+  }
   std::vector<std::string> paths;
   for (const char* const name : {"matrices.csv", "experts.csv", "scales.csv"})
     paths.push_back(command.output + "/" + name);
   // A link of that name in the directory is replaced, not followed.
   require_outputs({report_path}, paths, command.overwrite ? existing_file::replace_link : existing_file::refuse)
       .value();
+  std::filesystem::create_directories(command.output, error);
+  if (error) throw file_error({.file = command.output, .value = "cannot create the directory: " + error.message()});
   const auto create = [&](const std::string& path) {
     return output_file::create(path, stop_requested,
                                command.overwrite ? existing_file::replace_link : existing_file::refuse)

@@ -80,6 +80,7 @@ void run(const inspect_command& command) {
   if (std::filesystem::is_directory(command.file, error)) return inspect_directory(command.file, command.json);
   const safetensors_reader file = safetensors_reader::open(command.file).value();
   const std::vector<row> rows = list_tensors(file);
+  file.require_unchanged().value();
   std::map<std::string, kind> kinds;
   for (const row& r : rows) {
     ++kinds[r.type].tensors;

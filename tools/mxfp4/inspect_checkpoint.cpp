@@ -107,6 +107,7 @@ void inspect_tensor(const std::string& path, const std::string& name, bool json)
     throw file_error(
         {.file = path, .value = "has no tensor " + quote_name(name), .expected = "one of those that inspect lists"});
   const tensor_summary summary = summarize(in, *found).value();
+  for (std::size_t i = 0; i < in.shards().size(); ++i) in.shard(i).require_unchanged().value();
   if (json) {
     ordered_json report = {{"command", "inspect"}, {"file", path}};
     report["tensor"] = json_of(*found, summary);

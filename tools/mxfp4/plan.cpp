@@ -6,11 +6,14 @@
 #include <utility>
 
 #include "checkpoint/family.hpp"
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/minimax_m2.hpp"
 #include "checkpoint/name_pattern.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
+#include "checkpoint/unlisted_tensors.hpp"
 #include "command.hpp"
+#include "io/shown.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
@@ -56,13 +59,18 @@ struct source {
   ordered_json config;             // null where there is none
   std::vector<std::string> stray;  // shards that nothing names
   std::string model_type = {};
+  std::string unlisted = {};  // a warning of tensors that the index forgot
 };
 
 [[nodiscard]] source read_source(const std::string& path, const std::vector<std::string>& take) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error) || path.ends_with(".safetensors") || !take.empty()) {
     const checkpoint_reader reader = checkpoint_reader::open(path, take).value();
-    return {reader.tensor_infos(), read_config(reader), reader.stray_shards()};
+    if (!reader.is_directory()) return {reader.tensor_infos(), nullptr, {}};
+    source s{reader.tensor_infos(), read_config(reader), reader.stray_shards()};
+    require_weights(s.tensors, s.config, path);
+    s.unlisted = unlisted_warning(reader);
+    return s;
   }
   ordered_json config = read_json<ordered_json>(path, config_limits);
   std::vector<tensor_info> tensors = minimax_m2_tensors(read_minimax_m2_shape(config, path));
@@ -202,7 +210,7 @@ struct budget {
   text += std::to_string(command.devices) + " x " + size_text(static_cast<std::uint64_t>(command.memory * 1e9)) + ": ";
   if (memory.left < 0) text += fixed(-memory.left / 1e9, 1) + " GB too little for the weights\n";
   else text += fixed(memory.left / 1e9, 1) + " GB left for the KV cache and activations\n";
-  for (const std::string& warning : plan.warnings) text += "warning: " + warning + "\n";
+  for (const std::string& warning : plan.warnings) text += "warning: " + shown(warning) + "\n";
   if (memory.tokens() > 0)
     text += "a token's KV cache in BF16 is " + size_text(static_cast<std::uint64_t>(memory.bytes_per_token)) +
             ": at most " + std::to_string(memory.tokens()) + " tokens\n";
@@ -219,7 +227,8 @@ void run(const plan_command& command) {
   source in = read_source(command.input, command.take);
   read_model(in.config, options);
   in.model_type = options.model_type;
-  const quantization_plan plan = make_plan(std::move(in.tensors), options, command.input).value();
+  quantization_plan plan = make_plan(std::move(in.tensors), options, command.input).value();
+  if (!in.unlisted.empty()) plan.warnings.push_back(in.unlisted);
   budget memory;
   memory.bytes = command.devices * command.memory * 1e9;
   memory.left = memory.bytes - static_cast<double>(plan.bytes_after);
@@ -232,6 +241,7 @@ void run(const plan_command& command) {
 
 option takes_regex(const option& o) {
   const auto problem_of = [](const std::string& text) {
+    if (text.empty()) return std::string("'' is found in every name: leave the option out, or give a pattern");
     const name_pattern pattern(text);
     return pattern.problem().empty() ? std::string{}
                                      : quote_name(text) + " is not a regular expression of RE2: " + pattern.problem();

@@ -27,7 +27,7 @@ namespace {
   }
   if (command.rank == "auto") {
     process_rank found = rank_from_environment([](const char* name) { return std::getenv(name); }, world).value();
-    if (!found.warning.empty()) std::fputs(("mxfp4: warning: " + found.warning + "\n").c_str(), stderr);
+    if (!found.warning.empty()) warn({found.warning});
     return found;
   }
   if (!world) throw usage_error("--rank", "needs --world too, the number of processes");
@@ -78,7 +78,7 @@ class reporter final : public checkpoint_observer {
   }
   void on_warning(const std::string& text) override {
     if (command_.json) print_line({{"event", "warning"}, {"text", text}});
-    else std::fputs(("mxfp4: warning: " + text + "\n").c_str(), stderr);
+    else warn({text});
   }
   void on_shard(const std::string& file, std::uint64_t bytes) override {
     if (command_.json) print_line({{"event", "shard"}, {"file", file}, {"bytes", bytes}});

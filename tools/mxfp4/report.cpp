@@ -169,6 +169,10 @@ void print_line(const ordered_json& json) {
   print(json.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + '\n');
 }
 
+void warn(const std::vector<std::string>& warnings) {
+  for (const std::string& warning : warnings) std::fprintf(stderr, "mxfp4: warning: %s\n", shown(warning).c_str());
+}
+
 progress_line::progress_line() : terminal_(::isatty(STDERR_FILENO) != 0) {}
 
 progress_line::~progress_line() {

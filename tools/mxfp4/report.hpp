@@ -62,6 +62,9 @@ void print(const std::string& text);
 void print(const checkpoint::ordered_json& json);
 void print_line(const checkpoint::ordered_json& json);  ///< on one line, for logs
 
+/// Each as a line of its own on standard error.
+void warn(const std::vector<std::string>& warnings);
+
 /// One line on standard error with bytes, rate and time left, if that is a terminal; it is gone at the end.
 class progress_line {
  public:

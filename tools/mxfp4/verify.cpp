@@ -74,7 +74,7 @@ struct verify_command {
   text += command.directory + ": " + count_text(r.tensors, "tensor") + ", " + std::to_string(r.mxfp4) + " MXFP4 with " +
           count_text(r.blocks, "block");
   if (r.fp8 > 0) text += ", " + std::to_string(r.fp8) + " FP8";
-  text += r.hashes > 0 ? ", " + std::to_string(r.hashes) + " hashes" : ", no hashes";
+  text += r.hashes > 0 ? ", " + std::to_string(r.hashes) + " hashes" : ", no hashes to compare";
   if (!command.against.empty())
     text +=
         "; " + std::to_string(r.compared) + " compared with the source" + (r.recipe.empty() ? "" : " by " + r.recipe);

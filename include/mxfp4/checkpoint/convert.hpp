@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "mxfp4/checkpoint/writer.hpp"
 #include "mxfp4/core/version.hpp"
@@ -31,6 +32,7 @@ inline constexpr const char* gguf_config_key = "mxfp4.config_json";  ///< config
 struct convert_options {
   checkpoint_form to = checkpoint_form::compressed_tensors;
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
+  /// Also, before, of the bytes that are compared with their hashes.
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
   io::stop_function stop = {};
   io::existing_file existing = io::existing_file::refuse;  ///< what becomes of an output that is there
@@ -40,6 +42,7 @@ struct convert_report {
   std::int64_t layers = 0, experts = 0;  ///< with experts; experts in all of them
   std::int64_t matrices = 0;             ///< MXFP4 matrices, an expert's three and those that are no expert's
   std::int64_t copied = 0;               ///< tensors that are not MXFP4
+  std::vector<std::string> warnings;     ///< what a user should know of the input
   std::uint64_t bytes_before = 0;        ///< of the files with tensors
   output_size after;
   std::int64_t cleaned = 0;  ///< zero blocks that gguf wrote with scale byte 255, and have 0 now
@@ -48,8 +51,10 @@ struct convert_report {
 
 /// @param input   a directory, a .safetensors file, or a .gguf file.
 /// @param output  to gguf: a file. Else a directory, or a file if it is called *.safetensors.
-/// An error for what cannot be read or written, experts that do not make whole layers, an MXFP4 weight or a tensor that
-/// the form has no place for, and a block that does not fit FP8. `output` does not appear then.
+/// A result of mxfp4 quantize is compared with the hashes in its report first, which reads it once more.
+/// An error for what cannot be read or written, a shard that is not as it was written, experts that do not make whole
+/// layers, an MXFP4 weight or a tensor that the form has no place for, and a block that does not fit FP8. `output` does
+/// not appear then.
 [[nodiscard]] io::file_result<convert_report> convert_checkpoint(const std::string& input, const std::string& output,
                                                                  const convert_options& options);
 

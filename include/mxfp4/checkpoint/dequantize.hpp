@@ -13,6 +13,7 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 struct dequantize_options {
   std::uint64_t max_shard_bytes = default_max_shard_bytes;
+  /// Also, before, of the bytes that are compared with their hashes.
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
   io::stop_function stop = {};
   io::existing_file existing = io::existing_file::refuse;  ///< what becomes of an output that is there
@@ -30,7 +31,8 @@ struct dequantize_directory_report {
 
 /// MXFP4 pairs X_packed, X_scale become X in BF16, which holds every weight exactly; F8_E4M3 with block scales,
 /// X_scale_inv or X_scale F32 [ceil(rows / 128), ceil(cols / 128)], becomes BF16 as bf16(w * scale); everything else is
-/// copied. In config.json quantization_config goes and the type of the weights is bfloat16.
+/// copied. In config.json quantization_config goes and the type of the weights is bfloat16. A result of mxfp4 quantize
+/// is compared with the hashes in its report first, which reads it once more.
 /// @param output  a directory that does not exist or is empty.
 /// An error as convert_checkpoint has; for weights in another format, which it names; for a quantization_config that
 /// nothing here is true of; for a checkpoint in gpt-oss' form, whose BF16 tensors are transposed: convert it to

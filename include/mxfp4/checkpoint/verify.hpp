@@ -39,9 +39,9 @@ struct finding {
 };
 
 struct verify_options {
-  int tensor_parallel = 1;          ///< devices that share each matrix
-  std::string against;              ///< the source's directory; empty: none
-  std::optional<recipe_id> recipe;  ///< of the source; without it: the report's, or else compressed_tensors
+  int tensor_parallel = 1;               ///< devices that share each matrix
+  std::string against = {};              ///< the source's directory; empty: none
+  std::optional<recipe_id> recipe = {};  ///< of the source; without it: the report's, or else compressed_tensors
   std::function<void(std::uint64_t, std::uint64_t)> progress = [](std::uint64_t, std::uint64_t) {};
   io::stop_function stop = {};
 };

@@ -13,6 +13,7 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,7 +39,9 @@ class input_file {
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }  ///< when it was opened
 
-  [[nodiscard]] std::int64_t modified() const noexcept { return modified_; }    ///< ns since 1970, when it was opened
+  [[nodiscard]] std::int64_t modified() const noexcept { return modified_; }  ///< ns since 1970, when it was opened
+  /// When anything about it changed last, which no program sets as it sets modified(); ns since 1970, when opened.
+  [[nodiscard]] std::int64_t changed() const noexcept { return changed_; }
   [[nodiscard]] unsigned permissions() const noexcept { return permissions_; }  ///< 0644, ..., when it was opened
 
   /// All of `bytes`, or an error. By several threads at once.
@@ -56,7 +59,7 @@ class input_file {
   std::string path_;
   std::uint64_t device_ = 0, number_ = 0;  // what the path led to
   std::uint64_t size_ = 0;
-  std::int64_t modified_ = 0;
+  std::int64_t modified_ = 0, changed_ = 0;
   unsigned permissions_ = 0;
   std::uint64_t key_ = 0;  // in the pool
 };
@@ -134,12 +137,15 @@ class file_lock {
 
   /// An error where another process holds it.
   [[nodiscard]] static file_result<file_lock> acquire(const std::string& path, kind what = kind::exclusive);
+  /// Nothing where another process holds it.
+  [[nodiscard]] static file_result<std::optional<file_lock>> try_acquire(const std::string& path,
+                                                                         kind what = kind::exclusive);
   ~file_lock();
   file_lock(file_lock&& other) noexcept;
   file_lock& operator=(file_lock&&) = delete;
 
  private:
-  file_lock(const std::string& path, kind what);
+  explicit file_lock(int fd) noexcept : fd_(fd) {}
 
   int fd_ = -1;
 };

@@ -23,6 +23,7 @@ class safetensors_reader {
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_.size(); }
   [[nodiscard]] std::int64_t modified() const noexcept { return file_.modified(); }  ///< ns since 1970
+  [[nodiscard]] std::int64_t changed() const noexcept { return file_.changed(); }    ///< see input_file
   /// XXH3, 128 bits, of the bytes in front of the data: 32 hexadecimal digits.
   [[nodiscard]] const std::string& header_hash() const noexcept { return header_hash_; }
   file_result<void> require_unchanged() const { return file_.require_unchanged(); }  ///< see input_file
