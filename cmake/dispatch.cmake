@@ -36,7 +36,7 @@ target_sources(mxfp4_dispatch PUBLIC FILE_SET HEADERS BASE_DIRS include FILES in
 target_include_directories(mxfp4_dispatch PRIVATE src/dispatch ${generated})
 target_link_libraries(mxfp4_dispatch PUBLIC mxfp4_format PRIVATE $<BUILD_INTERFACE:mxfp4>)
 set_target_properties(mxfp4_dispatch PROPERTIES EXPORT_NAME dispatch POSITION_INDEPENDENT_CODE ON
-  VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
+  UNITY_BUILD OFF VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
 
 set(list "")
 foreach(isa IN LISTS MXFP4_DISPATCH_ISAS)

@@ -36,7 +36,7 @@ struct row {
   std::string note;
 };
 
-struct kind {
+struct kind_of_file {
   std::int64_t tensors = 0;
   std::uint64_t bytes = 0;
 };
@@ -80,7 +80,7 @@ void run(const inspect_command& command) {
   if (std::filesystem::is_directory(command.file, error)) return inspect_directory(command.file, command.json);
   const safetensors_reader file = safetensors_reader::open(command.file).value();
   const std::vector<row> rows = list_tensors(file);
-  std::map<std::string, kind> kinds;
+  std::map<std::string, kind_of_file> kinds;
   for (const row& r : rows) {
     ++kinds[r.type].tensors;
     kinds[r.type].bytes += r.bytes;
