@@ -10,6 +10,7 @@ foreach(name CMAKE_CXX_COMPILER CMAKE_MAKE_PROGRAM CMAKE_BUILD_TYPE CMAKE_PREFIX
     MXFP4_XXHASH_INCLUDE)
   string(APPEND cache "set(${name} [[${${name}}]] CACHE STRING \"\")\n")
 endforeach()
+string(APPEND cache "set(CMAKE_CXX_FLAGS_DEBUG \"\" CACHE STRING \"\")\n")   # they are run, not debugged: -g takes a third more time
 file(WRITE ${package_dir}/cache.cmake "${cache}")
 
 # package_test(<name> <project folder> [<option>...]): configured, built, run.
@@ -56,13 +57,15 @@ if(MXFP4_DISPATCH)   # one unit alone: this machine's, or where it cannot be ask
   if(CMAKE_CROSSCOMPILING)
     list(GET MXFP4_DISPATCH_ISAS -1 one)
   endif()
-  package_test(dispatch_subdirectory dispatch -DMXFP4_DISPATCH_ISAS=${one})
+  package_test(dispatch_subdirectory dispatch -DMXFP4_DISPATCH_ISAS=${one} -DMXFP4_DISPATCH_OPTIONS=-O0)   # a third of the time
 endif()
+# All files of a library in one: which proves too that they can be, in whatever batches the presets make of them.
+set(at_once -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=0)
 if(MXFP4_IO)
-  package_test(io_subdirectory io)
+  package_test(io_subdirectory io ${at_once})
 endif()
 if(MXFP4_CHECKPOINT)   # without dispatch: its plain loops are built sooner than all kernels
-  package_test(checkpoint_subdirectory checkpoint -DMXFP4_DISPATCH=OFF)
+  package_test(checkpoint_subdirectory checkpoint -DMXFP4_DISPATCH=OFF ${at_once})
 endif()
 
 if(MXFP4_INSTALL)
