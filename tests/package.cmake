@@ -34,6 +34,27 @@ if(MXFP4_PYTHON)
   set_tests_properties(package.layers package.headers.cuda PROPERTIES LABELS package)
 endif()
 
+# What a public header costs to include: tests/header_lines.txt has a ceiling for each.
+if(MXFP4_PYTHON AND TARGET mxfp4::mxfp4 AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT CMAKE_CROSSCOMPILING)
+  get_target_property(xsimd xsimd INTERFACE_INCLUDE_DIRECTORIES)
+  list(TRANSFORM xsimd PREPEND -isystem)
+  set(header_lines ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/header_lines.py ${PROJECT_SOURCE_DIR}/include)
+  add_test(NAME package.header_lines COMMAND ${header_lines} ${CMAKE_CURRENT_SOURCE_DIR}/header_lines.txt
+    ${CMAKE_CXX_COMPILER} -DMXFP4_KERNELS=1 ${xsimd})
+  # The test itself: a ceiling that is too low, a header without one, one without its header.
+  file(STRINGS header_lines.txt ceilings)
+  list(TRANSFORM ceilings REPLACE "^(mxfp4/block.hpp) .*" "\\1 1")
+  list(FILTER ceilings EXCLUDE REGEX "^mxfp4/view.hpp ")
+  list(APPEND ceilings "mxfp4/gone.hpp 1")
+  list(JOIN ceilings "\n" ceilings)
+  file(WRITE ${package_dir}/header_lines.txt "${ceilings}\n")
+  add_test(NAME package.header_lines.exceeded COMMAND ${header_lines} ${package_dir}/header_lines.txt
+    ${CMAKE_CXX_COMPILER} -DMXFP4_KERNELS=1 ${xsimd})
+  set_tests_properties(package.header_lines package.header_lines.exceeded PROPERTIES LABELS package SKIP_RETURN_CODE 77)
+  set_tests_properties(package.header_lines.exceeded PROPERTIES PASS_REGULAR_EXPRESSION
+    "block.hpp: [0-9]+ preprocessed lines, expected 1 at the most.*view.hpp: no ceiling.*gone.hpp: a ceiling in")
+endif()
+
 package_test(fetch fetch)
 package_test(subdirectory subdirectory)
 package_test(subdirectory_format_only subdirectory -DMXFP4_FORMAT_ONLY=ON -DCMAKE_DISABLE_FIND_PACKAGE_xsimd=ON)
