@@ -36,14 +36,14 @@ target_sources(mxfp4_dispatch PUBLIC FILE_SET HEADERS BASE_DIRS include FILES in
 target_include_directories(mxfp4_dispatch PRIVATE src/dispatch ${generated})
 target_link_libraries(mxfp4_dispatch PUBLIC mxfp4_format PRIVATE $<BUILD_INTERFACE:mxfp4>)
 set_target_properties(mxfp4_dispatch PROPERTIES EXPORT_NAME dispatch POSITION_INDEPENDENT_CODE ON
-  VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
+  UNITY_BUILD OFF VERIFY_INTERFACE_HEADER_SETS ${PROJECT_IS_TOP_LEVEL})
 
 set(list "")
 foreach(isa IN LISTS MXFP4_DISPATCH_ISAS)
   if(NOT isa IN_LIST mxfp4_isas)
     message(FATAL_ERROR "MXFP4_DISPATCH_ISAS names '${isa}', expected some of '${mxfp4_isas}' (${CMAKE_SYSTEM_PROCESSOR})")
   endif()
-  string(APPEND list "MXFP4_DISPATCH_ISA(${isa})\n")
+  string(APPEND list " X(${isa}, member)")
   file(CONFIGURE OUTPUT ${generated}/${isa}.cpp @ONLY
     CONTENT "// Written by cmake/dispatch.cmake.\n#define MXFP4_DISPATCH_UNIT @isa@\n#include \"isa_unit.hpp\"\n")
   target_sources(mxfp4_dispatch PRIVATE ${generated}/${isa}.cpp)
@@ -52,4 +52,10 @@ foreach(isa IN LISTS MXFP4_DISPATCH_ISAS)
   set_source_files_properties(${generated}/${isa}.cpp PROPERTIES COMPILE_OPTIONS
     "${mxfp4_flags_${isa}};$<$<NOT:$<CONFIG:Release>>:-O2>;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized>;${MXFP4_DISPATCH_OPTIONS}")
 endforeach()
-file(CONFIGURE OUTPUT ${generated}/units.def CONTENT "${list}" @ONLY)
+file(CONFIGURE OUTPUT ${generated}/units.hpp @ONLY
+  CONTENT "// Written by cmake/dispatch.cmake.\n#pragma once\n#define MXFP4_DISPATCH_UNITS(X, member)${list}\n")
+# Nothing of it is exported by a shared library that links it, and what that does not call can be left out.
+set_target_properties(mxfp4_dispatch PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+if(NOT MSVC)
+  target_compile_options(mxfp4_dispatch PRIVATE -ffunction-sections -fdata-sections)
+endif()

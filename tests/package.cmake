@@ -10,6 +10,7 @@ foreach(name CMAKE_CXX_COMPILER CMAKE_MAKE_PROGRAM CMAKE_BUILD_TYPE CMAKE_PREFIX
     MXFP4_XXHASH_INCLUDE)
   string(APPEND cache "set(${name} [[${${name}}]] CACHE STRING \"\")\n")
 endforeach()
+string(APPEND cache "set(CMAKE_CXX_FLAGS_DEBUG \"\" CACHE STRING \"\")\n")   # they are run, not debugged: -g takes a third more time
 file(WRITE ${package_dir}/cache.cmake "${cache}")
 
 # package_test(<name> <project folder> [<option>...]): configured, built, run.
@@ -31,6 +32,27 @@ if(MXFP4_PYTHON)
     ${PROJECT_SOURCE_DIR} ${CMAKE_CXX_COMPILER} -w -I ${CMAKE_CURRENT_SOURCE_DIR}
     "-DMXFP4_CUDA_EMULATOR=\"cuda/emulator/emulator.hpp\"")
   set_tests_properties(package.layers package.headers.cuda PROPERTIES LABELS package)
+endif()
+
+# What a public header costs to include: tests/header_lines.txt has a ceiling for each.
+if(MXFP4_PYTHON AND TARGET mxfp4::mxfp4 AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT CMAKE_CROSSCOMPILING)
+  get_target_property(xsimd xsimd INTERFACE_INCLUDE_DIRECTORIES)
+  list(TRANSFORM xsimd PREPEND -isystem)
+  set(header_lines ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/header_lines.py ${PROJECT_SOURCE_DIR}/include)
+  add_test(NAME package.header_lines COMMAND ${header_lines} ${CMAKE_CURRENT_SOURCE_DIR}/header_lines.txt
+    ${CMAKE_CXX_COMPILER} -DMXFP4_KERNELS=1 ${xsimd})
+  # The test itself: a ceiling that is too low, a header without one, one without its header.
+  file(STRINGS header_lines.txt ceilings)
+  list(TRANSFORM ceilings REPLACE "^(mxfp4/block.hpp) .*" "\\1 1")
+  list(FILTER ceilings EXCLUDE REGEX "^mxfp4/view.hpp ")
+  list(APPEND ceilings "mxfp4/gone.hpp 1")
+  list(JOIN ceilings "\n" ceilings)
+  file(WRITE ${package_dir}/header_lines.txt "${ceilings}\n")
+  add_test(NAME package.header_lines.exceeded COMMAND ${header_lines} ${package_dir}/header_lines.txt
+    ${CMAKE_CXX_COMPILER} -DMXFP4_KERNELS=1 ${xsimd})
+  set_tests_properties(package.header_lines package.header_lines.exceeded PROPERTIES LABELS package SKIP_RETURN_CODE 77)
+  set_tests_properties(package.header_lines.exceeded PROPERTIES PASS_REGULAR_EXPRESSION
+    "block.hpp: [0-9]+ preprocessed lines, expected 1 at the most.*view.hpp: no ceiling.*gone.hpp: a ceiling in")
 endif()
 
 package_test(fetch fetch)
@@ -56,13 +78,15 @@ if(MXFP4_DISPATCH)   # one unit alone: this machine's, or where it cannot be ask
   if(CMAKE_CROSSCOMPILING)
     list(GET MXFP4_DISPATCH_ISAS -1 one)
   endif()
-  package_test(dispatch_subdirectory dispatch -DMXFP4_DISPATCH_ISAS=${one})
+  package_test(dispatch_subdirectory dispatch -DMXFP4_DISPATCH_ISAS=${one} -DMXFP4_DISPATCH_OPTIONS=-O0)   # a third of the time
 endif()
+# All files of a library in one: which proves too that they can be, in whatever batches the presets make of them.
+set(at_once -DCMAKE_UNITY_BUILD=ON -DCMAKE_UNITY_BUILD_BATCH_SIZE=0)
 if(MXFP4_IO)
-  package_test(io_subdirectory io)
+  package_test(io_subdirectory io ${at_once})
 endif()
 if(MXFP4_CHECKPOINT)   # without dispatch: its plain loops are built sooner than all kernels
-  package_test(checkpoint_subdirectory checkpoint -DMXFP4_DISPATCH=OFF)
+  package_test(checkpoint_subdirectory checkpoint -DMXFP4_DISPATCH=OFF ${at_once})
 endif()
 
 if(MXFP4_INSTALL)

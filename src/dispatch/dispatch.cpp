@@ -16,16 +16,26 @@ namespace {
 
 struct candidate {
   const char* name;
-  const detail::table* functions;
   bool (*runs)() noexcept;
 };
 
 constexpr candidate candidates[] = {
-#define MXFP4_DISPATCH_ISA(name) {#name, &detail::table_##name, detail::cpu::runs_##name},
-#include "units.def"
-#undef MXFP4_DISPATCH_ISA
+#define MXFP4_DISPATCH_CANDIDATE(isa, member) {#isa, detail::cpu::runs_##isa},
+    MXFP4_DISPATCH_UNITS(MXFP4_DISPATCH_CANDIDATE, )
+#undef MXFP4_DISPATCH_CANDIDATE
 };
 constexpr std::size_t candidate_count = sizeof candidates / sizeof candidates[0];
+
+/// A member of the table, of each candidate.
+template <class Member>
+using members = const Member* const[candidate_count];
+
+#define MXFP4_DISPATCH_MEMBER(isa, name) &detail::unit_##isa::name,
+#define MXFP4_DISPATCH_MEMBERS(unused, name) \
+  constexpr members<decltype(detail::table::name)> all_##name = {MXFP4_DISPATCH_UNITS(MXFP4_DISPATCH_MEMBER, name)};
+MXFP4_DISPATCH_FUNCTIONS(MXFP4_DISPATCH_MEMBERS, )
+#undef MXFP4_DISPATCH_MEMBERS
+#undef MXFP4_DISPATCH_MEMBER
 
 /// A text of at most Size characters; more are dropped.
 template <std::size_t Size>
@@ -62,6 +72,10 @@ class choice {
   choice& operator=(const choice&) = delete;
 
   [[nodiscard]] const candidate* chosen() const noexcept { return chosen_; }
+  template <class Member>
+  [[nodiscard]] Member of(const members<Member>& all) const noexcept {
+    return *all[chosen_ - candidates];
+  }
   [[nodiscard]] const mxfp4::status& why_not() const noexcept { return status_; }
   [[nodiscard]] std::span<const char* const> names() const noexcept { return {names_, count_}; }
 
@@ -80,10 +94,10 @@ const choice& chosen() noexcept {
 }
 
 template <class... Parameter, class... Argument>
-status call(status (*detail::table::*function)(Parameter...), Argument&&... arguments) {
+status call(const members<status (*)(Parameter...)>& all, Argument&&... arguments) {
   const choice& c = chosen();
   if (c.chosen() == nullptr) return c.why_not();
-  return (c.chosen()->functions->*function)(std::forward<Argument>(arguments)...);
+  return c.of(all)(std::forward<Argument>(arguments)...);
 }
 
 mxfp4::detail::operand operand_of(const detail::any_input& x) noexcept {
@@ -103,37 +117,36 @@ mxfp4::detail::operand operand_of(const detail::any_input& x) noexcept {
   return {};
 }
 
+template <class Experts, class X>
+using moe_function = void (*)(const Experts&, const X&, const detail::moe_plan&, const detail::moe_call&);
+
 /// Checks the arguments of moe() and sorts the tokens here, so that this code is not in every unit.
 template <class Experts, class X>
-status moe(void (*detail::table::*run)(const Experts&, const X&, const detail::moe_plan&, const detail::moe_call&),
-           const Experts& experts, const X& x, const mxfp4::detail::operand& in, detail::moe_m_tile_rule rule,
-           const detail::moe_call& call) {
+status moe(const members<moe_function<Experts, X>>& all, const Experts& experts, const X& x,
+           const mxfp4::detail::operand& in, detail::moe_m_tile_rule rule, const detail::moe_call& call) {
   detail::moe_plan plan;
   if (const status s = kernel::plan_moe(experts, in, call.indices, call.weights, call.y, call.workspace, rule, plan);
       !s.ok())
     return s;
-  (chosen().chosen()->functions->*run)(experts, x, plan, call);
+  chosen().of(all)(experts, x, plan, call);
   return {};
 }
 
 template <class Experts>
-status moe_f32(void (*detail::table::*run)(const Experts&, const detail::any_input&, const detail::moe_plan&,
-                                           const detail::moe_call&),
-               const Experts& experts, const detail::any_input& x, const detail::moe_call& call) {
+status moe_f32(const members<moe_function<Experts, detail::any_input>>& all, const Experts& experts,
+               const detail::any_input& x, const detail::moe_call& call) {
   const choice& c = chosen();
   if (c.chosen() == nullptr) return c.why_not();
   if (const status s = mxfp4::detail::with_dialect(call.dialect, []<class>() { return status{}; }); !s.ok()) return s;
-  const detail::moe_m_tile_rule rule =
-      x.rows == 1 ? detail::moe_m_tile_rule{1, true} : c.chosen()->functions->f32_tokens;
-  return moe(run, experts, x, operand_of(x), rule, call);
+  const detail::moe_m_tile_rule rule = x.rows == 1 ? detail::moe_m_tile_rule{1, true} : c.of(all_f32_tokens);
+  return moe(all, experts, x, operand_of(x), rule, call);
 }
 
 template <class Experts>
-status moe_int8(void (*detail::table::*run)(const Experts&, const int8_activations&, const detail::moe_plan&,
-                                            const detail::moe_call&),
-                const Experts& experts, const int8_activations& x, const detail::moe_call& call) {
+status moe_int8(const members<moe_function<Experts, int8_activations>>& all, const Experts& experts,
+                const int8_activations& x, const detail::moe_call& call) {
   if (chosen().chosen() == nullptr) return chosen().why_not();
-  return moe(run, experts, x, mxfp4::detail::operand_of(x, "x"), {token_group, false}, call);
+  return moe(all, experts, x, mxfp4::detail::operand_of(x, "x"), {token_group, false}, call);
 }
 
 }  // namespace
@@ -148,43 +161,43 @@ std::span<const char* const> available_isas() noexcept { return chosen().names()
 
 status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options) {
-  return call(&detail::table::gemm_int8_packed, w, x, y, options);
+  return call(all_gemm_int8_packed, w, x, y, options);
 }
 
 status route_topk_sigmoid(const dense_view<const float>& logits, const float* bias,
                           const dense_view<std::int32_t>& indices, const dense_view<float>& weights,
                           const route_options& options) {
-  return call(&detail::table::route_topk_sigmoid, logits, bias, indices, weights, options);
+  return call(all_route_topk_sigmoid, logits, bias, indices, weights, options);
 }
 
 namespace detail {
 
 status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out,
                 const quantize_options& options) {
-  return call(&table::quantize, recipe, w, out, options);
+  return call(all_quantize, recipe, w, out, options);
 }
 
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                     const mx_view<>& out, const quantize_options& options) {
-  return call(&table::quantize_fp8, recipe, w, scales, out, options);
+  return call(all_quantize_fp8, recipe, w, scales, out, options);
 }
 
 status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
                  const run_options& options) {
-  return call(&table::widen_fp8, w, scales, out, options);
+  return call(all_widen_fp8, w, scales, out, options);
 }
 
 status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, const run_options& options) {
-  return call(&table::measure_error, w, q, sum, options);
+  return call(all_measure_error, w, q, sum, options);
 }
 
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                              const mx_view<>& out, error_statistics& sum, const quantize_options& options) {
-  return call(&table::quantize_fp8_measured, recipe, w, scales, out, sum, options);
+  return call(all_quantize_fp8_measured, recipe, w, scales, out, sum, options);
 }
 
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options) {
-  return call(&table::dequantize, w, out, dialect, options);
+  return call(all_dequantize, w, out, dialect, options);
 }
 
 result<packed_matrix> pack(const any_weights& w, const run_options& options) {
@@ -196,57 +209,57 @@ result<packed_matrix> pack(const any_weights& w, const run_options& options) {
   result<packed_matrix> made = packed_matrix::uninitialized(v.rows, v.cols);
   if (!made) return made;
   packed_matrix packed = *std::move(made);
-  if (const status s = call(&table::pack, w, packed, options); !s.ok()) return s;
+  if (const status s = call(all_pack, w, packed, options); !s.ok()) return s;
   return result<packed_matrix>(std::move(packed));
 }
 
 status quantize_activations(const any_input& x, int8_activations& out, const run_options& options) {
-  return call(&table::quantize_activations, x, out, options);
+  return call(all_quantize_activations, x, out, options);
 }
 
 status gemm(dialect_id dialect, const any_weights& w, const any_input& x, const dense_view<float>& y,
             const gemm_options& options) {
-  return call(&table::gemm_f32, dialect, w, x, y, options);
+  return call(all_gemm_f32, dialect, w, x, y, options);
 }
 
 status gemm(dialect_id dialect, const packed_view& w, const any_input& x, const dense_view<float>& y,
             const gemm_options& options) {
-  return call(&table::gemm_f32_packed, dialect, w, x, y, options);
+  return call(all_gemm_f32_packed, dialect, w, x, y, options);
 }
 
 status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options) {
-  return call(&table::gemm_int8, w, x, y, options);
+  return call(all_gemm_int8, w, x, y, options);
 }
 
 status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling,
                             const run_options& options) {
-  return call(&table::quantize_mxfp8, x, out, scaling, options);
+  return call(all_quantize_mxfp8, x, out, scaling, options);
 }
 
 status gemm(dialect_id dialect, const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y,
             const gemm_options& options) {
-  return call(&table::gemm_mxfp8, dialect, w, x, y, options);
+  return call(all_gemm_mxfp8, dialect, w, x, y, options);
 }
 
 status gemm(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y,
             const gemm_options& options) {
-  return call(&table::gemm_mxfp8_packed, dialect, w, x, y, options);
+  return call(all_gemm_mxfp8_packed, dialect, w, x, y, options);
 }
 
 status moe(const packed_experts& experts, const any_input& x, const moe_call& call) {
-  return moe_f32(&table::moe_f32_packed, experts, x, call);
+  return moe_f32(all_moe_f32_packed, experts, x, call);
 }
 
 status moe(const view_experts& experts, const any_input& x, const moe_call& call) {
-  return moe_f32(&table::moe_f32, experts, x, call);
+  return moe_f32(all_moe_f32, experts, x, call);
 }
 
 status moe(const packed_experts& experts, const int8_activations& x, const moe_call& call) {
-  return moe_int8(&table::moe_int8_packed, experts, x, call);
+  return moe_int8(all_moe_int8_packed, experts, x, call);
 }
 
 status moe(const view_experts& experts, const int8_activations& x, const moe_call& call) {
-  return moe_int8(&table::moe_int8, experts, x, call);
+  return moe_int8(all_moe_int8, experts, x, call);
 }
 
 }  // namespace detail

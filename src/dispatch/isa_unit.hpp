@@ -59,7 +59,7 @@ namespace unit {
 namespace {
 
 using detail::any_dense, detail::any_input, detail::any_mx, detail::any_output, detail::any_weights;
-using detail::moe_call, detail::moe_plan, detail::packed_experts, detail::view_experts;
+using detail::moe_call, detail::moe_m_tile_rule, detail::moe_plan, detail::packed_experts, detail::view_experts;
 using mxfp4::detail::with_dialect, mxfp4::detail::with_recipe;
 
 /// Calls f with the view that w stands for.
@@ -205,6 +205,8 @@ status gemm_mxfp8_packed(dialect_id dialect, const packed_view& w, const const_m
 template <class Dialect>
 using several_tokens = kernel::moe_f32_gemm<simd::native_arch, Dialect, any_input>;
 
+constexpr moe_m_tile_rule f32_tokens = several_tokens<dialect::ocp>::rule;
+
 template <class Products, class Experts, class X>
 void run_moe(const Experts& experts, const X& x, const moe_plan& plan, const moe_call& call) {
   kernel::run_moe<simd::native_arch>(experts, Products(x, plan.memory, plan.shape.top_k), plan, call.weights, call.y,
@@ -246,28 +248,10 @@ status route_topk_sigmoid(const dense_view<const float>& logits, const float* bi
 }  // namespace
 }  // namespace unit
 
-constinit const detail::table detail::MXFP4_DISPATCH_JOIN(table_, MXFP4_DISPATCH_UNIT) = {
-    .quantize = unit::quantize,
-    .quantize_fp8 = unit::quantize_fp8,
-    .widen_fp8 = unit::widen_fp8,
-    .measure_error = unit::measure_error,
-    .quantize_fp8_measured = unit::quantize_fp8_measured,
-    .dequantize = unit::dequantize,
-    .pack = unit::pack,
-    .quantize_activations = unit::quantize_activations,
-    .gemm_f32 = unit::gemm_f32,
-    .gemm_f32_packed = unit::gemm_f32_packed,
-    .gemm_int8 = unit::gemm_int8,
-    .gemm_int8_packed = unit::gemm_int8_packed,
-    .quantize_mxfp8 = unit::quantize_mxfp8,
-    .gemm_mxfp8 = unit::gemm_mxfp8,
-    .gemm_mxfp8_packed = unit::gemm_mxfp8_packed,
-    .moe_f32 = unit::moe_f32,
-    .moe_f32_packed = unit::moe_f32_packed,
-    .moe_int8 = unit::moe_int8,
-    .moe_int8_packed = unit::moe_int8_packed,
-    .f32_tokens = unit::several_tokens<dialect::ocp>::rule,
-    .route_topk_sigmoid = unit::route_topk_sigmoid,
-};
+namespace detail::MXFP4_DISPATCH_JOIN(unit_, MXFP4_DISPATCH_UNIT) {
+#define MXFP4_DISPATCH_DEFINE(isa, name) constinit const decltype(table::name) name = unit::name;
+MXFP4_DISPATCH_FUNCTIONS(MXFP4_DISPATCH_DEFINE, )
+#undef MXFP4_DISPATCH_DEFINE
+}  // namespace detail::MXFP4_DISPATCH_JOIN(unit_,MXFP4_DISPATCH_UNIT)
 
 }  // namespace mxfp4::dispatch

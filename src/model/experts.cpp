@@ -18,7 +18,7 @@ using namespace checkpoint;
 
 namespace {
 
-constexpr std::int64_t tokens_a_task = 1024;
+constexpr std::int64_t tokens_a_part = 1024;
 
 struct routed_token {
   std::int64_t row;
@@ -119,11 +119,11 @@ void expert_weights::add_to(token_rows& x, const token_rows& h, const routing& r
   };
   // Many tokens: each task a part of them. Few: the products' own tasks.
   const std::span<const routed_token> all = routed;
-  if (all.size() <= tokens_a_task) {
+  if (all.size() <= tokens_a_part) {
     if (!all.empty()) work(all, options.executor);
     return;
   }
-  const std::size_t tasks = (all.size() + tokens_a_task - 1) / tokens_a_task;
+  const std::size_t tasks = (all.size() + tokens_a_part - 1) / tokens_a_part;
   options.executor.run(tasks, [&](std::size_t i) {
     const std::size_t first = all.size() * i / tasks, last = all.size() * (i + 1) / tasks;  // none of a single token
     work(all.subspan(first, last - first), serial);

@@ -99,7 +99,7 @@ struct stored_linear {
 }
 
 constexpr const char* embeddings = "model.embed_tokens.weight";
-constexpr std::int64_t rows_a_task = 32, tokens_a_task = 1024;  // of a dense product
+constexpr std::int64_t rows_a_task = 32, tokens_a_product = 1024;  // of a dense product
 
 }  // namespace
 
@@ -199,10 +199,10 @@ void linear::multiply(dense_view<const float> x, dense_view<float> y, const prod
 
 void linear::multiply_dense(dense_view<const float> x, dense_view<float> y, executor_ref executor) const {
   const std::int64_t row_chunks = (rows_ + rows_a_task - 1) / rows_a_task;
-  const std::int64_t token_chunks = (x.rows + tokens_a_task - 1) / tokens_a_task;
+  const std::int64_t token_chunks = (x.rows + tokens_a_product - 1) / tokens_a_product;
   const auto task = [&](std::size_t index) {
     const auto i = static_cast<std::int64_t>(index);
-    const std::int64_t token = i / row_chunks * tokens_a_task, tokens = std::min(tokens_a_task, x.rows - token);
+    const std::int64_t token = i / row_chunks * tokens_a_product, tokens = std::min(tokens_a_product, x.rows - token);
     const std::int64_t first = i % row_chunks * rows_a_task, last = std::min(first + rows_a_task, rows_);
     std::vector<float> row(static_cast<std::size_t>(cols_)), panel;
     for (std::int64_t n = first; n < last; n += panel_width) {

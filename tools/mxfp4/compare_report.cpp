@@ -42,11 +42,6 @@ struct spread {
   return sum / static_cast<double>(layers.size());
 }
 
-[[nodiscard]] std::string fixed(double value, int digits) {
-  char text[512];  // the largest double has 309 digits
-  const int size = std::snprintf(text, sizeof text, "%.*f", digits, value);
-  return {text, static_cast<std::size_t>(std::max(size, 0))};
-}
 [[nodiscard]] std::string percent(double part, int digits) { return fixed(100 * part, digits) + " %"; }
 
 /// A name in a cell.

@@ -36,7 +36,7 @@ struct row {
   std::string note;
 };
 
-struct kind {
+struct kind_of_file {
   std::int64_t tensors = 0;
   std::uint64_t bytes = 0;
 };
@@ -81,7 +81,7 @@ void run(const inspect_command& command) {
   const safetensors_reader file = safetensors_reader::open(command.file).value();
   const std::vector<row> rows = list_tensors(file);
   file.require_unchanged().value();
-  std::map<std::string, kind> kinds;
+  std::map<std::string, kind_of_file> kinds;
   for (const row& r : rows) {
     ++kinds[r.type].tensors;
     kinds[r.type].bytes += r.bytes;

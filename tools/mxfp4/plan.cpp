@@ -110,12 +110,6 @@ using groups = std::map<std::pair<tensor_action, dtype>, group>;
   }
 }
 
-[[nodiscard]] std::string fixed(double value, int digits) {
-  char text[64];
-  std::snprintf(text, sizeof text, "%.*f", digits, value);
-  return text;
-}
-
 [[nodiscard]] std::string both_sizes(std::uint64_t bytes) {
   if (bytes < 1'000'000'000) return size_text(bytes);
   return size_text(bytes) + " (" + fixed(static_cast<double>(bytes) / 0x1p30, 1) + " GiB)";

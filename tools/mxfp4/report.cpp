@@ -85,6 +85,12 @@ std::string size_text(std::uint64_t bytes) {
 
 std::string error_text(double error) { return formatted("%.4g", error); }
 
+std::string fixed(double value, int digits) {
+  char text[512];  // the largest double has 309 digits
+  const int size = std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return {text, static_cast<std::size_t>(std::max(size, 0))};
+}
+
 double bits_per_weight(std::uint64_t bytes, std::int64_t weights) {
   return weights > 0 ? static_cast<double>(bytes) * 8.0 / static_cast<double>(weights) : 0.0;
 }

@@ -40,6 +40,7 @@ class table {
 [[nodiscard]] std::string count_text(std::int64_t count, const std::string& noun);  ///< "1 tensor", "2 tensors"
 [[nodiscard]] std::string size_text(std::uint64_t bytes);                           ///< "15.04 MB"
 [[nodiscard]] std::string error_text(double error);                                 ///< four significant digits
+[[nodiscard]] std::string fixed(double value, int digits);                          ///< so many after the point
 [[nodiscard]] double bits_per_weight(std::uint64_t bytes, std::int64_t weights);
 [[nodiscard]] std::string bits_text(double bits);
 
