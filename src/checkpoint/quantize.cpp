@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <optional>
 #include <set>
 #include <system_error>
@@ -265,14 +264,15 @@ class run_of_one {
     journal_.replace(manifest_);
   }
 
-  /// Encodes shards that are there once more, in memory alone. @param recorded  what their tensors' hashes are.
-  void require_same_content(const std::vector<const output_shard*>& shards,
-                            const std::function<hashes_by_name(const output_shard&)>& recorded) {
+  /// Encodes shards that are there once more, in memory alone.
+  /// @param recorded  gives the hashes of a shard's tensors, and maybe of others.
+  template <class Recorded>
+  void require_same_content(const std::vector<const output_shard*>& shards, const Recorded& recorded) {
     for (const output_shard* s : shards) total_ += s->input_bytes;
     for (const output_shard* s : shards) {
       const std::string path = out_ + "/" + s->file;
       const safetensors_reader shard = safetensors_reader::open(path).value();
-      const hashes_by_name expected = recorded(*s);
+      const hashes_by_name& expected = recorded(*s);
       tensor_hashes hashes(shard.header());
       static_cast<void>(encode(
           *s,
@@ -324,7 +324,7 @@ class run_of_one {
     options.progress = [this](std::uint64_t done, std::uint64_t total) { observer_.on_progress(done, total, {}); };
     const recorded_hashes recorded = require_whole(out_, options);
     // A source with the same names, shapes and sizes may hold other weights.
-    require_same_content(own_, [&recorded](const output_shard&) { return recorded.tensors; });
+    require_same_content(own_, [&recorded](const output_shard&) -> const auto& { return recorded.tensors; });
     return true;
   }
 
