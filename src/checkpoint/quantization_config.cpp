@@ -6,6 +6,7 @@
 #include <sstream>
 #include <unordered_set>
 
+#include "checkpoint/expert_stack.hpp"
 #include "checkpoint/family.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
@@ -239,6 +240,10 @@ std::string vllm_module_name(std::string_view module) {
   return name;
 }
 
+std::string module_of(const tensor_info& t) {
+  return t.shape.size() == 3 && is_expert_weight(t.name, 3) ? stack_module(t.name) : module_of(t.name);
+}
+
 bool has_matrix(const tensor_info& t) {
   return is_expert_weight(t.name, t.shape.size()) || (t.shape.size() == 2 && t.name.ends_with(".weight"));
 }
@@ -308,7 +313,7 @@ ordered_json make_quantization_config(const quantization_plan& plan, std::string
     } else if (p.action == tensor_action::keep_fp8) {
       modules.fp8.push_back(module_of(p.source.name));
     } else if (p.action != tensor_action::fp8_scales && has_matrix(p.source)) {
-      modules.left.push_back(module_of(p.source.name));
+      modules.left.push_back(module_of(p.source));
     }
   }
   if (gpt_oss && activations != declared_activations::none)

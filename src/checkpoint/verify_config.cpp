@@ -211,7 +211,7 @@ std::vector<stored_module> modules_of(const quantization_plan& plan, std::string
     const bool is_stack = p.source.shape.size() == 3 && p.outputs.size() <= 2;
     const std::size_t step = kind == storage::mxfp4 ? 2 : p.outputs.size();
     for (std::size_t i = 0; i < p.outputs.size(); i += step)
-      modules.push_back({module_of(p.outputs[i].name), kind, role, is_stack, gpt_oss});
+      modules.push_back({module_of(p.outputs[i]), kind, role, is_stack, gpt_oss});
   }
   return modules;
 }
@@ -222,9 +222,10 @@ void check_config(verification& v) {
   read_model(v.config, model);
   const model_family& family = find_family(model.model_type);
   std::vector<stored_module> modules;
-  for (const stored_tensor& t : v.tensors)
-    modules.push_back({module_of(t.name), t.kind, role_of({t.name, t.data->info->type, t.shape}, family),
-                       t.shape.size() == 3, t.gpt_oss});
+  for (const stored_tensor& t : v.tensors) {
+    const tensor_info weight = {t.name, t.data->info->type, t.shape};
+    modules.push_back({module_of(weight), t.kind, role_of(weight, family), t.shape.size() == 3, t.gpt_oss});
+  }
   check_quantization_config(v.config, modules, [&v](severity level, const std::string& where, const std::string& what) {
     v.add(level, check, where, what);
   });
