@@ -57,7 +57,7 @@ HYBRID = dict(shared_expert_intermediate_size=64, layer_types=["linear_attention
 GPT2 = dict(linears=True, refused="Conv1D", n_embd=64, n_layer=2, n_head=2, n_positions=128)
 
 FAMILIES = {
-    "minimax_m2": family("minimax_m2", scoring_func="sigmoid", rotary_dim=16),
+    "minimax_m2": family("minimax_m2", scoring_func="sigmoid", use_routing_bias=True, rotary_dim=16),
     "mixtral": family("mixtral"),
     "qwen2_moe": family("qwen2_moe", shared_expert_intermediate_size=64),
     "qwen3_moe": family("qwen3_moe"),
@@ -82,7 +82,8 @@ FAMILIES = {
                          mamba_num_heads=2, mamba_head_dim=32, moe_shared_expert_intermediate_size=64,
                          moe_latent_size=None),
     "mimo_v2_flash": family("mimo_v2_flash", n_group=1, topk_group=1, v_head_dim=32, moe_layer_freq=[0, 1],
-                            hybrid_layer_pattern=[0, 0], layer_types=["full_attention", "full_attention"]),
+                            layernorm_epsilon=1e-5, hybrid_layer_pattern=[0, 0],
+                            layer_types=["full_attention", "full_attention"]),
     "qwen3_vl_moe": family("qwen3_vl_moe", model=AutoModelForImageTextToText, not_loaded="at random",
                            no_gguf="5 dimensions",
                            text_config={**SMALL, "norm_topk_prob": True, "model_type": "qwen3_vl_moe_text"},
