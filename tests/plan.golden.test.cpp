@@ -497,6 +497,40 @@ tensor_info described(const std::string& name, const std::string& text) {
 
 }  // namespace
 
+TEST_CASE("verify: what llm-compressor and AutoRound write in config.json", "[verify][golden]") {
+  std::int64_t seen = 0, routers = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(MXFP4_TEST_VECTORS "/checkpoints_of_peers")) {
+    ordered_json recorded = read_json<ordered_json>(entry.path().string());
+    CAPTURE(entry.path().stem().string());
+    ++seen;
+    plan_options model;
+    read_model(recorded["config"], model);
+    std::vector<stored_module> modules;
+    for (const auto& [name, text] : recorded["tensors"].items()) {
+      const bool is_mxfp4 = name.ends_with("_packed");
+      if (!is_mxfp4 && !name.ends_with(".weight")) continue;
+      const tensor_info t = described(is_mxfp4 ? name.substr(0, name.size() - 7) : name, text);
+      modules.push_back({module_of(t), is_mxfp4 ? storage::mxfp4 : storage::plain,
+                         role_of(t, find_family(model.model_type)), false, false});
+    }
+    std::string found;
+    const finding_function add = [&found](severity, const std::string& where, const std::string& what) {
+      found += where + " " + what + "\n";
+    };
+    check_quantization_config(recorded["config"], modules, add);
+    CHECK(found.empty());
+    if (!recorded["config"]["quantization_config"].contains("extra_config")) continue;
+    ++routers;
+    recorded["config"]["quantization_config"].erase("extra_config");
+    check_quantization_config(recorded["config"], modules, add);
+    CHECK_THAT(found,
+               ContainsSubstring("'model.layers.0.mlp.gate' is MXFP4 by block_name_to_quantize and extra_config, "
+                                 "but stored not quantised"));
+  }
+  CHECK(seen == 6);
+  CHECK(routers == 1);
+}
+
 TEST_CASE("plan: the families that transformers builds and loads", "[plan][golden]") {
   std::set<std::string> seen;
   for (const auto& entry : std::filesystem::directory_iterator(MXFP4_TEST_VECTORS "/families")) {

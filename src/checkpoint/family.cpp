@@ -23,7 +23,10 @@ constexpr const char* vllm_loads =
 constexpr const char* two_dimensional_stacks =
     "holds its experts as matrices [experts * rows, columns], and no reader takes these as MXFP4: transformers 5.24 "
     "has no other form of them, the loaders of vLLM 0.32 and 0.33 know neither their codes nor their scales";
-constexpr const char* conv1d = "has Conv1D in the place of Linear, and no reader takes that as MXFP4";
+constexpr const char* conv1d =
+    "has Conv1D in the place of Linear: transformers 5.24 takes none of it as MXFP4, and vLLM 0.32 takes matrices "
+    "turned "
+    "round, which nothing tells from the model's own";
 
 /// Names and axes: transformers 5.24 models/<model_type>, as save_pretrained writes them. Alphabetical.
 constexpr std::array families = {
@@ -62,7 +65,7 @@ constexpr std::array families = {
     model_family{.model_type = "qwen3_5_moe_text", .axes = stack_axes::out_in, .shared = "shared_expert"},
     model_family{.model_type = "qwen3_moe"},
     model_family{.model_type = "qwen3_next", .shared = "shared_expert"},
-    model_family{.model_type = "qwen3_vl_moe_text", .axes = stack_axes::in_out, .warning = not_loaded},
+    model_family{.model_type = "qwen3_vl_moe_text", .axes = stack_axes::in_out, .warning = vllm_loads},
 };
 
 constexpr model_family unknown_family = {};

@@ -8,6 +8,7 @@
 
 #include "checkpoint/config_check.hpp"
 #include "checkpoint/expert_stack.hpp"
+#include "checkpoint/name_pattern.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/verification.hpp"
 #include "io/strict_json.hpp"
@@ -44,6 +45,7 @@ class config_check {
     }
     const auto stored = [this](auto predicate) { return std::any_of(modules_.begin(), modules_.end(), predicate); };
     if (stored([](const stored_module& m) { return m.gpt_oss; })) return run_gpt_oss();
+    if (value_of(config_, "quant_method") == "auto-round") return run_auto_round();
     expect(config_, "", "quant_method", "compressed-tensors");
     expect(config_, "", "quantization_status", "compressed");
     const bool has_fp8 = stored([](const stored_module& m) { return m.kind == storage::fp8; });
@@ -79,6 +81,54 @@ class config_check {
       if (m.kind != storage::plain && !m.gpt_oss)
         error(quote_name(m.name), std::string("is stored ") + kind_text(m.kind) +
                                       " beside experts in the form of gpt-oss, whose readers take it for no such");
+  }
+
+  /// The form of AutoRound 0.16 (inference/convert_model.py, get_layer_config): every linear layer whose name begins with
+  /// an entry of block_name_to_quantize, but for those of which extra_config says 16 bits. Without blocks, every layer.
+  void run_auto_round() {
+    expect(config_, "", "bits", 4);
+    expect(config_, "", "group_size", block_size);
+    expect(config_, "", "data_type", "mx_fp");
+    expect(config_, "", "sym", true);
+    const std::vector<std::string> blocks = auto_round_blocks();
+    std::vector<std::pair<name_pattern, bool>> exceptions;
+    const ordered_json extra = value_of(config_, "extra_config");
+    for (const auto& [pattern, scheme] : extra.items()) {
+      name_pattern parsed(pattern);
+      if (!parsed.problem().empty()) {
+        add_(severity::warning, config_file_name,
+             "quantization_config.extra_config holds " + quote_name(pattern) +
+                 ", which is not checked: " + parsed.problem());
+        return;
+      }
+      const ordered_json bits = value_of(scheme, "bits");
+      exceptions.emplace_back(std::move(parsed), bits.is_null() || bits == 4);
+    }
+    for (const stored_module& m : modules_) {
+      if (m.kind == storage::plain && (m.role == weight_role::output || !is_linear(m.role))) continue;
+      bool is_mxfp4 = blocks.empty() || std::any_of(blocks.begin(), blocks.end(), [&m](const std::string& block) {
+                        return m.name.starts_with(block);
+                      });
+      for (const auto& [pattern, is_quantized] : exceptions)
+        if (pattern.is_in(m.name)) is_mxfp4 = is_quantized;
+      if (is_mxfp4 != (m.kind == storage::mxfp4))
+        error(quote_name(m.name), std::string("is ") + (is_mxfp4 ? "MXFP4" : "not quantised") +
+                                      " by block_name_to_quantize and extra_config, but stored " + kind_text(m.kind));
+    }
+  }
+
+  /// One name, names between commas, or an array of names.
+  [[nodiscard]] std::vector<std::string> auto_round_blocks() const {
+    const ordered_json found = value_of(config_, "block_name_to_quantize");
+    std::vector<std::string> blocks;
+    const auto add_names = [&blocks](const ordered_json& text) {
+      if (!text.is_string()) return;
+      std::istringstream names(text.get<std::string>());
+      for (std::string name; std::getline(names, name, ',');) blocks.push_back(name);
+    };
+    if (found.is_array()) std::for_each(found.begin(), found.end(), add_names);
+    else add_names(found);
+    return blocks;
   }
 
   [[nodiscard]] bool is_mixed() const { return value_of(config_, "format") == "mixed-precision"; }

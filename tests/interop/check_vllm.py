@@ -192,10 +192,10 @@ def check(name, mxfp4, root, with_run):
                 require(False, "cannot: nor does vLLM build the source: " + str(error).removeprefix("interop: "))
             raise
 
+    if name == "gpt_oss":
+        return dict(config="cannot: the form of gpt-oss has a class of its own in vLLM, which wants a GPU or AMX")
     step("config", understood)
-    if name == "gpt_oss" and with_run:
-        steps["run"] = "cannot: vLLM's class for this form on CPUs asks for AMX"
-    elif with_run:
+    if with_run:
         def same():
             run(mxfp4, "dequantize", result, back)
             if name == "llama4_text":
@@ -226,9 +226,9 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             seen[name] = check(name, options.mxfp4, pathlib.Path(folder) / "x", options.run)
         print(name + ": " + ", ".join(f"{k} {v}" for k, v in seen[name].items()), flush=True)
-    if options.results:
-        versions = package_versions(*packages)
-        add_results(options.results, f"vllm {versions[packages[0]]}", versions, seen)
+        if options.results:
+            versions = package_versions(*packages)
+            add_results(options.results, f"vllm {versions[packages[0]]}", versions, {name: seen[name]})
     wrong = [name for name, steps in seen.items()
              if any(seen != "right" and not seen.startswith("cannot: ") for seen in steps.values())]
     require(not wrong, "not right: " + ", ".join(wrong))
