@@ -262,6 +262,52 @@ TEST_CASE("verify: config", "[cli][verify]") {
   });
 }
 
+TEST_CASE("verify: what a loader builds without a tensor of that name", "[cli][verify]") {
+  const auto all_linear = [](ordered_json& c) {
+    group(c)["targets"] = {"Linear"};
+    c["architectures"] = {"MiniMaxM2ForCausalLM"};
+  };
+  const auto drop_entry = [](ordered_json& c, const char* entry) {
+    std::erase_if(c["quantization_config"]["ignore"].get_ref<ordered_json::array_t&>(),
+                  [entry](const ordered_json& e) { return e == entry; });
+  };
+  run_rows({
+      {{"error", "config", "'lm_head'", "is quantised by targets and ignore, but no tensor has its name", false},
+       [&](const std::string& dir) {
+         drop(dir, "lm_head.weight");
+         with_config([&](ordered_json& c) {
+           all_linear(c);
+           drop_entry(c, "lm_head");
+         })(dir);
+       }},
+      {{"error", "config", "'x.mlp.router'", R"(expected 're:.*\.mlp\.router$' in ignore)", false},
+       with_config([&](ordered_json& c) {
+         all_linear(c);
+         c["model_type"] = "phimoe";
+       })},
+  });
+}
+
+TEST_CASE("verify: stacks whose blocks lie along the outputs", "[cli][verify]") {
+  const scratch_folder folder;
+  const std::string stacked = folder / "stacked";
+  const std::string stack = "model.layers.1.block_sparse_moe.experts.gate_up_proj";
+  REQUIRE(run({MXFP4_PROGRAM, "convert", model::get().copy(folder), stacked, "--to", "stacked"}).code == 0);
+  REQUIRE(run({MXFP4_PROGRAM, "index", stacked}).code == 0);
+  // [experts, 256, 256 / 2] becomes [experts, 512, 128 / 2]: the pair does not fit any more.
+  edit_tensor(stacked, stack + "_packed", [](tensor& t) { t.info.shape = {t.info.shape[0], 512, 64}; });
+  edit_tensor(stacked, stack + "_scale", [](tensor& t) { t.info.shape = {t.info.shape[0], 512, 4}; });
+  expect(stacked, {}, {"error", "config", stack, "are not gate, up and down matrices of one size", false});
+  // What cutting along the outputs would have made of [experts, in, out].
+  const std::string down = "model.layers.1.block_sparse_moe.experts.down_proj";
+  edit_tensor(stacked, stack + "_packed", [](tensor& t) { t.info.shape = {t.info.shape[0], 256, 128}; });
+  edit_tensor(stacked, stack + "_scale", [](tensor& t) { t.info.shape = {t.info.shape[0], 256, 8}; });
+  edit_tensor(stacked, down + "_packed", [](tensor& t) { t.info.shape = {t.info.shape[0], 128, 128}; });
+  edit_tensor(stacked, down + "_scale", [](tensor& t) { t.info.shape = {t.info.shape[0], 128, 8}; });
+  expect(stacked, {},
+         {"error", "config", down, "with its blocks along the outputs, expected [experts, out, in]", false});
+}
+
 TEST_CASE("verify: declared activations are right", "[cli][verify]") {
   for (const char* activations : {"none", "fp8", "mxfp4"}) {
     CAPTURE(activations);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/config_check.hpp"
 #include "checkpoint/family.hpp"
 #include "checkpoint/minimax_m2.hpp"
 #include "checkpoint/quantization_config.hpp"
@@ -299,6 +300,29 @@ TEST_CASE("quantization_config: what is left is ignored whatever it is called, a
 
   modules.mxfp4.emplace_back("lm_head");
   CHECK_FALSE(module_resolver(make_quantization_config(modules, "c"), "c").ignores("lm_head"));
+}
+
+TEST_CASE("quantization_config: experts without a gate, as vLLM asks for them", "[config]") {
+  linear_modules modules;
+  for (const char* part : {"up_proj", "down_proj"}) modules.mxfp4.push_back(std::string("l.3.mixer.experts.0.") + part);
+  const module_resolver without(make_quantization_config(modules, "m"), "m");
+  CHECK(without.group_of("l.3.mixer.experts.0.None") == "group_0");
+
+  ordered_json config = {{"quantization_config", make_quantization_config(modules, "m")}};
+  const std::vector<stored_module> stored = {{modules.mxfp4[0], storage::mxfp4, weight_role::expert, false, false},
+                                             {modules.mxfp4[1], storage::mxfp4, weight_role::expert, false, false}};
+  std::string found;
+  const finding_function add = [&found](severity, const std::string& where, const std::string& what) {
+    found += where + " " + what + "\n";
+  };
+  check_quantization_config(config, stored, add);
+  CHECK(found.empty());
+  config["quantization_config"]["config_groups"]["group_0"]["targets"].erase(1);
+  check_quantization_config(config, stored, add);
+  CHECK(found == "'l.3.mixer.experts.0.None' is not quantised by targets and ignore, but stored MXFP4\n");
+  modules.mxfp4.emplace_back("l.3.mixer.experts.0.gate_proj");
+  const module_resolver with(make_quantization_config(modules, "m"), "m");
+  CHECK(with.group_of("l.3.mixer.experts.0.None").empty());
 }
 
 TEST_CASE("quantization_config: a stack stands for its experts", "[config]") {

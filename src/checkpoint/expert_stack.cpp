@@ -13,10 +13,13 @@ namespace {
 
 constexpr std::string_view weight_suffix = ".weight";
 constexpr std::string_view fused_part = "gate_up_proj", down_part = "down_proj";
+constexpr std::string_view granite_fused = "input_linear", granite_down = "output_linear";
 
-/// "P.gate_up_proj", ".weight" or not, taken apart.
+/// "P.experts.gate_up_proj", ".weight" or not, taken apart. GraniteMoe's "P.input_linear" and "P.output_linear" become
+/// the same: loaders of MXFP4 know them by these names.
 struct stack_name {
   std::string prefix, part;
+  std::string fused, down;  ///< the names of these two of the same experts in the file
 };
 
 [[nodiscard]] stack_name parse(std::string_view name) {
@@ -25,6 +28,13 @@ struct stack_name {
   const std::size_t dot = name.rfind('.');
   n.prefix = name.substr(0, dot + 1);
   n.part = name.substr(dot + 1);
+  const bool is_granite = n.part == granite_fused || n.part == granite_down;
+  n.fused = n.prefix + std::string(is_granite ? granite_fused : fused_part);
+  n.down = n.prefix + std::string(is_granite ? granite_down : down_part);
+  if (is_granite) {
+    n.part = n.part == granite_fused ? fused_part : down_part;
+    n.prefix += "experts.";
+  }
   return n;
 }
 
@@ -45,13 +55,13 @@ struct sizes {
 
 stack_axes_result find_axes(const tensor_info& stack, const stack_context& context) {
   const stack_name name = parse(stack.name);
-  const auto beside = [&](std::string_view part) -> const tensor_info* {
+  const auto beside = [&](const std::string& other) -> const tensor_info* {
     for (const std::string_view suffix : {std::string_view(), weight_suffix})
-      if (const tensor_info* t = context.find(name.prefix + std::string(part) + std::string(suffix)))
+      if (const tensor_info* t = context.find(other + std::string(suffix)))
         if (t->shape.size() == 3) return t;
     return nullptr;
   };
-  const tensor_info *fused = beside(fused_part), *down = beside(down_part);
+  const tensor_info *fused = beside(name.fused), *down = beside(name.down);
   if (fused != nullptr && down != nullptr && (name.part == fused_part || name.part == down_part)) {
     if (const stack_axes axes = by_pair(sizes_of(*fused), sizes_of(*down)); axes != stack_axes::unknown)
       return {axes, ""};
@@ -83,6 +93,11 @@ stack_layout layout_of(const tensor_info& stack, stack_axes axes, bool apart) {
   l.rows = stack.shape[l.transposed ? 2 : 1] / l.parts;
   l.cols = stack.shape[l.transposed ? 1 : 2];
   return l;
+}
+
+std::string stack_module(std::string_view stack) {
+  const stack_name name = parse(stack);
+  return name.prefix + name.part;
 }
 
 std::string matrix_name(std::string_view stack, const stack_layout& layout, std::int64_t matrix) {

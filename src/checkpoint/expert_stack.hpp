@@ -43,6 +43,9 @@ struct stack_axes_result {
 /// @param apart  a stack gate_up_proj is two matrices of each expert, and not one of twice the rows.
 [[nodiscard]] stack_layout layout_of(const io::tensor_info& stack, stack_axes axes, bool apart);
 
+/// "P.experts.gate_up_proj" of a stack of that name or of "P.input_linear.weight".
+[[nodiscard]] std::string stack_module(std::string_view stack);
+
 /// "P.<e>.gate_proj.weight" of matrix m of a stack "P.gate_up_proj".
 [[nodiscard]] std::string matrix_name(std::string_view stack, const stack_layout& layout, std::int64_t matrix);
 

@@ -17,11 +17,16 @@ using nlohmann::ordered_json;
 
 constexpr const char* not_loaded =
     "transformers 5.24 loads the experts of this family neither stacked nor one by one: it starts them at random";
-constexpr const char* in_one_parameter =
-    "holds its experts in input_linear and output_linear, and no reader takes these as MXFP4";
+constexpr const char* vllm_loads =
+    "transformers 5.24 loads the experts of this family neither stacked nor one by one: it starts them at random; "
+    "vLLM 0.32 and 0.33 load them";
 constexpr const char* two_dimensional_stacks =
-    "holds its experts as matrices [experts * rows, columns], and no reader takes these as MXFP4";
-constexpr const char* conv1d = "has Conv1D in the place of Linear, and no reader takes that as MXFP4";
+    "holds its experts as matrices [experts * rows, columns], and no reader takes these as MXFP4: transformers 5.24 "
+    "has no other form of them, the loaders of vLLM 0.32 and 0.33 know neither their codes nor their scales";
+constexpr const char* conv1d =
+    "has Conv1D in the place of Linear: transformers 5.24 takes none of it as MXFP4, and vLLM 0.32 takes matrices "
+    "turned "
+    "round, which nothing tells from the model's own";
 
 /// Names and axes: transformers 5.24 models/<model_type>, as save_pretrained writes them. Alphabetical.
 constexpr std::array families = {
@@ -34,18 +39,17 @@ constexpr std::array families = {
     model_family{.model_type = "glm4_moe", .shared = "shared_experts"},
     model_family{.model_type = "gpt2", .no_linears = conv1d},
     model_family{.model_type = "gpt_oss", .axes = stack_axes::in_out, .form = expert_form::gpt_oss, .router = "router"},
-    model_family{
-        .model_type = "granitemoe", .axes = stack_axes::out_in, .router = "router", .no_experts = in_one_parameter},
+    model_family{.model_type = "granitemoe", .axes = stack_axes::out_in, .router = "router", .warning = vllm_loads},
     model_family{.model_type = "granitemoehybrid",
                  .axes = stack_axes::out_in,
                  .router = "router",
                  .shared = "shared_mlp",
-                 .no_experts = in_one_parameter},
+                 .warning = vllm_loads},
     model_family{.model_type = "granitemoeshared",
                  .axes = stack_axes::out_in,
                  .router = "router",
                  .shared = "shared_mlp",
-                 .no_experts = in_one_parameter},
+                 .warning = vllm_loads},
     model_family{.model_type = "hunyuan_v1_moe", .router = "wg", .shared = "shared_mlp"},
     model_family{.model_type = "jamba", .router = "router"},
     model_family{.model_type = "lfm2_moe", .names = expert_names::w},
@@ -61,7 +65,7 @@ constexpr std::array families = {
     model_family{.model_type = "qwen3_5_moe_text", .axes = stack_axes::out_in, .shared = "shared_expert"},
     model_family{.model_type = "qwen3_moe"},
     model_family{.model_type = "qwen3_next", .shared = "shared_expert"},
-    model_family{.model_type = "qwen3_vl_moe_text", .axes = stack_axes::in_out, .warning = not_loaded},
+    model_family{.model_type = "qwen3_vl_moe_text", .axes = stack_axes::in_out, .warning = vllm_loads},
 };
 
 constexpr model_family unknown_family = {};

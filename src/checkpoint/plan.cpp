@@ -138,7 +138,7 @@ class planner {
       if (!found.why.empty()) return found.why;
       const bool transposed = found.axes == stack_axes::in_out;
       if (is_fp8 && transposed) return "F8_E4M3 [experts, in, out], whose block scales would lie across the blocks";
-      if (t.name.find("gate_up_proj") != std::string::npos && t.shape[transposed ? 2 : 1] % 2 != 0)
+      if (layout_of(t, found.axes, true).parts == 2 && t.shape[transposed ? 2 : 1] % 2 != 0)
         return "gate and up rows that do not come in pairs";
       if (family_.form == expert_form::per_expert)
         if (const tensor_info* bias = tensor_called(without_weight(t.name) + "_bias"))
@@ -312,7 +312,8 @@ bool is_expert_weight(std::string_view name, std::size_t dimensions) noexcept {
   if (named_weight) static_cast<void>(cut_last_part(name));
   const std::string_view part = cut_last_part(name);
   if (dimensions == 3)
-    return is_one_of(part, {"gate_up_proj", "gate_proj", "up_proj", "down_proj"}) && cut_last_part(name) == "experts";
+    return is_one_of(part, {"input_linear", "output_linear"}) ||  // GraniteMoe's
+           (is_one_of(part, {"gate_up_proj", "gate_proj", "up_proj", "down_proj"}) && cut_last_part(name) == "experts");
   if (dimensions != 2 || !named_weight) return false;
   if (!is_one_of(part, {"w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"})) return false;
   const std::string_view number = cut_last_part(name);

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <unordered_set>
 
+#include "checkpoint/expert_stack.hpp"
 #include "checkpoint/family.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
@@ -152,6 +153,18 @@ void add_fused(strings& entries) {
     }
 }
 
+/// vLLM 0.32 and 0.33 ask for gate, up and down matrices of expert 0 alike, and where a family's experts have no gate
+/// (nemotron_h) for a matrix "None".
+constexpr const char* no_gate_pattern = R"(re:.*\.experts\.[0-9]+\.None$)";
+
+[[nodiscard]] bool has_no_gate(const strings& experts) {
+  const auto is_there = [&experts](const char* name, const char* other) {
+    return std::any_of(experts.begin(), experts.end(),
+                       [=](const std::string& module) { return module.ends_with(name) || module.ends_with(other); });
+  };
+  return is_there(".up_proj", ".w3") && !is_there(".gate_proj", ".w1");
+}
+
 /// Experts by the one pattern, or where FP8 ones are beside them by what tells them apart. Other layers by their class,
 /// but not beside FP8, which has it.
 [[nodiscard]] strings mxfp4_targets(const strings& mxfp4, const strings& fp8) {
@@ -159,6 +172,7 @@ void add_fused(strings& entries) {
   for (const std::string& module : mxfp4) (is_expert_module(module) ? experts : dense).push_back(module);
   if (!experts.empty() && std::none_of(fp8.begin(), fp8.end(), is_expert_module)) targets = {experts_pattern};
   else targets = cover(experts, fp8);
+  if (has_no_gate(experts)) targets.emplace_back(no_gate_pattern);
   if (dense.empty()) return targets;
   strings others = fp8.empty() ? strings{"Linear"} : cover(dense, fp8);
   add_fused(others);
@@ -239,6 +253,10 @@ std::string vllm_module_name(std::string_view module) {
   return name;
 }
 
+std::string module_of(const tensor_info& t) {
+  return t.shape.size() == 3 && is_expert_weight(t.name, 3) ? stack_module(t.name) : module_of(t.name);
+}
+
 bool has_matrix(const tensor_info& t) {
   return is_expert_weight(t.name, t.shape.size()) || (t.shape.size() == 2 && t.name.ends_with(".weight"));
 }
@@ -308,7 +326,7 @@ ordered_json make_quantization_config(const quantization_plan& plan, std::string
     } else if (p.action == tensor_action::keep_fp8) {
       modules.fp8.push_back(module_of(p.source.name));
     } else if (p.action != tensor_action::fp8_scales && has_matrix(p.source)) {
-      modules.left.push_back(module_of(p.source.name));
+      modules.left.push_back(module_of(p.source));
     }
   }
   if (gpt_oss && activations != declared_activations::none)

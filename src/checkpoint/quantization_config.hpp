@@ -37,6 +37,9 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 /// The module that a weight belongs to: "a.b.weight", "a.b.weight_packed" -> "a.b". A stack's module is its own name.
 [[nodiscard]] std::string module_of(std::string_view tensor);
 
+/// The same of a tensor of the source: its stacks of experts have the module that loaders know them by.
+[[nodiscard]] std::string module_of(const io::tensor_info& tensor);
+
 /// What vLLM calls an expert of a checkpoint: "a.block_sparse_moe.experts.7.w1" -> "a.mlp.experts.7.gate_proj". Other
 /// names stay as they are, but for the part block_sparse_moe.
 [[nodiscard]] std::string vllm_module_name(std::string_view module);

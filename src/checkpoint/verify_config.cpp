@@ -3,8 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
+#include <sstream>
 
 #include "checkpoint/config_check.hpp"
+#include "checkpoint/expert_stack.hpp"
+#include "checkpoint/name_pattern.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/verification.hpp"
 #include "io/strict_json.hpp"
@@ -31,7 +35,7 @@ constexpr const char* check = "config";
 class config_check {
  public:
   config_check(const ordered_json& config, const std::vector<stored_module>& modules, const finding_function& add)
-      : config_(value_of(config, "quantization_config")), modules_(modules), add_(add) {}
+      : model_(config), config_(value_of(config, "quantization_config")), modules_(modules), add_(add) {}
 
   void run() {
     if (!config_.is_object()) {
@@ -41,6 +45,7 @@ class config_check {
     }
     const auto stored = [this](auto predicate) { return std::any_of(modules_.begin(), modules_.end(), predicate); };
     if (stored([](const stored_module& m) { return m.gpt_oss; })) return run_gpt_oss();
+    if (value_of(config_, "quant_method") == "auto-round") return run_auto_round();
     expect(config_, "", "quant_method", "compressed-tensors");
     expect(config_, "", "quantization_status", "compressed");
     const bool has_fp8 = stored([](const stored_module& m) { return m.kind == storage::fp8; });
@@ -55,6 +60,8 @@ class config_check {
       for (const stored_module& m : modules_)
         if (m.kind != storage::plain || is_linear(m.role)) check_module(m, resolver);
       check_fused(resolver);
+      check_gateless(resolver);
+      check_absent(resolver);
     } catch (const file_error& e) {
       error(config_file_name, e.what());
     }
@@ -74,6 +81,54 @@ class config_check {
       if (m.kind != storage::plain && !m.gpt_oss)
         error(quote_name(m.name), std::string("is stored ") + kind_text(m.kind) +
                                       " beside experts in the form of gpt-oss, whose readers take it for no such");
+  }
+
+  /// The form of AutoRound 0.16 (inference/convert_model.py, get_layer_config): every linear layer whose name begins with
+  /// an entry of block_name_to_quantize, but for those of which extra_config says 16 bits. Without blocks, every layer.
+  void run_auto_round() {
+    expect(config_, "", "bits", 4);
+    expect(config_, "", "group_size", block_size);
+    expect(config_, "", "data_type", "mx_fp");
+    expect(config_, "", "sym", true);
+    const std::vector<std::string> blocks = auto_round_blocks();
+    std::vector<std::pair<name_pattern, bool>> exceptions;
+    const ordered_json extra = value_of(config_, "extra_config");
+    for (const auto& [pattern, scheme] : extra.items()) {
+      name_pattern parsed(pattern);
+      if (!parsed.problem().empty()) {
+        add_(severity::warning, config_file_name,
+             "quantization_config.extra_config holds " + quote_name(pattern) +
+                 ", which is not checked: " + parsed.problem());
+        return;
+      }
+      const ordered_json bits = value_of(scheme, "bits");
+      exceptions.emplace_back(std::move(parsed), bits.is_null() || bits == 4);
+    }
+    for (const stored_module& m : modules_) {
+      if (m.kind == storage::plain && (m.role == weight_role::output || !is_linear(m.role))) continue;
+      bool is_mxfp4 = blocks.empty() || std::any_of(blocks.begin(), blocks.end(), [&m](const std::string& block) {
+                        return m.name.starts_with(block);
+                      });
+      for (const auto& [pattern, is_quantized] : exceptions)
+        if (pattern.is_in(m.name)) is_mxfp4 = is_quantized;
+      if (is_mxfp4 != (m.kind == storage::mxfp4))
+        error(quote_name(m.name), std::string("is ") + (is_mxfp4 ? "MXFP4" : "not quantised") +
+                                      " by block_name_to_quantize and extra_config, but stored " + kind_text(m.kind));
+    }
+  }
+
+  /// One name, names between commas, or an array of names.
+  [[nodiscard]] std::vector<std::string> auto_round_blocks() const {
+    const ordered_json found = value_of(config_, "block_name_to_quantize");
+    std::vector<std::string> blocks;
+    const auto add_names = [&blocks](const ordered_json& text) {
+      if (!text.is_string()) return;
+      std::istringstream names(text.get<std::string>());
+      for (std::string name; std::getline(names, name, ',');) blocks.push_back(name);
+    };
+    if (found.is_array()) std::for_each(found.begin(), found.end(), add_names);
+    else add_names(found);
+    return blocks;
   }
 
   [[nodiscard]] bool is_mixed() const { return value_of(config_, "format") == "mixed-precision"; }
@@ -146,6 +201,7 @@ class config_check {
       const auto [found, is_new] = stacks_.emplace(stack, t.kind);
       if (!is_new && found->second != t.kind && mixed_.emplace(stack, true).second)
         error(quote_name(stack), "holds experts stored differently, expected all alike: vLLM has one scheme a layer");
+      if (last.find("gate") != std::string::npos || last == "w1" || t.is_stack) has_gate_.insert(stack);
     } else {
       parts_[parent][last] = t.kind;
     }
@@ -182,14 +238,83 @@ class config_check {
       }
   }
 
+  /// vLLM 0.32 and 0.33 (RoutedExperts.ckpt_up_proj_name) ask for "..experts.0.None" where experts have no gate.
+  void check_gateless(const module_resolver& resolver) {
+    for (const auto& [stack, kind] : stacks_)
+      if (kind != storage::plain && !has_gate_.contains(stack)) expect_kind(resolver, stack + ".0.None", kind);
+  }
+
+  /// transformers 5.24 asks for every module of class Linear that it builds, a tied lm_head among them, and ends with
+  /// "'Linear' object has no attribute 'weight'" where it takes one for quantised that the file does not have.
+  void check_absent(const module_resolver& resolver) {
+    if (!resolver.unchecked().empty()) return;
+    plan_options model;
+    read_model(model_, model);
+    std::istringstream absent(std::string(find_family(model.model_type).also_ignored) +
+                              (has_output() ? " lm_head" : ""));
+    for (std::string entry; absent >> entry;) {
+      const std::string name = example_of(entry);
+      const std::string_view last = std::string_view(name).substr(name.rfind('.') + 1);
+      if (!resolver.group_of(name).empty() && std::none_of(modules_.begin(), modules_.end(), [&](const auto& m) {
+            return m.name == name || (entry != name && m.name.ends_with(last));
+          }))
+        error(quote_name(name), "is quantised by targets and ignore, but no tensor has its name, expected " +
+                                    quote_name(entry) + " in ignore: transformers 5.24 builds that module");
+    }
+  }
+
+  /// Does transformers build an lm_head?
+  [[nodiscard]] bool has_output() const {
+    const ordered_json classes = value_of(model_, "architectures");
+    return std::any_of(classes.begin(), classes.end(), [](const ordered_json& name) {
+      return name.is_string() && name.get<std::string>().ends_with("ForCausalLM");
+    });
+  }
+
+  /// A name that an entry of also_ignored fits: "x.mlp.router" for "re:.*\\.mlp\\.router$".
+  [[nodiscard]] static std::string example_of(std::string entry) {
+    for (const auto& [pattern, text] : {std::pair{"re:", ""}, {"(.*\\.)?", "x."}, {".*", "x"}, {"\\.", "."}, {"$", ""}})
+      for (std::size_t at; (at = entry.find(pattern)) != std::string::npos;)
+        entry.replace(at, std::string_view(pattern).size(), text);
+    return entry;
+  }
+
+  const ordered_json& model_;
   ordered_json config_;
   const std::vector<stored_module>& modules_;
   const finding_function& add_;
   std::map<std::string, storage> kinds_;                         // of the groups
   std::map<std::string, storage> stacks_;                        // "..experts"
   std::map<std::string, bool> mixed_;                            // stacks that were complained about
+  std::set<std::string> has_gate_;                               // stacks, too
   std::map<std::string, std::map<std::string, storage>> parts_;  // of each parent but the experts
 };
+
+/// Readers take the blocks of a stack to lie along its last axis, over which a layer sums (transformers 5.24
+/// integrations/mxfp4.py; compressed-tensors 0.20). Shapes tell a stack that was cut along the other.
+void check_axes(verification& v, std::int64_t hidden_size) {
+  std::map<std::string, tensor_info> stacks;
+  for (const stored_tensor& t : v.tensors)
+    if (t.kind == storage::mxfp4 && t.shape.size() == 3 && is_expert_weight(t.name, 3))
+      stacks.emplace(t.name, tensor_info{t.name, t.data->info->type, t.shape});
+  const auto find = [&stacks](const std::string& name) -> const tensor_info* {
+    const auto found = stacks.find(name);
+    return found == stacks.end() ? nullptr : &found->second;
+  };
+  constexpr model_family any = {};
+  for (const auto& [name, stack] : stacks) {
+    const stack_axes_result found = find_axes(stack, {find, any, hidden_size});
+    constexpr std::string_view fused = "gate_up_proj", down = "down_proj";
+    const bool has_pair =
+        name.ends_with(fused) && find(name.substr(0, name.size() - fused.size()) + std::string(down)) != nullptr;
+    if (found.axes == stack_axes::in_out)
+      v.error(check, quote_name(name),
+              "is MXFP4 " + shape_text(stack.shape) +
+                  " with its blocks along the outputs, expected [experts, out, in]: quantise the source again");
+    else if (found.axes == stack_axes::unknown && has_pair)
+      v.error(check, quote_name(name), found.why + ": quantise the source again");
+  }
+}
 
 }  // namespace
 
@@ -211,7 +336,7 @@ std::vector<stored_module> modules_of(const quantization_plan& plan, std::string
     const bool is_stack = p.source.shape.size() == 3 && p.outputs.size() <= 2;
     const std::size_t step = kind == storage::mxfp4 ? 2 : p.outputs.size();
     for (std::size_t i = 0; i < p.outputs.size(); i += step)
-      modules.push_back({module_of(p.outputs[i].name), kind, role, is_stack, gpt_oss});
+      modules.push_back({module_of(p.outputs[i]), kind, role, is_stack, gpt_oss});
   }
   return modules;
 }
@@ -222,12 +347,14 @@ void check_config(verification& v) {
   read_model(v.config, model);
   const model_family& family = find_family(model.model_type);
   std::vector<stored_module> modules;
-  for (const stored_tensor& t : v.tensors)
-    modules.push_back({module_of(t.name), t.kind, role_of({t.name, t.data->info->type, t.shape}, family),
-                       t.shape.size() == 3, t.gpt_oss});
+  for (const stored_tensor& t : v.tensors) {
+    const tensor_info weight = {t.name, t.data->info->type, t.shape};
+    modules.push_back({module_of(weight), t.kind, role_of(weight, family), t.shape.size() == 3, t.gpt_oss});
+  }
   check_quantization_config(v.config, modules, [&v](severity level, const std::string& where, const std::string& what) {
     v.add(level, check, where, what);
   });
+  check_axes(v, model.hidden_size);
 }
 
 }  // namespace mxfp4::checkpoint

@@ -23,6 +23,16 @@ def print_versions(*packages):
         print(f"{package} {version}")
 
 
+def add_results(file, check, versions, families):
+    """What a check saw of each family, beside what others saw: {check: {"versions": ..., "families": {name: steps}}}."""
+    results = json.loads(file.read_text()) if file.exists() else {}
+    known = results.get(check, {})
+    if known.get("versions") == versions:
+        families = {**known["families"], **families}
+    results[check] = dict(versions=versions, families=dict(sorted(families.items())))
+    file.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")
+
+
 def require(holds, what):
     if not holds:
         raise SystemExit(f"interop: {what}")
