@@ -32,7 +32,8 @@ using nlohmann::ordered_json;
     return "bitsandbytes";
   if (name.ends_with(".SCB") || has(".weight", ".SCB")) return "bitsandbytes' LLM.int8()";
   if (name.ends_with("_packed") && t.type == dtype::i32) return "integers of compressed-tensors (pack-quantized)";
-  if (name.ends_with("_packed") && t.type == dtype::u8) return "codes of compressed-tensors";
+  if (name.ends_with("_packed") && t.type == dtype::u8)
+    return has("_packed", "_global_scale") ? "NVFP4 of compressed-tensors" : "MXFP4 of compressed-tensors";
   if (t.type == dtype::u8 && has("_blocks", "_scales")) return "MXFP4 of gpt-oss";
   if (t.type == dtype::u8 && has(".weight", ".weight_scale_2")) return "NVFP4 of ModelOpt";
   if (t.type == dtype::u8 && has(".weight", ".weight_scale")) return "MXFP4 of Quark or ModelOpt";

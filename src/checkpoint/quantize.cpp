@@ -211,8 +211,8 @@ class run_of_one {
       throw file_error({.file = in,
                         .tensor = found.tensor,
                         .value = "is quantised already: " + found.format,
-                        .expected = "weights in F32, F16, BF16 or FP8 in blocks of 128 x 128",
-                        .advice = "dequantise it first"});
+                        .expected = "weights in F32, F16, BF16 or FP8 with scales",
+                        .advice = "mxfp4 dequantize makes BF16 of it, which can be quantised"});
   }
 
   /// A row's activations come in groups of 128, whole ones.

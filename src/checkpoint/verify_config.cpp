@@ -7,6 +7,7 @@
 #include "checkpoint/config_check.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/verification.hpp"
+#include "checkpoint/verify_other_forms.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
@@ -218,13 +219,14 @@ std::vector<stored_module> modules_of(const quantization_plan& plan, std::string
 
 void check_config(verification& v) {
   if (v.config.is_null()) return;  // said already
+  if (is_of_another_program(v)) return check_other_config(v);
   plan_options model;
   read_model(v.config, model);
   const model_family& family = find_family(model.model_type);
   std::vector<stored_module> modules;
   for (const stored_tensor& t : v.tensors)
     modules.push_back({module_of(t.name), t.kind, role_of({t.name, t.data->info->type, t.shape}, family),
-                       t.shape.size() == 3, t.gpt_oss});
+                       t.shape.size() == 3, t.form == weight_form::gpt_oss});
   check_quantization_config(v.config, modules, [&v](severity level, const std::string& where, const std::string& what) {
     v.add(level, check, where, what);
   });
