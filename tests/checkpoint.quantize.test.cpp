@@ -498,7 +498,7 @@ TEST_CASE("checkpoint: a result that nobody could load is refused before a byte 
   CHECK(fs::exists(out + "/LICENSE"));
   CHECK_FALSE(fs::exists(out + "/hf_quant_config.json"));
   CHECK_FALSE(fs::exists(out + "/metal"));
-  refused({"quantize", out, folder / "twice", "--include", "experts"}, "is quantised already: codes of compressed-ten");
+  refused({"quantize", out, folder / "twice", "--include", "experts"}, "is quantised already: MXFP4 of compressed-ten");
 }
 
 TEST_CASE("checkpoint: every linear layer of a dense model", "[checkpoint]") {

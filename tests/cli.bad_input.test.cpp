@@ -558,8 +558,8 @@ TEST_CASE("bad input: a quantization_config of another type, an output that lead
   CHECK_FALSE(fs::exists(folder / "nowhere"));
 
   const std::string done = quantised(folder, "{}", "done");
-  for (const strings& command : {strings{"plan", done}, {"quantize", done, folder / "twice"}})
-    refused(command, "is quantised already: codes of compressed-tensors");
+  refused({"quantize", done, folder / "twice"}, "is quantised already: codes of compressed-tensors");
+  CHECK_THAT(mxfp4_run({"plan", done}).out, ContainsSubstring("warning: quantised already: "));
 }
 
 TEST_CASE("bad input: tensors that the index forgot are named", "[input]") {

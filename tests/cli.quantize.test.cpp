@@ -68,7 +68,7 @@ TEST_CASE("cli: quantize, every kind of tensor", "[cli]") {
   CHECK(reason(report, "scalar.weight") == "0-D, not a matrix");
   CHECK(reason(report, "f32.bias") == "name is not included");
   CHECK(reason(report, "router.weight") == "name is excluded");
-  CHECK(reason(report, "fp8.weight") == "F8_E4M3 without 'fp8.weight_scale_inv'");
+  CHECK(reason(report, "fp8.weight") == "F8_E4M3 without 'fp8.weight_scale_inv' or 'fp8.weight_scale'");
   CHECK(reason(report, "codes.weight") == "U8, not F32, F16, BF16 or F8_E4M3");
 
   const safetensors_reader before = safetensors_reader::open(in).value();
@@ -182,12 +182,15 @@ TEST_CASE("cli: quantize FP8 with block scales", "[cli]") {
   // used.
   const json kept =
       mxfp4_json({"quantize", in, folder / "out", "--include", "weight", "--exclude", "^x.weight$|^y", "--overwrite"});
-  CHECK(reason(kept, "x.weight_scale_inv") == "block scales of 'x.weight'");
+  CHECK(reason(kept, "x.weight_scale_inv") == "scales of 'x.weight'");
   CHECK(kept["quantized"].empty());
   std::vector<tensor> wrong = tensors;
   wrong[1].info.shape = {4, 2};
   const json refused = mxfp4_json({"quantize", write_shard(folder / "wrong", wrong), folder / "out", "--overwrite"});
-  CHECK(reason(refused, "x.weight") == "its block scales are F32 [4, 2], not F32 [2, 4]");
+  CHECK(
+      reason(refused, "x.weight") ==
+      "its scales 'x.weight_scale_inv' are F32 [4, 2], not F32 [2, 4] for blocks of 128 x 128, nor one for each row or "
+      "for all");
 }
 
 TEST_CASE("cli: NaN and infinity are refused by name and place, or counted", "[cli]") {

@@ -274,16 +274,17 @@ TEST_CASE("dequantize: what it refuses", "[convert][bad_input]") {
   t["w"] = random_tensor(dtype::f8_e4m3, {130, 64}, 1);
   CHECK_THAT(dequantize_error(t), ContainsSubstring("'w': is F8_E4M3 without 'w_scale_inv' or 'w_scale'"));
   t["w_scale_inv"] = random_tensor(dtype::f32, {1, 1}, 1);
-  CHECK_THAT(dequantize_error(t), ContainsSubstring("with scales 'w_scale_inv' F32 [1, 1], expected F32 [2, 1]"));
+  CHECK_THAT(dequantize_error(t),
+             ContainsSubstring("'w': is F8_E4M3 whose scales 'w_scale_inv' are F32 [1, 1], not F32 [2, 1]"));
   t["w_scale_inv"] = random_tensor(dtype::f32, {2, 1}, 1);
   CHECK(dequantize_error(t) == "dequantised");
   t["w"].shape = {130, 64, 1};
-  CHECK_THAT(dequantize_error(t), ContainsSubstring("'w': is F8_E4M3 [130, 64, 1], expected a matrix"));
+  CHECK_THAT(dequantize_error(t), ContainsSubstring("scales 'w_scale_inv' are F32 [2, 1], not F32 [130, 1, 1]"));
   t.erase("w");
   CHECK_THAT(dequantize_error(t, nlohmann::json::array()),
              ContainsSubstring("config.json: is array, expected an object"));
   tensor_map stack;
   stack[prefix + ".down_proj_blocks"] = random_tensor(dtype::u8, {2, 64, 2, 16}, 1);
   stack[prefix + ".down_proj_scales"] = random_tensor(dtype::u8, {2, 64, 2}, 1);
-  CHECK_THAT(dequantize_error(stack), ContainsSubstring("is in the form of gpt-oss"));
+  CHECK(dequantize_error(stack) == "dequantised");
 }

@@ -1,14 +1,17 @@
 // tests/convert_checkpoint.property.test.cpp -- forms of a checkpoint: where each byte goes, and that all come back.
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "checkpoint/reader_json.hpp"
 #include "convert.support.hpp"
 #include "mxfp4/checkpoint/convert.hpp"
+#include "mxfp4/checkpoint/dequantize.hpp"
 #include "mxfp4/io/gguf_file.hpp"
 #include "support/oracle.hpp"
 
@@ -364,6 +367,153 @@ TEST_CASE("convert: a part of a split GGUF is not the whole", "[convert][bad_inp
   out.commit().value();
   const auto result = convert_checkpoint(folder / "x-00001-of-00003.gguf", folder / "out", {});
   REQUIRE_FALSE(result);
-  CHECK(std::string(result.error().what()).find("is one of 3 parts of a model") != std::string::npos);
+  CHECK(std::string(result.error().what()).find("x-00002-of-00003.gguf") != std::string::npos);
   CHECK(folder.names() == std::vector<std::string>{"x-00001-of-00003.gguf"});
+}
+
+TEST_CASE("convert and dequantize: Q8_0 beside MXFP4, in the parts of a split GGUF", "[convert]") {
+  const scratch_folder folder;
+  const auto write = [&](const std::string& name, std::uint64_t part, std::vector<gguf_tensor> tensors,
+                         const std::vector<std::string>& data) {
+    gguf_header header;
+    header.pairs = {{"split.count", gguf_type::u32, std::uint64_t{2}}, {"split.no", gguf_type::u32, part}};
+    header.tensors = std::move(tensors);
+    gguf_writer out = gguf_writer::create(folder / name, header).value();
+    for (std::size_t i = 0; i < data.size(); ++i)
+      out.append(header.tensors[i].name, std::as_bytes(std::span(data[i]))).value();
+    out.commit().value();
+  };
+  // 0.5 * -128, 0.5 * 127, 0.5 * 3; then 2^-24, the least F16, times 1; d = 1.0009765625 times 127 is rounded.
+  std::string q8(3 * 34, '\0');
+  q8.replace(0, 5, std::string("\x00\x38\x80\x7F\x03", 5));
+  q8.replace(34, 3, std::string("\x01\x00\x01", 3));
+  q8.replace(68, 3, std::string("\x01\x3C\x7F", 3));
+  write("x-00001-of-00002.gguf", 0, {{"a.weight", ggml_type::mxfp4, {1, 32}, 0, 0}},
+        {std::string("\x7F", 1) + std::string(16, '\x21')});
+  write("x-00002-of-00002.gguf", 1, {{"b.weight", ggml_type::q8_0, {1, 96}, 0, 0}, {"n", ggml_type::f32, {1}, 0, 0}},
+        {q8, std::string("\0\0\x80\x3F", 4)});
+  for (const char* part : {"x-00001-of-00002.gguf", "x-00002-of-00002.gguf"}) {
+    const dequantize_directory_report report = dequantize_directory(folder / part, folder / "out", {}).value();
+    CHECK(report.dequantized == 1);
+    CHECK(report.integer == 1);
+    CHECK(report.copied == 1);
+    const tensor_map out = read_checkpoint(folder / "out");
+    const stored_tensor& b = out.at("b.weight");
+    CHECK(b.type == dtype::bf16);
+    CHECK(b.data.substr(0, 6) == std::string("\x80\xC2\x7E\x42\xC0\x3F", 6));            // -64, 63.5, 1.5
+    CHECK(b.data.substr(64, 2) == std::string("\x80\x33", 2));                           // 2^-24
+    CHECK(b.data.substr(128, 2) == std::string("\xFE\x42", 2));                          // 127.124 -> 127
+    CHECK(out.at("a.weight").data.substr(0, 4) == std::string("\x00\x3F\x00\x3F", 4));   // code 1: 0.5
+    CHECK(out.at("a.weight").data.substr(32, 4) == std::string("\x80\x3F\x80\x3F", 4));  // code 2: 1
+    std::filesystem::remove_all(folder / "out");
+  }
+  CHECK(convert_checkpoint(folder / "x-00001-of-00002.gguf", folder / "out", {}).value().widened == 1);
+  std::filesystem::remove(folder / "x-00002-of-00002.gguf");
+  const auto lost = dequantize_directory(folder / "x-00001-of-00002.gguf", folder / "lost", {});
+  REQUIRE_FALSE(lost);
+  CHECK(std::string(lost.error().what()).find("x-00002-of-00002.gguf") != std::string::npos);
+  std::filesystem::rename(folder / "x-00001-of-00002.gguf", folder / "y.gguf");
+  const auto renamed = dequantize_directory(folder / "y.gguf", folder / "lost", {});
+  REQUIRE_FALSE(renamed);
+  CHECK(std::string(renamed.error().what()).find("is one of 2 parts of a model") != std::string::npos);
+}
+
+TEST_CASE("convert: llama.cpp's names, settings and tokenizer, and back", "[convert]") {
+  struct row {
+    const char *model_type, *architecture, *block, *gate, *up, *down;
+  };
+  const row rows[] = {{"qwen3_moe", "qwen3moe", "mlp", "gate_proj", "up_proj", "down_proj"},
+                      {"minimax_m2", "minimax-m2", "block_sparse_moe", "w1", "w3", "w2"}};
+  for (const row& r : rows) {
+    CAPTURE(r.model_type);
+    const scratch_folder folder;
+    const std::string layer = "model.layers.0.", block = layer + r.block;
+    tensor_map source;
+    for (const char* e : {"0", "1"})
+      for (const char* part : {r.gate, r.up, r.down})
+        add_pair(source, block + ".experts." + e + "." + part + ".weight", {64, 64}, 3);
+    source[block + ".experts.0." + r.gate + ".weight_scale"].data[5] = '\xFF';
+    source[block + ".gate.weight"] = random_tensor(dtype::bf16, {2, 64}, 4);
+    source[layer + "input_layernorm.weight"] = {dtype::bf16, {2}, std::string("\x80\x3F\x40\xC0", 4)};  // 1, -3
+    source[layer + "self_attn.q_proj.weight"] = random_tensor(dtype::bf16, {64, 64}, 5);
+    source["lm_head.weight"] = random_tensor(dtype::bf16, {4, 64}, 6);
+    json config = {{"model_type", r.model_type},
+                   {"hidden_size", 64},
+                   {"intermediate_size", 64},
+                   {"moe_intermediate_size", 64},
+                   {"num_hidden_layers", 1},
+                   {"num_attention_heads", 2},
+                   {"num_key_value_heads", 1},
+                   {"rms_norm_eps", 1e-6},
+                   {"rope_theta", 5e6},
+                   {"max_position_embeddings", 99},
+                   {"num_local_experts", 2},
+                   {"num_experts_per_tok", 1},
+                   {"vocab_size", 4},
+                   {"norm_topk_prob", true},
+                   {"eos_token_id", {2, 3}},
+                   {"rotary_dim", 16},
+                   {"scoring_func", "sigmoid"}};
+    write_checkpoint(folder / "in", source, config);
+    write_text(folder / "in/tokenizer.json",
+               R"({"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":[["a","b"]]},)"
+               R"("pre_tokenizer":{"type":"ByteLevel"},"added_tokens":[{"id":2,"content":"<e>","special":true}]})");
+    const auto converted = convert_checkpoint(folder / "in", folder / "x.gguf", {.to = checkpoint_form::llama_cpp});
+    INFO((converted ? "" : converted.error().what()));
+    REQUIRE(converted);
+    CHECK(converted->warnings.empty());
+    const gguf_reader in = gguf_reader::open(folder / "x.gguf").value();
+    std::vector<std::string> names;
+    for (const gguf_tensor& t : in.header().tensors)
+      names.push_back(t.name + " " + ggml_type_name(t.type) + " " + shape_text(t.shape));
+    std::sort(names.begin(), names.end());
+    CHECK(names == std::vector<std::string>{
+                       "blk.0.attn_norm.weight F32 [2]", "blk.0.attn_q.weight BF16 [64, 64]",
+                       "blk.0.ffn_down_exps.weight MXFP4 [2, 64, 64]", "blk.0.ffn_gate_exps.weight MXFP4 [2, 64, 64]",
+                       "blk.0.ffn_gate_inp.weight F32 [2, 64]", "blk.0.ffn_up_exps.weight MXFP4 [2, 64, 64]",
+                       "output.weight BF16 [4, 64]"});
+    CHECK(*in.header().find_string("general.architecture") == r.architecture);
+    const std::string a = std::string(r.architecture) + ".";
+    const auto number = [&](const std::string& key) {
+      const gguf_pair* p = in.header().find(key);
+      REQUIRE(p != nullptr);
+      return p->type == gguf_type::f32 ? std::get<double>(p->value)
+                                       : static_cast<double>(std::get<std::uint64_t>(p->value));
+    };
+    CHECK(number(a + "context_length") == 99);
+    CHECK(number(a + "rope.freq_base") == 5e6);
+    CHECK(number(a + "rope.dimension_count") == 16);
+    CHECK(number(a + "attention.key_length") == 32);
+    CHECK(number(a + "expert_count") == 2);
+    CHECK(number("tokenizer.ggml.eos_token_id") == 2);
+    CHECK(std::get<gguf_array>(in.header().find("tokenizer.ggml.tokens")->value) == gguf_array{gguf_type::string, 4});
+    CHECK(std::get<gguf_array>(in.header().find("tokenizer.ggml.token_type")->value) == gguf_array{gguf_type::i32, 4});
+    CHECK((in.header().find(a + "expert_gating_func") != nullptr) == (std::string(r.model_type) == "minimax_m2"));
+    CHECK(run({MXFP4_PROGRAM, "inspect", folder / "x.gguf"}).code == 0);
+    const outcome verified = run({MXFP4_PROGRAM, "verify", folder / "x.gguf"});
+    CHECK(verified.out.find("with scale byte 255, which is NaN") != std::string::npos);
+
+    REQUIRE(convert_checkpoint(folder / "x.gguf", folder / "back", {}));
+    tensor_map back = read_checkpoint(folder / "back");
+    CHECK(back.at(layer + "input_layernorm.weight").data == std::string("\0\0\x80\x3F\0\0\x40\xC0", 8));
+    std::vector<std::string> widened = {block + ".gate.weight", layer + "input_layernorm.weight"};
+    std::sort(widened.begin(), widened.end());
+    CHECK(differences(source, back) == widened);
+
+    for (const auto& [key, value, message] :
+         {std::tuple{"rope_scaling", json{{"type", "yarn"}}, "is of type 'yarn'"},
+          std::tuple{"hidden_act", json("gelu"), "'hidden_act' is \"gelu\""},
+          std::tuple{"model_type", json("mixtral"), "whose names in llama.cpp are not known"},
+          std::tuple{"num_hidden_layers", json("x"), "'num_hidden_layers' is \"x\""},
+          std::tuple{"vocab_size", json(2), "token 'ab' has the id 2, expected one below vocab_size"}}) {
+      json other = config;
+      other[key] = value;
+      write_text(folder / "in/config.json", other.dump());
+      const auto refused = convert_checkpoint(folder / "in", folder / "y.gguf", {.to = checkpoint_form::llama_cpp});
+      REQUIRE_FALSE(refused);
+      CAPTURE(refused.error().what());
+      CHECK(std::string(refused.error().what()).find(message) != std::string::npos);
+    }
+    CHECK_FALSE(std::filesystem::exists(folder / "y.gguf"));
+  }
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "convert.support.hpp"
+#include "mxfp4/checkpoint/convert.hpp"
 #include "mxfp4/checkpoint/dequantize.hpp"
 #include "mxfp4/reference/quantize.hpp"
 #include "support/oracle.hpp"
@@ -240,7 +241,7 @@ TEST_CASE("dequantize: what another program has quantised is refused by name, an
     const scratch_folder folder;
     tensor_map source;
     source[name] = random_tensor(type, {4, 32}, 1);
-    source[beside] = random_tensor(beside_type, {4, 2}, 2);
+    source[beside] = random_tensor(beside_type, {4, 3}, 2);  // of MXFP4 it would be [4, 2]
     source["norm.weight"] = random_tensor(dtype::bf16, {4}, 3);
     add_pair(source, "b.weight", {4, 32}, 4);  // MXFP4 beside it makes it no better
     write_checkpoint(folder / "in", source, {{"quantization_config", {{"quant_method", "other"}, {"format", "x"}}}});
@@ -289,4 +290,251 @@ TEST_CASE("dequantize: what tells of the quantization does not travel", "[conver
         std::vector<std::string>{"config.json", "extra/notes.txt", "mxfp4_files.json", "tokenizer.json"});
   CHECK(nlohmann::json::parse(read_text(folder / "out/config.json")) ==
         nlohmann::json{{"text_config", {{"n", 1}}}, {"dtype", "bfloat16"}});
+}
+
+// ---- the forms of other programs ------------------------------------------------------------------------------------
+
+namespace {
+
+/// BF16 of a checkpoint's directory, by dequantize.
+tensor_map dequantized(const scratch_folder& folder, const tensor_map& source, const json& config) {
+  write_checkpoint(folder / "narrow", source, config);
+  const auto result = dequantize_directory(folder / "narrow", folder / "wide", {});
+  INFO((result ? "" : result.error().what()));
+  REQUIRE(result);
+  tensor_map out = read_checkpoint(folder / "wide");
+  std::filesystem::remove_all(folder / "narrow");
+  std::filesystem::remove_all(folder / "wide");
+  return out;
+}
+
+/// "a.weight" under the names of another form; codes and scales are the same bytes.
+tensor_map renamed_pair(const tensor_map& pair, dtype code_type, const std::string& scales, dtype scale_type) {
+  tensor_map t;
+  t["a.weight"] = pair.at("a.weight_packed");
+  t["a.weight"].type = code_type;
+  t[scales] = pair.at("a.weight_scale");
+  t[scales].type = scale_type;
+  return t;
+}
+
+stored_tensor floats(std::vector<std::int64_t> shape, const std::vector<float>& values) {
+  return {dtype::f32, std::move(shape), bytes_of(values)};
+}
+
+}  // namespace
+
+TEST_CASE("dequantize: what each program reads its own weights as", "[convert]") {
+  std::size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(MXFP4_TEST_VECTORS "/narrow")) {
+    if (entry.path().extension() != ".safetensors") continue;
+    CAPTURE(entry.path().filename().string());
+    ++files;
+    const scratch_folder folder;
+    tensor_map source = read_checkpoint(entry.path().string());
+    const stored_tensor expected = source.at("expected");
+    source.erase("expected");
+    const tensor_map out = dequantized(folder, source, json::object());
+    REQUIRE(out.size() == 1);
+    CHECK(out.at("a.weight") == expected);
+  }
+  CHECK(files == 17);
+}
+
+TEST_CASE("dequantize: FP8 with a scale for everything, for a row, and for blocks of other sizes", "[convert]") {
+  constexpr std::int64_t rows = 300, cols = 288;
+  struct row {
+    std::vector<std::int64_t> shape;  // of the scales
+    std::int64_t down, across;        // weights under one
+    const char* name;
+    json block_size;
+  };
+  const row all[] = {{{}, rows, cols, "m.q_proj.weight_scale", nullptr},
+                     {{1}, rows, cols, "m.q_proj.weight_scale", nullptr},
+                     {{rows}, 1, cols, "m.q_proj.weight_scale", nullptr},
+                     {{rows, 1}, 1, cols, "m.q_proj.weight_scale_inv", nullptr},
+                     {{3, 3}, 128, 128, "m.q_proj.scale", nullptr},
+                     {{5, 5}, 64, 64, "m.q_proj.weight_scale_inv", {64, 64}},
+                     {{4, 6}, 96, 48, "m.q_proj.weight_scale_inv", {96, 48}},
+                     {{2, 2}, 256, 256, "m.q_proj.weight_scale_inv", {256, 256}},
+                     {{300, 3}, 1, 128, "m.q_proj.weight_scale_inv", {1, 128}}};
+  for (const auto& [shape, down, across, name, block_size] : all) {
+    CAPTURE(shape, name, block_size.dump());
+    const scratch_folder folder;
+    tensor_map source;
+    source["m.q_proj.weight"] = random_tensor(dtype::f8_e4m3, {rows, cols}, 5);
+    for (char& c : source["m.q_proj.weight"].data) c = static_cast<char>(c & 0xBF);  // no NaN
+    splitmix random(6);
+    std::vector<float> scales(elements(shape));
+    for (float& s : scales) s = random.with_exponent(110, 130);
+    source[name] = floats(shape, scales);
+    source["m.q_proj.input_scale"] = floats({}, {1.0f});
+    const json quantization = {{"quant_method", "fp8"}, {"weight_block_size", block_size}};
+    const json config = {{"model_type", "llama"}, {"quantization_config", quantization}};
+    const tensor_map out = dequantized(folder, source, config);
+    REQUIRE(out.size() == 1);
+    std::int64_t wrong = 0;
+    const std::int64_t in_row = (cols + across - 1) / across;
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t c = 0; c < cols; ++c) {
+        const auto w =
+            static_cast<float>(e4m3_number(static_cast<unsigned>(byte_at(source.at("m.q_proj.weight"), r * cols + c))));
+        const float product = w * scales[static_cast<std::size_t>(r / down * in_row + c / across)];
+        std::uint32_t bits = 0;
+        std::memcpy(&bits, &product, sizeof bits);
+        bits += 0x7FFFu + (bits >> 16 & 1u);  // to the nearest, ties to even
+        wrong += u16_at(out.at("m.q_proj.weight"), r * cols + c) != bits >> 16;
+      }
+    CHECK(wrong == 0);
+
+    // quantize makes of them what it makes of that BF16, and verify makes it again.
+    write_checkpoint(folder / "fp8", source, config);
+    write_checkpoint(folder / "bf16", out, {{"model_type", "llama"}});
+    for (const char* which : {"fp8", "bf16"}) {
+      const outcome q =
+          run({MXFP4_PROGRAM, "quantize", folder / which, folder / (std::string(which) + ".q"), "--linears"});
+      INFO(q.err);
+      REQUIRE(q.code == 0);
+    }
+    CHECK(differences(read_checkpoint(folder / "fp8.q"), read_checkpoint(folder / "bf16.q")).empty());
+    const outcome verified = run({MXFP4_PROGRAM, "verify", folder / "fp8.q", "--against", folder / "fp8"});
+    CHECK(verified.out.find(" 0 errors") != std::string::npos);
+    const outcome inspected = run({MXFP4_PROGRAM, "inspect", folder / "fp8", "m.q_proj.weight"});
+    CHECK(inspected.code == 0);
+  }
+}
+
+TEST_CASE("dequantize: every E8M0 byte over FP8", "[convert]") {
+  const scratch_folder folder;
+  tensor_map source;
+  stored_tensor& w = source["a.weight"] = {dtype::f8_e4m3, {256, 32}, std::string(256 * 32, '\x38')};  // 1.0
+  w.data[0] = '\x39';                                                                                  // 1.125
+  stored_tensor& scales = source["a.scale"] = {dtype::f8_e8m0, {256, 1}, std::string(256, '\0')};
+  for (std::size_t i = 0; i < 256; ++i) scales.data[i] = static_cast<char>(i);
+  const tensor_map out = dequantized(folder, source, json::object());
+  const stored_tensor& wide = out.at("a.weight");
+  CHECK(u16_at(wide, 0) == 0x0048);                   // 1.125 * 2^-127, below the normal numbers
+  CHECK(u16_at(wide, 1) == 0x0040);                   // 2^-127
+  CHECK(u16_at(wide, 32) == 0x0080);                  // 2^-126
+  CHECK(u16_at(wide, 254 * 32) == 0x7F00);            // 2^127
+  CHECK((u16_at(wide, 255 * 32) & 0x7FFF) > 0x7F80);  // NaN
+  std::int64_t wrong = 0;
+  for (std::int64_t byte = 1; byte < 255; ++byte) wrong += u16_at(wide, byte * 32 + 5) != byte << 7;
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("dequantize and convert: MXFP4 of Quark, ModelOpt and DeepSeek-V4 is known by its names", "[convert]") {
+  tensor_map pair;
+  add_pair(pair, "a.weight", {40, 96}, 11);
+  const scratch_folder folder;
+  const tensor_map expected = dequantized(folder, pair, json::object());
+  const tensor_map forms[] = {renamed_pair(pair, dtype::u8, "a.weight_scale", dtype::u8),
+                              renamed_pair(pair, dtype::i8, "a.scale", dtype::f8_e8m0)};
+  for (const tensor_map& form : forms) {
+    CHECK(differences(dequantized(folder, form, {{"quantization_config", {{"quant_method", "x"}}}}), expected).empty());
+    write_checkpoint(folder / "in", form, {{"quantization_config", {{"quant_method", "quark"}}}, {"n", 1}});
+    REQUIRE(convert_checkpoint(folder / "in", folder / "out", {}));
+    CHECK(differences(read_checkpoint(folder / "out"), pair).empty());
+    const json config = json::parse(read_text(folder / "out/config.json"));
+    CHECK(config["quantization_config"]["quant_method"] == "compressed-tensors");
+    CHECK(config["n"] == 1);
+    for (const char* name : {"in", "out"}) std::filesystem::remove_all(folder / name);
+  }
+}
+
+TEST_CASE("verify: the configs of other programs, true and not", "[convert]") {
+  tensor_map pair;
+  add_pair(pair, "a.weight", {40, 96}, 11);
+  pair["a.weight_scale"].data.assign(120, 120);
+  const tensor_map quark = renamed_pair(pair, dtype::u8, "a.weight_scale", dtype::u8),
+                   deepseek = renamed_pair(pair, dtype::i8, "a.scale", dtype::f8_e8m0);
+  tensor_map fp8;
+  fp8["a.q_proj.weight"] = random_tensor(dtype::f8_e4m3, {40, 96}, 1);
+  fp8["a.q_proj.weight_scale_inv"] = floats({1, 1}, {1.0f});
+  fp8["lm_head.weight"] = random_tensor(dtype::bf16, {40, 96}, 2);
+  const json weight = {{"dtype", "fp4"}, {"qscheme", "per_group"}, {"group_size", 32}, {"scale_format", "e8m0"}};
+  json of_16 = weight;
+  of_16["group_size"] = 16;
+  const auto of_quark = [](const json& w, const json& exclude) {
+    return json{{"quant_method", "quark"}, {"global_quant_config", {{"weight", w}}}, {"exclude", exclude}};
+  };
+  const auto of_fp8 = [](const json& block, const json& left) {
+    return json{{"quant_method", "fp8"}, {"weight_block_size", block}, {"modules_to_not_convert", left}};
+  };
+  struct row {
+    const tensor_map& tensors;
+    json config;
+    const char* error;  // empty: none
+  };
+  const row rows[] = {
+      {quark, of_quark(weight, json::array()), ""},
+      {quark, of_quark(of_16, json::array()), "weight.group_size is 16, expected 32"},
+      {quark, of_quark(weight, {"a"}), "is MXFP4, and exclude says that it is not"},
+      {pair, of_quark(weight, json::array()), "is MXFP4 under names that are not Quark's"},
+      {quark, {{"quant_method", "modelopt"}, {"quant_algo", "MXFP4"}}, ""},
+      {quark, {{"quant_method", "modelopt"}, {"quant_algo", "NVFP4"}}, "quant_algo is \"NVFP4\", expected \"MXFP4\""},
+      {deepseek, {{"quant_method", "fp8"}, {"expert_dtype", "fp4"}}, ""},
+      {deepseek, {{"quant_method", "fp8"}}, "says FP8 without expert_dtype"},
+      {pair, {{"quant_method", "auto-round"}, {"bits", 4}, {"group_size", 32}, {"data_type", "mx_fp"}}, ""},
+      {pair, {{"quant_method", "auto-round"}, {"bits", 4}, {"group_size", 32}, {"data_type", "int"}}, "data_type is"},
+      {fp8, of_fp8({128, 128}, {"lm_head"}), ""},
+      {fp8, of_fp8({128, 128}, {"lm"}), "modules_to_not_convert does not name it"},
+      {fp8, of_fp8({128, 128}, {"lm_head", "q_proj"}), "modules_to_not_convert says that it is not"},
+  };
+  for (const auto& [tensors, config, error] : rows) {
+    CAPTURE(config.dump());
+    const scratch_folder folder;
+    write_checkpoint(folder / "in", tensors, {{"quantization_config", config}});
+    const outcome verified = run({MXFP4_PROGRAM, "verify", folder / "in"});
+    INFO(verified.out);
+    std::string errors;
+    for (std::size_t at = 0; (at = verified.out.find("error: ", at)) != std::string::npos;) {
+      const std::size_t end = verified.out.find('\n', at);
+      const std::string line = verified.out.substr(at, end - at);
+      if (line.find("total_size") == std::string::npos) errors += line + "\n";
+      at = end;
+    }
+    if (std::string(error).empty()) CHECK(errors.empty());
+    else CHECK_THAT(errors, ContainsSubstring(error));
+  }
+}
+
+TEST_CASE("dequantize: stacks of gpt-oss become [experts, in, out]", "[convert]") {
+  constexpr std::int64_t experts = 3, rows = 70, cols = 96;
+  const scratch_folder folder;
+  tensor_map pair, stack;
+  add_pair(pair, "m.experts.gate_up_proj", {experts, rows, cols}, 12);
+  stack["m.experts.gate_up_proj_blocks"] = pair.at("m.experts.gate_up_proj_packed");
+  stack["m.experts.gate_up_proj_blocks"].shape = {experts, rows, cols / 32, 16};
+  stack["m.experts.gate_up_proj_scales"] = pair.at("m.experts.gate_up_proj_scale");
+  stack["m.experts.gate_up_proj_bias"] = random_tensor(dtype::bf16, {experts, rows}, 13);
+  const tensor_map straight = dequantized(folder, pair, json::object());
+  const tensor_map out = dequantized(folder, stack, {{"model_type", "gpt_oss"}});
+  REQUIRE(out.size() == 2);
+  CHECK(out.at("m.experts.gate_up_proj_bias") == stack.at("m.experts.gate_up_proj_bias"));
+  const stored_tensor& turned = out.at("m.experts.gate_up_proj");
+  REQUIRE(turned.shape == std::vector<std::int64_t>{experts, cols, rows});
+  std::int64_t wrong = 0;
+  for (std::int64_t e = 0; e < experts; ++e)
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t c = 0; c < cols; ++c)
+        wrong += u16_at(turned, (e * cols + c) * rows + r) !=
+                 u16_at(straight.at("m.experts.gate_up_proj"), (e * rows + r) * cols + c);
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("dequantize: what INT4 has beside its codes and scales is not read, and refused", "[convert][bad_input]") {
+  for (const char* beside : {"a.weight_zero_point", "a.weight_g_idx"}) {
+    const scratch_folder folder;
+    tensor_map source;
+    source["a.weight_packed"] = random_tensor(dtype::i32, {4, 8}, 1);
+    source["a.weight_scale"] = random_tensor(dtype::bf16, {4, 2}, 2);
+    source["a.weight_shape"] = {dtype::i64, {2}, bytes_of(std::vector<std::int64_t>{4, 64})};
+    CHECK(dequantized(folder, source, json::object()).size() == 1);
+    source[beside] = random_tensor(dtype::i32, {4}, 3);
+    write_checkpoint(folder / "in", source, json::object());
+    const auto result = dequantize_directory(folder / "in", folder / "out", {});
+    REQUIRE_FALSE(result);
+    CHECK_THAT(result.error().what(), ContainsSubstring("is integers of compressed-tensors (pack-quantized)"));
+  }
 }

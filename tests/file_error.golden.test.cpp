@@ -266,18 +266,19 @@ TEST_CASE("errors of quantising name the weights", "[file_error]") {
   SECTION("FP8 whose scales are of another type") {
     tensors[0].info = {expert, dtype::f8_e4m3, {2, 32}, 0, 64};
     tensors[0].data = std::string(64, '\0');
-    tensors.push_back({{expert + "_scale_inv", dtype::f16, {1, 1}, 0, 2}, std::string(2, '\0')});
+    tensors.push_back({{expert + "_scale_inv", dtype::i16, {1, 1}, 0, 2}, std::string(2, '\0')});
     write_shard(in, tensors);
     check_error(
         error_of(quantize_file(in, out, options)),
         {.file = in,
          .tensor = expert,
-         .value = "is the weight of an expert and cannot be quantised: its block scales are F16 [1, 1], not F32 "
-                  "[1, 1]",
+         .value = "is the weight of an expert and cannot be quantised: its scales '" + expert +
+                  "_scale_inv' are I16 [1, 1], not F32 [1, 1] for blocks of 128 x 128, nor one for each row or for all",
          .advice = "leave it out with --exclude"},
-        in + ": tensor '" + expert +
-            "': is the weight of an expert and cannot be quantised: its block scales are F16 [1, 1], not F32 "
-            "[1, 1]: leave it out with --exclude");
+        in + ": tensor '" + expert + "': is the weight of an expert and cannot be quantised: its scales '" + expert +
+            "_scale_inv' are I16 [1, 1], not F32 [1, 1] for blocks of 128 x 128, nor one for each row or for all: "
+            "leave "
+            "it out with --exclude");
   }
   SECTION("NaN") {
     std::vector<float> w(64, 1.0f);

@@ -194,7 +194,7 @@ TEST_CASE("plan: every action, its reason and its outputs", "[plan][golden]") {
     const char* outputs;
   };
   const row rows[] = {
-      {"l.experts.0.w1.weight_scale_inv", tensor_action::fp8_scales, "block scales of 'l.experts.0.w1.weight'", ""},
+      {"l.experts.0.w1.weight_scale_inv", tensor_action::fp8_scales, "scales of 'l.experts.0.w1.weight'", ""},
       {"l.self_attn.q_proj.weight", tensor_action::widen_fp8, "not the weight of an expert",
        "l.self_attn.q_proj.weight BF16 [100, 300]"},
       {"l.experts.0.w1.weight", tensor_action::quantize, "",
@@ -206,15 +206,14 @@ TEST_CASE("plan: every action, its reason and its outputs", "[plan][golden]") {
        "l.experts.0.up_proj.weight_packed U8 [128, 48], l.experts.0.up_proj.weight_scale U8 [128, 3], "
        "l.experts.1.gate_proj.weight_packed U8 [128, 48], l.experts.1.gate_proj.weight_scale U8 [128, 3], "
        "l.experts.1.up_proj.weight_packed U8 [128, 48], l.experts.1.up_proj.weight_scale U8 [128, 3]"},
-      {"l.experts.gate_up_proj_scale_inv", tensor_action::fp8_scales, "block scales of 'l.experts.gate_up_proj'", ""},
+      {"l.experts.gate_up_proj_scale_inv", tensor_action::fp8_scales, "scales of 'l.experts.gate_up_proj'", ""},
       {"l.experts.down_proj.weight", tensor_action::quantize, "",
        "l.experts.0.down_proj.weight_packed U8 [96, 64], l.experts.0.down_proj.weight_scale U8 [96, 4], "
        "l.experts.1.down_proj.weight_packed U8 [96, 64], l.experts.1.down_proj.weight_scale U8 [96, 4]"},
       {"l.experts.1.w3.weight", tensor_action::quantize, "",
        "l.experts.1.w3.weight_packed U8 [32, 16], l.experts.1.w3.weight_scale U8 [32, 1]"},
       {"l.gate.weight", tensor_action::copy, "not the weight of an expert", "l.gate.weight F32 [4, 96]"},
-      {"l.self_attn.q_proj.weight_scale_inv", tensor_action::fp8_scales, "block scales of 'l.self_attn.q_proj.weight'",
-       ""},
+      {"l.self_attn.q_proj.weight_scale_inv", tensor_action::fp8_scales, "scales of 'l.self_attn.q_proj.weight'", ""},
       {"norm.weight", tensor_action::copy, "not the weight of an expert", "norm.weight BF16 [96]"},
   };
   plan_options options;
@@ -289,8 +288,10 @@ TEST_CASE("plan: what no reader could load is an error", "[plan][bad_input]") {
   const tensor_info fp8 = tensor("q.weight", dtype::f8_e4m3, {128, 256});
   const row rows[] = {
       {{fp8}, "tensor 'q.weight': cannot be written for readers of compressed-tensors: F8_E4M3 without"},
-      {{fp8, tensor("q.weight_scale_inv", dtype::f32, {2, 1})}, "its block scales are F32 [2, 1], not F32 [1, 2]"},
-      {{fp8, tensor("q.weight_scale_inv", dtype::bf16, {1, 2})}, "its block scales are BF16 [1, 2], not F32 [1, 2]"},
+      {{fp8, tensor("q.weight_scale_inv", dtype::f32, {2, 1})},
+       "scales 'q.weight_scale_inv' are F32 [2, 1], not F32 [1, 2]"},
+      {{fp8, tensor("q.weight_scale_inv", dtype::u8, {1, 2})},
+       "scales 'q.weight_scale_inv' are U8 [1, 2], not F32 [1, 2]"},
       {{tensor("q.bias", dtype::f8_e4m3, {128})}, "tensor 'q.bias': is F8_E4M3 and 1-D, expected a matrix"},
       {{tensor("experts.0.w1.weight", dtype::bf16, {32, 48})},
        "tensor 'experts.0.w1.weight': is the weight of an expert and cannot be quantised: 48 columns"},

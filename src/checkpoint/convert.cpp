@@ -5,15 +5,22 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
 #include "checkpoint/expert_jobs.hpp"
 #include "checkpoint/family.hpp"
+#include "checkpoint/foreign_format.hpp"
+#include "checkpoint/fp8_scales.hpp"
+#include "checkpoint/llama_cpp.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/recorded_hashes.hpp"
+#include "checkpoint/weight_source.hpp"
 #include "io/guarded.hpp"
+#include "io/slabs.hpp"
 #include "io/strict_json.hpp"
+#include "mxfp4/io/byte_order.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -25,59 +32,68 @@ using nlohmann::ordered_json;
 
 constexpr const char* config_key = "quantization_config";
 
-/// A checkpoint in any of the two kinds of file, with what holds its data open.
-struct source {
-  std::optional<checkpoint_reader> checkpoint;
-  std::optional<gguf_reader> gguf;
-  weight_list weights;
-  std::optional<std::string> config;  ///< text of config.json
-  std::uint64_t bytes = 0;            ///< of the files with tensors
-};
-
-[[nodiscard]] std::string read_file(const std::string& path) {
-  const input_file file = input_file::open(path).value();
-  std::string text(file.size(), '\0');
-  file.read(0, std::as_writable_bytes(std::span(text))).value();
-  return text;
+[[nodiscard]] ordered_json config_of(const weight_source& s, const std::string& where) {
+  return s.config ? parse_json<ordered_json>(*s.config, where + "/" + config_file_name, config_limits) : ordered_json();
 }
 
-/// llama-gguf-split cuts a model into files, each a GGUF file of its own.
-void require_whole(const gguf_reader& file) {
-  for (const gguf_pair& p : file.header().pairs)
-    if (const auto* count = std::get_if<std::uint64_t>(&p.value); p.key == "split.count" && count && *count > 1)
-      throw file_error({.file = file.path(),
-                        .value = "is one of " + std::to_string(*count) + " parts of a model",
-                        .expected = "a whole one",
-                        .advice = "llama-gguf-split --merge puts them together"});
-}
-
-void open(const std::string& input, source& s) {
-  if (input.ends_with(".gguf")) {
-    s.gguf.emplace(gguf_reader::open(input).value());
-    require_whole(*s.gguf);
-    s.weights = find_weights(*s.gguf);
-    if (const std::string* text = s.gguf->header().find_string(gguf_config_key)) s.config = *text;
-    s.bytes = s.gguf->file_bytes();
-    return;
-  }
-  s.checkpoint.emplace(checkpoint_reader::open(input).value());
-  s.weights = find_weights(*s.checkpoint);
-  for (std::size_t i = 0; i < s.checkpoint->shards().size(); ++i) s.bytes += s.checkpoint->shard(i).file_bytes();
-  const std::vector<std::string>& files = s.checkpoint->other_files();
-  if (std::find(files.begin(), files.end(), config_file_name) != files.end())
-    s.config = read_file(s.checkpoint->directory() + "/" + config_file_name);
-}
-
-void require_unchanged(const source& s) {
-  if (s.gguf) s.gguf->require_unchanged().value();
-  for (std::size_t i = 0; s.checkpoint && i < s.checkpoint->shards().size(); ++i)
-    s.checkpoint->shard(i).require_unchanged().value();
-}
-
-[[nodiscard]] const model_family& family_of(const source& s, const std::string& where) {
+[[nodiscard]] plan_options model_of(const ordered_json& config) {
   plan_options options;
-  if (s.config) read_model(parse_json<ordered_json>(*s.config, where + "/" + config_file_name, config_limits), options);
-  return find_family(options.model_type);
+  read_model(config, options);
+  return options;
+}
+
+// ---- what is not MXFP4 ----------------------------------------------------------------------------------------------
+
+/// Is it in compressed-tensors' form already, and stays in it? Then config.json goes on saying what each tensor is.
+[[nodiscard]] bool keeps_config(const ordered_json& config, checkpoint_form to) {
+  return (to == checkpoint_form::compressed_tensors || to == checkpoint_form::stacked) && config.is_object() &&
+         config.contains(config_key) && config[config_key].is_object() &&
+         config[config_key].value("quant_method", ordered_json()) == "compressed-tensors";
+}
+
+/// Takes the FP8 weights with F32 scales of 128 x 128 out of the list, under the names that the form has for them.
+[[nodiscard]] std::vector<plain_tensor> take_block_fp8(weight_list& list) {
+  std::unordered_map<std::string_view, std::size_t> by_name;
+  for (std::size_t i = 0; i < list.others.size(); ++i) by_name.emplace(list.others[i].info.name, i);
+  const find_function find = [&](const std::string& name) -> const tensor_info* {
+    const auto found = by_name.find(name);
+    return found == by_name.end() ? nullptr : &list.others[found->second].info;
+  };
+  std::vector<plain_tensor> taken;
+  std::unordered_set<std::string> names;
+  for (const plain_tensor& t : list.others) {
+    if (t.info.type != dtype::f8_e4m3 || t.info.shape.size() != 2) continue;
+    const fp8_scales_result found = find_fp8_scales(t.info, find, std::nullopt);
+    if (found.scales == nullptr || found.scales->type != dtype::f32 || found.scales->shape.size() != 2 ||
+        found.grid != scale_grid{})
+      continue;
+    taken.push_back(t);
+    taken.push_back(list.others[by_name.at(found.scales->name)]);
+    names.insert({t.info.name, found.scales->name});
+    for (const std::string& name : fp8_activation_names(t.info.name)) names.insert(name);
+    taken.back().info.name = t.info.name + fp8_scale_suffix;
+  }
+  std::erase_if(list.others, [&](const plain_tensor& t) { return names.contains(t.info.name); });
+  return taken;
+}
+
+/// No form but the one that keeps its config says of FP8 and other codes what they are: they become BF16.
+[[nodiscard]] narrow_count widen_others(weight_source& s, const ordered_json& config, checkpoint_form to,
+                                        const std::string& where) {
+  std::vector<plain_tensor> kept;
+  if (to == checkpoint_form::block_fp8) kept = take_block_fp8(s.weights);
+  narrow_count count = widen_narrow_weights(s.weights, model_of(config).fp8_grid, where);
+  std::vector<tensor_info> infos;
+  for (const plain_tensor& t : s.weights.others) infos.push_back(t.info);
+  if (const foreign_weights found = find_foreign_weights(infos, config); !found.tensor.empty())
+    throw file_error({.file = where,
+                      .tensor = found.tensor,
+                      .value = "is " + found.format,
+                      .expected = "MXFP4, FP8 with scales, INT4, NVFP4, or weights",
+                      .advice = "dequantise it with the program that wrote it"});
+  s.weights.others.insert(s.weights.others.end(), kept.begin(), kept.end());
+  count.integer += s.narrow.integer;
+  return count;
 }
 
 // ---- config.json ----------------------------------------------------------------------------------------------------
@@ -86,7 +102,7 @@ void require_unchanged(const source& s) {
 [[nodiscard]] std::vector<std::string> linear_modules_left(const expert_model& model) {
   std::vector<std::string> names;
   for (const plain_tensor* t : model.others)
-    if (has_matrix(t->info)) names.push_back(module_of(t->info.name));
+    if (has_matrix(t->info) && t->info.type != dtype::f8_e4m3) names.push_back(module_of(t->info.name));
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -125,9 +141,7 @@ void require_unchanged(const source& s) {
   } else if (to == checkpoint_form::block_fp8) {
     config[config_key] = fp8_config(model);
   } else {
-    const bool same = config.contains(config_key) && config[config_key].is_object() &&
-                      config[config_key].value("quant_method", ordered_json()) == "compressed-tensors";
-    if (same) return text;
+    if (keeps_config(config, to)) return text;
     config[config_key] = compressed_tensors_config(config, model, jobs, where);
   }
   return json_text(config, 2) + "\n";
@@ -177,6 +191,113 @@ void require_unchanged(const source& s) {
   return jobs;
 }
 
+/// A job whose tensors llama.cpp finds under its own names.
+[[nodiscard]] gguf_job renamed(gguf_job job, const llama_family& family, const std::string& where) {
+  std::unordered_map<std::string, std::string> names;
+  for (gguf_tensor& t : job.outputs) {
+    const std::optional<std::string> name = llama_name(family, t.name);
+    if (!name)
+      throw file_error({.file = where,
+                        .tensor = t.name,
+                        .value = "is nothing that llama.cpp has a name for in " + std::string(family.architecture),
+                        .expected = "the tensors of such a model",
+                        .advice = "--to gguf keeps names as they are"});
+    names.emplace(std::exchange(t.name, *name), *name);
+  }
+  job.run = [run = std::move(job.run), names = std::move(names)](const append_function& append) {
+    run([&](std::string_view name, std::span<const std::byte> bytes) { append(names.at(std::string(name)), bytes); });
+  };
+  return job;
+}
+
+/// Vectors and routers, which llama.cpp wants in F32.
+[[nodiscard]] bool is_f32_there(const tensor_info& t) {
+  return t.shape.size() < 2 || t.name.ends_with("norm.weight") || t.name.ends_with(".gate.weight");
+}
+
+[[nodiscard]] gguf_job f32_job(const plain_tensor& tensor) {
+  return {{{tensor.info.name, ggml_type::f32, tensor.info.shape}}, [&tensor](const append_function& append) {
+            const auto widen = [&]<class T>(T) {
+              std::vector<T> numbers;
+              std::vector<float> floats;
+              for_each_slab(tensor.info.elements(), copy_slab_bytes / 4, [&](std::int64_t first, std::int64_t count) {
+                numbers.resize(static_cast<std::size_t>(count));
+                floats.resize(numbers.size());
+                tensor.read(static_cast<std::uint64_t>(first) * sizeof(T), std::as_writable_bytes(std::span(numbers)));
+                swap_if_big_endian(std::span(numbers));
+                std::transform(numbers.begin(), numbers.end(), floats.begin(), [](T x) { return mxfp4::decode(x); });
+                swap_if_big_endian(std::span(floats));
+                append(tensor.info.name, std::as_bytes(std::span(floats)));
+              });
+            };
+            if (tensor.info.type == dtype::bf16) widen(bf16{});
+            else widen(f16{});
+          }};
+}
+
+[[nodiscard]] std::vector<gguf_job> make_llama_jobs(const expert_model& model, const llama_family& family,
+                                                    const std::string& where) {
+  std::vector<gguf_job> jobs;
+  for (const expert_layer& layer : model.layers)
+    for (gguf_job& job : gguf_jobs(layer, where)) jobs.push_back(renamed(std::move(job), family, where));
+  for (const mxfp4_weight* weight : model.dense) jobs.push_back(renamed(ggml_job(*weight), family, where));
+  for (const plain_tensor* t : model.others) {
+    const bool narrow = t->info.type == dtype::bf16 || t->info.type == dtype::f16;
+    jobs.push_back(renamed(narrow && is_f32_there(t->info) ? f32_job(*t) : copy_to_gguf_job(*t, where), family, where));
+  }
+  return jobs;
+}
+
+[[nodiscard]] const llama_family& require_llama_family(const weight_source& s, const std::string& model_type,
+                                                       const std::string& where) {
+  if (!s.checkpoint || !s.checkpoint->is_directory())
+    throw file_error(
+        {.file = where, .value = "is a single file", .expected = "the directory of a model for llama.cpp"});
+  const llama_family* family = find_llama_family(model_type);
+  if (family == nullptr)
+    throw file_error({.file = where,
+                      .value = "model_type is " + quote_name(model_type) + ", whose names in llama.cpp are not known",
+                      .expected = "qwen3_moe or minimax_m2",
+                      .advice = "--to gguf keeps names as they are"});
+  return *family;
+}
+
+/// What no program is known to load.
+[[nodiscard]] std::vector<std::string> warnings_of(checkpoint_form to, const std::string& model_type,
+                                                   const expert_model& model) {
+  const model_family& family = find_family(model_type);
+  std::vector<std::string> warnings;
+  if (model.layers.empty()) return warnings;
+  const std::string of = model_type.empty() ? "this model" : model_type;
+  switch (to) {
+    case checkpoint_form::gpt_oss:
+      if (model_type != "gpt_oss")
+        warnings.push_back("transformers 5.24 and vLLM 0.33 read the form of gpt-oss of gpt_oss alone, not of " + of);
+      break;
+    case checkpoint_form::stacked:
+      warnings.push_back(
+          "transformers 5.24 and vLLM 0.33 read experts of compressed-tensors one by one: stacks start at "
+          "random");
+      break;
+    case checkpoint_form::compressed_tensors:
+      if (family.form == expert_form::gpt_oss)
+        warnings.push_back("vLLM 0.32 has no place for the biases of " + of + " in this form: gpt-oss is its own");
+      else if (!family.warning.empty()) warnings.emplace_back(family.warning);
+      break;
+    case checkpoint_form::gguf:
+      warnings.push_back(find_llama_family(model_type) == nullptr
+                             ? "the names are not llama.cpp's, which does not load it"
+                             : "the names are not llama.cpp's, which does not load it: --to llama-cpp writes those");
+      break;
+    case checkpoint_form::block_fp8:
+      if (!family.warning.empty()) warnings.emplace_back(family.warning);
+      break;
+    case checkpoint_form::llama_cpp:
+      break;
+  }
+  return warnings;
+}
+
 /// The architecture is the model_type, which a reader of GGUF may know or not: names of tensors are not translated.
 [[nodiscard]] std::vector<gguf_pair> gguf_pairs(const std::optional<std::string>& config, const std::string& where) {
   constexpr std::uint64_t mostly_mxfp4 = 38, quantization_version = 2;  // ggml's LLAMA_FTYPE and GGML_QNT_VERSION
@@ -193,7 +314,7 @@ void require_unchanged(const source& s) {
   return pairs;
 }
 
-[[nodiscard]] convert_report count(const source& s, const expert_model& model) {
+[[nodiscard]] convert_report count(const weight_source& s, const expert_model& model) {
   convert_report report;
   report.bytes_before = s.bytes;
   report.copied = static_cast<std::int64_t>(model.others.size());
@@ -215,8 +336,8 @@ void require_unchanged(const source& s) {
 file_result<convert_report> convert_checkpoint(const std::string& input, const std::string& output,
                                                const convert_options& options) {
   return guarded([&]() -> convert_report {
-    source s;
-    open(input, s);
+    weight_source s;
+    open_weights(input, s);
     require_outputs({input}, {output}, options.existing).value();
     if (s.weights.weights.empty())
       throw file_error({.file = input,
@@ -225,10 +346,25 @@ file_result<convert_report> convert_checkpoint(const std::string& input, const s
                         .advice = "quantize it first"});
     std::vector<std::string> warnings;
     if (s.checkpoint) warnings = require_undamaged(*s.checkpoint, {.progress = options.progress, .stop = options.stop});
-    const expert_model model = group_experts(s.weights, family_of(s, input), input);
-    const job_hooks hooks{options.progress, [&s] { require_unchanged(s); }, options.stop, options.existing};
+    const ordered_json config = config_of(s, input);
+    narrow_count widened = s.narrow;
+    if (!keeps_config(config, options.to)) widened = widen_others(s, config, options.to, input);
+    const expert_model model = group_experts(s.weights, find_family(model_of(config).model_type), input);
+    const job_hooks hooks{options.progress, [&s] { s.require_unchanged(); }, options.stop, options.existing};
     convert_report report = count(s, model);
+    report.widened = widened.total();
     report.warnings = std::move(warnings);
+    for (std::string& warning : warnings_of(options.to, model_of(config).model_type, model))
+      report.warnings.push_back(std::move(warning));
+    if (options.to == checkpoint_form::llama_cpp) {
+      const llama_family& family = require_llama_family(s, model_of(config).model_type, input);
+      std::vector<gguf_pair> pairs = gguf_pairs(s.config, input);
+      pairs[0].value = std::string(family.architecture);
+      for (gguf_pair& p : llama_pairs(family, config, *s.checkpoint)) pairs.push_back(std::move(p));
+      report.after = write_gguf(output, make_llama_jobs(model, family, input), std::move(pairs), hooks).value();
+      report.config = true;
+      return report;
+    }
     if (options.to == checkpoint_form::gguf) {
       report.after = write_gguf(output, make_gguf_jobs(model, input), gguf_pairs(s.config, input), hooks).value();
       report.config = s.config.has_value();

@@ -4,21 +4,18 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <unordered_map>
-#include <unordered_set>
 
 #include "checkpoint/codec.hpp"
-#include "checkpoint/exact_fp8.hpp"
 #include "checkpoint/expert_jobs.hpp"
 #include "checkpoint/family.hpp"
 #include "checkpoint/foreign_format.hpp"
 #include "checkpoint/fp8_tiles.hpp"
-#include "checkpoint/mxfp4_weights.hpp"
+#include "checkpoint/narrow_weights.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/recorded_hashes.hpp"
+#include "checkpoint/weight_source.hpp"
 #include "io/guarded.hpp"
-#include "io/slabs.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
@@ -37,94 +34,95 @@ void append_numbers(const append_function& append, const std::string& name, std:
 
 constexpr std::int64_t slab_elements = copy_slab_bytes / 2;  // their BF16 takes copy_slab_bytes
 
-/// @param weight  in compressed-tensors' form.
-[[nodiscard]] tensor_job decode_job(const mxfp4_weight& weight, std::int64_t& nan_blocks, const std::string& where) {
-  return {{{weight.name, dtype::bf16, weight.shape}}, [&weight, &nan_blocks, &where](const append_function& append) {
-            std::vector<std::uint8_t> codes, scales;
-            std::vector<bf16> numbers;
-            const std::int64_t blocks = weight.rows() * weight.cols() / block_size;
-            for_each_slab(blocks, slab_elements / block_size, [&](std::int64_t first, std::int64_t count) {
-              codes.resize(static_cast<std::size_t>(count * block_code_bytes));
-              scales.resize(static_cast<std::size_t>(count));
-              numbers.resize(static_cast<std::size_t>(count * block_size));
-              weight.codes(static_cast<std::uint64_t>(first * block_code_bytes),
-                           std::as_writable_bytes(std::span(codes)));
-              weight.scales(static_cast<std::uint64_t>(first), std::as_writable_bytes(std::span(scales)));
-              const auto in = make_view(std::span<const std::uint8_t>(codes), std::span<const std::uint8_t>(scales), 1,
-                                        count * block_size);
-              const auto out = make_dense_view(std::span(numbers), 1, count * block_size);
-              const status s = !in ? in.error() : !out ? out.error() : codec::dequantize(*in, *out);
-              if (!s.ok())
-                throw file_error({.file = where, .tensor = weight.name, .value = std::string(message(s).view())});
-              nan_blocks += std::count(scales.begin(), scales.end(), static_cast<std::uint8_t>(e8m0::nan));
-              append_numbers(append, weight.name, numbers);
-            });
-          }};
-}
+/// Decodes tiles of a weight in the order in which they are to be written.
+class decoder {
+ public:
+  decoder(const weight_rows& rows, std::int64_t& nan_blocks, const std::string& where)
+      : rows_(rows), nan_blocks_(nan_blocks), where_(where) {}
 
-/// @param w  F8_E4M3 [rows, cols].  @param scales  F32 [ceil(rows / 128), ceil(cols / 128)].
-[[nodiscard]] tensor_job widen_job(const plain_tensor& w, const plain_tensor& scales, const std::string& where) {
-  return {{{w.info.name, dtype::bf16, w.info.shape}}, [&w, &scales, &where](const append_function& append) {
-            const std::int64_t cols = w.info.shape[1], across = fp8_block_count(cols);
-            std::vector<float> block_scales;
-            std::vector<e4m3> fp8;
-            std::vector<bf16> numbers;
-            for_each_fp8_tile(w.info.shape[0], cols, slab_elements, [&](const fp8_tile& tile) {
-              fp8.resize(static_cast<std::size_t>(tile.size()));
-              numbers.resize(fp8.size());
-              w.read(static_cast<std::uint64_t>(tile.first(cols)), std::as_writable_bytes(std::span(fp8)));
-              block_scales.resize(static_cast<std::size_t>(fp8_block_count(tile.cols)));
-              scales.read(static_cast<std::uint64_t>(4 * (tile.row / fp8_block * across + tile.col / fp8_block)),
-                          std::as_writable_bytes(std::span(block_scales)));
-              swap_if_big_endian(std::span(block_scales));
-              const std::int64_t n = std::ssize(block_scales);
-              const status s =
-                  codec::widen_fp8({fp8.data(), tile.rows, tile.cols, tile.cols}, {block_scales.data(), 1, n, n},
-                                   {numbers.data(), tile.rows, tile.cols, tile.cols});
-              if (!s.ok())
-                throw file_error({.file = where, .tensor = w.info.name, .value = std::string(message(s).view())});
-              append_numbers(append, w.info.name, numbers);
-            });
-          }};
-}
-
-/// The block scales of each F8_E4M3 tensor among `others`.
-[[nodiscard]] std::unordered_map<const plain_tensor*, const plain_tensor*> find_fp8_scales(
-    const std::vector<plain_tensor>& others, const std::string& where) {
-  std::unordered_map<std::string_view, const plain_tensor*> by_name;
-  for (const plain_tensor& t : others) by_name.emplace(t.info.name, &t);
-  std::unordered_map<const plain_tensor*, const plain_tensor*> found;
-  for (const plain_tensor& t : others) {
-    if (t.info.type != dtype::f8_e4m3) continue;
-    for (const char* suffix : {fp8_scale_suffix, scale_suffix})
-      if (const auto scales = by_name.find(t.info.name + suffix); scales != by_name.end()) found[&t] = scales->second;
-    const std::string kind = "is F8_E4M3 ";
-    if (!found.contains(&t))
-      throw file_error({.file = where,
-                        .tensor = t.info.name,
-                        .value = kind + "without " + quote_name(t.info.name + fp8_scale_suffix) + " or " +
-                                 quote_name(t.info.name + scale_suffix),
-                        .expected = "its block scales"});
-    const tensor_info& scales = found[&t]->info;
-    if (t.info.shape.size() != 2)
-      throw file_error(
-          {.file = where, .tensor = t.info.name, .value = kind + shape_text(t.info.shape), .expected = "a matrix"});
-    const std::vector<std::int64_t> expected = {fp8_block_count(t.info.shape[0]), fp8_block_count(t.info.shape[1])};
-    if (scales.type != dtype::f32 || scales.shape != expected)
-      throw file_error({.file = where,
-                        .tensor = t.info.name,
-                        .value = kind + "with scales " + quote_name(scales.name) + " " + dtype_name(scales.type) + " " +
-                                 shape_text(scales.shape),
-                        .expected = "F32 " + shape_text(expected)});
+  /// @return  [tile.rows, tile.cols].
+  [[nodiscard]] std::vector<bf16>& decode(const fp8_tile& tile) {
+    rows_.read(tile, codes_, scales_);
+    numbers_.resize(static_cast<std::size_t>(tile.size()));
+    const auto in =
+        make_view(std::span<const std::uint8_t>(codes_), std::span<const std::uint8_t>(scales_), tile.rows, tile.cols);
+    const auto out = make_dense_view(std::span(numbers_), tile.rows, tile.cols);
+    const status s = !in ? in.error() : !out ? out.error() : codec::dequantize(*in, *out);
+    if (!s.ok())
+      throw file_error({.file = where_, .tensor = rows_.weight().name, .value = std::string(message(s).view())});
+    nan_blocks_ += std::count(scales_.begin(), scales_.end(), static_cast<std::uint8_t>(e8m0::nan));
+    return numbers_;
   }
-  return found;
+
+ private:
+  weight_rows rows_;
+  std::int64_t& nan_blocks_;
+  const std::string& where_;
+  std::vector<std::uint8_t> codes_, scales_;
+  std::vector<bf16> numbers_;
+};
+
+[[nodiscard]] weight_rows all_rows(const mxfp4_weight& weight) { return {weight, 0, 1, weight.rows()}; }
+
+[[nodiscard]] tensor_job decode_job(const weight_rows& rows, const std::string& name,
+                                    const std::vector<std::int64_t>& shape, std::int64_t& nan_blocks,
+                                    const std::string& where) {
+  return {{{name, dtype::bf16, shape}}, [rows, name, &nan_blocks, &where](const append_function& append) {
+            decoder decode(rows, nan_blocks, where);
+            for_each_tile(rows.rows(), rows.cols(), slab_elements,
+                          [&](const fp8_tile& tile) { append_numbers(append, name, decode.decode(tile)); });
+          }};
 }
 
-[[nodiscard]] std::optional<std::string> make_config_text(ordered_json config) {
+/// The stack P.experts.gate_proj.weight of a GGUF file as matrices of experts, which is how checkpoints have them; any
+/// other weight as it is.
+[[nodiscard]] std::vector<tensor_job> decode_jobs(const mxfp4_weight& weight, std::int64_t& nan_blocks,
+                                                  const std::string& where) {
+  constexpr std::string_view experts = ".experts";
+  const std::size_t at = weight.name.find(std::string(experts) + ".");
+  if (weight.form != weight_form::ggml || weight.shape.size() != 3 || at == std::string::npos)
+    return {decode_job(all_rows(weight), weight.name, weight.shape, nan_blocks, where)};
+  const std::size_t end = at + experts.size();
+  const std::int64_t rows = weight.shape[1];
+  std::vector<tensor_job> jobs;
+  for (std::int64_t e = 0; e < weight.shape[0]; ++e)
+    jobs.push_back(decode_job({weight, e * rows, 1, rows},
+                              weight.name.substr(0, end) + "." + std::to_string(e) + weight.name.substr(end),
+                              {rows, weight.cols()}, nan_blocks, where));
+  return jobs;
+}
+
+/// A stack of gpt-oss, [experts, rows, cols], as transformers has it in BF16: [experts, cols, rows]. Gate and up rows
+/// take turns in both.
+[[nodiscard]] tensor_job transpose_job(const mxfp4_weight& weight, std::int64_t& nan_blocks, const std::string& where) {
+  const std::int64_t experts = weight.shape[0], rows = weight.shape[1], cols = weight.shape[2];
+  return {{{weight.name, dtype::bf16, {experts, cols, rows}}},
+          [&weight, &nan_blocks, &where, experts, rows, cols](const append_function& append) {
+            decoder decode(all_rows(weight), nan_blocks, where);
+            // As many whole blocks of columns as a slab has room for; of a row at least one.
+            const std::int64_t width =
+                std::min(cols, std::max<std::int64_t>(1, slab_elements / std::max<std::int64_t>(rows, 1) / block_size) *
+                                   block_size);
+            std::vector<bf16> turned;
+            for (std::int64_t e = 0; e < experts; ++e)
+              for (std::int64_t c = 0; c < cols; c += width) {
+                const std::int64_t count = std::min(width, cols - c);
+                turned.resize(static_cast<std::size_t>(rows * count));
+                for (std::int64_t r = 0; r < rows; ++r) {
+                  const std::vector<bf16>& row = decode.decode({e * rows + r, 1, c, count});
+                  for (std::int64_t i = 0; i < count; ++i)
+                    turned[static_cast<std::size_t>(i * rows + r)] = row[static_cast<std::size_t>(i)];
+                }
+                append_numbers(append, weight.name, turned);
+              }
+          }};
+}
+
+[[nodiscard]] std::optional<std::string> make_config_text(ordered_json config, bool is_bf16) {
   if (config.is_null()) return std::nullopt;
   config.erase("quantization_config");
   remove_nested_quantization(config);
-  set_bf16(config);
+  if (is_bf16) set_bf16(config);
   return json_text(config, 2) + "\n";
 }
 
@@ -149,7 +147,7 @@ void require_known_formats(const std::vector<plain_tensor>& others, const ordere
     throw file_error({.file = where,
                       .tensor = found.tensor,
                       .value = "is " + found.format,
-                      .expected = "MXFP4 of compressed-tensors, FP8 in blocks of 128 x 128, or weights",
+                      .expected = "MXFP4, FP8 with scales, INT4 or INT8 of compressed-tensors, NVFP4, or weights",
                       .advice = "dequantise it with the program that wrote it"});
 }
 
@@ -158,48 +156,44 @@ void require_known_formats(const std::vector<plain_tensor>& others, const ordere
 file_result<dequantize_directory_report> dequantize_directory(const std::string& input, const std::string& output,
                                                               const dequantize_options& options) {
   return guarded([&]() -> dequantize_directory_report {
-    const checkpoint_reader in = checkpoint_reader::open(input).value();
+    weight_source in;
+    open_weights(input, in);
     require_outputs({input}, {output}, options.existing).value();
-    const ordered_json config = read_config(in);
+    ordered_json config;
+    if (in.checkpoint) config = read_config(*in.checkpoint);
+    else if (in.config) config = parse_json<ordered_json>(*in.config, input, config_limits);
     dequantize_directory_report report;
-    report.warnings = require_undamaged(in, {.progress = options.progress, .stop = options.stop});
-    const weight_list list = find_weights(in);
+    if (in.checkpoint)
+      report.warnings = require_undamaged(*in.checkpoint, {.progress = options.progress, .stop = options.stop});
+    plan_options model;
+    read_model(config, model);
+    weight_list& list = in.weights;
+    const narrow_count narrow = widen_narrow_weights(list, model.fp8_grid, input);
     require_known_formats(list.others, config, input);
-    const auto fp8_scales = find_fp8_scales(list.others, input);
+    report.widened = narrow.fp8;
+    report.integer = narrow.integer + in.narrow.integer;
+    report.nvfp4 = narrow.nvfp4;
     std::vector<tensor_job> jobs;
     for (const mxfp4_weight& w : list.weights) {
-      if (w.form == weight_form::gpt_oss)
-        throw file_error({.file = input,
-                          .tensor = w.name + "_blocks",
-                          .value = "is in the form of gpt-oss",
-                          .expected = "that of compressed-tensors",
-                          .advice = "mxfp4 convert --to compressed-tensors first"});
-      jobs.push_back(decode_job(w, report.nan_blocks, input));
+      if (w.form == weight_form::gpt_oss) jobs.push_back(transpose_job(w, report.nan_blocks, input));
+      else
+        for (tensor_job& job : decode_jobs(w, report.nan_blocks, input)) jobs.push_back(std::move(job));
       ++report.dequantized;
     }
-    std::unordered_set<const plain_tensor*> consumed;
-    for (const auto& [fp8, scales] : fp8_scales) consumed.insert(scales);
-    for (const plain_tensor& t : list.others) {
-      if (const auto found = fp8_scales.find(&t); found != fp8_scales.end()) {
-        jobs.push_back(widen_job(t, *found->second, input));
-        ++report.widened;
-      } else if (!consumed.contains(&t)) {
-        jobs.push_back(copy_job(t));
-        ++report.copied;
-      }
-    }
-    if (report.dequantized + report.widened == 0 && config.is_object() && config.contains("quantization_config"))
+    for (const plain_tensor& t : list.others) jobs.push_back(copy_job(t));
+    report.copied = std::ssize(list.others) - narrow.total() - in.narrow.integer;
+    const bool none = list.weights.empty() && narrow.total() + in.narrow.integer == 0;
+    if (none && config.is_object() && config.contains("quantization_config"))
       throw file_error({.file = input,
                         .value = "holds no MXFP4 and no FP8 weights, but a quantization_config",
                         .expected = "weights that it is true of"});
     add_warnings(report, list, config);
-    for (std::size_t i = 0; i < in.shards().size(); ++i) report.bytes_before += in.shard(i).file_bytes();
-    const auto require_unchanged = [&in] {
-      for (std::size_t i = 0; i < in.shards().size(); ++i) in.shard(i).require_unchanged().value();
-    };
-    report.after = write_directory(output, jobs, {make_config_text(config), &in}, options.max_shard_bytes,
-                                   {options.progress, require_unchanged, options.stop, options.existing})
-                       .value();
+    report.bytes_before = in.bytes;
+    directory_files files{make_config_text(config, !none), in.checkpoint ? &*in.checkpoint : nullptr};
+    report.after =
+        write_directory(output, jobs, files, options.max_shard_bytes,
+                        {options.progress, [&in] { in.require_unchanged(); }, options.stop, options.existing})
+            .value();
     return report;
   });
 }

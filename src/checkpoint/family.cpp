@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
+#include <optional>
 
 #include "io/strict_json.hpp"
 
@@ -74,6 +76,18 @@ constexpr model_family unknown_family = {};
   return std::find(parts.begin(), parts.end(), part) != parts.end();
 }
 
+/// [rows, columns] of the FP8 weights under one scale.
+[[nodiscard]] std::optional<scale_grid> read_block_size(const ordered_json& quantization) {
+  if (!quantization.is_object()) return std::nullopt;
+  const auto found = quantization.find("weight_block_size");
+  if (found == quantization.end() || !found->is_array() || found->size() != 2) return std::nullopt;
+  const auto size = [&](std::size_t i) {
+    const ordered_json& n = (*found)[i];
+    return n.is_number_integer() && n > 0 && n <= std::numeric_limits<std::int32_t>::max() ? n.get<std::int64_t>() : 0;
+  };
+  return size(0) > 0 && size(1) > 0 ? std::optional(scale_grid{size(0), size(1)}) : std::nullopt;
+}
+
 }  // namespace
 
 std::span<const model_family> model_families() noexcept { return families; }
@@ -92,6 +106,9 @@ void read_model(const ordered_json& config, plan_options& options) {
   if (options.model_type.empty()) options.model_type = json_text_member(config, "model_type");
   for (const char* key : {"dtype", "torch_dtype"})
     if (options.dtype.empty()) options.dtype = json_text_member(inner.contains(key) ? inner : config, key);
+  for (const ordered_json* part : {&inner, &config})
+    if (const auto found = part->find("quantization_config"); !options.fp8_grid && found != part->end())
+      options.fp8_grid = read_block_size(*found);
   const auto hidden = inner.find("hidden_size");
   if (hidden != inner.end() && hidden->is_number_integer()) options.hidden_size = hidden->get<std::int64_t>();
 }

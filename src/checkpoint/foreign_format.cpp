@@ -32,7 +32,8 @@ using nlohmann::ordered_json;
     return "bitsandbytes";
   if (name.ends_with(".SCB") || has(".weight", ".SCB")) return "bitsandbytes' LLM.int8()";
   if (name.ends_with("_packed") && t.type == dtype::i32) return "integers of compressed-tensors (pack-quantized)";
-  if (name.ends_with("_packed") && t.type == dtype::u8) return "codes of compressed-tensors";
+  if (name.ends_with("_packed") && t.type == dtype::u8)
+    return has("_packed", "_global_scale") ? "NVFP4 of compressed-tensors" : "MXFP4 of compressed-tensors";
   if (t.type == dtype::u8 && has("_blocks", "_scales")) return "MXFP4 of gpt-oss";
   if (t.type == dtype::u8 && has(".weight", ".weight_scale_2")) return "NVFP4 of ModelOpt";
   if (t.type == dtype::u8 && has(".weight", ".weight_scale")) return "MXFP4 of Quark or ModelOpt";
@@ -72,8 +73,8 @@ void require_weights(const std::vector<tensor_info>& tensors, const ordered_json
     throw file_error({.file = directory,
                       .tensor = found.tensor,
                       .value = "is quantised already: " + found.format,
-                      .expected = "weights in F32, F16, BF16 or FP8 in blocks of 128 x 128",
-                      .advice = "dequantise it first"});
+                      .expected = "weights in F32, F16, BF16 or FP8 with scales",
+                      .advice = "mxfp4 dequantize makes BF16 of it, which can be quantised"});
 }
 
 bool describes_quantization(const std::string& file) {

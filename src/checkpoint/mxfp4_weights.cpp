@@ -6,6 +6,8 @@
 #include <optional>
 #include <unordered_set>
 
+#include "checkpoint/narrow_weights.hpp"
+#include "checkpoint/unmarked_pair.hpp"
 #include "mxfp4/convert.hpp"
 #include "mxfp4/core/e8m0.hpp"
 
@@ -29,9 +31,12 @@ constexpr pair_form pair_forms[] = {
     {weight_form::gpt_oss, "_blocks", "_scales", 2},
 };
 
-[[nodiscard]] const pair_form* form_of(const tensor_info& codes) {
+[[nodiscard]] const pair_form* form_of(const tensor_info& codes, const find_function& find) {
   for (const pair_form& f : pair_forms)
-    if (codes.name.ends_with(f.codes_suffix) && codes.type == dtype::u8) return &f;
+    if (codes.name.ends_with(f.codes_suffix) && codes.type == dtype::u8) {
+      const std::string name = codes.name.substr(0, codes.name.size() - std::string_view(f.codes_suffix).size());
+      return find(name + "_global_scale") != nullptr ? nullptr : &f;  // NVFP4 has one
+    }
   return nullptr;
 }
 
@@ -85,9 +90,21 @@ weight_list find_weights(const checkpoint_reader& checkpoint) {
   weight_list list;
   std::unordered_set<const tensor_info*> scales_found;
   std::vector<checkpoint_tensor> others;
+  const find_function infos = [&checkpoint](const std::string& name) -> const tensor_info* {
+    const checkpoint_tensor* t = checkpoint.find(name);
+    return t == nullptr ? nullptr : t->info;
+  };
   for (const checkpoint_tensor& t : checkpoint.tensors()) {
-    const pair_form* form = form_of(*t.info);
+    const pair_form* form = form_of(*t.info, infos);
     if (form == nullptr) {
+      if (const std::optional<unmarked_pair> pair = find_unmarked_pair(*t.info, infos)) {
+        shape_type shape = t.info->shape;
+        shape.back() *= 2;
+        scales_found.insert(pair->scales);
+        list.weights.push_back({t.info->name, pair->form, std::move(shape), reader_of(checkpoint, t),
+                                reader_of(checkpoint, *checkpoint.find(pair->scales->name))});
+        continue;
+      }
       others.push_back(t);
       continue;
     }
@@ -129,12 +146,17 @@ weight_list find_weights(const checkpoint_reader& checkpoint) {
   return list;
 }
 
-weight_list find_weights(const gguf_reader& file) {
+weight_list find_weights(const gguf_reader& file, narrow_count& narrow) {
   weight_list list;
   for (const gguf_tensor& t : file.header().tensors) {
     const read_function read = [&file, &t](std::uint64_t offset, std::span<std::byte> bytes) {
       file.read(t, offset, bytes).value();
     };
+    if (t.type == ggml_type::q8_0) {
+      list.others.push_back(widen_q8_0(t.name, t.shape, read));
+      ++narrow.integer;
+      continue;
+    }
     if (t.type != ggml_type::mxfp4) {
       list.others.push_back({{t.name, *safetensors_type_of(t.type), t.shape, 0, t.bytes}, read});
       continue;

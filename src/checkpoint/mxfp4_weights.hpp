@@ -1,12 +1,14 @@
-// src/checkpoint/mxfp4_weights.hpp -- the MXFP4 weights of a checkpoint, in whichever of three forms, read by rows.
+// src/checkpoint/mxfp4_weights.hpp -- the MXFP4 weights of a checkpoint, in whichever form, read by rows.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   form                tensors of the weight X [.., rows, cols]                                        found in
 //   compressed_tensors  X_packed U8 [.., rows, cols / 2], X_scale U8 [.., rows, cols / 32]              safetensors
 //   gpt_oss             X_blocks U8 [E, rows, cols / 32, 16], X_scales U8 [E, rows, cols / 32]          safetensors
+//   quark               X U8 [.., rows, cols / 2], X_scale U8 [.., rows, cols / 32]                     safetensors
+//   deepseek_v4         P.weight I8 [.., rows, cols / 2], P.scale F8_E8M0 [.., rows, cols / 32]         safetensors
 //   ggml                X MXFP4 [.., rows, cols], blocks of 17 bytes                                    GGUF
 //
-// The bytes of the first two are the same; those of ggml hold the same codes in another order. No form interprets a
+// The bytes of all but the last are the same; those of ggml hold the same codes in another order. No form interprets a
 // byte, so what passes from one to another and back is unchanged; but readers differ in what code 8 and scale byte 255
 // mean (mxfp4/format/dialect.hpp): ggml reads -0 as +0 and byte 255 as 2^128. One block of ggml is not passed on: of
 // weights below 2^-125 gguf's writer makes scale byte 255 over codes 0, which is zero to ggml and NaN to others. It
@@ -20,12 +22,11 @@
 
 #include "checkpoint/fp8_tiles.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
+#include "mxfp4/checkpoint/stored_tensor.hpp"
 #include "mxfp4/checkpoint/tensor_job.hpp"
 #include "mxfp4/io/gguf_file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
-
-enum class weight_form : std::uint8_t { compressed_tensors, gpt_oss, ggml };
 
 struct mxfp4_weight {
   std::string name;  ///< X
@@ -45,6 +46,8 @@ struct plain_tensor {
   read_function read;
 };
 
+struct narrow_count;  // narrow_weights.hpp
+
 struct weight_list {
   std::vector<mxfp4_weight> weights;
   std::vector<plain_tensor> others;
@@ -54,7 +57,8 @@ struct weight_list {
 /// In the order of the checkpoint. The list reads through the reader, which must outlive it.
 /// @throws file_error for a *_packed or *_blocks of which the scales are missing or do not fit.
 [[nodiscard]] weight_list find_weights(const checkpoint_reader& checkpoint);
-[[nodiscard]] weight_list find_weights(const io::gguf_reader& file);
+/// @param narrow  counts the tensors of Q8_0, which are BF16 in the list.
+[[nodiscard]] weight_list find_weights(const io::gguf_reader& file, narrow_count& narrow);
 
 /// Every step-th row of a weight: one matrix of a stack, or every other row of it.
 class weight_rows {

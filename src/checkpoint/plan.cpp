@@ -9,6 +9,7 @@
 
 #include "checkpoint/expert_stack.hpp"
 #include "checkpoint/family.hpp"
+#include "checkpoint/fp8_scales.hpp"
 #include "checkpoint/name_pattern.hpp"
 #include "io/guarded.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
@@ -18,8 +19,6 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 using namespace io;
 
 namespace {
-
-[[nodiscard]] std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 
 [[nodiscard]] bool is_one_of(std::string_view part, std::initializer_list<std::string_view> parts) noexcept {
   return std::find(parts.begin(), parts.end(), part) != parts.end();
@@ -38,12 +37,6 @@ namespace {
   if (name.ends_with(".weight")) static_cast<void>(cut_last_part(name));
   static_cast<void>(cut_last_part(name));
   return name;
-}
-
-/// The block scales of X, as FP8 checkpoints have them: F32, one for 128 x 128 weights.
-[[nodiscard]] std::vector<std::int64_t> fp8_scales_shape(std::vector<std::int64_t> shape) {
-  for (std::size_t i = shape.size() - 2; i < shape.size(); ++i) shape[i] = ceil_div(shape[i], fp8_block);
-  return shape;
 }
 
 class planner {
@@ -89,24 +82,18 @@ class planner {
     return found == by_name_.end() ? planned_tensor::no_scales : found->second;
   }
 
-  /// The tensor X whose FP8 block scales `t` (X_scale_inv) holds, or nullptr.
-  [[nodiscard]] const tensor_info* owner_of_fp8_scales(const tensor_info& t) const {
-    if (!t.name.ends_with(fp8_scale_suffix)) return nullptr;
-    const std::size_t owner = find(t.name.substr(0, t.name.rfind(fp8_scale_suffix)));
-    if (owner == planned_tensor::no_scales || plan_.tensors[owner].source.type != dtype::f8_e4m3) return nullptr;
-    return &plan_.tensors[owner].source;
+  [[nodiscard]] fp8_scales_result fp8_scales_of(const tensor_info& t) const {
+    return find_fp8_scales(
+        t, [this](const std::string& name) { return tensor_called(name); }, options_.fp8_grid);
   }
 
-  /// Empty where the block scales of the F8_E4M3 matrix `t` are there and fit.
-  [[nodiscard]] std::string why_no_fp8_scales(const tensor_info& t) const {
-    const std::size_t at = find(t.name + fp8_scale_suffix);
-    if (at == planned_tensor::no_scales) return "F8_E4M3 without " + quote_name(t.name + fp8_scale_suffix);
-    const tensor_info& scales = plan_.tensors[at].source;
-    const std::vector<std::int64_t> expected = fp8_scales_shape(t.shape);
-    if (scales.type != dtype::f32 || scales.shape != expected)
-      return std::string("its block scales are ") + dtype_name(scales.type) + " " + shape_text(scales.shape) +
-             ", not F32 " + shape_text(expected);
-    return {};
+  /// Why FP8 cannot be left as it is beside MXFP4: readers of compressed-tensors have one kind of scales by block.
+  [[nodiscard]] static std::string why_not_kept(const fp8_scales_result& found) {
+    if (!found.why.empty() ||
+        (found.scales->type == dtype::f32 && found.grid == scale_grid{} && found.scales->shape.size() > 1))
+      return found.why;
+    return "its scales " + quote_name(found.scales->name) + " are " + dtype_name(found.scales->type) + " " +
+           shape_text(found.scales->shape) + ", not F32 for blocks of 128 x 128";
   }
 
   /// Empty where the name was asked for.
@@ -146,7 +133,7 @@ class planner {
     }
     const std::int64_t cols = stacked ? layout_of(t, axes_of(t).axes, false).cols : t.shape.back();
     if (cols % block_size != 0) return std::to_string(cols) + " columns, not a multiple of 32";
-    return is_fp8 ? why_no_fp8_scales(t) : "";
+    return is_fp8 ? fp8_scales_of(t).why : "";
   }
 
   /// An include must not find a matrix that no reader has quantised.
@@ -195,8 +182,13 @@ class planner {
 
   void decide(planned_tensor& p) {
     const tensor_info& t = p.source;
-    if (const tensor_info* owner = owner_of_fp8_scales(t)) {
-      p.reason = "block scales of " + quote_name(owner->name);
+    const find_function by_name = [this](const std::string& name) { return tensor_called(name); };
+    if (const tensor_info* owner = fp8_owner_of_scales(t.name, by_name)) {
+      p.reason = "scales of " + quote_name(owner->name);
+      return;
+    }
+    if (const tensor_info* owner = fp8_owner_of_activations(t.name, by_name)) {
+      p.reason = "scale of the activations of " + quote_name(owner->name);
       return;
     }
     p.reason = why_not_wanted(t);
@@ -216,9 +208,11 @@ class planner {
       }
     } else if (t.type == dtype::f8_e4m3 && options_.others != fp8_policy::copy) {
       if (t.shape.size() < 2) fail(t, "is F8_E4M3 and " + std::to_string(t.shape.size()) + "-D", "a matrix");
-      if (const std::string why = why_no_fp8_scales(t); !why.empty())
+      const bool keep = options_.others == fp8_policy::keep;
+      const fp8_scales_result found = fp8_scales_of(t);
+      if (const std::string why = keep ? why_not_kept(found) : found.why; !why.empty())
         fail(t, "cannot be written for readers of compressed-tensors: " + why, "",
-             "leave FP8 as it is, or add its block scales");
+             keep && found.why.empty() ? "make BF16 of it: --others bf16" : "leave FP8 as it is, or add its scales");
       p.action = options_.others == fp8_policy::keep ? tensor_action::keep_fp8 : tensor_action::widen_fp8;
       if (p.action == tensor_action::widen_fp8) add_output(p, t.name, dtype::bf16, t.shape);
       else add_output(p, t.name, t.type, t.shape);
@@ -228,7 +222,12 @@ class planner {
       add_output(p, t.name, dtype::bf16, t.shape);
     }
     if (p.action != tensor_action::copy && t.type == dtype::f8_e4m3) {
-      p.scales = find(t.name + fp8_scale_suffix);
+      const fp8_scales_result found = fp8_scales_of(t);
+      p.scales = find(found.scales->name);
+      p.fp8_grid = found.grid;
+      for (const std::string& name : fp8_activation_names(t.name))
+        if (const std::size_t at = find(name); at != planned_tensor::no_scales)
+          plan_.tensors[at].action = tensor_action::fp8_scales;
       if (p.action == tensor_action::keep_fp8)
         add_output(p, t.name + scale_suffix, dtype::f32, plan_.tensors[p.scales].source.shape);
       plan_.tensors[p.scales].action = tensor_action::fp8_scales;

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <memory>
 #include <mutex>
 #include <string>
 
@@ -17,6 +16,7 @@
 #include "checkpoint/codec.hpp"
 #include "checkpoint/encode_shard.hpp"
 #include "checkpoint/expert_stack.hpp"
+#include "checkpoint/fp8_scales.hpp"
 #include "io/guarded.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
@@ -25,8 +25,6 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 using namespace io;
 
 namespace {
-
-[[nodiscard]] std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
 
 /// The matrices of a tensor, of an array of them the leading dimensions count as one.
 struct geometry {
@@ -46,10 +44,6 @@ struct geometry {
   stack_layout layout;
   std::int64_t rows = 0, cols = 0, size = 0;  ///< of one matrix
 
-  /// Row of the block scales that a matrix' row falls under, counted from the first of the tensor.
-  [[nodiscard]] std::int64_t scale_row(std::int64_t matrix, std::int64_t row) const noexcept {
-    return matrix / layout.parts * ceil_div(layout.parts * rows, fp8_block) + row_in_stack(matrix, row) / fp8_block;
-  }
   [[nodiscard]] std::int64_t row_in_stack(std::int64_t matrix, std::int64_t row) const noexcept {
     return matrix % layout.parts * rows + row;
   }
@@ -70,7 +64,7 @@ struct slab {
   std::int64_t matrix = 0;
   std::int64_t first = 0, count = 0;  ///< weights, matrix after matrix as they are written; of copies bytes
   bool ends_matrix = false, ends_tensor = false;
-  std::shared_ptr<const std::vector<float>> scales;  ///< of the whole FP8 tensor
+  fp8_scale_tile scales;  ///< of FP8
 
   std::vector<std::byte> bytes;    ///< as read
   std::vector<std::byte> scratch;  ///< what a transposed stack is arranged by
@@ -86,6 +80,13 @@ struct slab {
   /// Of its matrix; is_transposed, which is whole rows.
   [[nodiscard]] fp8_tile tile() const noexcept {
     return {(first - matrix * shape.size) / shape.cols, count / shape.cols, 0, shape.cols};
+  }
+
+  /// Of an FP8 tensor: rows counted through what its scales lie over, which is all parts of an expert.
+  [[nodiscard]] fp8_tile fp8() const noexcept {
+    const std::int64_t at = first - matrix * shape.size, row = at / shape.cols, col = at % shape.cols;
+    const std::int64_t rows = count < shape.cols ? 1 : count / shape.cols;
+    return {shape.row_in_stack(matrix, row), rows, col, count / rows};
   }
 
   /// What was read, as numbers in the host's byte order.
@@ -165,11 +166,9 @@ class slab_source {
     if (t.action == tensor_action::to_bf16) {
       s.count = std::min(pipeline_weights, total - first_);
     } else if (encodes && total > 0) {
-      if (first_ == 0) read_scales(t);
       const geometry g(t);
       s.shape = g;
       s.matrix = first_ / g.size;
-      s.scales = scales_;
       end = (s.matrix + 1) * g.size;
       s.count = source.type == dtype::f8_e4m3 ? fp8_slab(g, s.matrix, first_ - s.matrix * g.size)
                                               : plain_slab(g, end - first_);
@@ -184,16 +183,6 @@ class slab_source {
   }
 
  private:
-  void read_scales(const planned_tensor& t) {
-    scales_ = nullptr;
-    if (t.scales == planned_tensor::no_scales) return;
-    const checkpoint_tensor& source = in_.tensors()[t.scales];
-    const auto scales = std::make_shared<std::vector<float>>(static_cast<std::size_t>(source.info->elements()));
-    in_.read(source, 0, std::as_writable_bytes(std::span(*scales))).value();
-    swap_if_big_endian(std::span(*scales));
-    scales_ = scales;
-  }
-
   /// FP8 that is kept has its block scales for a second part.
   void next_part(slab& s, const planned_tensor& t) {
     first_ = 0;
@@ -207,7 +196,6 @@ class slab_source {
   std::span<const std::size_t> tensors_;
   std::size_t at_ = 0, part_ = 0;
   std::int64_t first_ = 0;
-  std::shared_ptr<const std::vector<float>> scales_;
 };
 
 class shard_run {
@@ -229,6 +217,17 @@ class shard_run {
       in_.read(s.source, static_cast<std::uint64_t>(s.first) * size, s.bytes).value();
     }
     if (encodes && std::endian::native == std::endian::big) reverse_elements(s.bytes, size);
+    if (encodes && s.count > 0 && s.source.info->type == dtype::f8_e4m3) read_scales(s);
+  }
+
+  void read_scales(slab& s) const {
+    const checkpoint_tensor& scales = in_.tensors()[s.tensor->scales];
+    const stack_layout& l = s.shape.layout;
+    const fp8_scale_reader reader(*scales.info, s.tensor->fp8_grid, l.parts * l.rows, l.cols);
+    const read_function read = [&](std::uint64_t offset, std::span<std::byte> bytes) {
+      in_.read(scales, offset, bytes).value();
+    };
+    reader.read(read, s.matrix / l.parts, s.fp8(), s.scales);
   }
 
   static void narrow(slab& s) {
@@ -259,19 +258,17 @@ class shard_run {
         s.error = s.encoder.encode<bf16>(s.elements<bf16>());
         return;
       default: {
-        const geometry& g = s.shape;
-        const std::int64_t across = ceil_div(g.cols, fp8_block);
-        const std::int64_t first = s.first - s.matrix * g.size, row = first / g.cols, col = first % g.cols;
-        const std::int64_t rows = s.count < g.cols ? 1 : s.count / g.cols, cols = s.count / rows;
-        const float* const scales = s.scales->data() + g.scale_row(s.matrix, row) * across + col / fp8_block;
-        const dense_view<const e4m3> w{s.elements<e4m3>().data(), rows, cols, cols};
-        const dense_view<const float> factors{scales, ceil_div(rows, fp8_block), ceil_div(cols, fp8_block), across};
-        if (s.action == tensor_action::quantize) {
-          s.error = s.encoder.encode_fp8(w, factors);
-        } else {
-          s.widened.resize(static_cast<std::size_t>(s.count));
-          s.error = codec::widen_fp8(w, factors, dense_view<bf16>{s.widened.data(), rows, cols, cols});
+        const fp8_tile tile = s.fp8();
+        const e4m3* const w = s.elements<e4m3>().data();
+        const fp8_scale_tile& scales = s.scales;
+        if (s.action == tensor_action::quantize && scales.is_coarse()) {
+          s.error = s.encoder.encode_fp8({w, tile.rows, tile.cols, tile.cols},
+                                         {scales.values.data(), scales.rows, scales.cols, scales.cols});
+          return;
         }
+        s.widened.resize(static_cast<std::size_t>(s.count));
+        s.error = widen_fp8_tile(w, tile, scales, s.widened.data());
+        if (s.error.ok() && s.action == tensor_action::quantize) s.error = s.encoder.encode<bf16>(s.widened);
       }
     }
   }

@@ -2,9 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/stored_tensor.hpp"
 
+#include <optional>
 #include <string_view>
 #include <unordered_set>
 
+#include "checkpoint/family.hpp"
+#include "checkpoint/fp8_scales.hpp"
+#include "checkpoint/reader_json.hpp"
+#include "checkpoint/unmarked_pair.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -70,28 +75,56 @@ using shape_type = std::vector<std::int64_t>;
   if (!s.problem.empty()) return s;
   s.name = name;
   s.kind = storage::mxfp4;
-  s.gpt_oss = true;
+  s.form = weight_form::gpt_oss;
   s.shape = {t.shape[0], t.shape[1], t.shape[2] * block_size};
   s.scale = scale;
   return s;
 }
 
-[[nodiscard]] stored_tensor fp8_or_plain(const checkpoint_reader& checkpoint, const checkpoint_tensor& tensor) {
+[[nodiscard]] find_function infos_of(const checkpoint_reader& checkpoint) {
+  return [&checkpoint](const std::string& name) -> const tensor_info* {
+    const checkpoint_tensor* t = checkpoint.find(name);
+    return t == nullptr ? nullptr : t->info;
+  };
+}
+
+/// What config.json says of blocks of FP8; whoever asks for the config is told what is wrong with it.
+[[nodiscard]] std::optional<scale_grid> block_size_of(const checkpoint_reader& checkpoint) {
+  plan_options options;
+  try {
+    read_model(read_config(checkpoint), options);
+  } catch (const file_error&) {
+    return std::nullopt;
+  }
+  return options.fp8_grid;
+}
+
+[[nodiscard]] stored_tensor unmarked_or_plain(const checkpoint_reader& checkpoint, const checkpoint_tensor& tensor) {
+  const tensor_info& t = *tensor.info;
+  stored_tensor s{t.name, storage::plain, t.shape, &tensor, nullptr, ""};
+  const std::optional<unmarked_pair> pair = find_unmarked_pair(t, infos_of(checkpoint));
+  if (!pair) return s;
+  s.kind = storage::mxfp4;
+  s.form = pair->form;
+  s.shape.back() *= 2;
+  s.scale = checkpoint.find(pair->scales->name);
+  return s;
+}
+
+[[nodiscard]] stored_tensor fp8_or_plain(const checkpoint_reader& checkpoint, const checkpoint_tensor& tensor,
+                                         const std::optional<scale_grid>& block_size) {
   const tensor_info& t = *tensor.info;
   stored_tensor s{t.name, storage::plain, t.shape, &tensor, nullptr, ""};
   if (t.shape.size() != 2 && t.shape.size() != 3) {
     s.problem = "is " + std::to_string(t.shape.size()) + "-D, expected a matrix or a stack of them";
     return s;
   }
-  shape_type expected = t.shape;
-  for (std::size_t i = expected.size() - 2; i < expected.size(); ++i)
-    expected[i] = (expected[i] + fp8_block - 1) / fp8_block;
-  const char* suffix = checkpoint.find(t.name + scale_suffix) != nullptr ? scale_suffix : fp8_scale_suffix;
-  const checkpoint_tensor* scale = checkpoint.find(t.name + suffix);
-  s.problem = why_no_scales(scale, t.name + suffix, dtype::f32, expected);
-  if (s.problem.empty()) {
+  const fp8_scales_result found = find_fp8_scales(t, infos_of(checkpoint), block_size);
+  s.problem = found.why;
+  if (found.scales != nullptr) {
     s.kind = storage::fp8;
-    s.scale = scale;
+    s.scale = checkpoint.find(found.scales->name);
+    s.fp8_grid = found.grid;
   }
   return s;
 }
@@ -113,14 +146,15 @@ std::int64_t stored_tensor::elements() const noexcept {
 std::vector<stored_tensor> stored_tensors(const checkpoint_reader& checkpoint) {
   std::vector<stored_tensor> found;
   std::unordered_set<const tensor_info*> scales;
+  const std::optional<scale_grid> block_size = block_size_of(checkpoint);
   for (const checkpoint_tensor& t : checkpoint.tensors()) {
     const std::string_view name = t.info->name;
     if (name.size() > std::string_view(packed_suffix).size() && name.ends_with(packed_suffix))
       found.push_back(mxfp4_or_plain(checkpoint, t));
     else if (name.size() > std::string_view(blocks_suffix).size() && name.ends_with(blocks_suffix))
       found.push_back(blocks_or_plain(checkpoint, t));
-    else if (t.info->type == dtype::f8_e4m3) found.push_back(fp8_or_plain(checkpoint, t));
-    else found.push_back({t.info->name, storage::plain, t.info->shape, &t, nullptr, ""});
+    else if (t.info->type == dtype::f8_e4m3) found.push_back(fp8_or_plain(checkpoint, t, block_size));
+    else found.push_back(unmarked_or_plain(checkpoint, t));
     if (found.back().scale != nullptr) scales.insert(found.back().scale->info);
   }
   std::erase_if(found, [&scales](const stored_tensor& s) { return scales.contains(s.data->info); });

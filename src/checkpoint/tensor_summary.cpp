@@ -8,8 +8,7 @@
 #include <vector>
 
 #include "checkpoint/block_encoder.hpp"
-#include "checkpoint/exact_fp8.hpp"
-#include "checkpoint/fp8_tiles.hpp"
+#include "checkpoint/fp8_scales.hpp"
 #include "io/guarded.hpp"
 #include "io/slabs.hpp"
 #include "mxfp4/block.hpp"
@@ -73,18 +72,21 @@ void add_plain(tensor_summary& s, const checkpoint_reader& in, const stored_tens
 void add_fp8(tensor_summary& s, const checkpoint_reader& in, const stored_tensor& t) {
   const std::int64_t rows = t.shape[t.shape.size() - 2], cols = t.shape.back();
   const std::int64_t matrices = t.shape.size() == 3 ? t.shape[0] : 1;
-  std::vector<float> scales;
+  const fp8_scale_reader reader(*t.scale->info, t.fp8_grid, rows, cols);
+  const read_function read_scales = [&](std::uint64_t offset, std::span<std::byte> bytes) {
+    in.read(*t.scale, offset, bytes).value();
+  };
+  fp8_scale_tile scales;
   std::vector<e4m3> weights;
+  std::vector<bf16> numbers;
   for (std::int64_t m = 0; m < matrices; ++m)
     for_each_fp8_tile(rows, cols, slab_weights, [&](const fp8_tile& tile) {
       weights.resize(static_cast<std::size_t>(tile.size()));
-      scales.resize(static_cast<std::size_t>(fp8_block_count(tile.cols)));
+      numbers.resize(weights.size());
       read_elements_of(in, *t.data, m * rows * cols + tile.first(cols), std::span(weights));
-      const std::int64_t band = m * fp8_block_count(rows) + tile.row / fp8_block;
-      read_elements_of(in, *t.scale, band * fp8_block_count(cols) + tile.col / fp8_block, std::span(scales));
-      for (std::int64_t i = 0; i < tile.size(); ++i)
-        add(s, static_cast<double>(decode(decode_scaled(weights[static_cast<std::size_t>(i)],
-                                                        scales[static_cast<std::size_t>(i % tile.cols / fp8_block)]))));
+      reader.read(read_scales, m, tile, scales);
+      static_cast<void>(widen_fp8_tile(weights.data(), tile, scales, numbers.data()));
+      for (const bf16 x : numbers) add(s, static_cast<double>(decode(x)));
     });
 }
 

@@ -11,6 +11,7 @@
 #include "checkpoint/name_pattern.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/verification.hpp"
+#include "checkpoint/verify_other_forms.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
@@ -343,13 +344,15 @@ std::vector<stored_module> modules_of(const quantization_plan& plan, std::string
 
 void check_config(verification& v) {
   if (v.config.is_null()) return;  // said already
+  if (is_of_another_program(v)) return check_other_config(v);
   plan_options model;
   read_model(v.config, model);
   const model_family& family = find_family(model.model_type);
   std::vector<stored_module> modules;
   for (const stored_tensor& t : v.tensors) {
     const tensor_info weight = {t.name, t.data->info->type, t.shape};
-    modules.push_back({module_of(weight), t.kind, role_of(weight, family), t.shape.size() == 3, t.gpt_oss});
+    modules.push_back({module_of(weight), t.kind, role_of(weight, family), t.shape.size() == 3,
+                       t.form == weight_form::gpt_oss});
   }
   check_quantization_config(v.config, modules, [&v](severity level, const std::string& where, const std::string& what) {
     v.add(level, check, where, what);

@@ -12,10 +12,9 @@
 #include <utility>
 
 #include "checkpoint/codec.hpp"
-#include "checkpoint/exact_fp8.hpp"
 #include "checkpoint/expert_stack.hpp"
 #include "checkpoint/foreign_format.hpp"
-#include "checkpoint/fp8_tiles.hpp"
+#include "checkpoint/fp8_scales.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/unlisted_tensors.hpp"
@@ -157,18 +156,18 @@ class tensor_check {
 
   /// A tile of an FP8 matrix as bf16(w * scale).
   [[nodiscard]] std::span<const bf16> read_widened(const stored_tensor& from, const fp8_tile& tile) {
-    const std::int64_t bands = fp8_block_count(layout_.parts * layout_.rows), across = fp8_block_count(layout_.cols);
     const std::int64_t matrix = matrix_ + tile.row / layout_.rows;
-    const std::int64_t band =
-        matrix / layout_.parts * bands + row_in_stack(matrix, tile.row % layout_.rows) / fp8_block;
-    std::vector<float> scales(static_cast<std::size_t>(fp8_block_count(tile.cols)));
-    read(source_, from.scale, (band * across + tile.col / fp8_block) * 4, std::as_writable_bytes(std::span(scales)));
-    swap_if_big_endian(std::span(scales));
+    fp8_tile in_stack = tile;
+    in_stack.row = row_in_stack(matrix, tile.row % layout_.rows);
+    const fp8_scale_reader reader(*from.scale->info, from.fp8_grid, layout_.parts * layout_.rows, layout_.cols);
+    const read_function read_scales = [&](std::uint64_t offset, std::span<std::byte> bytes) {
+      read(source_, from.scale, static_cast<std::int64_t>(offset), bytes);
+    };
+    fp8_scale_tile scales;
+    reader.read(read_scales, matrix / layout_.parts, in_stack, scales);
     const std::span<const e4m3> w = read_tile<e4m3>(from, tile);
     widened_.resize(w.size());
-    const status s = codec::widen_fp8({w.data(), tile.rows, tile.cols, tile.cols},
-                                      {scales.data(), 1, std::ssize(scales), std::ssize(scales)},
-                                      {widened_.data(), tile.rows, tile.cols, tile.cols});
+    const status s = widen_fp8_tile(w.data(), tile, scales, widened_.data());
     if (!s.ok()) throw file_error({.file = source_.path(), .value = std::string(message(s).view())});
     return widened_;
   }
@@ -387,8 +386,14 @@ struct comparison {
     return t.kind != storage::mxfp4 && t.shape.size() == 3 && is_expert_weight(t.name, 3);
   });
   const auto stacks = any ? find_stacks(v, source) : std::unordered_map<std::string, stack_layout>();
+  const find_function infos = [&source](const std::string& name) -> const tensor_info* {
+    const checkpoint_tensor* t = source.find(name);
+    return t == nullptr ? nullptr : t->info;
+  };
   std::vector<comparison> list;
   for (const stored_tensor& t : theirs) {
+    // FP8 that is no longer FP8 does not meet activations in FP8.
+    if (fp8_owner_of_activations(t.name, infos) != nullptr && v.find(t.name) == nullptr) continue;
     const auto stack = stacks.find(t.name);
     const stored_tensor* same = v.find(t.name);
     if (stack == stacks.end() || t.kind == storage::mxfp4 || (same != nullptr && same->kind != storage::mxfp4)) {

@@ -245,8 +245,8 @@ class header_parser {
       throw file_error({.file = path_,
                         .tensor = t.name,
                         .value = "is of ggml type " + std::to_string(number),
-                        .expected = "F32, F16, BF16, F64, I8, I16, I32, I64 or MXFP4",
-                        .advice = "no other type has a counterpart in safetensors"});
+                        .expected = "F32, F16, BF16, F64, I8, I16, I32, I64, MXFP4 or Q8_0",
+                        .advice = "no other type is read"});
     t.type = *type;
     t.bytes = value_at(gguf_tensor_bytes(t.type, t.shape), path_, t.name);
     t.begin = in_.number(8, what);

@@ -18,14 +18,17 @@ namespace {
 constexpr std::array<const char*, gguf_type_count> type_names = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
                                                                  "bool", "string", "array", "u64", "i64", "f64"};
 
+constexpr std::int64_t q8_0_block_bytes = 2 + block_size;  // of 32 weights too
+
 struct ggml_type_row {
   ggml_type type;
   const char* name;
   std::optional<dtype> same;
 };
-constexpr std::array<ggml_type_row, 9> ggml_types = {{
+constexpr std::array<ggml_type_row, 10> ggml_types = {{
     {ggml_type::f32, "F32", dtype::f32},
     {ggml_type::f16, "F16", dtype::f16},
+    {ggml_type::q8_0, "Q8_0", std::nullopt},
     {ggml_type::i8, "I8", dtype::i8},
     {ggml_type::i16, "I16", dtype::i16},
     {ggml_type::i32, "I32", dtype::i32},
@@ -63,14 +66,34 @@ void write_pair(header_writer& out, const gguf_pair& pair, const std::string& fi
     throw file_error(
         {.file = file,
          .value = "key " + quote_name(pair.key) + ": the value cannot be written as " + gguf_type_name(pair.type),
-         .expected = "a string or a u32"});
+         .expected = "a string, a u32, an f32, a boolean, or an array of strings or i32"});
   };
   out.string(pair.key);
   out.u32(static_cast<std::uint32_t>(pair.type));
+  if (pair.type == gguf_type::array) {
+    const auto begin_array = [&out](gguf_type type, std::size_t size) {
+      out.u32(static_cast<std::uint32_t>(type));
+      out.u64(size);
+    };
+    if (const auto* texts = std::get_if<std::vector<std::string>>(&pair.value)) {
+      begin_array(gguf_type::string, texts->size());
+      for (const std::string& text : *texts) out.string(text);
+    } else if (const auto* numbers = std::get_if<std::vector<std::int32_t>>(&pair.value)) {
+      begin_array(gguf_type::i32, numbers->size());
+      for (const std::int32_t n : *numbers) out.u32(static_cast<std::uint32_t>(n));
+    } else {
+      wrong();
+    }
+    return;
+  }
   if (pair.type == gguf_type::string && std::holds_alternative<std::string>(pair.value))
     out.string(std::get<std::string>(pair.value));
   else if (pair.type == gguf_type::u32 && std::holds_alternative<std::uint64_t>(pair.value))
     out.u32(std::get<std::uint64_t>(pair.value));
+  else if (pair.type == gguf_type::f32 && std::holds_alternative<double>(pair.value))
+    out.u32(std::bit_cast<std::uint32_t>(static_cast<float>(std::get<double>(pair.value))));
+  else if (pair.type == gguf_type::boolean && std::holds_alternative<bool>(pair.value))
+    out.number(std::get<bool>(pair.value) ? 1 : 0, 1);
   else wrong();
 }
 
@@ -123,13 +146,14 @@ file_result<std::uint64_t> gguf_tensor_bytes(ggml_type type, const std::vector<s
   if (shape.size() > gguf_dimension_limit)
     return file_error({.value = "has " + std::to_string(shape.size()) + " dimensions",
                        .expected = "at most " + std::to_string(gguf_dimension_limit)});
-  if (type != ggml_type::mxfp4) return tensor_bytes(*safetensors_type_of(type), shape);
+  const std::optional<dtype> same = safetensors_type_of(type);
+  if (same) return tensor_bytes(*same, shape);
   if (shape.empty() || shape.back() % block_size != 0)
-    return file_error(
-        {.value = "shape " + shape_text(shape) + " of MXFP4", .expected = "rows whose length is a multiple of 32"});
+    return file_error({.value = "shape " + shape_text(shape) + " of " + ggml_type_name(type),
+                       .expected = "rows whose length is a multiple of 32"});
   std::vector<std::int64_t> blocks = shape;  // as bytes: one more factor, so that the overflow check sees it
   blocks.back() /= block_size;
-  blocks.push_back(block_bytes);
+  blocks.push_back(type == ggml_type::mxfp4 ? block_bytes : q8_0_block_bytes);
   return tensor_bytes(dtype::u8, blocks);
 }
 

@@ -1,6 +1,7 @@
 // tools/mxfp4/convert.cpp -- mxfp4 convert: an MXFP4 checkpoint in another form, without loss.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstdio>
 #include <iterator>
 
 #include "command.hpp"
@@ -36,8 +37,9 @@ struct convert_command {
         "P.down_proj_...\n"
         "  gpt-oss             P.gate_up_proj_blocks, _scales, _bias: gate and up rows take turns; P.down_proj_...\n"
         "  gguf                one file, P.w1.weight as MXFP4 [experts, rows, cols]; names are kept, not llama.cpp's\n"
+        "  llama-cpp           the same with llama.cpp's names, settings and tokenizer, of qwen3_moe and minimax_m2\n"
         "  block-fp8           P.0.w1.weight F8_E4M3, _scale_inv per 128 x 128: the same numbers, or an error\n"
-        "Codes and scale bytes pass through the first four unchanged, and back. Readers differ in two of them: ggml "
+        "Codes and scale bytes pass through all but the last unchanged, and back. Readers differ in two of them: ggml "
         "takes\n"
         "-0 (code 8) for +0, and a scale byte 255, NaN by the standard, for 2^128.");
   }
@@ -61,6 +63,7 @@ void run(const convert_command& command) {
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
     r = convert_checkpoint(command.input, command.output, options).value();
   }
+  for (const std::string& warning : r.warnings) std::fputs(("mxfp4: warning: " + warning + "\n").c_str(), stderr);
   const std::vector<std::string> left = left_out(command.input, command.output);
   warn(r.warnings);
   if (command.json) {
@@ -72,8 +75,10 @@ void run(const convert_command& command) {
                        {"experts", r.experts},
                        {"matrices", r.matrices},
                        {"copied", r.copied},
+                       {"widened", r.widened},
                        {"cleaned", r.cleaned},
                        {"config", r.config},
+                       {"warnings", r.warnings},
                        {"left_out", left},
                        {"warnings", r.warnings},
                        {"shards", r.after.shards},
@@ -83,7 +88,9 @@ void run(const convert_command& command) {
   }
   print(std::to_string(r.matrices) + (r.matrices == 1 ? " MXFP4 matrix" : " MXFP4 matrices") + " (" +
         count_text(r.experts, "expert") + " in " + count_text(r.layers, "layer") + ") to " + command.to + ", " +
-        count_text(r.copied, "other tensor") + " copied" + (r.config ? "" : ", without a config.json") +
+        count_text(r.copied, "other tensor") + " copied" +
+        (r.widened == 0 ? "" : ", " + std::to_string(r.widened) + " of them from few bits to BF16") +
+        (r.config ? "" : ", without a config.json") +
         (r.cleaned == 0 ? "" : "; " + count_text(r.cleaned, "block") + " of zeros under scale byte 255 made clean") +
         "\n" + left_out_text(left) + command.output + ": " + size_text(r.bytes_before) + " -> " +
         size_text(r.after.bytes) + " in " + count_text(static_cast<std::int64_t>(r.after.shards), "file") + "\n");

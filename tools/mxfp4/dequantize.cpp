@@ -20,7 +20,7 @@ struct dequantize_command {
   bool overwrite = false, json = false;
 
   void describe(command_line& command) {
-    command.add_option("IN", input, "A .safetensors file, or the directory of a checkpoint")
+    command.add_option("IN", input, "A .safetensors file, the directory of a checkpoint, or a .gguf file")
         .required()
         .type_name("FILE|DIR");
     command.add_option("OUT", output, "Output: the same, with X for each pair X_packed, X_scale; a new directory")
@@ -31,7 +31,9 @@ struct dequantize_command {
     takes_overwrite(command, overwrite);
     command.footer(
         "A scale byte 255 makes 32 weights NaN. Everything that is not MXFP4 is copied byte for byte; in a directory\n"
-        "F8_E4M3 with block scales becomes BF16 too, and config.json loses its quantization_config.");
+        "FP8 with scales, INT4 and INT8 of compressed-tensors, NVFP4, and in a .gguf Q8_0, become BF16 too, rounded\n"
+        "once, and config.json loses its quantization_config. MXFP4 is known by the names of compressed-tensors,\n"
+        "AutoRound, gpt-oss, Quark, ModelOpt, DeepSeek-V4 and GGUF. A .gguf makes a directory; its names stay.");
   }
 };
 
@@ -57,6 +59,8 @@ void run_directory(const dequantize_command& command) {
                        {"left_out", left},
                        {"dequantized", r.dequantized},
                        {"widened_fp8", r.widened},
+                       {"widened_integer", r.integer},
+                       {"widened_nvfp4", r.nvfp4},
                        {"copied", r.copied},
                        {"nan_blocks", r.nan_blocks},
                        {"warnings", r.warnings},
@@ -66,7 +70,9 @@ void run_directory(const dequantize_command& command) {
     return;
   }
   print(count_text(r.dequantized, "MXFP4 tensor") + " dequantised to bf16" +
-        (r.widened == 0 ? "" : ", " + count_text(r.widened, "FP8 tensor") + " widened") + ", " +
+        (r.widened == 0 ? "" : ", " + count_text(r.widened, "FP8 tensor") + " widened") +
+        (r.integer == 0 ? "" : ", " + count_text(r.integer, "integer tensor") + " widened") +
+        (r.nvfp4 == 0 ? "" : ", " + count_text(r.nvfp4, "NVFP4 tensor") + " widened") + ", " +
         std::to_string(r.copied) + " copied" +
         (r.nan_blocks == 0 ? "" : "; " + count_text(r.nan_blocks, "block") + " of 32 NaN") + "\n" +
         left_out_text(left) + command.output + ": " + size_text(r.bytes_before) + " -> " + size_text(r.after.bytes) +
@@ -75,7 +81,8 @@ void run_directory(const dequantize_command& command) {
 
 void run(const dequantize_command& command) {
   std::error_code error;
-  if (std::filesystem::is_directory(command.input, error)) return run_directory(command);
+  if (std::filesystem::is_directory(command.input, error) || command.input.ends_with(".gguf"))
+    return run_directory(command);
   require_different_files({command.input, command.output});
   keep_standard_output_for(command.output);
   dequantize_report r;

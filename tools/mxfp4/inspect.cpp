@@ -22,7 +22,9 @@ struct inspect_command {
   bool json = false;
 
   void describe(command_line& command) {
-    command.add_option("FILE", file, "A .safetensors file, or a checkpoint's directory").required().type_name("PATH");
+    command.add_option("FILE", file, "A .safetensors or .gguf file, or a checkpoint's directory")
+        .required()
+        .type_name("PATH");
     command.add_option("TENSOR", tensor, "One of its tensors: range, histograms of codes and scales").type_name("NAME");
     command.footer("A pair X_packed U8 [rows, cols/2], X_scale U8 [rows, cols/32] is shown as one MXFP4 tensor X.");
   }
@@ -77,6 +79,7 @@ struct kind_of_file {
 void run(const inspect_command& command) {
   std::error_code error;
   if (!command.tensor.empty()) return inspect_tensor(command.file, command.tensor, command.json);
+  if (command.file.ends_with(".gguf")) return inspect_gguf(command.file, command.json);
   if (std::filesystem::is_directory(command.file, error)) return inspect_directory(command.file, command.json);
   const safetensors_reader file = safetensors_reader::open(command.file).value();
   const std::vector<row> rows = list_tensors(file);

@@ -1,4 +1,4 @@
-// tools/mxfp4/inspect_checkpoint.cpp -- mxfp4 inspect of a directory, and of one tensor.
+// tools/mxfp4/inspect_checkpoint.cpp -- mxfp4 inspect of a directory, a GGUF, and of one tensor.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cstdio>
@@ -8,6 +8,7 @@
 #include "inspect_checkpoint.hpp"
 #include "mxfp4/checkpoint/tensor_summary.hpp"
 #include "mxfp4/core/e2m1.hpp"
+#include "mxfp4/io/gguf_file.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
@@ -165,6 +166,49 @@ void inspect_directory(const std::string& path, bool json) {
     text += count_text(std::ssize(in.ignored_files()), "file") + " ignored: see mxfp4 verify\n";
   print(text + path + ": " + count_text(std::ssize(in.shards()), "shard") + ", " + size_text(in.tensor_bytes()) + ", " +
         bits_text(bits_per_weight(in.tensor_bytes(), elements)) + " bits an element\n");
+}
+
+void inspect_gguf(const std::string& path, bool json) {
+  const gguf_reader in = gguf_reader::open(path).value();
+  std::map<std::string, kind> kinds;
+  ordered_json list = ordered_json::array();
+  std::int64_t elements = 0;
+  std::uint64_t bytes = 0;
+  for (const gguf_tensor& t : in.header().tensors) {
+    std::int64_t count = 1;
+    for (const std::int64_t n : t.shape) count *= n;
+    kind& k = kinds[ggml_type_name(t.type)];
+    ++k.tensors;
+    k.elements += count;
+    k.bytes += t.bytes;
+    elements += count;
+    bytes += t.bytes;
+    list.push_back({{"name", t.name}, {"dtype", ggml_type_name(t.type)}, {"shape", t.shape}, {"bytes", t.bytes}});
+  }
+  const std::string* architecture = in.header().find_string("general.architecture");
+  if (json) {
+    ordered_json by_kind = ordered_json::object();
+    for (const auto& [name, k] : kinds)
+      by_kind[name] = {{"tensors", k.tensors}, {"elements", k.elements}, {"bytes", k.bytes}};
+    print(ordered_json{{"command", "inspect"},
+                       {"file", path},
+                       {"architecture", architecture ? ordered_json(*architecture) : ordered_json(nullptr)},
+                       {"tensor_bytes", bytes},
+                       {"tensors", std::move(list)},
+                       {"kinds", std::move(by_kind)}});
+    return;
+  }
+  table sizes({{"kind"},
+               {"tensors", align::right},
+               {"elements", align::right},
+               {"size", align::right},
+               {"bits", align::right}});
+  for (const auto& [name, k] : kinds)
+    sizes.add({name, std::to_string(k.tensors), std::to_string(k.elements), size_text(k.bytes),
+               bits_text(bits_per_weight(k.bytes, k.elements))});
+  print(sizes.text() + "\n" + path + ": GGUF" +
+        (architecture ? ", architecture " + printable(*architecture) : ", no architecture") + ", " + size_text(bytes) +
+        ", " + bits_text(bits_per_weight(bytes, elements)) + " bits an element\n");
 }
 
 }  // namespace mxfp4::tools

@@ -68,13 +68,30 @@ struct source {
     const checkpoint_reader reader = checkpoint_reader::open(path, take).value();
     if (!reader.is_directory()) return {reader.tensor_infos(), nullptr, {}};
     source s{reader.tensor_infos(), read_config(reader), reader.stray_shards()};
-    require_weights(s.tensors, s.config, path);
     s.unlisted = unlisted_warning(reader);
     return s;
   }
   ordered_json config = read_json<ordered_json>(path, config_limits);
   std::vector<tensor_info> tensors = minimax_m2_tensors(read_minimax_m2_shape(config, path));
   return {std::move(tensors), std::move(config), {}};
+}
+
+/// What is quantised already stays as it is, and is counted.
+[[nodiscard]] quantization_plan plan_of_copies(std::vector<tensor_info> tensors, const foreign_weights& found) {
+  quantization_plan plan;
+  for (tensor_info& t : tensors) {
+    planned_tensor p;
+    p.outputs = {t};
+    p.source = std::move(t);
+    p.reason = "quantised already";
+    plan.bytes_before += p.source.bytes();
+    plan.bytes_after += p.source.bytes();
+    plan.tensors.push_back(std::move(p));
+  }
+  plan.warnings.push_back("quantised already: " + quote_name(found.tensor) + " is " + found.format +
+                          ": quantize refuses it; mxfp4 dequantize makes BF16 of it, mxfp4 convert another form of "
+                          "MXFP4");
+  return plan;
 }
 
 /// Tensors that share their fate. FP8 block scales count for the tensor they belong to.
@@ -192,11 +209,11 @@ struct budget {
   for (const auto& [key, g] : group_up(plan))
     t.add({action_text(key.first, key.second), std::to_string(g.tensors), size_text(g.before), size_text(g.after)});
   if (!t.empty()) text += t.text() + '\n';
-  if (plan.matrices == 0)
+  if (plan.matrices == 0 && (plan.tensors.empty() || plan.tensors[0].reason != "quantised already"))
     text +=
         "nothing would be quantised: no matrix is one of an expert, or fits --include; --linears takes a dense "
         "model's\n";
-  else
+  else if (plan.matrices > 0)
     text += "quantised: " + count_text(plan.experts, "expert") + ", " + std::to_string(plan.matrices) +
             (plan.matrices == 1 ? " matrix, " : " matrices, ") + count_text(plan.weights, "weight") + "\n";
   text += both_sizes(plan.bytes_before) + " -> " + both_sizes(plan.bytes_after) + ": " +
@@ -221,7 +238,9 @@ void run(const plan_command& command) {
   source in = read_source(command.input, command.take);
   read_model(in.config, options);
   in.model_type = options.model_type;
-  quantization_plan plan = make_plan(std::move(in.tensors), options, command.input).value();
+  const foreign_weights found = find_foreign_weights(in.tensors, in.config);
+  quantization_plan plan = found.tensor.empty() ? make_plan(std::move(in.tensors), options, command.input).value()
+                                                : plan_of_copies(std::move(in.tensors), found);
   if (!in.unlisted.empty()) plan.warnings.push_back(in.unlisted);
   budget memory;
   memory.bytes = command.devices * command.memory * 1e9;

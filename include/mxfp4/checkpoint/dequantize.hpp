@@ -21,7 +21,9 @@ struct dequantize_options {
 
 struct dequantize_directory_report {
   std::int64_t dequantized = 0;  ///< MXFP4 tensors, a stack counts one
-  std::int64_t widened = 0;      ///< F8_E4M3 tensors with block scales
+  std::int64_t widened = 0;      ///< F8_E4M3 tensors with scales
+  std::int64_t integer = 0;      ///< INT4 and INT8 of compressed-tensors, Q8_0 of GGUF
+  std::int64_t nvfp4 = 0;        ///< NVFP4 tensors
   std::int64_t copied = 0;
   std::int64_t nan_blocks = 0;        ///< with scale byte 255: 32 NaN each
   std::vector<std::string> warnings;  ///< what a user should know of the result
@@ -29,14 +31,17 @@ struct dequantize_directory_report {
   output_size after;
 };
 
-/// MXFP4 pairs X_packed, X_scale become X in BF16, which holds every weight exactly; F8_E4M3 with block scales,
-/// X_scale_inv or X_scale F32 [ceil(rows / 128), ceil(cols / 128)], becomes BF16 as bf16(w * scale); everything else is
-/// copied. In config.json quantization_config goes and the type of the weights is bfloat16. A result of mxfp4 quantize
-/// is compared with the hashes in its report first, which reads it once more.
+/// MXFP4 X in any form (stored_tensor.hpp) becomes X in BF16, which holds every weight exactly; a stack of gpt-oss
+/// [experts, rows, cols] becomes [experts, cols, rows], as transformers has it. Other weights of few bits become BF16,
+/// rounded once from what their own programs compute: F8_E4M3 with scales for blocks, rows or all, INT4 and INT8 of
+/// compressed-tensors, NVFP4 of compressed-tensors and ModelOpt, Q8_0 of GGUF. Everything else is copied. In
+/// config.json quantization_config goes and the type of the weights is bfloat16. A result of mxfp4 quantize is compared
+/// with the hashes in its report first, which reads it once more.
+/// @param input   a directory or a .gguf file, as convert_checkpoint takes them. llama.cpp's names of a family that
+///                convert knows become the checkpoint's again; others stay.
 /// @param output  a directory that does not exist or is empty.
 /// An error as convert_checkpoint has; for weights in another format, which it names; for a quantization_config that
-/// nothing here is true of; for a checkpoint in gpt-oss' form, whose BF16 tensors are transposed: convert it to
-/// compressed-tensors first; and for F8_E4M3 without such scales.
+/// nothing here is true of; and for F8_E4M3 without scales that fit.
 [[nodiscard]] io::file_result<dequantize_directory_report> dequantize_directory(const std::string& input,
                                                                                 const std::string& output,
                                                                                 const dequantize_options& options);

@@ -5,10 +5,12 @@
 //   quantize    matrices that were asked for                X_packed U8 [rows, cols / 2], X_scale U8 [rows, cols / 32]
 //               stacks of experts, which loaders take one   P.<e>.gate_proj.weight_packed, _scale, up_proj, down_proj
 //               by one; those of gpt_oss as a whole         X_blocks U8 [experts, rows, cols / 32, 16], X_scales
-//   widen_fp8   other F8_E4M3 with block scales             X BF16: bf16(w * scale), nearest even
-//   keep_fp8    the same, where FP8 is to stay              X F8_E4M3 as it is, X_scale F32: the block scales renamed
+//   widen_fp8   other F8_E4M3 with scales                   X BF16: bf16(w * scale), nearest even
+//   keep_fp8    the same, where FP8 is to stay              X F8_E4M3 as it is, X_scale F32: the scales of 128 x 128
+//                                                           weights, renamed
 //   to_bf16     F16 and F32, where the model is to be BF16  X BF16, nearest even
-//   fp8_scales  X_scale_inv F32 of one of these             nothing of its own
+//   fp8_scales  the scales of one of these, or of its       nothing of its own
+//               activations
 //   copy        everything else                             the same bytes under the same name
 //
 // Shapes: a matrix is [rows, cols]; stacked experts are [experts, rows, cols], in some families [experts, cols, rows].
@@ -26,6 +28,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mxfp4/checkpoint/scale_grid.hpp"
 #include "mxfp4/core/version.hpp"
 #include "mxfp4/io/safetensors.hpp"
 
@@ -49,6 +52,7 @@ struct plan_options {
   std::string dtype = {};        ///< that type, as config.json has it: "float16"; empty: not known
   std::string model_type = {};   ///< as config.json has it; empty: not known
   std::int64_t hidden_size = 0;  ///< the same; 0: not known
+  std::optional<scale_grid> fp8_grid = {};  ///< weight_block_size of its quantization_config
 };
 
 /// A stack of experts: where each of its matrices [rows, cols] lies.
@@ -67,7 +71,8 @@ struct planned_tensor {
   /// begin = 0, end = bytes. Two for quantize, of a stack that is taken apart two for each matrix; two for keep_fp8,
   /// none for fp8_scales.
   std::vector<io::tensor_info> outputs;
-  std::size_t scales = no_scales;  ///< index of X_scale_inv in the plan; it may lie in another file than X
+  std::size_t scales = no_scales;  ///< index of the scales of FP8 in the plan; they may lie in another file than X
+  scale_grid fp8_grid = {};        ///< what one of them is for
 
   std::optional<stack_layout> stack;  ///< of experts that are quantised
 
@@ -97,8 +102,8 @@ struct quantization_plan {
 /// @param where    the checkpoint's path, for the error.
 /// An error for a pattern that RE2 does not take, a name that an output needs and that is taken, an expert's weights
 /// that cannot be quantised where no include asks for fewer, experts of a family that nobody loads as MXFP4, a stack
-/// that nothing tells the way of, what include finds and is no linear layer's weight, and F8_E4M3 without fitting block
-/// scales, unless `others` is copy.
+/// that nothing tells the way of, what include finds and is no linear layer's weight, and F8_E4M3 without fitting
+/// scales, or to be kept with other scales than F32 of 128 x 128, unless `others` is copy.
 [[nodiscard]] io::file_result<quantization_plan> make_plan(std::vector<io::tensor_info> tensors,
                                                            const plan_options& options, const std::string& where);
 

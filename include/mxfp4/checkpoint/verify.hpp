@@ -5,8 +5,9 @@
 //   files      index, total_size, leftovers, an unfinished run                               headers
 //   pairs      X_packed with X_scale; FP8 with its block scales; nothing left of the source  headers
 //   model      names, types and shapes are those that config.json asks for (minimax_m2)      headers
-//   config     quantization_config; targets and ignore give each module what it is stored    config.json
-//              as, under the file's names and under vLLM's; what vLLM fuses is stored alike
+//   config     quantization_config is that of the form; targets and ignore give each module  config.json
+//              what it is stored as, under the file's names and under vLLM's; what vLLM
+//              fuses is stored alike
 //   parallel   N devices get whole blocks                                                    headers
 //   content    no scale byte 255; codes and scales fit each other; the report is of them     MXFP4 tensors
 //   hashes     every file and tensor is as mxfp4_report.json records it, and so is that      everything
@@ -58,6 +59,7 @@ struct verify_report {
   [[nodiscard]] std::int64_t count(severity level) const noexcept;
 };
 
+/// @param directory  or a .gguf file, of which structure, scale bytes, tokenizer and names are looked at.
 /// An error where the directory cannot be read as a checkpoint at all, or the source cannot.
 [[nodiscard]] io::file_result<verify_report> verify_checkpoint(const std::string& directory,
                                                                const verify_options& options);

@@ -32,7 +32,8 @@ inline constexpr std::uint32_t gguf_type_count = 13;
 
 [[nodiscard]] const char* gguf_type_name(gguf_type type) noexcept;
 
-/// Of an array only what it consists of is kept: those in a model hold its vocabulary, and nothing here asks for it.
+/// Of an array that is read only what it consists of is kept: those in a model hold its vocabulary, and nothing here
+/// asks for it.
 struct gguf_array {
   gguf_type type = gguf_type::u8;
   std::uint64_t size = 0;
@@ -43,13 +44,18 @@ struct gguf_array {
 struct gguf_pair {
   std::string key;
   gguf_type type = gguf_type::u32;
-  std::variant<std::uint64_t, std::int64_t, double, bool, std::string, gguf_array> value;  ///< integers widened
+  /// Integers widened. The last two are arrays to be written, of strings and of i32.
+  std::variant<std::uint64_t, std::int64_t, double, bool, std::string, gguf_array, std::vector<std::string>,
+               std::vector<std::int32_t>>
+      value;
 };
 
-/// The types of tensors that safetensors has too, and MXFP4. Numbers as in the file.
+/// The types of tensors that safetensors has too, MXFP4, and Q8_0: 32 I8 behind an F16 that they are multiplied with,
+/// 34 bytes. Numbers as in the file.
 enum class ggml_type : std::uint32_t {
   f32 = 0,
   f16 = 1,
+  q8_0 = 8,
   i8 = 24,
   i16 = 25,
   i32 = 26,
@@ -62,7 +68,7 @@ enum class ggml_type : std::uint32_t {
 [[nodiscard]] const char* ggml_type_name(ggml_type type) noexcept;
 [[nodiscard]] std::optional<ggml_type> find_ggml_type(std::uint32_t number) noexcept;
 [[nodiscard]] std::optional<ggml_type> ggml_type_of(dtype type) noexcept;         ///< nullopt where ggml has none
-[[nodiscard]] std::optional<dtype> safetensors_type_of(ggml_type type) noexcept;  ///< nullopt for MXFP4
+[[nodiscard]] std::optional<dtype> safetensors_type_of(ggml_type type) noexcept;  ///< nullopt: MXFP4, Q8_0
 
 struct gguf_tensor {
   std::string name;
@@ -86,8 +92,8 @@ struct gguf_header {
   [[nodiscard]] const std::string* find_string(std::string_view key) const noexcept;
 };
 
-/// Bytes that a tensor takes; an error for 2^63 bits or more, a row of MXFP4 that is not whole blocks, and more than
-/// four dimensions.
+/// Bytes that a tensor takes; an error for 2^63 bits or more, a row of MXFP4 or Q8_0 that is not whole blocks, and more
+/// than four dimensions.
 file_result<std::uint64_t> gguf_tensor_bytes(ggml_type type, const std::vector<std::int64_t>& shape);
 
 /// What general.alignment says, 32 where it is absent; an error for anything but a power of two in a u32.
@@ -98,7 +104,7 @@ file_result<std::uint64_t> gguf_alignment(const gguf_header& header, const std::
 }
 
 /// The beginning of the file: magic, pairs and tensors, padded to the alignment. Fills in the alignment, and begin and
-/// bytes of the tensors in their order. Values are strings and u32; nothing else is needed so far.
+/// bytes of the tensors in their order. Values are strings, u32, f32, booleans, arrays of strings and of i32.
 /// An error, for the file called `file`, for a name that is too long or there twice, and as gguf_tensor_bytes.
 file_result<std::string> format_gguf_header(gguf_header& header, const std::string& file);
 

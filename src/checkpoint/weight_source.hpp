@@ -1,0 +1,36 @@
+// src/checkpoint/weight_source.hpp -- a checkpoint in safetensors or in GGUF, opened with its weights found.
+// SPDX-License-Identifier: Apache-2.0
+//
+//   DIR, *.safetensors                         as checkpoint_reader takes them
+//   *.gguf                                     one file
+//   NAME-00001-of-00003.gguf                   any part of a model that llama-gguf-split has cut: all are opened
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/mxfp4_weights.hpp"
+#include "checkpoint/narrow_weights.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+/// With what holds its data open; the weights read through it, so it must stay where it is.
+struct weight_source {
+  std::optional<checkpoint_reader> checkpoint;
+  std::vector<std::unique_ptr<io::gguf_reader>> gguf;  ///< the parts, in their order
+  weight_list weights;
+  narrow_count narrow = {};           ///< weights of Q8_0, which are BF16 in the list
+  std::optional<std::string> config;  ///< text of config.json
+  std::uint64_t bytes = 0;            ///< of the files with tensors
+
+  [[nodiscard]] bool is_gguf() const noexcept { return !gguf.empty(); }
+  void require_unchanged() const;
+};
+
+/// Opens `input` into `source`. @throws file_error for what cannot be read, and for a part that is not there.
+void open_weights(const std::string& input, weight_source& source);
+
+}  // namespace mxfp4::checkpoint
