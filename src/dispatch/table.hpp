@@ -1,8 +1,8 @@
 // src/dispatch/table.hpp -- the functions of each instruction set's unit, which dispatch.cpp calls.
 // SPDX-License-Identifier: Apache-2.0
 //
-// units.hpp is written by cmake/dispatch.cmake: MXFP4_DISPATCH_UNITS(X, member), X(isa, member) for each unit built, best
-// first.
+// units.hpp is written by cmake/dispatch.cmake: MXFP4_DISPATCH_UNITS(X, member), X(isa, member) for each unit built,
+// best first.
 #pragma once
 
 #include "mxfp4/dispatch.hpp"
@@ -17,8 +17,8 @@ using mxfp4::detail::moe_plan, mxfp4::detail::moe_m_tile_rule;
 /// the arguments have been checked and the call planned.
 /// There is no object of this type: each member is a constant of its own, unit_<isa>::<member>, so that a linker leaves
 /// out the kernels that a program does not call (--gc-sections).
-/// A public function that is added becomes a member here and in functions.def, a definition in isa_unit.hpp and a line in
-/// dispatch.cpp.
+/// A public function that is added becomes a member here and in functions.def, a definition in isa_unit.hpp and a line
+/// in dispatch.cpp.
 struct table {
   status (*quantize)(recipe_id, const any_input&, const any_mx<std::uint8_t>&, const quantize_options&);
   status (*quantize_fp8)(recipe_id, const dense_view<const e4m3>&, const dense_view<const float>&, const mx_view<>&,
