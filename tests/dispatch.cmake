@@ -27,6 +27,17 @@ if("avxvnni" IN_LIST MXFP4_DISPATCH_ISAS)
   mxfp4_test(simd_avxvnni.equal LIBRARIES mxfp4::mxfp4 LABELS kernel OPTIONS ${mxfp4_flags_avx2})
 endif()
 
+# What an engine links: its own symbols and the kernels that it calls, no others.
+if(CMAKE_NM AND CMAKE_SYSTEM_NAME STREQUAL Linux)
+  add_library(dispatch_engine SHARED dispatch.engine.cpp)
+  target_link_libraries(dispatch_engine PRIVATE mxfp4::dispatch mxfp4_warnings)
+  target_link_options(dispatch_engine PRIVATE -Wl,--gc-sections)
+  set_target_properties(dispatch_engine PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  add_test(NAME dispatch.shared_library COMMAND ${CMAKE_COMMAND} -D NM=${CMAKE_NM} -D LIBRARY=$<TARGET_FILE:dispatch_engine>
+    -P ${CMAKE_CURRENT_SOURCE_DIR}/dispatch.shared_library.cmake)
+  set_tests_properties(dispatch.shared_library PROPERTIES LABELS package)
+endif()
+
 if(CMAKE_NM)
   set(gate ${CMAKE_COMMAND} -D NM=${CMAKE_NM} -P ${CMAKE_CURRENT_SOURCE_DIR}/dispatch.symbol_gate.cmake)
   add_test(NAME dispatch.symbol_gate COMMAND ${gate} $<TARGET_FILE:mxfp4_dispatch> ${MXFP4_DISPATCH_ISAS})

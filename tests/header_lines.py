@@ -5,8 +5,8 @@
 #   header_lines.py [--update] INCLUDE CEILINGS COMPILER [OPTION...]
 #
 # INCLUDE: the folder include; the public headers are those of mxfp4, mxfp4/io and mxfp4/checkpoint below it.
-# CEILINGS: a text file, "header lines" each line. Lines are those of `COMPILER -E -P`, those of the standard library and
-# xsimd included. A header without a ceiling fails, and so does a ceiling without its header. --update writes the file.
+# CEILINGS: a text file, "header lines" each line. Lines are those of `COMPILER -E -P`, with the standard library's and
+# xsimd's. A header without a ceiling fails, and so does a ceiling without its header. --update writes the file.
 # Ends with 77, skipped, where the standard library is another than the one that the ceilings were counted with.
 import pathlib
 import subprocess

@@ -31,10 +31,9 @@ template <class Member>
 using members = const Member* const[candidate_count];
 
 #define MXFP4_DISPATCH_MEMBER(isa, name) &detail::unit_##isa::name,
-#define MXFP4_DISPATCH_MEMBERS(unused, name) \
+#define MXFP4_DISPATCH_FUNCTION(name) \
   constexpr members<decltype(detail::table::name)> all_##name = {MXFP4_DISPATCH_UNITS(MXFP4_DISPATCH_MEMBER, name)};
-MXFP4_DISPATCH_FUNCTIONS(MXFP4_DISPATCH_MEMBERS, )
-#undef MXFP4_DISPATCH_MEMBERS
+#include "functions.def"
 #undef MXFP4_DISPATCH_MEMBER
 
 /// A text of at most Size characters; more are dropped.

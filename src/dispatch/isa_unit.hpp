@@ -249,9 +249,8 @@ status route_topk_sigmoid(const dense_view<const float>& logits, const float* bi
 }  // namespace unit
 
 namespace detail::MXFP4_DISPATCH_JOIN(unit_, MXFP4_DISPATCH_UNIT) {
-#define MXFP4_DISPATCH_DEFINE(isa, name) constinit const decltype(table::name) name = unit::name;
-MXFP4_DISPATCH_FUNCTIONS(MXFP4_DISPATCH_DEFINE, )
-#undef MXFP4_DISPATCH_DEFINE
+#define MXFP4_DISPATCH_FUNCTION(name) constinit const decltype(table::name) name = unit::name;
+#include "functions.def"
 }  // namespace detail::MXFP4_DISPATCH_JOIN(unit_,MXFP4_DISPATCH_UNIT)
 
 }  // namespace mxfp4::dispatch

@@ -1,8 +1,8 @@
 // src/dispatch/table.hpp -- the functions of each instruction set's unit, which dispatch.cpp calls.
 // SPDX-License-Identifier: Apache-2.0
 //
-// units.hpp is written by cmake/dispatch.cmake: MXFP4_DISPATCH_UNITS(X, member), X(isa, member) for each unit built, best
-// first.
+// units.hpp is written by cmake/dispatch.cmake: MXFP4_DISPATCH_UNITS(X, member), X(isa, member) for each unit built,
+// best first.
 #pragma once
 
 #include "mxfp4/dispatch.hpp"
@@ -17,7 +17,7 @@ using mxfp4::detail::moe_plan, mxfp4::detail::moe_m_tile_rule;
 /// the arguments have been checked and the call planned.
 /// There is no object of this type: each member is a constant of its own, unit_<isa>::<member>, so that a linker leaves
 /// out the kernels that a program does not call (--gc-sections).
-/// A public function that is added becomes a member here and in the list below, a definition in isa_unit.hpp and a line
+/// A public function that is added becomes a member here and in functions.def, a definition in isa_unit.hpp and a line
 /// in dispatch.cpp.
 struct table {
   status (*quantize)(recipe_id, const any_input&, const any_mx<std::uint8_t>&, const quantize_options&);
@@ -51,21 +51,12 @@ struct table {
                                const dense_view<float>&, const route_options&);
 };
 
-#define MXFP4_DISPATCH_FUNCTIONS(X, isa)                                                                               \
-  X(isa, quantize)                                                                                                     \
-  X(isa, quantize_fp8) X(isa, widen_fp8) X(isa, measure_error) X(isa, quantize_fp8_measured) X(isa, dequantize)        \
-      X(isa, pack) X(isa, quantize_activations) X(isa, gemm_f32) X(isa, gemm_f32_packed) X(isa, gemm_int8)             \
-          X(isa, gemm_int8_packed) X(isa, quantize_mxfp8) X(isa, gemm_mxfp8) X(isa, gemm_mxfp8_packed) X(isa, moe_f32) \
-              X(isa, moe_f32_packed) X(isa, moe_int8) X(isa, moe_int8_packed) X(isa, f32_tokens)                       \
-                  X(isa, route_topk_sigmoid)
-
 #define MXFP4_DISPATCH_DECLARE(isa, name)    \
   namespace unit_##isa {                     \
     extern const decltype(table::name) name; \
   }
-#define MXFP4_DISPATCH_DECLARE_UNIT(isa, member) MXFP4_DISPATCH_FUNCTIONS(MXFP4_DISPATCH_DECLARE, isa)
-MXFP4_DISPATCH_UNITS(MXFP4_DISPATCH_DECLARE_UNIT, )
-#undef MXFP4_DISPATCH_DECLARE_UNIT
+#define MXFP4_DISPATCH_FUNCTION(name) MXFP4_DISPATCH_UNITS(MXFP4_DISPATCH_DECLARE, name)
+#include "functions.def"
 #undef MXFP4_DISPATCH_DECLARE
 
 }  // namespace mxfp4::dispatch::detail

@@ -1,6 +1,5 @@
 // tools/mxfp4/plan.cpp -- mxfp4 plan: what would become of a checkpoint, from its headers or config.json alone.
 // SPDX-License-Identifier: Apache-2.0
-#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <utility>
