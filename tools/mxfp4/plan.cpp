@@ -138,7 +138,9 @@ using groups = std::map<std::pair<tensor_action, dtype>, group>;
 /// BF16 keys and values of one token in all layers; 0 where the config does not say.
 [[nodiscard]] std::int64_t cache_bytes_per_token(const ordered_json& config) {
   if (!config.is_object() || config.value("model_type", ordered_json()) != "minimax_m2") return 0;
-  const minimax_m2_shape s = read_minimax_m2_shape(config, config_file_name);
+  ordered_json plain = config;
+  plain.erase("quantization_config");  // of whatever kind: keys and values are not quantised
+  const minimax_m2_shape s = read_minimax_m2_shape(plain, config_file_name);
   return s.layers * 2 * s.key_value_heads * s.head_dim * 2;
 }
 
