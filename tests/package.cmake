@@ -26,6 +26,7 @@ add_test(NAME package.headers COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_
 set_tests_properties(package.headers PROPERTIES LABELS package)
 
 if(MXFP4_PYTHON)
+  add_test(NAME docs.families COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/interop/families_table.py)
   add_test(NAME package.layers COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/package.layers.py ${PROJECT_SOURCE_DIR})
   add_test(NAME package.headers.cuda COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/package.layers.py
     ${PROJECT_SOURCE_DIR} ${CMAKE_CXX_COMPILER} -w -I ${CMAKE_CURRENT_SOURCE_DIR}

@@ -19,7 +19,7 @@ constexpr const char* not_loaded =
     "transformers 5.24 loads the experts of this family neither stacked nor one by one: it starts them at random";
 constexpr const char* vllm_loads =
     "transformers 5.24 loads the experts of this family neither stacked nor one by one: it starts them at random; "
-    "vLLM 0.32 and 0.33 load them";
+    "vLLM 0.32 loads them";
 constexpr const char* two_dimensional_stacks =
     "holds its experts as matrices [experts * rows, columns], and no reader takes these as MXFP4: transformers 5.24 "
     "has no other form of them, the loaders of vLLM 0.32 and 0.33 know neither their codes nor their scales";

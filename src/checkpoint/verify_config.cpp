@@ -83,8 +83,8 @@ class config_check {
                                       " beside experts in the form of gpt-oss, whose readers take it for no such");
   }
 
-  /// The form of AutoRound 0.16 (inference/convert_model.py, get_layer_config): every linear layer whose name begins with
-  /// an entry of block_name_to_quantize, but for those of which extra_config says 16 bits. Without blocks, every layer.
+  /// The form of AutoRound 0.16 (inference/convert_model.py, get_layer_config): every linear layer whose name begins
+  /// with an entry of block_name_to_quantize, but for those of which extra_config says 16 bits. Without blocks, all.
   void run_auto_round() {
     expect(config_, "", "bits", 4);
     expect(config_, "", "group_size", block_size);

@@ -121,14 +121,19 @@ def check_config(folder):
 def generate(folder):
     """40 greedy tokens after each of two prompts, and the log-probability of every token."""
     import widened_vllm  # noqa: F401: for a dequantised directory too, whose router it may help
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
     from vllm import LLM, SamplingParams
     config = json.loads((folder / "config.json").read_text())
     words = config.get("text_config", config)["vocab_size"]
     options = dict(limit_mm_per_prompt=dict(image=0, video=0)) if "text_config" in config else {}
     is_encoder = config["model_type"] == "bert"
-    llm = LLM(model=str(folder), skip_tokenizer_init=True, dtype="bfloat16", enforce_eager=True, max_model_len=128,
+    if is_encoder:  # vLLM's way to an embedding asks for a tokenizer, though it has nothing to do
+        tokens = Tokenizer(models.WordLevel({f"t{i}": i for i in range(words)}, unk_token="t0"))
+        PreTrainedTokenizerFast(tokenizer_object=tokens, unk_token="t0", pad_token="t0").save_pretrained(folder)
+    llm = LLM(model=str(folder), skip_tokenizer_init=not is_encoder, dtype="bfloat16", enforce_eager=True, max_model_len=128,
               max_num_seqs=2, disable_log_stats=True, enable_prefix_caching=False,
-              runner="pooling" if is_encoder else "auto", **options)
+              **(dict(runner="pooling", convert="embed") if is_encoder else {}), **options)
     prompts = [dict(prompt_token_ids=[(7 * i * i + start * i + 3) % words for i in range(80)]) for start in (1, 5)]
     if is_encoder:  # its vectors are what it has for an answer
         for out in llm.embed(prompts, use_tqdm=False):

@@ -1,7 +1,7 @@
 # tests/interop/widened_vllm.py -- imported before a model is loaded: vLLM on a CPU takes MXFP4 weights as bfloat16.
 # SPDX-License-Identifier: Apache-2.0
-"""vLLM's own loader fills its own parameters from an MXFP4 checkpoint; then they are widened to bfloat16, which is exact, and
-vLLM's unquantised path runs them. It has no MXFP4 kernel for CPUs that takes compressed-tensors (0.32), so this tells
+"""vLLM's own loader fills its own parameters from an MXFP4 checkpoint; then they are widened to bfloat16, which is exact,
+and vLLM's unquantised path runs them. It has no MXFP4 kernel for CPUs that takes compressed-tensors (0.32), so this tells
 whether the checkpoint is right: its names, its order of gate and up, what its configuration says of each layer.
 """
 import torch
