@@ -157,12 +157,15 @@ void add_fused(strings& entries) {
 /// (nemotron_h) for a matrix "None".
 constexpr const char* no_gate_pattern = R"(re:.*\.experts\.[0-9]+\.None$)";
 
-[[nodiscard]] bool has_no_gate(const strings& experts) {
-  const auto is_there = [&experts](const char* name, const char* other) {
-    return std::any_of(experts.begin(), experts.end(),
-                       [=](const std::string& module) { return module.ends_with(name) || module.ends_with(other); });
-  };
-  return is_there(".up_proj", ".w3") && !is_there(".gate_proj", ".w1");
+/// Is there a layer whose experts have an up matrix and no gate?
+[[nodiscard]] bool lacks_gate(const strings& experts) {
+  std::unordered_set<std::string> up, gate;  // layers
+  for (const std::string& module : experts) {
+    const std::string layer = module.substr(0, module.rfind(".experts."));
+    if (module.ends_with(".up_proj") || module.ends_with(".w3")) up.insert(layer);
+    if (module.ends_with(".gate_proj") || module.ends_with(".w1")) gate.insert(layer);
+  }
+  return std::any_of(up.begin(), up.end(), [&gate](const std::string& layer) { return !gate.contains(layer); });
 }
 
 /// Experts by the one pattern, or where FP8 ones are beside them by what tells them apart. Other layers by their class,
@@ -172,7 +175,7 @@ constexpr const char* no_gate_pattern = R"(re:.*\.experts\.[0-9]+\.None$)";
   for (const std::string& module : mxfp4) (is_expert_module(module) ? experts : dense).push_back(module);
   if (!experts.empty() && std::none_of(fp8.begin(), fp8.end(), is_expert_module)) targets = {experts_pattern};
   else targets = cover(experts, fp8);
-  if (has_no_gate(experts)) targets.emplace_back(no_gate_pattern);
+  if (lacks_gate(experts)) targets.emplace_back(no_gate_pattern);
   if (dense.empty()) return targets;
   strings others = fp8.empty() ? strings{"Linear"} : cover(dense, fp8);
   add_fused(others);

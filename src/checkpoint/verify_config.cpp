@@ -202,7 +202,8 @@ class config_check {
       const auto [found, is_new] = stacks_.emplace(stack, t.kind);
       if (!is_new && found->second != t.kind && mixed_.emplace(stack, true).second)
         error(quote_name(stack), "holds experts stored differently, expected all alike: vLLM has one scheme a layer");
-      if (last.find("gate") != std::string::npos || last == "w1" || t.is_stack) has_gate_.insert(stack);
+      if (last == "gate_proj" || last == "w1") has_gate_.insert(stack);
+      if (last == "up_proj" || last == "w3") has_up_.insert(stack);
     } else {
       parts_[parent][last] = t.kind;
     }
@@ -241,8 +242,9 @@ class config_check {
 
   /// vLLM 0.32 and 0.33 (RoutedExperts.ckpt_up_proj_name) ask for "..experts.0.None" where experts have no gate.
   void check_gateless(const module_resolver& resolver) {
-    for (const auto& [stack, kind] : stacks_)
-      if (kind != storage::plain && !has_gate_.contains(stack)) expect_kind(resolver, stack + ".0.None", kind);
+    for (const std::string& stack : has_up_)
+      if (const storage kind = stacks_.at(stack); kind != storage::plain && !has_gate_.contains(stack))
+        expect_kind(resolver, stack + ".0.None", kind);
   }
 
   /// transformers 5.24 asks for every module of class Linear that it builds, a tied lm_head among them, and ends with
@@ -287,7 +289,7 @@ class config_check {
   std::map<std::string, storage> kinds_;                         // of the groups
   std::map<std::string, storage> stacks_;                        // "..experts"
   std::map<std::string, bool> mixed_;                            // stacks that were complained about
-  std::set<std::string> has_gate_;                               // stacks, too
+  std::set<std::string> has_up_, has_gate_;                      // those with these matrices, apart
   std::map<std::string, std::map<std::string, storage>> parts_;  // of each parent but the experts
 };
 
