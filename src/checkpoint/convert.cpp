@@ -15,6 +15,7 @@
 #include "checkpoint/fp8_scales.hpp"
 #include "checkpoint/llama_cpp.hpp"
 #include "checkpoint/quantization_config.hpp"
+#include "checkpoint/unmarked_pair.hpp"
 #include "checkpoint/weight_source.hpp"
 #include "io/guarded.hpp"
 #include "io/slabs.hpp"
@@ -344,6 +345,7 @@ file_result<convert_report> convert_checkpoint(const std::string& input, const s
                         .expected = "X_packed with X_scale, X_blocks with X_scales, or MXFP4 tensors in a .gguf",
                         .advice = "quantize it first"});
     const ordered_json config = config_of(s, input);
+    require_fp4(s.weights.weights, config, input);
     narrow_count widened = s.narrow;
     if (!keeps_config(config, options.to)) widened = widen_others(s, config, options.to, input);
     const expert_model model = group_experts(s.weights, find_family(model_of(config).model_type), input);
