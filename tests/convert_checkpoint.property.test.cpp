@@ -462,6 +462,12 @@ TEST_CASE("convert: llama.cpp's names, settings and tokenizer, and back", "[conv
     INFO((converted ? "" : converted.error().what()));
     REQUIRE(converted);
     CHECK(converted->warnings.empty());
+    // No program reads these of such a model.
+    for (const checkpoint_form to : {checkpoint_form::gpt_oss, checkpoint_form::stacked})
+      CHECK(convert_checkpoint(folder / "in", folder / checkpoint_form_names[static_cast<int>(to)], {.to = to})
+                .value()
+                .warnings.size() == 1);
+    CHECK(convert_checkpoint(folder / "in", folder / "pairs", {}).value().warnings.empty());
     const gguf_reader in = gguf_reader::open(folder / "x.gguf").value();
     std::vector<std::string> names;
     for (const gguf_tensor& t : in.header().tensors)

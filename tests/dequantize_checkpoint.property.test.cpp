@@ -439,7 +439,18 @@ TEST_CASE("dequantize and convert: MXFP4 of Quark, ModelOpt and DeepSeek-V4 is k
     CHECK(config["quantization_config"]["quant_method"] == "compressed-tensors");
     CHECK(config["n"] == 1);
     for (const char* name : {"in", "out"}) std::filesystem::remove_all(folder / name);
+
+    // A file by itself has no config, and is not taken for weights.
+    write_shard(folder / "one.safetensors", form);
+    const outcome one = run({MXFP4_PROGRAM, "dequantize", folder / "one.safetensors", folder / "two.safetensors"});
+    CHECK(one.code == 1);
+    CHECK_THAT(one.err, ContainsSubstring("takes the directory of a checkpoint"));
   }
+  const json int4 = {{"quant_method", "quark"}, {"global_quant_config", {{"weight", {{"dtype", "int4"}}}}}};
+  write_checkpoint(folder / "in", forms[0], {{"quantization_config", int4}});
+  const auto refused = dequantize_directory(folder / "in", folder / "out", {});
+  REQUIRE_FALSE(refused);
+  CHECK_THAT(refused.error().what(), ContainsSubstring("is of type 'int4' by Quark's config, expected 'fp4'"));
 }
 
 TEST_CASE("verify: the configs of other programs, true and not", "[convert]") {

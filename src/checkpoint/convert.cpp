@@ -16,6 +16,7 @@
 #include "checkpoint/llama_cpp.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/recorded_hashes.hpp"
+#include "checkpoint/unmarked_pair.hpp"
 #include "checkpoint/weight_source.hpp"
 #include "io/guarded.hpp"
 #include "io/slabs.hpp"
@@ -347,6 +348,7 @@ file_result<convert_report> convert_checkpoint(const std::string& input, const s
     std::vector<std::string> warnings;
     if (s.checkpoint) warnings = require_undamaged(*s.checkpoint, {.progress = options.progress, .stop = options.stop});
     const ordered_json config = config_of(s, input);
+    require_fp4(s.weights.weights, config, input);
     narrow_count widened = s.narrow;
     if (!keeps_config(config, options.to)) widened = widen_others(s, config, options.to, input);
     const expert_model model = group_experts(s.weights, find_family(model_of(config).model_type), input);

@@ -14,6 +14,7 @@
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/recorded_hashes.hpp"
+#include "checkpoint/unmarked_pair.hpp"
 #include "checkpoint/weight_source.hpp"
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"
@@ -168,6 +169,7 @@ file_result<dequantize_directory_report> dequantize_directory(const std::string&
     plan_options model;
     read_model(config, model);
     weight_list& list = in.weights;
+    require_fp4(list.weights, config, input);
     const narrow_count narrow = widen_narrow_weights(list, model.fp8_grid, input);
     require_known_formats(list.others, config, input);
     report.widened = narrow.fp8;

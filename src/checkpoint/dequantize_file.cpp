@@ -6,6 +6,7 @@
 
 #include "checkpoint/block_encoder.hpp"
 #include "checkpoint/codec.hpp"
+#include "checkpoint/foreign_format.hpp"
 #include "io/guarded.hpp"
 #include "io/slabs.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
@@ -20,6 +21,19 @@ namespace {
 [[nodiscard]] std::string_view base_name(const tensor_info& packed) {
   const std::string_view name = packed.name;
   return name.ends_with(packed_suffix) ? name.substr(0, name.rfind(packed_suffix)) : std::string_view{};
+}
+
+/// Of a file by itself the pairs of compressed-tensors are decoded. Other codes would be copied like weights.
+void require_no_other_codes(const safetensors_reader& in) {
+  std::vector<tensor_info> others;
+  for (const tensor_info& t : in.header().tensors)
+    if (!t.name.ends_with(packed_suffix)) others.push_back(t);
+  if (const foreign_weights found = find_foreign_weights(others, {}); !found.tensor.empty())
+    throw file_error({.file = in.path(),
+                      .tensor = found.tensor,
+                      .value = "is " + found.format,
+                      .expected = "MXFP4 of compressed-tensors in a file by itself",
+                      .advice = "mxfp4 dequantize takes the directory of a checkpoint, in which it knows others too"});
 }
 
 /// Decodes tensor by tensor from an open input to a file under a temporary name; T is float or bf16.
@@ -99,6 +113,7 @@ file_result<dequantize_report> dequantize_file(const std::string& input, const s
     require_outputs({input}, {output}, existing).value();
     const safetensors_reader in = safetensors_reader::open(input).value();
     const std::vector<mxfp4_tensor> weights = find_mxfp4_tensors(in);
+    require_no_other_codes(in);
 
     dequantize_report report;
     std::unordered_set<const tensor_info*> consumed;

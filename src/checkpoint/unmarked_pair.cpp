@@ -4,6 +4,7 @@
 
 #include <string_view>
 
+#include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -27,6 +28,24 @@ std::optional<unmarked_pair> find_unmarked_pair(const tensor_info& codes, const 
   expected.back() /= block_code_bytes;
   if (scales->shape != expected) return std::nullopt;
   return unmarked_pair{quark ? weight_form::quark : weight_form::deepseek_v4, scales};
+}
+
+void require_fp4(const std::vector<mxfp4_weight>& weights, const nlohmann::ordered_json& config,
+                 const std::string& where) {
+  const auto member = [](const nlohmann::ordered_json& object, const char* key) {
+    return object.is_object() ? object.value(key, nlohmann::ordered_json()) : nlohmann::ordered_json();
+  };
+  const auto weight = member(member(member(config, "quantization_config"), "global_quant_config"), "weight");
+  std::string type = json_text_member(weight, "dtype");
+  if (type == "mx") type = json_text_member(weight, "mx_element_dtype");
+  if (type.empty() || type == "fp4") return;
+  for (const mxfp4_weight& w : weights)
+    if (w.form == weight_form::quark)
+      throw file_error({.file = where,
+                        .tensor = w.name,
+                        .value = "is of type " + quote_name(type) + " by Quark's config",
+                        .expected = "'fp4'",
+                        .advice = "dequantise it with the program that wrote it"});
 }
 
 }  // namespace mxfp4::checkpoint

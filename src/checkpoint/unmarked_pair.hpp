@@ -9,9 +9,13 @@
 // 0.47 as they export; DeepSeek-V4's published checkpoint, whose config.json has "expert_dtype": "fp4".
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "checkpoint/fp8_scales.hpp"
+#include "checkpoint/mxfp4_weights.hpp"
 #include "mxfp4/checkpoint/stored_tensor.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -23,5 +27,11 @@ struct unmarked_pair {
 
 /// Names, types and shapes decide: two codes a byte, one scale for 16 bytes.
 [[nodiscard]] std::optional<unmarked_pair> find_unmarked_pair(const io::tensor_info& codes, const find_function& find);
+
+/// Codes of INT4 look the same: the config of Quark has to say fp4 where it says something.
+/// @param config  config.json; may be null.
+/// @throws file_error for a list with weights in the form of Quark that its config says to be of another type.
+void require_fp4(const std::vector<mxfp4_weight>& weights, const nlohmann::ordered_json& config,
+                 const std::string& where);
 
 }  // namespace mxfp4::checkpoint

@@ -6,8 +6,9 @@ For each family of src/checkpoint/llama_cpp.cpp a tiny model with random weights
 class, quantised, and converted. The gguf package has to know every tensor by its name, and nothing may be missing that
 its table of the architecture lists, but for what the model has not. Then llama.cpp (the package xllamacpp) runs it: after
 each of several prompts the token that it finds likeliest has to be that of transformers on the dequantised directory, and
-its log-probability near. llama.cpp rounds activations to 8 bits, so near is not equal. Back by `convert` and `dequantize`
-the experts' bytes and weights are the same.
+its log-probability near. llama.cpp rounds activations to 8 bits, so near is not equal, and where two tokens are about as
+likely it may find the other: such prompts are left out. Back by `convert` and `dequantize` the experts' bytes and
+weights are the same.
 """
 import json
 import pathlib
@@ -29,7 +30,7 @@ SMALL = dict(vocab_size=704, hidden_size=128, intermediate_size=96, moe_intermed
              num_experts_per_tok=2, max_position_embeddings=256, tie_word_embeddings=False, pad_token_id=None,
              bos_token_id=1, eos_token_id=2, norm_topk_prob=True)
 FAMILIES = {"qwen3_moe": {}, "minimax_m2": dict(rotary_dim=16, partial_rotary_factor=0.5)}
-NEAR = 0.08  # nats
+NEAR, CLEAR = 0.3, 1.5  # nats: of the two log-probabilities, and to the second likeliest token
 
 
 def run(*arguments):
@@ -72,7 +73,8 @@ def likeliest(file, prompts):
     for prompt in prompts:
         answer = server.handle_completions({"prompt": prompt, "max_tokens": 1, "temperature": 0.0, "logprobs": 2,
                                             "n_probs": 2, "cache_prompt": False})
-        first = answer["choices"][0]["logprobs"]["content"][0]
+        told = answer["choices"][0]["logprobs"]  # None of a token without whole characters
+        first = told["content"][0] if told else dict(id=-1, logprob=float("-inf"))
         answers.append((first["id"], first["logprob"]))
     return answers
 
@@ -83,16 +85,17 @@ def plain_tokens(tokenizer):
     return {token for text, token in vocabulary.items() if text.isascii() and text.isalpha()}
 
 
-def choose(model, plain, count=5):
-    """Prompts after which a plain token is likeliest, with it and its log-probability."""
+def choose(model, plain, count=20):
+    """Prompts after which a plain token is clearly the likeliest, with it and its log-probability."""
     generator, chosen = torch.Generator().manual_seed(5), []
     while len(chosen) < count:
         length = (1, 5, 12, 30, 60)[len(chosen) % 5]
         prompt = torch.randint(3, 700, (length,), generator=generator).tolist()
         with torch.no_grad():
             logits = torch.log_softmax(model(torch.tensor([prompt])).logits[0, -1], -1)
-        best = int(logits.argmax())
-        if best in plain:
+        top = logits.topk(2)
+        best = int(top.indices[0])
+        if best in plain and top.values[0] - top.values[1] > CLEAR:
             chosen.append((prompt, best, float(logits[best])))
     return chosen
 
