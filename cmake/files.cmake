@@ -47,7 +47,7 @@ if(MXFP4_CHECKPOINT)
   mxfp4_provide(TBB 2021.5 TBB::tbb TBB_TEST=OFF TBB_INSTALL=OFF TBBMALLOC_BUILD=OFF)
   mxfp4_provide_re2()
   mxfp4_file_library(checkpoint APART expert_layers.cpp plan.cpp quantize.cpp statistics_json.cpp
-    verify_config.cpp verify_content.cpp verify_source.cpp)
+    verify_config.cpp verify_content.cpp verify_other_forms.cpp verify_source.cpp)
   target_link_libraries(mxfp4_checkpoint PUBLIC mxfp4_io
     PRIVATE $<BUILD_INTERFACE:TBB::tbb> $<INSTALL_INTERFACE:TBB::tbb> $<BUILD_INTERFACE:re2::re2> $<INSTALL_INTERFACE:re2::re2>)
   if(TARGET mxfp4_dispatch)

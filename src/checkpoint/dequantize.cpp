@@ -63,8 +63,6 @@ class decoder {
   std::vector<bf16> numbers_;
 };
 
-[[nodiscard]] weight_rows all_rows(const mxfp4_weight& weight) { return {weight, 0, 1, weight.rows()}; }
-
 [[nodiscard]] tensor_job decode_job(const weight_rows& rows, const std::string& name,
                                     const std::vector<std::int64_t>& shape, std::int64_t& nan_blocks,
                                     const std::string& where) {
@@ -82,7 +80,7 @@ class decoder {
   constexpr std::string_view experts = ".experts";
   const std::size_t at = weight.name.find(std::string(experts) + ".");
   if (weight.form != weight_form::ggml || weight.shape.size() != 3 || at == std::string::npos)
-    return {decode_job(all_rows(weight), weight.name, weight.shape, nan_blocks, where)};
+    return {decode_job(weight_rows::all(weight), weight.name, weight.shape, nan_blocks, where)};
   const std::size_t end = at + experts.size();
   const std::int64_t rows = weight.shape[1];
   std::vector<tensor_job> jobs;
@@ -99,7 +97,7 @@ class decoder {
   const std::int64_t experts = weight.shape[0], rows = weight.shape[1], cols = weight.shape[2];
   return {{{weight.name, dtype::bf16, {experts, cols, rows}}},
           [&weight, &nan_blocks, &where, experts, rows, cols](const append_function& append) {
-            decoder decode(all_rows(weight), nan_blocks, where);
+            decoder decode(weight_rows::all(weight), nan_blocks, where);
             // As many whole blocks of columns as a slab has room for; of a row at least one.
             const std::int64_t width =
                 std::min(cols, std::max<std::int64_t>(1, slab_elements / std::max<std::int64_t>(rows, 1) / block_size) *

@@ -277,8 +277,6 @@ template <class Make>
   return jobs;
 }
 
-[[nodiscard]] weight_rows all_rows(const mxfp4_weight& weight) { return {weight, 0, 1, weight.rows()}; }
-
 }  // namespace
 
 std::vector<tensor_job> per_expert_jobs(const expert_layer& layer) {
@@ -323,7 +321,7 @@ std::vector<gguf_job> gguf_jobs(const expert_layer& layer, const std::string& wh
   return jobs;
 }
 
-tensor_job pair_job(const mxfp4_weight& weight) { return pair_of(all_rows(weight), weight.name, weight.shape); }
+tensor_job pair_job(const mxfp4_weight& weight) { return pair_of(weight_rows::all(weight), weight.name, weight.shape); }
 
 tensor_job fp8_job(const mxfp4_weight& weight, const std::string& where) {
   if (weight.shape.size() != 2)
@@ -332,12 +330,14 @@ tensor_job fp8_job(const mxfp4_weight& weight, const std::string& where) {
                       .value = "is " + shape_text(weight.shape),
                       .expected = "a matrix",
                       .advice = "a stack that is not called ..experts.. has no FP8 form"});
-  return fp8_of(all_rows(weight), weight.name, where);
+  return fp8_of(weight_rows::all(weight), weight.name, where);
 }
 
 gguf_job ggml_job(const mxfp4_weight& weight) {
   return {{{weight.name, ggml_type::mxfp4, weight.shape}},
-          [w = all_rows(weight), name = weight.name](const append_function& append) { append_ggml(w, name, append); }};
+          [w = weight_rows::all(weight), name = weight.name](const append_function& append) {
+            append_ggml(w, name, append);
+          }};
 }
 
 tensor_job copy_job(const plain_tensor& tensor) {

@@ -5,13 +5,14 @@
 #include <algorithm>
 #include <cstring>
 
+#include "mxfp4/checkpoint/quantize_file.hpp"
+
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 using namespace io;
 
 namespace {
 
-constexpr std::string_view weight_suffix = ".weight";
 constexpr std::string_view fused_part = "gate_up_proj", down_part = "down_proj";
 constexpr std::string_view granite_fused = "input_linear", granite_down = "output_linear";
 

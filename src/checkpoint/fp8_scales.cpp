@@ -20,15 +20,10 @@ namespace {
 
 using shape_type = std::vector<std::int64_t>;
 
-constexpr std::string_view weight_suffix = ".weight";
 constexpr const char* activation_suffixes[] = {".input_scale", ".activation_scale"};
 constexpr std::int64_t mx_block = mxfp4::block_size;  // "block_size" is taken by what config.json says
 
 [[nodiscard]] std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return a / b + (a % b != 0 ? 1 : 0); }
-
-[[nodiscard]] std::string described(const tensor_info& t) {
-  return std::string(dtype_name(t.type)) + " " + shape_text(t.shape);
-}
 
 /// The names that the scales of a weight may have, in the order in which they are looked for.
 [[nodiscard]] std::vector<std::string> scale_names(const std::string& weight) {
@@ -61,6 +56,10 @@ constexpr std::int64_t mx_block = mxfp4::block_size;  // "block_size" is taken b
 }
 
 }  // namespace
+
+std::string described(const tensor_info& tensor) {
+  return std::string(dtype_name(tensor.type)) + " " + shape_text(tensor.shape);
+}
 
 fp8_scales_result find_fp8_scales(const tensor_info& weight, const find_function& find,
                                   const std::optional<scale_grid>& block_size) {

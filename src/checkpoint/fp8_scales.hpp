@@ -29,6 +29,9 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+/// A tensor's type and shape, for a message.
+[[nodiscard]] std::string described(const io::tensor_info& tensor);
+
 /// A tensor by its name; nullptr where there is none.
 using find_function = std::function<const io::tensor_info*(const std::string& name)>;
 

@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr std::array families = {
+constexpr std::array llama_families = {
     llama_family{.model_type = "qwen3_moe",
                  .architecture = "qwen3moe",
                  .block = "mlp",
@@ -304,15 +304,15 @@ void add_tokenizer(std::vector<gguf_pair>& pairs, const llama_family& f, const o
 }  // namespace
 
 const llama_family* find_llama_family(std::string_view model_type) noexcept {
-  const auto* found =
-      std::find_if(families.begin(), families.end(), [&](const llama_family& f) { return f.model_type == model_type; });
-  return found == families.end() ? nullptr : found;
+  const auto* found = std::find_if(llama_families.begin(), llama_families.end(),
+                                   [&](const llama_family& f) { return f.model_type == model_type; });
+  return found == llama_families.end() ? nullptr : found;
 }
 
 const llama_family* find_llama_architecture(std::string_view architecture) noexcept {
-  const auto* found = std::find_if(families.begin(), families.end(),
+  const auto* found = std::find_if(llama_families.begin(), llama_families.end(),
                                    [&](const llama_family& f) { return f.architecture == architecture; });
-  return found == families.end() ? nullptr : found;
+  return found == llama_families.end() ? nullptr : found;
 }
 
 std::optional<std::string> llama_name(const llama_family& family, std::string_view name) {

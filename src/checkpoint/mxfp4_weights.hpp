@@ -68,6 +68,8 @@ class weight_rows {
   weight_rows(const mxfp4_weight& weight, std::int64_t first, std::int64_t step, std::int64_t rows)
       : weight_(&weight), first_(first), step_(step), rows_(rows) {}
 
+  [[nodiscard]] static weight_rows all(const mxfp4_weight& weight) { return {weight, 0, 1, weight.rows()}; }
+
   [[nodiscard]] const mxfp4_weight& weight() const noexcept { return *weight_; }
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::int64_t cols() const noexcept { return weight_->cols(); }

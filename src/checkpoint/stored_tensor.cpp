@@ -20,10 +20,6 @@ namespace {
 
 using shape_type = std::vector<std::int64_t>;
 
-[[nodiscard]] std::string described(const tensor_info& t) {
-  return std::string(dtype_name(t.type)) + " " + shape_text(t.shape);
-}
-
 /// What is wrong with the scales of a tensor; empty for nothing.
 [[nodiscard]] std::string why_no_scales(const checkpoint_tensor* scale, const std::string& name, dtype type,
                                         const shape_type& shape) {

@@ -12,7 +12,6 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 using namespace io;
 
 std::optional<unmarked_pair> find_unmarked_pair(const tensor_info& codes, const find_function& find) {
-  constexpr std::string_view weight_suffix = ".weight";
   const bool quark = codes.type == dtype::u8;
   if ((!quark && codes.type != dtype::i8) || (codes.shape.size() != 2 && codes.shape.size() != 3)) return std::nullopt;
   if (codes.shape.back() % block_code_bytes != 0) return std::nullopt;

@@ -13,6 +13,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "mxfp4/core/version.hpp"
@@ -23,6 +24,7 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+inline constexpr std::string_view weight_suffix = ".weight";  ///< of a module's matrix
 inline constexpr const char* packed_suffix = "_packed";
 inline constexpr const char* scale_suffix = "_scale";
 inline constexpr const char* blocks_suffix = "_blocks";  ///< of gpt-oss, as the next one
