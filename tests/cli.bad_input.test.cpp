@@ -558,7 +558,7 @@ TEST_CASE("bad input: a quantization_config of another type, an output that lead
   CHECK_FALSE(fs::exists(folder / "nowhere"));
 
   const std::string done = quantised(folder, "{}", "done");
-  refused({"quantize", done, folder / "twice"}, "is quantised already: codes of compressed-tensors");
+  refused({"quantize", done, folder / "twice"}, "is quantised already: MXFP4 of compressed-tensors");
   CHECK_THAT(mxfp4_run({"plan", done}).out, ContainsSubstring("warning: quantised already: "));
 }
 

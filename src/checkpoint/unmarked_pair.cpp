@@ -2,8 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/unmarked_pair.hpp"
 
-#include <string_view>
-
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 
