@@ -523,6 +523,10 @@ TEST_CASE("checkpoint: every linear layer of a dense model", "[checkpoint]") {
 
   // As BF16 it runs without being told so.
   write_text(in + "/config.json", R"({"torch_dtype":"float16","text_config":{"dtype":"float16"}})");
+  REQUIRE(mxfp4_run({"quantize", in, folder / "kept", "--linears"}).code == 0);
+  CHECK_THAT(
+      mxfp4_run({"verify", folder / "kept"}).out,
+      ContainsSubstring("warning: config: config.json: torch_dtype is float16, and transformers 5.24 runs MXFP4"));
   const outcome narrowed = mxfp4_run({"quantize", in, folder / "bf16", "--linears", "--dtype", "bf16"});
   CHECK(narrowed.code == 0);
   CHECK(narrowed.err == "");

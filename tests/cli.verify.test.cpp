@@ -288,6 +288,19 @@ TEST_CASE("verify: what a loader builds without a tensor of that name", "[cli][v
   });
 }
 
+TEST_CASE("verify: stacks of experts that readers start at random", "[cli][verify]") {
+  const scratch_folder folder;
+  const std::string from = model::get().copy(folder), stacked = folder / "stacked";
+  REQUIRE(run({MXFP4_PROGRAM, "convert", "--to", "stacked", from, stacked}).code == 0);
+  const verdict v = verify(stacked, {});
+  const ordered_json& all = v.report["findings"];
+  CHECK(std::count_if(all.begin(), all.end(), [](const ordered_json& finding) {
+          return finding["level"] == "warning" &&
+                 finding["what"].get<std::string>().starts_with(
+                     "is a stack of experts, which transformers 5.24 and vLLM 0.33 read one by one");
+        }) == 2);  // gate_up_proj and down_proj, each with the count of its layers
+}
+
 TEST_CASE("verify: stacks whose blocks lie along the outputs", "[cli][verify]") {
   const scratch_folder folder;
   const std::string stacked = folder / "stacked";

@@ -344,6 +344,29 @@ std::vector<stored_module> modules_of(const quantization_plan& plan, std::string
   return modules;
 }
 
+namespace {
+
+/// What loads and does not run, or not as it is stored.
+void check_readers(verification& v, const std::vector<stored_module>& modules) {
+  for (const stored_tensor& t : v.tensors)
+    if (t.kind == storage::mxfp4 && t.form == weight_form::compressed_tensors && t.shape.size() == 3)
+      v.warn(check, quote_name(t.name),
+             "is a stack of experts, which transformers 5.24 and vLLM 0.33 read one by one in this form: they start at "
+             "random; mxfp4 convert --to compressed-tensors takes it apart");
+  const bool has_layers = std::any_of(modules.begin(), modules.end(), [](const stored_module& m) {
+    return m.kind == storage::mxfp4 && m.role == weight_role::linear;
+  });
+  for (const char* const key : {"dtype", "torch_dtype"})
+    if (const std::string type = json_text_member(v.config, key);
+        has_layers && (type == "float16" || type == "float32"))
+      v.warn(check, config_file_name,
+             std::string(key) + " is " + type +
+                 ", and transformers 5.24 runs MXFP4 layers in bfloat16 only: load it with "
+                 "dtype=torch.bfloat16");
+}
+
+}  // namespace
+
 void check_config(verification& v) {
   if (v.config.is_null()) return;  // said already
   if (is_of_another_program(v)) return check_other_config(v);
@@ -353,13 +376,14 @@ void check_config(verification& v) {
   std::vector<stored_module> modules;
   for (const stored_tensor& t : v.tensors) {
     const tensor_info weight = {t.name, t.data->info->type, t.shape};
-    modules.push_back({module_of(weight), t.kind, role_of(weight, family), t.shape.size() == 3,
-                       t.form == weight_form::gpt_oss});
+    modules.push_back(
+        {module_of(weight), t.kind, role_of(weight, family), t.shape.size() == 3, t.form == weight_form::gpt_oss});
   }
   check_quantization_config(v.config, modules, [&v](severity level, const std::string& where, const std::string& what) {
     v.add(level, check, where, what);
   });
   check_axes(v, model.hidden_size);
+  check_readers(v, modules);
 }
 
 }  // namespace mxfp4::checkpoint
