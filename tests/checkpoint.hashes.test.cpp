@@ -404,11 +404,29 @@ TEST_CASE("hashes: a damaged result is not read for another purpose", "[checkpoi
   }
   flip(shard, last_byte(shard) - 5, 16);
 
-  // A small file may have been changed on purpose: it is named, and the work goes on.
+  // A small file may have been changed on purpose: then it is accepted. One more is named.
   replace(t.out + "/tokenizer.json", "1", "2");
+  const outcome changed_file = mxfp4_run(commands[0]);
+  CHECK(changed_file.code == 1);
+  CHECK_THAT(changed_file.err, ContainsSubstring("tokenizer.json was changed after it was written: its hash is "));
+  accept_files(t.out, {"tokenizer.json"}).value();
+  write_text(t.out + "/notes\x1b.txt", "x");
   const outcome o = mxfp4_run(commands[0]);
   CHECK(o.code == 0);
-  CHECK_THAT(o.err, ContainsSubstring("mxfp4: warning: tokenizer.json was changed after it was written"));
+  CHECK_THAT(o.err, ContainsSubstring("mxfp4: warning: notes\\x1b.txt is not a file of the run that wrote this"));
+  CHECK(o.err.find('\x1b') == std::string::npos);
+  fs::remove(t.out + "/notes\x1b.txt");
+
+  // Nor is a report believed that calls itself one of a version without hashes.
+  const std::string report = t.out + "/mxfp4_report.json", written = read_text(report);
+  replace(report, "\"version\": 2", "\"version\": 1");
+  CHECK_THAT(mxfp4_run(commands[1]).err, ContainsSubstring("mxfp4_report.json: is damaged, or was changed"));
+  write_text(report, written);
+
+  // What is not finished has nothing to report.
+  fs::create_directory(t.out + "/.mxfp4");
+  CHECK_THAT(mxfp4_run({"report", t.out, t.folder / "errors"}).err, ContainsSubstring(".mxfp4: is there: the run of"));
+  fs::remove(t.out + "/.mxfp4");
 
   // What a report says is not passed on where the report was changed.
   replace(t.out + "/mxfp4_report.json", "\"saturated\":0", "\"saturated\":1");

@@ -441,6 +441,17 @@ TEST_CASE("checkpoint: ranks with copies of the source", "[checkpoint][ranks]") 
   REQUIRE(mxfp4_run({"quantize", dated, out, "--rank", "0", "--world", "2"}).code == 0);
   CHECK(read_text(out + "/.mxfp4/manifest.json") == manifest);
 
+  // One of those with another weight is noticed where its shard is there already.
+  const std::string done = fs::exists(out + "/model-00001-of-00005.safetensors") ? "/model-00001-of-00005.safetensors"
+                                                                                 : "/model-00002-of-00005.safetensors";
+  REQUIRE(fs::exists(out + done));
+  const std::string bytes = read_text(dated + done);
+  std::string other = bytes;
+  other.back() = static_cast<char>(other.back() ^ 0x40);
+  write_text(dated + done, other);
+  fs::last_write_time(dated + done, fs::last_write_time(e.in + done));
+  refused({"quantize", dated, out, "--rank", "0", "--world", "2"}, "is not the source of what is in ");
+
   // Of other times: not beside one that writes, but after it, where what is done is the same.
   fs::copy(e.in, copy, fs::copy_options::recursive);
   fs::last_write_time(copy + "/model-00001-of-00005.safetensors", fs::file_time_type::clock::now());

@@ -152,6 +152,51 @@ TEST_CASE("overwrite: a record that was edited is believed of nothing that is no
   }
 }
 
+TEST_CASE("overwrite: what stands in the way is found while the former result is there", "[output][overwrite]") {
+  const models m;
+  const std::string quantised = m.folder / "expected_old";
+  const strings dequantize = {"dequantize", quantised, m.out, "--overwrite"};
+  for (const strings& command : {strings{"quantize", m.old, m.out, "--overwrite"}, dequantize}) {
+    CAPTURE(command.front());
+    for (const char* const name : {"docs", ".mxfp4/own"}) {
+      CAPTURE(name);
+      fs::remove_all(m.out);
+      done({"quantize", m.fresh, m.out});
+      fs::create_directories(fs::path(m.out + "/" + name).parent_path());
+      write_text(m.out + "/" + name, "precious");
+      const auto before = tree(m.out);
+      refused(command, m.out + "/" + name + ": ");
+      CHECK(differences(before, tree(m.out)) == strings{});
+      fs::remove(m.out + "/" + name);
+      done(command);
+    }
+  }
+}
+
+TEST_CASE("overwrite: leftovers of a killed run go with its files", "[output][overwrite]") {
+  const models m;
+  done({"quantize", m.old, m.out, "--rank", "0", "--world", "2"});
+  const std::string left = m.out + "/x.safetensors.tmp-0123456789abcdef", mine = m.out + "/mine.tmp-0123456789abcdef";
+  write_text(left, "half");
+  write_text(mine, "precious");
+  done(m.quantize());
+  CHECK_FALSE(fs::exists(left));
+  CHECK(read_text(mine) == "precious");
+}
+
+TEST_CASE("outputs: an empty folder is filled, as the working folder too, and keeps its permissions", "[output]") {
+  const models m;
+  const std::string quantised = m.folder / "expected";
+  fs::create_directory(m.out);
+  fs::permissions(m.out, fs::perms::owner_all);
+  const outcome o =
+      run({"/bin/sh", "-c", "cd '" + m.out + "' && '" + MXFP4_PROGRAM + "' dequantize '" + quantised + "' ."});
+  CAPTURE(o.err);
+  CHECK(o.code == 0);
+  CHECK(fs::exists(m.out + "/mxfp4_files.json"));
+  CHECK(fs::status(m.out).permissions() == fs::perms::owner_all);
+}
+
 TEST_CASE("overwrite: a record that is empty, cut or no JSON has a way out", "[output][overwrite]") {
   const models m;
   for (const char* const content : {"", "{\"format\": \"mxfp4", "hello", "[]", "null"}) {

@@ -86,9 +86,13 @@ file_result<quality_report> read_quality_report(const std::string& path) {
   return guarded([&]() -> quality_report {
     std::error_code error;
     const std::string file = std::filesystem::is_directory(path, error) ? path + "/" + report_file_name : path;
+    if (const std::string journal = path + "/" + journal_folder_name; std::filesystem::exists(journal, error))
+      throw file_error({.file = journal,
+                        .value = "is there: the run of mxfp4 quantize that writes this checkpoint is not finished",
+                        .advice = "give the same command again"});
     const std::string text = read_json_text(file);
     const auto json = parse_json<ordered_json>(text, file);
-    if (json.is_object() && json.value("version", ordered_json()) == hashed_version) require_seal(text, file);
+    if (json.is_object() && json.contains("hash")) require_seal(text, file);
     quality_report r;
     const ordered_json& settings = json_member(json, "settings", file, "");
     r.recipe = json_value<std::string>(settings, "recipe", file, "settings");

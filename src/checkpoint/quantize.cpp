@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/quantize.hpp"
 
-#include <algorithm>
 #include <filesystem>
 #include <optional>
 #include <set>
@@ -80,7 +79,6 @@ struct output_shard {
     sources.push_back({{"file", in.shards()[i]},
                        {"bytes", in.shard(i).file_bytes()},
                        {"modified", in.shard(i).modified()},
-                       {"changed", in.shard(i).changed()},
                        {"header", in.shard(i).header_hash()}});
   for (const output_shard& s : shards) results.push_back({{"file", s.file}, {"bytes", s.bytes}});
   hashes.push_back({{"file", config_file_name}, {"bytes", written.size()}, {"hash", hash_of(written)}});
@@ -162,6 +160,7 @@ class run_of_one {
     journal_.begin(manifest_);
     const file_lock running = file_lock::acquire(journal_.run_lock_path(), file_lock::kind::shared).value();
     replacement(out_).require_none();
+    compare_with_source(own_);
     require_space();
     checkpoint_result result;
     result.shards = own_.size();
@@ -224,14 +223,10 @@ class run_of_one {
   }
 
   /// Was the run that is to go on begun with this source, but for the times of its files? It may have been copied.
-  /// Several processes may each have a copy that kept the time of modification, and no other.
-  [[nodiscard]] bool is_begun_with_other_times() {
+  [[nodiscard]] bool is_begun_with_other_times() const {
     if (!journal_.exists()) return false;
     const ordered_json begun = journal_.manifest();
-    if (begun == manifest_ || without_times(begun) != without_times(manifest_)) return false;
-    if (run_.world == 1 || without_times(begun, "changed") != without_times(manifest_, "changed")) return true;
-    manifest_ = begun;
-    return false;
+    return begun != manifest_ && without_times(begun) == without_times(manifest_);
   }
 
   /// What is done, by any process, stays where it is what the source becomes today.
@@ -242,26 +237,45 @@ class run_of_one {
       throw file_error({.file = out_,
                         .value = "is being written by another process, whose source has files of other times",
                         .advice = "wait for its end, or give all processes copies with one time (cp -p, rsync -t)"});
-    const ordered_json begun = journal_.manifest();
-    const auto is_new = [&](std::size_t shard) {
-      const ordered_json &was = begun.at("source").at("shards").at(shard),
-                         &is = manifest_.at("source").at("shards").at(shard);
-      return was != is;
-    };
-    std::vector<const output_shard*> doubtful;
-    for (const output_shard& s : shards_) {
-      const std::set<std::size_t> sources = sources_of(s);
-      if (is_done(out_, journal_, s.file) && std::any_of(sources.begin(), sources.end(), is_new))
-        doubtful.push_back(&s);
+    std::vector<const output_shard*> all;
+    for (const output_shard& s : shards_) all.push_back(&s);
+    compare_with_source(all);
+    journal_.replace(manifest_);
+  }
+
+  /// The files that a shard is made of, as they are now. None can change unnoticed: no program sets the last time.
+  [[nodiscard]] ordered_json states_of_sources(const output_shard& s) const {
+    ordered_json states = ordered_json::array();
+    for (const std::size_t i : sources_of(s)) {
+      const safetensors_reader& file = in_.shard(i);
+      states.push_back({{"file", in_.shards()[i]},
+                        {"header", file.header_hash()},
+                        {"modified", file.modified()},
+                        {"changed", file.changed()}});
     }
-    require_same_content(doubtful, [this](const output_shard& s) {
-      const safetensors_reader shard = safetensors_reader::open(out_ + "/" + s.file).value();
+    return states;
+  }
+
+  /// Of these shards those that are done and were made of files in another state: are they what the source becomes?
+  void compare_with_source(const std::vector<const output_shard*>& shards) {
+    std::vector<const output_shard*> doubtful;
+    const auto report_of = [this](const output_shard& s) {
+      return check_shard(safetensors_reader::open(out_ + "/" + s.file).value(), journal_.report_path(s.file));
+    };
+    for (const output_shard* s : shards)
+      if (is_done(out_, journal_, s->file) && report_of(*s).value("sources", ordered_json()) != states_of_sources(*s))
+        doubtful.push_back(s);
+    require_same_content(doubtful, [&report_of](const output_shard& s) {
       hashes_by_name hashes;
-      const ordered_json report = check_shard(shard, journal_.report_path(s.file));
+      const ordered_json report = report_of(s);
       for (const ordered_json& entry : report.at("tensor_hashes")) hashes.emplace(entry.at("name"), entry.at("hash"));
       return hashes;
     });
-    journal_.replace(manifest_);
+    for (const output_shard* s : doubtful) {  // so that the next run need not ask again
+      ordered_json report = report_of(*s);
+      report["sources"] = states_of_sources(*s);
+      write_text_file(journal_.report_path(s->file), sealed_text(report), run_.stop);
+    }
   }
 
   /// Encodes shards that are there once more, in memory alone.
@@ -344,6 +358,9 @@ class run_of_one {
     const auto is_ours = guarded([&] { return manifest_difference(journal_.manifest(), manifest_).empty(); });
     if (former.found() == replacement::state::removed && is_ours && *is_ours) return;
     former.plan(names_);
+    std::uint64_t needed = 0;
+    for (const output_shard& s : shards_) needed += s.bytes + s.bytes / 100;
+    if (fs::is_directory(out_)) require_free(needed, former.bytes_to_go());  // while the former result is still there
     former.remove();
     journal_.forget();
     journal_.begin(manifest_);
@@ -374,7 +391,12 @@ class run_of_one {
         needed += s->bytes + s->bytes / 100;
         total_ += s->input_bytes;
       }
-    if (const std::uint64_t there = free_bytes(out_).value(); needed > there)
+    require_free(needed, 0);
+  }
+
+  /// @param to_go  bytes that will be free too by then.
+  void require_free(std::uint64_t needed, std::uint64_t to_go) const {
+    if (const std::uint64_t there = free_bytes(out_).value() + to_go; needed > there)
       throw file_error({.file = out_,
                         .value = "has " + std::to_string(there) + " bytes free, the result needs " +
                                  std::to_string(needed) + " more",
@@ -436,8 +458,9 @@ class run_of_one {
         });
     for (const std::size_t i : sources_of(s)) in_.shard(i).require_unchanged().value();
     journal_.require_same(manifest_);  // two runs that began at the same moment
-    write_text_file(journal_.report_path(s.file),
-                    sealed_text(make_shard_report(plan_, s.tensors, matrices, s.file, file, hashes)), run_.stop);
+    ordered_json report = make_shard_report(plan_, s.tensors, matrices, s.file, file, hashes);
+    report["sources"] = states_of_sources(s);
+    write_text_file(journal_.report_path(s.file), sealed_text(report), run_.stop);
     file.commit().value();
     observer_.on_shard(s.file, file.file_bytes());
   }

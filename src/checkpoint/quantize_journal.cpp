@@ -43,10 +43,8 @@ constexpr const char* what_to_do =
 
 }  // namespace
 
-ordered_json without_times(ordered_json manifest, const char* key) {
-  for (ordered_json& shard : manifest.at("source").at("shards"))
-    for (const char* const time : {"modified", "changed"})
-      if (key == nullptr || key == std::string_view(time)) shard.erase(time);
+ordered_json without_times(ordered_json manifest) {
+  for (ordered_json& shard : manifest.at("source").at("shards")) shard.erase("modified");
   return manifest;
 }
 
@@ -54,7 +52,9 @@ std::string manifest_difference(const ordered_json& was, const ordered_json& is)
   // Both are objects: the first change of the way from one to the other has a path into at least one of them.
   const ordered_json changes = ordered_json::diff(was, is);
   if (changes.empty()) return {};
-  const auto path = changes.front().at("path").get<std::string>();
+  const ordered_json& first = changes.front();
+  const auto path = first.at("path").get<std::string>();
+  if (path.ends_with("/-")) return path.substr(1, path.size() - 3) + " has " + json_shown(first.at("value")) + " now";
   const ordered_json::json_pointer at(path);
   const auto value = [&at](const ordered_json& json) {
     return json.contains(at) ? json_shown(json.at(at)) : "not there";
@@ -128,7 +128,7 @@ void quantize_journal::require_own() const {
                       .value = "is a symbolic link, through which nothing is written or removed",
                       .advice = "remove the link, or name another output"});
   const auto is_ours = [](std::string name) {
-    name = name.substr(0, name.find(".tmp-"));  // of a run that was killed
+    if (!name.ends_with(".lock")) name = name.substr(0, name.rfind(".tmp-", name.size() - 1));  // of a killed run
     return name == "manifest.json" || name == "replaced.json" || name.ends_with(".lock") ||
            name.ends_with(".safetensors.json");
   };

@@ -39,8 +39,8 @@ class quantize_journal {
   std::string out_, folder_, manifest_path_;
 };
 
-/// A manifest without the times of the source's files, which a copy has not. @param key  without that one alone.
-[[nodiscard]] ordered_json without_times(ordered_json manifest, const char* key = nullptr);
+/// A manifest without the times of the source's files, which a copy has not.
+[[nodiscard]] ordered_json without_times(ordered_json manifest);
 
 /// Where two manifests differ first, as a sentence; empty where they are the same.
 [[nodiscard]] std::string manifest_difference(const ordered_json& was, const ordered_json& is);

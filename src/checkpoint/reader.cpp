@@ -47,6 +47,8 @@ file_result<checkpoint_reader> checkpoint_reader::open(const std::string& path, 
 
 checkpoint_reader::checkpoint_reader(const std::string& path, const std::vector<std::string>& take)
     : path_(path), directory_(path) {
+  if (path.empty())
+    throw file_error({.file = "''", .value = "is an empty name", .expected = "that of a file or a folder"});
   std::error_code error;
   is_directory_ = fs::is_directory(path, error);
   if (!is_directory_) {

@@ -52,10 +52,10 @@ struct recorded_hashes {
 /// @throws file_error that names the first that is not.
 recorded_hashes require_whole(const std::string& out, const verify_options& options);
 
-/// The same of a checkpoint whose weights are to be read for another purpose: where it is a result with a report, its
-/// shards are as they were written. Nothing is said of others. @param options  for progress and stop.
-/// @return a sentence for each small file that was changed, added or removed, which somebody may have wanted.
-/// @throws file_error that names the first tensor or shard that was not.
+/// The same of a checkpoint that is to be read for another purpose: where it is a result with a report, it is as it was
+/// written, or as it was accepted. Nothing is said of others. @param options  for progress and stop.
+/// @return a sentence for each file beside it that the run did not write.
+/// @throws file_error that names the first tensor or file that is not.
 [[nodiscard]] std::vector<std::string> require_undamaged(const checkpoint_reader& in, const verify_options& options);
 
 /// A model card, which says nothing to a reader of weights and is not carried over.

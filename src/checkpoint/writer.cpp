@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/writer.hpp"
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -86,13 +88,26 @@ std::uint64_t write_shard(const std::string& path, const std::vector<tensor_job>
   return out.file_bytes();
 }
 
-/// "out/" and a link to out are out.
+/// "out/" and a link to out are out; "." is the working folder by its name, which can be renamed over.
 [[nodiscard]] std::string without_slash_and_link(const std::string& path) {
   fs::path target = fs::path(path).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();
   std::error_code error;
-  if (fs::is_symlink(target, error)) target = fs::weakly_canonical(target, error);
+  if (fs::is_symlink(target, error) || target.filename() == "." || target.filename() == "..")
+    target = fs::weakly_canonical(fs::absolute(target, error), error);
   return target.string();
+}
+
+/// Files and folders are renamed from beside the output into it, which no file system does across its border.
+void require_one_file_system(const std::string& path, const std::string& target) {
+  const fs::path above = fs::path(target).has_parent_path() ? fs::path(target).parent_path() : fs::path(".");
+  struct stat inside {
+  }, beside{};
+  if (::stat(target.c_str(), &inside) == 0 && ::stat(above.c_str(), &beside) == 0 && inside.st_dev != beside.st_dev)
+    throw file_error({.file = path,
+                      .value = "is where another file system is mounted, and cannot be replaced",
+                      .expected = "a folder inside it, or beside it",
+                      .advice = "name one"});
 }
 
 /// A directory under a temporary name beside its final one.
@@ -112,6 +127,7 @@ class staged_directory {
                         .advice = "name another output, or give --overwrite"});
     }
     names_.insert(record_file_name);
+    require_one_file_system(path_, target_);
     if (in_place_) replacement(target_).plan(names_);
     temporary_.emplace(target_, temporary::kind::folder);
   }
@@ -138,6 +154,8 @@ class staged_directory {
   void commit() {
     write_text_file(file(record_file_name), record_text(names_));
     if (in_place_) return replace();
+    if (std::error_code error; fs::is_directory(target_, error))  // of an empty folder the permissions stay
+      fs::permissions(temporary_->path(), fs::status(target_, error).permissions(), error);
     rename(temporary_->path(), target_);
     temporary_->got_its_name();
     sync_folder_of(target_);

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/written_files.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -19,6 +20,7 @@
 #include "io/foreign_file.hpp"
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"
+#include "io/temporary.hpp"
 #include "io/utf8.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -204,7 +206,18 @@ void replacement::require_none() const {
     fail(out_, "is being replaced by a run with --overwrite that did not end", "give that command again");
 }
 
+std::uint64_t replacement::bytes_to_go() const {
+  std::uint64_t bytes = 0;
+  for (const std::string& name : files_)
+    if (struct stat info{}; link_on_the_way(out_, name).empty() &&
+                            ::lstat((fs::path(out_) / name).c_str(), &info) == 0 && S_ISREG(info.st_mode) &&
+                            info.st_nlink == 1)
+      bytes += static_cast<std::uint64_t>(info.st_blocks) * 512;
+  return bytes;
+}
+
 void replacement::plan(const file_names& coming) {
+  quantize_journal(out_).require_own();
   const std::optional<former_files> recorded = recorded_files(out_);
   if (recorded) former_.add(*recorded);
   std::error_code error;
@@ -229,6 +242,12 @@ void replacement::plan(const file_names& coming) {
     fail(fs::path(out_) / name, "is there, and is not known to be of the former run: " + former_.doubt,
          "move what is yours out of the folder, remove it, and give the command again");
   }
+  for (const std::string& name : coming)
+    for (fs::path folder = fs::path(name).parent_path(); !folder.empty(); folder = folder.parent_path())
+      if (const fs::file_status status = status_of(fs::path(out_) / folder);
+          fs::exists(status) && !fs::is_directory(status) && !files_.contains(folder.string()))
+        fail(fs::path(out_) / folder, "is a file, expected the folder that " + quote_name(name) + " comes into",
+             "move it away");
   for (const std::string& name : files_)
     if (fs::is_directory(status_of(fs::path(out_) / name)))
       fail(fs::path(out_) / name, "is a folder now, expected the file that a former run wrote", "move it away");
@@ -242,6 +261,7 @@ void replacement::remove() {
   for (const std::string& name : files_) {
     if (!link_on_the_way(out_, name).empty()) continue;  // what is there now was not written by a run
     const fs::path path = fs::path(out_) / name;
+    remove_temporaries(path.string());
     if (::unlink(path.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR)
       fail(path, "cannot remove: " + std::generic_category().message(errno), "");
     for (fs::path folder = fs::path(name).parent_path(); !folder.empty(); folder = folder.parent_path()) {

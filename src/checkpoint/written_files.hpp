@@ -13,6 +13,7 @@
 // is replaced.json, and the last thing removed is .mxfp4; killed anywhere between, the same command goes on.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <set>
 #include <string>
@@ -66,6 +67,7 @@ class replacement {
   explicit replacement(const std::string& out);
 
   enum class state { none, removing, removed };
+  [[nodiscard]] std::uint64_t bytes_to_go() const;      ///< on the disk, after plan: of the files that remove removes
   [[nodiscard]] state found() const { return found_; }  ///< what a run with --overwrite left that was killed
   /// @throws file_error where that run was killed while it removed files.
   void require_none() const;
@@ -74,7 +76,7 @@ class replacement {
   /// @param coming  the names of the files to come.
   /// @throws file_error where no run recorded what is in OUT; where a file to come is there and was not written by that
   /// run, a folder on the way to one is a link, or a file to be removed is now a folder; where a record that was
-  /// changed lists a file that is there and is not to come.
+  /// changed lists a file that is there and is not to come; where the journal's folder holds what is not its own.
   void plan(const file_names& coming);
   /// Marks OUT as being replaced, then removes exactly what the former run recorded, and folders that are empty then.
   /// Until this object goes no other run writes there. @throws file_error where one does.

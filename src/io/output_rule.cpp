@@ -21,6 +21,8 @@ namespace fs = std::filesystem;
 /// The path from the root, without links as far as it exists and without `..`. It is made absolute first:
 /// weakly_canonical leaves a relative path relative where its first name does not exist.
 [[nodiscard]] fs::path place_of(const std::string& path) {
+  if (path.empty())
+    throw file_error({.file = "''", .value = "is an empty name", .expected = "that of a file or a folder"});
   std::error_code error;
   const fs::path absolute = fs::absolute(path, error);
   if (error) throw file_error({.file = path, .value = "its place cannot be found: " + error.message()});

@@ -161,6 +161,12 @@ void temporary::remove() {
   removed_ = false;
 }
 
+void remove_temporaries(const std::string& output) {
+  const folder_lock lock(folder_of(output));
+  for (const std::string& left : temporaries_of(output))
+    static_cast<void>(is_being_written(left, temporary::kind::file));
+}
+
 bool has_temporary(const std::string& output) { return !temporaries_of(output).empty(); }
 
 void sync_folder_of(const std::string& path) {

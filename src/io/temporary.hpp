@@ -39,6 +39,9 @@ class temporary {
   bool removed_ = true;
 };
 
+/// Removes files that were left for an output which nobody writes.
+void remove_temporaries(const std::string& output);
+
 /// Was one left of an output that is not there, or is one being written?
 [[nodiscard]] bool has_temporary(const std::string& output);
 

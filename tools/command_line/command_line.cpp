@@ -218,19 +218,27 @@ namespace {
 [[nodiscard]] std::string sentence_of(const CLI::App& app, const CLI::ParseError& error, int argc,
                                       const char* const* argv) {
   const std::string what = error.what();
-  if (error.get_name() == "RequiredError" && app.get_subcommands().empty()) {
+  const auto behind = [&what](const char* words) {
+    const std::size_t at = what.find(words);
+    return at == std::string::npos ? what : what.substr(at + std::string(words).size());
+  };
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && app.get_subcommands().empty()) {
     std::string names;
     for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
       names += (names.empty() ? "" : ", ") + command->get_name();
     return (argc > 1 ? "'" + std::string(argv[1]) + "' is no command" : std::string("no command is given")) +
            ", expected one of " + names;
   }
-  if (error.get_name() == "ExtrasError") {
-    const std::size_t at = what.find(": ");
-    return "not expected: " + (at == std::string::npos ? what : what.substr(at + 2));
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) return "not expected: " + behind(": ");
+  if (dynamic_cast<const CLI::ConversionError*>(&error) != nullptr) {
+    const std::string given = behind("Could not convert: ");
+    const std::size_t at = given.find(" = ");
+    return at == std::string::npos ? given : given.substr(0, at) + " takes no '" + given.substr(at + 3) + "'";
   }
-  if (error.get_name() == "ArgumentMismatch" && what.find(" missing") != std::string::npos)
-    return what.substr(0, what.find(':')) + " has no value, expected one";
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr)
+    return what.substr(0, what.find(':')) + (what.find(" missing") != std::string::npos
+                                                 ? " has no value, expected one"
+                                                 : " is given more than once, expected once");
   return what;
 }
 

@@ -105,12 +105,13 @@ void run(const compare_command& command) {
   options.product = {command.model.activations(), threads, stop_requested};
   comparison result{command.original, original.tensor_bytes(),        std::ssize(ids),
                     options.context,  command.model.activations_name, {}};
-  if (quantized) {
+  {
     progress_line line;
     verify_options check;
     check.stop = stop_requested;
     check.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total, "hashes"); };
-    warn(require_undamaged(*quantized, check));
+    warn(require_undamaged(original, check));
+    if (quantized) warn(require_undamaged(*quantized, check));
   }
   {
     progress_line line;

@@ -1,7 +1,6 @@
 // tools/mxfp4/convert.cpp -- mxfp4 convert: an MXFP4 checkpoint in another form, without loss.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cstdio>
 #include <iterator>
 
 #include "command.hpp"
@@ -63,8 +62,13 @@ void run(const convert_command& command) {
     options.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
     r = convert_checkpoint(command.input, command.output, options).value();
   }
-  for (const std::string& warning : r.warnings) std::fputs(("mxfp4: warning: " + warning + "\n").c_str(), stderr);
-  const std::vector<std::string> left = left_out(command.input, command.output);
+  std::vector<std::string> left = left_out(command.input, command.output);
+  const bool takes_tokenizer = options.to == checkpoint_form::llama_cpp;
+  const bool takes_config = r.config && (takes_tokenizer || options.to == checkpoint_form::gguf);
+  std::erase_if(left, [&](const std::string& file) {  // a GGUF file holds what these say
+    return (takes_config && file == config_file_name) ||
+           (takes_tokenizer && (file == "tokenizer.json" || file == "tokenizer_config.json"));
+  });
   warn(r.warnings);
   if (command.json) {
     print(ordered_json{{"command", "convert"},
@@ -78,7 +82,6 @@ void run(const convert_command& command) {
                        {"widened", r.widened},
                        {"cleaned", r.cleaned},
                        {"config", r.config},
-                       {"warnings", r.warnings},
                        {"left_out", left},
                        {"warnings", r.warnings},
                        {"shards", r.after.shards},

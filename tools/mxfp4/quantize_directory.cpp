@@ -164,7 +164,9 @@ void quantize_directory(const quantize_command& command) {
     reporter observer(command, rank, recipe);
     result = quantize_checkpoint(command.input, command.output, settings, run, observer).value();
   }
-  const std::vector<std::string> left = left_out(command.input, command.output);
+  // Of several processes the first takes files over: the others may end before.
+  const std::vector<std::string> left =
+      rank.rank == 0 ? left_out(command.input, command.output) : std::vector<std::string>();
   if (command.json) {
     ordered_json line = json_of(result);
     line["left_out"] = left;

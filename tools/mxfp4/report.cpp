@@ -133,12 +133,13 @@ namespace {
 
 std::vector<std::string> left_out(const std::string& input, const std::string& output) {
   std::error_code error;
-  if (!std::filesystem::is_directory(input, error) || !std::filesystem::is_directory(output, error)) return {};
+  if (!std::filesystem::is_directory(input, error)) return {};
+  const bool is_folder = std::filesystem::is_directory(output, error);
   const checkpoint_reader in = checkpoint_reader::open(input).value();
   std::vector<std::string> names;
   for (const std::vector<std::string>* files : {&in.other_files(), &in.ignored_files()})
     for (const std::string& name : *files)
-      if (!std::filesystem::exists(std::filesystem::path(output) / name, error)) names.push_back(name);
+      if (!is_folder || !std::filesystem::exists(std::filesystem::path(output) / name, error)) names.push_back(name);
   std::sort(names.begin(), names.end());
   return names;
 }

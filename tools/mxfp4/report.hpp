@@ -49,7 +49,7 @@ class table {
 [[nodiscard]] std::string copied_table(const std::vector<checkpoint::copied_tensor>& copied);  ///< empty for none
 
 /// The files of a checkpoint's directory `input` that have no counterpart in the directory `output`, but for the shards
-/// and the index: what a command did not take over. Empty where either is no directory.
+/// and the index: what a command did not take over. All of them where `output` is a file, none where `input` is one.
 [[nodiscard]] std::vector<std::string> left_out(const std::string& input, const std::string& output);
 /// A line of them, empty for none.
 [[nodiscard]] std::string left_out_text(const std::vector<std::string>& names);
