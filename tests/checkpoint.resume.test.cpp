@@ -540,6 +540,16 @@ TEST_CASE("checkpoint: a small disk", "[.small_disk]") {
   for (const auto& [name, content] : tree(out)) CHECK(name.find(".tmp-") == std::string::npos);
   fs::remove(ballast);
   e.check_resumed(out);
+
+  // A former result stays where the new one would not fit, and where nothing can be renamed into its place.
+  const std::string larger = e.folder / "larger", small = e.folder / "small";
+  REQUIRE(mxfp4::test::run({MXFP4_GENERATE, "--checkpoint", larger, "--experts", "96", "--layers", "2"}).code == 0);
+  refused({"quantize", larger, out, "--overwrite"}, "bytes free, the result needs");
+  CHECK(differences(e.expected, tree(out)) == strings{});
+  REQUIRE(mxfp4_run({"quantize", e.in, small}).code == 0);
+  refused({"dequantize", small, disk, "--overwrite"},
+          "is where another file system is mounted, and cannot be replaced");
+  CHECK(differences(e.expected, tree(out)) == strings{});
   umount(disk.c_str());
 }
 

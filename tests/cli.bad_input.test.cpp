@@ -1,5 +1,7 @@
 // tests/cli.bad_input.test.cpp -- hostile and clumsy input: each is an error that names it, or goes through unharmed.
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -263,6 +265,27 @@ TEST_CASE("bad input: patterns in somebody's ignore", "[input]") {
 
 // ---- signals --------------------------------------------------------------------------------------------------------
 
+namespace {
+
+/// Starts the program, lets it work for a while, and sends it a signal. @return the state that it ends in.
+int state_after(int signal, const strings& command) {
+  const pid_t child = fork();
+  if (child == 0) {
+    std::vector<const char*> argv = {MXFP4_PROGRAM};
+    for (const std::string& argument : command) argv.push_back(argument.c_str());
+    argv.push_back(nullptr);
+    execv(MXFP4_PROGRAM, const_cast<char* const*>(argv.data()));
+    _exit(127);
+  }
+  usleep(300'000);
+  REQUIRE(kill(child, signal) == 0);
+  int state = 0;
+  REQUIRE(waitpid(child, &state, 0) == child);
+  return state;
+}
+
+}  // namespace
+
 TEST_CASE("bad input: a signal ends what only reads, at once", "[input][kill]") {
   const scratch_folder folder;
   // Minutes, if they were read to the end.
@@ -274,21 +297,24 @@ TEST_CASE("bad input: a signal ends what only reads, at once", "[input][kill]") 
   for (const strings& command : {strings{"inspect", file, "w"}, {"verify", model}})
     for (const int signal : {SIGINT, SIGTERM}) {
       CAPTURE(command.front(), signal);
-      const pid_t child = fork();
-      if (child == 0) {
-        std::vector<const char*> argv = {MXFP4_PROGRAM};
-        for (const std::string& argument : command) argv.push_back(argument.c_str());
-        argv.push_back(nullptr);
-        execv(MXFP4_PROGRAM, const_cast<char* const*>(argv.data()));
-        _exit(127);
-      }
-      usleep(300'000);
-      REQUIRE(kill(child, signal) == 0);
-      int state = 0;
-      REQUIRE(waitpid(child, &state, 0) == child);
+      const int state = state_after(signal, command);
       CHECK(WIFSIGNALED(state));
       CHECK(WTERMSIG(state) == signal);
     }
+}
+
+TEST_CASE("bad input: a signal ends the wait for a folder that another process holds", "[input][kill]") {
+  const scratch_folder folder;
+  const std::string numbers = write_text(folder / "numbers", std::string(128, '\0')), held = folder / "held";
+  fs::create_directory(held);
+  const int fd = open(held.c_str(), O_RDONLY | O_DIRECTORY);
+  REQUIRE(flock(fd, LOCK_EX) == 0);
+  const int state =
+      state_after(SIGTERM, {"encode", numbers, "--recipe", "ocp", "--packed", held + "/a", "--scale", held + "/b"});
+  close(fd);
+  CHECK(WIFSIGNALED(state));
+  CHECK(WTERMSIG(state) == SIGTERM);
+  CHECK(fs::is_empty(held));
 }
 
 // ---- memory ---------------------------------------------------------------------------------------------------------

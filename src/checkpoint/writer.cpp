@@ -114,7 +114,7 @@ void require_one_file_system(const std::string& path, const std::string& target)
 class staged_directory {
  public:
   /// @param coming  the names of the files that it will have.
-  staged_directory(const std::string& path, file_names coming, existing_file existing)
+  staged_directory(const std::string& path, file_names coming, existing_file existing, const stop_function& stop)
       : path_(path), target_(without_slash_and_link(path)), names_(std::move(coming)) {
     std::error_code error;
     in_place_ = fs::exists(target_, error) && !(fs::is_directory(target_, error) && fs::is_empty(target_, error));
@@ -129,7 +129,7 @@ class staged_directory {
     names_.insert(record_file_name);
     require_one_file_system(path_, target_);
     if (in_place_) replacement(target_).plan(names_);
-    temporary_.emplace(target_, temporary::kind::folder);
+    temporary_.emplace(target_, temporary::kind::folder, stop);
   }
 
   /// Where one of the files is to be written.
@@ -205,7 +205,7 @@ file_result<output_size> write_directory(const std::string& path, const std::vec
     for (std::size_t i = 0; i < shards.size(); ++i) names.insert(shard_name(i, shards.size()));
     if (files.config) names.insert(config_file_name);
     if (shards.size() > 1) names.insert(index_file_name);
-    staged_directory out(path, std::move(names), hooks.existing);
+    staged_directory out(path, std::move(names), hooks.existing, hooks.stop);
     out.require_space(total);
     counter count(total, hooks.progress);
     nlohmann::json weight_map = nlohmann::json::object();

@@ -141,7 +141,7 @@ output_file::output_file(std::string path, stop_function stop, existing_file exi
   }
   if (was_there_ && !S_ISREG(target.mode) && !(link_itself && S_ISLNK(target.mode)))
     throw file_error({.file = path_, .value = "exists and is not a regular file", .advice = "name another output"});
-  temporary_ = std::make_unique<temporary>(target_, temporary::kind::file);
+  temporary_ = std::make_unique<temporary>(target_, temporary::kind::file, stop_);
   if (was_there_ && S_ISREG(target.mode)) set_permissions(target.mode & 0777u).value();  // it takes that one's place
 }
 

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "io/guarded.hpp"
 #include "mxfp4/io/error.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
@@ -76,13 +77,15 @@ enum class lock_state { held, others, unknown };
 /// locked it. Where the folder cannot be read or locked, nobody waits.
 class folder_lock {
  public:
-  explicit folder_lock(const fs::path& folder) {
+  explicit folder_lock(const fs::path& folder, const stop_function& stop = {}) {
     if (is_temporary(folder.filename().string())) return;
     fd_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     constexpr std::chrono::milliseconds pause(5), patience(10'000);
     for (auto waited = pause; fd_ >= 0 && try_lock(fd_) == lock_state::others; waited += pause) {
-      if (waited > patience) {
+      const bool stops = stop && stop();
+      if (stops || waited > patience) {
         ::close(fd_);
+        if (stops) throw stopped(folder.string());
         throw file_error({.file = folder.string(), .value = "is locked by another process", .advice = "end it"});
       }
       std::this_thread::sleep_for(pause);
@@ -125,8 +128,8 @@ class folder_lock {
 
 }  // namespace
 
-temporary::temporary(const std::string& output, kind what) : kind_(what) {
-  const folder_lock lock(folder_of(output));
+temporary::temporary(const std::string& output, kind what, const stop_function& stop) : kind_(what) {
+  const folder_lock lock(folder_of(output), stop);
   const bool folder = kind_ == kind::folder;
   do {
     path_ = output + random_name();

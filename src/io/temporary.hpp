@@ -9,6 +9,7 @@
 #include <string>
 
 #include "mxfp4/core/version.hpp"
+#include "mxfp4/io/file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
@@ -18,8 +19,9 @@ class temporary {
   enum class kind { file, folder };
 
   /// Creates it and removes those that were left for the same output.
+  /// @param stop  asked while another process holds the folder.
   /// @throws file_error where it cannot be created, or another process writes this output.
-  temporary(const std::string& output, kind what);
+  temporary(const std::string& output, kind what, const stop_function& stop = {});
   /// Removes it, unless it got its name; a folder with all that is in it.
   ~temporary();
   temporary(const temporary&) = delete;
