@@ -70,8 +70,8 @@ void add_record(former_files& former, const std::string& path,
                 const std::function<void(file_names&, const ordered_json&)>& own = {}) {
   std::string doubt;
   ordered_json record;
+  const std::string text = read_json_text(path);
   try {
-    const std::string text = read_json_text(path);
     record = parse_json_members(text, path, {"files", "shards", "removed"});  // reports are long
     doubt = broken_seal(text);
   } catch (const file_error& error) {
