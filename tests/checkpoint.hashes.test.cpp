@@ -552,23 +552,21 @@ TEST_CASE("hashes: journals and reports of other types end in an error of our ow
   };
   for (const std::string& file : {journal + "manifest.json", journal + expert_shard + ".json"}) {
     CAPTURE(file);
-    CHECK(bad_endings(file, [&] {
-            const std::string changed = read_text(file);
-            again();
-            write_text(file, changed);
-            fs::remove(t.out + "/" + index_name);
-            fs::remove(t.out + "/mxfp4_report.json");
-            return forget(merge_checkpoint(t.out));
-          }) == strings{});
+    const auto after_again = [&](const auto& work) {
+      return [&, work] {
+        const std::string changed = read_text(file);
+        again();
+        write_text(file, changed);
+        fs::remove(t.out + "/" + index_name);
+        fs::remove(t.out + "/mxfp4_report.json");
+        return forget(work());
+      };
+    };
+    CHECK(bad_endings(file, after_again([&] { return merge_checkpoint(t.out); })) == strings{});
     again();
-    CHECK(bad_endings(file, [&] {
-            const std::string changed = read_text(file);
-            again();
-            write_text(file, changed);
-            fs::remove(t.out + "/" + index_name);
-            fs::remove(t.out + "/mxfp4_report.json");
-            return forget(quantize_checkpoint(t.in, t.out, {}, {.rank = 0, .world = 2}, nobody));
-          }) == strings{});
+    CHECK(bad_endings(file, after_again([&] {
+                        return quantize_checkpoint(t.in, t.out, {}, {.rank = 0, .world = 2}, nobody);
+                      })) == strings{});
     again();
   }
   fs::remove_all(t.out);

@@ -25,6 +25,11 @@ struct stored_module {
   bool gpt_oss = false;   ///< MXFP4 in that form
 };
 
+/// What is wrong with a member of quantization_config, or of an object in it; empty where it is as expected.
+/// @param place  of that object: "", ".config_groups.group_0".
+[[nodiscard]] std::string unexpected_member(const nlohmann::ordered_json& object, const std::string& place,
+                                            const char* key, const nlohmann::ordered_json& expected);
+
 using finding_function = std::function<void(severity level, const std::string& where, const std::string& what)>;
 
 /// @param config  the text of config.json, parsed.

@@ -11,7 +11,6 @@
 
 #include "checkpoint/expert_jobs.hpp"
 #include "checkpoint/family.hpp"
-#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/fp8_scales.hpp"
 #include "checkpoint/llama_cpp.hpp"
 #include "checkpoint/quantization_config.hpp"
@@ -84,14 +83,7 @@ constexpr const char* config_key = "quantization_config";
   std::vector<plain_tensor> kept;
   if (to == checkpoint_form::block_fp8) kept = take_block_fp8(s.weights);
   narrow_count count = widen_narrow_weights(s.weights, model_of(config).fp8_grid, where);
-  std::vector<tensor_info> infos;
-  for (const plain_tensor& t : s.weights.others) infos.push_back(t.info);
-  if (const foreign_weights found = find_foreign_weights(infos, config); !found.tensor.empty())
-    throw file_error({.file = where,
-                      .tensor = found.tensor,
-                      .value = "is " + found.format,
-                      .expected = "MXFP4, FP8 with scales, INT4, NVFP4, or weights",
-                      .advice = "dequantise it with the program that wrote it"});
+  require_known_formats(s.weights.others, config, where);
   s.weights.others.insert(s.weights.others.end(), kept.begin(), kept.end());
   count.integer += s.narrow.integer;
   return count;
@@ -218,21 +210,11 @@ constexpr const char* config_key = "quantization_config";
 
 [[nodiscard]] gguf_job f32_job(const plain_tensor& tensor) {
   return {{{tensor.info.name, ggml_type::f32, tensor.info.shape}}, [&tensor](const append_function& append) {
-            const auto widen = [&]<class T>(T) {
-              std::vector<T> numbers;
-              std::vector<float> floats;
-              for_each_slab(tensor.info.elements(), copy_slab_bytes / 4, [&](std::int64_t first, std::int64_t count) {
-                numbers.resize(static_cast<std::size_t>(count));
-                floats.resize(numbers.size());
-                tensor.read(static_cast<std::uint64_t>(first) * sizeof(T), std::as_writable_bytes(std::span(numbers)));
-                swap_if_big_endian(std::span(numbers));
-                std::transform(numbers.begin(), numbers.end(), floats.begin(), [](T x) { return mxfp4::decode(x); });
-                swap_if_big_endian(std::span(floats));
-                append(tensor.info.name, std::as_bytes(std::span(floats)));
-              });
-            };
-            if (tensor.info.type == dtype::bf16) widen(bf16{});
-            else widen(f16{});
+            for_each_slab(tensor.info.elements(), copy_slab_bytes / 4, [&](std::int64_t first, std::int64_t count) {
+              std::vector<float> floats = read_floats(tensor, first, count);
+              swap_if_big_endian(std::span(floats));
+              append(tensor.info.name, std::as_bytes(std::span(floats)));
+            });
           }};
 }
 

@@ -8,7 +8,6 @@
 #include "checkpoint/codec.hpp"
 #include "checkpoint/expert_jobs.hpp"
 #include "checkpoint/family.hpp"
-#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/fp8_tiles.hpp"
 #include "checkpoint/narrow_weights.hpp"
 #include "checkpoint/quantization_config.hpp"
@@ -135,19 +134,6 @@ void add_warnings(dequantize_directory_report& report, const weight_list& list, 
                   [](const mxfp4_weight& w) { return is_expert_weight(w.name, 2) && w.shape.size() == 2; }))
     report.warnings.push_back("transformers 5.24 takes the BF16 experts of " + options.model_type +
                               " as stacks, and these are one by one");
-}
-
-/// Codes of another format would be copied as if they were weights, and config.json would no longer say what they are.
-void require_known_formats(const std::vector<plain_tensor>& others, const ordered_json& config,
-                           const std::string& where) {
-  std::vector<tensor_info> tensors;
-  for (const plain_tensor& t : others) tensors.push_back(t.info);
-  if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
-    throw file_error({.file = where,
-                      .tensor = found.tensor,
-                      .value = "is " + found.format,
-                      .expected = "MXFP4, FP8 with scales, INT4 or INT8 of compressed-tensors, NVFP4, or weights",
-                      .advice = "dequantise it with the program that wrote it"});
 }
 
 }  // namespace

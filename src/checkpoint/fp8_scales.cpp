@@ -3,13 +3,12 @@
 #include "checkpoint/fp8_scales.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <string_view>
 
 #include "checkpoint/codec.hpp"
 #include "checkpoint/exact_fp8.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/core/e8m0.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -49,10 +48,6 @@ constexpr std::int64_t mx_block = mxfp4::block_size;  // "block_size" is taken b
   if (scales.size() < 2 ? std::all_of(scales.begin(), scales.end(), is_one) : !by_block && fits(all)) return all;
   if (fits(row) || (scales.size() == 1 && scales[0] == rows)) return row;
   return std::nullopt;
-}
-
-[[nodiscard]] float from_e8m0(std::uint8_t byte) {
-  return byte == 255 ? std::numeric_limits<float>::quiet_NaN() : std::ldexp(1.0f, byte - 127);
 }
 
 }  // namespace
@@ -172,15 +167,12 @@ void fp8_scale_reader::read(const read_function& read, std::int64_t matrix, cons
     std::vector<T> numbers(stored.size());
     std::copy_n(bytes.data(), bytes.size(), std::as_writable_bytes(std::span(numbers)).data());
     swap_if_big_endian(std::span(numbers));
-    std::transform(numbers.begin(), numbers.end(), stored.begin(), [](T x) {
-      if constexpr (std::is_same_v<T, std::uint8_t>) return from_e8m0(x);
-      else return static_cast<float>(mxfp4::decode(x));
-    });
+    std::transform(numbers.begin(), numbers.end(), stored.begin(), [](T x) { return mxfp4::decode(x); });
   };
   if (type_ == dtype::f32) convert(float{});
   else if (type_ == dtype::bf16) convert(bf16{});
   else if (type_ == dtype::f16) convert(f16{});
-  else convert(std::uint8_t{});
+  else convert(e8m0{});
   out.first_col = 0;
   if (!coarse_ || tile.col % fp8_block != 0) {
     out.rows = tile.rows;

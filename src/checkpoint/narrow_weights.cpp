@@ -56,18 +56,6 @@ template <class T>
   return elements;
 }
 
-/// The same of F32, BF16 or F16, as floats.
-[[nodiscard]] std::vector<float> read_floats(const plain_tensor& t, std::int64_t first, std::int64_t count) {
-  if (t.info.type == dtype::f32) return read_elements_at<float>(t, first, count);
-  std::vector<float> floats(static_cast<std::size_t>(count));
-  const auto convert = [&](const auto& numbers) {
-    std::transform(numbers.begin(), numbers.end(), floats.begin(), [](auto x) { return mxfp4::decode(x); });
-  };
-  if (t.info.type == dtype::bf16) convert(read_elements_at<bf16>(t, first, count));
-  else convert(read_elements_at<f16>(t, first, count));
-  return floats;
-}
-
 /// A format is recognised from what a tensor and its neighbours are called.
 class widener {
  public:
@@ -229,6 +217,17 @@ class widener {
 };
 
 }  // namespace
+
+std::vector<float> read_floats(const plain_tensor& t, std::int64_t first, std::int64_t count) {
+  if (t.info.type == dtype::f32) return read_elements_at<float>(t, first, count);
+  std::vector<float> floats(static_cast<std::size_t>(count));
+  const auto convert = [&](const auto& numbers) {
+    std::transform(numbers.begin(), numbers.end(), floats.begin(), [](auto x) { return mxfp4::decode(x); });
+  };
+  if (t.info.type == dtype::bf16) convert(read_elements_at<bf16>(t, first, count));
+  else convert(read_elements_at<f16>(t, first, count));
+  return floats;
+}
 
 narrow_count widen_narrow_weights(weight_list& list, const std::optional<scale_grid>& block_size,
                                   const std::string& where) {

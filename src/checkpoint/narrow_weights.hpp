@@ -41,6 +41,9 @@ struct narrow_count {
 [[nodiscard]] narrow_count widen_narrow_weights(weight_list& list, const std::optional<scale_grid>& block_size,
                                                 const std::string& where);
 
+/// Elements [first, first + count) of a tensor of F32, BF16 or F16.
+[[nodiscard]] std::vector<float> read_floats(const plain_tensor& tensor, std::int64_t first, std::int64_t count);
+
 /// A tensor of blocks of Q8_0 as BF16. @param read  whole blocks of 34 bytes.
 [[nodiscard]] plain_tensor widen_q8_0(const std::string& name, const std::vector<std::int64_t>& shape,
                                       read_function read);

@@ -11,6 +11,7 @@
 #include "checkpoint/recorded_hashes.hpp"
 #include "checkpoint/sealed_json.hpp"
 #include "checkpoint/statistics_json.hpp"
+#include "checkpoint/written_files.hpp"
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
@@ -86,10 +87,7 @@ file_result<quality_report> read_quality_report(const std::string& path) {
   return guarded([&]() -> quality_report {
     std::error_code error;
     const std::string file = std::filesystem::is_directory(path, error) ? path + "/" + report_file_name : path;
-    if (const std::string journal = path + "/" + journal_folder_name; std::filesystem::exists(journal, error))
-      throw file_error({.file = journal,
-                        .value = "is there: the run of mxfp4 quantize that writes this checkpoint is not finished",
-                        .advice = "give the same command again"});
+    require_finished(path);
     const std::string text = read_json_text(file);
     const auto json = parse_json<ordered_json>(text, file);
     if (json.is_object() && json.contains("hash")) require_seal(text, file);

@@ -265,47 +265,47 @@ class run_of_one {
     for (const output_shard* s : shards)
       if (is_done(out_, journal_, s->file) && report_of(*s).value("sources", ordered_json()) != states_of_sources(*s))
         doubtful.push_back(s);
-    require_same_content(doubtful, [&report_of](const output_shard& s) {
-      hashes_by_name hashes;
-      const ordered_json report = report_of(s);
-      for (const ordered_json& entry : report.at("tensor_hashes")) hashes.emplace(entry.at("name"), entry.at("hash"));
-      return hashes;
-    });
-    for (const output_shard* s : doubtful) {  // so that the next run need not ask again
+    begin_comparison(doubtful);
+    for (const output_shard* s : doubtful) {
       ordered_json report = report_of(*s);
-      report["sources"] = states_of_sources(*s);
+      hashes_by_name hashes;
+      for (const ordered_json& entry : report.at("tensor_hashes")) hashes.emplace(entry.at("name"), entry.at("hash"));
+      require_same_content(*s, hashes);
+      report["sources"] = states_of_sources(*s);  // so that the next run need not ask again
       write_text_file(journal_.report_path(s->file), sealed_text(report), run_.stop);
     }
+    end_comparison();
   }
 
-  /// Encodes shards that are there once more, in memory alone.
-  /// @param recorded  gives the hashes of a shard's tensors, and maybe of others.
-  template <class Recorded>
-  void require_same_content(const std::vector<const output_shard*>& shards, const Recorded& recorded) {
+  void begin_comparison(const std::vector<const output_shard*>& shards) {
     for (const output_shard* s : shards) total_ += s->input_bytes;
-    for (const output_shard* s : shards) {
-      const std::string path = out_ + "/" + s->file;
-      const safetensors_reader shard = safetensors_reader::open(path).value();
-      const hashes_by_name& expected = recorded(*s);
-      tensor_hashes hashes(shard.header());
-      static_cast<void>(encode(
-          *s,
-          [&](std::string_view tensor, std::span<const std::byte> bytes) {
-            if (run_.stop && run_.stop()) throw stopped(path);
-            hashes.add(tensor, bytes);
-          },
-          false));
-      for (const ordered_json& entry : hashes.to_json())
-        if (const auto found = expected.find(entry.at("name").get<std::string>());
-            found == expected.end() || found->second != entry.at("hash"))
-          throw file_error({.file = in_.path(),
-                            .value = "is not the source of what is in " + quote_name(out_) + ": tensor " +
-                                     quote_name(entry.at("name").get<std::string>()) + " of " + quote_name(s->file) +
-                                     " is not what " + quote_name(in_.shards()[s->source]) + " becomes",
-                            .advice = "name that source, a fresh directory, or start again with --overwrite"});
-    }
+  }
+  void end_comparison() {
     total_ = done_ = 0;
     so_far_ = {};
+  }
+
+  /// Encodes a shard that is there once more, in memory alone.
+  /// @param expected  the hashes of its tensors, among others.
+  void require_same_content(const output_shard& s, const hashes_by_name& expected) {
+    const std::string path = out_ + "/" + s.file;
+    const safetensors_reader shard = safetensors_reader::open(path).value();
+    tensor_hashes hashes(shard.header());
+    static_cast<void>(encode(
+        s,
+        [&](std::string_view tensor, std::span<const std::byte> bytes) {
+          if (run_.stop && run_.stop()) throw stopped(path);
+          hashes.add(tensor, bytes);
+        },
+        false));
+    for (const ordered_json& entry : hashes.to_json())
+      if (const auto found = expected.find(entry.at("name").get<std::string>());
+          found == expected.end() || found->second != entry.at("hash"))
+        throw file_error({.file = in_.path(),
+                          .value = "is not the source of what is in " + quote_name(out_) + ": tensor " +
+                                   quote_name(entry.at("name").get<std::string>()) + " of " + quote_name(s.file) +
+                                   " is not what " + quote_name(in_.shards()[s.source]) + " becomes",
+                          .advice = "name that source, a fresh directory, or start again with --overwrite"});
   }
 
   /// True where a former run of the same kind has ended well, and its result shall stay.
@@ -338,7 +338,9 @@ class run_of_one {
     options.progress = [this](std::uint64_t done, std::uint64_t total) { observer_.on_progress(done, total, {}); };
     const recorded_hashes recorded = require_whole(out_, options);
     // A source with the same names, shapes and sizes may hold other weights.
-    require_same_content(own_, [&recorded](const output_shard&) -> const auto& { return recorded.tensors; });
+    begin_comparison(own_);
+    for (const output_shard* s : own_) require_same_content(*s, recorded.tensors);
+    end_comparison();
     return true;
   }
 

@@ -9,6 +9,7 @@
 
 #include "checkpoint/foreign_format.hpp"
 #include "checkpoint/reader_json.hpp"
+#include "checkpoint/written_files.hpp"
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
@@ -62,10 +63,7 @@ checkpoint_reader::checkpoint_reader(const std::string& path, const std::vector<
     open_shards(nullptr);
     return;
   }
-  if (const std::string journal = (fs::path(path) / journal_folder_name).string(); exists(journal))
-    throw file_error({.file = journal,
-                      .value = "is there: the run of mxfp4 quantize that writes this checkpoint is not finished",
-                      .advice = "give the same command again"});  // what is there may look like a whole checkpoint
+  require_finished(path);
   const std::string index = (fs::path(path) / index_file_name).string();
   has_index_ = exists(index);
   if (has_index_) {

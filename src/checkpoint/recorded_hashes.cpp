@@ -96,6 +96,13 @@ void compare_tensors(const recorded_hashes& recorded, const checkpoint_reader& i
     if (in.find(name) == nullptr) found.push_back({severity::error, check, quote_name(name), "is missing"});
 }
 
+/// The rest of a report, which is long, is not kept in memory.
+[[nodiscard]] std::optional<recorded_hashes> hashes_recorded_in(const std::string& path) {
+  const std::string text = read_json_text(path);
+  return read_recorded_hashes(parse_json_members(text, path, {"version", "hash", "file_hashes", "tensor_hashes"}), text,
+                              path);
+}
+
 [[noreturn]] void fail_damaged(const std::string& directory, const std::vector<finding>& damage, const char* advice) {
   throw file_error({.file = directory,
                     .value = "holds a result that is not whole: " + damage.front().where + " " + damage.front().what +
@@ -151,8 +158,8 @@ std::vector<finding> compare_hashes(const recorded_hashes& recorded, const check
 }
 
 recorded_hashes require_whole(const std::string& out, const verify_options& options) {
-  const std::string path = out + "/" + report_file_name, text = read_json_text(path);
-  auto recorded = read_recorded_hashes(parse_json<ordered_json>(text, path), text, path);
+  const std::string path = out + "/" + report_file_name;
+  std::optional<recorded_hashes> recorded = hashes_recorded_in(path);
   if (!recorded)
     throw file_error({.file = path,
                       .value = "is of a former version, which recorded no hashes",
@@ -166,8 +173,7 @@ recorded_hashes require_whole(const std::string& out, const verify_options& opti
 std::vector<std::string> require_undamaged(const checkpoint_reader& in, const verify_options& options) {
   const std::string path = path_of(in, report_file_name);
   if (!in.is_directory() || !is_file(path)) return {};
-  const std::string text = read_json_text(path);
-  const auto recorded = read_recorded_hashes(parse_json<ordered_json>(text, path), text, path);
+  const std::optional<recorded_hashes> recorded = hashes_recorded_in(path);
   if (!recorded) return {path + " is of a former version and has no hashes: what is damaged goes unnoticed"};
   std::vector<finding> damage;
   std::vector<std::string> warnings;

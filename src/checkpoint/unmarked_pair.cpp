@@ -29,10 +29,8 @@ std::optional<unmarked_pair> find_unmarked_pair(const tensor_info& codes, const 
 
 void require_fp4(const std::vector<mxfp4_weight>& weights, const nlohmann::ordered_json& config,
                  const std::string& where) {
-  const auto member = [](const nlohmann::ordered_json& object, const char* key) {
-    return object.is_object() ? object.value(key, nlohmann::ordered_json()) : nlohmann::ordered_json();
-  };
-  const auto weight = member(member(member(config, "quantization_config"), "global_quant_config"), "weight");
+  const auto quark = json_member_or_null(json_member_or_null(config, "quantization_config"), "global_quant_config");
+  const auto weight = json_member_or_null(quark, "weight");
   std::string type = json_text_member(weight, "dtype");
   if (type == "mx") type = json_text_member(weight, "mx_element_dtype");
   if (type.empty() || type == "fp4") return;

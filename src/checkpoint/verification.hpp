@@ -57,6 +57,9 @@ struct verification {
   std::map<std::string, listing> listings_;  // of each check
 };
 
+/// Type and shape, for a message.
+[[nodiscard]] std::string described(const stored_tensor& tensor);
+
 /// Bytes that are read by several threads, for the progress line.
 class shared_progress {
  public:

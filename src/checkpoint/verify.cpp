@@ -36,10 +36,6 @@ using nlohmann::ordered_json;
   return shape;
 }
 
-[[nodiscard]] std::string described(const stored_tensor& t) {
-  return std::string(t.type_name()) + " " + shape_text(t.shape);
-}
-
 /// mxfp4_report.json, where there is one.
 void read_report(verification& v) {
   const std::string path = v.in.directory() + "/" + report_file_name;
@@ -60,6 +56,10 @@ void read_report(verification& v) {
 }
 
 }  // namespace
+
+std::string described(const stored_tensor& tensor) {
+  return std::string(tensor.type_name()) + " " + shape_text(tensor.shape);
+}
 
 std::int64_t verify_report::count(severity level) const noexcept {
   return std::count_if(findings.begin(), findings.end(), [level](const finding& f) { return f.level == level; });

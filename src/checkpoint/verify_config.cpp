@@ -25,10 +25,6 @@ using nlohmann::ordered_json;
 
 constexpr const char* check = "config";
 
-[[nodiscard]] ordered_json value_of(const ordered_json& object, const char* key) {
-  return object.is_object() ? object.value(key, ordered_json()) : ordered_json();
-}
-
 [[nodiscard]] const char* kind_text(storage kind) {
   return kind == storage::mxfp4 ? "MXFP4" : kind == storage::fp8 ? "FP8 in blocks" : "not quantised";
 }
@@ -36,7 +32,7 @@ constexpr const char* check = "config";
 class config_check {
  public:
   config_check(const ordered_json& config, const std::vector<stored_module>& modules, const finding_function& add)
-      : model_(config), config_(value_of(config, "quantization_config")), modules_(modules), add_(add) {}
+      : model_(config), config_(json_member_or_null(config, "quantization_config")), modules_(modules), add_(add) {}
 
   void run() {
     if (!config_.is_object()) {
@@ -46,12 +42,12 @@ class config_check {
     }
     const auto stored = [this](auto predicate) { return std::any_of(modules_.begin(), modules_.end(), predicate); };
     if (stored([](const stored_module& m) { return m.gpt_oss; })) return run_gpt_oss();
-    if (value_of(config_, "quant_method") == "auto-round") return run_auto_round();
+    if (json_member_or_null(config_, "quant_method") == "auto-round") return run_auto_round();
     expect(config_, "", "quant_method", "compressed-tensors");
     expect(config_, "", "quantization_status", "compressed");
     const bool has_fp8 = stored([](const stored_module& m) { return m.kind == storage::fp8; });
     expect(config_, "", "format", has_fp8 ? "mixed-precision" : "mxfp4-pack-quantized");
-    const ordered_json groups = value_of(config_, "config_groups");
+    const ordered_json groups = json_member_or_null(config_, "config_groups");
     for (const auto& [name, group] : groups.items()) kinds_[name] = kind_of(name, group);
     try {
       const module_resolver resolver(config_, "quantization_config");
@@ -93,7 +89,7 @@ class config_check {
     expect(config_, "", "sym", true);
     const std::vector<std::string> blocks = auto_round_blocks();
     std::vector<std::pair<name_pattern, bool>> exceptions;
-    const ordered_json extra = value_of(config_, "extra_config");
+    const ordered_json extra = json_member_or_null(config_, "extra_config");
     for (const auto& [pattern, scheme] : extra.items()) {
       name_pattern parsed(pattern);
       if (!parsed.problem().empty()) {
@@ -102,7 +98,7 @@ class config_check {
                  ", which is not checked: " + parsed.problem());
         return;
       }
-      const ordered_json bits = value_of(scheme, "bits");
+      const ordered_json bits = json_member_or_null(scheme, "bits");
       exceptions.emplace_back(std::move(parsed), bits.is_null() || bits == 4);
     }
     for (const stored_module& m : modules_) {
@@ -120,7 +116,7 @@ class config_check {
 
   /// One name, names between commas, or an array of names.
   [[nodiscard]] std::vector<std::string> auto_round_blocks() const {
-    const ordered_json found = value_of(config_, "block_name_to_quantize");
+    const ordered_json found = json_member_or_null(config_, "block_name_to_quantize");
     std::vector<std::string> blocks;
     const auto add_names = [&blocks](const ordered_json& text) {
       if (!text.is_string()) return;
@@ -132,28 +128,27 @@ class config_check {
     return blocks;
   }
 
-  [[nodiscard]] bool is_mixed() const { return value_of(config_, "format") == "mixed-precision"; }
+  [[nodiscard]] bool is_mixed() const { return json_member_or_null(config_, "format") == "mixed-precision"; }
 
   void expect(const ordered_json& object, const std::string& place, const char* key, const ordered_json& expected) {
-    if (const ordered_json found = value_of(object, key); found != expected)
-      error(config_file_name, "quantization_config" + place + "." + key + " is " + json_shown(found) + ", expected " +
-                                  json_shown(expected));
+    if (const std::string problem = unexpected_member(object, place, key, expected); !problem.empty())
+      error(config_file_name, problem);
   }
 
   /// Null, or what quantize writes for --activations.
   [[nodiscard]] static bool is_declared(const ordered_json& input) {
     if (input.is_null()) return true;
-    const ordered_json bits = value_of(input, "num_bits");
-    return (bits == 4 || bits == 8) && value_of(input, "type") == "float" && value_of(input, "dynamic") == true &&
-           value_of(input, "strategy") == "group" &&
-           value_of(input, "group_size") == (bits == 4 ? block_size : fp8_block);
+    const ordered_json bits = json_member_or_null(input, "num_bits");
+    return (bits == 4 || bits == 8) && json_member_or_null(input, "type") == "float" &&
+           json_member_or_null(input, "dynamic") == true && json_member_or_null(input, "strategy") == "group" &&
+           json_member_or_null(input, "group_size") == (bits == 4 ? block_size : fp8_block);
   }
 
   /// What readers take the group for; plain where they cannot.
   [[nodiscard]] storage kind_of(const std::string& name, const ordered_json& group) {
     const std::string place = ".config_groups." + name;
-    const ordered_json weights = value_of(group, "weights");
-    const bool is_fp8 = value_of(weights, "num_bits") == 8;
+    const ordered_json weights = json_member_or_null(group, "weights");
+    const bool is_fp8 = json_member_or_null(weights, "num_bits") == 8;
     expect(weights, place + ".weights", "num_bits", is_fp8 ? 8 : 4);
     expect(weights, place + ".weights", "type", "float");
     expect(weights, place + ".weights", "strategy", is_fp8 ? "block" : "group");
@@ -162,11 +157,11 @@ class config_check {
     expect(weights, place + ".weights", "symmetric", true);
     expect(weights, place + ".weights", "dynamic", false);
     // compressed-tensors 0.20: a group without a format has the config's, one without input_activations declares none.
-    const bool has_format = !value_of(group, "format").is_null();
+    const bool has_format = !json_member_or_null(group, "format").is_null();
     if (has_format || is_mixed()) expect(group, place, "format", is_fp8 ? "float-quantized" : "mxfp4-pack-quantized");
     if (!is_fp8) {
       expect(weights, place + ".weights", "scale_dtype", "torch.uint8");
-      if (!is_declared(value_of(group, "input_activations")))
+      if (!is_declared(json_member_or_null(group, "input_activations")))
         add_(severity::warning, config_file_name,
              "quantization_config" + place +
                  ".input_activations is neither null nor dynamic FP8 or MXFP4: readers quantise the activations "
@@ -268,7 +263,7 @@ class config_check {
 
   /// Does transformers build an lm_head?
   [[nodiscard]] bool has_output() const {
-    const ordered_json classes = value_of(model_, "architectures");
+    const ordered_json classes = json_member_or_null(model_, "architectures");
     return std::any_of(classes.begin(), classes.end(), [](const ordered_json& name) {
       return name.is_string() && name.get<std::string>().ends_with("ForCausalLM");
     });
@@ -320,6 +315,13 @@ void check_axes(verification& v, std::int64_t hidden_size) {
 }
 
 }  // namespace
+
+std::string unexpected_member(const ordered_json& object, const std::string& place, const char* key,
+                              const ordered_json& expected) {
+  const ordered_json found = json_member_or_null(object, key);
+  if (found == expected) return {};
+  return "quantization_config" + place + "." + key + " is " + json_shown(found) + ", expected " + json_shown(expected);
+}
 
 void check_quantization_config(const ordered_json& config, const std::vector<stored_module>& modules,
                                const finding_function& add) {

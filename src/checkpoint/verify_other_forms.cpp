@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "checkpoint/config_check.hpp"
 #include "checkpoint/family.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "io/strict_json.hpp"
@@ -19,20 +20,14 @@ using nlohmann::ordered_json;
 
 constexpr const char* check = "config";
 
-[[nodiscard]] ordered_json value_of(const ordered_json& object, const char* key) {
-  return object.is_object() ? object.value(key, ordered_json()) : ordered_json();
-}
-
 [[nodiscard]] std::string method_of(const verification& v) {
-  return json_text_member(value_of(v.config, "quantization_config"), "quant_method");
+  return json_text_member(json_member_or_null(v.config, "quantization_config"), "quant_method");
 }
 
 void expect(verification& v, const ordered_json& object, const std::string& place, const char* key,
             const ordered_json& expected) {
-  if (const ordered_json found = value_of(object, key); found != expected)
-    v.error(
-        check, config_file_name,
-        "quantization_config" + place + "." + key + " is " + json_shown(found) + ", expected " + json_shown(expected));
+  if (const std::string problem = unexpected_member(object, place, key, expected); !problem.empty())
+    v.error(check, config_file_name, problem);
 }
 
 [[nodiscard]] std::vector<std::string> names_in(const ordered_json& list) {
@@ -57,12 +52,12 @@ void expect_form(verification& v, weight_form form, const char* program) {
 }
 
 void check_fp8(verification& v, const ordered_json& config) {
-  const bool fp4_experts = value_of(config, "expert_dtype") == "fp4";
+  const bool fp4_experts = json_member_or_null(config, "expert_dtype") == "fp4";
   if (fp4_experts) expect_form(v, weight_form::deepseek_v4, "DeepSeek-V4");
   plan_options model;
   read_model(v.config, model);
   const model_family& family = find_family(model.model_type);
-  const ordered_json list = value_of(config, "modules_to_not_convert");
+  const ordered_json list = json_member_or_null(config, "modules_to_not_convert");
   const std::vector<std::string> left_out = names_in(list);
   for (const stored_tensor& t : v.tensors) {
     const std::string module = module_of(t.name);
@@ -90,13 +85,13 @@ void check_fp8(verification& v, const ordered_json& config) {
 
 void check_quark(verification& v, const ordered_json& config) {
   expect_form(v, weight_form::quark, "Quark");
-  const ordered_json weight = value_of(value_of(config, "global_quant_config"), "weight");
+  const ordered_json weight = json_member_or_null(json_member_or_null(config, "global_quant_config"), "weight");
   const std::string place = ".global_quant_config.weight";
   expect(v, weight, place, "dtype", "fp4");
   expect(v, weight, place, "qscheme", "per_group");
   expect(v, weight, place, "group_size", block_size);
   expect(v, weight, place, "scale_format", "e8m0");
-  const std::vector<std::string> excluded = names_in(value_of(config, "exclude"));
+  const std::vector<std::string> excluded = names_in(json_member_or_null(config, "exclude"));
   for (const stored_tensor& t : v.tensors)
     if (t.kind == storage::mxfp4 && std::find(excluded.begin(), excluded.end(), module_of(t.name)) != excluded.end())
       v.error(check, quote_name(t.name), "is MXFP4, and exclude says that it is not");
@@ -106,7 +101,7 @@ void check_auto_round(verification& v, const ordered_json& config) {
   expect_form(v, weight_form::compressed_tensors, "AutoRound");
   expect(v, config, "", "bits", 4);
   expect(v, config, "", "group_size", block_size);
-  const ordered_json type = value_of(config, "data_type");
+  const ordered_json type = json_member_or_null(config, "data_type");
   if (type != "mx_fp" && type != "mx_fp4" && type != "mx_fp4e2m1")
     v.error(check, config_file_name, "quantization_config.data_type is " + json_shown(type) + ", expected \"mx_fp\"");
 }
@@ -134,7 +129,7 @@ bool is_of_another_program(const verification& v) {
 void check_other_config(verification& v) {
   const std::string method = method_of(v);
   for (const other_program& p : programs)
-    if (p.method == method) p.run(v, value_of(v.config, "quantization_config"));
+    if (p.method == method) p.run(v, json_member_or_null(v.config, "quantization_config"));
 }
 
 }  // namespace mxfp4::checkpoint

@@ -34,10 +34,6 @@ using nlohmann::ordered_json;
 
 constexpr const char* check = "source";
 
-[[nodiscard]] std::string described(const stored_tensor& t) {
-  return std::string(t.type_name()) + " " + shape_text(t.shape);
-}
-
 /// What a thread has in memory of a matrix at a time: with codes, scales and both files' bytes some 2 MiB.
 constexpr std::int64_t tile_weights = 1 << 18;
 /// Has F16 or F32 become BF16?

@@ -2,10 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/weight_source.hpp"
 
-#include <algorithm>
 #include <cstdio>
 #include <unordered_set>
 
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/llama_cpp.hpp"
 #include "mxfp4/checkpoint/convert.hpp"
 
@@ -14,13 +14,6 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 using namespace io;
 
 namespace {
-
-[[nodiscard]] std::string read_file(const std::string& path) {
-  const input_file file = input_file::open(path).value();
-  std::string text(file.size(), '\0');
-  file.read(0, std::as_writable_bytes(std::span(text))).value();
-  return text;
-}
 
 /// The value of a pair that counts something; 0 where it is not there.
 [[nodiscard]] std::uint64_t number_of(const gguf_header& header, const char* key) {
@@ -117,9 +110,19 @@ void open_weights(const std::string& input, weight_source& s) {
   s.checkpoint.emplace(checkpoint_reader::open(input).value());
   s.weights = find_weights(*s.checkpoint);
   for (std::size_t i = 0; i < s.checkpoint->shards().size(); ++i) s.bytes += s.checkpoint->shard(i).file_bytes();
-  const std::vector<std::string>& files = s.checkpoint->other_files();
-  if (std::find(files.begin(), files.end(), config_file_name) != files.end())
-    s.config = read_file(s.checkpoint->directory() + "/" + config_file_name);
+  s.config = s.checkpoint->config_text().value();
+}
+
+void require_known_formats(const std::vector<plain_tensor>& others, const nlohmann::ordered_json& config,
+                           const std::string& where) {
+  std::vector<tensor_info> tensors;
+  for (const plain_tensor& t : others) tensors.push_back(t.info);
+  if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
+    throw file_error({.file = where,
+                      .tensor = found.tensor,
+                      .value = "is " + found.format,
+                      .expected = "MXFP4, FP8 with scales, INT4 or INT8 of compressed-tensors, NVFP4, or weights",
+                      .advice = "dequantise it with the program that wrote it"});
 }
 
 }  // namespace mxfp4::checkpoint

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,5 +33,10 @@ struct weight_source {
 
 /// Opens `input` into `source`. @throws file_error for what cannot be read, and for a part that is not there.
 void open_weights(const std::string& input, weight_source& source);
+
+/// What is neither MXFP4 nor widened is copied: codes of another format would be weights to whoever reads the result.
+/// @throws file_error naming a tensor that holds such codes. @param config  config.json; may be null.
+void require_known_formats(const std::vector<plain_tensor>& others, const nlohmann::ordered_json& config,
+                           const std::string& where);
 
 }  // namespace mxfp4::checkpoint

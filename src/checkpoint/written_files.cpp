@@ -145,6 +145,13 @@ void former_files::add(const former_files& other) {
   if (!other.doubt.empty()) doubt = other.doubt;
 }
 
+void require_finished(const std::string& directory) {
+  std::error_code error;
+  if (const fs::path journal = fs::path(directory) / journal_folder_name; fs::exists(journal, error))
+    fail(journal, "is there: the run of mxfp4 quantize that writes this checkpoint is not finished",
+         "give the same command again");
+}
+
 void write_text_file(const std::string& path, std::string_view text, const stop_function& stop) {
   output_file file = output_file::create(path, stop, existing_file::replace_link).value();
   file.write(0, std::as_bytes(std::span(text))).value();

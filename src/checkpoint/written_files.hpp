@@ -30,6 +30,9 @@ inline constexpr const char* record_file_name = "mxfp4_files.json";
 /// Relative paths.
 using file_names = std::set<std::string>;
 
+/// @throws file_error where a run that writes `directory` is not finished: it may look like a whole checkpoint.
+void require_finished(const std::string& directory);
+
 /// Complete, or not there, in the place of a link too; the folder must be.
 void write_text_file(const std::string& path, std::string_view text, const io::stop_function& stop = {});
 

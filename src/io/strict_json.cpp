@@ -341,6 +341,10 @@ const ordered_json& json_member(const ordered_json& object, const char* key, con
   return *found;
 }
 
+ordered_json json_member_or_null(const ordered_json& object, const char* key) {
+  return object.is_object() ? object.value(key, ordered_json()) : ordered_json();
+}
+
 std::string json_text_member(const ordered_json& object, const char* key) {
   if (!object.is_object()) return {};
   const auto found = object.find(key);

@@ -74,6 +74,9 @@ template <class Json>
 [[nodiscard]] const nlohmann::ordered_json& json_member(const nlohmann::ordered_json& object, const char* key,
                                                         const std::string& file, const std::string& place);
 
+/// A member, or null where there is none, or `object` is no object.
+[[nodiscard]] nlohmann::ordered_json json_member_or_null(const nlohmann::ordered_json& object, const char* key);
+
 /// A member that is a string; empty where there is none, or `object` is no object.
 [[nodiscard]] std::string json_text_member(const nlohmann::ordered_json& object, const char* key);
 

@@ -92,9 +92,46 @@ class histogram {
   return text + '\n' + codes.text() + '\n' + scales.text();
 }
 
-struct kind {
-  std::int64_t tensors = 0, elements = 0;
-  std::uint64_t bytes = 0;
+/// Tensors by type, and all of them.
+class kinds {
+ public:
+  void add(const std::string& type, std::int64_t elements, std::uint64_t bytes) {
+    for (kind* k : {&by_type_[type], &all_}) {
+      ++k->tensors;
+      k->elements += elements;
+      k->bytes += bytes;
+    }
+  }
+
+  [[nodiscard]] std::uint64_t bytes() const { return all_.bytes; }
+  [[nodiscard]] std::string bits() const { return bits_text(bits_per_weight(all_.bytes, all_.elements)); }
+
+  [[nodiscard]] ordered_json json() const {
+    ordered_json json = ordered_json::object();
+    for (const auto& [type, k] : by_type_)
+      json[type] = {{"tensors", k.tensors}, {"elements", k.elements}, {"bytes", k.bytes}};
+    return json;
+  }
+
+  [[nodiscard]] std::string text() const {
+    table sizes({{"kind"},
+                 {"tensors", align::right},
+                 {"elements", align::right},
+                 {"size", align::right},
+                 {"bits", align::right}});
+    for (const auto& [type, k] : by_type_)
+      sizes.add({type, std::to_string(k.tensors), std::to_string(k.elements), size_text(k.bytes),
+                 bits_text(bits_per_weight(k.bytes, k.elements))});
+    return sizes.text() + "\n";
+  }
+
+ private:
+  struct kind {
+    std::int64_t tensors = 0, elements = 0;
+    std::uint64_t bytes = 0;
+  };
+  std::map<std::string, kind> by_type_;
+  kind all_;
 };
 
 }  // namespace
@@ -120,15 +157,11 @@ void inspect_tensor(const std::string& path, const std::string& name, bool json)
 
 void inspect_directory(const std::string& path, bool json) {
   const checkpoint_reader in = checkpoint_reader::open(path).value();
-  std::map<std::string, kind> kinds;
+  kinds by_type;
   ordered_json list = ordered_json::array();
-  std::int64_t problems = 0, elements = 0;
+  std::int64_t problems = 0;
   for (const stored_tensor& t : stored_tensors(in)) {
-    kind& k = kinds[t.type_name()];
-    ++k.tensors;
-    k.elements += t.elements();
-    k.bytes += t.bytes();
-    elements += t.elements();
+    by_type.add(t.type_name(), t.elements(), t.bytes());
     problems += t.problem.empty() ? 0 : 1;
     if (!json) continue;
     list.push_back({{"name", t.name},
@@ -139,9 +172,6 @@ void inspect_directory(const std::string& path, bool json) {
     if (!t.problem.empty()) list.back()["note"] = t.problem;
   }
   if (json) {
-    ordered_json by_kind = ordered_json::object();
-    for (const auto& [name, k] : kinds)
-      by_kind[name] = {{"tensors", k.tensors}, {"elements", k.elements}, {"bytes", k.bytes}};
     print(ordered_json{{"command", "inspect"},
                        {"directory", path},
                        {"shards", in.shards()},
@@ -149,66 +179,40 @@ void inspect_directory(const std::string& path, bool json) {
                        {"ignored_files", in.ignored_files()},
                        {"tensor_bytes", in.tensor_bytes()},
                        {"tensors", std::move(list)},
-                       {"kinds", std::move(by_kind)}});
+                       {"kinds", by_type.json()}});
     return;
   }
-  table sizes({{"kind"},
-               {"tensors", align::right},
-               {"elements", align::right},
-               {"size", align::right},
-               {"bits", align::right}});
-  for (const auto& [name, k] : kinds)
-    sizes.add({name, std::to_string(k.tensors), std::to_string(k.elements), size_text(k.bytes),
-               bits_text(bits_per_weight(k.bytes, k.elements))});
-  std::string text = sizes.text() + "\n";
+  std::string text = by_type.text();
   if (problems > 0) text += count_text(problems, "tensor") + " without a partner: see mxfp4 verify\n";
   if (!in.ignored_files().empty())
     text += count_text(std::ssize(in.ignored_files()), "file") + " ignored: see mxfp4 verify\n";
   print(text + path + ": " + count_text(std::ssize(in.shards()), "shard") + ", " + size_text(in.tensor_bytes()) + ", " +
-        bits_text(bits_per_weight(in.tensor_bytes(), elements)) + " bits an element\n");
+        by_type.bits() + " bits an element\n");
 }
 
 void inspect_gguf(const std::string& path, bool json) {
   const gguf_reader in = gguf_reader::open(path).value();
-  std::map<std::string, kind> kinds;
+  kinds by_type;
   ordered_json list = ordered_json::array();
-  std::int64_t elements = 0;
-  std::uint64_t bytes = 0;
   for (const gguf_tensor& t : in.header().tensors) {
     std::int64_t count = 1;
     for (const std::int64_t n : t.shape) count *= n;
-    kind& k = kinds[ggml_type_name(t.type)];
-    ++k.tensors;
-    k.elements += count;
-    k.bytes += t.bytes;
-    elements += count;
-    bytes += t.bytes;
+    by_type.add(ggml_type_name(t.type), count, t.bytes);
     list.push_back({{"name", t.name}, {"dtype", ggml_type_name(t.type)}, {"shape", t.shape}, {"bytes", t.bytes}});
   }
   const std::string* architecture = in.header().find_string("general.architecture");
   if (json) {
-    ordered_json by_kind = ordered_json::object();
-    for (const auto& [name, k] : kinds)
-      by_kind[name] = {{"tensors", k.tensors}, {"elements", k.elements}, {"bytes", k.bytes}};
     print(ordered_json{{"command", "inspect"},
                        {"file", path},
                        {"architecture", architecture ? ordered_json(*architecture) : ordered_json(nullptr)},
-                       {"tensor_bytes", bytes},
+                       {"tensor_bytes", by_type.bytes()},
                        {"tensors", std::move(list)},
-                       {"kinds", std::move(by_kind)}});
+                       {"kinds", by_type.json()}});
     return;
   }
-  table sizes({{"kind"},
-               {"tensors", align::right},
-               {"elements", align::right},
-               {"size", align::right},
-               {"bits", align::right}});
-  for (const auto& [name, k] : kinds)
-    sizes.add({name, std::to_string(k.tensors), std::to_string(k.elements), size_text(k.bytes),
-               bits_text(bits_per_weight(k.bytes, k.elements))});
-  print(sizes.text() + "\n" + path + ": GGUF" +
-        (architecture ? ", architecture " + printable(*architecture) : ", no architecture") + ", " + size_text(bytes) +
-        ", " + bits_text(bits_per_weight(bytes, elements)) + " bits an element\n");
+  print(by_type.text() + path + ": GGUF" +
+        (architecture ? ", architecture " + printable(*architecture) : ", no architecture") + ", " +
+        size_text(by_type.bytes()) + ", " + by_type.bits() + " bits an element\n");
 }
 
 }  // namespace mxfp4::tools
