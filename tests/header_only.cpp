@@ -1,7 +1,8 @@
 // tests/header_only.cpp -- the public page used as a consumer uses it; header_only.symbol_gate reads the object.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Compiled for the newest instruction set of each family, with and without optimisation, and never run.
+// Compiled for the newest instruction set of each family, with and without optimisation and with all warnings, since
+// these headers are part of their caller's build; never run.
 #include <span>
 #include <vector>
 
@@ -36,6 +37,11 @@ int formats(numbers& n) {
   count(quantize_fp8(fp8, factors, *bytes));
   count(quantize_fp8_measured(recipe_id::ocp, fp8, factors, *bytes, lost));
   count(widen_fp8(fp8, factors, dense_view<bf16>{wide, 64, 64, 64}));
+  f16 half[64 * 64];
+  const dense_view<f16> halves{half, 64, 64, 64};
+  count(dequantize(*bytes, halves));
+  count(quantize(dense_view<const f16>{half, 64, 64, 64}, *bytes));
+  count(quantize(dense_view<const bf16>{wide, 64, 64, 64}, *bytes));
   count(quantize_fp8_measured(fp8, factors, *bytes, lost, {.nonfinite = on_nonfinite::refuse}));
   count(
       convert(*bytes, mx_view<layout::gpt_oss>{n.codes.data(), n.scales.data(), 64, 64, 32, 2}, {.executor = serial}));
@@ -87,11 +93,23 @@ int products(numbers& n) {
   return failed + (loaded ? 0 : 1);
 }
 
+/// What no function of the public page calls yet: every conversion of a vector.
+void conversions(numbers& n) {
+  using arch = xsimd::default_arch;
+  bf16 wide[simd::floats<arch>::size];
+  f16 half[simd::floats<arch>::size];
+  simd::store_narrowed<arch>(simd::load_widened<arch>(n.w.data()), wide);
+  simd::store_narrowed<arch>(simd::load_widened<arch>(wide), half);
+  simd::store_narrowed<arch>(simd::load_widened<arch>(half), n.out.data());
+}
+
 }  // namespace
 
 int all_of_it(int size);
 int all_of_it(int size) {
   numbers n;
   n.w.resize(static_cast<std::size_t>(size));
+  n.out.resize(n.w.size());
+  conversions(n);
   return formats(n) + products(n);
 }

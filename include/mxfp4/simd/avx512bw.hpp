@@ -46,8 +46,11 @@ struct f16_lanes<Arch> {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x)));
   }
   MXFP4_INLINE static void store(floats<Arch> x, f16* to) noexcept {
+    // All lanes by a mask of our own: without optimisation GCC's unmasked form is a macro that converts -1 to a mask,
+    // which -Wsign-conversion reports in the caller's build.
+    constexpr __mmask16 all = 0xFFFF;
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
-                        _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+                        _mm512_maskz_cvtps_ph(all, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
 };
 
