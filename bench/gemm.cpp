@@ -21,12 +21,18 @@ void add_rows() {
         add_int8<simd::native_arch>(row_of(s, "packed", m, threads), int8_scaling::e8m0);
         add_int8<simd::native_arch>(row_of(s, "packed", m, threads), int8_scaling::row);
         if (m == 96) continue;
+        add_int8<simd::native_arch>(row_of(s, "packed", m, threads), int8_scaling::residual2);
+        add_int8<simd::native_arch>(row_of(s, "packed", m, threads), int8_scaling::residual3);
         add_f32<simd::native_arch>(row_of(s, "packed", m, threads));
         add_f32<simd::native_arch>(row_of(s, "view", m, threads));
         add_dense(s, m, false, threads);
       }
       if constexpr (!std::is_void_v<avx2_arch>)
-        if (m != 96) add_int8<avx2_arch>(row_of(s, "packed", m, 1), int8_scaling::e8m0);
+        if (m != 96) {
+          add_f32<avx2_arch>(row_of(s, "packed", m, 1));
+          for (const auto scaling : {int8_scaling::e8m0, int8_scaling::residual2, int8_scaling::residual3})
+            add_int8<avx2_arch>(row_of(s, "packed", m, 1), scaling);
+        }
     }
 }
 

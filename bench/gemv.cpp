@@ -19,12 +19,18 @@ void add_rows() {
     for (const bool cold : {false, true}) {
       for (const int threads : {1, 2}) {
         for (const char* weights : {"packed", "view"}) {
-          add_int8<simd::native_arch>(row_of(s, weights, cold, threads), int8_scaling::e8m0);
+          for (const auto scaling : {int8_scaling::e8m0, int8_scaling::residual2, int8_scaling::residual3})
+            add_int8<simd::native_arch>(row_of(s, weights, cold, threads), scaling);
           add_f32<simd::native_arch>(row_of(s, weights, cold, threads));
         }
         add_dense(s, 1, cold, threads);
       }
-      if constexpr (!std::is_void_v<avx2_arch>) add_int8<avx2_arch>(row_of(s, "packed", cold, 1), int8_scaling::e8m0);
+      if constexpr (!std::is_void_v<avx2_arch>)
+        for (const char* weights : {"packed", "view"}) {
+          add_f32<avx2_arch>(row_of(s, weights, cold, 1));
+          for (const auto scaling : {int8_scaling::e8m0, int8_scaling::residual2, int8_scaling::residual3})
+            add_int8<avx2_arch>(row_of(s, weights, cold, 1), scaling);
+        }
     }
   if (!chosen.smoke)  // in the second-level cache
     add_int8<simd::native_arch>(row_of({1024, 1024}, "packed", false, 1), int8_scaling::e8m0);

@@ -46,20 +46,28 @@ void add_f32(row r) {
   });
 }
 
-/// Activations are quantised before; scaling e8m0 or row.
+[[nodiscard]] inline const char* name_of(int8_scaling scaling) {
+  constexpr const char* names[] = {"int8_e8m0", "int8_f32", "int8_row", "int8_residual2", "int8_residual3"};
+  return names[static_cast<int>(scaling)];
+}
+
+/// Activations are quantised before, but for residual2 and residual3: these stand in for f32 activations, and what it
+/// takes to make them counts.
 template <class Arch>
 void add_int8(row r, int8_scaling scaling) {
-  r.activation = scaling == int8_scaling::row ? "int8_row" : "int8_e8m0";
+  r.activation = name_of(scaling);
   r.output = "f32";
   r.isa = simd::isa_name<Arch>;
   add(r, [r, scaling] {
     matrices& w = matrices_for(r);
     const auto data = std::make_shared<product_data>(r);
-    const auto x = std::make_shared<int8_activations>(
-        *quantize_activations(dense_view<const float>{data->x.data(), r.m, r.k, r.k}, scaling));
+    const dense_view<const float> tokens{data->x.data(), r.m, r.k, r.k};
+    const auto x = std::make_shared<int8_activations>(*quantize_activations(tokens, scaling));
     const dense_view<float> y{data->y.data(), r.m, r.n, r.n};
     const auto run = [=, &w] {
       w.next();
+      if (terms_of(scaling) > 1 && !quantize_activations<Arch>(tokens, *x, {executor_for(r.threads)}).ok())
+        return false;
       return with_weights(r, w, [&](const auto& weights) {
         return gemm<Arch>(weights, *x, y, {false, executor_for(r.threads)}).ok();
       });

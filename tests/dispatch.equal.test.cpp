@@ -272,7 +272,8 @@ TEMPLATE_TEST_CASE("dispatch: pack and the int8 products", "[dispatch]", layout:
   CHECK(
       std::equal(packed->scales(0), packed->scales(0) + packed->tiles() * packed->blocks() * 16, tiles.view().scales));
 
-  for (const int8_scaling scaling : {int8_scaling::e8m0, int8_scaling::row}) {
+  for (const int8_scaling scaling :
+       {int8_scaling::e8m0, int8_scaling::row, int8_scaling::residual2, int8_scaling::residual3}) {
     for (const bool accumulate : {false, true}) {
       if (accumulate && scaling == int8_scaling::row) continue;  // an FMA, which sse2 has not
       const result<int8_activations> q = dispatch::quantize_activations(x.view(), scaling);

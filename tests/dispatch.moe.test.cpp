@@ -81,6 +81,8 @@ TEST_CASE("dispatch::moe in int8: the definition's bits", "[dispatch][moe]") {
   for (const auto& [m, k] : {std::pair{1, 1}, {1, 5}, {2, 3}, {7, 2}, {40, 1}})
     check_int8<layout::compressed_tensors>(m, k, int8_scaling::e8m0);
   check_int8<layout::compressed_tensors>(7, 2, int8_scaling::row);
+  check_int8<layout::compressed_tensors>(7, 2, int8_scaling::residual2);
+  check_int8<layout::compressed_tensors>(40, 1, int8_scaling::residual3);
   check_int8<layout::gpt_oss>(7, 2, int8_scaling::e8m0);
 }
 

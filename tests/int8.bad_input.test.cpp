@@ -114,7 +114,8 @@ TEMPLATE_LIST_TEST_CASE("int8 gemm: NaN or infinity in X makes that token NaN, a
         w.scale(r, i / 32) = r == 7 ? byte : 127;
       }
     const result<packed_matrix> p = pack(w.view());
-    for (const int8_scaling scaling : {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row})
+    for (const int8_scaling scaling :
+         {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row, int8_scaling::residual2, int8_scaling::residual3})
       for (const float odd : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
                               std::numeric_limits<float>::quiet_NaN()})
         for (const std::int64_t m : {1, 3, 16, 18})

@@ -28,7 +28,11 @@ using namespace mxfp4;
 using mxfp4::test::mx_memory;
 using mxfp4::test::splitmix;
 using mxfp4::test::threads;
-constexpr int8_scaling scalings[] = {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row};
+constexpr int8_scaling scalings[] = {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row, int8_scaling::residual2,
+                                     int8_scaling::residual3};
+
+/// Is every scale a power of two, in steps of a block?
+constexpr bool has_powers(int8_scaling s) { return s != int8_scaling::f32 && s != int8_scaling::row; }
 
 std::vector<float> random_floats(std::int64_t count, int low, int high, std::uint64_t seed) {
   test::splitmix random(seed);
@@ -67,7 +71,7 @@ void check_product(mx_memory<Layout>& w, const int8_activations& x, bool accumul
   REQUIRE(gemm<Arch>(*p, x, y(split), {accumulate, team}).ok());
   REQUIRE(same_bits(packed, view));
   REQUIRE(same_bits(packed, split));
-  const bool fused = x.scaling() == int8_scaling::e8m0 || (x.scaling() == int8_scaling::row && !accumulate);
+  const bool fused = has_powers(x.scaling()) || (x.scaling() == int8_scaling::row && !accumulate);
   if (exact && (fused || mxfp4::test::fuses<Arch>)) REQUIRE(same_bits(packed, reference));
   else REQUIRE(is_close(packed, reference));
 }
@@ -91,30 +95,39 @@ float add_once(float a, double product) {
 struct known_tokens {
   std::int64_t rows, cols;
   int8_scaling scaling;
-  std::vector<int> codes;
-  std::vector<double> scales;  ///< by block; scaling row: the same for both of a row
+  std::vector<int> codes[3];      ///< of each term
+  std::vector<double> scales[3];  ///< by block; scaling row: the same for both of a row
   std::vector<float> x;
 
   /// Two blocks a token. Codes of every kind, each block with one of magnitude 127; e: exponent field of the largest.
+  /// What the first term leaves is at most 127/256 of a code, and so on: then the next scale is 2^-8 of the one before.
+  /// Small scales, of which there is none so much smaller, leave nothing.
   known_tokens(std::int64_t m, int8_scaling s, splitmix& random) : rows(m), cols(64), scaling(s) {
     constexpr int fields[] = {1, 2, 3, 9, 64, 100, 126, 127, 128, 133, 150, 192, 240, 251, 252, 253, 254};
     for (std::int64_t row = 0; row < m; ++row)
       for (std::int64_t b = 0; b < 2; ++b) {
         const auto at = static_cast<std::size_t>((row + (s == int8_scaling::row ? 0 : 5 * b)) % 17);
-        const bool power = s == int8_scaling::e8m0;
+        const bool power = has_powers(s);
         const int field = power || fields[at] > 9 ? fields[at] : 10;  // amax / 127 is for 2^-118 and more
         const double amax = power ? std::ldexp(127.0, field - 133)    // 127 * 2^-6 * 2^(field - 127)
                                   : std::ldexp(1.0 + static_cast<double>(at) * 0x1.23456p-5, field - 127);
         const double largest = static_cast<double>(static_cast<float>(amax));
-        scales.push_back(power ? std::ldexp(1.0, field - 133) : static_cast<double>(static_cast<float>(largest / 127)));
+        const double scale =
+            power ? std::ldexp(1.0, field - 133) : static_cast<double>(static_cast<float>(largest / 127));
+        for (int term = 0; term < 3; ++term) scales[term].push_back(std::ldexp(scale, -8 * term));
         for (int i = 0; i < 32; ++i) {
           const int kind = static_cast<int>((row + b) % 4);
           const int q = i == 7 || kind == 0 ? 127
                         : kind == 1         ? -127
                         : kind == 2         ? random.in(-1, 1)
                                             : random.in(-127, 127);
-          codes.push_back(q);
-          x.push_back(static_cast<float>(power ? q * scales.back() : q == 127 ? largest : q * largest / 127));
+          codes[0].push_back(q);
+          double value = power ? q * scale : q == 127 ? largest : q * largest / 127;
+          for (int term = 1; term < 3; ++term) {
+            codes[term].push_back(term < terms_of(s) && field > 40 ? random.in(-127, 127) : 0);
+            value += codes[term].back() * scales[term].back();
+          }
+          x.push_back(static_cast<float>(value));
         }
       }
   }
@@ -151,15 +164,19 @@ std::vector<float> second_definition(mx_memory<Layout>& w, std::int64_t n, const
     for (std::int64_t r = 0; r < n; ++r) {
       float& out = y[static_cast<std::size_t>(row * n + r)];
       const bool per_row = x.scaling == int8_scaling::row;
-      float acc = accumulate && !per_row ? out : 0.0f;
-      for (std::int64_t b = 0; b < 2; ++b) {
-        const auto block = static_cast<std::size_t>(2 * row + b);
-        int weights[32];
-        for (int i = 0; i < 32; ++i) weights[i] = static_cast<int>(w.code(r, 32 * b + i));
-        acc = add_block(acc, weights, w.scale(r, b), &x.codes[32 * block], per_row ? 1.0 : x.scales[block], fused);
-      }
+      const int terms = terms_of(x.scaling);
+      float sums[3] = {accumulate && !per_row ? out : 0.0f, 0.0f, 0.0f};
+      for (int term = 0; term < terms; ++term)
+        for (std::int64_t b = 0; b < 2; ++b) {
+          const auto block = static_cast<std::size_t>(2 * row + b);
+          int weights[32];
+          for (int i = 0; i < 32; ++i) weights[i] = static_cast<int>(w.code(r, 32 * b + i));
+          sums[term] = add_block(sums[term], weights, w.scale(r, b), &x.codes[term][32 * block],
+                                 per_row ? 1.0 : x.scales[term][block], fused);
+        }
+      float acc = terms == 1 ? sums[0] : terms == 2 ? sums[0] + sums[1] : sums[0] + (sums[1] + sums[2]);
       if (per_row) {
-        const double product = static_cast<double>(acc) * x.scales[static_cast<std::size_t>(2 * row)];
+        const double product = static_cast<double>(acc) * x.scales[0][static_cast<std::size_t>(2 * row)];
         acc = !accumulate ? static_cast<float>(product)
               : fused     ? add_once(out, product)
                           : out + static_cast<float>(product);
@@ -251,7 +268,7 @@ TEMPLATE_LIST_TEST_CASE("int8 gemm: all scale bytes with all activation exponent
     for (int exponent = 1; exponent <= 251; exponent += 25) {
       CAPTURE(static_cast<int>(scaling), exponent);
       const int8_activations x = activations(random_floats(3 * 64, exponent, exponent + 3, 2), 3, scaling);
-      check_product<TestType>(w, x, false, scaling == int8_scaling::e8m0 || mxfp4::test::fuses<TestType>);
+      check_product<TestType>(w, x, false, has_powers(scaling) || mxfp4::test::fuses<TestType>);
     }
   // one odd block in an ordinary matrix: the rest of the tile must not change, nor must zero weights under byte 0
   for (const int odd : {0, 1, 2, 250, 252, 253, 254, 255})
@@ -289,17 +306,20 @@ TEMPLATE_LIST_TEST_CASE("int8 gemm: special values by name", "[int8][golden]", m
   x[64 + 40] = std::numeric_limits<float>::infinity();
   x[128 + 3] = 0.0f;
   for (std::size_t k = 192; k < 256; ++k) x[k] = 0.0f;
-  for (const int8_scaling scaling : {int8_scaling::e8m0, int8_scaling::row}) {
+  for (const int8_scaling scaling : {int8_scaling::e8m0, int8_scaling::row, int8_scaling::residual2}) {
     std::vector<float> y(24);
     REQUIRE(gemm<TestType>(*pack(w.view()), activations(x, 4, scaling), {y.data(), 4, 6, 6}).ok());
     const auto bits = [&](std::size_t m, std::size_t n) { return std::bit_cast<std::uint32_t>(y[6 * m + n]); };
-    if (scaling == int8_scaling::e8m0) CHECK(y[0] == 32.0f);
+    if (scaling != int8_scaling::row) CHECK(y[0] == 32.0f);
     else CHECK(std::fabs(y[0] - 32.0f) < 1e-5f);
     CHECK(bits(0, 1) == 0x7FC00000u);
-    CHECK(std::isinf(y[2]));  // 16 * 2^127
-    CHECK(y[3] == std::numeric_limits<float>::infinity());
+    CHECK(std::isinf(y[2]));                        // 16 * 2^127
+    const bool all_terms = terms_of(scaling) == 1;  // the second one's codes are 0, and 0 * infinity is NaN
+    if (all_terms) CHECK(y[3] == std::numeric_limits<float>::infinity());
+    else CHECK(bits(0, 3) == 0x7FC00000u);
     CHECK(bits(0, 4) == 0x7FC00000u);
-    CHECK(y[5] == std::numeric_limits<float>::infinity());
+    if (all_terms) CHECK(y[5] == std::numeric_limits<float>::infinity());
+    else CHECK(bits(0, 5) == 0x7FC00000u);
     for (std::size_t n = 0; n < 6; ++n) CHECK(bits(1, n) == 0x7FC00000u);
     CHECK(bits(2, 3) == 0x7FC00000u);  // infinity * 0
     CHECK(bits(2, 5) == 0x7FC00000u);
@@ -360,6 +380,7 @@ TEMPLATE_LIST_TEST_CASE("int8: the same bits whatever M, and in two halves of K"
     }
     REQUIRE(same_bits(all, one));
     if (scaling == int8_scaling::row) continue;  // its scale is the row's
+    if (terms_of(scaling) > 1) continue;         // the first half's terms have been added up
     auto left = w.view(), right = w.view();
     left.cols = right.cols = 128;
     right.codes += 64;

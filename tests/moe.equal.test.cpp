@@ -41,8 +41,9 @@ TEMPLATE_LIST_TEST_CASE("int8 moe: the definition's bits", "[moe][equal]", mxfp4
   splitmix random(51);
   expert_memory<layout::compressed_tensors> experts(5, 96, 64, random);
   for (const auto& [m, k] : {std::pair{1, 1}, {1, 5}, {2, 3}, {7, 2}, {40, 3}, {140, 1}})
-    for (const int8_scaling scaling : {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row}) {
-      if (m > 20 && scaling != int8_scaling::e8m0) continue;
+    for (const int8_scaling scaling :
+         {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row, int8_scaling::residual2, int8_scaling::residual3}) {
+      if (m > 20 && scaling != int8_scaling::e8m0 && scaling != int8_scaling::residual3) continue;
       if (scaling == int8_scaling::f32 && !fuses<TestType>) continue;  // rounds twice there
       CAPTURE(m, k, static_cast<int>(scaling));
       routing r(m, k, 5, random);
@@ -190,14 +191,16 @@ TEST_CASE("moe: NaN comes from where it is used and from nowhere else", "[moe][s
     };
     check(run<simd::native_arch>(experts.packed(), experts.shape(m, 1), x.view(), r));
     check(run<simd::native_arch>(experts.views(), experts.shape(m, 1), x.view(), r));
-    for (const int8_scaling s : {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row})
+    for (const int8_scaling s :
+         {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row, int8_scaling::residual2, int8_scaling::residual3})
       check(run<simd::native_arch>(experts.packed(), experts.shape(m, 1), *quantize_activations(x.view(), s), r));
   }
   // a token with NaN, or with infinity, poisons itself alone
   expert_memory<layout::compressed_tensors> experts(e, h, 64, random);
   const routing r(m, 2, e, random);
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
-    for (const int8_scaling s : {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row}) {
+    for (const int8_scaling s :
+         {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row, int8_scaling::residual2, int8_scaling::residual3}) {
       tokens x = random_tokens(m, h, random);
       const auto clean =
           run<simd::native_arch>(experts.packed(), experts.shape(m, 2), *quantize_activations(x.view(), s), r);

@@ -40,7 +40,8 @@ TEST_CASE("AVX-VNNI: the scalar reference's bits, for every width of a group and
     for (const std::int64_t m : {1, 2, 3, 8, 11, 16, 21}) {
       test::tokens x(m, k);
       x.fill([&](std::int64_t, std::int64_t) { return random.with_exponent(118, 130); });
-      for (const int8_scaling scaling : {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row}) {
+      for (const int8_scaling scaling : {int8_scaling::e8m0, int8_scaling::f32, int8_scaling::row,
+                                         int8_scaling::residual2, int8_scaling::residual3}) {
         CAPTURE(m, static_cast<int>(scaling), bytes.size());
         const result<int8_activations> q = quantize_activations(x.view(), scaling);
         REQUIRE(q);

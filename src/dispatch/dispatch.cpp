@@ -145,7 +145,7 @@ template <class Experts>
 status moe_int8(const members<moe_function<Experts, int8_activations>>& all, const Experts& experts,
                 const int8_activations& x, const detail::moe_call& call) {
   if (chosen().chosen() == nullptr) return chosen().why_not();
-  return moe(all, experts, x, mxfp4::detail::operand_of(x, "x"), {token_group, false}, call);
+  return moe(all, experts, x, mxfp4::detail::operand_of(x, "x"), mxfp4::detail::int8_m_tile_rule(x.scaling()), call);
 }
 
 }  // namespace

@@ -205,7 +205,7 @@ status gemm_mxfp8_packed(dialect_id dialect, const packed_view& w, const const_m
 template <class Dialect>
 using several_tokens = kernel::moe_f32_gemm<simd::native_arch, Dialect, any_input>;
 
-constexpr moe_m_tile_rule f32_tokens = several_tokens<dialect::ocp>::rule;
+constexpr moe_m_tile_rule f32_tokens = several_tokens<dialect::ocp>::several_tokens;
 
 template <class Products, class Experts, class X>
 void run_moe(const Experts& experts, const X& x, const moe_plan& plan, const moe_call& call) {

@@ -184,17 +184,23 @@ void linear::multiply(dense_view<const float> x, dense_view<float> y, const prod
   if (!is_mxfp4()) return multiply_dense(x, y, options.executor);
   const gemm_options with{false, options.executor};
   const const_mx_view<> w = mxfp4_rows(0, rows_);
-  if (options.activations == activation_type::int8) {
-    const auto q = kernels::quantize_activations(x, int8_scaling::e8m0, {.executor = options.executor});
+  const auto narrow = [&](auto scaling) {
+    const auto q = kernels::quantize_activations(x, scaling, {.executor = options.executor});
     require_ok(q.error(), "activations");
-    return require_ok(kernels::gemm(w, *q, y, with), "gemm");
+    require_ok(kernels::gemm(w, *q, y, with), "gemm");
+  };
+  switch (options.activations) {
+    case activation_type::f32:
+      return require_ok(kernels::gemm(w, x, y, with), "gemm");
+    case activation_type::int8:
+      return narrow(int8_scaling::e8m0);
+    case activation_type::int8_residual2:
+      return narrow(int8_scaling::residual2);
+    case activation_type::int8_residual3:
+      return narrow(int8_scaling::residual3);
+    case activation_type::mxfp8:
+      return narrow(mxfp8_scaling::floor);
   }
-  if (options.activations == activation_type::mxfp8) {
-    const auto q = kernels::quantize_activations(x, mxfp8_scaling::floor, {.executor = options.executor});
-    require_ok(q.error(), "activations");
-    return require_ok(kernels::gemm(w, *q, y, with), "gemm");
-  }
-  require_ok(kernels::gemm(w, x, y, with), "gemm");
 }
 
 void linear::multiply_dense(dense_view<const float> x, dense_view<float> y, executor_ref executor) const {

@@ -1,7 +1,7 @@
 // mxfp4/kernel/activation.hpp -- f32, bf16 and f16 activations to int8.
 // SPDX-License-Identifier: Apache-2.0
 //
-// tensor/activation.hpp defines the codes (encode_mxint8, encode_int8); these loops give the same bits under the
+// tensor/activation.hpp defines the codes (encode_mxint8, encode_int8, take_off); these loops give the same bits under the
 // default rounding mode, to nearest even.
 #pragma once
 
@@ -78,8 +78,10 @@ struct token_writer {
   int token, width;
   mxfp4::detail::scale_exponent_range scale_exponents{32767, -32768};
 
-  void put(std::int64_t b, const mxfp4::detail::int8_block& block, std::uint32_t scale_word) const noexcept {
-    std::uint8_t* const at = group + b * int8_activations::block_bytes_at(width) + 4 * token;
+  void put(std::int64_t b, const mxfp4::detail::int8_block& block, std::uint32_t scale_word,
+           int term = 0) const noexcept {
+    const int lane = token * terms_of(scaling) + term;
+    std::uint8_t* const at = group + b * int8_activations::block_bytes_at(width) + 4 * lane;
     for (int q = 0; q < block_quads; ++q) std::memcpy(at + 4 * q * width, block.code + 4 * q, 4);
     const std::int32_t initial_sum = -mxfp4::detail::zero_point * block.sum;
     std::memcpy(at + 4 * block_quads * width, &initial_sum, sizeof initial_sum);
@@ -93,6 +95,24 @@ struct token_writer {
 
 [[nodiscard]] constexpr std::uint32_t exponent_word(int scale_exponent) noexcept {
   return static_cast<std::uint32_t>(scale_exponent) << mxfp4::detail::f32_mantissa_bits;
+}
+
+/// A block as the sum of terms, each a block in MXINT8 of what those before it left over. x is overwritten.
+template <class Arch>
+MXFP4_INLINE void put_terms(float (&x)[block_size], std::uint32_t amax, std::int64_t b, token_writer& writer) noexcept {
+  using namespace mxfp4::detail;
+  std::uint8_t byte = mxint8_scale(amax);
+  const int terms = terms_of(writer.scaling);
+  for (int term = 0;;) {
+    const int8_block codes = round_mxint8<Arch>(x, byte);
+    const int scale_exponent = scale_exponent_of(byte);
+    writer.put(b, codes, exponent_word(scale_exponent), term);
+    if (byte != 255) writer.saw(scale_exponent);
+    if (++term == terms) return;
+    if (byte == 255) continue;  // the codes are 0 whatever x is
+    take_off(x, codes, byte);
+    byte = residual_scale(amax_bits<Arch>(x), byte);
+  }
 }
 
 /// One token. Returns what its sums are to be multiplied with after the last block (int8_activations::finish).
@@ -122,16 +142,13 @@ float quantize_token(const T* x, std::int64_t blocks, token_writer& writer) noex
     }
     const std::uint32_t amax = amax_bits<Arch>(block);
     if (amax >= f32_inf) finish = float_from_bits(f32_nan);
-    if (scaling == int8_scaling::e8m0) {
-      const std::uint8_t byte = mxint8_scale(amax);
-      const int scale_exponent = scale_exponent_of(byte);
-      writer.put(b, round_mxint8<Arch>(block, byte), exponent_word(scale_exponent));
-      if (amax < f32_inf) writer.saw(scale_exponent);
-    } else {
-      const float scale = int8_scale(float_from_bits(amax));
-      writer.put(b, round_int8<Arch>(block, int8_inverse_scale(float_from_bits(amax))), float_bits(0.5f * scale));
-      if (amax < f32_inf) writer.saw(scale_exponent_of(scale));
+    if (scaling != int8_scaling::f32) {
+      put_terms<Arch>(block, amax, b, writer);
+      continue;
     }
+    const float scale = int8_scale(float_from_bits(amax));
+    writer.put(b, round_int8<Arch>(block, int8_inverse_scale(float_from_bits(amax))), float_bits(0.5f * scale));
+    if (amax < f32_inf) writer.saw(scale_exponent_of(scale));
   }
   return finish;
 }
@@ -145,9 +162,11 @@ inline namespace MXFP4_ISA_NS {
 /// @param x    M x K activations in data units: float, bf16 or f16, any row stride.
 /// @param out  the same shape, overwritten.
 /// Error:    e8m0: at most half a step of amax * 2^-6, a whole one where a code is clamped; f32, row: half a step of
-///           amax / 127 and a few ulps; a block (row: a row) with amax < 2^-118 becomes zeros.
+///           amax / 127 and a few ulps; a block (row: a row) with amax < 2^-118 becomes zeros; residual2: amax * 2^-13,
+///           residual3: amax * 2^-20 of the block (half of that where no code is clamped), 2^-133 where that is more.
 /// Special:  NaN or infinity in a block (row: anywhere in the row) makes the token's outputs NaN.
-/// Same bits on every ISA, for any executor; a task is a group of 16 tokens. Rounding mode: nearest.
+/// Same bits on every ISA, for any executor; a task is a group of 16 tokens, of residual2 8, of residual3 5. Rounding
+/// mode: nearest.
 template <class Arch = simd::native_arch, class T>
 status quantize_activations(const dense_view<T>& x, int8_activations& out, const run_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>> && !std::same_as<std::remove_const_t<T>, e4m3>);
@@ -160,7 +179,7 @@ status quantize_activations(const dense_view<T>& x, int8_activations& out, const
     mxfp4::detail::scale_exponent_range scale_exponents{32767, -32768};
     for (int t = 0; t < out.rows_in(group); ++t) {
       kernel::token_writer writer{out.block(group, 0), out.scaling(), t, out.width(group), scale_exponents};
-      out.finish(group)[t] = kernel::quantize_token<Arch>(x.row(group * token_group + t), out.blocks(), writer);
+      out.finish(group)[t] = kernel::quantize_token<Arch>(x.row(out.first_row(group) + t), out.blocks(), writer);
       scale_exponents = writer.scale_exponents;
     }
     out.set_scale_exponents(

@@ -1,7 +1,7 @@
 // mxfp4/linalg/int8.hpp -- products of MXFP4 weights and int8 activations.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A task is some tiles of 16 rows; how many depends on the shape alone. It multiplies each with 8 groups of 16 tokens
+// A task is some tiles of 16 rows; how many depends on the shape alone. It multiplies each with 8 groups of 16 lanes
 // before the next. Tiles of a view are brought into tile order in cache, 32 blocks at a time, once for the 8 groups.
 #pragma once
 
@@ -23,7 +23,7 @@ namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
 inline constexpr std::int64_t blocks_at_once = 32;  ///< of a view's tile: 8.5 KiB in tile order
-inline constexpr std::int64_t groups_at_once = 8;   ///< 128 tokens
+inline constexpr std::int64_t groups_at_once = 8;   ///< 128 lanes
 
 /// Where tokens are multiplied in passes (int8_rows.hpp), a tile that several pass over goes this many blocks at a
 /// time: 8 KiB of decoded weights stay in the nearest cache, together with a group of tokens.
@@ -71,14 +71,27 @@ template <class X>
   return {x.block(group, block), x.width(group), x.scaling() == int8_scaling::f32, x.scale_exponents(group)};
 }
 
-/// The sums before the first block: 0, or Y with accumulate (but scaling row, see finish_sums). -0 becomes +0.
+/// The sums before the first block: 0, or Y with accumulate (of a token's first term; but scaling row, see finish_sums).
+/// -0 becomes +0.
 template <class X>
 void start_sums(group_sums& sums, const X& x, std::int64_t group, dense_view<float> y, std::int64_t n, int rows,
                 bool accumulate) noexcept {
   const int width = x.width(group), tokens = accumulate && x.scaling() != int8_scaling::row ? x.rows_in(group) : 0;
-  for (int t = 0; t < width; ++t) std::memset(sums.at[t], 0, sizeof sums.at[t]);
+  const int terms = terms_of(x.scaling());
+  for (int lane = 0; lane < width; ++lane) std::memset(sums.at[lane], 0, sizeof sums.at[lane]);
   for (int t = 0; t < tokens; ++t)
-    for (int r = 0; r < rows; ++r) sums.at[t][r] = y.row(x.first_row(group) + t)[n + r] + 0.0f;
+    for (int r = 0; r < rows; ++r) sums.at[t * terms][r] = y.row(x.first_row(group) + t)[n + r] + 0.0f;
+}
+
+/// The sums of a token's terms: [0] + ([1] + [2]).
+template <class Arch>
+[[nodiscard]] MXFP4_INLINE simd::float_lanes<Arch> sum_of_terms(const float (*terms)[tile_rows], int count,
+                                                                int r) noexcept {
+  using floats = simd::float_lanes<Arch>;
+  const floats first = floats::load_aligned(terms[0] + r);
+  if (count == 1) return first;
+  const floats second = floats::load_aligned(terms[1] + r);
+  return first + (count == 2 ? second : second + floats::load_aligned(terms[2] + r));
 }
 
 /// After the last block: stores sums * x.finish() to Y, or adds them by an FMA in scaling row with accumulate.
@@ -87,7 +100,7 @@ void finish_sums(const group_sums& sums, const X& x, std::int64_t group, dense_v
                  bool accumulate) noexcept {
   using floats = simd::float_lanes<Arch>;
   const bool onto_y = accumulate && x.scaling() == int8_scaling::row;
-  const int tokens = x.rows_in(group);
+  const int tokens = x.rows_in(group), terms = terms_of(x.scaling());
   const std::size_t bytes = sizeof(float) * static_cast<std::size_t>(rows);
   const floats nan(mxfp4::detail::float_from_bits(mxfp4::detail::f32_nan));
   for (int t = 0; t < tokens; ++t) {
@@ -96,7 +109,7 @@ void finish_sums(const group_sums& sums, const X& x, std::int64_t group, dense_v
     if (onto_y) std::memcpy(result, out, bytes);
     const floats scale(x.finish(group)[t]);
     for (int r = 0; r < tile_rows; r += static_cast<int>(floats::size)) {
-      const floats sum = floats::load_aligned(sums.at[t] + r);
+      const floats sum = sum_of_terms<Arch>(sums.at + t * terms, terms, r);
       const floats value = onto_y ? simd::fma(sum, scale, floats::load_aligned(result + r)) : sum * scale;
       simd::select(value == value, value, nan).store_aligned(result + r);
     }
@@ -113,6 +126,7 @@ void multiply_int8_tile(const Source& source, const X& x, dense_view<float> y, s
   alignas(64) std::uint8_t decoded[simd::holds_tile<Arch> ? decoded_at_once * decoded_block_bytes : 1];
   group_sums sums[groups_at_once];
   const bool decodes_once = simd::holds_tile<Arch> && (last - first > 1 || x.width(first) > tokens_of_pass);
+  // Two terms of a token are faster by way of tiles: gathering them pays from two lanes on.
   const bool is_token = last - first == 1 && x.width(first) == 1;
   const std::int64_t n = tile * tile_rows, all = source.blocks();
   const std::int64_t step = decodes_once ? decoded_at_once : Source::in_place ? all : blocks_at_once;
@@ -158,7 +172,7 @@ void gemm_int8(const Source& source, const int8_activations& x, const dense_view
                const gemm_options& options) {
   if (y.rows == 0 || y.cols == 0) return;
   const std::int64_t tiles = mxfp4::detail::ceil_div(source.rows(), tile_rows);
-  const std::int64_t per_task = tiles_per_task(x.cols(), x.rows());
+  const std::int64_t per_task = tiles_per_task(x.cols(), x.rows() * x.terms());
   const auto task = [&](std::size_t i) {
     const std::int64_t begin = static_cast<std::int64_t>(i) * per_task;
     const std::int64_t end = begin + per_task < tiles ? begin + per_task : tiles;
@@ -185,12 +199,13 @@ inline namespace MXFP4_ISA_NS {
 ///           Must not overlap w or x.
 /// @return   ok, or what is wrong with the arguments; nothing is written then.
 /// Accuracy: block sums are exact; one rounding per block: |Y - exact| <= gamma(K/32) * sum |w*x| over the int8 values
-///           of X, u = 2^-24, while every partial result is finite (one ulp more per block for f32, one in all for
-///           row).
+///           of X, u = 2^-24, while every partial result is finite (one ulp more per block for f32, one in all for row;
+///           residual2 and residual3: gamma(K/32 + terms - 1), over the values of all terms).
 /// Special:  scale byte 0xFF, and NaN or infinity in the token's activations, give NaN (always 0x7FC00000); weights
-///           that overflow follow IEEE. Tiles whose factors may be no normal floats obey the same bound, and are slow.
-/// Same bits for any executor, M, view or packed; scaling e8m0: on every ISA; f32, and row with accumulate: on every
-/// ISA with FMA. Subnormals must not be flushed to zero.
+///           that overflow follow IEEE, in each term: 0 times infinity is NaN. Tiles whose factors may be no normal
+///           floats obey the same bound, and are slow.
+/// Same bits for any executor, M, view or packed; scaling e8m0, residual2, residual3: on every ISA; f32, and row with
+/// accumulate: on every ISA with FMA. Subnormals must not be flushed to zero.
 template <class Arch = simd::native_arch>
 status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options = {}) {

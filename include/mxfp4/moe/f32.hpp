@@ -66,7 +66,8 @@ class moe_f32_gemm : moe_f32_m_tiles<X> {
   static_assert(tile::tokens - 1 <= mxfp4::detail::moe_padding);
 
  public:
-  static constexpr mxfp4::detail::moe_m_tile_rule rule{tile::tokens, true};
+  static constexpr mxfp4::detail::moe_m_tile_rule several_tokens{tile::tokens, true};
+  [[nodiscard]] static mxfp4::detail::moe_m_tile_rule rule(const X&) noexcept { return several_tokens; }
 
   using moe_f32_m_tiles<X>::moe_f32_m_tiles;
 
@@ -106,7 +107,7 @@ class moe_f32_gemv : moe_f32_m_tiles<X> {
   using weights = decltype(f32_weights(std::declval<const W&>()));  // packed_view or a view
 
  public:
-  static constexpr mxfp4::detail::moe_m_tile_rule rule{1, true};
+  [[nodiscard]] static mxfp4::detail::moe_m_tile_rule rule(const X&) noexcept { return {1, true}; }
 
   using moe_f32_m_tiles<X>::moe_f32_m_tiles;
 

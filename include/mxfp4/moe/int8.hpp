@@ -1,8 +1,8 @@
 // mxfp4/moe/int8.hpp -- the products of moe() in int8.
 // SPDX-License-Identifier: Apache-2.0
 //
-// An M tile (workspace.hpp) is a group of tokens as the int8 kernels read it (tensor/activation.hpp): copied from x for
-// the first products, quantised from the hidden activations for the last one.
+// An M tile (workspace.hpp) is a group of tokens as the int8 kernels read it (tensor/activation.hpp), a lane for each
+// term: copied from x for the first products, quantised from the hidden activations for the last one.
 #pragma once
 
 #include <cstddef>
@@ -52,7 +52,9 @@ class m_tile_groups {
 template <class Arch>
 class moe_int8 {
  public:
-  static constexpr mxfp4::detail::moe_m_tile_rule rule{token_group, false};
+  [[nodiscard]] static mxfp4::detail::moe_m_tile_rule rule(const int8_activations& x) noexcept {
+    return mxfp4::detail::int8_m_tile_rule(x.scaling());
+  }
 
   moe_int8(const int8_activations& x, const mxfp4::detail::moe_memory& memory, std::int64_t top_k) noexcept
       : x_(x), memory_(memory), top_k_(top_k) {}
@@ -65,18 +67,20 @@ class moe_int8 {
     clear(m_tile, to.block(index, 0), x_.blocks());
     for (int t = 0; t < m_tile.tokens; ++t) {
       const std::int64_t m = memory_.token_slot_at[static_cast<std::size_t>(m_tile.first + t)] / top_k_;
-      const std::int64_t group = m / token_group;
-      const int lane = static_cast<int>(m % token_group), from_width = x_.width(group);
+      const std::int64_t group = x_.group_of(m);
+      const int lane = x_.lane_of(m), from_width = x_.width(group);
+      const int terms = x_.terms();
       const mxfp4::detail::scale_exponent_range scale_exponents = x_.scale_exponents(group);
       if (t == 0 || scale_exponents.low < m_tile.scale_exponents.low) m_tile.scale_exponents.low = scale_exponents.low;
       if (t == 0 || scale_exponents.high > m_tile.scale_exponents.high)
         m_tile.scale_exponents.high = scale_exponents.high;
-      m_tile.finish[t] = x_.finish(group)[lane];
+      m_tile.finish[t] = x_.finish(group)[m - x_.first_row(group)];
       for (std::int64_t b = 0; b < x_.blocks(); ++b) {
         const std::uint8_t* const from = x_.block(group, b) + 4 * lane;
-        std::uint8_t* const at = to.block(index, b) + 4 * t;
+        std::uint8_t* const at = to.block(index, b) + 4 * t * terms;
         for (int word = 0; word < block_quads + 2; ++word)  // the codes, then initial_sum and the scale
-          std::memcpy(at + 4 * word * m_tile.width, from + 4 * word * from_width, 4);
+          for (int term = 0; term < terms; ++term)
+            std::memcpy(at + 4 * (word * m_tile.width + term), from + 4 * (word * from_width + term), 4);
       }
     }
   }
@@ -107,10 +111,10 @@ class moe_int8 {
   }
 
  private:
-  /// Zeros for the tokens that fill up an M tile.
-  static void clear(mxfp4::detail::moe_m_tile& m_tile, std::uint8_t* at, std::int64_t blocks) noexcept {
+  /// Zeros for the lanes that fill up an M tile.
+  void clear(mxfp4::detail::moe_m_tile& m_tile, std::uint8_t* at, std::int64_t blocks) const noexcept {
     m_tile.scale_exponents = {};
-    if (m_tile.width > m_tile.tokens)
+    if (m_tile.width > m_tile.tokens * x_.terms())
       std::memset(at, 0, static_cast<std::size_t>(blocks * int8_activations::block_bytes_at(m_tile.width)));
   }
 

@@ -80,7 +80,8 @@ status moe_with(std::span<const Expert> experts, const X& x, const dense_view<co
                 const gemm_options& options) {
   mxfp4::detail::moe_plan plan;
   const mxfp4::detail::operand in = mxfp4::detail::operand_of(x, "x");
-  if (const status s = plan_moe(experts, in, indices, weights, y, workspace, Products::rule, plan); !s.ok()) return s;
+  if (const status s = plan_moe(experts, in, indices, weights, y, workspace, Products::rule(x), plan); !s.ok())
+    return s;
   if (y.rows == 0 || y.cols == 0) return {};
   run_moe<Arch>(experts, Products(x, plan.memory, plan.shape.top_k), plan, weights, y, options);
   return {};
@@ -135,8 +136,8 @@ status moe(dialect_id dialect, const R& experts, const dense_view<T>& x, const d
 ///
 /// @param experts  packed_matrix or views.
 /// Special:  NaN or infinity in a token's activations, hidden ones included, makes its y NaN, and no other token's.
-/// Same bits for any executor, any M, any routing of the other tokens, view or packed; scaling e8m0 and row: on every
-/// ISA; f32: on every ISA with FMA. The rest is as above.
+/// Same bits for any executor, any M, any routing of the other tokens, view or packed; scaling f32: on every ISA with
+/// FMA; all others: on every ISA. The rest is as above.
 template <class Arch = simd::native_arch, expert_list R>
 status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
            const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,

@@ -42,8 +42,8 @@ namespace detail {
 /// An M tile: which permuted rows, where their activations are stored, and what the int8 kernels need besides.
 struct moe_m_tile {
   std::int64_t first;   ///< permuted row
-  std::int64_t offset;  ///< of its activations, in tokens
-  int tokens, width;    ///< rows that exist, and rows that memory is reserved for
+  std::int64_t offset;  ///< of its activations, in lanes
+  int tokens, width;    ///< rows that exist, and lanes that memory is reserved for: one for each term of a token
   scale_exponent_range scale_exponents;
   float finish[token_group];
 };
@@ -56,18 +56,35 @@ struct moe_expert {
   std::int64_t up_tasks, down_tasks;       ///< number of tasks of all experts up to and including this one
 };
 
-/// By how much the widths of an expert's M tiles, added up, exceed the number of its rows, at most: only the last tile
-/// is rounded up, by 7 at most.
+/// By how much the widths of an expert's M tiles, added up, exceed the number of its rows, at most, where a row is one
+/// lane: only the last tile is rounded up, by 7 at most.
 inline constexpr std::int64_t moe_padding = 7;
 
-/// How many rows an M tile has, and how many it reserves memory for.
+/// How many rows an M tile has, and how many lanes it reserves memory for.
 struct moe_m_tile_rule {
   int tokens;     ///< rows at the most
   bool constant;  ///< every M tile reserves memory for that many; else for as many as int8_activations would
+  int terms = 1;  ///< lanes of a token
   [[nodiscard]] MXFP4_INLINE constexpr int width(int count) const noexcept {
-    return constant ? tokens : int8_activations::width_of(count);
+    return constant ? tokens : int8_activations::width_of(count * terms);
   }
 };
+[[nodiscard]] MXFP4_INLINE constexpr moe_m_tile_rule int8_m_tile_rule(int8_scaling scaling) noexcept {
+  return {token_group / terms_of(scaling), false, terms_of(scaling)};
+}
+
+/// Do the activations of an expert with up to `most` rows fit where floats for its rows and for moe_padding more do?
+[[nodiscard]] consteval bool fits_floats(moe_m_tile_rule rule, int most) noexcept {
+  for (int rows = 1; rows <= most; ++rows) {
+    const std::int64_t full = rows / rule.tokens * rule.width(rule.tokens), last = rule.width(rows % rule.tokens);
+    const std::int64_t floats = (rows + moe_padding) * std::int64_t{sizeof(float)};
+    if (int8_activations::block_bytes_at(static_cast<int>(full + last)) > floats * block_size) return false;
+  }
+  return true;
+}
+static_assert(fits_floats(int8_m_tile_rule(int8_scaling::e8m0), 64) &&
+              fits_floats(int8_m_tile_rule(int8_scaling::residual2), 64) &&
+              fits_floats(int8_m_tile_rule(int8_scaling::residual3), 64));
 
 /// The parts of a workspace.
 struct moe_memory {

@@ -7,7 +7,8 @@
 //   acc = fma(sum, factor, acc)      factor = 2^(byte - 128) * scale, byte: the weights', scale: the activations'
 //
 // Where the factor is no normal float, or sum * factor may overflow, sum * factor is rounded to float and then added.
-// With power-of-two scales (e8m0, row) that makes no difference: sum * 2^e is exact.
+// With power-of-two scales (all but f32) that makes no difference: sum * 2^e is exact. Where an activation has several
+// terms (residual2, residual3), each is such a sum by itself, and the output is acc[0] + (acc[1] + acc[2]).
 #pragma once
 
 #include <cmath>
@@ -65,12 +66,12 @@ struct int8_block_scale {
   int scale_exponent;
   double scale;
 };
-[[nodiscard]] MXFP4_INLINE int8_block_scale scale_of(const int8_activations& x, std::int64_t row,
-                                                     std::int64_t b) noexcept {
+[[nodiscard]] MXFP4_INLINE int8_block_scale scale_of(const int8_activations& x, std::int64_t row, std::int64_t b,
+                                                     int term = 0) noexcept {
   if (x.scaling() == int8_scaling::row) return {-1, 1.0};
-  const double scale = x.scale(row, b);
-  if (x.scaling() == int8_scaling::e8m0) return {scale_exponent_of(x.scale_byte(row, b)), scale};
-  return {scale_exponent_of(static_cast<float>(scale)), scale};
+  const double scale = x.scale(row, b, term);
+  if (x.scaling() == int8_scaling::f32) return {scale_exponent_of(static_cast<float>(scale)), scale};
+  return {scale_exponent_of(x.scale_byte(row, b, term)), scale};
 }
 
 }  // namespace detail
@@ -78,11 +79,12 @@ struct int8_block_scale {
 namespace reference {
 inline namespace MXFP4_ISA_NS {
 
-/// Y[m][n] = sum over blocks b of (sum over the block of 2 w * q) * 2^(byte - 128) * scale; see the top of this file.
+/// Y[m][n] = sum over terms, and over blocks b, of (sum over the block of 2 w * q) * 2^(byte - 128) * scale; see the top
+/// of this file.
 ///
 /// @param w  N x K weights in any layout, dialect ocp.
 /// @param x  M x K int8 activations.
-/// @param y  M x N, overwritten; accumulate: the sum starts at Y (row scaling: is added to Y by an FMA).
+/// @param y  M x N, overwritten; accumulate: the first term's sum starts at Y (row scaling: is added to Y by an FMA).
 /// Special:  a token with NaN or infinity gives NaN; scale byte 0xFF gives NaN; weights that overflow follow IEEE.
 template <class Byte, block_layout Layout>
 status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, const dense_view<float>& y,
@@ -94,15 +96,19 @@ status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, con
   const bool per_row = x.scaling() == int8_scaling::row;
   for (std::int64_t m = 0; m < y.rows; ++m)
     for (std::int64_t n = 0; n < y.cols; ++n) {
-      float acc = accumulate && !per_row ? y.row(m)[n] + 0.0f : 0.0f;
-      for (std::int64_t b = 0; b < w.blocks(); ++b) {
-        const std::uint8_t* const codes = w.block_codes(n, b);
-        const auto [scale_exponent, scale] = mxfp4::detail::scale_of(x, m, b);
-        acc = mxfp4::detail::int8_step(
-            acc, [codes](int i) { return get_code<typename Layout::order>(codes, i); }, *w.block_scale(n, b),
-            [&x, m, b](int i) { return int{x.code(m, b * block_size + i)}; }, scale_exponent, scale);
+      float acc = 0.0f;
+      for (int term = x.terms() - 1; term >= 0; --term) {
+        float sum = term == 0 && accumulate && !per_row ? y.row(m)[n] + 0.0f : 0.0f;
+        for (std::int64_t b = 0; b < w.blocks(); ++b) {
+          const std::uint8_t* const codes = w.block_codes(n, b);
+          const auto [scale_exponent, scale] = mxfp4::detail::scale_of(x, m, b, term);
+          sum = mxfp4::detail::int8_step(
+              sum, [codes](int i) { return get_code<typename Layout::order>(codes, i); }, *w.block_scale(n, b),
+              [&x, m, b, term](int i) { return int{x.code(m, b * block_size + i, term)}; }, scale_exponent, scale);
+        }
+        acc = term == x.terms() - 1 ? sum : sum + acc;
       }
-      const float finish = x.finish(m / token_group)[m % token_group];
+      const float finish = x.finish(x.group_of(m))[m - x.first_row(x.group_of(m))];
       if (per_row) acc = accumulate ? std::fma(acc, finish, y.row(m)[n]) : acc * finish;
       else if (mxfp4::detail::is_nan_bits(mxfp4::detail::float_bits(finish))) acc = finish;
       y.row(m)[n] = mxfp4::detail::canonical(acc);

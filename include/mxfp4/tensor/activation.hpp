@@ -1,14 +1,20 @@
-// mxfp4/tensor/activation.hpp -- activations as int8, with one scale per block or per row.
+// mxfp4/tensor/activation.hpp -- activations as int8, or as sums of two or three, with one scale per block or per row.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   scaling   an element is                    the scale                           codes
 //   e8m0      q * 2^-6 * 2^(byte - 127)        floor(log2 amax): OCP's MXINT8      nearest even, clamped to +-127
 //   f32       q * scale                        amax / 127 of the block             nearest even of x * (127 / amax)
 //   row       q * scale                        amax / 127 of the row               the same
+//   residual2 the sum of two terms,            of each term as e8m0's, of what     as e8m0's, of what the terms
+//   residual3 of three                         the terms before left over          before left over
 //
-// Tokens are stored in groups of up to 16, as the kernels read them: for each block the group's codes [8][width][4],
-// then -12 * (sum of the block's codes) [width] and the scale [width], words of 32 bits. `width` is 16, in the last
-// group the next of 1, 2, 4, 8, 12, 16; tokens that fill it up are zeros.
+// A term of residual2 and residual3 has the scale byte residual_scale of its block: at least 2^-8 of the term's before,
+// so that a block's factors lie close together. What a term leaves over is exact in float.
+//
+// A token has a lane for each term, side by side, and is otherwise stored as so many tokens of scaling e8m0. Lanes are
+// stored in groups of up to 16, as the kernels read them: for each block the group's codes [8][width][4], then
+// -12 * (sum of the block's codes) [width] and the scale [width], words of 32 bits. `width` is 16, in the last group
+// the next of 1, 2, 4, 8, 12, 16; lanes that fill it up are zeros. A group has 16, 8 or 5 tokens of 1, 2 or 3 terms.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +28,15 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
-enum class int8_scaling : std::uint8_t { e8m0, f32, row };
+enum class int8_scaling : std::uint8_t { e8m0, f32, row, residual2, residual3 };
 
-inline constexpr int token_group = 16;
-inline constexpr int block_quads = 8;  ///< quads in a block: four elements, which a lane of an int8 dot product takes
+/// How many int8 numbers an activation is the sum of: 1, but for residual2 and residual3.
+[[nodiscard]] MXFP4_INLINE constexpr int terms_of(int8_scaling scaling) noexcept {
+  return scaling == int8_scaling::residual2 ? 2 : scaling == int8_scaling::residual3 ? 3 : 1;
+}
+
+inline constexpr int token_group = 16;  ///< lanes
+inline constexpr int block_quads = 8;   ///< quads in a block: four elements, which a lane of an int8 dot product takes
 
 namespace detail {
 
@@ -73,6 +84,31 @@ struct int8_block {
   return b;
 }
 
+/// 2^(byte - 133), what a code under that scale byte counts; byte < 255.
+[[nodiscard]] MXFP4_INLINE constexpr float mxint8_step(std::uint8_t byte) noexcept {
+  constexpr int smallest_normal = mxint8_fraction_bits + 1;
+  if (byte >= smallest_normal)
+    return float_from_bits(static_cast<std::uint32_t>(byte - mxint8_fraction_bits) << f32_mantissa_bits);
+  return float_from_bits(1u << (f32_mantissa_bits - smallest_normal + byte));
+}
+
+/// Takes the codes under `byte` off the block: exact, since a float less a multiple of the step is a multiple of its own
+/// last place and at most a step.
+MXFP4_INLINE constexpr void take_off(float (&x)[block_size], const int8_block& codes, std::uint8_t byte) noexcept {
+  const float step = mxint8_step(byte);
+  for (int i = 0; i < block_size; ++i) x[i] -= static_cast<float>(codes.code[i]) * step;
+}
+
+/// The scale byte of the next term: mxint8_scale of what is left over, but at least the byte before less 8, which is
+/// what half a step asks for. So a block that an earlier term has all but exactly does not get a factor of its own size.
+[[nodiscard]] MXFP4_INLINE constexpr std::uint8_t residual_scale(std::uint32_t amax_left,
+                                                                 std::uint8_t byte_before) noexcept {
+  constexpr int most = mxint8_fraction_bits + 2;
+  const int least = byte_before > most ? byte_before - most : 0;
+  const auto byte = static_cast<int>(amax_left >> f32_mantissa_bits);
+  return static_cast<std::uint8_t>(byte > least ? byte : least);
+}
+
 /// amax / 127; 1 for zeros and what is taken for them, NaN for NaN and infinity.
 [[nodiscard]] MXFP4_INLINE constexpr float int8_scale(float amax) noexcept {
   if (float_bits(amax) >= f32_inf) return float_from_bits(f32_nan);
@@ -102,6 +138,10 @@ struct int8_block {
 static_assert(mxint8_scale(float_bits(1.99f)) == 127 && mxint8_scale(float_bits(2.0f)) == 128);
 static_assert(mxint8_magnitude(float_bits(1.0f), 127) == 64 && mxint8_magnitude(float_bits(1.999f), 127) == 128);
 static_assert(mxint8_magnitude(float_bits(0x1p-7f), 127) == 0 && mxint8_magnitude(float_bits(0x1.8p-6f), 127) == 2);
+static_assert(mxint8_step(133) == 1.0f && mxint8_step(7) == 0x1p-126f && mxint8_step(6) == 0x1p-127f &&
+              mxint8_step(0) == 0x1p-133f);
+static_assert(residual_scale(float_bits(0x1p-7f), 127) == 120 && residual_scale(0, 127) == 119 &&
+              residual_scale(0, 3) == 0);
 
 /// What an activation block's scale adds to the exponent field of the block's factor. The factor, with which the sum of
 /// (doubled weight) * (code) is multiplied, is mantissa * 2^(field - 127) with field = weight's scale byte + this
@@ -150,33 +190,42 @@ class int8_activations {
   [[nodiscard]] MXFP4_INLINE std::int64_t cols() const noexcept { return cols_; }
   [[nodiscard]] MXFP4_INLINE std::int64_t blocks() const noexcept { return cols_ / block_size; }
   [[nodiscard]] MXFP4_INLINE int8_scaling scaling() const noexcept { return scaling_; }
+  /// 1, 2 or 3: an element is the sum of code * scale over so many terms.
+  [[nodiscard]] MXFP4_INLINE int terms() const noexcept { return terms_of(scaling_); }
 
-  [[nodiscard]] MXFP4_INLINE std::int8_t code(std::int64_t row, std::int64_t col) const noexcept {
+  [[nodiscard]] MXFP4_INLINE std::int8_t code(std::int64_t row, std::int64_t col, int term = 0) const noexcept {
     const auto i = static_cast<int>(col % block_size);
+    const std::int64_t group = group_of(row);
     const std::uint8_t* const at =
-        block(row / token_group, col / block_size) + 4 * (i / 4 * width(row / token_group) + row % token_group) + i % 4;
+        block(group, col / block_size) + 4 * (i / 4 * width(group) + lane_of(row, term)) + i % 4;
     return static_cast<std::int8_t>(*at);
   }
-  /// The E8M0 byte of block b (scaling e8m0), 255 for NaN.
-  [[nodiscard]] MXFP4_INLINE std::uint8_t scale_byte(std::int64_t row, std::int64_t b) const noexcept {
-    return static_cast<std::uint8_t>(static_cast<int>(scale_word(row, b) >> detail::f32_mantissa_bits) -
+  /// The E8M0 byte of block b (scaling e8m0, residual2, residual3), 255 for NaN.
+  [[nodiscard]] MXFP4_INLINE std::uint8_t scale_byte(std::int64_t row, std::int64_t b, int term = 0) const noexcept {
+    return static_cast<std::uint8_t>(static_cast<int>(scale_word(row, b, term) >> detail::f32_mantissa_bits) -
                                      detail::scale_exponent_of(std::uint8_t{0}));
   }
-  /// What a code of block b is multiplied with (e8m0: 2^(byte - 133), exact).
-  [[nodiscard]] MXFP4_INLINE double scale(std::int64_t row, std::int64_t b) const noexcept;
+  /// What a code of block b is multiplied with (e8m0, residual2, residual3: 2^(byte - 133), exact).
+  [[nodiscard]] MXFP4_INLINE double scale(std::int64_t row, std::int64_t b, int term = 0) const noexcept;
 
   // ---- what the kernels read and write ----
-  [[nodiscard]] MXFP4_INLINE std::int64_t groups() const noexcept { return detail::ceil_div(rows_, token_group); }
+  [[nodiscard]] MXFP4_INLINE std::int64_t groups() const noexcept { return detail::ceil_div(rows_, rows_per_group()); }
+  [[nodiscard]] MXFP4_INLINE int rows_per_group() const noexcept { return token_group / terms(); }
   [[nodiscard]] MXFP4_INLINE int rows_in(std::int64_t group) const noexcept {
-    return static_cast<int>(rows_ - group * token_group < token_group ? rows_ - group * token_group : token_group);
+    const std::int64_t left = rows_ - first_row(group);
+    return left < rows_per_group() ? static_cast<int>(left) : rows_per_group();
   }
-  [[nodiscard]] MXFP4_INLINE static constexpr std::int64_t first_row(std::int64_t group) noexcept {
-    return group * token_group;
+  [[nodiscard]] MXFP4_INLINE std::int64_t first_row(std::int64_t group) const noexcept {
+    return group * rows_per_group();
   }
-  [[nodiscard]] MXFP4_INLINE static constexpr int width_of(int tokens) noexcept {
-    return tokens <= 2 ? tokens : (tokens + 3) / 4 * 4;
+  [[nodiscard]] MXFP4_INLINE std::int64_t group_of(std::int64_t row) const noexcept { return row / rows_per_group(); }
+  [[nodiscard]] MXFP4_INLINE int lane_of(std::int64_t row, int term = 0) const noexcept {
+    return static_cast<int>(row % rows_per_group()) * terms() + term;
   }
-  [[nodiscard]] MXFP4_INLINE int width(std::int64_t group) const noexcept { return width_of(rows_in(group)); }
+  [[nodiscard]] MXFP4_INLINE static constexpr int width_of(int lanes) noexcept {
+    return lanes <= 2 ? lanes : (lanes + 3) / 4 * 4;
+  }
+  [[nodiscard]] MXFP4_INLINE int width(std::int64_t group) const noexcept { return width_of(rows_in(group) * terms()); }
   [[nodiscard]] MXFP4_INLINE static constexpr std::int64_t block_bytes_at(int width) noexcept {
     return width * (block_size + 8);
   }
@@ -186,8 +235,8 @@ class int8_activations {
   [[nodiscard]] MXFP4_INLINE std::uint8_t* block(std::int64_t group, std::int64_t b) noexcept {
     return memory_.get() + group_offset(group) + b * block_bytes_at(width(group));
   }
-  /// What a token's sums are multiplied with after the last block: its scale (scaling row), else 1; NaN for a token
-  /// that has NaN or infinity.
+  /// [token of the group]: what its sums are multiplied with after the last block, its scale (scaling row), else 1; NaN
+  /// for a token that has NaN or infinity.
   [[nodiscard]] MXFP4_INLINE const float* finish(std::int64_t group) const noexcept { return tail(group)->finish; }
   [[nodiscard]] MXFP4_INLINE float* finish(std::int64_t group) noexcept {
     return const_cast<float*>(tail(group)->finish);
@@ -216,10 +265,10 @@ class int8_activations {
   [[nodiscard]] MXFP4_INLINE const group_tail* tail(std::int64_t group) const noexcept {
     return reinterpret_cast<const group_tail*>(memory_.get() + group_offset(groups())) + group;
   }
-  [[nodiscard]] MXFP4_INLINE std::uint32_t scale_word(std::int64_t row, std::int64_t b) const noexcept {
-    const int w = width(row / token_group);
+  [[nodiscard]] MXFP4_INLINE std::uint32_t scale_word(std::int64_t row, std::int64_t b, int term) const noexcept {
+    const int w = width(group_of(row));
     std::uint32_t word = 0;
-    std::memcpy(&word, block(row / token_group, b) + 4 * (block_quads * w + w + row % token_group), sizeof word);
+    std::memcpy(&word, block(group_of(row), b) + 4 * (block_quads * w + w + lane_of(row, term)), sizeof word);
     return word;
   }
 
@@ -228,11 +277,11 @@ class int8_activations {
   int8_scaling scaling_ = int8_scaling::e8m0;
 };
 
-MXFP4_INLINE double int8_activations::scale(std::int64_t row, std::int64_t b) const noexcept {
-  if (scaling_ == int8_scaling::row) return static_cast<double>(finish(row / token_group)[row % token_group]);
+MXFP4_INLINE double int8_activations::scale(std::int64_t row, std::int64_t b, int term) const noexcept {
+  if (scaling_ == int8_scaling::row) return static_cast<double>(finish(group_of(row))[lane_of(row)]);
   if (scaling_ == int8_scaling::f32)  // the word is half of the scale
-    return 2.0 * static_cast<double>(detail::float_from_bits(scale_word(row, b)));
-  const std::uint8_t byte = scale_byte(row, b);
+    return 2.0 * static_cast<double>(detail::float_from_bits(scale_word(row, b, 0)));
+  const std::uint8_t byte = scale_byte(row, b, term);
   return static_cast<double>(decode(static_cast<e8m0>(byte))) / (1 << detail::mxint8_fraction_bits);
 }
 
