@@ -22,10 +22,11 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
+/// Which numbers share a scale, and what a scale may be: the table above.
 enum class int8_scaling : std::uint8_t { e8m0, f32, row };
 
-inline constexpr int token_group = 16;
-inline constexpr int block_quads = 8;  ///< quads in a block: four elements, which a lane of an int8 dot product takes
+inline constexpr int token_group = 16;  ///< tokens that are stored together
+inline constexpr int block_quads = 8;   ///< quads in a block: four elements, which a lane of an int8 dot product takes
 
 namespace detail {
 
@@ -146,11 +147,16 @@ class int8_activations {
     return result<int8_activations>(std::move(x));
   }
 
+  /// M, tokens.
   [[nodiscard]] MXFP4_INLINE std::int64_t rows() const noexcept { return rows_; }
+  /// K, elements of a token.
   [[nodiscard]] MXFP4_INLINE std::int64_t cols() const noexcept { return cols_; }
+  /// Of a row.
   [[nodiscard]] MXFP4_INLINE std::int64_t blocks() const noexcept { return cols_ / block_size; }
+  /// As it was created.
   [[nodiscard]] MXFP4_INLINE int8_scaling scaling() const noexcept { return scaling_; }
 
+  /// The integer of an element.
   [[nodiscard]] MXFP4_INLINE std::int8_t code(std::int64_t row, std::int64_t col) const noexcept {
     const auto i = static_cast<int>(col % block_size);
     const std::uint8_t* const at =
@@ -166,23 +172,31 @@ class int8_activations {
   [[nodiscard]] MXFP4_INLINE double scale(std::int64_t row, std::int64_t b) const noexcept;
 
   // ---- what the kernels read and write ----
+  /// Groups of tokens.
   [[nodiscard]] MXFP4_INLINE std::int64_t groups() const noexcept { return detail::ceil_div(rows_, token_group); }
+  /// Tokens of a group that exist: 16, less in the last one.
   [[nodiscard]] MXFP4_INLINE int rows_in(std::int64_t group) const noexcept {
     return static_cast<int>(rows_ - group * token_group < token_group ? rows_ - group * token_group : token_group);
   }
+  /// The first token of a group.
   [[nodiscard]] MXFP4_INLINE static constexpr std::int64_t first_row(std::int64_t group) noexcept {
     return group * token_group;
   }
+  /// Tokens that memory is kept for in a group of so many.
   [[nodiscard]] MXFP4_INLINE static constexpr int width_of(int tokens) noexcept {
     return tokens <= 2 ? tokens : (tokens + 3) / 4 * 4;
   }
+  /// The same for a group.
   [[nodiscard]] MXFP4_INLINE int width(std::int64_t group) const noexcept { return width_of(rows_in(group)); }
+  /// Bytes of a block in a group of this width.
   [[nodiscard]] MXFP4_INLINE static constexpr std::int64_t block_bytes_at(int width) noexcept {
     return width * (block_size + 8);
   }
+  /// A block of a group: codes, initial sums, scales.
   [[nodiscard]] MXFP4_INLINE const std::uint8_t* block(std::int64_t group, std::int64_t b) const noexcept {
     return memory_.get() + group_offset(group) + b * block_bytes_at(width(group));
   }
+  /// The same, to be written.
   [[nodiscard]] MXFP4_INLINE std::uint8_t* block(std::int64_t group, std::int64_t b) noexcept {
     return memory_.get() + group_offset(group) + b * block_bytes_at(width(group));
   }
@@ -192,12 +206,15 @@ class int8_activations {
   [[nodiscard]] MXFP4_INLINE float* finish(std::int64_t group) noexcept {
     return const_cast<float*>(tail(group)->finish);
   }
+  /// The range that the fast kernel asks for.
   [[nodiscard]] MXFP4_INLINE detail::scale_exponent_range scale_exponents(std::int64_t group) const noexcept {
     return tail(group)->scale_exponents;
   }
+  /// Whoever writes blocks says it.
   MXFP4_INLINE void set_scale_exponents(std::int64_t group, detail::scale_exponent_range scale_exponents) noexcept {
     const_cast<group_tail*>(tail(group))->scale_exponents = scale_exponents;
   }
+  /// All of its memory.
   [[nodiscard]] MXFP4_INLINE detail::byte_range bytes() const noexcept {
     return {memory_.get(), group_offset(groups()) + groups() * per_group_bytes};
   }

@@ -1,0 +1,226 @@
+# docs/site/headers.py -- the public headers, as Doxygen reads them: banners become the page of their file.
+# SPDX-License-Identifier: Apache-2.0
+"""The headers keep one form of comment for people who read them in an editor; what Doxygen wants beyond it is added
+here, in a copy:
+
+  - a banner (`// path -- what`, then paragraphs and pictures) becomes the description of the file;
+  - a declaration directly below another one of the same name has its docstring too, as it has for a reader, and so
+    has each of several members that one line declares;
+  - what a concept asks of a policy (a name, the offsets of a layout) is described at the concept and points there;
+  - the parts of kernels are left out, and copies, moves, destructors and comparisons that do what they always do;
+  - the inline namespaces of the version and the instruction set, and the macros that only compilers read, are left out;
+  - in prose, `<`, `#` and the like mean themselves.
+"""
+import pathlib
+import re
+
+# Folders with nothing for a caller: kernels' parts, and the primitives of the instruction sets.
+INTERNAL = ("simd", "cuda/device")
+# Headers of kernel/ that the public page hands on.
+PUBLISHED_KERNELS = ("activation", "dequantize", "measure_error", "mxfp8", "pack", "quantize", "quantize_fp8",
+                     "quantize_measured")
+
+PUBLISHED_NAMES = frozenset("dequantize measure_error quantize quantize_fp8 quantize_fp8_measured widen_fp8".split())
+
+# Members that a concept asks for, by folder: described there, once.
+ASKED_FOR = {
+    "format/dialect.hpp": {"name": "decode_dialect", "weight": "decode_dialect"},
+    "format/nibble.hpp": {"name": "nibble_order", "byte_of": "nibble_order", "is_high": "nibble_order"},
+    "format/recipe.hpp": {"name": "block_recipe", "encode": "block_recipe", "for_input": "block_recipe", "in": "block_recipe"},
+    "format/rounding.hpp": {"name": "rounding_rule", "base": "rounding_rule", "ulps": "rounding_rule",
+                            "reachable": "rounding_rule", "stray": "rounding_rule",
+                            "zero_is_negative": "zero_rule", "sign_boundary": "zero_rule"},
+    "format/scale_rule.hpp": {"name": "scale_rule", "step": "scale_rule"},
+    "tensor/layout.hpp": dict.fromkeys(
+        "name order rows_per_band interleaved code_offset scale_offset code_row_bytes scale_band_bytes".split(),
+        "block_layout"),
+}
+
+MACROS = re.compile(r"\bMXFP4_(INLINE|HD|MAY_ALIAS|ALWAYS_INLINE|CUDA_\w+)\b ?|\[\[(gnu::\w+|nodiscard|noreturn)\]\] ?|__extension__ ")
+OPERATORS = re.compile(r"\boperator\s*(\(\)|\[\]|[^\s\w(]+|\w+)\s*\(|\b([A-Za-z_]\w*)\s*\(")
+NOT_A_NAME = frozenset("requires alignas decltype noexcept explicit sizeof __attribute__ static_assert".split())
+
+
+def is_public(path):
+    """Of a path below include/mxfp4: does a caller read it?"""
+    folder = path.parent.as_posix()
+    if folder in INTERNAL or path.suffix == ".def":
+        return False
+    return folder != "kernel" or path.stem in PUBLISHED_KERNELS
+
+
+def escaped(prose):
+    """Text whose `<`, `>`, `#`, `&` and `%` are no commands; what stands in backquotes is left alone."""
+    parts = re.split(r"(`[^`]*`)", prose)
+    return "".join(part if part.startswith("`") else re.sub(r"([\\<>#&%$])", r"\\\1", part) for part in parts)
+
+
+def picture(line):
+    return line.startswith("  ")
+
+
+def banner(lines):
+    """The first comment of a file as a docstring, with pictures and code kept as they are."""
+    path, what = re.fullmatch(r"// (\S+) -- (.*)", lines[0]).groups()
+    text = [line[2:].removeprefix(" ") for line in lines[2:]]
+    out = [f"/// @file {path}", f"/// @brief {escaped(what)}", "///"]
+    inside = False
+    for i, line in enumerate(text):
+        shown = picture(line) or (inside and not line and any(picture(rest) for rest in text[i + 1:i + 2]))
+        if shown != inside:
+            example = "Example:" in text[max(0, i - 2):i]
+            out.append(("/// ~~~{.cpp}" if example else "/// ~~~{.unparsed}") if shown else "/// ~~~")
+            inside = shown
+        out.append(f"/// {line if inside else escaped(line)}".rstrip())
+    if inside:
+        out.append("/// ~~~")
+    return out
+
+
+def declared_name(lines, at):
+    """The function that the declaration at this line is of, and the line behind its end; '' for anything else."""
+    text, depth, end = "", 0, at
+    while end < len(lines):
+        line = re.sub(r"//.*|\"(\\.|[^\"])*\"|'(\\.|[^'])'", "", lines[end])
+        text += line + "\n"
+        depth += line.count("{") - line.count("}")
+        end += 1
+        if depth == 0 and re.search(r"[;}]\s*$", line):
+            break
+    head = text
+    while head.lstrip().startswith("template"):   # without its parameters
+        head = head.lstrip()[len("template"):].lstrip()
+        depth = 0
+        for i, c in enumerate(head):
+            depth += (c == "<") - (c == ">" and head[i - 1] != "-")
+            if depth == 0:
+                head = head[i + 1:]
+                break
+    head = re.sub(r"^\s*requires\b.*\n", "", head)
+    for match in OPERATORS.finditer(MACROS.sub("", head.split("{")[0])):
+        name = match[1] and f"operator{match[1]}" or match[2]
+        if name not in NOT_A_NAME:
+            return name, end
+    return "", end
+
+
+def with_shared_docstrings(lines):
+    """Repeats a docstring for each declaration of the same function that follows without a gap."""
+    out, doc, last = [], [], ""
+    at = 0
+    while at < len(lines):
+        line = lines[at]
+        bare = line.strip()
+        if bare.startswith("///") and not bare.startswith("///<"):
+            if not out or not out[-1].strip().startswith("///"):
+                doc = []
+            doc.append(line)
+            out.append(line)
+            at += 1
+            last = None   # the next declaration has it by itself
+            continue
+        if not bare or bare.startswith(("//", "#", "}", "public", "private", "namespace", "inline namespace")):
+            out.append(line)
+            at += 1
+            last, doc = "", []
+            continue
+        name, end = declared_name(lines, at)
+        if name and (last is None or name == last) and doc:
+            if name == last:
+                out += doc
+            out += lines[at:end]
+            at, last = end, name
+            continue
+        last, doc = "", []
+        out.append(line)
+        at += 1
+    return out
+
+
+SPECIAL = re.compile(r"^\s*(explicit |constexpr |virtual )*(~\w+\(\)|(\w+)\((const )?\3&&?( \w+)?\)|"
+                     r"(\w+)& operator=\((const )?\6&&?( \w+)?\)|friend .*operator==\(.*\) *)"
+                     r"( noexcept)?( = (default|delete))?( override)?;")
+SEVERAL = re.compile(r"^(\s*(?:const |inline constexpr )*(?:[\w:]+(?:<[^;=]*>)?[*&]? ))(\w+(?: = [^,;]+|\{[^}]*\})?(?:, \w+(?: = [^,;]+|\{[^}]*\})?)+);(.*)$")
+
+
+def without_parts(lines, names):
+    """Without what namespace kernel declares, but for these names; comments in front go with it."""
+    out, at, inside = [], 0, ""
+    while at < len(lines):
+        line = lines[at]
+        opened = re.fullmatch(r"namespace (mxfp4::(cuda::)?)?kernel {", line)
+        if opened:
+            inside = re.compile(r"}  // namespace (mxfp4::)?(cuda::)?kernel")
+        if not inside or opened or inside.fullmatch(line) or not line or line.startswith(("//", "#", "namespace", "}")):
+            if inside and not opened and inside.fullmatch(line):
+                inside = ""
+            out.append(line)
+            at += 1
+            continue
+        name, end = declared_name(lines, at)
+        if name in names and not line.startswith(("struct", "class")):
+            out += lines[at:end]
+        else:
+            while out and out[-1].startswith("///"):
+                out.pop()
+        at = end
+    return out
+
+
+def with_policies(lines, asked_for):
+    """A member that a concept asks for and that has no docstring gets one that names the concept."""
+    out = []
+    for i, line in enumerate(lines):
+        here = re.match(r"^  (?:template .*|static constexpr .*|using .*|constexpr .*)$", line)
+        before = out[-1].strip() if out else ""
+        if here and "///" not in line and not before.startswith(("///", "template", "requires")):
+            name, _ = declared_name(lines, i)
+            if not name or name not in asked_for:
+                found = re.match(r"^  (?:static constexpr [\w:* ]*?|using )(\w+) =", line)
+                if line.startswith("  template") and i + 1 < len(lines):
+                    found = re.match(r"^  using (\w+) =", lines[i + 1])
+                name = found[1] if found else ""
+            if name in asked_for:
+                out.append(f"  /// Asked for by the concept {asked_for[name]}.")
+        out.append(line)
+    return out
+
+
+def for_doxygen(text, path):
+    lines = text.split("\n")
+    head = 0
+    while lines[head].startswith("//"):
+        head += 1
+    out = banner(lines[:head])
+    for line in lines[head:]:
+        if re.fullmatch(r"(inline namespace|}  // namespace) MXFP4_ISA_NS ?{?", line):
+            continue
+        line = line.replace("mxfp4::inline MXFP4_VERSION_NS", "mxfp4")
+        code, mark, comment = line.partition("///")
+        if not mark and line.lstrip().startswith(("//", "#")):
+            out.append(line)
+            continue
+        code = MACROS.sub("", code)
+        if mark:
+            words = comment[1:] if comment.startswith("<") else comment
+            comment = ("<" if comment.startswith("<") else "") + escaped(words)
+        several = SEVERAL.match(code.rstrip())
+        if SPECIAL.match(code.rstrip()):
+            continue
+        if several:   # one member a line, each with the comment
+            names = re.split(r", (?=\w+(?: =|\{|,|$))", several[2])
+            out += [f"{several[1]}{name};  {mark}{comment}" for name in names]
+            continue
+        out.append(code + mark + comment)
+    out = without_parts(out, PUBLISHED_NAMES)
+    return "\n".join(with_policies(with_shared_docstrings(out), ASKED_FOR.get(path, {})))
+
+
+def write(include, into):
+    """Copies the public headers of include/ into a folder, ready for Doxygen."""
+    for file in sorted(include.rglob("*")):
+        path = file.relative_to(include)
+        if file.is_file() and is_public(path.relative_to("mxfp4")):
+            target = pathlib.Path(into, path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(for_doxygen(file.read_text(), path.relative_to("mxfp4").as_posix()))
