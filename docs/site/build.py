@@ -29,6 +29,7 @@ import questions  # noqa: E402
 
 SKIPPED = 77
 LINK = re.compile(r"(!?\[(?:[^][]|\[[^][]*\])*\])\(([^()\s]+)\)")
+CODE = re.compile(r"`[^`]*`")
 FENCE = re.compile(r"^(```|~~~)")
 
 
@@ -116,7 +117,11 @@ class staged:
                 target = self.target_of(page, match[2])
                 return match[1][1:-1] if target is None else f"{match[1]}({target})"
 
-            out.append(line if fenced else LINK.sub(moved, line))
+            if not fenced:
+                line = LINK.sub(moved, line)
+                if line.startswith("|"):   # forges want a bar in code escaped, Python-Markdown does not
+                    line = CODE.sub(lambda code: code[0].replace("\\|", "|"), line)
+            out.append(line)
         (self.into / page).parent.mkdir(parents=True, exist_ok=True)
         (self.into / page).write_text("\n".join(out))
 
@@ -140,7 +145,7 @@ def existing(nav, is_there):
 
 
 def mend_theme(theme, pages):
-    """Debian's package of mkdocs 1.4 has left out two scripts that its theme loads: without jQuery there is no search."""
+    """Debian's package of mkdocs 1.4 lacks two scripts that its theme loads: without jQuery there is no search."""
     import mkdocs
     scripts = pathlib.Path(mkdocs.__file__).parent / "themes" / theme / "js"
     mended = {"jquery-3.6.0.min.js": pathlib.Path("/usr/share/javascript/jquery/jquery.min.js"), "theme_extra.js": None}

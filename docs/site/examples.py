@@ -58,7 +58,8 @@ def main(source, out):
     text = ["// Written by docs/site/examples.py: the examples of the manual and of the public page.",
             "// SPDX-License-Identifier: Apache-2.0",
             '#pragma GCC diagnostic ignored "-Wunused-but-set-variable"   // an example may end with its result',
-            '#pragma GCC diagnostic ignored "-Wunused-variable"', *sorted(includes), '#include "docs.examples.support.hpp"', ""]
+            '#pragma GCC diagnostic ignored "-Wunused-variable"', *sorted(includes),
+            '#include "docs.examples.support.hpp"', ""]
     for number, (path, line, code) in enumerate(examples, 1):
         text += test_case(path, line, code, number)
     out.write_text("\n".join(text))

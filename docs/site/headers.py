@@ -20,13 +20,11 @@ INTERNAL = ("simd", "cuda/device")
 PUBLISHED_KERNELS = ("activation", "dequantize", "measure_error", "mxfp8", "pack", "quantize", "quantize_fp8",
                      "quantize_measured")
 
-PUBLISHED_NAMES = frozenset("dequantize measure_error quantize quantize_fp8 quantize_fp8_measured widen_fp8".split())
-
 # Members that a concept asks for, by folder: described there, once.
 ASKED_FOR = {
     "format/dialect.hpp": {"name": "decode_dialect", "weight": "decode_dialect"},
     "format/nibble.hpp": {"name": "nibble_order", "byte_of": "nibble_order", "is_high": "nibble_order"},
-    "format/recipe.hpp": {"name": "block_recipe", "encode": "block_recipe", "for_input": "block_recipe", "in": "block_recipe"},
+    "format/recipe.hpp": dict.fromkeys("name encode for_input in".split(), "block_recipe"),
     "format/rounding.hpp": {"name": "rounding_rule", "base": "rounding_rule", "ulps": "rounding_rule",
                             "reachable": "rounding_rule", "stray": "rounding_rule",
                             "zero_is_negative": "zero_rule", "sign_boundary": "zero_rule"},
@@ -36,7 +34,8 @@ ASKED_FOR = {
         "block_layout"),
 }
 
-MACROS = re.compile(r"\bMXFP4_(INLINE|HD|MAY_ALIAS|ALWAYS_INLINE|CUDA_\w+)\b ?|\[\[(gnu::\w+|nodiscard|noreturn)\]\] ?|__extension__ ")
+MACROS = re.compile(r"\bMXFP4_(INLINE|HD|MAY_ALIAS|NOINLINE|UNROLL)\b ?|\[\[(gnu::\w+|nodiscard|noreturn)\]\] ?|"
+                    r"__extension__ ")
 OPERATORS = re.compile(r"\boperator\s*(\(\)|\[\]|[^\s\w(]+|\w+)\s*\(|\b([A-Za-z_]\w*)\s*\(")
 NOT_A_NAME = frozenset("requires alignas decltype noexcept explicit sizeof __attribute__ static_assert".split())
 
@@ -140,7 +139,8 @@ def with_shared_docstrings(lines):
 SPECIAL = re.compile(r"^\s*(explicit |constexpr |virtual )*(~\w+\(\)|(\w+)\((const )?\3&&?( \w+)?\)|"
                      r"(\w+)& operator=\((const )?\6&&?( \w+)?\)|friend .*operator==\(.*\) *)"
                      r"( noexcept)?( = (default|delete))?( override)?;")
-SEVERAL = re.compile(r"^(\s*(?:const |inline constexpr )*(?:[\w:]+(?:<[^;=]*>)?[*&]? ))(\w+(?: = [^,;]+|\{[^}]*\})?(?:, \w+(?: = [^,;]+|\{[^}]*\})?)+);(.*)$")
+SEVERAL = re.compile(r"^(\s*(?:const |inline constexpr )*(?:[\w:]+(?:<[^;=]*>)?[*&]? ))"
+                     r"(\w+(?: = [^,;]+|\{[^}]*\})?(?:, \w+(?: = [^,;]+|\{[^}]*\})?)+);(.*)$")
 
 
 def without_parts(lines, names):
@@ -186,7 +186,8 @@ def with_policies(lines, asked_for):
     return out
 
 
-def for_doxygen(text, path):
+def for_doxygen(text, path, published):
+    """The text of a header; of namespace kernel only the functions with these names."""
     lines = text.split("\n")
     head = 0
     while lines[head].startswith("//"):
@@ -212,15 +213,29 @@ def for_doxygen(text, path):
             out += [f"{several[1]}{name};  {mark}{comment}" for name in names]
             continue
         out.append(code + mark + comment)
-    out = without_parts(out, PUBLISHED_NAMES)
+    out = without_parts(out, published)
     return "\n".join(with_policies(with_shared_docstrings(out), ASKED_FOR.get(path, {})))
 
 
+def main_page(include):
+    """The reference's first page: the headers that a caller includes, with the first line of each."""
+    lines = ["# The public page {#mainpage}", "", "What to call for what: [the manual](../docs/how-to.html).", ""]
+    found = [*sorted(include.glob("mxfp4/*.hpp")), *(p for folder in ("executor", "io", "checkpoint", "cuda")
+                                                      for p in sorted(include.glob(f"mxfp4/{folder}/*.*h*")))]
+    for file in found:
+        path = file.relative_to(include).as_posix()
+        lines.append(f"- @ref {path} \"{path}\": {escaped(file.read_text().splitlines()[0].partition(' -- ')[2])}")
+    return "\n".join(lines) + "\n"
+
+
 def write(include, into):
-    """Copies the public headers of include/ into a folder, ready for Doxygen."""
+    """Copies the public headers of include/ into a folder, ready for Doxygen, and writes its first page."""
+    pathlib.Path(into, "mxfp4").mkdir(parents=True)
+    pathlib.Path(into, "mxfp4/main.md").write_text(main_page(include))
+    published = frozenset(re.findall(r"\bkernel::(\w+)", (include / "mxfp4/quantize.hpp").read_text()))
     for file in sorted(include.rglob("*")):
         path = file.relative_to(include)
         if file.is_file() and is_public(path.relative_to("mxfp4")):
             target = pathlib.Path(into, path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(for_doxygen(file.read_text(), path.relative_to("mxfp4").as_posix()))
+            target.write_text(for_doxygen(file.read_text(), path.relative_to("mxfp4").as_posix(), published))

@@ -1,7 +1,7 @@
 # docs/site/links.py -- links of built pages that lead nowhere.
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at each href and src of each page, Doxygen's too: the file has to be there, and the anchor in it. Links to other
-sites are not followed."""
+"""Looks at each href and src of each page, Doxygen's too: the file has to be there, and the anchor in it. Links to
+other sites are not followed."""
 import html.parser
 import os
 import urllib.parse
@@ -43,6 +43,8 @@ def dead(site):
             name = file.relative_to(site)
             if not target.is_file():
                 found.append(f"{name}: ({link}) leads to no file")
-            elif parts.fragment and target in pages and urllib.parse.unquote(parts.fragment) not in pages[target].anchors:
+                continue
+            anchor = urllib.parse.unquote(parts.fragment)
+            if anchor and target in pages and anchor not in pages[target].anchors:
                 found.append(f"{name}: ({link}) leads to no anchor")
     return found

@@ -1,6 +1,6 @@
 # docs/site/questions.py -- what a reader asks, and which section has to be the first hit.
 # SPDX-License-Identifier: Apache-2.0
-"""The index is the one in the built site, and the ranking that of lunr, with which the search box of mkdocs reads it."""
+"""The index is the one in the built site; the ranking is that of lunr, with which the search box of mkdocs reads it."""
 import json
 
 ANSWERS = {
