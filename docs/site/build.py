@@ -61,7 +61,12 @@ def build_reference(source, out):
     said = warnings.read_text().replace(f"{copy}/", "include/").strip() if warnings.exists() else ""
     if said or done.returncode != 0:
         raise wrong(f"doxygen (lines are those of {copy}):\n{said or done.stderr}")
-    pages = {}
+    pages, members = {}, {}
+    for compound in xml.etree.ElementTree.parse(tags).getroot().iter("compound"):
+        if compound.get("kind") == "namespace":
+            members[compound.findtext("name")] = len(compound.findall("member")) + len(compound.findall("class"))
+    if empty := [name for name in headers.NAMESPACES if not members.get(name)]:
+        raise wrong(f"the reference shows nothing of {', '.join(empty)}")
     for file in xml.etree.ElementTree.parse(tags).getroot().iter("compound"):
         if file.get("kind") == "file":
             name = file.findtext("filename")
@@ -200,7 +205,7 @@ def main():
     out = arguments.out.resolve()
     try:
         build(arguments.source.resolve(), out)
-    except wrong as why:
+    except (wrong, ValueError) as why:
         print(why, file=sys.stderr)
         return 1
     print(f"{out}/site/index.html")

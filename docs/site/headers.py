@@ -20,6 +20,23 @@ INTERNAL = ("simd", "cuda/device")
 PUBLISHED_KERNELS = ("activation", "dequantize", "measure_error", "mxfp8", "pack", "quantize", "quantize_fp8",
                      "quantize_measured")
 
+# Doxygen shows the functions of a namespace that has a description, and of no other.
+NAMESPACES = {
+    "mxfp4": "All of the library, in an inline namespace of the release, which names need not mention.",
+    "mxfp4::reference": "The plain loops: the definition of every whole-matrix function.",
+    "mxfp4::kernel": "The fast forms, which quantize.hpp hands on under their plain names.",
+    "mxfp4::dispatch": "The same functions, for the instruction set that the CPU has when the program runs.",
+    "mxfp4::recipe": "Recipes as types: whose bytes quantize gives.",
+    "mxfp4::dialect": "Dialects as types: what a reader takes scale bytes 255 and 0 and code 8 for.",
+    "mxfp4::layout": "Layouts as types: where the codes and the scale of a block lie.",
+    "mxfp4::peer_cast": "Single casts of other programs, from a float to a code or a scale byte.",
+    "mxfp4::peer_cast::casts": "What these casts are made of.",
+    "mxfp4::io": "Files: safetensors, GGUF, output that appears whole or not at all.",
+    "mxfp4::checkpoint": "Whole checkpoints: read, plan, quantise, convert, dequantise, verify.",
+    "mxfp4::cuda": "Calls that launch kernels on a GPU.",
+    "mxfp4::cuda::mma16": "The order of weights that pack_mma16 makes.",
+}
+
 # Members that a concept asks for, by folder: described there, once.
 ASKED_FOR = {
     "format/dialect.hpp": {"name": "decode_dialect", "weight": "decode_dialect"},
@@ -217,6 +234,19 @@ def for_doxygen(text, path, published):
     return "\n".join(with_policies(with_shared_docstrings(out), ASKED_FOR.get(path, {})))
 
 
+def bare_concepts(text):
+    """The concepts without a docstring, of which Doxygen 1.9.4 says nothing."""
+    lines, hidden, found = text.split("\n"), False, []
+    for i, line in enumerate(lines):
+        if re.fullmatch(r"namespace detail {|}  // namespace detail", line):
+            hidden = line.startswith("namespace")
+        if line.startswith("concept ") and not hidden:
+            above = next(part for part in reversed(lines[:i]) if not part.startswith(("template", "requires")))
+            if not above.startswith("///"):
+                found.append(line.split()[1])
+    return found
+
+
 def main_page(include):
     """The reference's first page: the headers that a caller includes, with the first line of each."""
     lines = ["# The public page {#mainpage}", "", "What to call for what: [the manual](../docs/how-to.html).", ""]
@@ -232,10 +262,19 @@ def write(include, into):
     """Copies the public headers of include/ into a folder, ready for Doxygen, and writes its first page."""
     pathlib.Path(into, "mxfp4").mkdir(parents=True)
     pathlib.Path(into, "mxfp4/main.md").write_text(main_page(include))
+    described = (f"/** @namespace {name}\n * {what} */\n" for name, what in NAMESPACES.items())
+    pathlib.Path(into, "mxfp4/namespaces.hpp").write_text("".join(described))
     published = frozenset(re.findall(r"\bkernel::(\w+)", (include / "mxfp4/quantize.hpp").read_text()))
+    opened = set()
     for file in sorted(include.rglob("*")):
         path = file.relative_to(include)
         if file.is_file() and is_public(path.relative_to("mxfp4")):
             target = pathlib.Path(into, path)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(for_doxygen(file.read_text(), path.relative_to("mxfp4").as_posix(), published))
+            if bare := bare_concepts(target.read_text()):
+                raise ValueError(f"include/{path}: concept {', '.join(bare)} is not documented")
+            opened |= {name.rpartition("::")[2] for name in re.findall(r"^namespace (\S+) {", target.read_text(), re.M)}
+    known = {name.rpartition("::")[2] for name in NAMESPACES} | {"detail", "device"}
+    if opened - known:
+        raise ValueError(f"docs/site/headers.py, NAMESPACES: says nothing of {', '.join(sorted(opened - known))}")

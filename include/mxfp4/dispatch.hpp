@@ -56,6 +56,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS::dispatch {
 /// What this CPU has and the library was built with, best first. Never empty.
 [[nodiscard]] std::span<const char* const> available_isas() noexcept;
 
+/// The layouts that the library is compiled for: codes and scales apart with one row of scales for each of the matrix
+/// (compressed_tensors and what derives from it without moving anything), and ggml's blocks.
 template <class L>
 concept built_layout = std::same_as<L, layout::ggml> ||
                        (std::derived_from<L, layout::compressed_tensors> && L::rows_per_band == 1 && !L::interleaved);
