@@ -28,6 +28,7 @@ import links  # noqa: E402
 import questions  # noqa: E402
 
 SKIPPED = 77
+LEAST = {"doxygen": (1, 9, 4), "mkdocs": (1, 4)}   # older ones warn of other things
 LINK = re.compile(r"(!?\[(?:[^][]|\[[^][]*\])*\])\(([^()\s]+)\)")
 CODE = re.compile(r"`[^`]*`")
 FENCE = re.compile(r"^(```|~~~)")
@@ -37,8 +38,17 @@ class wrong(Exception):
     """What is wrong, in a sentence or a list of lines."""
 
 
+def version_found(tool):
+    """(1, 9, 4), or () where there is none."""
+    if not shutil.which(tool):
+        return ()
+    said = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False).stdout
+    number = re.search(r"\d+(\.\d+)+", said)
+    return tuple(map(int, number[0].split("."))) if number else ()
+
+
 def missing_tools():
-    found = [name for name in ("doxygen", "mkdocs") if not shutil.which(name)]
+    found = [f"{tool} {'.'.join(map(str, least))}" for tool, least in LEAST.items() if version_found(tool) < least]
     return found + [name for name in ("yaml", "lunr") if importlib.util.find_spec(name) is None]
 
 
