@@ -31,6 +31,8 @@ tool     clang++         14       clang
 tool     clang-format-16 16       clang-format-16
 tool     clang-tidy      14       clang-tidy
 tool     qemu-x86_64     -        qemu-user
+tool     doxygen         1.9.4    doxygen
+tool     mkdocs          1.4      mkdocs python3-lunr
 packages clang-runtime   -        libclang-rt-dev
 packages plots           -        python3-matplotlib python3-numpy
 packages Oniguruma       -        libonig-dev

@@ -27,12 +27,37 @@ add_test(NAME package.headers COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_
 set_tests_properties(package.headers PROPERTIES LABELS package)
 
 if(MXFP4_PYTHON)
+  # Where doxygen and mkdocs are (setup.sh installs them): the whole manual, without a warning, a dead link, a public
+  # name that has no docstring, or a question that does not find its answer first.
+  add_test(NAME docs.manual COMMAND ${MXFP4_PYTHON} ${PROJECT_SOURCE_DIR}/docs/site/build.py
+    ${CMAKE_CURRENT_BINARY_DIR}/manual --source ${PROJECT_SOURCE_DIR})
+  set_tests_properties(docs.manual PROPERTIES LABELS package SKIP_RETURN_CODE 77)
   add_test(NAME docs.families COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/interop/families_table.py)
   add_test(NAME package.layers COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/package.layers.py ${PROJECT_SOURCE_DIR})
   add_test(NAME package.headers.cuda COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/package.layers.py
     ${PROJECT_SOURCE_DIR} ${CMAKE_CXX_COMPILER} -w -I ${CMAKE_CURRENT_SOURCE_DIR}
     "-DMXFP4_CUDA_EMULATOR=\"cuda/emulator/emulator.hpp\"")
   set_tests_properties(package.layers package.headers.cuda PROPERTIES LABELS package)
+endif()
+
+# The maintainer's kit: workflows, minima, the release script in a repository of its own.
+if(MXFP4_PYTHON)
+  add_test(NAME kit.workflows COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/kit.test.py ${PROJECT_SOURCE_DIR})
+  set_tests_properties(kit.workflows PROPERTIES LABELS package SKIP_RETURN_CODE 77)
+endif()
+find_program(MXFP4_BASH bash)
+find_program(MXFP4_GIT git)
+mark_as_advanced(MXFP4_BASH MXFP4_GIT)
+if(MXFP4_BASH AND MXFP4_GIT)
+  add_test(NAME kit.release COMMAND ${MXFP4_BASH} ${CMAKE_CURRENT_SOURCE_DIR}/release.test.sh ${PROJECT_SOURCE_DIR})
+  set_tests_properties(kit.release PROPERTIES LABELS package)
+endif()
+if(MXFP4_PYTHON AND MXFP4_INTEROP)   # by pip: the oldest CMake that is supported, and a newer one than a distribution's
+  foreach(cmake 3.25.0 4.0.2)
+    add_test(NAME interop.cmake.${cmake} COMMAND ${MXFP4_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/interop/run.py --packages cmake==${cmake}
+      -- ${CMAKE_CURRENT_SOURCE_DIR}/cmake_versions.py ${PROJECT_SOURCE_DIR} ${cmake})
+    set_tests_properties(interop.cmake.${cmake} PROPERTIES LABELS interop SKIP_RETURN_CODE 77 TIMEOUT 600)
+  endforeach()
 endif()
 
 # What a public header costs to include: tests/header_lines.txt has a ceiling for each.

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "mxfp4/mxfp4.hpp"
@@ -46,6 +47,15 @@ std::vector<float> numbers() {
 }
 
 }  // namespace
+
+TEST_CASE("public page: one version, for CMake, the preprocessor and the program", "[public_page]") {
+#if MXFP4_VERSION < 0 || MXFP4_VERSION != MXFP4_VERSION_MAJOR * 10000 + MXFP4_VERSION_MINOR * 100 + MXFP4_VERSION_PATCH
+#error "MXFP4_VERSION is no number that the preprocessor can compare"
+#endif
+  STATIC_CHECK(MXFP4_VERSION == version_major * 10000 + version_minor * 100 + version_patch);
+  CHECK(std::to_string(version_major) + "." + std::to_string(version_minor) + "." + std::to_string(version_patch) ==
+        MXFP4_PROJECT_VERSION);
+}
 
 TEST_CASE("mxfp4::quantize is the kernel where there is one", "[public]") {
   const auto plain = static_cast<quantize_function>(&reference::quantize<recipe::ggml, const float, separate>);

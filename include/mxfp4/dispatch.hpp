@@ -1,8 +1,19 @@
 // mxfp4/dispatch.hpp -- the kernels of every instruction set, one of them picked at run time.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   #include <mxfp4/dispatch.hpp>                    link mxfp4::dispatch, a static library; no compiler flag, no xsimd
-//   mxfp4::dispatch::gemm(w, x, y);                  the signatures of linalg.hpp, moe.hpp, router.hpp, kernel/
+// For a program that is built once and runs on any CPU: link mxfp4::dispatch, a static library; no compiler flag, no
+// xsimd. The signatures are those of quantize.hpp, linalg.hpp, moe.hpp and router.hpp.
+//
+// Example:
+//
+//   const std::int64_t rows = 64, cols = 256;
+//   std::vector<std::uint8_t> codes(rows * cols / 2, 0x22), scales(rows * cols / 32, 120);
+//   std::vector<float> x(cols, 1.0f), y(rows);
+//   const auto w = mxfp4::make_view(codes, scales, rows, cols).value_or_abort();
+//   mxfp4::status s = mxfp4::dispatch::gemv(w, x, y);
+//   std::printf("%s: y[0] = %g\n", mxfp4::dispatch::isa().value_or_abort(), y[0]);
+//
+// The instruction sets:
 //
 //   x86-64     sse2  avx2  avxvnni  avx512bw  avx512vnni  avx512bf16   the last that the CPU has is taken, or the one
 //   aarch64    neon  neon_dotprod  neon_i8mm                           that MXFP4_ISA in the environment names
@@ -45,6 +56,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS::dispatch {
 /// What this CPU has and the library was built with, best first. Never empty.
 [[nodiscard]] std::span<const char* const> available_isas() noexcept;
 
+/// The layouts that the library is compiled for: codes and scales apart with one row of scales for each of the matrix
+/// (compressed_tensors and what derives from it without moving anything), and ggml's blocks.
 template <class L>
 concept built_layout = std::same_as<L, layout::ggml> ||
                        (std::derived_from<L, layout::compressed_tensors> && L::rows_per_band == 1 && !L::interleaved);

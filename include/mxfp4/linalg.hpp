@@ -1,6 +1,22 @@
 // mxfp4/linalg.hpp -- matrix products with MXFP4 weights: the public page.
 // SPDX-License-Identifier: Apache-2.0
 //
+// Multiplies with the weights as they are, for one token or many, with the kernels of what the translation unit is
+// compiled for; dispatch.hpp picks them at run time. Pack weights once where they are used often. Nothing is allocated
+// by gemm and gemv, and the result does not depend on the executor.
+//
+// Example:
+//
+//   const std::int64_t rows = 64, cols = 256;  // W is N x K
+//   std::vector<std::uint8_t> codes(rows * cols / 2, 0x22), scales(rows * cols / 32, 120);
+//   std::vector<float> x(cols, 1.0f), y(rows);
+//   const auto w = mxfp4::make_view(codes, scales, rows, cols).value_or_abort();
+//   mxfp4::status s = mxfp4::gemv(w, x, y);               // from a checkpoint's own bytes
+//   const auto packed = mxfp4::pack(w).value_or_abort();  // once: faster
+//   if (s.ok()) s = mxfp4::gemv(packed, x, y, {.accumulate = true});
+//
+// Shapes and operands:
+//
 //   Y[m][n] = sum over k of X[m][k] * W[n][k]        W is N x K, X is M x K, Y is M x N
 //
 //   weights          a view of a checkpoint's own bytes, or packed_matrix: pack() once, faster
@@ -46,6 +62,7 @@ status gemm(dialect_id dialect, const W& w, const X& x, const dense_view<float>&
   if constexpr (!std::same_as<X, int8_activations>)
     return detail::with_dialect(dialect, [&]<class D>() { return mxfp4::gemm<D, Arch>(w, x, y, options); });
 }
+/// The same for one token.
 template <class Arch = simd::native_arch, class W, class X, number_row Y>
 status gemv(dialect_id dialect, const W& w, const X& x, Y&& y, const gemm_options& options = {}) {
   if constexpr (number_row<X>) return mxfp4::gemm<Arch>(dialect, w, detail::one_row(x), detail::one_row(y), options);

@@ -3,6 +3,13 @@
 //
 // MXFP4 (OCP Microscaling): 32 E2M1 codes share one E8M0 scale; 17 bytes hold 32 weights. Start at block.hpp for one
 // block, at quantize.hpp for matrices, at recipe.hpp for whose bytes you want.
+//
+// Includes the other pages but dispatch.hpp. A translation unit that needs one of them compiles sooner with that alone:
+// bench/README.md says what each costs.
+//
+// Example:
+//
+//   static_assert(mxfp4::decode_weight(mxfp4::e2m1{7}, mxfp4::e8m0{128}) == 12.0f);  // code 7 is 6, byte 128 is 2^1
 #pragma once
 
 #include "mxfp4/block.hpp"           // 32 numbers <-> 17 bytes

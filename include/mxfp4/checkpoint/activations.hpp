@@ -17,7 +17,9 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+/// What the result's config.json says of activations.
 enum class declared_activations : std::uint8_t { none, fp8, mxfp4 };
+/// Its values on the command line, in the order of the enumerators.
 inline constexpr const char* declared_activations_names[] = {"none", "fp8", "mxfp4"};
 
 }  // namespace mxfp4::checkpoint

@@ -27,31 +27,35 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+/// The forms that a checkpoint can be converted to: the table above.
 enum class checkpoint_form : std::uint8_t { compressed_tensors, stacked, gpt_oss, gguf, block_fp8, llama_cpp };
+/// Their names on the command line, in the order of the enumerators.
 inline constexpr const char* checkpoint_form_names[] = {"compressed-tensors", "stacked",  "gpt-oss", "gguf",
                                                         "block-fp8",          "llama-cpp"};
 
 inline constexpr const char* gguf_config_key = "mxfp4.config_json";  ///< config.json, for the way back
 
+/// How convert_checkpoint is run.
 struct convert_options {
-  checkpoint_form to = checkpoint_form::compressed_tensors;
-  std::uint64_t max_shard_bytes = default_max_shard_bytes;
+  checkpoint_form to = checkpoint_form::compressed_tensors;  ///< the form of the output
+  std::uint64_t max_shard_bytes = default_max_shard_bytes;   ///< of tensors; a larger one has a shard of its own
   /// Also, before, of the bytes that are compared with their hashes.
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
-  io::stop_function stop = {};
+  io::stop_function stop = {};                             ///< asked before each piece that is written
   io::existing_file existing = io::existing_file::refuse;  ///< what becomes of an output that is there
 };
 
+/// What a conversion did.
 struct convert_report {
   std::int64_t layers = 0, experts = 0;  ///< with experts; experts in all of them
   std::int64_t matrices = 0;             ///< MXFP4 matrices, an expert's three and those that are no expert's
   std::int64_t copied = 0;               ///< tensors that are not MXFP4
   std::int64_t widened = 0;              ///< of these, FP8, INT4, NVFP4 or Q8_0 that has become BF16
   std::uint64_t bytes_before = 0;        ///< of the files with tensors
-  output_size after;
-  std::int64_t cleaned = 0;           ///< zero blocks that gguf wrote with scale byte 255, and have 0 now
-  bool config = false;                ///< the output has a config.json, or a GGUF the text of one
-  std::vector<std::string> warnings;  ///< small files that were changed, and which program does not read the result
+  output_size after;                     ///< what was written
+  std::int64_t cleaned = 0;              ///< zero blocks that gguf wrote with scale byte 255, and have 0 now
+  bool config = false;                   ///< the output has a config.json, or a GGUF the text of one
+  std::vector<std::string> warnings;     ///< small files that were changed, and which program does not read the result
 };
 
 /// @param input   a directory, a .safetensors file, or a .gguf file; of a split one any part, beside the others. MXFP4

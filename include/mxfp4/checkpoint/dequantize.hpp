@@ -11,24 +11,26 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+/// How dequantize_directory is run.
 struct dequantize_options {
-  std::uint64_t max_shard_bytes = default_max_shard_bytes;
+  std::uint64_t max_shard_bytes = default_max_shard_bytes;  ///< of tensors; a larger one has a shard of its own
   /// Also, before, of the bytes that are compared with their hashes.
   progress_function progress = [](std::uint64_t, std::uint64_t) {};
-  io::stop_function stop = {};
+  io::stop_function stop = {};                             ///< asked before each piece that is written
   io::existing_file existing = io::existing_file::refuse;  ///< what becomes of an output that is there
 };
 
+/// What became of the tensors.
 struct dequantize_directory_report {
-  std::int64_t dequantized = 0;  ///< MXFP4 tensors, a stack counts one
-  std::int64_t widened = 0;      ///< F8_E4M3 tensors with scales
-  std::int64_t integer = 0;      ///< INT4 and INT8 of compressed-tensors, Q8_0 of GGUF
-  std::int64_t nvfp4 = 0;        ///< NVFP4 tensors
-  std::int64_t copied = 0;
+  std::int64_t dequantized = 0;       ///< MXFP4 tensors, a stack counts one
+  std::int64_t widened = 0;           ///< F8_E4M3 tensors with scales
+  std::int64_t integer = 0;           ///< INT4 and INT8 of compressed-tensors, Q8_0 of GGUF
+  std::int64_t nvfp4 = 0;             ///< NVFP4 tensors
+  std::int64_t copied = 0;            ///< as they were
   std::int64_t nan_blocks = 0;        ///< with scale byte 255: 32 NaN each
   std::vector<std::string> warnings;  ///< what a user should know of the result
-  std::uint64_t bytes_before = 0;
-  output_size after;
+  std::uint64_t bytes_before = 0;     ///< of the files with tensors
+  output_size after;                  ///< what was written
 };
 
 /// MXFP4 X in any form (stored_tensor.hpp) becomes X in BF16, which holds every weight exactly; a stack of gpt-oss

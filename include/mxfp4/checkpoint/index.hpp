@@ -11,10 +11,11 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+/// What an index lists.
 struct index_summary {
   std::vector<std::string> shards;  ///< file names, sorted
-  std::int64_t tensors = 0;
-  std::uint64_t total_size = 0;  ///< bytes of all tensors
+  std::int64_t tensors = 0;         ///< in all shards
+  std::uint64_t total_size = 0;     ///< bytes of all tensors
 };
 
 /// Writes the index of every .safetensors file in `directory`, subfolders and unfinished files left out.

@@ -34,6 +34,7 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+/// What becomes of a tensor.
 enum class tensor_action : std::uint8_t { quantize, widen_fp8, keep_fp8, to_bf16, fp8_scales, copy };
 [[nodiscard]] const char* action_name(tensor_action action) noexcept;  ///< as the enumerator is written
 
@@ -41,10 +42,11 @@ enum class tensor_action : std::uint8_t { quantize, widen_fp8, keep_fp8, to_bf16
 /// right for a file by itself, but no reader of compressed-tensors checkpoints takes them.
 enum class fp8_policy : std::uint8_t { widen, keep, copy };
 
+/// What decides a plan.
 struct plan_options {
-  std::optional<std::string> include;  ///< RE2's syntax, searched in the tensor's name; without it: is_expert_weight
-  std::optional<std::string> exclude;  ///< the same; wins over include
-  fp8_policy others = fp8_policy::widen;
+  std::optional<std::string> include;     ///< RE2's syntax, searched in the tensor's name; without it: is_expert_weight
+  std::optional<std::string> exclude;     ///< the same; wins over include
+  fp8_policy others = fp8_policy::widen;  ///< what becomes of FP8 that is not quantised
 
   bool linears = false;          ///< without include: every linear layer but routers and lm_head, not the experts alone
   bool any_matrix = false;       ///< false: include must not find what is no linear layer's weight, or a router's
@@ -62,12 +64,14 @@ struct stack_layout {
   bool transposed = false;              ///< the stack is [experts, cols, parts * rows]
 };
 
+/// A tensor of the input, and what becomes of it.
 struct planned_tensor {
+  /// The value of `scales` where there are none.
   static constexpr std::size_t no_scales = std::numeric_limits<std::size_t>::max();
 
-  io::tensor_info source;
-  tensor_action action = tensor_action::copy;
-  std::string reason;  ///< why it is not quantised; empty where it is
+  io::tensor_info source;                      ///< as the input has it
+  tensor_action action = tensor_action::copy;  ///< what becomes of it
+  std::string reason;                          ///< why it is not quantised; empty where it is
   /// begin = 0, end = bytes. Two for quantize, of a stack that is taken apart two for each matrix; two for keep_fp8,
   /// none for fp8_scales.
   std::vector<io::tensor_info> outputs;
@@ -76,13 +80,14 @@ struct planned_tensor {
 
   std::optional<stack_layout> stack;  ///< of experts that are quantised
 
-  [[nodiscard]] std::uint64_t output_bytes() const noexcept;
+  [[nodiscard]] std::uint64_t output_bytes() const noexcept;  ///< of all its outputs
   /// Index of the codes of a matrix among the outputs; its scales follow.
   [[nodiscard]] std::size_t output_of(std::int64_t matrix) const noexcept {
     return outputs.size() == 2 ? 0 : 2 * static_cast<std::size_t>(matrix);
   }
 };
 
+/// What would be done, before a weight is read.
 struct quantization_plan {
   std::vector<planned_tensor> tensors;  ///< in the order given
 

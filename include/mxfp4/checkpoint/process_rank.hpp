@@ -25,10 +25,11 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+/// Which of several processes this one is.
 struct process_rank {
-  int rank = 0, world = 1;
-  std::string origin;   ///< "Slurm", ...
-  std::string warning;  ///< where the environment may say less than it seems; empty: none
+  int rank = 0, world = 1;  ///< 0 <= rank < world
+  std::string origin;       ///< "Slurm", ...
+  std::string warning;      ///< where the environment may say less than it seems; empty: none
 };
 
 /// @param get    the value of an environment variable, or nullptr: std::getenv.

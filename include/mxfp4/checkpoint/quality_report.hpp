@@ -18,14 +18,15 @@ struct quality_row {
   std::string part;                      ///< "w1", "down_proj": the last part of the module's name; empty for an expert
   std::int64_t layer = -1, expert = -1;  ///< -1: none
   std::string type;                      ///< of the source; empty for an expert
-  error_statistics statistics;
+  error_statistics statistics;           ///< what quantisation lost of it
 };
 
+/// A mxfp4_report.json, read back.
 struct quality_report {
-  std::string recipe, others;
-  std::vector<quality_row> matrices, experts;
-  error_statistics total;
-  std::int64_t quantized_tensors = 0, other_tensors = 0;
+  std::string recipe, others;                                   ///< as the settings name them
+  std::vector<quality_row> matrices, experts;                   ///< a row for each
+  error_statistics total;                                       ///< of all quantised weights
+  std::int64_t quantized_tensors = 0, other_tensors = 0;        ///< how many of each
   std::uint64_t bytes_before = 0, bytes_after = 0;              ///< all tensors
   std::uint64_t mxfp4_bytes_before = 0, mxfp4_bytes_after = 0;  ///< the quantised ones
 };
@@ -36,6 +37,7 @@ struct quality_report {
 
 /// Comma-separated values with a title line (RFC 4180, but lines end in LF). Errors are relative: |W - Q|_F / |W|_F.
 [[nodiscard]] std::string matrices_csv(const quality_report& report);
+/// The same for experts, a line each.
 [[nodiscard]] std::string experts_csv(const quality_report& report);
 [[nodiscard]] std::string scales_csv(const quality_report& report);  ///< scale bytes that occur, 2^exponent, blocks
 

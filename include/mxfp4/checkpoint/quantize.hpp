@@ -38,27 +38,26 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
-inline constexpr const char* report_file_name = "mxfp4_report.json";
-inline constexpr const char* journal_folder_name = ".mxfp4";
+inline constexpr const char* report_file_name = "mxfp4_report.json";  ///< in a result: what was lost, and its hashes
+inline constexpr const char* journal_folder_name = ".mxfp4";          ///< in a directory that is not whole yet
 
 /// What decides the bytes of the result.
 struct checkpoint_settings {
-  recipe_id recipe = recipe_id::compressed_tensors;
-  std::optional<std::string> include, exclude;  ///< RE2's syntax; without include the experts
-  bool linears = false;                         ///< without include every linear layer but routers and lm_head
+  recipe_id recipe = recipe_id::compressed_tensors;  ///< whose bytes
+  std::optional<std::string> include, exclude;       ///< RE2's syntax; without include the experts
+  bool linears = false;                              ///< without include every linear layer but routers and lm_head
   declared_activations activations = declared_activations::none;  ///< in config.json; the weights are the same
   bool to_bf16 = false;  ///< a model of F16 or F32 becomes BF16, which is what transformers runs its MXFP4 layers in
   bool force = false;    ///< write what no reader is known to load: embeddings, routers, one scheme here, another there
-  fp8_policy others = fp8_policy::widen;  ///< or keep
-  on_nonfinite nonfinite = on_nonfinite::refuse;
+  fp8_policy others = fp8_policy::widen;          ///< or keep
+  on_nonfinite nonfinite = on_nonfinite::refuse;  ///< what becomes of NaN and infinity in the weights
   std::vector<std::string> take = {};  ///< .safetensors files of the input outside its index that are read too
   std::uint64_t max_shard_bytes = 5'000'000'000;  ///< of tensors, where the input is a single file
 };
 
 /// What does not.
 struct checkpoint_run {
-  /// With several, each does its shards, rank 0 the small files, and merge_checkpoint the rest.
-  int rank = 0, world = 1;
+  int rank = 0, world = 1;      ///< several: each its shards, rank 0 the small files, merge_checkpoint the rest
   int threads = 0;              ///< 0: as many as the machine has
   bool overwrite = false;       ///< throw away what a former run left; only with world 1
   io::stop_function stop = {};  ///< what is whole by then stays, and the next run goes on from there
@@ -76,17 +75,19 @@ class checkpoint_observer {
   virtual void on_start(std::size_t /*shards*/, std::size_t /*kept*/, std::uint64_t /*input_bytes*/) {}
   /// Also, before on_start, while a result that is there already is read.
   virtual void on_progress(std::uint64_t /*done*/, std::uint64_t /*total*/, const error_statistics& /*so_far*/) {}
+  /// After each tensor; no matrices where it was not quantised.
   virtual void on_tensor(const planned_tensor& /*tensor*/, std::span<const matrix_statistics> /*matrices*/) {}
   virtual void on_warning(const std::string& /*text*/) {}  ///< of the plan, before the first byte is written
   virtual void on_shard(const std::string& /*file*/, std::uint64_t /*bytes*/) {}  ///< it has its name
 };
 
+/// What a run did.
 struct checkpoint_result {
-  std::size_t shards = 0, written = 0, kept = 0;  ///< of this process
-  std::size_t quantized = 0, other = 0;           ///< tensors in them
-  std::uint64_t bytes_before = 0, bytes_after = 0;
-  error_statistics total;
-  bool complete = false;  ///< the index is there
+  std::size_t shards = 0, written = 0, kept = 0;    ///< of this process
+  std::size_t quantized = 0, other = 0;             ///< tensors in them
+  std::uint64_t bytes_before = 0, bytes_after = 0;  ///< of tensors, in the input and in the result
+  error_statistics total;                           ///< what was lost
+  bool complete = false;                            ///< the index is there
 };
 
 /// @param in   a directory with config.json.  @param out  a directory, made where it is absent.

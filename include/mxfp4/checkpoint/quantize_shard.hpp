@@ -27,15 +27,16 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// What was lost in one matrix.
 struct matrix_statistics {
-  std::size_t tensor = 0;    ///< index in the plan
-  std::int64_t matrix = -1;  ///< of a stack [matrices, rows, cols]; -1 for [rows, cols]
-  error_statistics statistics;
+  std::size_t tensor = 0;       ///< index in the plan
+  std::int64_t matrix = -1;     ///< of a stack [matrices, rows, cols]; -1 for [rows, cols]
+  error_statistics statistics;  ///< what was lost of it
 };
 
+/// How quantize_shard is run.
 struct shard_options {
-  recipe_id recipe = recipe_id::compressed_tensors;
-  on_nonfinite nonfinite = on_nonfinite::refuse;
-  int threads = 0;  ///< 0: as many as the machine has
+  recipe_id recipe = recipe_id::compressed_tensors;  ///< whose bytes
+  on_nonfinite nonfinite = on_nonfinite::refuse;     ///< what becomes of NaN and infinity in the weights
+  int threads = 0;                                   ///< 0: as many as the machine has
   /// After each slab, in order: bytes of the input that it took, and its error.
   std::function<void(std::uint64_t, const error_statistics&)> on_slab = [](std::uint64_t, const error_statistics&) {};
   /// After each tensor, in order; no statistics where it was not quantised.

@@ -24,14 +24,14 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
-inline constexpr const char* index_file_name = "model.safetensors.index.json";
-inline constexpr const char* single_file_name = "model.safetensors";
-inline constexpr const char* config_file_name = "config.json";
+inline constexpr const char* index_file_name = "model.safetensors.index.json";  ///< which shard holds which tensor
+inline constexpr const char* single_file_name = "model.safetensors";  ///< where there is one shard and no index
+inline constexpr const char* config_file_name = "config.json";        ///< the model's
 
 /// A tensor and where it is. `info` points into the reader that gave it.
 struct checkpoint_tensor {
-  std::size_t shard = 0;  ///< an index into checkpoint_reader::shards()
-  const io::tensor_info* info = nullptr;
+  std::size_t shard = 0;                  ///< an index into checkpoint_reader::shards()
+  const io::tensor_info* info = nullptr;  ///< its name, type, shape and place
 };
 
 /// Holds the headers of all shards, never data.
@@ -45,14 +45,17 @@ class checkpoint_reader {
   [[nodiscard]] static io::file_result<checkpoint_reader> open(const std::string& path,
                                                                const std::vector<std::string>& take = {});
 
+  /// As it was given to open().
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   /// Where the shards are: path(), or the folder of a single file ("." where its name has none).
   [[nodiscard]] const std::string& directory() const noexcept { return directory_; }
-  [[nodiscard]] bool is_directory() const noexcept { return is_directory_; }
+  [[nodiscard]] bool is_directory() const noexcept { return is_directory_; }  ///< false for a single file
+  /// False for a single file, and for a directory with one shard and no index.
   [[nodiscard]] bool has_index() const noexcept { return has_index_; }
 
   /// File names inside directory(), sorted.
   [[nodiscard]] const std::vector<std::string>& shards() const noexcept { return shards_; }
+  /// The i-th of shards().
   [[nodiscard]] const io::safetensors_reader& shard(std::size_t i) const { return *readers_[i]; }
 
   /// Shard after shard, each in the order of its data.

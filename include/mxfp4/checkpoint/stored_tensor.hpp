@@ -24,15 +24,17 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+/// How a weight is stored: as it is, as codes and scales, or as FP8 with scales.
 enum class storage : std::uint8_t { plain, mxfp4, fp8 };
 
 /// Under which names and types the codes and scales of MXFP4 are stored. The bytes are the same in all but ggml's,
 /// which holds both in one tensor of a GGUF file. compressed_tensors is AutoRound's too, quark is ModelOpt's.
 enum class weight_form : std::uint8_t { compressed_tensors, gpt_oss, quark, deepseek_v4, ggml };
 
+/// A weight, whatever it is made of.
 struct stored_tensor {
-  std::string name;  ///< X
-  storage kind = storage::plain;
+  std::string name;                                    ///< X
+  storage kind = storage::plain;                       ///< how it is stored
   std::vector<std::int64_t> shape;                     ///< of X: in weights, not in bytes
   const checkpoint_tensor* data = nullptr;             ///< codes, or the tensor itself
   const checkpoint_tensor* scale = nullptr;            ///< of mxfp4 and fp8
@@ -41,7 +43,9 @@ struct stored_tensor {
   scale_grid fp8_grid = {};                            ///< of fp8
 
   [[nodiscard]] const char* type_name() const noexcept;  ///< "MXFP4", or that of the data
+  /// With its scales.
   [[nodiscard]] std::uint64_t bytes() const noexcept;
+  /// Weights: the product of the shape.
   [[nodiscard]] std::int64_t elements() const noexcept;
 };
 

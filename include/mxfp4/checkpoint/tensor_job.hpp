@@ -31,10 +31,13 @@ using append_function = std::function<void(std::string_view name, std::span<cons
 /// The outputs of one job belong together: they go into one file.
 template <class Tensor>
 struct basic_job {
-  std::vector<Tensor> outputs;
+  std::vector<Tensor> outputs;  ///< in the order in which run() appends their bytes
+  /// Reads, calculates, and calls append(name, bytes) until all outputs are whole.
   std::function<void(const append_function& append)> run;
 };
+/// A job for a safetensors file.
 using tensor_job = basic_job<io::tensor_info>;
+/// A job for a GGUF file.
 using gguf_job = basic_job<io::gguf_tensor>;
 
 /// Hands over the `bytes` of a tensor as they are.

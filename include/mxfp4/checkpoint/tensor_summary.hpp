@@ -12,15 +12,17 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 /// Sums run over the finite elements, in their order, in double.
 struct tensor_summary {
-  std::int64_t elements = 0;
-  std::int64_t zeros = 0;
-  std::int64_t nonfinite = 0;  ///< NaN and infinity, as the ocp dialect decodes
-  double largest = 0;          ///< of the magnitudes
-  double sum = 0, squares = 0;
+  std::int64_t elements = 0;               ///< all of them
+  std::int64_t zeros = 0;                  ///< +0 and -0
+  std::int64_t nonfinite = 0;              ///< NaN and infinity, as the ocp dialect decodes
+  double largest = 0;                      ///< of the magnitudes
+  double sum = 0, squares = 0;             ///< of the finite elements, and of their squares
   std::array<std::int64_t, 16> codes{};    ///< of MXFP4: elements by their code
   std::array<std::int64_t, 256> scales{};  ///< of MXFP4: blocks by their scale byte
 
+  /// Of the finite elements; 0 where there are none.
   [[nodiscard]] double mean() const noexcept;
+  /// Of the finite elements; 0 where there are none.
   [[nodiscard]] double root_mean_square() const noexcept;
 };
 

@@ -30,25 +30,30 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+/// An error: no reader loads it, or not what was meant. A warning: look at it.
 enum class severity : std::uint8_t { error, warning };
 
+/// One line of what verify found.
 struct finding {
-  severity level = severity::error;
-  std::string check;  ///< of the table above
-  std::string where;  ///< a tensor, a module, a file, a key
-  std::string what;   ///< what it is, what was expected
+  severity level = severity::error;  ///< how bad it is
+  std::string check;                 ///< of the table above
+  std::string where;                 ///< a tensor, a module, a file, a key
+  std::string what;                  ///< what it is, what was expected
 };
 
+/// What verify_checkpoint looks at.
 struct verify_options {
   int tensor_parallel = 1;               ///< devices that share each matrix
   std::string against = {};              ///< the source's directory; empty: none
   std::optional<recipe_id> recipe = {};  ///< of the source; without it: the report's, or else compressed_tensors
+  /// Told of the bytes that were read.
   std::function<void(std::uint64_t, std::uint64_t)> progress = [](std::uint64_t, std::uint64_t) {};
-  io::stop_function stop = {};
+  io::stop_function stop = {};  ///< asked between pieces
 };
 
+/// What was looked at, and what was found.
 struct verify_report {
-  std::vector<finding> findings;
+  std::vector<finding> findings;    ///< empty: nothing is wrong
   std::int64_t tensors = 0;         ///< as stored_tensors counts them
   std::int64_t mxfp4 = 0, fp8 = 0;  ///< of these
   std::int64_t blocks = 0;          ///< whose content was looked at
@@ -56,6 +61,7 @@ struct verify_report {
   std::int64_t compared = 0;        ///< tensors that were compared with the source
   std::string recipe;               ///< of that comparison
 
+  /// Findings of that level.
   [[nodiscard]] std::int64_t count(severity level) const noexcept;
 };
 

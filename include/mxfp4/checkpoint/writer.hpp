@@ -35,16 +35,17 @@ struct directory_files {
 
 /// What is done beside the jobs while they run.
 struct job_hooks {
-  progress_function progress;
+  progress_function progress;  ///< told of the bytes that were written
   /// Throws a file_error where the output must not get its name: the source has changed.
   std::function<void()> before_commit;
   io::stop_function stop = {};                             ///< asked before each piece that is written
   io::existing_file existing = io::existing_file::refuse;  ///< what becomes of an output that is there
 };
 
+/// How large the output became.
 struct output_size {
   std::uint64_t bytes = 0;  ///< of the files with tensors
-  std::size_t shards = 0;
+  std::size_t shards = 0;   ///< files with tensors
 };
 
 /// Writes a directory of shards of at most `max_shard_bytes` of data, or of a single job where that is more; one shard
@@ -55,9 +56,11 @@ io::file_result<output_size> write_directory(const std::string& path, const std:
                                              const directory_files& files, std::uint64_t max_shard_bytes,
                                              const job_hooks& hooks);
 
+/// The same into one file, which gets its name when it is whole.
 io::file_result<output_size> write_safetensors(const std::string& path, const std::vector<tensor_job>& jobs,
                                                const job_hooks& hooks);
 
+/// The same into one GGUF file, with these pairs in its header.
 io::file_result<output_size> write_gguf(const std::string& path, const std::vector<gguf_job>& jobs,
                                         std::vector<io::gguf_pair> pairs, const job_hooks& hooks);
 

@@ -19,8 +19,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS {
 /// One FP4 element as its bit pattern 0..15. The upper four bits are zero.
 enum class e2m1 : std::uint8_t {};
 
-inline constexpr float e2m1_max = 6.0f;
-inline constexpr int e2m1_emax = 2;  ///< 6 = 1.5 * 2^2
+inline constexpr float e2m1_max = 6.0f;  ///< the largest magnitude
+inline constexpr int e2m1_emax = 2;      ///< 6 = 1.5 * 2^2
 
 namespace detail {
 

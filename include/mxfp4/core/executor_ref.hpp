@@ -26,10 +26,12 @@ void call_task(const void* f, std::size_t index) {
 /// A non-owning reference to a callable void(std::size_t). It must outlive the call it is passed to.
 class task_ref {
  public:
+  /// Of a callable; only its address is kept.
   template <class F>
     requires(!std::same_as<std::remove_cvref_t<F>, task_ref>) && std::invocable<F&, std::size_t>
   MXFP4_INLINE constexpr task_ref(F&& body) noexcept  // NOLINT(google-explicit-constructor)
       : body_(&body), call_(&detail::call_task<std::remove_reference_t<F>>) {}
+  /// Runs the task with this number.
   MXFP4_INLINE void operator()(std::size_t index) const { call_(body_, index); }
 
  private:
@@ -57,11 +59,12 @@ void run_executor(const void* self, std::size_t tasks, task_ref body) {
 
 /// The plain loop.
 struct serial_executor {
+  /// Calls body(0) ... body(tasks - 1), in order, on this thread.
   MXFP4_INLINE void run(std::size_t tasks, task_ref body) const {
     for (std::size_t i = 0; i < tasks; ++i) body(i);
   }
 };
-inline constexpr serial_executor serial{};
+inline constexpr serial_executor serial{};  ///< the default of every call
 
 /// A non-owning reference to an executor: what the functions take. The executor must outlive it, so it is made of one
 /// that has a name and not of a temporary.
@@ -84,6 +87,7 @@ class executor_ref {
     }
   }
 
+  /// Hands the tasks to the executor, and returns when all have ended.
   MXFP4_INLINE void run(std::size_t tasks, task_ref body) const { run_(executor_, tasks, body); }
 
  private:

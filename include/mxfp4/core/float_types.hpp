@@ -17,11 +17,15 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
-// The bits of a number, as a name of their own. Memory that holds them under another name (std::uint16_t, _Float16,
-// __bf16, std::bfloat16_t, a framework's own type) may be read and written through a pointer to these that was cast:
-// MXFP4_MAY_ALIAS makes that defined, with GCC, clang and nvcc.
+/// The bits of a number, as a name of their own. Memory that holds them under another name (std::uint16_t, _Float16,
+/// __bf16, std::bfloat16_t, a framework's own type) may be read and written through a pointer to these that was cast:
+/// MXFP4_MAY_ALIAS makes that defined, with GCC, clang and nvcc.
+///
+/// bf16: 1 sign, 8 exponent and 7 mantissa bits, the upper half of a float.
 enum class MXFP4_MAY_ALIAS bf16 : std::uint16_t {};
+/// 1 sign, 5 exponent and 10 mantissa bits: IEEE 754 binary16. To be cast to as bf16.
 enum class MXFP4_MAY_ALIAS f16 : std::uint16_t {};
+/// 1 sign, 4 exponent and 3 mantissa bits, up to 448, no infinity (OCP OFP8). To be cast to as bf16.
 enum class MXFP4_MAY_ALIAS e4m3 : std::uint8_t {};
 
 /// What a tensor to be encoded may be made of.
@@ -65,12 +69,15 @@ namespace detail {
 
 // ---- to float: exact; NaN keeps its sign and as much of its payload as the type has ---------------------------------
 
+/// The value of a number as float: itself.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr float decode(float x) noexcept { return x; }
 
+/// Exact; a NaN keeps its payload.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr float decode(bf16 x) noexcept {
   return detail::float_from_bits(static_cast<std::uint32_t>(x) << 16);
 }
 
+/// Exact, subnormals included; a NaN keeps its payload.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr float decode(f16 x) noexcept {
   const auto bits = static_cast<std::uint32_t>(x);
   const std::uint32_t sign = (bits & 0x8000u) << 16, magnitude = bits & 0x7FFFu;
@@ -78,6 +85,7 @@ namespace detail {
   return detail::float_from_bits(sign | detail::widen_bits(magnitude, 10, 15));
 }
 
+/// Exact; its one NaN becomes the canonical one.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr float decode(e4m3 x) noexcept {
   const auto bits = static_cast<std::uint32_t>(x);
   const std::uint32_t sign = (bits & 0x80u) << 24, magnitude = bits & 0x7Fu;

@@ -17,6 +17,7 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
+/// What is wrong; the names are those of struct status.
 enum class errc : std::uint8_t {
   ok,
   null_pointer,      ///< `what` is null although its size is not zero
@@ -41,14 +42,15 @@ enum class errc : std::uint8_t {
 /// What a call came to. `what` names the thing and `argument` what it belongs to, or is empty: "cols" of "out". Both
 /// texts live as long as the program. Where one of many is meant, `row` says which, and in a matrix `col` too.
 struct [[nodiscard]] status {
-  errc code = errc::ok;
-  const char* what = "";
-  std::int64_t value = 0;
-  std::int64_t expected = 0;
-  const char* argument = "";
-  std::int64_t row = -1;
-  std::int64_t col = -1;
+  errc code = errc::ok;       ///< what is wrong, or ok
+  const char* what = "";      ///< the thing
+  std::int64_t value = 0;     ///< what it is
+  std::int64_t expected = 0;  ///< what it should be
+  const char* argument = "";  ///< what it belongs to
+  std::int64_t row = -1;      ///< which one; -1: does not apply
+  std::int64_t col = -1;      ///< and in a matrix
 
+  /// Nothing is wrong.
   [[nodiscard]] MXFP4_INLINE constexpr bool ok() const noexcept { return code == errc::ok; }
 };
 
@@ -81,9 +83,12 @@ constexpr void append(char (&text)[status_text_bytes], std::size_t& size, std::i
 /// The text of a status, in a buffer of its own: message(s).view() lives as long as the object.
 class status_text {
  public:
+  /// The text.
   [[nodiscard]] MXFP4_INLINE constexpr std::string_view view() const noexcept { return {text_, size_}; }
+  /// The same, with a zero at its end.
   [[nodiscard]] MXFP4_INLINE constexpr const char* c_str() const noexcept { return text_; }
 
+  /// Adds to the text; what does not fit into 240 bytes is left out.
   MXFP4_INLINE constexpr status_text& operator<<(std::string_view part) noexcept {
     detail::append(text_, size_, part);
     return *this;
@@ -177,15 +182,19 @@ inline namespace MXFP4_ISA_NS {
 template <class T>
 class [[nodiscard]] result {
  public:
+  /// A value.
   MXFP4_INLINE constexpr result(const T& value) noexcept  // NOLINT(google-explicit-constructor)
     requires std::copy_constructible<T>
       : value_(value) {}
   MXFP4_INLINE constexpr result(T&& value) noexcept
-      : value_(std::move(value)) {}                          // NOLINT(google-explicit-constructor)
+      : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  /// No value; `why` is not ok.
   MXFP4_INLINE constexpr result(const status& why) noexcept  // NOLINT(google-explicit-constructor)
       : value_{}, status_(why) {}
 
+  /// Is there a value?
   [[nodiscard]] MXFP4_INLINE constexpr explicit operator bool() const noexcept { return status_.ok(); }
+  /// The value. Ask first whether there is one: see above.
   [[nodiscard]] MXFP4_INLINE constexpr const T& operator*() const& noexcept {
     assert_value();
     return value_;
@@ -194,10 +203,12 @@ class [[nodiscard]] result {
     assert_value();
     return std::move(value_);
   }
+  /// A member of it.
   [[nodiscard]] MXFP4_INLINE constexpr const T* operator->() const noexcept {
     assert_value();
     return &value_;
   }
+  /// Why there is no value; ok where there is one.
   [[nodiscard]] MXFP4_INLINE constexpr mxfp4::status error() const noexcept { return status_; }
 
   /// The value; without one the program prints message(error()) to stderr and aborts, with NDEBUG too.

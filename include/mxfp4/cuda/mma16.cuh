@@ -22,25 +22,30 @@ inline constexpr std::int64_t rows = 16, cols = 64;                ///< of a til
 inline constexpr std::int64_t code_bytes = 512, scale_bytes = 32;  ///< of a tile's step
 inline constexpr std::uint32_t padding_scales = 0x7F7F7F7Fu;       ///< 2^0
 
+/// Tiles of a matrix with n rows.
 [[nodiscard]] MXFP4_HD constexpr std::int64_t tiles(std::int64_t n) noexcept { return (n + rows - 1) / rows; }
+/// Steps of a row with k elements.
 [[nodiscard]] MXFP4_HD constexpr std::int64_t steps(std::int64_t k) noexcept { return (k + cols - 1) / cols; }
 }  // namespace mma16
 
 /// N x K weights in this order; Byte is std::uint8_t or const std::uint8_t. Codes are 16-byte aligned, scales 4-byte.
 template <class Byte>
 struct basic_mma16_view {
-  Byte* codes = nullptr;
-  Byte* scales = nullptr;
-  std::int64_t rows = 0;
-  std::int64_t cols = 0;  ///< a multiple of 32
+  Byte* codes = nullptr;   ///< aligned to 16 bytes
+  Byte* scales = nullptr;  ///< aligned to 4 bytes
+  std::int64_t rows = 0;   ///< of the matrix
+  std::int64_t cols = 0;   ///< a multiple of 32
 
+  /// The mutable view is a const one too.
   template <class B>
     requires(!std::is_const_v<Byte> && std::is_same_v<B, const Byte>)
   [[nodiscard]] MXFP4_HD constexpr operator basic_mma16_view<B>() const noexcept {
     return {codes, scales, rows, cols};
   }
 };
+/// Of memory that is written.
 using mma16_view = basic_mma16_view<std::uint8_t>;
+/// Of memory that is read.
 using const_mma16_view = basic_mma16_view<const std::uint8_t>;
 
 /// Bytes that codes and scales take, padding included.

@@ -25,6 +25,7 @@ class openmp_executor {
   /// @param threads  of a team; 0: what OpenMP takes by itself (OMP_NUM_THREADS).
   explicit openmp_executor(int threads = 0) noexcept : threads_(threads > 0 ? threads : omp_get_max_threads()) {}
 
+  /// Calls body(0) ... body(tasks - 1) on the team, and returns when all have returned.
   void run(std::size_t tasks, task_ref body) const {
     std::exception_ptr thrown;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)

@@ -22,6 +22,7 @@ class tbb_executor {
   /// @param threads  how many work at the most, the caller included; 0: what oneTBB takes by itself.
   explicit tbb_executor(int threads = 0) : arena_(threads > 0 ? threads : oneapi::tbb::task_arena::automatic) {}
 
+  /// Calls body(0) ... body(tasks - 1) in the arena, and returns when all have returned.
   void run(std::size_t tasks, task_ref body) {
     arena_.execute([&] {
       oneapi::tbb::parallel_for(

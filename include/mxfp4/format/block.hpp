@@ -22,8 +22,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// One encoded block, low_first.
 struct block {
-  e8m0 scale;
-  std::uint8_t codes[block_code_bytes];
+  e8m0 scale;                            ///< the power of two that all elements are multiplied with
+  std::uint8_t codes[block_code_bytes];  ///< element 2j in the low nibble of byte j, 2j + 1 in the high one
 
   MXFP4_INLINE friend constexpr bool operator==(const block&, const block&) = default;
 };

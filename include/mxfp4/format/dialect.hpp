@@ -40,6 +40,7 @@ concept decode_dialect = requires(e2m1 code, e8m0 scale) {
 
 namespace dialect {
 
+/// The standard's reading: byte 255 is NaN, whatever the code.
 struct ocp {
   static constexpr const char* name = "ocp";
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
@@ -47,6 +48,7 @@ struct ocp {
   }
 };
 
+/// Byte 255 is infinity, as a float with that exponent is: times zero a NaN.
 struct inf_at_255 {
   static constexpr const char* name = "inf_at_255";
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
@@ -56,6 +58,7 @@ struct inf_at_255 {
   }
 };
 
+/// Code 8 is +0, and byte 255 an exponent like the others.
 struct ggml {
   static constexpr const char* name = "ggml";
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::uint32_t weight(e2m1 code, e8m0 scale) noexcept {
@@ -84,7 +87,7 @@ struct openvino {
 /// Dialects chosen at run time. The numbers are stable.
 enum class dialect_id : std::uint8_t { ocp = 0, inf_at_255 = 1, ggml = 2, gpt_oss = 3, openvino = 4 };
 
-inline constexpr int dialect_count = 5;
+inline constexpr int dialect_count = 5;  ///< enumerators of dialect_id
 
 /// Calls `f.template operator()<Dialect>()` with the dialect of `id`; false, and no call, where `id` is no enumerator.
 template <class F>

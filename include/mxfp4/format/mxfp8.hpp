@@ -20,12 +20,13 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
+/// How a scale is chosen: OCP's floor(log2 amax) - 8, or the least power of two that nothing saturates under.
 enum class mxfp8_scaling : std::uint8_t { floor, rceil };
 
 /// One encoded block.
 struct mxfp8_block {
-  e8m0 scale;
-  e4m3 element[block_size];
+  e8m0 scale;                ///< the power of two that all elements are multiplied with
+  e4m3 element[block_size];  ///< in order
 
   MXFP4_INLINE friend constexpr bool operator==(const mxfp8_block&, const mxfp8_block&) = default;
 };

@@ -26,18 +26,27 @@ concept nibble_order = requires(int i) {
   { N::is_high(i) } noexcept -> std::same_as<bool>;
 };
 
+/// Element 2j in the low nibble of byte j, 2j + 1 in the high one: compressed-tensors, gpt-oss, MLX, CUDA.
 struct low_first {
+  /// The byte of element i.
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int byte_of(int i) noexcept { return i / 2; }
+  /// Is it the upper nibble?
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr bool is_high(int i) noexcept { return i % 2 != 0; }
 };
 
+/// Element 2j in the high nibble of byte j, 2j + 1 in the low one.
 struct high_first {
+  /// The byte of element i.
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int byte_of(int i) noexcept { return i / 2; }
+  /// Is it the upper nibble?
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr bool is_high(int i) noexcept { return i % 2 == 0; }
 };
 
+/// Element j in the low nibble of byte j, j + 16 in the high one: ggml.
 struct half_split {
+  /// The byte of element i.
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr int byte_of(int i) noexcept { return i % block_code_bytes; }
+  /// Is it the upper nibble?
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr bool is_high(int i) noexcept { return i >= block_code_bytes; }
 };
 

@@ -66,9 +66,11 @@ namespace casts {
   const std::uint32_t mantissa = magnitude & detail::f32_mantissa_mask;
   return exponent + (mantissa >= (exponent == 0 ? subnormal_threshold : threshold) ? 1 : 0);
 }
+/// Exponent of the least power of two that is no smaller.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr int round_up(std::uint32_t magnitude) noexcept {
   return round_exponent(magnitude, 1, 0x400001u);
 }
+/// The scale byte, at most 254.
 [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 at_most_max(int byte) noexcept {
   return byte > 254 ? e8m0::max : static_cast<e8m0>(byte);
 }

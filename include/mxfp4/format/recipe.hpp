@@ -18,8 +18,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// What a recipe makes of 32 numbers, before packing.
 struct block_codes {
-  e8m0 scale;
-  e2m1 code[block_size];
+  e8m0 scale;             ///< its byte
+  e2m1 code[block_size];  ///< in order
 };
 
 namespace detail {
@@ -127,10 +127,10 @@ template <scale_rule Scale, rounding_rule Round, zero_rule Zero, class Nonfinite
 struct basic_recipe {
   template <element_type T>
   using for_input = basic_recipe;
-  using scale_rule_type = Scale;
-  using rounding_rule_type = Round;
-  using zero_rule_type = Zero;
-  using nonfinite_type = Nonfinite;
+  using scale_rule_type = Scale;     ///< the scale from amax
+  using rounding_rule_type = Round;  ///< the code from a number under the scale
+  using zero_rule_type = Zero;       ///< the sign of what rounds to zero
+  using nonfinite_type = Nonfinite;  ///< what becomes of a block with NaN or infinity
 
   /// @param bits  f32 bits of the 32 values.
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode(
@@ -139,11 +139,13 @@ struct basic_recipe {
     return amax < detail::f32_inf ? encode_finite(bits, amax) : Nonfinite::template encode<basic_recipe>(bits, amax);
   }
 
+  /// A block of finite numbers, whose largest magnitude has the f32 bits `amax`.
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode_finite(
       const std::uint32_t (&bits)[block_size], std::uint32_t amax) noexcept {
     return encode_under(bits, choose_scale<Scale>(detail::float_from_bits(amax)));
   }
 
+  /// A block under a scale that has been chosen.
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr block_codes encode_under(const std::uint32_t (&bits)[block_size],
                                                                                 scale_outcome outcome) noexcept {
     const auto scale = static_cast<e8m0>(outcome.byte);

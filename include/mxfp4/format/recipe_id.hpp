@@ -42,7 +42,7 @@ enum class recipe_id : std::uint8_t {
   nncf = 24,
 };
 
-inline constexpr int recipe_count = 25;
+inline constexpr int recipe_count = 25;  ///< enumerators of recipe_id
 
 namespace detail {
 template <class... Rs>

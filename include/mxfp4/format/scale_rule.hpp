@@ -24,9 +24,9 @@ namespace mxfp4::inline MXFP4_VERSION_NS {
 /// What a rule decides for a block: its scale byte, and two ways in which peers lose one. `flush`: all its codes become
 /// zeros. `halved`: its codes are those of the next smaller scale, so that the block is read back as twice itself.
 struct scale_outcome {
-  std::uint8_t byte;
-  bool flush = false;
-  bool halved = false;
+  std::uint8_t byte;    ///< E8M0
+  bool flush = false;   ///< all codes become zeros
+  bool halved = false;  ///< the codes are those of byte - 1
 
   /// The scale under which the codes are chosen.
   [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr e8m0 code_scale() const noexcept {
@@ -36,8 +36,8 @@ struct scale_outcome {
 
 /// The rule for one exponent field E of amax: `below` for mantissas under `threshold`, else `above`.
 struct scale_step {
-  std::uint32_t threshold;
-  scale_outcome below, above;
+  std::uint32_t threshold;     ///< of the 23 bits of the mantissa
+  scale_outcome below, above;  ///< on either side of it
 };
 
 /// A scale rule gives the step for each exponent field 0..254; amax is finite.

@@ -25,12 +25,14 @@ void swap_if_big_endian(std::span<T> elements) noexcept {
     reverse_elements(std::as_writable_bytes(elements), sizeof(T));
 }
 
+/// A little-endian word of 64 bits.
 [[nodiscard]] inline std::uint64_t load_u64(std::span<const std::byte, 8> bytes) noexcept {
   std::uint64_t value = 0;
   for (std::size_t i = 8; i-- > 0;) value = value << 8 | std::to_integer<std::uint64_t>(bytes[i]);
   return value;
 }
 
+/// The same, written.
 inline void store_u64(std::uint64_t value, std::span<std::byte, 8> bytes) noexcept {
   for (std::size_t i = 0; i < 8; ++i) bytes[i] = static_cast<std::byte>(value >> (8 * i) & 0xFF);
 }

@@ -36,17 +36,24 @@ struct fault {
 ///   model-00002.safetensors: tensor 'w': is F16 [4, 32], expected F32 [4, 32]: download it again
 class file_error : public std::exception {
  public:
+  /// Makes the sentence of the parts.
   explicit file_error(fault why);
 
   /// One line, fit for a terminal: control characters and marks that turn the text around are escaped, and a part of
   /// more than 1000 bytes is cut.
   [[nodiscard]] const char* what() const noexcept override { return sentence_.c_str(); }
 
+  /// As fault::file.
   [[nodiscard]] const std::string& file() const noexcept { return fault_.file; }
+  /// As fault::tensor.
   [[nodiscard]] const std::string& tensor() const noexcept { return fault_.tensor; }
+  /// As fault::value.
   [[nodiscard]] const std::string& value() const noexcept { return fault_.value; }
+  /// As fault::expected.
   [[nodiscard]] const std::string& expected() const noexcept { return fault_.expected; }
+  /// As fault::advice.
   [[nodiscard]] const std::string& advice() const noexcept { return fault_.advice; }
+  /// As fault::interrupted.
   [[nodiscard]] bool interrupted() const noexcept { return fault_.interrupted; }
 
   /// The parts, to add to: a caller that knows the file where the callee knew the tensor only.
@@ -73,19 +80,25 @@ namespace detail {
 template <class T>
 class [[nodiscard]] file_result {
  public:
-  file_result(T value) : state_(std::in_place_index<0>, std::move(value)) {}           // NOLINT(google-explicit-*)
+  /// A value.
+  file_result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT(google-explicit-*)
+  /// No value.
   file_result(file_error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-*)
 
-  [[nodiscard]] explicit operator bool() const noexcept { return state_.index() == 0; }
+  [[nodiscard]] explicit operator bool() const noexcept { return state_.index() == 0; }  ///< Is there a value?
 
+  /// The value. Ask first whether there is one: see above.
   [[nodiscard]] T& operator*() & noexcept { return *operator->(); }
   [[nodiscard]] const T& operator*() const& noexcept { return *operator->(); }
   [[nodiscard]] T&& operator*() && noexcept { return std::move(*operator->()); }
+  /// A member of it.
   [[nodiscard]] T* operator->() noexcept { return assert_value(), std::get_if<0>(&state_); }
   [[nodiscard]] const T* operator->() const noexcept { return assert_value(), std::get_if<0>(&state_); }
 
+  /// Why there is none. Only where there is none.
   [[nodiscard]] const file_error& error() const noexcept { return *std::get_if<1>(&state_); }
 
+  /// The value, or throws error().
   T& value() & { return require(), **this; }
   const T& value() const& { return require(), **this; }
   T value() && { return require(), std::move(**this); }
@@ -108,10 +121,13 @@ template <>
 class [[nodiscard]] file_result<void> {
  public:
   file_result() = default;
+  /// It failed.
   file_result(file_error error) : state_(std::move(error)) {}  // NOLINT(google-explicit-constructor)
 
-  [[nodiscard]] explicit operator bool() const noexcept { return state_.index() == 0; }
+  [[nodiscard]] explicit operator bool() const noexcept { return state_.index() == 0; }  ///< Did it succeed?
+  /// Why it failed. Only where it did.
   [[nodiscard]] const file_error& error() const noexcept { return *std::get_if<1>(&state_); }
+  /// Nothing, or throws error().
   void value() const {
     if (!*this) throw error();
   }

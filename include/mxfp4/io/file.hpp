@@ -31,11 +31,13 @@ using stop_function = std::function<bool()>;
 /// opened again when they are read, and are then the same file or an error.
 class input_file {
  public:
+  /// An error for what cannot be opened, and for what is no regular file.
   [[nodiscard]] static file_result<input_file> open(std::string path);
   ~input_file();
   input_file(input_file&& other) noexcept;
   input_file& operator=(input_file&&) = delete;
 
+  /// As it was given.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] std::uint64_t size() const noexcept { return size_; }  ///< when it was opened
 
@@ -70,6 +72,7 @@ class unfinished_output {
  public:
   unfinished_output() noexcept;
   ~unfinished_output();
+  /// One more: `other` counts until it is gone.
   unfinished_output(unfinished_output&& other) noexcept : unfinished_output() { static_cast<void>(other); }
   unfinished_output& operator=(unfinished_output&&) = delete;
 
@@ -100,10 +103,13 @@ class output_file {
   output_file(output_file&& other) noexcept;
   output_file& operator=(output_file&&) = delete;
 
+  /// As it was given.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  /// All of `bytes`, at that place. An error for a full disk, or where `stop` says so.
   file_result<void> write(std::uint64_t offset, std::span<const std::byte> bytes);
   /// Whoever may do what with it: 0644, ... Without it: what the umask leaves of 0666.
   file_result<void> set_permissions(unsigned permissions);
+  /// Gives the file its name, once it is on the disk. An error where it cannot get it.
   file_result<void> commit() { return commit_all({this}); }
 
   /// Several files that belong together: all are on the disk before the first one gets its name. Where one cannot get
@@ -133,7 +139,8 @@ class output_file {
 /// Where the file system has no locks, everybody holds it.
 class file_lock {
  public:
-  enum class kind { exclusive, shared };  ///< shared: by several, while nobody holds it exclusively
+  /// shared: by several, while nobody holds it exclusively.
+  enum class kind { exclusive, shared };
 
   /// An error where another process holds it.
   [[nodiscard]] static file_result<file_lock> acquire(const std::string& path, kind what = kind::exclusive);

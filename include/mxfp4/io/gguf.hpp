@@ -28,22 +28,24 @@ namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 /// Types of values, numbered as in the file.
 enum class gguf_type : std::uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, string, array, u64, i64, f64 };
-inline constexpr std::uint32_t gguf_type_count = 13;
+inline constexpr std::uint32_t gguf_type_count = 13;  ///< enumerators of gguf_type
 
+/// As the format's text calls it: "uint32".
 [[nodiscard]] const char* gguf_type_name(gguf_type type) noexcept;
 
 /// Of an array that is read only what it consists of is kept: those in a model hold its vocabulary, and nothing here
 /// asks for it.
 struct gguf_array {
-  gguf_type type = gguf_type::u8;
-  std::uint64_t size = 0;
+  gguf_type type = gguf_type::u8;  ///< of the elements
+  std::uint64_t size = 0;          ///< elements
 
   friend bool operator==(const gguf_array&, const gguf_array&) = default;
 };
 
+/// A key and its value.
 struct gguf_pair {
-  std::string key;
-  gguf_type type = gguf_type::u32;
+  std::string key;                  ///< "general.architecture"
+  gguf_type type = gguf_type::u32;  ///< of the value, as it stands in the file
   /// Integers widened. The last two are arrays to be written, of strings and of i32.
   std::variant<std::uint64_t, std::int64_t, double, bool, std::string, gguf_array, std::vector<std::string>,
                std::vector<std::int32_t>>
@@ -65,30 +67,35 @@ enum class ggml_type : std::uint32_t {
   mxfp4 = 39,
 };
 
+/// As ggml calls it: "MXFP4".
 [[nodiscard]] const char* ggml_type_name(ggml_type type) noexcept;
+/// The type with this number; nullopt for one that is not read here.
 [[nodiscard]] std::optional<ggml_type> find_ggml_type(std::uint32_t number) noexcept;
 [[nodiscard]] std::optional<ggml_type> ggml_type_of(dtype type) noexcept;         ///< nullopt where ggml has none
 [[nodiscard]] std::optional<dtype> safetensors_type_of(ggml_type type) noexcept;  ///< nullopt: MXFP4, Q8_0
 
+/// Where a tensor lies.
 struct gguf_tensor {
-  std::string name;
-  ggml_type type = ggml_type::f32;
+  std::string name;                 ///< at most gguf_name_limit bytes
+  ggml_type type = ggml_type::f32;  ///< of its elements or blocks
   std::vector<std::int64_t> shape;  ///< rows before columns, as everywhere here: ne reversed
   std::uint64_t begin = 0;          ///< bytes, from the start of the data
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = 0;          ///< of its data, without padding
 };
 
-inline constexpr std::size_t gguf_name_limit = 63;  ///< bytes of a tensor's name; ggml has 64 with the final zero
-inline constexpr std::size_t gguf_dimension_limit = 4;
-inline constexpr std::uint64_t gguf_default_alignment = 32;
-inline constexpr const char* gguf_alignment_key = "general.alignment";
+inline constexpr std::size_t gguf_name_limit = 63;      ///< bytes of a tensor's name; ggml has 64 with the final zero
+inline constexpr std::size_t gguf_dimension_limit = 4;  ///< of a tensor
+inline constexpr std::uint64_t gguf_default_alignment = 32;             ///< bytes, where the header names none
+inline constexpr const char* gguf_alignment_key = "general.alignment";  ///< names another one
 
+/// All but the data.
 struct gguf_header {
-  std::vector<gguf_pair> pairs;
-  std::vector<gguf_tensor> tensors;  ///< in the order of their data
-  std::uint64_t alignment = gguf_default_alignment;
+  std::vector<gguf_pair> pairs;                      ///< in the order of the file
+  std::vector<gguf_tensor> tensors;                  ///< in the order of their data
+  std::uint64_t alignment = gguf_default_alignment;  ///< bytes: each tensor begins at a multiple of it
 
   [[nodiscard]] const gguf_pair* find(std::string_view key) const noexcept;  ///< nullptr where there is none
+  /// The string of a key; nullptr where there is none, or it is of another type.
   [[nodiscard]] const std::string* find_string(std::string_view key) const noexcept;
 };
 
@@ -99,6 +106,7 @@ file_result<std::uint64_t> gguf_tensor_bytes(ggml_type type, const std::vector<s
 /// What general.alignment says, 32 where it is absent; an error for anything but a power of two in a u32.
 file_result<std::uint64_t> gguf_alignment(const gguf_header& header, const std::string& file);
 
+/// `bytes`, rounded up to a multiple of `alignment`.
 [[nodiscard]] constexpr std::uint64_t padded(std::uint64_t bytes, std::uint64_t alignment) noexcept {
   return bytes + (alignment - bytes % alignment) % alignment;
 }

@@ -24,9 +24,12 @@ class gguf_reader {
   /// safetensors has not (ggml's other block formats).
   [[nodiscard]] static file_result<gguf_reader> open(const std::string& path);
 
+  /// As it was given.
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
+  /// Of the whole file.
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_.size(); }
   file_result<void> require_unchanged() const { return file_.require_unchanged(); }  ///< see input_file
+  /// What the file says of itself and its tensors.
   [[nodiscard]] const gguf_header& header() const noexcept { return header_; }
   [[nodiscard]] const gguf_tensor* find(std::string_view name) const;  ///< nullptr where there is none
 
@@ -52,7 +55,9 @@ class gguf_writer {
                                                        stop_function stop = {},
                                                        existing_file existing = existing_file::replace);
 
+  /// With the places of the tensors filled in.
   [[nodiscard]] const gguf_header& header() const noexcept { return header_; }
+  /// Of the whole file, when it is complete.
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
 
   /// The next bytes of the tensor called `name`, as they shall stand in the file.

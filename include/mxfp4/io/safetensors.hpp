@@ -48,26 +48,31 @@ enum class dtype : std::uint8_t {
   i64,
   u64,
 };
-inline constexpr int dtype_count = 22;
+inline constexpr int dtype_count = 22;  ///< enumerators of dtype
 
 [[nodiscard]] const char* dtype_name(dtype type) noexcept;  ///< as in the file: "F8_E4M3"
 [[nodiscard]] int dtype_bits(dtype type) noexcept;          ///< per element
+/// The type with this name in a file; nullopt for one that the format does not have.
 [[nodiscard]] std::optional<dtype> find_dtype(std::string_view name) noexcept;
 
+/// Where a tensor lies.
 struct tensor_info {
-  std::string name;
-  dtype type = dtype::u8;
-  std::vector<std::int64_t> shape;
+  std::string name;                  ///< unique in its file
+  dtype type = dtype::u8;            ///< of its elements
+  std::vector<std::int64_t> shape;   ///< [] for a scalar
   std::uint64_t begin = 0, end = 0;  ///< bytes, from the start of the data
 
+  /// Of its data.
   [[nodiscard]] std::uint64_t bytes() const noexcept { return end - begin; }
   [[nodiscard]] std::int64_t elements() const noexcept;  ///< 1 for a scalar, whose shape is []
 };
 
 [[nodiscard]] std::string shape_text(const std::vector<std::int64_t>& shape);  ///< "[1536, 3072]"
 
+/// What __metadata__ holds: texts by name.
 using metadata = std::map<std::string, std::string>;
 
+/// All but the data.
 struct safetensors_header {
   std::vector<tensor_info> tensors;  ///< in the order of their data
   std::optional<metadata> extra;     ///< __metadata__

@@ -20,13 +20,16 @@ class safetensors_reader {
   /// An error for a file that cannot be read or is not exactly what the format says.
   [[nodiscard]] static file_result<safetensors_reader> open(const std::string& path);
 
+  /// As it was given.
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
+  /// Of the whole file.
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_.size(); }
   [[nodiscard]] std::int64_t modified() const noexcept { return file_.modified(); }  ///< ns since 1970
   [[nodiscard]] std::int64_t changed() const noexcept { return file_.changed(); }    ///< see input_file
   /// XXH3, 128 bits, of the bytes in front of the data: 32 hexadecimal digits.
   [[nodiscard]] const std::string& header_hash() const noexcept { return header_hash_; }
   file_result<void> require_unchanged() const { return file_.require_unchanged(); }  ///< see input_file
+  /// What the file says of its tensors.
   [[nodiscard]] const safetensors_header& header() const noexcept { return header_; }
   [[nodiscard]] const tensor_info* find(std::string_view name) const;  ///< nullptr where there is none
 

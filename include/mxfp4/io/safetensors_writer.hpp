@@ -29,7 +29,9 @@ class safetensors_writer {
                                                               std::optional<metadata> extra, stop_function stop = {},
                                                               existing_file existing = existing_file::replace);
 
+  /// With the places of the tensors filled in.
   [[nodiscard]] const safetensors_header& header() const noexcept { return header_; }
+  /// Of the whole file, when it is complete.
   [[nodiscard]] std::uint64_t file_bytes() const noexcept;
   [[nodiscard]] const std::string& header_hash() const noexcept { return header_hash_; }  ///< see safetensors_reader
 

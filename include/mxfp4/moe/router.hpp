@@ -18,6 +18,7 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
+/// How a token's experts are weighed, and how the call is run.
 struct route_options {
   bool renormalize = true;  ///< divide by the sum of the chosen s
   float scale = 1.0f;       ///< of the weights, after that: DeepSeek's routed_scaling_factor

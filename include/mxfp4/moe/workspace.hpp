@@ -183,6 +183,7 @@ class moe_workspace {
     return result<moe_workspace>(std::move(w));
   }
 
+  /// What it holds: memory, in bytes.
   [[nodiscard]] MXFP4_INLINE std::int64_t bytes() const noexcept { return bytes_; }
 
   /// The parts for a shape that fits: offsets_of(s).bytes <= bytes().

@@ -27,7 +27,7 @@ namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// Sums over any number of tensors. saturated, zeroed, lost and nonfinite exclude one another.
 struct error_statistics {
-  std::int64_t weights = 0;
+  std::int64_t weights = 0;     ///< all of them
   std::int64_t saturated = 0;   ///< |w| > 6 * scale: became 6 * scale, within half a step or farther away
   std::int64_t zeroed = 0;      ///< nonzero, but nearest to 0, in a block that has nonzero codes
   std::int64_t lost = 0;        ///< nonzero, and now NaN, infinite, or in a block that came out as nothing but zeros
@@ -38,6 +38,7 @@ struct error_statistics {
   double max_error = 0;         ///< largest |w - q|
   std::array<std::int64_t, 256> scales{};  ///< blocks by their scale byte
 
+  /// Adds what another part of the weights lost. Not quite associative: sums are doubles.
   MXFP4_INLINE constexpr error_statistics& operator+=(const error_statistics& other) noexcept {
     weights += other.weights;
     saturated += other.saturated;

@@ -58,6 +58,7 @@ status gemm(dialect_id dialect, const basic_mx_view<Byte, Layout>& w, const dens
             const dense_view<double>& y) noexcept {
   return mxfp4::detail::with_dialect(dialect, [&]<class D>() { return reference::gemm<D>(w, x, y); });
 }
+/// The same for one token.
 template <class Byte, block_layout Layout, number_row X, number_row Y>
 status gemv(dialect_id dialect, const basic_mx_view<Byte, Layout>& w, const X& x, Y&& y) noexcept {
   return mxfp4::detail::with_dialect(dialect, [&]<class D>() { return reference::gemv<D>(w, x, y); });

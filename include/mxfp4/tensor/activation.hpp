@@ -28,6 +28,7 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
+/// Which numbers share a scale, what a scale may be, and of how many terms an element is the sum: the table above.
 enum class int8_scaling : std::uint8_t { e8m0, f32, row, residual2, residual3 };
 
 /// How many int8 numbers an activation is the sum of: 1, but for residual2 and residual3.
@@ -35,7 +36,7 @@ enum class int8_scaling : std::uint8_t { e8m0, f32, row, residual2, residual3 };
   return scaling == int8_scaling::residual2 ? 2 : scaling == int8_scaling::residual3 ? 3 : 1;
 }
 
-inline constexpr int token_group = 16;  ///< lanes
+inline constexpr int token_group = 16;  ///< lanes that are stored together: tokens, or their terms
 inline constexpr int block_quads = 8;   ///< quads in a block: four elements, which a lane of an int8 dot product takes
 
 namespace detail {
@@ -186,13 +187,18 @@ class int8_activations {
     return result<int8_activations>(std::move(x));
   }
 
+  /// M, tokens.
   [[nodiscard]] MXFP4_INLINE std::int64_t rows() const noexcept { return rows_; }
+  /// K, elements of a token.
   [[nodiscard]] MXFP4_INLINE std::int64_t cols() const noexcept { return cols_; }
+  /// Of a row.
   [[nodiscard]] MXFP4_INLINE std::int64_t blocks() const noexcept { return cols_ / block_size; }
+  /// As it was created.
   [[nodiscard]] MXFP4_INLINE int8_scaling scaling() const noexcept { return scaling_; }
   /// 1, 2 or 3: an element is the sum of code * scale over so many terms.
   [[nodiscard]] MXFP4_INLINE int terms() const noexcept { return terms_of(scaling_); }
 
+  /// The integer of an element, or of one of its terms.
   [[nodiscard]] MXFP4_INLINE std::int8_t code(std::int64_t row, std::int64_t col, int term = 0) const noexcept {
     const auto i = static_cast<int>(col % block_size);
     const std::int64_t group = group_of(row);
@@ -209,29 +215,40 @@ class int8_activations {
   [[nodiscard]] MXFP4_INLINE double scale(std::int64_t row, std::int64_t b, int term = 0) const noexcept;
 
   // ---- what the kernels read and write ----
+  /// Groups of tokens.
   [[nodiscard]] MXFP4_INLINE std::int64_t groups() const noexcept { return detail::ceil_div(rows_, rows_per_group()); }
+  /// Tokens of a full group: 16, 8 or 5 for 1, 2 or 3 terms.
   [[nodiscard]] MXFP4_INLINE int rows_per_group() const noexcept { return token_group / terms(); }
+  /// Tokens of a group that exist: less in the last one.
   [[nodiscard]] MXFP4_INLINE int rows_in(std::int64_t group) const noexcept {
     const std::int64_t left = rows_ - first_row(group);
     return left < rows_per_group() ? static_cast<int>(left) : rows_per_group();
   }
+  /// The first token of a group.
   [[nodiscard]] MXFP4_INLINE std::int64_t first_row(std::int64_t group) const noexcept {
     return group * rows_per_group();
   }
+  /// The group of a token.
   [[nodiscard]] MXFP4_INLINE std::int64_t group_of(std::int64_t row) const noexcept { return row / rows_per_group(); }
+  /// The lane of a token, or of one of its terms, within its group.
   [[nodiscard]] MXFP4_INLINE int lane_of(std::int64_t row, int term = 0) const noexcept {
     return static_cast<int>(row % rows_per_group()) * terms() + term;
   }
+  /// Lanes that memory is kept for in a group of so many.
   [[nodiscard]] MXFP4_INLINE static constexpr int width_of(int lanes) noexcept {
     return lanes <= 2 ? lanes : (lanes + 3) / 4 * 4;
   }
+  /// The same for a group.
   [[nodiscard]] MXFP4_INLINE int width(std::int64_t group) const noexcept { return width_of(rows_in(group) * terms()); }
+  /// Bytes of a block in a group of this width.
   [[nodiscard]] MXFP4_INLINE static constexpr std::int64_t block_bytes_at(int width) noexcept {
     return width * (block_size + 8);
   }
+  /// A block of a group: codes, initial sums, scales.
   [[nodiscard]] MXFP4_INLINE const std::uint8_t* block(std::int64_t group, std::int64_t b) const noexcept {
     return memory_.get() + group_offset(group) + b * block_bytes_at(width(group));
   }
+  /// The same, to be written.
   [[nodiscard]] MXFP4_INLINE std::uint8_t* block(std::int64_t group, std::int64_t b) noexcept {
     return memory_.get() + group_offset(group) + b * block_bytes_at(width(group));
   }
@@ -241,12 +258,15 @@ class int8_activations {
   [[nodiscard]] MXFP4_INLINE float* finish(std::int64_t group) noexcept {
     return const_cast<float*>(tail(group)->finish);
   }
+  /// The range that the fast kernel asks for.
   [[nodiscard]] MXFP4_INLINE detail::scale_exponent_range scale_exponents(std::int64_t group) const noexcept {
     return tail(group)->scale_exponents;
   }
+  /// Whoever writes blocks says it.
   MXFP4_INLINE void set_scale_exponents(std::int64_t group, detail::scale_exponent_range scale_exponents) noexcept {
     const_cast<group_tail*>(tail(group))->scale_exponents = scale_exponents;
   }
+  /// All of its memory.
   [[nodiscard]] MXFP4_INLINE detail::byte_range bytes() const noexcept {
     return {memory_.get(), group_offset(groups()) + groups() * per_group_bytes};
   }

@@ -6,6 +6,7 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
+/// How a product is run.
 struct gemm_options {
   bool accumulate = false;  ///< add to Y instead of overwriting it: a bias is a Y filled before
   executor_ref executor{};  ///< runs the tasks, which are cut by the shape alone

@@ -38,6 +38,7 @@ concept block_layout = requires(std::int64_t n) {
 
 namespace layout {
 
+/// Codes [rows][cols/2] and scales [rows][cols/32] apart, low nibble first; rows may have gaps.
 struct compressed_tensors {
   using order = low_first;
   static constexpr const char* name = "compressed_tensors";
@@ -59,20 +60,23 @@ struct compressed_tensors {
   }
 };
 
+/// The same bytes under gpt-oss's name.
 struct gpt_oss : compressed_tensors {
   static constexpr const char* name = "gpt_oss";
 };
 
+/// The same bytes under MLX's name.
 struct mlx : compressed_tensors {
   static constexpr const char* name = "mlx";
 };
 
+/// Scales as cuBLAS and the tensor cores of Blackwell read them: see the picture above.
 struct swizzled_128x4 : compressed_tensors {
   static constexpr const char* name = "swizzled_128x4";
   static constexpr std::int64_t rows_per_band = 128;
-  static constexpr std::int64_t blocks_per_tile = 4;
-  static constexpr std::int64_t tile_bytes = 512;
-  static constexpr std::uint8_t padding = 0;  ///< in the places of rows and blocks that do not exist
+  static constexpr std::int64_t blocks_per_tile = 4;  ///< of scales
+  static constexpr std::int64_t tile_bytes = 512;     ///< of scales
+  static constexpr std::uint8_t padding = 0;          ///< in the places of rows and blocks that do not exist
   [[nodiscard]] MXFP4_HD MXFP4_INLINE static constexpr std::int64_t scale_offset(std::int64_t row, std::int64_t b,
                                                                                  std::int64_t stride) noexcept {
     return row / rows_per_band * stride + b / blocks_per_tile * tile_bytes + row % 32 * 16 +

@@ -34,11 +34,15 @@ class mxfp8_activations {
     return result<mxfp8_activations>(std::move(x));
   }
 
+  /// M, tokens.
   [[nodiscard]] MXFP4_INLINE std::int64_t rows() const noexcept { return rows_; }
+  /// K, elements of a token.
   [[nodiscard]] MXFP4_INLINE std::int64_t cols() const noexcept { return cols_; }
+  /// To be written.
   [[nodiscard]] MXFP4_INLINE mxfp8_view view() noexcept {
     return {memory_.get(), scales(), rows_, cols_, cols_, cols_ / block_size};
   }
+  /// To be read.
   [[nodiscard]] MXFP4_INLINE const_mxfp8_view view() const noexcept {
     return {memory_.get(), scales(), rows_, cols_, cols_, cols_ / block_size};
   }

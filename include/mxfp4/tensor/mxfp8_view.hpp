@@ -16,10 +16,11 @@ namespace mxfp4::inline MXFP4_VERSION_NS {
 
 /// A row from column `first` on, as a pointer of numbers would be: row + k, k >= 0.
 struct mxfp8_row {
-  const std::uint8_t* elements;
-  const std::uint8_t* scales;
-  std::int64_t first;
+  const std::uint8_t* elements;  ///< of the row, e4m3
+  const std::uint8_t* scales;    ///< of the row, one for each 32 elements
+  std::int64_t first;            ///< the element at which it begins
 
+  /// The same row from k elements further on.
   [[nodiscard]] MXFP4_INLINE friend constexpr mxfp8_row operator+(mxfp8_row row, std::int64_t k) noexcept {
     return {row.elements, row.scales, row.first + k};
   }
@@ -28,9 +29,9 @@ struct mxfp8_row {
 /// Byte is std::uint8_t or const std::uint8_t; the mutable view converts to the const one. No alignment is asked.
 template <class Byte>
 struct basic_mxfp8_view {
-  Byte* elements = nullptr;
-  Byte* scales = nullptr;
-  std::int64_t rows = 0;
+  Byte* elements = nullptr;         ///< e4m3
+  Byte* scales = nullptr;           ///< e8m0, one for each 32 elements of a row
+  std::int64_t rows = 0;            ///< tokens
   std::int64_t cols = 0;            ///< a multiple of 32
   std::int64_t element_stride = 0;  ///< bytes from one row of elements to the next
   std::int64_t scale_stride = 0;    ///< bytes from one row of scales to the next
@@ -38,6 +39,7 @@ struct basic_mxfp8_view {
   [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::int64_t blocks() const noexcept {
     return cols / block_size;
   }  ///< in a row
+  /// Row r, from its first element.
   [[nodiscard]] MXFP4_INLINE constexpr mxfp8_row row(std::int64_t r) const noexcept {
     return {elements + r * element_stride, scales + r * scale_stride, 0};
   }
@@ -46,6 +48,7 @@ struct basic_mxfp8_view {
     return decode(static_cast<e4m3>(elements[r * element_stride + k]),
                   static_cast<e8m0>(scales[r * scale_stride + k / block_size]));
   }
+  /// The mutable view is a const one too.
   template <class B>
     requires(!std::is_const_v<Byte> && std::same_as<B, const Byte>)
   [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr operator basic_mxfp8_view<B>() const noexcept {
@@ -53,7 +56,9 @@ struct basic_mxfp8_view {
   }
 };
 
+/// Of memory that is written.
 using mxfp8_view = basic_mxfp8_view<std::uint8_t>;
+/// Of memory that is read.
 using const_mxfp8_view = basic_mxfp8_view<const std::uint8_t>;
 
 /// Is this view one that may be read and written?

@@ -27,9 +27,9 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
-inline constexpr int tile_lines = 4;        ///< of 64 bytes, in a block of a tile
-inline constexpr int tile_line_bytes = 64;  ///< 16 rows x 4 bytes
-inline constexpr std::uint8_t tile_padding_scale = 127;
+inline constexpr int tile_lines = 4;                     ///< of 64 bytes, in a block of a tile
+inline constexpr int tile_line_bytes = 64;               ///< 16 rows x 4 bytes
+inline constexpr std::uint8_t tile_padding_scale = 127;  ///< of rows that fill up the last tile: 2^0
 
 /// The extremes of a tile's scale bytes: they decide whether the fast int8 kernel is exact for it (kernel/int8.hpp).
 struct scale_range {
@@ -109,9 +109,12 @@ class packed_matrix {
     return result<packed_matrix>(std::move(m));
   }
 
+  /// N, outputs.
   [[nodiscard]] MXFP4_INLINE std::int64_t rows() const noexcept { return rows_; }
+  /// K, inputs.
   [[nodiscard]] MXFP4_INLINE std::int64_t cols() const noexcept { return cols_; }
   [[nodiscard]] MXFP4_INLINE std::int64_t blocks() const noexcept { return cols_ / block_size; }  ///< in a row
+  /// Ceil(rows / 16).
   [[nodiscard]] MXFP4_INLINE std::int64_t tiles() const noexcept { return detail::ceil_div(rows_, tile_rows); }
 
   /// As pointers, for the products with f32 activations.
@@ -124,15 +127,19 @@ class packed_matrix {
   [[nodiscard]] MXFP4_INLINE std::span<const std::uint8_t> bytes() const noexcept {
     return {memory_.get(), static_cast<std::size_t>(code_bytes() + scale_bytes())};
   }
+  /// The codes of a tile: all its blocks.
   [[nodiscard]] MXFP4_INLINE const std::uint8_t* codes(std::int64_t tile) const noexcept {
     return memory_.get() + tile * blocks() * tile_block_bytes;
   }
+  /// The same, to be written: see uninitialized().
   [[nodiscard]] MXFP4_INLINE std::uint8_t* codes(std::int64_t tile) noexcept {
     return memory_.get() + tile * blocks() * tile_block_bytes;
   }
+  /// The scale bytes of a tile: 16 for each block.
   [[nodiscard]] MXFP4_INLINE const std::uint8_t* scales(std::int64_t tile) const noexcept {
     return memory_.get() + code_bytes() + tile * blocks() * tile_rows;
   }
+  /// The same, to be written.
   [[nodiscard]] MXFP4_INLINE std::uint8_t* scales(std::int64_t tile) noexcept {
     return memory_.get() + code_bytes() + tile * blocks() * tile_rows;
   }
@@ -145,6 +152,7 @@ class packed_matrix {
   [[nodiscard]] MXFP4_INLINE int rows_in(std::int64_t tile) const noexcept {
     return static_cast<int>(rows_ - tile * tile_rows < tile_rows ? rows_ - tile * tile_rows : tile_rows);
   }
+  /// Finds the range of a tile whose codes and scales have been written.
   MXFP4_INLINE void update_range(std::int64_t tile) noexcept {
     set_range(tile, detail::range_of(codes(tile), scales(tile), blocks(), rows_in(tile)));
   }

@@ -13,22 +13,25 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
-inline constexpr int tile_rows = 16;
+inline constexpr int tile_rows = 16;                                   ///< rows of weights side by side
 inline constexpr int tile_block_bytes = tile_rows * block_code_bytes;  ///< codes of 16 rows x 32 columns
 
 /// Packed weights that somebody else owns: rows x 32 * blocks.
 struct packed_view {
-  const std::uint8_t* codes = nullptr;
-  const std::uint8_t* scales = nullptr;
-  std::int64_t tiles = 0;   ///< ceil(rows / 16)
-  std::int64_t blocks = 0;  ///< of 32 columns
-  std::int64_t rows = 0;
+  const std::uint8_t* codes = nullptr;   ///< [tile][block][256]
+  const std::uint8_t* scales = nullptr;  ///< [tile][block][16]
+  std::int64_t tiles = 0;                ///< ceil(rows / 16)
+  std::int64_t blocks = 0;               ///< of 32 columns
+  std::int64_t rows = 0;                 ///< that exist
 
+  /// K.
   [[nodiscard]] MXFP4_INLINE constexpr std::int64_t cols() const noexcept { return blocks * block_size; }
+  /// The codes of a block of a tile: 256 bytes.
   [[nodiscard]] MXFP4_INLINE constexpr const std::uint8_t* block_codes(std::int64_t tile,
                                                                        std::int64_t b) const noexcept {
     return codes + (tile * blocks + b) * tile_block_bytes;
   }
+  /// The scale bytes of a block of a tile: 16.
   [[nodiscard]] MXFP4_INLINE constexpr const std::uint8_t* block_scales(std::int64_t tile,
                                                                         std::int64_t b) const noexcept {
     return scales + (tile * blocks + b) * tile_rows;

@@ -12,12 +12,14 @@ namespace mxfp4::inline MXFP4_VERSION_NS {
 /// Tasks of about 2048 blocks, several short rows or a part of a long one. They depend on the shape alone.
 class block_tasks {
  public:
+  /// Tasks of about 2048 blocks each.
   MXFP4_INLINE constexpr block_tasks(std::int64_t rows, std::int64_t blocks_a_row) noexcept
       : rows_(rows),
         blocks_(blocks_a_row),
         parts_(blocks_a_row / target + (blocks_a_row < target || blocks_a_row % target != 0 ? 1 : 0)),
         rows_a_task_(parts_ > 1 || blocks_a_row == 0 ? 1 : target / blocks_a_row) {}
 
+  /// How many there are.
   [[nodiscard]] MXFP4_INLINE constexpr std::size_t count() const noexcept {
     if (blocks_ == 0) return 0;
     return static_cast<std::size_t>((rows_ / rows_a_task_ + (rows_ % rows_a_task_ != 0 ? 1 : 0)) * parts_);

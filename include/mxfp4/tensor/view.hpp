@@ -22,9 +22,9 @@ namespace mxfp4::inline MXFP4_VERSION_NS {
 /// MXFP4 codes and scales. Byte is std::uint8_t or const std::uint8_t; the mutable view converts to the const one.
 template <class Byte, block_layout Layout = layout::compressed_tensors>
 struct basic_mx_view {
-  Byte* codes = nullptr;
-  Byte* scales = nullptr;
-  std::int64_t rows = 0;
+  Byte* codes = nullptr;          ///< 16 bytes a block; order and place by Layout
+  Byte* scales = nullptr;         ///< one byte a block
+  std::int64_t rows = 0;          ///< of the matrix
   std::int64_t cols = 0;          ///< elements, a multiple of 32
   std::int64_t code_stride = 0;   ///< bytes from one row of codes to the next
   std::int64_t scale_stride = 0;  ///< bytes from one row (swizzled: one band of 128 rows) of scales to the next
@@ -32,12 +32,15 @@ struct basic_mx_view {
   [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr std::int64_t blocks() const noexcept {
     return cols / block_size;
   }  ///< in a row
+  /// The 16 bytes of codes of block (row, b).
   [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr Byte* block_codes(std::int64_t row, std::int64_t b) const noexcept {
     return codes + Layout::code_offset(row, b, code_stride);
   }
+  /// The scale byte of block (row, b).
   [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr Byte* block_scale(std::int64_t row, std::int64_t b) const noexcept {
     return scales + Layout::scale_offset(row, b, scale_stride);
   }
+  /// The mutable view is a const one too.
   template <class B>
     requires(!std::is_const_v<Byte> && std::same_as<B, const Byte>)
   [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr operator basic_mx_view<B, Layout>() const noexcept {
@@ -45,20 +48,24 @@ struct basic_mx_view {
   }
 };
 
+/// Codes and scales that are written.
 template <block_layout Layout = layout::compressed_tensors>
 using mx_view = basic_mx_view<std::uint8_t, Layout>;
+/// Codes and scales that are read.
 template <block_layout Layout = layout::compressed_tensors>
 using const_mx_view = basic_mx_view<const std::uint8_t, Layout>;
 
 /// A row-major matrix of numbers; any number of columns.
 template <class T>
 struct dense_view {
-  T* data = nullptr;
-  std::int64_t rows = 0;
-  std::int64_t cols = 0;
+  T* data = nullptr;        ///< the first element
+  std::int64_t rows = 0;    ///< of the matrix
+  std::int64_t cols = 0;    ///< of the matrix
   std::int64_t stride = 0;  ///< elements from one row to the next
 
+  /// Row r.
   [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr T* row(std::int64_t r) const noexcept { return data + r * stride; }
+  /// The mutable view is a const one too.
   template <class U>
     requires(!std::is_const_v<T> && std::same_as<U, const T>)
   [[nodiscard]] MXFP4_HD MXFP4_INLINE constexpr operator dense_view<U>() const noexcept {
@@ -159,6 +166,7 @@ MXFP4_INLINE constexpr status check(const basic_mx_view<Byte, Layout>& v, const 
   return {};
 }
 
+/// Is a view what it claims to be? Pointer, sizes, stride, alignment and overflow are looked at, no element is read.
 template <class T>
 MXFP4_INLINE constexpr status check(const dense_view<T>& v, const char* argument = "") noexcept {
   if (const status s = detail::check_shape(v.rows, v.cols, argument); !s.ok()) return s;
@@ -189,10 +197,11 @@ MXFP4_INLINE constexpr status check_same_shape(const In& in, const char* in_name
 /// Bytes of codes and of scales that `rows` x `cols` elements take without gaps; the padding of swizzled scales
 /// included. For ggml, whose blocks hold both, `codes` is the whole buffer and `scales` 0.
 struct mx_bytes {
-  std::int64_t codes = 0;
-  std::int64_t scales = 0;
+  std::int64_t codes = 0;   ///< bytes
+  std::int64_t scales = 0;  ///< bytes
 };
 
+/// How much memory such a matrix takes. errc::not_blocks, negative_size, size_overflow.
 template <block_layout Layout = layout::compressed_tensors>
 MXFP4_INLINE constexpr result<mx_bytes> bytes_needed(std::int64_t rows, std::int64_t cols) noexcept {
   if (const status s = detail::check_blocks(rows, cols, ""); !s.ok()) return s;
