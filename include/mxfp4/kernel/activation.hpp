@@ -1,8 +1,8 @@
 // mxfp4/kernel/activation.hpp -- f32, bf16 and f16 activations to int8.
 // SPDX-License-Identifier: Apache-2.0
 //
-// tensor/activation.hpp defines the codes (encode_mxint8, encode_int8, take_off); these loops give the same bits under the
-// default rounding mode, to nearest even.
+// tensor/activation.hpp defines the codes (encode_mxint8, encode_int8, take_off); these loops give the same bits under
+// the default rounding mode, to nearest even.
 #pragma once
 
 #include <cstdint>

@@ -71,8 +71,8 @@ template <class X>
   return {x.block(group, block), x.width(group), x.scaling() == int8_scaling::f32, x.scale_exponents(group)};
 }
 
-/// The sums before the first block: 0, or Y with accumulate (of a token's first term; but scaling row, see finish_sums).
-/// -0 becomes +0.
+/// The sums before the first block: 0, or Y with accumulate (of a token's first term; but scaling row, see
+/// finish_sums). -0 becomes +0.
 template <class X>
 void start_sums(group_sums& sums, const X& x, std::int64_t group, dense_view<float> y, std::int64_t n, int rows,
                 bool accumulate) noexcept {

@@ -79,8 +79,8 @@ struct int8_block_scale {
 namespace reference {
 inline namespace MXFP4_ISA_NS {
 
-/// Y[m][n] = sum over terms, and over blocks b, of (sum over the block of 2 w * q) * 2^(byte - 128) * scale; see the top
-/// of this file.
+/// Y[m][n] = sum over terms, and over blocks b, of (sum over the block of 2 w * q) * 2^(byte - 128) * scale; see the
+/// top of this file.
 ///
 /// @param w  N x K weights in any layout, dialect ocp.
 /// @param x  M x K int8 activations.

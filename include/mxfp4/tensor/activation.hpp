@@ -93,15 +93,15 @@ struct int8_block {
   return float_from_bits(1u << (f32_mantissa_bits - smallest_normal + byte));
 }
 
-/// Takes the codes under `byte` off the block: exact, since a float less a multiple of the step is a multiple of its own
-/// last place and at most a step.
+/// Takes the codes under `byte` off the block: exact, since a float less a multiple of the step is a multiple of its
+/// own last place and at most a step.
 MXFP4_INLINE constexpr void take_off(float (&x)[block_size], const int8_block& codes, std::uint8_t byte) noexcept {
   const float step = mxint8_step(byte);
   for (int i = 0; i < block_size; ++i) x[i] -= static_cast<float>(codes.code[i]) * step;
 }
 
 /// The scale byte of the next term: mxint8_scale of what is left over, but at least the byte before less 8, which is
-/// what half a step asks for. So a block that an earlier term has all but exactly does not get a factor of its own size.
+/// what half a step asks for. So a block that an earlier term has all but exactly gets no factor of its own size.
 [[nodiscard]] MXFP4_INLINE constexpr std::uint8_t residual_scale(std::uint32_t amax_left,
                                                                  std::uint8_t byte_before) noexcept {
   constexpr int most = mxint8_fraction_bits + 2;
