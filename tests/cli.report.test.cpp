@@ -102,6 +102,132 @@ TEST_CASE("report: what quantize wrote", "[cli][report]") {
   CHECK(lines["experts.csv"] == 5);
 }
 
+namespace {
+
+/// What compare --details writes, as far as a page takes it, of three tokens.
+json small_comparison() {
+  json target = {{"recipe", nullptr},
+                 {"predictions", 3},
+                 {"perplexity", 4.75},
+                 {"degradation", 0.0556},
+                 {"tokens_above_one_nat", 1},
+                 {"top1_agreement", 0.75},
+                 {"kld", {{"mean", 0.5}, {"median", 0.25}, {"p95", 1.0}, {"p99", 1.25}, {"max", 1.5}}},
+                 {"per_token", {{"kld", {0.0, 0.01, 1.5}}, {"original_entropy", {0.5, 1.0, 2.0}}}}};
+  return {{"command", "compare"},
+          {"original", {{"perplexity", 4.5}}},
+          {"tokens", 4},
+          {"context", 256},
+          {"targets", {target}}};
+}
+
+std::size_t count_of(const std::string& text, const std::string& part) {
+  std::size_t count = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("report: a page that needs nothing but itself, with every name as text", "[cli][report]") {
+  const scratch_folder folder;
+  json report = small_report();
+  report["quantized"][2]["name"] = "<script>alert('a')</script>&\"x\x1b.weight";
+  report["settings"]["recipe"] = "</p><img src=//a.b/c>";
+  const std::string file = write_text(folder / "r.json", report.dump()), page = folder / "r.html";
+  const std::string details = write_text(folder / "c.json", small_comparison().dump());
+  const outcome o = run({MXFP4_PROGRAM, "report", file, "--html", page, "--comparison", details});
+  CAPTURE(o.err);
+  CHECK(o.code == 0);
+  CHECK(o.out == page + ": 3 matrices of 1 expert, relative error 0.3162 by </p><img src=//a.b/c>\n");
+  const std::string html = read_text(page);
+  for (const std::string tag : {"html", "head", "body", "style", "table", "tr", "td", "svg", "figure", "title"}) {
+    CAPTURE(tag);
+    CHECK(count_of(html, "<" + tag + ">") + count_of(html, "<" + tag + " ") == count_of(html, "</" + tag + ">"));
+  }
+  // Nothing that a browser fetches or runs.
+  for (const char* const part : {"<script", "<img", "<link", "<iframe", "<object", "href", "url(", "@import", "http://",
+                                 "https://", "onload", "\x1b"}) {
+    CAPTURE(part);
+    CHECK(count_of(html, part) == 0);
+  }
+  CHECK(count_of(html, "Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"") == 1);
+  CHECK_THAT(html,
+             ContainsSubstring("<td>&lt;script&gt;alert(&#39;a&#39;)&lt;/script&gt;&amp;&quot;x\\x1b.weight</td>"));
+  CHECK_THAT(html,
+             ContainsSubstring("<td>m.layers.3.mlp.experts.7.w2.weight</td><td>BF16</td><td>0.5</td><td>20</td>"));
+  CHECK_THAT(html, ContainsSubstring("<b>0.3162</b>relative error"));
+  CHECK_THAT(html, ContainsSubstring("<td>perplexity</td><td>4.5000</td><td>4.7500</td>"));
+  CHECK_THAT(html, ContainsSubstring("<td>KLD P99</td><td></td><td>1.2500</td>"));
+  CHECK_THAT(html, ContainsSubstring("<td>tokens with KLD &gt; 1</td><td></td><td>1 of 3</td>"));
+  CHECK_THAT(html, ContainsSubstring("right: expert: 0 … 7; down: layer: 0 … 3"));
+  CHECK_THAT(html, ContainsSubstring("right: exponent of the scale: -9 … -8; up: blocks of 32 weights, at most 160"));
+  CHECK(count_of(html, "<svg ") == 4);  // divergences, these by entropy, experts, scales
+  CHECK_THAT(html, ContainsSubstring("prefers-color-scheme:dark") && ContainsSubstring("width=device-width"));
+
+  // What is there stays; both kinds at once; the same page again.
+  CHECK_THAT(run({MXFP4_PROGRAM, "report", file, "--html", page}).err, ContainsSubstring("r.html: is there already"));
+  CHECK(read_text(page) == html);
+  CHECK(run({MXFP4_PROGRAM, "report", file, folder / "csv", "--html", page, "--comparison", details, "--overwrite"})
+            .code == 0);
+  CHECK(read_text(page) == html);
+  const json both =
+      json::parse(run({MXFP4_PROGRAM, "report", file, folder / "csv", "--html", page, "--overwrite", "--json"}).out);
+  CHECK(both["html"] == page);
+  CHECK(both["output"] == folder / "csv");
+  CHECK(count_of(read_text(page), "<svg ") == 2);
+  CHECK(std::filesystem::exists(folder / "csv/scales.csv"));
+}
+
+TEST_CASE("report --html: bad input", "[cli][report][bad_input]") {
+  const scratch_folder folder;
+  const std::string file = write_text(folder / "r.json", small_report().dump()), page = folder / "r.html";
+  const std::string details = write_text(folder / "c.json", small_comparison().dump());
+  const auto refused = [&](strings rest, int code, const std::string& message) {
+    rest.insert(rest.begin(), {MXFP4_PROGRAM, "report"});
+    const outcome o = run(rest);
+    CHECK(o.code == code);
+    CHECK_THAT(o.err, ContainsSubstring(message));
+    CHECK(folder.names() == strings{"c.json", "r.json"});
+  };
+  refused({file}, 2, "nothing to write: name OUT, or --html FILE");
+  refused({file, folder / "csv", "--comparison", details}, 2, "--comparison requires --html");
+  refused({file, "--html", file, "--overwrite"}, 1, "r.json");
+  refused({file, "--html", details, "--comparison", details, "--overwrite"}, 1, "c.json");
+  refused({file, "--html", folder / "none/r.html"}, 1, "none/r.html");
+  refused({folder / "none", "--html", page}, 1, "none");
+  refused({file, "--html", page, "--comparison", folder / "none"}, 1, "none");
+  refused({file, "--html", page, "--comparison", file}, 1, "r.json: ");
+  struct row {
+    const char* at;
+    json value;
+    const char* message;
+  };
+  for (const row& r :
+       {row{"/targets/0/per_token/kld/1", nullptr, "targets.per_token.kld that is null, expected numbers"},
+        {"/targets/0/per_token/kld", {0.5}, "has 1 divergences and 3 entropies"},
+        {"/targets/0/per_token", 7, "targets.per_token"},
+        {"/targets/0/recipe", "ocp", "compares no checkpoint"}}) {
+    json bad = small_comparison();
+    bad[json::json_pointer(r.at)] = r.value;
+    write_text(details, bad.dump());
+    refused({file, "--html", page, "--comparison", details}, 1, r.message);
+  }
+  json without = small_comparison();
+  without["targets"][0].erase("per_token");
+  write_text(details, without.dump());
+  refused({file, "--html", page, "--comparison", details}, 1, "has no tokens one by one");
+  write_text(details, small_comparison().dump());
+  // Any layer and expert, and none: no picture of them, no memory for them.
+  for (const std::int64_t number : {std::int64_t{1} << 40, std::int64_t{-1}}) {
+    json report = small_report();
+    report["experts"][0]["expert"] = number;
+    write_text(file, report.dump());
+    CHECK(run({MXFP4_PROGRAM, "report", file, "--html", page, "--overwrite"}).code == 0);
+    CHECK(count_of(read_text(page), "<svg ") == 1);
+  }
+}
+
 TEST_CASE("report: what is no report", "[cli][report][bad_input]") {
   const scratch_folder folder;
   const std::string out = folder / "csv";

@@ -133,4 +133,33 @@ inline outcome run(std::vector<std::string> arguments, const limits& limit = {},
   return {WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state), read_text(out), read_text(err)};
 }
 
+/// What a program shows on a terminal: its standard output and error together.
+inline std::string run_on_terminal(std::vector<std::string> arguments, std::vector<std::string> environment) {
+  const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+  if (terminal < 0 || grantpt(terminal) != 0 || unlockpt(terminal) != 0) throw std::runtime_error("no terminal");
+  const std::string name = ptsname(terminal);
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    const int fd = open(name.c_str(), O_RDWR | O_NOCTTY);
+    dup2(fd, STDOUT_FILENO);
+    dup2(fd, STDERR_FILENO);
+    close(fd);
+    close(terminal);
+    for (std::string& variable : environment) putenv(variable.data());
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  std::string shown;
+  char buffer[4096];
+  for (ssize_t got = 0; (got = read(terminal, buffer, sizeof buffer)) > 0;)  // an error once nobody has it open
+    shown.append(buffer, static_cast<std::size_t>(got));
+  close(terminal);
+  int state = 0;
+  if (child < 0 || waitpid(child, &state, 0) != child) throw std::runtime_error("cannot run " + arguments[0]);
+  return shown;
+}
+
 }  // namespace mxfp4::test

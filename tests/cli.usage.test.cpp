@@ -2,9 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli.support.hpp"
@@ -27,16 +31,25 @@ outcome mxfp4_run(arguments rest) {
   return run(rest);
 }
 
-const char* const commands[] = {"plan",       "quantize", "merge",   "verify", "report",  "card",   "convert",
-                                "dequantize", "inspect",  "compare", "run",    "recipes", "encode", "decode"};
+const char* const commands[] = {"plan",       "quantize", "merge",   "index", "verify",  "report", "card",  "convert",
+                                "dequantize", "inspect",  "compare", "run",   "recipes", "encode", "decode"};
 
 }  // namespace
 
 TEST_CASE("cli: help and version are no errors", "[cli]") {
   const outcome version = mxfp4_run({"--version"});
   CHECK(version.code == 0);
-  CHECK(version.out == "mxfp4 " + std::to_string(version_major) + "." + std::to_string(version_minor) + "." +
-                           std::to_string(version_patch) + "\n");
+  const std::string number =
+      std::to_string(version_major) + "." + std::to_string(version_minor) + "." + std::to_string(version_patch);
+  CHECK_THAT(version.out,
+             Matches("mxfp4 " + number + "\nISA      .*\nbuild    .*\\+\\+.*\n" +
+                     "recipes  recorded from their peers by 2026-[0-9-]+ to 2026-[0-9-]+, each: mxfp4 recipes\n"));
+  if (version.out.find("plain loops") == std::string::npos) {
+    const outcome unknown = run({MXFP4_PROGRAM, "--version"}, {}, {"MXFP4_ISA=mmx"});
+    CHECK(unknown.code == 0);
+    CHECK_THAT(unknown.out,
+               ContainsSubstring("\nISA      MXFP4_ISA is 'mmx', expected one that this CPU and this build have: "));
+  }
   const outcome help = mxfp4_run({"--help"});
   CHECK(help.code == 0);
   for (const char* command : commands) {
@@ -51,6 +64,137 @@ TEST_CASE("cli: help and version are no errors", "[cli]") {
       CHECK(end - at <= 120);
     }
   }
+}
+
+namespace {
+
+/// The names of the options that a command's --help lists.
+std::set<std::string> options_in_help(const std::string& command) {
+  std::set<std::string> names;
+  std::istringstream help(mxfp4_run({command, "--help"}).out);
+  for (std::string line; std::getline(help, line);)
+    if (line.starts_with("  -"))
+      for (std::size_t at = 2; at < line.size() && line[at] == '-'; ++at) {
+        const std::size_t end = std::min(line.find_first_of(", ", at), line.size());
+        names.insert(line.substr(at, end - at));
+        at = end;
+        if (at < line.size() && line[at] == ' ') break;
+      }
+  return names;
+}
+
+/// What bash offers for the last of these words.
+std::set<std::string> bash_completes(const std::string& script, const arguments& words) {
+  arguments line = {
+      "/bin/bash",
+      "--norc",
+      "-c",
+      ". '" + script + "'; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _mxfp4; printf '%s\\n' \"${COMPREPLY[@]}\"",
+      "bash",
+      "mxfp4"};
+  line.insert(line.end(), words.begin(), words.end());
+  const outcome o = run(line);
+  CHECK(o.code == 0);
+  CHECK(o.err == "");
+  std::set<std::string> offered;
+  std::istringstream out(o.out);
+  for (std::string word; out >> word;) offered.insert(word);
+  return offered;
+}
+
+bool is_there(const std::string& program) { return run({"/bin/sh", "-c", "command -v " + program}).code == 0; }
+
+}  // namespace
+
+TEST_CASE("cli: shells complete every command and option, and the manual page has them", "[cli]") {
+  const scratch_folder folder;
+  const outcome page = mxfp4_run({"man"});
+  REQUIRE(page.code == 0);
+  std::map<std::string, std::string> scripts;
+  for (const std::string shell : {"bash", "zsh", "fish"}) {
+    const outcome o = mxfp4_run({"completion", shell});
+    REQUIRE(o.code == 0);
+    scripts[shell] = write_text(folder / shell, o.out);
+  }
+  const auto& [zsh, fish] = std::pair{read_text(scripts["zsh"]), read_text(scripts["fish"])};
+  const bool bash_is_there = is_there("/bin/bash");
+  std::set<std::string> all(std::begin(commands), std::end(commands));
+  all.insert({"completion", "man"});
+  if (bash_is_there) CHECK((bash_completes(scripts["bash"], {""}) == all));
+  for (const std::string& command : all) {
+    CAPTURE(command);
+    const std::set<std::string> options = options_in_help(command);
+    CHECK(options.size() >= 2);  // --help at least
+    if (bash_is_there) CHECK((bash_completes(scripts["bash"], {command, "-"}) == options));
+    const auto section = [](const std::string& text, const std::string& from, const std::string& to) {
+      const std::size_t at = text.find(from);
+      return at == std::string::npos ? "" : text.substr(at, text.find(to, at + from.size()) - at);
+    };
+    const std::string in_page = section(page.out, "\n.SS " + command + "\n", "\n.S");
+    const std::string in_zsh = section(zsh, "\n        " + command + ")\n", ";;");
+    for (const std::string& name : options) {
+      CAPTURE(name);
+      std::string escaped;
+      for (const char c : name) escaped += c == '-' ? "\\-" : std::string(1, c);
+      CHECK_THAT(in_page, ContainsSubstring("\\fB" + escaped + "\\fP"));
+      CHECK_THAT(in_zsh, ContainsSubstring("'" + name) || ContainsSubstring("'*" + name));
+      const std::string flag = name.starts_with("--") ? " -l " + name.substr(2) + " " : " -s " + name.substr(1) + " ";
+      const std::string line = "_from " + command + "'";
+      bool found = false;
+      for (std::size_t at = fish.find(line); at != std::string::npos && !found; at = fish.find(line, at + 1))
+        found = fish.substr(at, fish.find('\n', at) - at).find(flag) != std::string::npos;
+      CHECK(found);
+    }
+  }
+  if (bash_is_there) {
+    using words = std::set<std::string>;
+    const std::string bash = scripts["bash"];
+    CHECK((bash_completes(bash, {"enc"}) == words{"encode"}));
+    CHECK((bash_completes(bash, {"encode", "--type", ""}) == words{"f32", "bf16", "f16"}));
+    CHECK((bash_completes(bash, {"encode", "--type", "=", "b"}) == words{"bf16"}));  // as bash cuts --type=b
+    CHECK((bash_completes(bash, {"encode", "--recipe", "torchao_c"}) == words{"torchao_ceil"}));
+    CHECK((bash_completes(bash, {"completion", "z"}) == words{"zsh"}));
+    CHECK((bash_completes(bash, {"encode", "--packed", "/"}) == words{}));  // files, which readline looks for
+    if (all.contains("compare"))
+      CHECK((bash_completes(bash, {"compare", "--recipes", "ocp,torchao_c"}) == words{"ocp,torchao_ceil"}));
+    CHECK(run({"/bin/bash", "-n", bash}).code == 0);
+  }
+  if (is_there("zsh")) {
+    const outcome o = run({"/bin/sh", "-c", "zsh -n '" + scripts["zsh"] + "'"});
+    CHECK(o.code == 0);
+    CHECK(o.err == "");
+  }
+  if (is_there("fish")) {
+    const outcome o = run({"/bin/sh", "-c",
+                           "HOME='" + (folder / "") + "' fish -N -c \"source '" + scripts["fish"] +
+                               "'; complete -C 'mxfp4 encode --type b'; complete -C 'mxfp4 enco'\""});
+    CHECK(o.code == 0);
+    CHECK_THAT(o.out, Matches("bf16\t[^\n]*\nencode\t[^\n]*\n"));
+  }
+  if (is_there("mandoc"))
+    CHECK(run({"/bin/sh", "-c", std::string(MXFP4_PROGRAM) + " man | mandoc -T lint -W error"}).code == 0);
+  const outcome other = mxfp4_run({"completion", "tcsh"});
+  CHECK(other.code == 2);
+  CHECK_THAT(other.err, ContainsSubstring("SHELL: is 'tcsh', expected one of bash, zsh, fish"));
+}
+
+TEST_CASE("cli: colours and progress on a terminal, no colours with NO_COLOR", "[cli]") {
+  const scratch_folder folder;
+  const std::string red = "\x1b[1;31mmxfp4:\x1b[0m ", none = folder / "none";
+  for (const arguments& line : {arguments{MXFP4_PROGRAM, "inspect", none}, {MXFP4_PROGRAM, "inspect"}}) {
+    CHECK_THAT(run_on_terminal(line, {"TERM=xterm", "NO_COLOR="}), StartsWith(red));
+    CHECK_THAT(run_on_terminal(line, {"TERM=xterm", "NO_COLOR=1"}), StartsWith("mxfp4: "));
+    CHECK_THAT(run_on_terminal(line, {"TERM=dumb", "NO_COLOR="}), StartsWith("mxfp4: "));
+    CHECK_THAT(run(line, {}, {"TERM=xterm", "NO_COLOR="}).err, StartsWith("mxfp4: "));
+  }
+  const std::string numbers = write_text(folder / "numbers", std::string(128, '\0'));
+  const arguments encode = {MXFP4_PROGRAM, "encode",     numbers,   "--recipe",   "ocp",
+                            "--packed",    folder / "p", "--scale", folder / "s", "--overwrite"};
+  CHECK_THAT(run_on_terminal(encode, {}),
+             StartsWith("\r100 %  128 B of 128 B") && ContainsSubstring("\r\x1b[K1 block by ocp"));
+  CHECK(run(encode).err == "");
+  const arguments decode = {MXFP4_PROGRAM, "decode", folder / "d", "--packed", folder / "p", "--scale", folder / "s"};
+  CHECK_THAT(run_on_terminal(decode, {}), StartsWith("\r100 %  17 B of 17 B"));
 }
 
 TEST_CASE("cli: bad usage is exit code 2, with a word of why and nothing on standard output", "[cli]") {

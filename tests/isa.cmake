@@ -27,6 +27,19 @@ foreach(isa IN LISTS MXFP4_DISPATCH_ISAS)
   endforeach()
 endforeach()
 
+# The program mxfp4 has the same check, with words and an exit code for its user.
+if(avx2 IN_LIST MXFP4_DISPATCH_ISAS AND MXFP4_EMULATED_CPUS)
+  add_executable(isa_installed isa_probe.cpp)
+  target_link_libraries(isa_installed PRIVATE mxfp4_warnings)
+  target_compile_features(isa_installed PRIVATE cxx_std_20)
+  mxfp4_compile_for(isa_installed INSTALLED ${mxfp4_flags_avx2})
+  isa_on(isa.installed Haswell isa_installed 0)
+  isa_on(isa.installed Nehalem isa_installed 1)
+  add_test(NAME isa.installed.words COMMAND ${MXFP4_QEMU_X86_64} -cpu Nehalem $<TARGET_FILE:isa_installed>)
+  set_tests_properties(isa.installed.words PROPERTIES LABELS isa PASS_REGULAR_EXPRESSION
+    "^mxfp4: this program was compiled for what this CPU lacks: FMA.*, AVX2.*; take a build for the processor's base")
+endif()
+
 # These tests themselves: without the check the same programs die where they must not run.
 foreach(isa avx2 avx512bw)
   if(isa IN_LIST MXFP4_DISPATCH_ISAS AND MXFP4_EMULATED_CPUS)

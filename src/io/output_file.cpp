@@ -254,7 +254,7 @@ void output_file::pour() const {
   done.value();
 }
 
-file_result<void> output_file::commit_all(std::initializer_list<output_file*> files) {
+file_result<void> output_file::commit_all(std::span<output_file* const> files) {
   return guarded([&] {
     for (const output_file* file : files) file->flush();
     for (const output_file* file : files) file->require_running();

@@ -1,7 +1,7 @@
 # cmake -DSOURCE=<dir> -DBUILD=<dir> -DPREFIX=<dir> -DDISPATCH=<bool> -DIO=<bool> -DCHECKPOINT=<bool> -DTOOLS=<bool>
 #   -DCUDA=<bool> -P install.cmake
 # Installs mxfp4, moves the prefix, and checks that it holds every header and names no folder of the build machine; that
-# component tools is the program alone.
+# component tools is the program with its manual page and completions, which are not empty.
 set(first ${PREFIX}.first)
 file(REMOVE_RECURSE ${PREFIX} ${first})
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${first} OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
@@ -31,9 +31,17 @@ if(TOOLS)
   execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${first} --component tools
     OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
   file(GLOB_RECURSE tools RELATIVE ${first} ${first}/*)
-  if(NOT tools STREQUAL "bin/mxfp4")
-    message(FATAL_ERROR "component tools installs '${tools}', expected bin/mxfp4")
+  set(expected bin/mxfp4 share/bash-completion/completions/mxfp4 share/fish/vendor_completions.d/mxfp4.fish
+    share/man/man1/mxfp4.1 share/zsh/site-functions/_mxfp4)
+  if(NOT tools STREQUAL expected)
+    message(FATAL_ERROR "component tools installs '${tools}', expected '${expected}'")
   endif()
+  foreach(document IN LISTS tools)
+    file(SIZE ${first}/${document} bytes)
+    if(bytes LESS 1000)
+      message(FATAL_ERROR "component tools installs ${document} with ${bytes} bytes")
+    endif()
+  endforeach()
   file(REMOVE_RECURSE ${first})
 endif()
 

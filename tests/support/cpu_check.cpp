@@ -7,7 +7,7 @@
 // The code of a program for AVX-512 cannot ask whether there is AVX-512: its static initialisers use it before main. So
 // this file is compiled for the architecture's base (cpu_check.cmake), and all functions that it calls are its own or
 // the system's: a mergeable one could be replaced by the linker with another unit's copy. Exit code 4 is Catch2's for a
-// run that skips all cases, and what ctest is told to count as skipped.
+// run that skips all cases, and what ctest is told to count as skipped; a program for users has its own words and 1.
 #include <unistd.h>
 
 #include "../../src/dispatch/cpu.hpp"
@@ -22,6 +22,16 @@
 namespace {
 
 namespace cpu = mxfp4::dispatch::detail::cpu;
+
+#if defined(MXFP4_CPU_CHECK_INSTALLED)
+constexpr const char* begin = "mxfp4: this program was compiled for what this CPU lacks: ";
+constexpr const char* end = "; take a build for the processor's base, which has the others inside\n";
+constexpr int exit_code = 1;
+#else
+constexpr const char* begin = "skipped: this program was compiled for what this CPU lacks: ";
+constexpr const char* end = "\n";
+constexpr int exit_code = 4;
+#endif
 
 std::uint64_t ask(cpu_register which) noexcept {
 #if defined(__x86_64__)
@@ -55,13 +65,13 @@ void add(sentence& to, const char* text) noexcept {
   sentence lacks{};
   for (const cpu_need* need = mxfp4_cpu_needs; need != mxfp4_cpu_needs + mxfp4_cpu_need_count; ++need) {
     if (!need->wanted || (ask(need->in) >> need->bit & 1) != 0) continue;
-    add(lacks, lacks.length == 0 ? "skipped: this program was compiled for what this CPU lacks: " : ", ");
+    add(lacks, lacks.length == 0 ? begin : ", ");
     add(lacks, need->name);
   }
   if (lacks.length == 0) return;
-  lacks.text[lacks.length < sizeof lacks.text ? lacks.length++ : lacks.length - 1] = '\n';
+  add(lacks, end);
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, lacks.text, lacks.length);
-  _exit(4);
+  _exit(exit_code);
 }
 
 }  // namespace

@@ -5,25 +5,34 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <map>
+#include <utility>
 
 #include "io/shown.hpp"
+#include "terminal.hpp"
 
 namespace mxfp4::tools {
 
+/// What the values of an option may be: the parser has no place for it.
+using option_words = std::map<const CLI::Option*, std::vector<std::string>>;
+
 struct option::impl {
   CLI::Option* parsed;
+  std::shared_ptr<option_words> words;
 };
 
 struct command_line::impl {
   CLI::App* app;
+  std::shared_ptr<option_words> words;
   std::shared_ptr<CLI::App> owner = {};  // the program's; its commands are owned by it
 };
 
 namespace {
 
 template <class Value>
-[[nodiscard]] option made_option(CLI::App& app, const std::string& name, Value& value, const std::string& help) {
-  return option(option::impl{app.add_option(name, value, help)});
+[[nodiscard]] option made_option(const command_line::impl& to, const std::string& name, Value& value,
+                                 const std::string& help) {
+  return option(option::impl{to.app->add_option(name, value, help), to.words});
 }
 
 }  // namespace
@@ -74,6 +83,7 @@ option option::one_of(const std::vector<std::string>& words) const {
            for (const std::string& word : words) expected += (expected.empty() ? "" : ", ") + word;
            return "is '" + text + "', expected one of " + expected;
          })
+      .completes(words)
       .type_name(names)
       .show_default();
 }
@@ -137,6 +147,11 @@ option option::check(const std::function<std::string(const std::string&)>& probl
   return *this;
 }
 
+option option::completes(const std::vector<std::string>& words) const {
+  (*impl_->words)[impl_->parsed] = words;
+  return *this;
+}
+
 option option::needs(const option& other) const {
   impl_->parsed->needs(other.impl_->parsed);
   return *this;
@@ -154,31 +169,31 @@ std::string option::name() const { return impl_->parsed->get_name(); }
 command_line::command_line(const impl& made) : impl_(std::make_shared<impl>(made)) {}
 
 option command_line::add_option(const std::string& name, std::string& value, const std::string& help) {
-  return made_option(*impl_->app, name, value, help);
+  return made_option(*impl_, name, value, help);
 }
 
 option command_line::add_option(const std::string& name, std::vector<std::string>& values, const std::string& help) {
-  return made_option(*impl_->app, name, values, help);
+  return made_option(*impl_, name, values, help);
 }
 
 option command_line::add_option(const std::string& name, int& value, const std::string& help) {
-  return made_option(*impl_->app, name, value, help);
+  return made_option(*impl_, name, value, help);
 }
 
 option command_line::add_option(const std::string& name, std::int64_t& value, const std::string& help) {
-  return made_option(*impl_->app, name, value, help);
+  return made_option(*impl_, name, value, help);
 }
 
 option command_line::add_option(const std::string& name, std::uint64_t& value, const std::string& help) {
-  return made_option(*impl_->app, name, value, help);
+  return made_option(*impl_, name, value, help);
 }
 
 option command_line::add_option(const std::string& name, double& value, const std::string& help) {
-  return made_option(*impl_->app, name, value, help);
+  return made_option(*impl_, name, value, help);
 }
 
 option command_line::add_flag(const std::string& name, bool& value, const std::string& help) {
-  return option(option::impl{impl_->app->add_flag(name, value, help)});
+  return option(option::impl{impl_->app->add_flag(name, value, help), impl_->words});
 }
 
 void command_line::footer(const std::string& text) { impl_->app->footer(text); }
@@ -188,10 +203,12 @@ void command_line::on_run(const std::function<void()>& run) { impl_->app->callba
 namespace {
 
 [[nodiscard]] std::shared_ptr<CLI::App> made_app(const std::string& name, const std::string& description,
-                                                 const std::string& version) {
+                                                 const std::function<std::string()>& version) {
   auto app = std::make_shared<CLI::App>(description);
   app->name(name);
-  if (!version.empty()) app->set_version_flag("--version", name + " " + version, "Print the version and exit");
+  if (version)
+    app->set_version_flag(
+        "--version", [name, version] { return name + " " + version(); }, "Print the version and exit");
   app->set_help_flag("-h,--help", "Print this help and exit");
   app->get_formatter()->column_width(40);
   return app;
@@ -199,17 +216,49 @@ namespace {
 
 }  // namespace
 
-program::program(const std::string& name, const std::string& description, const std::string& version)
+program::program(const std::string& name, const std::string& description, const std::function<std::string()>& version)
     : command_line([&] {
         const std::shared_ptr<CLI::App> app = made_app(name, description, version);
-        return impl{app.get(), app};
+        return impl{app.get(), std::make_shared<option_words>(), app};
       }()) {}
 
 command_line program::add_command(const std::string& name, const std::string& description) {
   impl_->app->require_subcommand(1);
   CLI::App* const app = impl_->app->add_subcommand(name, description);
   app->footer("");  // not the program's own
-  return command_line({app});
+  return command_line({app, impl_->words});
+}
+
+namespace {
+
+[[nodiscard]] described_option described(const CLI::Option& o, const option_words& words) {
+  described_option d;
+  d.argument = o.get_positional();
+  if (d.argument) d.names.push_back(o.get_name());
+  for (const std::string& name : o.get_snames()) d.names.push_back("-" + name);
+  for (const std::string& name : o.get_lnames()) d.names.push_back("--" + name);
+  if (o.get_expected_max() > 0) d.value = o.get_type_name();
+  d.value.erase(std::min(d.value.find(':'), d.value.size()));  // the range of a number
+  d.help = o.get_description();
+  d.required = o.get_required();
+  d.repeated = o.get_items_expected_max() > 1;
+  if (const auto found = words.find(&o); found != words.end()) d.words = found->second;
+  return d;
+}
+
+}  // namespace
+
+std::vector<described_command> program::describe() const {
+  std::vector<const CLI::App*> apps = {impl_->app};
+  for (const CLI::App* command : std::as_const(*impl_->app).get_subcommands([](const CLI::App*) { return true; }))
+    apps.push_back(command);
+  std::vector<described_command> commands;
+  for (const CLI::App* app : apps) {
+    described_command command{app->get_name(), app->get_description(), app->get_footer(), {}};
+    for (const CLI::Option* o : app->get_options()) command.options.push_back(described(*o, *impl_->words));
+    commands.push_back(std::move(command));
+  }
+  return commands;
 }
 
 namespace {
@@ -246,8 +295,9 @@ namespace {
 
 int program::run(int argc, const char* const* argv) {
   const auto refuse = [this](const std::string& sentence) {
-    std::fprintf(stderr, "%s: %s\nsee %s --help\n", impl_->app->get_name().c_str(), io::shown(sentence).c_str(),
-                 impl_->app->get_name().c_str());
+    const std::string name = impl_->app->get_name();
+    std::fprintf(stderr, "%s %s\nsee %s --help\n", coloured(name + ":", colour::error, STDERR_FILENO).c_str(),
+                 io::shown(sentence).c_str(), name.c_str());
     return bad_usage;
   };
   try {

@@ -41,6 +41,7 @@ class option {
   option size() const;                                                ///< bytes, 5GB, ...: at least one
   /// @param problem_of  says what is wrong with a value; nothing where it is well.
   option check(const std::function<std::string(const std::string&)>& problem_of) const;
+  option completes(const std::vector<std::string>& words) const;  ///< a shell offers these values; one_of does
   option needs(const option& other) const;
   option excludes(const option& other) const;
 
@@ -72,15 +73,33 @@ class command_line {
   std::shared_ptr<const impl> impl_;
 };
 
+/// An option or argument as its command declared it, for what is made of that besides the help.
+struct described_option {
+  std::vector<std::string> names;  ///< "-h", "--help"; an argument has one, without dashes
+  std::string value;               ///< what stands for its value, "FILE"; empty for a flag
+  std::string help;
+  std::vector<std::string> words;  ///< what the value may be, where that is few words
+  bool argument = false, required = false, repeated = false;
+};
+
+struct described_command {
+  std::string name, description, footer;
+  std::vector<described_option> options;
+};
+
 /// A program with --help, and --version where it has one.
 class program final : public command_line {
  public:
   static constexpr int bad_usage = 2;  ///< exit code
 
-  program(const std::string& name, const std::string& description, const std::string& version = {});
+  /// @param version  makes what --version prints after the program's name, when it is asked for.
+  program(const std::string& name, const std::string& description, const std::function<std::string()>& version = {});
 
   /// With --help of its own, and no footer yet. A program that has commands is called with one of them.
   command_line add_command(const std::string& name, const std::string& description);
+
+  /// The program itself and its commands, in the order of the help.
+  [[nodiscard]] std::vector<described_command> describe() const;
 
   /// Runs what the arguments ask for, or prints help, version or what is wrong with them. What on_run throws goes on,
   /// but for usage_error. @return 0, or bad_usage.

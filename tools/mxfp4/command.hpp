@@ -30,6 +30,11 @@ void add_report(program& app);
 void add_card(program& app);
 void add_compare(program& app);
 void add_run(program& app);
+void add_completion(program& app);
+void add_man(program& app);
+
+/// The version, what the program was built for and runs with, and when its recipes were recorded.
+[[nodiscard]] std::string version_text();
 
 /// A command with --json and options of type Options, which live as long as the command; run(options) when it is
 /// chosen.

@@ -45,6 +45,7 @@ template <class T, class Dialect>
 void decode_array(const input_file& packed, const input_file& scale, output_file& out) {
   std::vector<std::uint8_t> codes, scales;
   std::vector<T> numbers;
+  progress_line line;
   for_each_slab(static_cast<std::int64_t>(scale.size()), slab_blocks, [&](std::int64_t first, std::int64_t blocks) {
     codes.resize(static_cast<std::size_t>(blocks * block_code_bytes));
     scales.resize(static_cast<std::size_t>(blocks));
@@ -57,6 +58,7 @@ void decode_array(const input_file& packed, const input_file& scale, output_file
     if (!s.ok()) throw file_error({.file = packed.path(), .value = std::string(message(s).view())});
     swap_if_big_endian(std::span(numbers));
     out.write(static_cast<std::uint64_t>(first * block_size) * sizeof(T), std::as_bytes(std::span(numbers))).value();
+    line.update(static_cast<std::uint64_t>(first + blocks) * block_bytes, packed.size() + scale.size());
   });
 }
 

@@ -40,6 +40,7 @@ template <class T>
                       .advice = "pad the last block"});
   block_encoder encoder(recipe);
   std::vector<T> numbers;
+  progress_line line;
   for_each_slab(
       static_cast<std::int64_t>(in.size() / block_input_bytes), slab_blocks,
       [&](std::int64_t first, std::int64_t blocks) {
@@ -51,6 +52,7 @@ template <class T>
           throw file_error({.file = in.path(), .value = std::string(message(s).view())});
         packed.write(static_cast<std::uint64_t>(first * block_code_bytes), std::as_bytes(encoder.codes())).value();
         scale.write(static_cast<std::uint64_t>(first), std::as_bytes(encoder.scales())).value();
+        line.update(static_cast<std::uint64_t>(first + blocks) * block_input_bytes, in.size());
       });
   return encoder.statistics();
 }

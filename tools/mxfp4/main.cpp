@@ -12,18 +12,22 @@
 #include <cstdlib>
 #include <exception>
 #include <new>
-#include <string>
 
 #include "command.hpp"
 #include "io/shown.hpp"
 #include "mxfp4/io/file.hpp"
-#include "mxfp4/version.hpp"
+#include "terminal.hpp"
 
 namespace {
 
 volatile std::sig_atomic_t stop_signal = 0;
 
 constexpr int exit_bad_input = 1;
+
+void print_error(const char* sentence) {
+  using namespace mxfp4::tools;
+  std::fprintf(stderr, "%s %s\n", coloured("mxfp4:", colour::error, STDERR_FILENO).c_str(), sentence);
+}
 
 /// While there is something half written, the work ends at the next stop_requested() and takes it away; else at once,
 /// whatever the program does: it reads, plans, compares.
@@ -60,8 +64,7 @@ int main(int argc, char** argv) {
   install_signal_handlers();
   mxfp4::tools::program app("mxfp4",
                             "Weights to and from MXFP4: 32 FP4 codes and one power-of-two scale, 4.25 bits per weight",
-                            std::to_string(mxfp4::version_major) + "." + std::to_string(mxfp4::version_minor) + "." +
-                                std::to_string(mxfp4::version_patch));
+                            mxfp4::tools::version_text);
   app.footer("Exit codes: 0 well, 1 bad input, 2 bad usage. Each command has its own --help.");
   mxfp4::tools::add_plan(app);
   mxfp4::tools::add_quantize(app);
@@ -80,10 +83,12 @@ int main(int argc, char** argv) {
   mxfp4::tools::add_recipes(app);
   mxfp4::tools::add_encode(app);
   mxfp4::tools::add_decode(app);
+  mxfp4::tools::add_completion(app);
+  mxfp4::tools::add_man(app);
   try {
     return app.run(argc, argv);
   } catch (const mxfp4::io::file_error& error) {
-    std::fprintf(stderr, "mxfp4: %s\n", error.what());
+    print_error(error.what());
     if (!error.interrupted()) return exit_bad_input;
     const int signal = stop_signal;
     std::signal(signal, SIG_DFL);
@@ -91,7 +96,7 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "mxfp4: out of memory: give it more, or less work at a time\n");
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "mxfp4: %s\n", mxfp4::io::shown(error.what()).c_str());
+    print_error(mxfp4::io::shown(error.what()).c_str());
   }
   return exit_bad_input;
 }

@@ -73,7 +73,9 @@ option takes_recipe(const option& o) {
     for (const recipe_note& note : recipe_notes) known += std::string(" ") + recipe_name(note.id);
     return "'" + name + "' is not a recipe, expected one of" + known;
   };
-  return o.check(problem_of).type_name("NAME");
+  std::vector<std::string> names;
+  for (const recipe_note& note : recipe_notes) names.emplace_back(recipe_name(note.id));
+  return o.check(problem_of).completes(names).type_name("NAME");
 }
 
 void add_recipes(program& app) {

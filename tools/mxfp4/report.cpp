@@ -11,6 +11,7 @@
 
 #include "io/shown.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
+#include "terminal.hpp"
 
 namespace mxfp4::tools {
 
@@ -177,7 +178,8 @@ void print_line(const ordered_json& json) {
 }
 
 void warn(const std::vector<std::string>& warnings) {
-  for (const std::string& warning : warnings) std::fprintf(stderr, "mxfp4: warning: %s\n", shown(warning).c_str());
+  const std::string label = coloured("mxfp4: warning:", colour::warning, STDERR_FILENO);
+  for (const std::string& warning : warnings) std::fprintf(stderr, "%s %s\n", label.c_str(), shown(warning).c_str());
 }
 
 progress_line::progress_line() : terminal_(::isatty(STDERR_FILENO) != 0) {}

@@ -7,6 +7,7 @@
 
 #include "command.hpp"
 #include "report.hpp"
+#include "terminal.hpp"
 
 namespace mxfp4::tools {
 
@@ -69,8 +70,9 @@ struct verify_command {
 [[nodiscard]] std::string text_of(const verify_command& command, const verify_report& r) {
   std::string text;
   for (const finding& f : r.findings)
-    text += std::string(level_name(f.level)) + ": " + f.check + ": " +
-            (f.where.empty() ? "" : printable(f.where) + ": ") + f.what + "\n";
+    text += coloured(std::string(level_name(f.level)) + ":",
+                     f.level == severity::error ? colour::error : colour::warning, STDOUT_FILENO) +
+            " " + f.check + ": " + (f.where.empty() ? "" : printable(f.where) + ": ") + f.what + "\n";
   text += command.directory + ": " + count_text(r.tensors, "tensor") + ", " + std::to_string(r.mxfp4) + " MXFP4 with " +
           count_text(r.blocks, "block");
   if (r.fp8 > 0) text += ", " + std::to_string(r.fp8) + " FP8";

@@ -114,7 +114,10 @@ class output_file {
 
   /// Several files that belong together: all are on the disk before the first one gets its name. Where one cannot get
   /// it, those are removed that were not there before.
-  static file_result<void> commit_all(std::initializer_list<output_file*> files);
+  static file_result<void> commit_all(std::span<output_file* const> files);
+  static file_result<void> commit_all(std::initializer_list<output_file*> files) {
+    return commit_all(std::span<output_file* const>(files.begin(), files.size()));
+  }
 
  private:
   output_file(std::string path, stop_function stop, existing_file existing);

@@ -1,0 +1,36 @@
+# Copies into folder `into` the shared libraries that `program` needs, and those that these need, but for the C
+# library's own. Run when the program is installed; by readelf, which reads the programs of other processors too.
+# SPDX-License-Identifier: Apache-2.0
+#
+# program, into, readelf; compiler: it knows where its own and the system's libraries are; folders: looked at first
+cmake_policy(VERSION 3.25)
+set(left ${program})
+set(copied "")
+while(left)
+  list(POP_FRONT left file)
+  execute_process(COMMAND ${readelf} -d ${file} OUTPUT_VARIABLE dynamic COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "\\(NEEDED\\)[^\n]*" lines "${dynamic}")
+  foreach(line IN LISTS lines)
+    string(REGEX MATCH "\\[([^]]+)\\]" name "${line}")
+    set(name ${CMAKE_MATCH_1})
+    if(name IN_LIST copied OR name MATCHES "^(libc|libm|libdl|librt|libpthread|ld-linux[^.]*)\\.so\\.")
+      continue()
+    endif()
+    unset(found)
+    foreach(folder IN LISTS folders)
+      if(NOT found AND EXISTS ${folder}/${name})
+        set(found ${folder}/${name})
+      endif()
+    endforeach()
+    if(NOT found)
+      execute_process(COMMAND ${compiler} -print-file-name=${name} OUTPUT_VARIABLE found OUTPUT_STRIP_TRAILING_WHITESPACE)
+    endif()
+    file(REAL_PATH "${found}" real)
+    if(NOT EXISTS "${real}")
+      message(FATAL_ERROR "${file} needs ${name}, which is neither in '${folders}' nor known to ${compiler}")
+    endif()
+    file(INSTALL ${real} DESTINATION ${into} RENAME ${name})
+    list(APPEND copied ${name})
+    list(APPEND left "$ENV{DESTDIR}${into}/${name}")   # file(INSTALL) adds it of its own accord
+  endforeach()
+endwhile()
