@@ -195,6 +195,12 @@ TEST_CASE("cli: colours and progress on a terminal, no colours with NO_COLOR", "
   CHECK(run(encode).err == "");
   const arguments decode = {MXFP4_PROGRAM, "decode", folder / "d", "--packed", folder / "p", "--scale", folder / "s"};
   CHECK_THAT(run_on_terminal(decode, {}), StartsWith("\r100 %  17 B of 17 B"));
+  const std::string in = folder / "in", out = folder / "out";
+  REQUIRE(run({MXFP4_GENERATE, "--checkpoint", in, "--experts", "2", "--layers", "2", "--shards", "2"}).code == 0);
+  for (const char* const rank : {"0", "1"})
+    REQUIRE(run({MXFP4_PROGRAM, "quantize", in, out, "--rank", rank, "--world", "2"}).code == 0);
+  const std::string merged = run_on_terminal({MXFP4_PROGRAM, "merge", out}, {});
+  CHECK_THAT(merged, StartsWith("\r ") && ContainsSubstring("100 %  ") && ContainsSubstring(out + ": complete"));
 }
 
 TEST_CASE("cli: bad usage is exit code 2, with a word of why and nothing on standard output", "[cli]") {

@@ -20,6 +20,7 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 /// @param read_shards  compare their bytes with the hashes of the journal, which the process that has just written or
 /// read them need not do again.
 /// @throws file_error naming what is missing or is not what the run wrote.
-checkpoint_result merge_shards(const std::string& out, const io::stop_function& stop, bool read_shards);
+checkpoint_result merge_shards(const std::string& out, const io::stop_function& stop, bool read_shards,
+                               const std::function<void(std::uint64_t, std::uint64_t)>& progress);
 
 }  // namespace mxfp4::checkpoint

@@ -28,7 +28,8 @@ ordered_json check_shard(const safetensors_reader& shard, const std::string& rep
   return report;
 }
 
-checkpoint_result merge_shards(const std::string& out, const stop_function& stop, bool read_shards) {
+checkpoint_result merge_shards(const std::string& out, const stop_function& stop, bool read_shards,
+                               const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
   const quantize_journal journal(out);
   replacement(out).require_none();
   if (!journal.exists()) {
@@ -36,6 +37,7 @@ checkpoint_result merge_shards(const std::string& out, const stop_function& stop
       journal.remove();  // what a kill between the index and the end has left
       verify_options options;
       options.stop = stop;
+      options.progress = progress;
       require_whole(out, options);
       checkpoint_result result;
       result.complete = true;
@@ -66,7 +68,9 @@ checkpoint_result merge_shards(const std::string& out, const stop_function& stop
                         .advice = "run mxfp4 quantize for it again, then merge"});
 
   nlohmann::json index;  // sorted, as the ecosystem writes it
-  std::uint64_t total_size = 0;
+  std::uint64_t total_size = 0, bytes_read = 0, bytes = 0;
+  for (const ordered_json& shard : manifest.at("shards"))
+    bytes += input_file::open(out + "/" + shard.at("file").get<std::string>()).value().size();
   for (const ordered_json& shard : manifest.at("shards")) {
     const std::string file = shard.at("file");
     const safetensors_reader reader = safetensors_reader::open(out + "/" + file).value();
@@ -76,6 +80,8 @@ checkpoint_result merge_shards(const std::string& out, const stop_function& stop
       index["weight_map"][t.name] = file;
       total_size += t.bytes();
     }
+    bytes_read += reader.file_bytes();
+    progress(bytes_read, bytes);
   }
   index["metadata"]["total_size"] = total_size;
   const std::string text = index.dump(2) + "\n";
@@ -87,8 +93,9 @@ checkpoint_result merge_shards(const std::string& out, const stop_function& stop
   return result;
 }
 
-file_result<checkpoint_result> merge_checkpoint(const std::string& out, const stop_function& stop) {
-  return guarded([&] { return merge_shards(out, stop, true); });
+file_result<checkpoint_result> merge_checkpoint(const std::string& out, const stop_function& stop,
+                                                const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
+  return guarded([&] { return merge_shards(out, stop, true, progress); });
 }
 
 }  // namespace mxfp4::checkpoint

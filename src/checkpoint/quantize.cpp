@@ -187,7 +187,7 @@ class run_of_one {
     }
     result.kept = result.shards - result.written;
     if (run_.world == 1) {
-      merge_shards(out_, run_.stop, false);
+      merge_shards(out_, run_.stop, false, [](std::uint64_t, std::uint64_t) {});
       result.complete = true;
     }
     return result;

@@ -130,7 +130,12 @@ struct merge_command {
 };
 
 void merge(const merge_command& command) {
-  const checkpoint_result result = merge_checkpoint(command.output, stop_requested).value();
+  checkpoint_result result;
+  {
+    progress_line line;
+    const auto progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); };
+    result = merge_checkpoint(command.output, stop_requested, progress).value();
+  }
   if (command.json) print(json_of(result));
   else print(text_of(result) + command.output + ": complete\n");
 }

@@ -27,6 +27,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -100,6 +101,9 @@ io::file_result<checkpoint_result> quantize_checkpoint(const std::string& in, co
 /// Sees that every file of the manifest is there and has the bytes that were written, or, without a journal, that a
 /// complete result is as its report says; then writes report and index, and removes the journal.
 /// An error naming what is missing or damaged.
-io::file_result<checkpoint_result> merge_checkpoint(const std::string& out, const io::stop_function& stop = {});
+/// @param progress  called after each shard: bytes of them that were read, bytes in all.
+io::file_result<checkpoint_result> merge_checkpoint(
+    const std::string& out, const io::stop_function& stop = {},
+    const std::function<void(std::uint64_t, std::uint64_t)>& progress = [](std::uint64_t, std::uint64_t) {});
 
 }  // namespace mxfp4::checkpoint
