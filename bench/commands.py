@@ -5,14 +5,17 @@
 
 Makes a MiniMax-M2 of two layers (2 GB of FP8 at 160 experts, 1 GB as MXFP4), quantises it, and runs each command on the
 result. Beside each time stands that of a loop that reads as many bytes as the command reads and writes as many as it
-writes, 4 MiB at a time, files in the same folder; both are the best of N runs that take turns, with the input in the
-page cache. Peak memory is the largest resident set of the process; the headers of the checkpoint are in it, and are
-printed beside it. Python's standard library is all it needs.
+writes, 4 MiB at a time, files in the same folder; both are medians of N runs that take turns, with the input in the
+page cache. Seconds are those of the CPU, of all threads and the kernel, which other programs on the machine hardly
+change; those of the clock are beside them, and mean something where nothing else runs. Peak memory is the largest
+resident set of the process; the headers of the checkpoint are in it, and are printed beside it. Python's standard
+library is all it needs.
 """
 import argparse
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import tempfile
 import time
@@ -30,8 +33,8 @@ def bytes_of(*paths):
 
 
 def copy_seconds(inputs, written, scratch):
-    """Reads the inputs to the end and writes `written` bytes, in turns."""
-    begin = time.perf_counter()
+    """Reads the inputs to the end and writes `written` bytes, in turns. @return seconds by the clock, of the CPU."""
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     total, done_read, done_written = bytes_of(*inputs), 0, 0
     buffer = bytearray(SLAB)
     with open(scratch, "wb", buffering=0) as out:
@@ -42,20 +45,20 @@ def copy_seconds(inputs, written, scratch):
                     while done_written * total < written * done_read:
                         done_written += out.write(memoryview(buffer)[:min(SLAB, written - done_written)])
         os.fsync(out.fileno())
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - begin, time.process_time() - begin_cpu
     os.remove(scratch)
     return seconds
 
 
 def run(arguments):
-    """@return seconds, peak resident set in MiB."""
+    """@return seconds by the clock, of the CPU, peak resident set in MiB."""
     begin = time.perf_counter()
     process = subprocess.Popen([str(a) for a in arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"commands: {' '.join(map(str, arguments))}: exit code {process.returncode}")
-    return time.perf_counter() - begin, usage.ru_maxrss / 1024
+    return time.perf_counter() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def remove(path):
@@ -92,18 +95,21 @@ def main():
                 ("dequantize", ["dequantize", packed, out], [packed], out),
                 ("dequantize, of FP8", ["dequantize", fp8, out], [fp8], out)]
         print(f"FP8 {bytes_of(fp8) / 1e9:.2f} GB, MXFP4 {bytes_of(packed) / 1e9:.2f} GB, headers {headers / 2**20:.1f} MiB")
-        print("| command | read | written | seconds | of a copy | ratio | peak MiB |\n|---|---:|---:|---:|---:|---:|---:|")
+        print("| command | read | written | CPU s | of a copy | ratio | clock s | of a copy | ratio | peak MiB |\n"
+              "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
         for name, arguments, inputs, output in rows:
-            best, copy, peak, written = float("inf"), float("inf"), 0.0, 0
+            runs, copies, peak, written = [], [], 0.0, 0
             for _ in range(options.repeat):
-                seconds, memory = run([options.mxfp4, *arguments])
-                best, peak = min(best, seconds), max(peak, memory)
+                *seconds, memory = run([options.mxfp4, *arguments])
+                runs.append(seconds)
+                peak = max(peak, memory)
                 if output:
                     written = bytes_of(output)
                     remove(output)
-                copy = min(copy, copy_seconds(inputs, written, scratch))
-            print(f"| {name} | {bytes_of(*inputs) / 1e9:.2f} GB | {written / 1e9:.2f} GB | {best:.2f} | {copy:.2f} | "
-                  f"{best / copy:.2f} | {peak:.0f} |", flush=True)
+                copies.append(copy_seconds(inputs, written, scratch))
+            (clock, cpu), (copy, copy_cpu) = (map(statistics.median, zip(*times)) for times in (runs, copies))
+            print(f"| {name} | {bytes_of(*inputs) / 1e9:.2f} GB | {written / 1e9:.2f} GB | {cpu:.2f} | {copy_cpu:.2f} | "
+                  f"{cpu / copy_cpu:.2f} | {clock:.1f} | {copy:.1f} | {clock / copy:.1f} | {peak:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

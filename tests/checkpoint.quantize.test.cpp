@@ -448,6 +448,89 @@ TEST_CASE("checkpoint: a stack [experts, in, out] has its blocks along in", "[ch
   CHECK_THAT(o.out, ContainsSubstring("experts.0.down_proj.weight'") && ContainsSubstring("first in row 700, block 1"));
 }
 
+TEST_CASE("checkpoint: gpt2 has its layers as [in, out], its codes are [out, in]", "[checkpoint]") {
+  // c_proj is square, and nothing but the family tells which way it lies.
+  constexpr std::int64_t inputs = 96, outputs = 700;
+  const std::vector<bf16> fc = narrowed<bf16>(some_weights(inputs * outputs, 7)),
+                          proj = narrowed<bf16>(some_weights(inputs * inputs, 8));
+  const auto in_out = [](const std::vector<bf16>& w, std::int64_t rows, std::int64_t cols) {
+    std::vector<bf16> turned;
+    for (std::int64_t c = 0; c < cols; ++c)
+      for (std::int64_t r = 0; r < rows; ++r) turned.push_back(w[static_cast<std::size_t>(r * cols + c)]);
+    return turned;
+  };
+  const std::string names[] = {"h.0.mlp.c_fc.weight", "h.0.attn.c_proj.weight"};
+  const auto source = [&](const std::string& folder, const std::vector<bf16>& square) {
+    return write_checkpoint(folder,
+                            {{"a.safetensors",
+                              {{{names[0], dtype::bf16, {inputs, outputs}}, bytes_of(in_out(fc, outputs, inputs))},
+                               {{"h.0.mlp.c_fc.bias", dtype::bf16, {outputs}}, bytes_of(std::vector<bf16>(outputs))},
+                               {{names[1], dtype::bf16, {inputs, inputs}}, bytes_of(in_out(square, inputs, inputs))}}}},
+                            R"({"model_type":"gpt2"})");
+  };
+  const scratch_folder folder;
+  const std::string in = source(folder / "in", proj), out = folder / "out";
+  const outcome quantized = mxfp4_run({"quantize", in, out, "--linears"});
+  REQUIRE(quantized.code == 0);
+  CHECK_THAT(quantized.err, ContainsSubstring("starts these layers at random; vLLM 0.32"));
+  const safetensors_reader file = safetensors_reader::open(out + "/model.safetensors").value();
+  const auto check = [&](const std::string& name, const std::vector<bf16>& w, std::int64_t rows, std::int64_t cols) {
+    CAPTURE(name);
+    const auto [codes, scales] = by_library<recipe::compressed_tensors>(w, rows, cols);
+    REQUIRE(file.find(name + "_packed") != nullptr);
+    CHECK(file.find(name + "_packed")->shape == std::vector<std::int64_t>{rows, cols / 2});
+    CHECK(file.find(name + "_scale")->shape == std::vector<std::int64_t>{rows, cols / 32});
+    CHECK((tensor_data(file, name + "_packed") == codes));
+    CHECK((tensor_data(file, name + "_scale") == scales));
+  };
+  check(names[0], fc, outputs, inputs);
+  check(names[1], proj, inputs, inputs);
+  verified(out, in);
+
+  // Back to [in, out], of GGUF too; what multiplies them otherwise is refused.
+  REQUIRE(mxfp4_run({"dequantize", out, folder / "back"}).code == 0);
+  REQUIRE(mxfp4_run({"convert", out, folder / "out.gguf", "--to", "gguf"}).code == 0);
+  REQUIRE(mxfp4_run({"dequantize", folder / "out.gguf", folder / "of_gguf"}).code == 0);
+  for (const char* name : {"back", "of_gguf"}) {
+    CAPTURE(name);
+    const safetensors_reader wide =
+        safetensors_reader::open(folder / (std::string(name) + "/model.safetensors")).value();
+    REQUIRE(wide.find(names[0]) != nullptr);
+    CHECK(wide.find(names[0])->shape == std::vector<std::int64_t>{inputs, outputs});
+    REQUIRE(wide.find(names[1]) != nullptr);
+  }
+  done({"quantize", folder / "back", folder / "again", "--linears", "--recipe", "torchao_even"});
+  CHECK((tensor_data(safetensors_reader::open(folder / "again/model.safetensors").value(), names[1] + "_scale") ==
+         tensor_data(file, names[1] + "_scale")));
+  const outcome fp8 = mxfp4_run({"convert", out, folder / "fp8", "--to", "block-fp8"});
+  CHECK(fp8.code == 1);
+  CHECK_THAT(fp8.err, ContainsSubstring("is a layer of gpt2, which no reader takes as FP8"));
+
+  // One weight of the source is another; the place is that of the matrix [out, in].
+  std::vector<bf16> other = proj;
+  other[50 * inputs + 40] = encode_bf16(7.0f);
+  const outcome o = mxfp4_run({"verify", out, "--against", source(folder / "other", other)});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.out, ContainsSubstring("h.0.attn.c_proj.weight'") && ContainsSubstring("first in row 50, block 1"));
+
+  // Codes of a layer as it lay, which its bias tells: verify and dequantize say so.
+  const std::string lay =
+      write_checkpoint(folder / "lay",
+                       {{"a.safetensors",
+                         {{{names[0], dtype::bf16, {64, inputs}}, bytes_of(narrowed<bf16>(some_weights(64 * inputs)))},
+                          {{"h.0.mlp.c_fc.bias", dtype::bf16, {inputs}}, bytes_of(std::vector<bf16>(inputs))}}}},
+                       R"({"model_type":"llama"})");
+  done({"quantize", lay, folder / "along", "--include", "weight", "--force"});
+  const outcome along = mxfp4_run({"verify", folder / "along"});
+  CHECK(along.code == 1);
+  CHECK_THAT(along.out, ContainsSubstring("is MXFP4 [64, 96] with its blocks along the outputs by its bias"));
+  std::filesystem::remove(folder / "along/mxfp4_report.json");
+  write_text(folder / "along/config.json", R"({"model_type":"gpt2"})");
+  const outcome back = mxfp4_run({"dequantize", folder / "along", folder / "wide"});
+  CHECK(back.code == 1);
+  CHECK_THAT(back.err, ContainsSubstring("is MXFP4 [64, 96] with its blocks along the outputs by its bias"));
+}
+
 TEST_CASE("checkpoint: gpt_oss in its own form", "[checkpoint]") {
   const std::vector<bf16> gate_up = narrowed<bf16>(some_weights(2 * 2 * turned_out * turned_in, 5)),
                           down = narrowed<bf16>(some_weights(2 * turned_in * turned_out, 6));

@@ -451,9 +451,50 @@ TEST_CASE("plan: families that no reader takes are refused with the reason", "[p
                                       ContainsSubstring("--linears quantises its other layers")));
   options.linears = true;
   CHECK(make_plan(tensors, options, "m").value().matrices == 1);
-  options.model_type = "gpt2";
+  options.model_type = "openai-gpt";
   CHECK_THROWS_MATCHES(make_plan(tensors, options, "m").value(), file_error,
-                       MessageMatches(ContainsSubstring("gpt2 has Conv1D in the place of Linear")));
+                       MessageMatches(ContainsSubstring("openai-gpt has Conv1D in the place of Linear")));
+  options.linears = false;
+  options.include = "q_proj";
+  CHECK_THROWS_MATCHES(make_plan(tensors, options, "m").value(), file_error,
+                       MessageMatches(ContainsSubstring("is of openai-gpt, which has Conv1D in the place of Linear")));
+  options.any_matrix = true;
+  CHECK(make_plan(tensors, options, "m").value().matrices == 1);
+}
+
+TEST_CASE("plan: a layer that lies [in, out]", "[plan][golden]") {
+  const std::vector<tensor_info> tensors = {
+      tensor("h.0.mlp.c_fc.weight", dtype::bf16, {32, 96}),    tensor("h.0.mlp.c_fc.bias", dtype::bf16, {96}),
+      tensor("h.0.attn.c_proj.weight", dtype::bf16, {64, 64}), tensor("h.0.attn.c_proj.bias", dtype::bf16, {64}),
+      tensor("h.0.mlp.c_proj.weight", dtype::bf16, {48, 32}),  tensor("score.weight", dtype::bf16, {2, 32})};
+  plan_options options;
+  options.linears = true;
+  options.model_type = "gpt2";
+  const quantization_plan plan = make_plan(tensors, options, "m").value();
+  CHECK(text(find(plan, "h.0.mlp.c_fc.weight").outputs) ==
+        "h.0.mlp.c_fc.weight_packed U8 [96, 16], h.0.mlp.c_fc.weight_scale U8 [96, 1]");
+  CHECK(text(find(plan, "h.0.attn.c_proj.weight").outputs) ==
+        "h.0.attn.c_proj.weight_packed U8 [64, 32], h.0.attn.c_proj.weight_scale U8 [64, 2]");
+  CHECK(find(plan, "h.0.mlp.c_proj.weight").reason == "48 inputs, not a multiple of 32");
+  CHECK(text(find(plan, "score.weight").outputs) == "score.weight_packed U8 [2, 16], score.weight_scale U8 [2, 1]");
+  REQUIRE(plan.warnings.size() == 1);
+  CHECK_THAT(plan.warnings[0], ContainsSubstring("Conv1D") && ContainsSubstring("vLLM 0.32 loads them"));
+
+  // Its bias tells of a layer of no known family, and of one that was turned before.
+  const std::vector<tensor_info> turned = {tensor("h.0.mlp.c_fc.weight", dtype::bf16, {96, 32}),
+                                           tensor("h.0.mlp.c_fc.bias", dtype::bf16, {96})};
+  CHECK_THROWS_MATCHES(make_plan(turned, options, "m").value(), file_error,
+                       MessageMatches(ContainsSubstring("is [out, in] by its bias, expected [in, out]")));
+  options.model_type = "gpt_bigcode";
+  CHECK(make_plan(turned, options, "m").value().matrices == 1);
+  CHECK_THROWS_MATCHES(make_plan(tensors, options, "m").value(), file_error,
+                       MessageMatches(ContainsSubstring("'h.0.mlp.c_fc.weight'") &&
+                                      ContainsSubstring("is [in, out] by its bias, expected [out, in]")));
+  options.model_type = "gpt2";
+  const std::vector<tensor_info> fp8 = {tensor("h.0.mlp.c_fc.weight", dtype::f8_e4m3, {128, 128}),
+                                        tensor("h.0.mlp.c_fc.weight_scale", dtype::f32, {})};
+  CHECK(find(make_plan(fp8, options, "m").value(), "h.0.mlp.c_fc.weight").reason ==
+        "F8_E4M3 [in, out], whose block scales would lie across the blocks");
 }
 
 TEST_CASE("plan: GraniteMoe's stacks have names of their own", "[plan]") {
@@ -571,5 +612,5 @@ TEST_CASE("plan: the families that transformers builds and loads", "[plan][golde
       CHECK(resolver.group_of(module).empty() == !packed.contains(module + ".weight_packed"));
     }
   }
-  CHECK(seen.size() == 28);
+  CHECK(seen.size() == 29);
 }

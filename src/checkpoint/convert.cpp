@@ -297,6 +297,19 @@ constexpr const char* config_key = "quantization_config";
   return pairs;
 }
 
+/// vLLM turns what is called X.weight of these layers, FP8 too, and its scales not.
+void require_fp8_reader(const expert_model& model, const std::string& model_type, const std::string& where) {
+  const model_family& family = find_family(model_type);
+  for (const mxfp4_weight* w : model.dense)
+    if (is_transposed(w->name, family))
+      throw file_error(
+          {.file = where,
+           .tensor = w->name,
+           .value = "is a layer of " + model_type + ", which no reader takes as FP8 (vLLM 0.32, transformers 5.24)",
+           .expected = "layers of class Linear",
+           .advice = "dequantize it to BF16"});
+}
+
 [[nodiscard]] convert_report count(const weight_source& s, const expert_model& model) {
   convert_report report;
   report.bytes_before = s.bytes;
@@ -335,6 +348,7 @@ file_result<convert_report> convert_checkpoint(const std::string& input, const s
     if (!keeps_config(config, options.to)) widened = widen_others(s, config, options.to, input);
     const expert_model model = group_experts(s.weights, find_family(model_of(config).model_type), input);
     const job_hooks hooks{options.progress, [&s] { s.require_unchanged(); }, options.stop, options.existing};
+    if (options.to == checkpoint_form::block_fp8) require_fp8_reader(model, model_of(config).model_type, input);
     convert_report report = count(s, model);
     report.widened = widened.total();
     report.warnings = std::move(warnings);

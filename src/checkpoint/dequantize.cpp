@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string_view>
+#include <unordered_map>
 
 #include "checkpoint/codec.hpp"
 #include "checkpoint/expert_jobs.hpp"
@@ -91,10 +93,13 @@ class decoder {
 }
 
 /// A stack of gpt-oss, [experts, rows, cols], as transformers has it in BF16: [experts, cols, rows]. Gate and up rows
-/// take turns in both.
+/// take turns in both. A matrix of GPT-2 is turned likewise.
 [[nodiscard]] tensor_job transpose_job(const mxfp4_weight& weight, std::int64_t& nan_blocks, const std::string& where) {
-  const std::int64_t experts = weight.shape[0], rows = weight.shape[1], cols = weight.shape[2];
-  return {{{weight.name, dtype::bf16, {experts, cols, rows}}},
+  const bool is_stack = weight.shape.size() == 3;
+  const std::int64_t experts = is_stack ? weight.shape[0] : 1, rows = weight.shape[weight.shape.size() - 2],
+                     cols = weight.cols();
+  const std::vector<std::int64_t> matrix = {cols, rows}, stack = {experts, cols, rows};
+  return {{{weight.name, dtype::bf16, is_stack ? stack : matrix}},
           [&weight, &nan_blocks, &where, experts, rows, cols](const append_function& append) {
             decoder decode(weight_rows::all(weight), nan_blocks, where);
             // As many whole blocks of columns as a slab has room for; of a row at least one.
@@ -114,6 +119,26 @@ class decoder {
                 append_numbers(append, weight.name, turned);
               }
           }};
+}
+
+/// Codes of a layer that files have as [in, out] lie [out, in]. Somebody else may have packed it as it lay, which its
+/// bias tells: then it is refused, and whatever is square with it.
+[[nodiscard]] bool is_turned(const mxfp4_weight& weight,
+                             const std::unordered_map<std::string_view, const tensor_info*>& others,
+                             const model_family& family, const std::string& where) {
+  if (weight.shape.size() != 2 || !is_transposed(weight.name, family)) return false;
+  const stack_axes axes = axes_by_bias({weight.name, dtype::u8, weight.shape}, [&](const std::string& name) {
+    const auto found = others.find(name);
+    return found == others.end() ? nullptr : found->second;
+  });
+  if (axes == stack_axes::in_out)
+    throw file_error(
+        {.file = where,
+         .tensor = weight.name,
+         .value = "is MXFP4 " + shape_text(weight.shape) + " with its blocks along the outputs by its bias",
+         .expected = "[out, in]",
+         .advice = "quantise the source again"});
+  return true;
 }
 
 [[nodiscard]] std::optional<std::string> make_config_text(ordered_json config, bool is_bf16) {
@@ -160,8 +185,13 @@ file_result<dequantize_directory_report> dequantize_directory(const std::string&
     report.integer = narrow.integer + in.narrow.integer;
     report.nvfp4 = narrow.nvfp4;
     std::vector<tensor_job> jobs;
+    const model_family& family = find_family(model.model_type);
+    std::unordered_map<std::string_view, const tensor_info*> others;
+    if (!family.transposed.empty())
+      for (const plain_tensor& t : list.others) others.emplace(t.info.name, &t.info);
     for (const mxfp4_weight& w : list.weights) {
-      if (w.form == weight_form::gpt_oss) jobs.push_back(transpose_job(w, report.nan_blocks, input));
+      if (w.form == weight_form::gpt_oss || is_turned(w, others, family, input))
+        jobs.push_back(transpose_job(w, report.nan_blocks, input));
       else
         for (tensor_job& job : decode_jobs(w, report.nan_blocks, input)) jobs.push_back(std::move(job));
       ++report.dequantized;

@@ -8,8 +8,8 @@
 
 #include "checkpoint/exact_fp8.hpp"
 #include "checkpoint/fp8_tiles.hpp"
+#include "checkpoint/ggml_blocks.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
-#include "mxfp4/convert.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -194,12 +194,9 @@ void require_pairs(const expert_layer& layer, const std::string& where) {
 
 void append_ggml(const weight_rows& w, const std::string& name, const append_function& append) {
   bytes_type blocks;
-  for_each_slab_of(w, 0, w.rows(), [&](const fp8_tile& tile, const bytes_type& codes, const bytes_type& scales) {
-    blocks.resize(static_cast<std::size_t>(tile.size() / block_size * block_bytes));
-    const auto in = make_view(std::span(codes), std::span(scales), tile.rows, tile.cols);
-    const auto out = make_ggml_view(std::span(blocks), tile.rows, tile.cols);
-    const status s = !in ? in.error() : !out ? out.error() : convert(*in, *out);
-    if (!s.ok()) throw file_error({.tensor = name, .value = std::string(message(s).view())});
+  for_each_slab_of(w, 0, w.rows(), [&](const fp8_tile&, const bytes_type& codes, const bytes_type& scales) {
+    blocks.resize(scales.size() * block_bytes);
+    to_ggml_blocks(codes, scales, blocks);
     append_bytes(append, name, blocks);
   });
 }

@@ -26,20 +26,23 @@ constexpr const char* two_dimensional_stacks =
     "holds its experts as matrices [experts * rows, columns], and no reader takes these as MXFP4: transformers 5.24 "
     "has no other form of them, the loaders of vLLM 0.32 and 0.33 know neither their codes nor their scales";
 constexpr const char* conv1d =
-    "has Conv1D in the place of Linear: transformers 5.24 takes none of it as MXFP4, and vLLM 0.32 takes matrices "
-    "turned "
-    "round, which nothing tells from the model's own";
+    "has Conv1D in the place of Linear, which transformers 5.24 does not load as MXFP4, and vLLM 0.33 has no model of "
+    "this family";
+constexpr const char* conv1d_in_vllm =
+    "transformers 5.24 has Conv1D in the place of Linear and starts these layers at random; vLLM 0.32 loads them";
 
 /// Names and axes: transformers 5.24 models/<model_type>, as save_pretrained writes them. Alphabetical.
 constexpr std::array families = {
     model_family{.model_type = "bert", .also_ignored = "cls.predictions.decoder re:(.*\\.)?pooler\\.dense$"},
+    model_family{.model_type = "clvp_encoder", .no_linears = conv1d},
     model_family{.model_type = "dbrx", .router = "router", .no_experts = two_dimensional_stacks},
+    model_family{.model_type = "decision_transformer", .no_linears = conv1d},
     model_family{.model_type = "deepseek_v3", .shared = "shared_experts"},
     model_family{.model_type = "deepseek_v4", .names = expert_names::w, .shared = "shared_experts"},
     model_family{.model_type = "ernie4_5_moe", .shared = "shared_experts"},
     model_family{.model_type = "gemma4_text", .axes = stack_axes::out_in, .router = "router", .warning = not_loaded},
     model_family{.model_type = "glm4_moe", .shared = "shared_experts"},
-    model_family{.model_type = "gpt2", .no_linears = conv1d},
+    model_family{.model_type = "gpt2", .transposed = "c_attn c_fc c_proj q_attn", .warning = conv1d_in_vllm},
     model_family{.model_type = "gpt_oss", .axes = stack_axes::in_out, .form = expert_form::gpt_oss, .router = "router"},
     model_family{.model_type = "granitemoe", .axes = stack_axes::out_in, .router = "router", .warning = vllm_loads},
     model_family{.model_type = "granitemoehybrid",
@@ -53,6 +56,7 @@ constexpr std::array families = {
                  .shared = "shared_mlp",
                  .warning = vllm_loads},
     model_family{.model_type = "hunyuan_v1_moe", .router = "wg", .shared = "shared_mlp"},
+    model_family{.model_type = "imagegpt", .no_linears = conv1d},
     model_family{.model_type = "jamba", .router = "router"},
     model_family{.model_type = "lfm2_moe", .names = expert_names::w},
     model_family{
@@ -62,6 +66,7 @@ constexpr std::array families = {
     model_family{.model_type = "mixtral", .names = expert_names::w},
     model_family{.model_type = "nemotron_h", .shared = "shared_experts"},
     model_family{.model_type = "olmoe"},
+    model_family{.model_type = "openai-gpt", .no_linears = conv1d},
     model_family{.model_type = "phimoe", .names = expert_names::w, .also_ignored = "re:.*\\.mlp\\.router$"},
     model_family{.model_type = "qwen2_moe", .shared = "shared_expert"},
     model_family{.model_type = "qwen3_5_moe_text", .axes = stack_axes::out_in, .shared = "shared_expert"},
@@ -136,6 +141,29 @@ weight_role role_of(const tensor_info& tensor, const model_family& family) {
   return last.find("norm") != std::string_view::npos || last.find("conv") != std::string_view::npos
              ? weight_role::other
              : weight_role::linear;
+}
+
+bool is_transposed(std::string_view name, const model_family& family) noexcept {
+  constexpr std::string_view suffix = ".weight";
+  if (family.transposed.empty() || !name.ends_with(suffix)) return false;
+  name.remove_suffix(suffix.size());
+  name = name.substr(name.rfind('.') + 1);
+  for (std::string_view rest = family.transposed; !rest.empty();) {
+    const std::size_t end = std::min(rest.find(' '), rest.size());
+    if (rest.substr(0, end) == name) return true;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return false;
+}
+
+stack_axes axes_by_bias(const tensor_info& weight, const std::function<const tensor_info*(const std::string&)>& find) {
+  constexpr std::string_view suffix = "weight";
+  if (weight.shape.size() != 2 || weight.shape[0] == weight.shape[1] || !weight.name.ends_with(".weight"))
+    return stack_axes::unknown;
+  const tensor_info* bias = find(weight.name.substr(0, weight.name.size() - suffix.size()) + "bias");
+  if (bias == nullptr || bias->shape.size() != 1) return stack_axes::unknown;
+  if (bias->shape[0] == weight.shape[0]) return stack_axes::out_in;
+  return bias->shape[0] == weight.shape[1] ? stack_axes::in_out : stack_axes::unknown;
 }
 
 std::string_view role_text(weight_role role) noexcept {

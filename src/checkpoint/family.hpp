@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string_view>
@@ -40,6 +41,8 @@ struct model_family {
   std::string_view shared = {};      ///< the part of a name that shared experts have, which every token takes
   std::string_view also_ignored =
       {};  ///< what loaders ask for under names that no tensor has; for "ignore", between blanks
+  std::string_view transposed = {};  ///< the last parts of linear layers whose weights a model's files have as
+                                     ///< [in, out]; as MXFP4 they are [out, in]; between blanks
   std::string_view no_experts = {};  ///< why its experts cannot be quantised; empty where they can
   std::string_view no_linears = {};  ///< the same of its linear layers
   std::string_view warning = {};     ///< what a user should know of the result
@@ -64,5 +67,13 @@ enum class weight_role : std::uint8_t {
 };
 [[nodiscard]] weight_role role_of(const io::tensor_info& tensor, const model_family& family);
 [[nodiscard]] std::string_view role_text(weight_role role) noexcept;  ///< "an embedding", ...
+
+/// Is "..X.weight" one of the layers that family.transposed names?
+[[nodiscard]] bool is_transposed(std::string_view name, const model_family& family) noexcept;
+
+/// Which way the weight "..X.weight" lies by its bias, which has a number for each output; unknown where there is none,
+/// or where both axes have its length.
+[[nodiscard]] stack_axes axes_by_bias(const io::tensor_info& weight,
+                                      const std::function<const io::tensor_info*(const std::string&)>& find);
 
 }  // namespace mxfp4::checkpoint

@@ -6,9 +6,9 @@
 #include <optional>
 #include <unordered_set>
 
+#include "checkpoint/ggml_blocks.hpp"
 #include "checkpoint/narrow_weights.hpp"
 #include "checkpoint/unmarked_pair.hpp"
-#include "mxfp4/convert.hpp"
 #include "mxfp4/core/e8m0.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -201,10 +201,7 @@ void weight_rows::read(const fp8_tile& tile, std::vector<std::uint8_t>& codes,
   }
   std::vector<std::uint8_t> blocks(static_cast<std::size_t>(tile.size() / block_size * block_bytes));
   read_tile(weight_->codes, block_bytes, blocks);
-  const auto in = make_ggml_view(std::span<const std::uint8_t>(blocks), tile.rows, tile.cols);
-  const auto out = make_view(std::span(codes), std::span(scales), tile.rows, tile.cols);
-  const status s = !in ? in.error() : !out ? out.error() : convert(*in, *out);
-  if (!s.ok()) throw file_error({.tensor = weight_->name, .value = std::string(message(s).view())});
+  from_ggml_blocks(blocks, codes, scales);
   *weight_->cleaned += clean_zero_blocks(codes, scales);
 }
 

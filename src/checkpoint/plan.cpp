@@ -131,15 +131,33 @@ class planner {
         if (const tensor_info* bias = tensor_called(without_weight(t.name) + "_bias"))
           return "it has biases, " + quote_name(bias->name) + ", which experts one by one have no place for";
     }
-    const std::int64_t cols = stacked ? layout_of(t, axes_of(t).axes, false).cols : t.shape.back();
-    if (cols % block_size != 0) return std::to_string(cols) + " columns, not a multiple of 32";
+    const bool transposed = !stacked && is_transposed(t.name, family_);
+    if (transposed && is_fp8) return "F8_E4M3 [in, out], whose block scales would lie across the blocks";
+    const std::int64_t cols = stacked ? layout_of(t, axes_of(t).axes, false).cols : t.shape[transposed ? 0 : 1];
+    if (cols % block_size != 0)
+      return std::to_string(cols) + (transposed ? " inputs" : " columns") + ", not a multiple of 32";
     return is_fp8 ? fp8_scales_of(t).why : "";
+  }
+
+  /// Blocks lie along what a layer sums over. A bias tells of layers that have it the other way.
+  void require_axes(const tensor_info& t) const {
+    const stack_axes found = axes_by_bias(t, [this](const std::string& name) { return tensor_called(name); });
+    if (options_.any_matrix || found == stack_axes::unknown) return;
+    const bool transposed = is_transposed(t.name, family_);
+    if (transposed == (found == stack_axes::in_out)) return;
+    fail(t, std::string("is ") + (transposed ? "[out, in]" : "[in, out]") + " by its bias",
+         transposed ? "[in, out], which is what the files of " + options_.model_type + " have"
+                    : "[out, in]: readers take MXFP4 so, and of other layers (Conv1D) those of gpt2 alone",
+         "leave it out with --exclude");
   }
 
   /// An include must not find a matrix that no reader has quantised.
   void require_linear(const tensor_info& t) const {
     if (!options_.include || options_.any_matrix) return;
     const weight_role role = role_of(t, family_);
+    if (role == weight_role::linear && !family_.no_linears.empty())
+      fail(t, "is of " + options_.model_type + ", which " + std::string(family_.no_linears), "",
+           "leave it out with --exclude, or insist with --force");
     if (role == weight_role::embedding || role == weight_role::router || role == weight_role::other)
       fail(t, "is " + std::string(role_text(role)) + ", which no reader takes as MXFP4", "",
            "leave it out with --exclude, or insist with --force");
@@ -195,6 +213,7 @@ class planner {
     if (p.reason.empty()) {
       p.reason = why_not_possible(t);
       if (p.reason.empty()) require_linear(t);
+      if (p.reason.empty()) require_axes(t);
       if (!p.reason.empty() && !include_ && is_expert_weight(t.name, t.shape.size()))
         fail(t, "is the weight of an expert and cannot be quantised: " + p.reason, "", "leave it out with --exclude");
     }
@@ -202,6 +221,10 @@ class planner {
       p.action = tensor_action::quantize;
       if (t.shape.size() == 3) {
         add_stack_outputs(p);
+      } else if (is_transposed(t.name, family_)) {
+        p.stack = stack_layout{.rows = t.shape[1], .cols = t.shape[0], .transposed = true};
+        add_output(p, t.name + packed_suffix, dtype::u8, {t.shape[1], t.shape[0] / 2});
+        add_output(p, t.name + scale_suffix, dtype::u8, {t.shape[1], t.shape[0] / block_size});
       } else {
         add_output(p, t.name + packed_suffix, dtype::u8, {t.shape[0], t.shape[1] / 2});
         add_output(p, t.name + scale_suffix, dtype::u8, {t.shape[0], t.shape[1] / block_size});
@@ -278,7 +301,11 @@ class planner {
   }
 
   void add_warnings() {
-    if (plan_.experts > 0 && !family_.warning.empty()) plan_.warnings.emplace_back(family_.warning);
+    const bool any_transposed =
+        std::any_of(plan_.tensors.begin(), plan_.tensors.end(), [this](const planned_tensor& p) {
+          return p.action == tensor_action::quantize && is_transposed(p.source.name, family_);
+        });
+    if ((plan_.experts > 0 || any_transposed) && !family_.warning.empty()) plan_.warnings.emplace_back(family_.warning);
     for (const planned_tensor& p : plan_.tensors)
       if (!options_.to_bf16 && p.action == tensor_action::quantize &&
           role_of(p.source, family_) == weight_role::linear &&

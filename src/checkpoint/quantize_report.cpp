@@ -25,7 +25,9 @@ namespace {
 [[nodiscard]] ordered_json describe(const planned_tensor& t, std::int64_t matrix) {
   ordered_json entry = describe(t.source);
   if (!t.stack) return entry;
-  if (t.outputs.size() == 2) {
+  if (t.source.shape.size() == 2) {
+    entry["shape"] = {t.stack->rows, t.stack->cols};
+  } else if (t.outputs.size() == 2) {
     entry["expert"] = matrix;
   } else {
     entry["name"] = matrix_name(t.source.name, *t.stack, matrix);

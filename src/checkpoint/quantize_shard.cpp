@@ -283,7 +283,8 @@ class shard_run {
         put(outputs[output + 1].name, std::as_bytes(s.encoder.scales()));
         current_ += s.encoder.statistics();
         if (s.ends_matrix) {
-          matrices_.push_back({s.index, s.tensor->stack ? s.matrix : -1, current_});
+          matrices_.push_back(
+              {s.index, s.tensor->source.shape.size() == 3 && s.tensor->stack ? s.matrix : -1, current_});
           current_ = {};
         }
         break;
@@ -318,8 +319,10 @@ class shard_run {
       throw file_error({.file = file, .tensor = t.name, .value = std::string(message(s.error).view())});
     const std::int64_t within = s.first + s.error.value - s.matrix * s.shape.size;
     const std::int64_t row = within / s.shape.cols, col = within % s.shape.cols;
-    const std::string at = s.tensor->stack ? place_in_stack(s.shape.layout, s.matrix, row, col)
-                                           : std::to_string(row) + ", " + std::to_string(col);
+    const bool is_stack = t.shape.size() == 3 && s.tensor->stack, transposed = s.shape.layout.transposed;
+    const std::string at = is_stack
+                               ? place_in_stack(s.shape.layout, s.matrix, row, col)
+                               : std::to_string(transposed ? col : row) + ", " + std::to_string(transposed ? row : col);
     throw file_error({.file = file,
                       .tensor = t.name,
                       .value = "weight [" + at + "] is NaN or infinite",

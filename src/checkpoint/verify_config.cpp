@@ -314,6 +314,24 @@ void check_axes(verification& v, std::int64_t hidden_size) {
   }
 }
 
+/// The same of a matrix that has a bias: GPT-2's files have it as [in, out], and codes must not lie so.
+void check_axes_by_bias(verification& v) {
+  std::optional<tensor_info> bias;
+  for (const stored_tensor& t : v.tensors) {
+    if (t.kind != storage::mxfp4) continue;
+    const stack_axes axes = axes_by_bias({t.name, t.data->info->type, t.shape}, [&](const std::string& name) {
+      const stored_tensor* found = v.find(name);
+      bias = found == nullptr ? std::nullopt : std::optional(tensor_info{name, found->data->info->type, found->shape});
+      return bias ? &*bias : nullptr;
+    });
+    if (axes == stack_axes::in_out)
+      v.error(check, quote_name(t.name),
+              "is MXFP4 " + shape_text(t.shape) +
+                  " with its blocks along the outputs by its bias, expected [out, in]: "
+                  "quantise the source again");
+  }
+}
+
 }  // namespace
 
 std::string unexpected_member(const ordered_json& object, const std::string& place, const char* key,
@@ -385,6 +403,7 @@ void check_config(verification& v) {
     v.add(level, check, where, what);
   });
   check_axes(v, model.hidden_size);
+  check_axes_by_bias(v);
   check_readers(v, modules);
 }
 

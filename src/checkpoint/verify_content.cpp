@@ -25,20 +25,39 @@ using nlohmann::ordered_json;
 
 constexpr const char* check = "content";
 
-/// (2 * magnitude)^2 of the codes: integers.
-constexpr std::array<int, 8> doubled_squares = {0, 1, 4, 9, 16, 36, 64, 144};
+/// Of the two codes in a byte.
+struct code_pair {
+  std::uint16_t squares = 0;  ///< the sum of their (2 * magnitude)^2, integers
+  std::uint8_t extreme = 0;   ///< how many are +-6
+  std::uint8_t present = 0;   ///< bit m: one has magnitude m, of 8
+};
+
+constexpr std::array<code_pair, 256> code_pairs = [] {
+  constexpr std::array<std::uint16_t, 8> doubled_squares = {0, 1, 4, 9, 16, 36, 64, 144};
+  std::array<code_pair, 256> pairs{};
+  for (unsigned byte = 0; byte < pairs.size(); ++byte)
+    for (const unsigned magnitude : {byte & 7u, byte >> 4 & 7u}) {
+      code_pair& p = pairs[byte];
+      p.squares = static_cast<std::uint16_t>(p.squares + doubled_squares[magnitude]);
+      p.extreme = static_cast<std::uint8_t>(p.extreme + (magnitude == 7 ? 1 : 0));
+      p.present = static_cast<std::uint8_t>(p.present | 1u << magnitude);
+    }
+  return pairs;
+}();
 
 /// Whatever the scale rule, a block's largest weight is more than 1.5 and at most 8.5 scales (modelopt's the one, mlx's
 /// the other): its code is that of 1.5 at least. Below scale byte 3 rules end, and any code may be the largest.
 constexpr int least_largest_code = 3, first_regular_byte = 3;
+constexpr unsigned all_zero = 1, all_small = 0b111;  // code_pair::present, where no other bit is set
+static_assert(all_small == (1u << least_largest_code) - 1);
 
 struct content {
   std::int64_t blocks = 0, nan_blocks = 0, first_nan = -1;
   std::int64_t regular_blocks = 0;  ///< with a nonzero code and an ordinary scale
   std::int64_t small_blocks = 0;    ///< of these, whose largest code is too small
   std::int64_t extreme_codes = 0;   ///< +-6, in regular blocks
-  double squares = 0;               ///< sum of w^2
   std::array<std::int64_t, 256> scales{};
+  std::array<std::int64_t, 256> squares{};  ///< by scale byte: the sum of (2 w / scale)^2
   std::string codes_hash, scales_hash;
   std::string error;
 };
@@ -50,18 +69,27 @@ void add_block(content& c, const std::uint8_t* codes, std::uint8_t scale) {
     if (c.nan_blocks++ == 0) c.first_nan = c.blocks - 1;
     return;
   }
-  int squares = 0, largest = 0, extreme = 0;
-  for (int i = 0; i < block_code_bytes; ++i)
-    for (const int code : {codes[i] & 7, codes[i] >> 4 & 7}) {
-      squares += doubled_squares[static_cast<std::size_t>(code)];
-      largest = std::max(largest, code);
-      extreme += code == 7 ? 1 : 0;
-    }
-  c.squares += std::ldexp(squares, 2 * (scale - 127) - 2);
-  if (largest == 0 || scale < first_regular_byte) return;
+  int squares = 0, extreme = 0;
+  unsigned present = 0;
+  for (int i = 0; i < block_code_bytes; ++i) {
+    const code_pair& pair = code_pairs[codes[i]];
+    squares += pair.squares;
+    extreme += pair.extreme;
+    present |= pair.present;
+  }
+  c.squares[scale] += squares;
+  if (present == all_zero || scale < first_regular_byte) return;
   ++c.regular_blocks;
-  c.small_blocks += largest < least_largest_code ? 1 : 0;
+  c.small_blocks += (present & ~all_small) == 0 ? 1 : 0;
   c.extreme_codes += extreme;
+}
+
+/// The sum of w^2.
+[[nodiscard]] double squared_weights(const content& c) {
+  double sum = 0;
+  for (std::size_t byte = 0; byte < c.squares.size(); ++byte)
+    sum += std::ldexp(static_cast<double>(c.squares[byte]), 2 * (static_cast<int>(byte) - 127) - 2);
+  return sum;
 }
 
 [[nodiscard]] content read_content(const checkpoint_reader& in, const stored_tensor& t, shared_progress& progress) {
@@ -124,7 +152,7 @@ struct reported {
 /// at most the error's away from the source's; all of it where a recipe makes zeros of weights at the ends of a range.
 /// Sums of doubles: to a part in 10^6.
 [[nodiscard]] bool fits(const content& c, const reported& r) {
-  const double found = std::sqrt(c.squares), norm = std::sqrt(r.squares), error = std::sqrt(r.error_squares);
+  const double found = std::sqrt(squared_weights(c)), norm = std::sqrt(r.squares), error = std::sqrt(r.error_squares);
   return std::abs(found - norm) <= error + 1e-6 * norm;
 }
 
@@ -158,8 +186,9 @@ void compare_with_report(verification& v, const stored_tensor& t, const content&
   if (c.scales != r.scales) {
     v.error(check, where,
             std::string("has other scales than ") + report_file_name + " says: it was written by another run");
-  } else if (r.squares > 0 && !fits(c, r) && (c.squares < 0.5 * r.squares || c.squares > 2 * r.squares)) {
-    const double times = std::sqrt(c.squares / r.squares);
+  } else if (const double squares = squared_weights(c);
+             r.squares > 0 && !fits(c, r) && (squares < 0.5 * r.squares || squares > 2 * r.squares)) {
+    const double times = std::sqrt(squares / r.squares);
     v.error(check, where,
             "its weights are " + std::to_string(times) + " times those of the source by " + report_file_name +
                 ", expected 1 within 20 %: is the scale's exponent shifted?");

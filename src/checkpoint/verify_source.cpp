@@ -386,13 +386,19 @@ struct comparison {
     const checkpoint_tensor* t = source.find(name);
     return t == nullptr ? nullptr : t->info;
   };
+  plan_options model;
+  read_model(read_config(source), model);
+  const model_family& family = find_family(model.model_type);
   std::vector<comparison> list;
   for (const stored_tensor& t : theirs) {
     // FP8 that is no longer FP8 does not meet activations in FP8.
     if (fp8_owner_of_activations(t.name, infos) != nullptr && v.find(t.name) == nullptr) continue;
     const auto stack = stacks.find(t.name);
     const stored_tensor* same = v.find(t.name);
-    if (stack == stacks.end() || t.kind == storage::mxfp4 || (same != nullptr && same->kind != storage::mxfp4)) {
+    if (const bool becomes_mxfp4 = same != nullptr && same->kind == storage::mxfp4 && t.kind != storage::mxfp4;
+        becomes_mxfp4 && t.shape.size() == 2 && is_transposed(t.name, family)) {
+      list.push_back({&t, t.name, stack_layout{.rows = t.shape[1], .cols = t.shape[0], .transposed = true}, 0});
+    } else if (stack == stacks.end() || t.kind == storage::mxfp4 || (same != nullptr && same->kind != storage::mxfp4)) {
       list.push_back({&t, t.name, std::nullopt, 0});
     } else if (same != nullptr) {
       stack_layout whole = stack->second;

@@ -54,7 +54,7 @@ def family(kind, *, linears=False, model=AutoModelForCausalLM, refused="", not_l
 HYBRID = dict(shared_expert_intermediate_size=64, layer_types=["linear_attention", "full_attention"],
               linear_num_value_heads=2, linear_num_key_heads=2, linear_key_head_dim=128,
               linear_value_head_dim=128)
-GPT2 = dict(linears=True, refused="Conv1D", n_embd=64, n_layer=2, n_head=2, n_positions=128)
+GPT2 = dict(linears=True, not_loaded="at random", activation_function="gelu", n_embd=64, n_layer=2, n_head=2, n_positions=128)
 
 FAMILIES = {
     "minimax_m2": family("minimax_m2", scoring_func="sigmoid", use_routing_bias=True, rotary_dim=16),
@@ -69,7 +69,7 @@ FAMILIES = {
     "deepseek_v3": family("deepseek_v3", first_k_dense_replace=1, n_group=1, topk_group=1, topk_method="noaux_tc",
                           q_lora_rank=32, kv_lora_rank=512, qk_rope_head_dim=64, qk_nope_head_dim=128, v_head_dim=128,
                           head_dim=64),  # the head sizes are those that vLLM has attention for
-    "deepseek_v4": family("deepseek_v4", head_dim=512, qk_rope_head_dim=64),
+    "deepseek_v4": family("deepseek_v4", head_dim=512, qk_rope_head_dim=64, o_groups=2),
     "ernie4_5_moe": family("ernie4_5_moe", moe_num_experts=4, moe_k=2, moe_layer_start_index=1),
     "lfm2_moe": family("lfm2_moe", num_dense_layers=1, layer_types=["conv", "full_attention"]),
     "hunyuan_v1_moe": family("hunyuan_v1_moe", moe_topk=[2, 2], num_shared_expert=[1, 1]),
@@ -148,27 +148,22 @@ def answer(model):
     return out.logits if hasattr(out, "logits") else out.last_hidden_state
 
 
-def restack(folder, turns):
-    """P.<e>.gate_proj.weight and its like to P.gate_up_proj [experts, in, out], which these families load in BF16."""
+def restack(folder):
+    """P.<e>.gate_proj.weight and its like to P.gate_up_proj [experts, in, out], which llama4 loads in BF16."""
     tensors, parts = {}, {}
     for file in sorted(folder.glob("*.safetensors")):
         for name, value in load_file(file).items():
-            found = re.fullmatch(r"(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.(weight|bias)", name)
+            found = re.fullmatch(r"(.*\.experts)\.(\d+)\.(gate|up|down)_proj\.weight", name)
             if found:
-                suffix = "_bias" if found[4] == "bias" else ""
-                turned = value.T if value.dim() == 2 else value
-                parts.setdefault((found[1], suffix), {})[int(found[2]), found[3]] = turned
+                parts.setdefault(found[1], {})[int(found[2]), found[3]] = value.T
             else:
                 tensors[name] = value
         file.unlink()
 
-    def joined(gate, up):
-        return torch.stack([gate, up], -1).flatten(-2) if turns else torch.cat([gate, up], -1)
-
-    for (prefix, suffix), of in parts.items():
+    for prefix, of in parts.items():
         experts = range(1 + max(e for e, _ in of))
-        tensors[f"{prefix}.gate_up_proj{suffix}"] = torch.stack([joined(of[e, "gate"], of[e, "up"]) for e in experts])
-        tensors[f"{prefix}.down_proj{suffix}"] = torch.stack([of[e, "down"] for e in experts])
+        tensors[f"{prefix}.gate_up_proj"] = torch.stack([torch.cat([of[e, "gate"], of[e, "up"]], -1) for e in experts])
+        tensors[f"{prefix}.down_proj"] = torch.stack([of[e, "down"] for e in experts])
     (folder / "model.safetensors.index.json").unlink(missing_ok=True)
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -184,13 +179,20 @@ def describe(folder):
     return dict(sorted(tensors.items()))
 
 
-def check_back(checkpoint, back):
-    """Every weight of `dequantize` is what ml_dtypes makes of codes and scale bytes; the rest is as it was."""
+def check_back(checkpoint, back, source=None, turned=False):
+    """Every weight of `dequantize` is what ml_dtypes makes of codes and scale bytes, and near what the source, if given,
+    has under its name; the rest is as it was. turned: the codes are those of the transposed weight."""
     ours, values = load_tensors(checkpoint), load_tensors(back)
+    original = load_tensors(source) if source else {}
     packed = [name for name in ours if name.endswith("_packed")]
     for name in packed:
         expected = decode(ours[name], ours[name.removesuffix("_packed") + "_scale"])
-        require(same_bits(values[name.removesuffix("_packed")], expected), f"{name}: other numbers than ml_dtypes")
+        found = values[name.removesuffix("_packed")]
+        require(same_bits(found, expected.T if turned else expected), f"{name}: other numbers than ml_dtypes")
+        if name.removesuffix("_packed") in original:
+            exact = original[name.removesuffix("_packed")].astype(np.float32)
+            error = np.linalg.norm(found.astype(np.float32) - exact) / np.linalg.norm(exact)
+            require(error < 0.15, f"{name}: a relative error of {error}")
     for name in ours.keys() - {n for p in packed for n in (p, p.removesuffix("_packed") + "_scale")}:
         require(ours[name].tobytes() == values[name].tobytes(), f"{name}: was not kept")
     require(packed and len(values) == len(ours) - len(packed), f"{back}: tensors are missing")
@@ -207,8 +209,8 @@ def check_gguf(file, weights):
 def check_routes(result, back, family):
     """What each route of transformers makes of the result is what it makes of the dequantised directory."""
     single = {name: value for file in back.glob("*.safetensors") for name, value in load_file(file).items()}
-    if family.kind in ("gpt_oss", "llama4_text"):
-        restack(back, turns=family.kind == "gpt_oss")
+    if family.kind == "llama4_text":
+        restack(back)
     reference = load(back, family.model)
     weights, expected = reference.state_dict(), answer(reference)
     own = {"dequantize": dict(quantization_config=Mxfp4Config(dequantize=True))}
@@ -228,12 +230,16 @@ def check_routes(result, back, family):
 
 
 def not_loaded(result, family, options):
-    """What transformers says of a result that it does not load; a test that it still does not."""
+    """What transformers makes of a result that it does not load; a test that it still does not."""
+    what = "these layers (Conv1D)" if family.kind == "gpt2" else "the experts"
     try:
         load(result, family.model, **options)
     except SystemExit as error:
         require("missing_keys" in str(error), str(error))
-        return "refused: the experts start at random, and quantize warns of it"
+        return f"refused: {what} start at random, and quantize warns of it"
+    except RuntimeError as error:
+        require("mismatched" in str(error), str(error))
+        return f"refused: {what} have other shapes for it: an error, and quantize warns of it"
     raise SystemExit("interop: is loaded, expected missing keys")
 
 
@@ -251,12 +257,13 @@ def check(family, mxfp4, root, record):
     run(mxfp4, "plan", source, *how)
     said = run(mxfp4, "quantize", source, result, *how)
     run(mxfp4, "verify", result, "--against", source)
-    apart = result
-    if family.kind == "gpt_oss":
-        apart = root / "apart"
+    run(mxfp4, "dequantize", result, back)
+    apart, decoded = result, back
+    if family.kind == "gpt_oss":  # its stacks taken apart, and the matrices
+        apart, decoded = root / "apart", root / "decoded"
         run(mxfp4, "convert", result, apart, "--to", "compressed-tensors")
-    run(mxfp4, "dequantize", apart, back)
-    weights = check_back(apart, back)
+        run(mxfp4, "dequantize", apart, decoded)
+    weights = check_back(apart, decoded, source, turned=family.kind == "gpt2")
     steps = dict(plan="right", quantize="right", verify="right", dequantize="right", gguf="right")
     if family.no_gguf:
         steps["gguf"] = refusal(mxfp4, "convert", result, root / "x.gguf", "--to", "gguf", expected=family.no_gguf)

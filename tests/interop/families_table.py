@@ -32,7 +32,9 @@ page is made (`tests/interop/families_table.py --write`). How to add a family: [
 | vLLM CPU run | vLLM's loader and engine, weights widened to bfloat16: tokens and log-probabilities of 2 x 120 tokens are those of the dequantised model, bit for bit |
 | GGUF | `convert --to gguf`, opened by gguf, the same numbers |
 
-`_tied`: the embedding is the output layer too. Dense models are quantised with `--linears`.
+`_tied`: the embedding is the output layer too. Dense models are quantised with `--linears`. What transformers saves of phimoe
+and deepseek_v4 gets the names that published checkpoints have before vLLM reads it; gpt2's weights are
+transposed for MXFP4, and `dequantize` turns them back.
 """
 
 

@@ -9,8 +9,7 @@ and "expected" BF16, what its own code reads them as. Versions are in the metada
     torch==2.15.0 compressed-tensors==0.20.1 nvidia-modelopt==0.47.0 amd-quark==0.13 auto-round==0.16.1
     transformers==5.24.0 accelerate==1.15.0 safetensors numpy
 
-DeepSeek-V4's form is not here: no package writes it. Its text is that of its published checkpoint (tests:
-dequantize_checkpoint.property).
+No package writes DeepSeek-V4's form: its codes and scales are random, and transformers reads them.
 """
 import importlib.metadata
 import pathlib
@@ -91,6 +90,16 @@ def auto_round_mxfp4(folder):
          {"weight_packed": packed.weight_packed, "weight_scale": packed.weight_scale}, linear.weight.data)
 
 
+def transformers_deepseek_v4(folder):
+    """I8 and F8_E8M0, as the published checkpoint has its experts; what is asked for with dequantize=True."""
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+    random = torch.Generator().manual_seed(20261129)
+    codes = torch.randint(-128, 128, (ROWS, COLS // 2), dtype=torch.int8, generator=random)
+    scales = torch.randint(1, 253, (ROWS, COLS // 32), dtype=torch.uint8, generator=random).view(torch.float8_e8m0fnu)
+    read = Fp8Dequantize(None).convert({"weight": codes, "weight_scale_inv": scales})["weight"]
+    save(folder, "mxfp4_deepseek_v4", "transformers", {"weight": codes, "scale": scales}, read)
+
+
 def main(vectors):
     folder = pathlib.Path(vectors) / "narrow"
     folder.mkdir(exist_ok=True)
@@ -124,6 +133,7 @@ def main(vectors):
     modelopt_mxfp4(folder)
     quark_mxfp4(folder)
     auto_round_mxfp4(folder)
+    transformers_deepseek_v4(folder)
 
 
 if __name__ == "__main__":

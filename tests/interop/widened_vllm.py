@@ -7,10 +7,12 @@ whether the checkpoint is right: its names, its order of gate and up, what its c
 import torch
 from vllm.model_executor.kernels.linear import register_linear_kernel
 from vllm.model_executor.kernels.linear.mxfp4.base import MxFp4LinearKernel
+from vllm.model_executor.layers.fused_moe.fused_moe_method_base import FusedMoEMethodBase
 from vllm.model_executor.layers.fused_moe.router import cpu_router
 from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import UnquantizedFusedMoEMethod
 from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors_moe import (
     compressed_tensors_moe_w4a4_mxfp4 as experts)
+from vllm.model_executor.layers.quantization import mxfp4
 from vllm.platforms import PlatformEnum
 
 VALUES = torch.tensor([0, .5, 1, 1.5, 2, 3, 4, 6, -0., -.5, -1, -1.5, -2, -3, -4, -6])
@@ -40,11 +42,14 @@ class WidenedLinear(MxFp4LinearKernel):
         return torch.nn.functional.linear(x, layer.weight, bias)
 
 
-class WidenedExperts(experts.CompressedTensorsW4A4Mxfp4MoEMethod):
+class Widened:
+    """What both methods for experts have: codes and scales out, weights in, vLLM's method without quantization."""
+
     def process_weights_after_loading(self, layer):
         for name in ("w13", "w2"):
-            weight = widen(getattr(layer, name + "_weight_packed").data, getattr(layer, name + "_weight_scale").data)
-            delattr(layer, name + "_weight_packed")
+            codes = name + ("_weight_packed" if hasattr(layer, name + "_weight_packed") else "_weight")
+            weight = widen(getattr(layer, codes).data, getattr(layer, name + "_weight_scale").data)
+            delattr(layer, codes)
             delattr(layer, name + "_weight_scale")
             setattr(layer, name + "_weight", weight)
         self.plain = UnquantizedFusedMoEMethod(self.moe)
@@ -63,6 +68,20 @@ class WidenedExperts(experts.CompressedTensorsW4A4Mxfp4MoEMethod):
         return self.plain.is_monolithic
 
 
+class WidenedExperts(Widened, experts.CompressedTensorsW4A4Mxfp4MoEMethod):
+    pass
+
+
+class WidenedGptOss(Widened, mxfp4.GptOssMxfp4MoEMethod):
+    def __init__(self, moe):
+        FusedMoEMethodBase.__init__(self, moe)  # without the search for a kernel, which ends in an error on a CPU
+        self.weight_dtype = "gpt_oss_mxfp4"
+        self.mxfp4_backend, self.experts_cls = mxfp4.Mxfp4MoeBackend.NONE, None
+
+    def get_fused_moe_quant_config(self, layer):
+        return self.plain.get_fused_moe_quant_config(layer)
+
+
 def one_group(self, *args, **kwargs):
     """Sigmoid routing with a bias: what vLLM's CPU path (0.32) has it for is experts in groups, here in one."""
     original(self, *args, **kwargs)
@@ -73,4 +92,5 @@ def one_group(self, *args, **kwargs):
 original = cpu_router.CPURouter.__init__
 cpu_router.CPURouter.__init__ = one_group
 experts.CompressedTensorsW4A4Mxfp4MoEMethod = WidenedExperts
+mxfp4.GptOssMxfp4MoEMethod = WidenedGptOss
 register_linear_kernel(WidenedLinear, PlatformEnum.CPU, "mxfp4")

@@ -16,7 +16,8 @@
 // Shapes: a matrix is [rows, cols]; stacked experts are [experts, rows, cols], in some families [experts, cols, rows].
 // The blocks lie along cols, which is the dimension that a layer sums over. A stack gate_up_proj holds two matrices of
 // each expert. Which way a stack lies is told by the shapes of gate_up_proj and down_proj together, else by the biases,
-// by hidden_size, by the family; where nothing tells, it is refused.
+// by hidden_size, by the family; where nothing tells, it is refused. GPT-2's files have its layers as [cols, rows],
+// and vLLM, which alone loads them as MXFP4, wants [rows, cols]: their codes are those of the transposed matrix.
 // Source of the names: compressed-tensors (mxfp4-pack-quantized, float-quantized), DeepSeek's FP8 (weight_scale_inv).
 #pragma once
 
@@ -57,11 +58,11 @@ struct plan_options {
   std::optional<scale_grid> fp8_grid = {};  ///< weight_block_size of its quantization_config
 };
 
-/// A stack of experts: where each of its matrices [rows, cols] lies.
+/// A stack of experts: where each of its matrices [rows, cols] lies. A matrix that lies transposed is a stack of one.
 struct stack_layout {
   std::int64_t experts = 1, parts = 1;  ///< matrices an expert has in it: gate_up_proj holds 2, one below the other
   std::int64_t rows = 0, cols = 0;      ///< of one matrix
-  bool transposed = false;              ///< the stack is [experts, cols, parts * rows]
+  bool transposed = false;              ///< the stack is [experts, cols, parts * rows], the matrix [cols, rows]
 };
 
 /// A tensor of the input, and what becomes of it.
@@ -78,7 +79,7 @@ struct planned_tensor {
   std::size_t scales = no_scales;  ///< index of the scales of FP8 in the plan; they may lie in another file than X
   scale_grid fp8_grid = {};        ///< what one of them is for
 
-  std::optional<stack_layout> stack;  ///< of experts that are quantised
+  std::optional<stack_layout> stack;  ///< of experts that are quantised, and of a matrix that is transposed for it
 
   [[nodiscard]] std::uint64_t output_bytes() const noexcept;  ///< of all its outputs
   /// Index of the codes of a matrix among the outputs; its scales follow.
