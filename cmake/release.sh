@@ -4,7 +4,8 @@
 #
 #   looks at   VERSION is x.y.z and above every tag; nothing is uncommitted; CHANGELOG.md has entries under
 #              "## [VERSION] - unreleased"; README.md asks find_package for x.y
-#   writes     the version's macros and inline namespace in core/version.hpp, the day in CHANGELOG.md
+#   writes     the version's macros and inline namespace in core/version.hpp, the version of packaging/vcpkg, the day in
+#              CHANGELOG.md
 #   runs       the check (.ci/run) and then the archives' command, with VERSION as its last argument
 #   makes      the commit "Release VERSION" and the annotated tag vVERSION; pushing them is left to you
 #
@@ -31,7 +32,7 @@ done
 major=$((10#${BASH_REMATCH[1]})) minor=$((10#${BASH_REMATCH[2]})) patch=$((10#${BASH_REMATCH[3]}))
 [[ $version == "$major.$minor.$patch" ]] || fail "the version is '$version', expected no leading zeros: $major.$minor.$patch"
 
-header=include/mxfp4/core/version.hpp
+header=include/mxfp4/core/version.hpp port=packaging/vcpkg/vcpkg.json
 today=$(date -u +%F)
 [[ -z $(git status --porcelain) ]] || fail "something is uncommitted: commit or remove it first"
 last=$(git tag --list 'v*' | sed 's/^v//' | sort -V | tail -1)
@@ -50,6 +51,7 @@ namespace=v$major
 
 if ! $commit; then
   echo "would write $header: $major.$minor.$patch, namespace $namespace"
+  echo "would write $port: $version"
   echo "would write CHANGELOG.md: ## [$version] - $today, $entries entries"
   echo "would run: $check"
   [[ -z $archives ]] || echo "would run: $archives $version"
@@ -57,17 +59,19 @@ if ! $commit; then
   exit
 fi
 
-restore() { git checkout --quiet -- "$header" CHANGELOG.md; echo 'release.sh: nothing was released, the files are as they were' >&2; }
+restore() { git checkout --quiet -- "$header" "$port" CHANGELOG.md; echo 'release.sh: nothing was released, the files are as they were' >&2; }
 trap restore EXIT
 sed -i -E "s/^(#define MXFP4_VERSION_MAJOR) [0-9]+/\1 $major/; s/^(#define MXFP4_VERSION_MINOR) [0-9]+/\1 $minor/
            s/^(#define MXFP4_VERSION_PATCH) [0-9]+/\1 $patch/; s/^(#define MXFP4_VERSION_NS) v[0-9_]+/\1 $namespace/" "$header"
 for line in "MAJOR $major" "MINOR $minor" "PATCH $patch" "NS $namespace"; do
   grep -qE "^#define MXFP4_VERSION_$line( |$)" "$header" || fail "$header has no line '#define MXFP4_VERSION_$line'"
 done
+sed -i -E "s/^(  \"version\": )\"[0-9.]+\"/\1\"$version\"/" "$port"
+grep -qF "  \"version\": \"$version\"" "$port" || fail "$port has no line '  \"version\": ...'"
 sed -i "s/^## \[$version\] - unreleased$/## [$version] - $today/" CHANGELOG.md
 bash -c "$check" || fail "the check failed: $check"
 [[ -z $archives ]] || bash -c "$archives $version" || fail "the archives failed: $archives $version"
 trap - EXIT
-git commit --quiet --allow-empty -m "Release $version" -- "$header" CHANGELOG.md
+git commit --quiet --allow-empty -m "Release $version" -- "$header" "$port" CHANGELOG.md
 git tag --annotate "v$version" -m "mxfp4 $version"
 echo "released $version: git push --follow-tags"

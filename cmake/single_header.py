@@ -22,7 +22,10 @@ BANNER = """\
 
 def version():
     with open(os.path.join(ROOT, "mxfp4/core/version.hpp"), encoding="utf-8") as file:
-        return ".".join(re.findall(r"version_(?:major|minor|patch) = (\d+)", file.read()))
+        parts = re.findall(r"define MXFP4_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", file.read())
+    if len(parts) != 3:
+        sys.exit(f"core/version.hpp has {len(parts)} of MXFP4_VERSION_MAJOR, MINOR and PATCH, expected 3")
+    return ".".join(parts)
 
 
 def without_kernels(lines, path):
@@ -59,7 +62,7 @@ def text_of(name, done):
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     done = set()
     lines = [line for page in PAGES for line in text_of(f"mxfp4/{page}.hpp", done)]

@@ -8,7 +8,8 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 export HOME=$work GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.com GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@example.com
 
-mkdir -p repository/cmake repository/include/mxfp4/core && cd repository
+mkdir -p repository/cmake repository/include/mxfp4/core repository/packaging/vcpkg && cd repository
+sed -E 's/^(  "version": ).*/\1"0.1.0",/' "$source/packaging/vcpkg/vcpkg.json" >packaging/vcpkg/vcpkg.json
 cp "$source/cmake/release.sh" cmake/
 sed -E 's/^(#define MXFP4_VERSION_NS) .*/\1 v0_1/; s/^(#define MXFP4_VERSION_(MAJOR|PATCH)) [0-9]+/\1 0/
         s/^(#define MXFP4_VERSION_MINOR) [0-9]+/\1 1/' "$source/include/mxfp4/core/version.hpp" >include/mxfp4/core/version.hpp
@@ -51,5 +52,6 @@ cmake/release.sh 0.2.0 --commit --check 'grep -q "MINOR 2" include/mxfp4/core/ve
 [[ $(git log -1 --format=%s) == 'Release 0.2.0' && -z $(git status --porcelain) ]] || { echo 'no commit'; exit 1; }
 grep -qE '^## \[0\.2\.0\] - [0-9]{4}-[0-9]{2}-[0-9]{2}$' CHANGELOG.md || { echo 'CHANGELOG.md has no day'; exit 1; }
 grep -qE '^#define MXFP4_VERSION_NS v0_2$' include/mxfp4/core/version.hpp || { echo 'the namespace stayed'; exit 1; }
+grep -qxF '  "version": "0.2.0",' packaging/vcpkg/vcpkg.json || { echo 'the port has the old version'; exit 1; }
 [[ $(cat "$work/archives") == 0.2.0 ]] || { echo 'the archives were not made'; exit 1; }
 echo 'release.sh does what it says'

@@ -27,7 +27,7 @@ class Mxfp4(ConanFile):
 
     def set_version(self):
         text = load(self, os.path.join(self._root, "include/mxfp4/core/version.hpp"))
-        self.version = ".".join(re.findall(r"version_(?:major|minor|patch) = (\d+)", text))
+        self.version = ".".join(re.findall(r"define MXFP4_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", text))
 
     def export_sources(self):
         for pattern in ("CMakeLists.txt", "cmake/*", "include/*", "LICENSE"):
