@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# tests/packages/conan.py -- the ids of Conan's recipe, and its test package: mxfp4::format, which needs no other package.
+# tests/packages/conan.py -- runs Conan's recipe with its test package: mxfp4::format alone; compares its package ids.
 # SPDX-License-Identifier: Apache-2.0
 """conan.py SOURCE: in a virtual environment and a Conan home of its own, without any remote. Exit code 77 (skipped)
 where pip cannot install Conan."""
