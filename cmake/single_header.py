@@ -64,6 +64,10 @@ def text_of(name, done):
 def main():
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
+    if os.path.exists(sys.argv[1]):
+        with open(sys.argv[1], encoding="utf-8", errors="replace") as file:
+            if file.readline() != BANNER.split("\n")[0].format(version=version()) + "\n":
+                sys.exit(f"{sys.argv[1]} is there and was not written by this script: give another name, or remove it")
     done = set()
     lines = [line for page in PAGES for line in text_of(f"mxfp4/{page}.hpp", done)]
     text = BANNER.format(version=version()) + re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"

@@ -225,7 +225,13 @@ TEST_CASE("report --html: bad input", "[cli][report][bad_input]") {
     write_text(file, report.dump());
     CHECK(run({MXFP4_PROGRAM, "report", file, "--html", page, "--overwrite"}).code == 0);
     CHECK(count_of(read_text(page), "<svg ") == 1);
+    CHECK(count_of(read_text(page), "Too many to draw") == 0);
   }
+  json many = small_report();
+  many["experts"][0]["expert"] = 4096;
+  write_text(file, many.dump());
+  CHECK(run({MXFP4_PROGRAM, "report", file, "--html", page, "--overwrite"}).code == 0);
+  CHECK(count_of(read_text(page), "Too many to draw: 4 layers of 4097 experts.") == 1);
 }
 
 TEST_CASE("report: what is no report", "[cli][report][bad_input]") {
@@ -235,9 +241,16 @@ TEST_CASE("report: what is no report", "[cli][report][bad_input]") {
   json lacks = small_report();
   lacks["quantized"][1].erase("squared_error");
   const std::string part = write_text(folder / "part.json", lacks.dump());
+  json negative = small_report(), fewer = small_report();
+  negative["experts"][0]["squared_error"] = -1;
+  fewer["total"]["bytes_before"] = 19199;
+  const std::string below = write_text(folder / "below.json", negative.dump());
+  const std::string less = write_text(folder / "less.json", fewer.dump());
   for (const auto& [file, message] :
        {std::pair{folder / "none", "cannot open"}, std::pair{list, "list.json: the document is [], expected an object"},
         std::pair{part, "part.json: quantized has no 'squared_error', expected one"},
+        std::pair{below, "squared_error is -1, expected a number from 0 on"},
+        std::pair{less, "total.bytes_before is 19199, expected no less than the quantised tensors have"},
         std::pair{folder / "", "mxfp4_report.json: cannot open"}}) {
     CAPTURE(file);
     const outcome o = run({MXFP4_PROGRAM, "report", file, out});
@@ -245,7 +258,7 @@ TEST_CASE("report: what is no report", "[cli][report][bad_input]") {
     CHECK(o.out == "");
     CHECK_THAT(o.err, ContainsSubstring(message));
   }
-  CHECK(folder.names() == strings{"list.json", "part.json"});
+  CHECK(folder.names() == strings{"below.json", "less.json", "list.json", "part.json"});
 }
 
 TEST_CASE("card: a README.md of the result", "[cli][card]") {

@@ -19,6 +19,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "peer.h"
@@ -68,7 +69,7 @@ options parse(int argc, char** argv) {
       if (x == std::string::npos) fail("--shape is '" + value + "', expected NxK");
       const std::int64_t k = number(value.substr(x + 1), "K of --shape", 32, 1 << 20);
       if (k % 32 != 0) fail("K of --shape is " + std::to_string(k) + ", expected a multiple of 32");
-      o.shapes.emplace_back(number(value.substr(0, x), "N of --shape", 1, 1 << 20), k);
+      o.shapes.emplace_back(number(value.substr(0, x), "N of --shape", 1, (1 << 28) / k), k);  // 2^28 weights: 1 GB
     } else {
       fail("there is no " + std::string(name) + "; expected --rounds, --shape, --tokens, --base");
     }
@@ -197,6 +198,7 @@ std::size_t low_rank(std::size_t n) {
 
 bool compare(const options& o, const std::vector<peer>& peers, const problem& p) {
   std::vector<row> rows;
+  std::vector<std::pair<const peer*, void*>> made;
   std::vector<float> y(p.exact.size());
   bool right = true;
   for (const peer& library : peers) {
@@ -205,6 +207,7 @@ bool compare(const options& o, const std::vector<peer>& peers, const problem& p)
       std::printf("%s takes no such weights\n", library.name());
       continue;
     }
+    made.emplace_back(&library, weights);
     std::istringstream names(library.products());
     for (std::string name; names >> name;) {
       row r{library.name(), name, &library, weights};
@@ -238,12 +241,7 @@ bool compare(const options& o, const std::vector<peer>& peers, const problem& p)
     std::printf("| %s | %s | %.1f | %.2f (%.2f .. %.2f) | %.1e |\n", r.peer_name.c_str(), r.product.c_str(),
                 1e6 * time[time.size() / 2], ratio[ratio.size() / 2], ratio[low], ratio[high], r.error);
   }
-  std::vector<void*> done;
-  for (const row& r : rows)
-    if (std::ranges::find(done, r.weights) == done.end()) {
-      r.library->destroy(r.weights);
-      done.push_back(r.weights);
-    }
+  for (const auto& [library, weights] : made) library->destroy(weights);
   return right;
 }
 

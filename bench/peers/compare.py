@@ -6,8 +6,9 @@
 #   compare.py --march x86-64-v3 --tokens 1 --tokens 8 --shape 4096x4096 --commit HEAD~1
 #   compare.py --peer ./libsomething.so                an object with the six functions of peer.h
 #
-# Both commits are compiled by the same compiler with the same flags. What follows `--` goes to the program compare.
+# All commits are compiled by the same compiler with the same flags.
 import argparse
+import contextlib
 import datetime
 import os
 import pathlib
@@ -50,6 +51,9 @@ def main():
         objects = [folder / "now.so"]
         compile_peer(SOURCE / "include", git("rev-parse", "--short", "HEAD") + changed, options.march, objects[0])
         for number, commit in enumerate(options.commit):
+            if subprocess.run(["git", "-C", SOURCE, "rev-parse", "--quiet", "--verify", commit + "^{commit}"],
+                              capture_output=True).returncode != 0:
+                sys.exit(f"--commit {commit}: git knows no such commit")
             tree = folder / f"tree{number}"
             tree.mkdir()
             archive = subprocess.run(["git", "-C", SOURCE, "archive", commit, "include"], capture_output=True, check=True)
@@ -64,7 +68,9 @@ def main():
         for option in ("rounds", "base"):
             if getattr(options, option):
                 command += [f"--{option}", getattr(options, option)]
-        model = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
+        model = None
+        with contextlib.suppress(OSError):
+            model = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
         compiler = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[0]
         print(f"{model.group(1) if model else platform.machine()}, -march={options.march}, {compiler}, "
               f"{datetime.date.today()}, load {os.getloadavg()[0]:.1f}", flush=True)

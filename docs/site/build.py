@@ -192,7 +192,13 @@ def build_pages(source, out, reference):
         raise wrong(f"mkdocs:\n{done.stdout}{done.stderr}")
 
 
+OURS = {"Doxyfile", "headers", "mkdocs.yml", "pages", "site", "tags.xml", "warnings.txt"}
+
+
 def build(source, out):
+    others = sorted({path.name for path in out.iterdir()} - OURS) if out.exists() else []
+    if others:
+        raise wrong(f"{out} holds {others[0]}, expected a new folder or one that was made here")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     build_pages(source, out, build_reference(source, out))

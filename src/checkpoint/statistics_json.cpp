@@ -44,7 +44,11 @@ constexpr std::int64_t most_counted = std::int64_t{1} << 39;
 
 error_statistics statistics_from_json(const ordered_json& json, const std::string& file, const std::string& place) {
   const auto count = [&](const char* key) { return count_in(json, key, file, place); };
-  const auto number = [&](const char* key) { return json_value<double>(json, key, file, place); };
+  const auto number = [&](const char* key) {
+    const auto value = json_value<double>(json, key, file, place);
+    if (!(value >= 0)) fail_member(json.at(key), key, "a number from 0 on", file, place);
+    return value;
+  };
   error_statistics s;
   s.weights = count("weights");
   s.max_error = number("max_error");

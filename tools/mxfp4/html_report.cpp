@@ -76,13 +76,17 @@ using cells = std::vector<std::string>;
 
 [[nodiscard]] std::string experts_of(const quality_report& r) {
   constexpr std::int64_t most_cells = 1 << 20;  // of a picture: a report may name any layer
+  constexpr std::int64_t most_columns = 4096;   // narrower cells are none
   std::int64_t layers = 0, experts = 0;
   for (const quality_row& e : r.experts) {
     if (e.layer < 0 || e.expert < 0 || e.layer >= most_cells || e.expert >= most_cells) continue;
     layers = std::max(layers, e.layer + 1);
     experts = std::max(experts, e.expert + 1);
   }
-  if (layers == 0 || layers * experts > most_cells) return {};
+  if (layers == 0) return {};
+  if (layers * experts > most_cells || experts > most_columns)
+    return "<h2>Error by expert</h2>\n<p>Too many to draw: " + std::to_string(layers) + " layers of " +
+           std::to_string(experts) + " experts.</p>\n";
   heat_map map;
   map.rows = static_cast<std::size_t>(layers);
   map.cols = static_cast<std::size_t>(experts);

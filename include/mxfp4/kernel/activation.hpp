@@ -166,7 +166,7 @@ inline namespace MXFP4_ISA_NS {
 ///           residual3: amax * 2^-20 of the block (half of that where no code is clamped), 2^-133 where that is more.
 /// Special:  NaN or infinity in a block (row: anywhere in the row) makes the token's outputs NaN.
 /// Same bits on every ISA, for any executor; a task is a group of 16 tokens, of residual2 8, of residual3 5. Rounding
-/// mode: nearest.
+/// mode: nearest; for residual2 and residual3 subnormals must not be flushed to zero.
 template <class Arch = simd::native_arch, class T>
 status quantize_activations(const dense_view<T>& x, int8_activations& out, const run_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>> && !std::same_as<std::remove_const_t<T>, e4m3>);

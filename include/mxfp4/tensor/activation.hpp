@@ -100,8 +100,8 @@ MXFP4_INLINE constexpr void take_off(float (&x)[block_size], const int8_block& c
   for (int i = 0; i < block_size; ++i) x[i] -= static_cast<float>(codes.code[i]) * step;
 }
 
-/// The scale byte of the next term: mxint8_scale of what is left over, but at least the byte before less 8, which is
-/// what half a step asks for. So a block that an earlier term has all but exactly gets no factor of its own size.
+/// The scale byte of the next term: the exponent field of what is left over, but at least the byte before less 8, which
+/// is what half a step asks for. So a block that an earlier term has all but exactly gets no factor of its own size.
 [[nodiscard]] MXFP4_INLINE constexpr std::uint8_t residual_scale(std::uint32_t amax_left,
                                                                  std::uint8_t byte_before) noexcept {
   constexpr int most = mxint8_fraction_bits + 2;
