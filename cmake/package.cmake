@@ -8,6 +8,13 @@ option(MXFP4_PACKAGES "Add the target mxfp4_packages: archive and Debian package
 if(NOT MXFP4_PACKAGES)
   return()
 endif()
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  set(CPACK_DEBIAN_PACKAGE_ARCHITECTURE amd64)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+  set(CPACK_DEBIAN_PACKAGE_ARCHITECTURE arm64)
+else()
+  message(FATAL_ERROR "MXFP4_PACKAGES: the processor is ${CMAKE_SYSTEM_PROCESSOR}, expected x86_64 or aarch64")
+endif()
 
 set_target_properties(mxfp4_cli PROPERTIES INSTALL_RPATH "$ORIGIN/../lib/mxfp4")
 set(folders ${CMAKE_PREFIX_PATH})
@@ -22,6 +29,36 @@ string(CONFIGURE [[
 ]] bundle @ONLY)
 install(CODE "${bundle}" COMPONENT tools)
 install(FILES LICENSE README.md CHANGELOG.md docs/install.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/mxfp4 COMPONENT tools)
+
+# The notices of what is in the packages and not ours: of the libraries beside the program and of what is compiled in.
+# mxfp4_notice(<name> <file>...) installs the first that is there; a relative one is of a dependency's share.
+function(mxfp4_notice name)
+  foreach(file IN LISTS ARGN)
+    foreach(folder IN LISTS CMAKE_PREFIX_PATH ITEMS /usr)
+      cmake_path(ABSOLUTE_PATH file BASE_DIRECTORY ${folder}/share OUTPUT_VARIABLE at)
+      if(EXISTS ${at})
+        file(REAL_PATH ${at} at)   # a package's folder may be a link
+        install(FILES ${at} DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/mxfp4/third-party RENAME ${name} COMPONENT tools)
+        return()
+      endif()
+    endforeach()
+  endforeach()
+  message(FATAL_ERROR "MXFP4_PACKAGES: no notice of ${name}: no '${ARGN}' in share of '${CMAKE_PREFIX_PATH};/usr'")
+endfunction()
+foreach(package IN ITEMS CLI11 nlohmann_json re2 TBB xsimd xxHash)   # those that were fetched
+  FetchContent_GetProperties(${package} SOURCE_DIR fetched_${package})
+endforeach()
+mxfp4_notice(CLI11 ${fetched_CLI11}/LICENSE doc/libcli11-dev/copyright)
+mxfp4_notice(nlohmann-json ${fetched_nlohmann_json}/LICENSE.MIT doc/nlohmann-json3-dev/copyright)
+mxfp4_notice(RE2 ${fetched_re2}/LICENSE doc/libre2-dev/copyright)
+mxfp4_notice(oneTBB ${fetched_TBB}/LICENSE.txt doc/libtbb-dev/copyright)
+mxfp4_notice(xsimd ${fetched_xsimd}/LICENSE doc/libxsimd-dev/copyright)
+mxfp4_notice(xxHash ${fetched_xxHash}/LICENSE doc/libxxhash-dev/copyright)
+mxfp4_notice(GCC doc/libstdc++6/copyright)   # libstdc++ and libgcc; it names the GPL, which follows
+mxfp4_notice(GPL-3 common-licenses/GPL-3)
+if(MXFP4_ONIGURUMA_LIBRARY AND NOT CMAKE_CROSSCOMPILING)   # as in tools
+  mxfp4_notice(Oniguruma doc/libonig-dev/copyright)
+endif()
 
 # The libc that the program is linked to; an older one may lack a function.
 file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/libc_version.c CONTENT "#include <features.h>\nlibc __GLIBC__.__GLIBC_MINOR__\n")
@@ -50,10 +87,6 @@ set(CPACK_THREADS 2)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_DEPENDS "libc6 (>= ${libc})")
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
-set(CPACK_DEBIAN_PACKAGE_ARCHITECTURE amd64)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-  set(CPACK_DEBIAN_PACKAGE_ARCHITECTURE arm64)
-endif()
 include(CPack)
 
 if(CMAKE_CROSSCOMPILING)

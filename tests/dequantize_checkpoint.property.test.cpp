@@ -404,6 +404,23 @@ TEST_CASE("dequantize: FP8 with a scale for everything, for a row, and for block
   }
 }
 
+TEST_CASE("FP8 with scales for other blocks than config.json says", "[convert][bad_input]") {
+  const scratch_folder folder;
+  tensor_map source;
+  source["m.q_proj.weight"] = random_tensor(dtype::f8_e4m3, {192, 192}, 5);
+  source["m.q_proj.weight_scale_inv"] = floats({2, 2}, {1.0f, 1.0f, 1.0f, 1.0f});  // as for 128 x 128
+  const json quantization = {{"quant_method", "fp8"}, {"weight_block_size", {64, 64}}};
+  write_checkpoint(folder / "in", source, {{"model_type", "llama"}, {"quantization_config", quantization}});
+  for (const char* const command : {"dequantize", "quantize"}) {
+    std::vector<std::string> arguments = {MXFP4_PROGRAM, command, folder / "in", folder / "out"};
+    if (command == std::string("quantize")) arguments.emplace_back("--linears");
+    const outcome o = run(arguments);
+    CAPTURE(command, o.out);
+    CHECK(o.code == 1);
+    CHECK_THAT(o.err, ContainsSubstring("are F32 [2, 2], not F32 [3, 3] for blocks of 64 x 64"));
+  }
+}
+
 TEST_CASE("dequantize: every E8M0 byte over FP8", "[convert]") {
   const scratch_folder folder;
   tensor_map source;

@@ -1,5 +1,6 @@
-# cmake -DEXPECTED=<code> -P exit_code.cmake -- <command>...: runs it; fails unless it ends with just that exit code, or
-# by the signal of that name. To ctest 4 would be a skipped test, whoever said so, and a crash any failure.
+# cmake -DEXPECTED=<code> [-DSAYS=<words>] -P exit_code.cmake -- <command>...: runs it; fails unless it ends with just
+# that exit code, or by the signal of that name, and says the words. To ctest 4 would be a skipped test, whoever said so,
+# a crash any failure, and words alone a success whatever the exit code.
 # SPDX-License-Identifier: Apache-2.0
 set(command "")
 set(found FALSE)
@@ -11,7 +12,12 @@ foreach(i RANGE ${last})
     set(found TRUE)
   endif()
 endforeach()
-execute_process(COMMAND ${command} RESULT_VARIABLE code)
+execute_process(COMMAND ${command} RESULT_VARIABLE code OUTPUT_VARIABLE said ERROR_VARIABLE said
+  ECHO_OUTPUT_VARIABLE ECHO_ERROR_VARIABLE)
 if(NOT code STREQUAL EXPECTED)
   message(FATAL_ERROR "ended with '${code}', not with '${EXPECTED}'")
+endif()
+string(FIND "${said}" "${SAYS}" at)
+if(at EQUAL -1)
+  message(FATAL_ERROR "did not say: ${SAYS}")
 endif()

@@ -43,7 +43,7 @@ constexpr std::int64_t mx_block = mxfp4::block_size;  // "block_size" is taken b
   const scale_grid all{std::max<std::int64_t>(rows, 1), std::max<std::int64_t>(cols, 1)}, row{1, all.cols},
       of_32{1, mx_block};
   if (block_size && fits(*block_size)) return block_size;
-  if (fits({})) return scale_grid{};
+  if (!block_size && fits({})) return scale_grid{};  // the usual one, where the config names none
   if (bytes && cols % mx_block == 0 && fits(of_32)) return of_32;
   if (scales.size() < 2 ? std::all_of(scales.begin(), scales.end(), is_one) : !by_block && fits(all)) return all;
   if (fits(row) || (scales.size() == 1 && scales[0] == rows)) return row;

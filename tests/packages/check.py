@@ -24,7 +24,10 @@ LIBC = {"x86_64": ["/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so
         "aarch64": [f"/usr/aarch64-linux-gnu/lib/{name}" for name in ("ld-linux-aarch64.so.1", "libc.so.6", "libm.so.6")]}
 FILES = {"bin/mxfp4", "share/bash-completion/completions/mxfp4", "share/zsh/site-functions/_mxfp4",
          "share/fish/vendor_completions.d/mxfp4.fish", "share/man/man1/mxfp4.1"} | {
-             f"share/doc/mxfp4/{name}" for name in ("LICENSE", "README.md", "CHANGELOG.md", "install.md")}
+             f"share/doc/mxfp4/{name}" for name in ("LICENSE", "README.md", "CHANGELOG.md", "install.md")} | {
+                 f"share/doc/mxfp4/third-party/{name}" for name in (
+                     "CLI11", "GCC", "GPL-3", "RE2", "nlohmann-json", "oneTBB", "xsimd", "xxHash")}
+ONIGURUMA = "share/doc/mxfp4/third-party/Oniguruma"      # where the library is
 LIBRARIES = re.compile(r"lib/mxfp4/lib(tbb|re2|onig|stdc\+\+|gcc_s)\.so\.\d+$")
 
 
@@ -83,7 +86,8 @@ def files_of(folder):
 
 def check_files(where, files):
     libraries = {name for name in files if LIBRARIES.match(name)}
-    if files - libraries != FILES or not any("libstdc++" in name for name in libraries):
+    expected = FILES | ({ONIGURUMA} if any("libonig" in name for name in libraries) else set())
+    if files - libraries != expected or not any("libstdc++" in name for name in libraries):
         fail(f"{where}: holds {sorted(files)}")
 
 

@@ -2,10 +2,12 @@
 # tests/python/check.py -- the installed package mxfp4: its bytes, its numbers, and what it refuses.
 # SPDX-License-Identifier: Apache-2.0
 """check.py TESTS_VECTORS: run by run.py in an environment that has the wheel. Without torch its half is skipped."""
+import functools
 import os
 import subprocess
 import sys
 import unittest
+import unittest.mock
 
 import ml_dtypes
 import mxfp4
@@ -111,6 +113,14 @@ class Numbers(unittest.TestCase):
             w = weights(dtype=dtype)
             for mine, theirs in zip(mxfp4.quantize(w), mxfp4.quantize(w.astype(np.float32))):
                 np.testing.assert_array_equal(mine, theirs)
+
+    def test_subclass_of_an_array(self):
+        class Mine(np.ndarray):
+            pass
+
+        w = weights(dtype=ml_dtypes.bfloat16)
+        for mine, theirs in zip(mxfp4.quantize(w.view(Mine)), mxfp4.quantize(w)):
+            np.testing.assert_array_equal(mine, theirs)
 
     def test_rows_may_be_apart_and_memory_read_only(self):
         w = weights(6, 128)
@@ -238,6 +248,29 @@ class Torch(Case):
         codes, scales = mxfp4.quantize(torch.ones(2, 32))
         self.refused(TypeError, "scales is on device 'meta', expected 'cpu': copy it there", mxfp4.dequantize, codes,
                      scales.to("meta"))
+
+    def test_subclass_of_a_tensor(self):
+        class Mine(torch.Tensor):
+            pass
+
+        w = weights()
+        codes, scales = mxfp4.quantize(torch.from_numpy(w).as_subclass(Mine).requires_grad_())
+        self.assertIsInstance(codes, torch.Tensor)
+        for theirs, mine in zip((codes, scales), mxfp4.quantize(w)):
+            np.testing.assert_array_equal(theirs.numpy(), mine)
+
+    def test_default_device(self):
+        """Results are on the CPU, whatever torch makes new tensors on."""
+        w = torch.from_numpy(weights())
+        codes, scales = mxfp4.quantize(w)
+        numbers = mxfp4.dequantize(codes, scales)
+        meta = (torch.device("meta") if hasattr(torch, "set_default_device") else   # torch before 2.0 has no default
+                unittest.mock.patch.object(torch, "empty", functools.partial(torch.empty, device="meta")))
+        with meta:
+            made = (*mxfp4.quantize(w), mxfp4.dequantize(codes, scales))
+        for tensor, expected in zip(made, (codes, scales, numbers)):
+            self.assertEqual(tensor.device.type, "cpu")
+            np.testing.assert_array_equal(tensor.numpy(), expected.numpy())
 
     def test_torch_dtype_shape_and_stride(self):
         self.refused(TypeError, "w is float64, expected float32, bfloat16 or float16", mxfp4.quantize,

@@ -37,6 +37,10 @@ def main() -> int:
                        + [os.path.join(source, "examples", "python")], check=True)
         (wheel,) = os.listdir(wheels)
         print(wheel, os.path.getsize(os.path.join(wheels, wheel)), "bytes")
+        tag = "-cp312-abi3-" if sys.version_info >= (3, 12) else "-cp{0}{1}-cp{0}{1}-".format(*sys.version_info)
+        if tag not in wheel:   # from 3.12 on one wheel serves all
+            print(f"failed: {wheel}, expected '{tag}' in its name")
+            return 1
         subprocess.run(pip + ["install", "--no-deps", os.path.join(wheels, wheel)], check=True)
         check = os.path.join(source, "tests", "python", "check.py")
         return subprocess.run([python, check, os.path.join(source, "tests", "vectors")], cwd=folder).returncode

@@ -19,6 +19,9 @@ enum class completed_by { nothing, files, folders };
   return completed_by::nothing;
 }
 
+/// Does it take several words with commas between them?
+[[nodiscard]] bool is_list(const described_option& o) { return o.value.find(",...") != std::string::npos; }
+
 [[nodiscard]] std::string joined(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
@@ -62,7 +65,7 @@ enum class completed_by { nothing, files, folders };
       std::string patterns;
       for (const std::string& n : o.names) patterns += (patterns.empty() ? "" : "|") + name + ":" + n;
       values += "    " + patterns + ") " +
-                (!o.words.empty()              ? "words='" + joined(o.words) + "'"
+                (!o.words.empty()              ? "words='" + joined(o.words) + (is_list(o) ? "' list=1" : "'")
                  : by == completed_by::folders ? "compopt -o dirnames +o default 2>/dev/null; return"
                  : by == completed_by::files   ? "return"
                                                : "compopt +o default 2>/dev/null; return") +
@@ -71,7 +74,8 @@ enum class completed_by { nothing, files, folders };
   }
   return "# Completion of mxfp4 for bash, written by: mxfp4 completion bash\n"
          "_mxfp4() {\n"
-         "  local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command= words= options= i\n"
+         "  local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command= words= options= "
+         "list= i\n"
          "  COMPREPLY=()\n"
          "  if [[ $current == = ]]; then current=   # --type=f is three words to bash\n"
          "  elif [[ $before == = ]]; then before=${COMP_WORDS[COMP_CWORD - 2]}; fi\n"
@@ -94,7 +98,8 @@ enum class completed_by { nothing, files, folders };
          "    *) return ;;   # files, by -o default\n"
          "    esac\n"
          "  fi\n"
-         "  local rest=${current##*,}   # of a list the last one\n"
+         "  local rest=$current\n"
+         "  [[ -z $list ]] || rest=${current##*,}   # the last one\n"
          "  local IFS=$' \\t\\n'\n"
          "  COMPREPLY=($(compgen -P \"${current%\"$rest\"}\" -W \"$words\" -- \"$rest\"))\n"
          "}\n"
@@ -107,7 +112,7 @@ enum class completed_by { nothing, files, folders };
   const completed_by by = completion_of(o);
   if (!o.words.empty()) {
     const std::string words = "(" + joined(o.words) + ")";
-    return o.value.find(",...") == std::string::npos ? words : "_sequence compadd - " + joined(o.words);
+    return is_list(o) ? "_sequence compadd - " + joined(o.words) : words;
   }
   return by == completed_by::folders ? "_files -/" : by == completed_by::files ? "_files" : " ";
 }

@@ -28,17 +28,16 @@ namespace {
 #endif
 }
 
-/// The first and the last day on which the bytes of a recipe's peer were recorded.
-[[nodiscard]] std::string recording_days() {
-  std::string first, last;
+/// The last day on which the bytes of a recipe's peer were recorded.
+[[nodiscard]] std::string last_recording() {
+  std::string last;
   for (const recipe_note& note : recipe_notes) {
     std::string day = note.recorded;
     if (day.starts_with("by ")) day.erase(0, 3);
     if (day == "none") continue;
-    if (first.empty() || day < first) first = day;
     last = std::max(last, day);
   }
-  return "recorded from their peers by " + first + " to " + last + ", each: mxfp4 recipes";
+  return "recorded from their peers, the last on " + last + "; each: mxfp4 recipes";
 }
 
 }  // namespace
@@ -51,7 +50,7 @@ std::string version_text() {
 #endif
   return std::to_string(version_major) + "." + std::to_string(version_minor) + "." + std::to_string(version_patch) +
          "\nISA      " + isa_text() + "\nbuild    " MXFP4_TOOLS_BUILD ", " + compiler + "\nrecipes  " +
-         recording_days();
+         last_recording();
 }
 
 }  // namespace mxfp4::tools

@@ -16,9 +16,13 @@ namespace {
 
 [[nodiscard]] std::string text_of(nb::handle object) { return nb::str(object).c_str(); }
 
+/// Whether its class or one that this is derived from is the module's: a subclass of torch.Tensor is one.
 [[nodiscard]] bool is_of_module(nb::handle object, std::string_view module) {
-  const std::string name = text_of(nb::getattr(object.type(), "__module__", nb::str("")));
-  return name == module || (name.starts_with(module) && name[module.size()] == '.');
+  for (const nb::handle type : object.type().attr("__mro__")) {
+    const std::string name = text_of(nb::getattr(type, "__module__", nb::str("")));
+    if (name == module || (name.starts_with(module) && name[module.size()] == '.')) return true;
+  }
+  return false;
 }
 
 /// "float32" of numpy.dtype("float32") and of torch.float32; empty where the object has none.
@@ -100,7 +104,10 @@ new_array make_array(const nb::tuple& shape, dtype type, bool of_torch) {
   const nb::module_ module = nb::module_::import_(of_torch ? "torch" : "numpy");
   const bool as_bits = type == dtype::bfloat16 && !of_torch;
   new_array made;
-  made.object = module.attr("empty")(shape, nb::arg("dtype") = module.attr(as_bits ? "uint16" : dtype_name(type)));
+  const nb::object element = module.attr(as_bits ? "uint16" : dtype_name(type));
+  made.object = of_torch ? module.attr("empty")(shape, nb::arg("dtype") = element,
+                                                nb::arg("device") = "cpu")  // torch's default may be another one
+                         : module.attr("empty")(shape, nb::arg("dtype") = element);
   made.data = reinterpret_cast<void*>(
       nb::cast<std::uintptr_t>(of_torch ? made.object.attr("data_ptr")() : made.object.attr("ctypes").attr("data")));
   if (as_bits) made.object = made.object.attr("view")(nb::module_::import_("ml_dtypes").attr("bfloat16"));
