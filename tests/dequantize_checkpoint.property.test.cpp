@@ -263,6 +263,89 @@ TEST_CASE("dequantize: a quantization_config that nothing here is true of is ref
   CHECK_THAT(result.error().what(), ContainsSubstring("holds no MXFP4 and no FP8 weights, but a quantization_config"));
 }
 
+TEST_CASE("dequantize, convert, verify: codes of no known format are refused beside MXFP4 and without it",
+          "[convert]") {
+  struct row {
+    const char* name;
+    dtype type;
+    std::vector<std::int64_t> shape;
+  };
+  const row rows[] = {
+      {"m.q_proj.weight", dtype::u8, {64, 32}},
+      {"m.q_proj.weight", dtype::i8, {64, 64}},
+      {"m.q_proj.weight", dtype::i32, {64, 8}},
+      {"m.q_proj.W_q", dtype::u8, {64, 32}},
+      {"m.q_proj.codes", dtype::i16, {64, 8}},
+      {"m.q_proj.weight._data", dtype::i8, {64, 64}},
+      {"m.experts.gate_up_proj", dtype::i8, {2, 64, 64}},
+  };
+  for (const row& r : rows) {
+    CAPTURE(r.name, dtype_name(r.type));
+    for (const bool beside : {false, true}) {
+      CAPTURE(beside);
+      const scratch_folder folder;
+      tensor_map source;
+      source[r.name] = random_tensor(r.type, r.shape, 1);
+      source["m.q_proj.weird"] = random_tensor(dtype::bf16, {64, 1}, 2);
+      for (const char* part : {"w1", "w2", "w3"})
+        if (beside) add_pair(source, std::string("m.experts.0.") + part + ".weight", {32, 32}, 3);
+      const json config =
+          beside ? json{{"quantization_config", {{"quant_method", "compressed-tensors"}}}} : json{{"a", 1}};
+      write_checkpoint(folder / "in", source, config);
+      const auto result = dequantize_directory(folder / "in", folder / "out", {});
+      REQUIRE_FALSE(result);
+      const auto check_error = [&](const std::string& text) {
+        CHECK_THAT(text, ContainsSubstring(folder / "in: tensor '" + r.name + "': is " + dtype_name(r.type) + " " +
+                                           shape_text(r.shape) + ", codes of a format that is not known, expected"));
+        CHECK_THAT(text, ContainsSubstring("dequantise it with the program that wrote it"));
+      };
+      check_error(result.error().what());
+      for (const checkpoint_form to : {checkpoint_form::stacked, checkpoint_form::block_fp8}) {
+        if (!beside) continue;
+        const auto converted = convert_checkpoint(folder / "in", folder / "out", {.to = to});
+        REQUIRE_FALSE(converted);
+        check_error(converted.error().what());
+      }
+      CHECK(folder.names() == std::vector<std::string>{"in"});
+      if (beside)
+        CHECK_THAT(run({MXFP4_PROGRAM, "verify", folder / "in"}).out,
+                   ContainsSubstring("'" + std::string(r.name) + "'") &&
+                       ContainsSubstring("codes of a format that is not known"));
+    }
+  }
+}
+
+TEST_CASE("dequantize: integers that are no weights are copied", "[convert]") {
+  const scratch_folder folder;
+  tensor_map source;
+  add_pair(source, "a.weight", {4, 32}, 4);
+  source["embeddings.position_ids"] = random_tensor(dtype::i64, {1, 577}, 1);
+  source["embeddings.token_type_ids"] = random_tensor(dtype::i64, {1, 577}, 2);
+  source["attn.relative_position_index"] = random_tensor(dtype::i64, {49, 49}, 3);
+  source["attn.mask"] = random_tensor(dtype::u8, {8, 8}, 4);
+  source["gate.tid2eid"] = random_tensor(dtype::i32, {16, 6}, 5);
+  source["gate_tid2eid.weight"] = random_tensor(dtype::i32, {16, 6}, 6);  // as llama.cpp calls it
+  source["counts.weight"] = random_tensor(dtype::i64, {8}, 7);
+  write_checkpoint(folder / "in", source, json::object());
+  CHECK(dequantize_directory(folder / "in", folder / "out", {}).value().copied == 7);
+}
+
+TEST_CASE("dequantize: a nested quantization_config that nothing here is true of is refused", "[convert]") {
+  for (const dtype type : {dtype::u8, dtype::i8, dtype::bf16}) {
+    CAPTURE(dtype_name(type));
+    const scratch_folder folder;
+    write_checkpoint(
+        folder / "in",
+        {{"a.weight", random_tensor(type, {4, 32}, 1)}, {"a.weird", random_tensor(dtype::bf16, {4, 1}, 2)}},
+        {{"text_config", {{"quantization_config", {{"quant_method", "odd"}}}}}});
+    const auto result = dequantize_directory(folder / "in", folder / "out", {});
+    REQUIRE_FALSE(result);
+    CHECK_THAT(result.error().what(), ContainsSubstring(type == dtype::bf16 ? "holds no MXFP4 and no FP8 weights"
+                                                                            : "codes of a format that is not known"));
+    CHECK(folder.names() == std::vector<std::string>{"in"});
+  }
+}
+
 TEST_CASE("dequantize: experts that nobody loads one by one in BF16 are told of", "[convert]") {
   for (const char* type : {"llama4_text", "gemma4_text", "qwen3_moe"}) {
     const scratch_folder folder;

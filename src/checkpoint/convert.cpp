@@ -11,6 +11,7 @@
 
 #include "checkpoint/expert_jobs.hpp"
 #include "checkpoint/family.hpp"
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/fp8_scales.hpp"
 #include "checkpoint/llama_cpp.hpp"
 #include "checkpoint/quantization_config.hpp"
@@ -345,7 +346,8 @@ file_result<convert_report> convert_checkpoint(const std::string& input, const s
     const ordered_json config = config_of(s, input);
     require_fp4(s.weights.weights, config, input);
     narrow_count widened = s.narrow;
-    if (!keeps_config(config, options.to)) widened = widen_others(s, config, options.to, input);
+    if (keeps_config(config, options.to)) require_no_unknown_codes(infos_of(s.weights.others), false, input);
+    else widened = widen_others(s, config, options.to, input);
     const expert_model model = group_experts(s.weights, find_family(model_of(config).model_type), input);
     const job_hooks hooks{options.progress, [&s] { s.require_unchanged(); }, options.stop, options.existing};
     if (options.to == checkpoint_form::block_fp8) require_fp8_reader(model, model_of(config).model_type, input);

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "checkpoint/family.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 
@@ -44,6 +45,43 @@ using nlohmann::ordered_json;
   return nullptr;
 }
 
+/// What no model computes with: integers, and numbers of eight bits or fewer, which need scales.
+[[nodiscard]] bool is_code_type(dtype type, bool with_fp8) {
+  switch (type) {
+    case dtype::boolean:
+    case dtype::f16:
+    case dtype::bf16:
+    case dtype::f32:
+    case dtype::f64:
+    case dtype::c64:
+      return false;
+    case dtype::f8_e4m3:
+    case dtype::f8_e5m2:
+    case dtype::f8_e4m3fnuz:
+    case dtype::f8_e5m2fnuz:
+      return with_fp8;
+    case dtype::f8_e8m0:  // a scale
+      return false;
+    default:
+      return true;
+  }
+}
+
+/// A weight or codes of one by its name, and no buffer that GGUF calls X.weight (blk.0.ffn_gate_tid2eid.weight).
+[[nodiscard]] bool is_code_name(const tensor_info& t) {
+  constexpr std::string_view weight = ".weight";
+  constexpr std::array<std::string_view, 4> buffers = {"_ids", "mask", "_index", "tid2eid"};
+  constexpr std::array<std::string_view, 8> codes = {"weight", "W_q",   "_data",   "_packed",
+                                                     "codes",  "_proj", "_blocks", "_quantized"};
+  std::string_view name = t.name;
+  const auto ends = [&name](std::string_view ending) { return name.ends_with(ending); };
+  if (std::any_of(codes.begin(), codes.end(), ends) || is_expert_weight(t.name, t.shape.size())) {
+    if (name.ends_with(weight)) name.remove_suffix(weight.size());
+    return std::none_of(buffers.begin(), buffers.end(), ends);
+  }
+  return false;
+}
+
 /// What config.json calls it.
 [[nodiscard]] std::string name_in(const ordered_json& config) {
   if (!config.is_object()) return {};
@@ -65,6 +103,25 @@ foreign_weights find_foreign_weights(const std::vector<tensor_info>& tensors, co
   for (const tensor_info& t : tensors)
     if (const char* format = is_judged(t) ? format_of(t, views) : nullptr) return {t.name, format + name_in(config)};
   return {};
+}
+
+const tensor_info* find_unknown_codes(const std::vector<tensor_info>& tensors, bool with_fp8) {
+  std::unordered_set<std::string_view> names;
+  for (const tensor_info& t : tensors) names.insert(t.name);
+  for (const tensor_info& t : tensors)
+    if (t.shape.size() >= 2 && is_code_type(t.type, with_fp8) && is_code_name(t) && format_of(t, names) == nullptr)
+      return &t;
+  return nullptr;
+}
+
+void require_no_unknown_codes(const std::vector<tensor_info>& tensors, bool with_fp8, const std::string& where) {
+  if (const tensor_info* t = find_unknown_codes(tensors, with_fp8))
+    throw file_error({.file = where,
+                      .tensor = t->name,
+                      .value = std::string("is ") + dtype_name(t->type) + " " + shape_text(t->shape) +
+                               ", codes of a format that is not known",
+                      .expected = "MXFP4, FP8 with scales, INT4 or INT8 of compressed-tensors, NVFP4, or weights",
+                      .advice = "dequantise it with the program that wrote it"});
 }
 
 void require_weights(const std::vector<tensor_info>& tensors, const ordered_json& config,

@@ -25,6 +25,15 @@ struct foreign_weights {
 [[nodiscard]] foreign_weights find_foreign_weights(const std::vector<io::tensor_info>& tensors,
                                                    const nlohmann::ordered_json& config);
 
+/// Codes that are in none of the formats above: a matrix or a stack in integers, FP8 or fewer bits under a name that
+/// weights or codes have. Integers of other names are buffers (ids, masks, tables), which are no weights.
+/// @param with_fp8  false where config.json goes on saying what FP8 is.
+/// @return  the first of them; nullptr where there is none.
+[[nodiscard]] const io::tensor_info* find_unknown_codes(const std::vector<io::tensor_info>& tensors, bool with_fp8);
+
+/// @throws io::file_error naming what find_unknown_codes has found.
+void require_no_unknown_codes(const std::vector<io::tensor_info>& tensors, bool with_fp8, const std::string& where);
+
 /// What is to be quantised holds weights: codes that are copied would be weights to whoever reads the new config.json.
 /// @throws io::file_error naming a tensor that holds codes.
 void require_weights(const std::vector<io::tensor_info>& tensors, const nlohmann::ordered_json& config,

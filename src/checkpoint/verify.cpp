@@ -137,6 +137,12 @@ void shared_progress::add(std::uint64_t bytes) {
   std::vector<tensor_info> plain;
   for (const stored_tensor& t : v.tensors)
     if (t.kind == storage::plain) plain.push_back(*t.data->info);
+  const bool has_mxfp4 =
+      std::any_of(v.tensors.begin(), v.tensors.end(), [](const stored_tensor& t) { return t.kind == storage::mxfp4; });
+  if (const tensor_info* codes = has_mxfp4 ? find_unknown_codes(plain, false) : nullptr)
+    v.error("pairs", quote_name(codes->name),
+            std::string("is ") + dtype_name(codes->type) + " " + shape_text(codes->shape) +
+                ", codes of a format that is not known, expected MXFP4, FP8 or a weight");
   const foreign_weights found = find_foreign_weights(plain, v.config);
   if (found.tensor.empty() || found.format.starts_with("MXFP4")) return true;
   v.error("pairs", quote_name(found.tensor),

@@ -113,16 +113,22 @@ void open_weights(const std::string& input, weight_source& s) {
   s.config = s.checkpoint->config_text().value();
 }
 
+std::vector<tensor_info> infos_of(const std::vector<plain_tensor>& tensors) {
+  std::vector<tensor_info> infos;
+  for (const plain_tensor& t : tensors) infos.push_back(t.info);
+  return infos;
+}
+
 void require_known_formats(const std::vector<plain_tensor>& others, const nlohmann::ordered_json& config,
                            const std::string& where) {
-  std::vector<tensor_info> tensors;
-  for (const plain_tensor& t : others) tensors.push_back(t.info);
+  const std::vector<tensor_info> tensors = infos_of(others);
   if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
     throw file_error({.file = where,
                       .tensor = found.tensor,
                       .value = "is " + found.format,
                       .expected = "MXFP4, FP8 with scales, INT4 or INT8 of compressed-tensors, NVFP4, or weights",
                       .advice = "dequantise it with the program that wrote it"});
+  require_no_unknown_codes(tensors, true, where);
 }
 
 }  // namespace mxfp4::checkpoint

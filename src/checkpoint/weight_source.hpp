@@ -34,8 +34,11 @@ struct weight_source {
 /// Opens `input` into `source`. @throws file_error for what cannot be read, and for a part that is not there.
 void open_weights(const std::string& input, weight_source& source);
 
+[[nodiscard]] std::vector<io::tensor_info> infos_of(const std::vector<plain_tensor>& tensors);
+
 /// What is neither MXFP4 nor widened is copied: codes of another format would be weights to whoever reads the result.
-/// @throws file_error naming a tensor that holds such codes. @param config  config.json; may be null.
+/// @throws file_error naming a tensor that holds such codes, of a known format or not.
+/// @param config  config.json; may be null.
 void require_known_formats(const std::vector<plain_tensor>& others, const nlohmann::ordered_json& config,
                            const std::string& where);
 
