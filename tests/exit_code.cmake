@@ -1,6 +1,6 @@
 # cmake -DEXPECTED=<code> [-DSAYS=<words>] -P exit_code.cmake -- <command>...: runs it; fails unless it ends with just
-# that exit code, or by the signal of that name, and says the words. To ctest 4 would be a skipped test, whoever said so,
-# a crash any failure, and words alone a success whatever the exit code.
+# that exit code, or by the signal of that name, and says the words. To ctest 4 would be a skipped test, whoever said
+# so, a crash any failure, and words alone a success whatever the exit code.
 # SPDX-License-Identifier: Apache-2.0
 set(command "")
 set(found FALSE)
