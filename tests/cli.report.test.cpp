@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli.support.hpp"
@@ -292,6 +293,34 @@ TEST_CASE("card: a README.md of the result", "[cli][card]") {
   CHECK_THAT(text, ContainsSubstring("\nvllm serve me/M2.7-MXFP4 --tensor-parallel-size 2\n"));
   CHECK_THAT(text, ContainsSubstring("AutoModelForCausalLM.from_pretrained(\"me/M2.7-MXFP4\""));
   CHECK_THAT(text, ContainsSubstring("see [LICENSE](LICENSE)"));
+}
+
+TEST_CASE("card: what a server does with activations, as config.json declares", "[cli][card]") {
+  const scratch_folder folder;
+  REQUIRE(run({MXFP4_GENERATE, "--checkpoint", folder / "source"}).code == 0);
+  const std::vector<std::pair<std::string, std::string>> rows = {
+      {"none",
+       "config.json declares nothing of activations: vLLM 0.33 (read, not run) makes MXFP4 of them where the GPU has "
+       "such a kernel, else they stay in 16 bits."},
+      {"fp8",
+       "config.json declares FP8 activations, a scale for each group of 128: vLLM 0.33 (read, not run) takes its "
+       "FP4 x FP8 kernel."},
+      {"mxfp4",
+       "config.json declares MXFP4 activations: vLLM 0.33 (read, not run) makes them while it runs, where the GPU has "
+       "such a kernel."}};
+  // FP8 beside the experts has a group of its own, whose FP8 activations are not those of the MXFP4 weights.
+  for (const char* others : {"bf16", "fp8"}) {
+    for (const auto& [activations, sentence] : rows) {
+      CAPTURE(others, activations);
+      const std::string model = folder / (activations + others);
+      REQUIRE(
+          run({MXFP4_PROGRAM, "quantize", folder / "source", model, "--activations", activations, "--others", others})
+              .code == 0);
+      REQUIRE(card({model, "--base-model", "a/b"}).code == 0);
+      CHECK_THAT(read_text(model + "/README.md"),
+                 ContainsSubstring("## How to serve it\n\n" + sentence + "\n\n```sh\n"));
+    }
+  }
 }
 
 TEST_CASE("card: what compare measured", "[cli][card]") {
