@@ -2,17 +2,8 @@
 # that exit code, or by the signal of that name, and says the words. To ctest 4 would be a skipped test, whoever said
 # so, a crash any failure, and words alone a success whatever the exit code.
 # SPDX-License-Identifier: Apache-2.0
-set(command "")
-set(found FALSE)
-math(EXPR last "${CMAKE_ARGC} - 1")
-foreach(i RANGE ${last})
-  if(found)
-    list(APPEND command "${CMAKE_ARGV${i}}")
-  elseif(CMAKE_ARGV${i} STREQUAL "--")
-    set(found TRUE)
-  endif()
-endforeach()
-execute_process(COMMAND ${command} RESULT_VARIABLE code OUTPUT_VARIABLE said ERROR_VARIABLE said
+include(${CMAKE_CURRENT_LIST_DIR}/arguments.cmake)
+execute_process(COMMAND ${arguments} RESULT_VARIABLE code OUTPUT_VARIABLE said ERROR_VARIABLE said
   ECHO_OUTPUT_VARIABLE ECHO_ERROR_VARIABLE)
 if(NOT code STREQUAL EXPECTED)
   message(FATAL_ERROR "ended with '${code}', not with '${EXPECTED}'")

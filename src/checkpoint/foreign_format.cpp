@@ -116,12 +116,17 @@ const tensor_info* find_unknown_codes(const std::vector<tensor_info>& tensors, b
 
 void require_no_unknown_codes(const std::vector<tensor_info>& tensors, bool with_fp8, const std::string& where) {
   if (const tensor_info* t = find_unknown_codes(tensors, with_fp8))
-    throw file_error({.file = where,
-                      .tensor = t->name,
-                      .value = std::string("is ") + dtype_name(t->type) + " " + shape_text(t->shape) +
-                               ", codes of a format that is not known",
-                      .expected = "MXFP4, FP8 with scales, INT4 or INT8 of compressed-tensors, NVFP4, or weights",
-                      .advice = "dequantise it with the program that wrote it"});
+    throw not_readable(
+        where, t->name,
+        std::string(dtype_name(t->type)) + " " + shape_text(t->shape) + ", codes of a format that is not known");
+}
+
+file_error not_readable(const std::string& where, const std::string& tensor, const std::string& format) {
+  return file_error({.file = where,
+                     .tensor = tensor,
+                     .value = "is " + format,
+                     .expected = "MXFP4, FP8 with scales, INT4 or INT8 of compressed-tensors, NVFP4, or weights",
+                     .advice = "dequantise it with the program that wrote it"});
 }
 
 void require_weights(const std::vector<tensor_info>& tensors, const ordered_json& config,

@@ -31,6 +31,11 @@ struct foreign_weights {
 /// @return  the first of them; nullptr where there is none.
 [[nodiscard]] const io::tensor_info* find_unknown_codes(const std::vector<io::tensor_info>& tensors, bool with_fp8);
 
+/// That a tensor is in a format which is neither MXFP4 nor widened: codes that are copied would be weights to whoever
+/// reads the result.
+[[nodiscard]] io::file_error not_readable(const std::string& where, const std::string& tensor,
+                                          const std::string& format);
+
 /// @throws io::file_error naming what find_unknown_codes has found.
 void require_no_unknown_codes(const std::vector<io::tensor_info>& tensors, bool with_fp8, const std::string& where);
 

@@ -106,14 +106,13 @@ file_result<quality_report> read_quality_report(const std::string& path) {
     r.total = statistics_from_json(total, file, "total");
     r.quantized_tensors = json_value<std::int64_t>(total, "tensors", file, "total");
     r.other_tensors = std::ssize(json_array(json, "copied", file, ""));
-    r.bytes_before = json_value<std::uint64_t>(total, "bytes_before", file, "total");
-    r.bytes_after = json_value<std::uint64_t>(total, "bytes_after", file, "total");
-    const auto require_at_least = [&](const char* key, std::uint64_t least) {
-      if (json_value<std::uint64_t>(total, key, file, "total") < least)
-        fail_member(total.at(key), key, "no less than the quantised tensors have", file, "total");
+    const auto bytes = [&](const char* key, std::uint64_t least) {
+      const auto value = json_value<std::uint64_t>(total, key, file, "total");
+      if (value < least) fail_member(total.at(key), key, "no less than the quantised tensors have", file, "total");
+      return value;
     };
-    require_at_least("bytes_before", r.mxfp4_bytes_before);
-    require_at_least("bytes_after", r.mxfp4_bytes_after);
+    r.bytes_before = bytes("bytes_before", r.mxfp4_bytes_before);
+    r.bytes_after = bytes("bytes_after", r.mxfp4_bytes_after);
     return r;
   });
 }

@@ -123,11 +123,7 @@ void require_known_formats(const std::vector<plain_tensor>& others, const nlohma
                            const std::string& where) {
   const std::vector<tensor_info> tensors = infos_of(others);
   if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
-    throw file_error({.file = where,
-                      .tensor = found.tensor,
-                      .value = "is " + found.format,
-                      .expected = "MXFP4, FP8 with scales, INT4 or INT8 of compressed-tensors, NVFP4, or weights",
-                      .advice = "dequantise it with the program that wrote it"});
+    throw not_readable(where, found.tensor, found.format);
   require_no_unknown_codes(tensors, true, where);
 }
 
