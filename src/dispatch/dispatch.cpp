@@ -99,6 +99,24 @@ status call(const members<status (*)(Parameter...)>& all, Argument&&... argument
   return c.of(all)(std::forward<Argument>(arguments)...);
 }
 
+/// A recipe's plain loop for one block. In this unnamed namespace, so that no consumer's copy, compiled for another
+/// instruction set, takes its place.
+template <class Resolved>
+block_codes encode_plain(const std::uint32_t (&bits)[block_size]) noexcept {
+  return Resolved::encode(bits);
+}
+template <class Resolved, bool Exact>
+constexpr simd::recipe_words words_of = mxfp4::detail::static_words<Resolved, Exact>::value(&encode_plain<Resolved>);
+
+/// Calls f with the words of a recipe for numbers of T.
+template <element_type T, class F>
+status with_words(recipe_id recipe, F f) {
+  return mxfp4::detail::with_recipe(recipe, [&]<class R>() {
+    constexpr bool exact = std::same_as<T, bf16> || std::same_as<T, e4m3>;
+    return f(words_of<typename R::template for_input<T>, exact>);
+  });
+}
+
 mxfp4::detail::operand operand_of(const detail::any_input& x) noexcept {
   const auto as = [&x]<class T>(const T* data) {
     return mxfp4::detail::operand_of(dense_view<const T>{data, x.rows, x.cols, x.stride}, "x");
@@ -173,12 +191,25 @@ namespace detail {
 
 status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out,
                 const quantize_options& options) {
-  return call(all_quantize, recipe, w, out, options);
+  const auto with = [&](const simd::recipe_words& words) { return call(all_quantize, recipe, words, w, out, options); };
+  switch (w.type) {
+    case element::f32:
+      return with_words<float>(recipe, with);
+    case element::bf16:
+      return with_words<bf16>(recipe, with);
+    case element::f16:
+      return with_words<f16>(recipe, with);
+    case element::e4m3:
+      return with_words<e4m3>(recipe, with);
+  }
+  return {};
 }
 
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                     const mx_view<>& out, const quantize_options& options) {
-  return call(all_quantize_fp8, recipe, w, scales, out, options);
+  return with_words<bf16>(recipe, [&](const simd::recipe_words& words) {
+    return call(all_quantize_fp8, recipe, words, w, scales, out, options);
+  });
 }
 
 status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
@@ -192,7 +223,9 @@ status measure_error(const any_input& w, const const_mx_view<>& q, error_statist
 
 status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                              const mx_view<>& out, error_statistics& sum, const quantize_options& options) {
-  return call(all_quantize_fp8_measured, recipe, w, scales, out, sum, options);
+  return with_words<bf16>(recipe, [&](const simd::recipe_words& words) {
+    return call(all_quantize_fp8_measured, recipe, words, w, scales, out, sum, options);
+  });
 }
 
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options) {

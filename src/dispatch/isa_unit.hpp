@@ -83,48 +83,39 @@ status with_elements(const any_dense<Void>& x, F f) {
   return s;
 }
 
-/// A row goes through a buffer with codes and scales apart: another copy of every kernel, for the order of ggml's
-/// nibbles, would double this unit to save a few cycles a block.
-template <class Resolved, class T>
-void quantize_to_ggml(const dense_view<T>& w, const mx_view<layout::ggml>& out, executor_ref with) {
-  const block_tasks tasks(w.rows, out.blocks());
-  with.run(tasks.count(), [&](std::size_t index) noexcept {
-    tasks.for_each_row(index, [&](std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
-      constexpr std::int64_t at_once = 64;
-      std::uint8_t codes[at_once * block_code_bytes], scales[at_once];
-      for (std::int64_t b = first; b < last; b += at_once) {
-        const std::int64_t count = last - b < at_once ? last - b : at_once;
-        const mx_view<> buffer{codes, scales, 1, count * block_size, sizeof codes, sizeof scales};
-        const kernel::row_source<std::remove_const_t<T>> from{w.row(r) + b * block_size};
-        kernel::quantize_row<Resolved, simd::native_arch>(from, buffer, 0, 0, count);
-        for (std::int64_t i = 0; i < count; ++i) {
-          kernel::to_half_split<low_first>(codes + i * block_code_bytes, out.block_codes(r, b + i));
-          *out.block_scale(r, b + i) = scales[i];
-        }
-      }
+/// `words`, or for a recipe that encodes no words its plain loop as compiled for this instruction set: others need
+/// theirs for a block in a thousand.
+template <class T>
+simd::recipe_words native_words(recipe_id recipe, const simd::recipe_words& words) noexcept {
+  simd::recipe_words native = words;
+  if (!words.takes_words())
+    visit_recipe(recipe, [&native]<class R>() {
+      using resolved = typename R::template for_input<T>;
+      if constexpr (!mxfp4::detail::word_recipe<resolved>) native.plain = &kernel::encode_plain<resolved>;
     });
-  });
+  return native;
 }
 
-status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out,
+status quantize(recipe_id recipe, const simd::recipe_words& words, const any_input& w, const any_mx<std::uint8_t>& out,
                 const quantize_options& options) {
   return with_elements<float, bf16, f16, e4m3>(w, [&]<class T>(const dense_view<T>& from) {
-    return with_recipe(recipe, [&]<class R>() {
-      using resolved = typename R::template for_input<std::remove_const_t<T>>;
-      return with_view(out, [&]<class Layout>(const mx_view<Layout>& to) {
-        if (const status s = kernel::check_quantize<simd::native_arch>(from, to, options.nonfinite); !s.ok()) return s;
-        if (from.rows == 0 || from.cols == 0) return status{};
-        if constexpr (std::same_as<Layout, layout::ggml>) quantize_to_ggml<resolved>(from, to, options.executor);
-        else kernel::quantize_checked<resolved, simd::native_arch>(from, to, options.executor);
+    const simd::recipe_words native = native_words<std::remove_const_t<T>>(recipe, words);
+    return with_view(out, [&](const auto& to) {
+      if (const status s = kernel::check_quantize<simd::native_arch>(from, to, options.nonfinite); !s.ok()) return s;
+      if (from.rows == 0 || from.cols == 0) return status{};
+      return simd::visit_words(native, [&](const auto& kind) {
+        kernel::quantize_checked<simd::native_arch>(kind, from, to, options.executor);
         return status{};
       });
     });
   });
 }
 
-status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                    const mx_view<>& out, const quantize_options& options) {
-  return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8<R>(w, scales, out, options); });
+status quantize_fp8(recipe_id recipe, const simd::recipe_words& words, const dense_view<const e4m3>& w,
+                    const dense_view<const float>& scales, const mx_view<>& out, const quantize_options& options) {
+  return simd::visit_words(native_words<bf16>(recipe, words), [&](const auto& kind) {
+    return kernel::quantize_fp8_with<simd::native_arch>(kind, w, scales, out, options);
+  });
 }
 
 status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
@@ -137,9 +128,12 @@ status measure_error(const any_input& w, const const_mx_view<>& q, error_statist
       w, [&](const auto& from) { return kernel::measure_error(from, q, sum, options); });
 }
 
-status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<>& out, error_statistics& sum, const quantize_options& options) {
-  return with_recipe(recipe, [&]<class R>() { return kernel::quantize_fp8_measured<R>(w, scales, out, sum, options); });
+status quantize_fp8_measured(recipe_id recipe, const simd::recipe_words& words, const dense_view<const e4m3>& w,
+                             const dense_view<const float>& scales, const mx_view<>& out, error_statistics& sum,
+                             const quantize_options& options) {
+  return simd::visit_words(native_words<bf16>(recipe, words), [&](const auto& kind) {
+    return kernel::quantize_fp8_measured_with<simd::native_arch>(kind, w, scales, out, sum, options);
+  });
 }
 
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options) {

@@ -7,6 +7,7 @@
 
 #include "mxfp4/dispatch.hpp"
 #include "mxfp4/moe/workspace.hpp"
+#include "mxfp4/simd/words.hpp"
 #include "units.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::dispatch::detail {
@@ -20,14 +21,16 @@ using mxfp4::detail::moe_plan, mxfp4::detail::moe_m_tile_rule;
 /// A public function that is added becomes a member here and in functions.def, a definition in isa_unit.hpp and a line
 /// in dispatch.cpp.
 struct table {
-  status (*quantize)(recipe_id, const any_input&, const any_mx<std::uint8_t>&, const quantize_options&);
-  status (*quantize_fp8)(recipe_id, const dense_view<const e4m3>&, const dense_view<const float>&, const mx_view<>&,
-                         const quantize_options&);
+  status (*quantize)(recipe_id, const simd::recipe_words&, const any_input&, const any_mx<std::uint8_t>&,
+                     const quantize_options&);
+  status (*quantize_fp8)(recipe_id, const simd::recipe_words&, const dense_view<const e4m3>&,
+                         const dense_view<const float>&, const mx_view<>&, const quantize_options&);
   status (*widen_fp8)(const dense_view<const e4m3>&, const dense_view<const float>&, const dense_view<bf16>&,
                       const run_options&);
   status (*measure_error)(const any_input&, const const_mx_view<>&, error_statistics&, const run_options&);
-  status (*quantize_fp8_measured)(recipe_id, const dense_view<const e4m3>&, const dense_view<const float>&,
-                                  const mx_view<>&, error_statistics&, const quantize_options&);
+  status (*quantize_fp8_measured)(recipe_id, const simd::recipe_words&, const dense_view<const e4m3>&,
+                                  const dense_view<const float>&, const mx_view<>&, error_statistics&,
+                                  const quantize_options&);
   status (*dequantize)(const any_weights&, const any_output&, dialect_id, const run_options&);
   status (*pack)(const any_weights&, packed_matrix&, const run_options&);
   status (*quantize_activations)(const any_input&, int8_activations&, const run_options&);

@@ -157,14 +157,6 @@ struct basic_recipe {
   }
 };
 
-/// A basic_recipe that the kernels encode by the plain loop, block by block: the same bytes, slower. For recipes of
-/// rare use, each of which would else add its own vector loops to every instruction set of the dispatch library.
-template <class Basic>
-struct plain_recipe : Basic {
-  template <element_type T>
-  using for_input = plain_recipe;
-};
-
 namespace detail {
 
 /// Least squares among the three scales floor - 1, floor, floor + 1; a tie goes to the larger byte. The errors of two
@@ -319,39 +311,38 @@ struct mlx {
 /// The same up to MLX 0.32.1, for float; bf16 and f16 are taken for float, where its byte differs near 6 * sqrt(2) *
 /// 2^k.
 /// Losses: values up to 8.49s saturate to 6s. What is undefined there as in `mlx`.
-struct mlx_0_32_1
-    : plain_recipe<basic_recipe<scale_mlx_0_32_1, nearest_toward_zero, no_negative_zero, nonfinite_is_nan_block>> {
+struct mlx_0_32_1 : basic_recipe<scale_mlx_0_32_1, nearest_toward_zero, no_negative_zero, nonfinite_is_nan_block> {
   static constexpr const char* name = "mlx_0_32_1";
 };
 /// MLX since 0.32.2, Metal kernels. Losses: NaN becomes 6s, a block with infinity byte 255. Defined here, unstable
 /// there: the maximum of a block with several NaN, which depends on the order of the reduction.
-struct mlx_metal : plain_recipe<basic_recipe<scale_rceil, nearest_even, keep_sign, nonfinite_mlx>> {
+struct mlx_metal : basic_recipe<scale_rceil, nearest_even, keep_sign, nonfinite_mlx> {
   static constexpr const char* name = "mlx_metal";
 };
 /// The same up to MLX 0.32.1. Losses: as there, and values up to 8.49s saturate to 6s.
-struct mlx_metal_0_32_1 : plain_recipe<basic_recipe<scale_mlx_metal_0_32_1, nearest_even, keep_sign, nonfinite_mlx>> {
+struct mlx_metal_0_32_1 : basic_recipe<scale_mlx_metal_0_32_1, nearest_even, keep_sign, nonfinite_mlx> {
   static constexpr const char* name = "mlx_metal_0_32_1";
 };
 
 /// AMD Quark, OCP_MXFP4Spec, as exported. Losses: a block with amax < 1.75 * 2^-125 is read back as twice itself; from
 /// 1.75 * 2^127 on weights of 2^128 are read back as infinity. Defined here, unstable there: blocks with NaN or
 /// infinity are NaN, and in the blocks from 1.75 * 2^127 on an infinite weight is code 4 (6 there).
-struct quark : plain_recipe<basic_recipe<scale_quark, nearest_even, no_negative_zero, nonfinite_is_nan_block>> {
+struct quark : basic_recipe<scale_quark, nearest_even, no_negative_zero, nonfinite_is_nan_block> {
   static constexpr const char* name = "quark";
 };
 
 /// AutoRound's quant_mx and QuantLinear.pack: nearest, without its search of the scale. Losses: v = 0.25 - 2^-26
 /// becomes 0.5. Defined here, lost there: blocks with NaN or infinity are NaN, and within 44 ulps of 2^128 the largest
 /// weights are 4s (0 there).
-struct auto_round : plain_recipe<basic_recipe<scale_auto_round, with_quarter_defect<nearest_even>,
-                                              sign_of_quotient<float>, nonfinite_is_nan_block>> {
+struct auto_round : basic_recipe<scale_auto_round, with_quarter_defect<nearest_even>, sign_of_quotient<float>,
+                                 nonfinite_is_nan_block> {
   static constexpr const char* name = "auto_round";
 };
 
 /// nncf's compress_weights for OpenVINO. Losses: no scale is below 2^-25, so blocks with amax < 2^-23 lose bits or
 /// vanish; a block with an infinity is encoded under byte 254. Defined here, dependent on the processor there: the byte
 /// within 96 ulps above 1.5 * 2^k. A block with NaN is byte 255, codes 7.
-struct nncf : plain_recipe<basic_recipe<scale_nncf, nearest_even, keep_sign, nonfinite_cuda<true>>> {
+struct nncf : basic_recipe<scale_nncf, nearest_even, keep_sign, nonfinite_cuda<true>> {
   static constexpr const char* name = "nncf";
 };
 

@@ -18,23 +18,24 @@ namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 
 inline namespace MXFP4_ISA_NS {
 
-/// Does a recipe have tables on an architecture, for codes and scales apart?
-template <class Resolved, class Arch, class Layout>
-inline constexpr bool has_fp8_tables = [] {
-  if constexpr (!simd::has_avx512vbmi<Arch> || !mxfp4::detail::word_recipe<Resolved>) return false;
-  else {
-    constexpr simd::place_rule rule = mxfp4::detail::place_rule_of<typename Resolved::scale_rule_type>;
-    return std::same_as<typename Layout::order, low_first> && Layout::rows_per_band == 1 && !Layout::interleaved &&
-           rule.first <= rule.last;
-  }
-}();
+/// Are there tables on an architecture, for codes and scales apart, that a recipe may have?
+template <class Words, class Arch, class Layout>
+inline constexpr bool may_have_fp8_tables =
+    simd::has_avx512vbmi<Arch> && Words::may_take_words && std::same_as<typename Layout::order, low_first> &&
+    Layout::rows_per_band == 1 && !Layout::interleaved;
+
+/// Has this recipe tables?
+template <class Words>
+[[nodiscard]] MXFP4_INLINE constexpr bool has_fp8_tables(const Words& recipe) noexcept {
+  return recipe.takes_words() && recipe.place().first <= recipe.place().last;
+}
 
 #if defined(__AVX512VBMI__) && defined(__AVX512BW__)
 
 /// Part number `index` (as fp8_part counts them) by tables. others(source, r, first, last) is called for blocks of a
 /// row that the tables do not cover.
-template <class Resolved, class Arch, bool Measured, block_layout Layout, class Others>
-void quantize_fp8_by_tables(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+template <class Arch, bool Measured, class Words, block_layout Layout, class Others>
+void quantize_fp8_by_tables(const Words& recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                             const mx_view<Layout>& out, std::int64_t index, simd::fp8_table_sums& sums,
                             Others others) noexcept {
   using namespace simd;
@@ -46,8 +47,7 @@ void quantize_fp8_by_tables(const dense_view<const e4m3>& w, const dense_view<co
   fp8_table tables[fp8_part::most_tables];
   const std::int64_t count = (last - first) / fp8_tile_blocks;
   for (std::int64_t t = 0; t < count; ++t)
-    make_fp8_table<typename Resolved::scale_rule_type, typename Resolved::rounding_rule_type,
-                   typename Resolved::zero_rule_type, Arch, Measured>(scales.row(band)[scale + t], tables[t]);
+    make_fp8_table<Arch, Measured>(recipe, scales.row(band)[scale + t], tables[t]);
   fp8_words words[fp8_part::most_tables];  // each is made when a block first needs it
   bool has_words[fp8_part::most_tables] = {};
   const auto leave = [&](std::int64_t r, std::int64_t t) noexcept {
@@ -82,11 +82,11 @@ void quantize_fp8_by_tables(const dense_view<const e4m3>& w, const dense_view<co
 }
 
 /// The same without statistics.
-template <class Resolved, class Arch, block_layout Layout, class Others>
-void quantize_fp8_by_tables(const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+template <class Arch, class Words, block_layout Layout, class Others>
+void quantize_fp8_by_tables(const Words& recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                             const mx_view<Layout>& out, std::int64_t index, Others others) noexcept {
   simd::fp8_table_sums none;
-  quantize_fp8_by_tables<Resolved, Arch, false>(w, scales, out, index, none, others);
+  quantize_fp8_by_tables<Arch, false>(recipe, w, scales, out, index, none, others);
 }
 
 #endif

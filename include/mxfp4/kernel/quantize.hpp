@@ -3,7 +3,9 @@
 //
 // One kernel for every recipe: the scale is one compare by exponent, the codes are boundaries (simd/words.hpp). Blocks
 // with NaN, infinity, a scale at an end of the range or a word ambiguous go to the plain loop, and so do all of
-// min_mse and of a recipe of the user's own whose boundaries do not fit 16 bits (simd/words.hpp, word_recipe).
+// min_mse and of a recipe of the user's own whose boundaries do not fit 16 bits (simd/words.hpp, word_recipe). The
+// recipe is an argument: constants that are compiled in (detail::static_words), or a value that was chosen at run time,
+// for which one kernel does for all recipes (simd::recipe_words).
 #pragma once
 
 #include <cstdint>
@@ -43,46 +45,40 @@ struct row_source {
 };
 
 /// One block by the plain loop; returns its scale byte.
-template <class Resolved, nibble_order Order, class Source>
-[[gnu::noinline]] std::uint8_t encode_by_loop(const Source& from, std::int64_t b, std::uint8_t* codes) noexcept {
+template <nibble_order Order, class Words, class Source>
+[[gnu::noinline]] std::uint8_t encode_by_loop(Words recipe, const Source& from, std::int64_t b,
+                                              std::uint8_t* codes) noexcept {
   std::uint32_t bits[block_size];
   from.bits(b, bits);
-  const block_codes encoded = Resolved::encode(bits);
+  const block_codes encoded = recipe.encode(bits);
   pack_block<Order>(encoded.code, codes);
   return static_cast<std::uint8_t>(encoded.scale);
 }
 
 /// One block, whatever is in it; returns its scale byte.
-template <class Resolved, class Arch, nibble_order Order, class Source>
-MXFP4_INLINE std::uint8_t quantize_block(const Source& from, std::int64_t b, const simd::word_block<Arch>& block,
-                                         std::uint32_t amax, std::uint8_t* codes) noexcept {
-  using round = typename Resolved::rounding_rule_type;
-  using zero = typename Resolved::zero_rule_type;
-  const simd::word_step& step = mxfp4::detail::word_steps<typename Resolved::scale_rule_type, Source::exact>[amax >> 7];
+template <class Arch, nibble_order Order, class Words, class Source>
+MXFP4_INLINE std::uint8_t quantize_block(const Words& recipe, const Source& from, std::int64_t b,
+                                         const simd::word_block<Arch>& block, std::uint32_t amax,
+                                         std::uint8_t* codes) noexcept {
+  const simd::word_step& step = recipe.step(amax >> 7);
   const std::uint8_t byte = step.byte[amax >= step.boundary ? 1 : 0];
   bool sure = byte != 0 && amax != step.ambiguous;
-  const simd::word_scale& scale = mxfp4::detail::word_scales<round, zero>[byte];
-  if constexpr (mxfp4::detail::has_stray<round, Source::exact>)
-    sure = sure && !block.has(static_cast<std::uint16_t>((scale.offset & 0xFFFFu) + 63));
-  if constexpr (!Source::exact && !std::same_as<zero, keep_sign>) {
-    const std::uint16_t ambiguous = mxfp4::detail::ambiguous_signs<round, zero>[byte];
-    sure = sure && (ambiguous == simd::no_word || !block.has(ambiguous));
-  }
+  const simd::word_scale& scale = recipe.scale(byte);
+  if (recipe.has_stray()) sure = sure && !block.has(static_cast<std::uint16_t>((scale.offset & 0xFFFFu) + 63));
+  if (const std::uint16_t ambiguous = recipe.ambiguous_sign(byte); ambiguous != simd::no_word)
+    sure = sure && !block.has(ambiguous);
   if (!sure) [[unlikely]]
-    return encode_by_loop<Resolved, Order>(from, b, codes);
-  block.template encode<round, zero, Order>(scale, codes);
+    return encode_by_loop<Order>(recipe, from, b, codes);
+  block.template encode<Order>(recipe, scale, codes);
   return byte;
 }
 
 /// Blocks [b, b + Count) of a row, the codes of the first to `codes`.
-template <class Resolved, class Arch, std::size_t Count, class Source, block_layout Layout>
-MXFP4_INLINE void quantize_group(const Source& from, const mx_view<Layout>& out, std::int64_t row, std::int64_t b,
-                                 std::uint8_t* codes) noexcept {
-  using round = typename Resolved::rounding_rule_type;
-  using zero = typename Resolved::zero_rule_type;
+template <class Arch, std::size_t Count, class Words, class Source, block_layout Layout>
+MXFP4_INLINE void quantize_group(const Words& recipe, const Source& from, const mx_view<Layout>& out, std::int64_t row,
+                                 std::int64_t b, std::uint8_t* codes) noexcept {
   using order = typename Layout::order;
-  constexpr simd::word_rule rule =
-      mxfp4::detail::make_word_rule<typename Resolved::scale_rule_type, round, zero, Source::exact>();
+  const simd::word_rule rule = recipe.rule();
   constexpr std::int64_t step = Layout::code_offset(0, 1, 0);  // blocks of a row follow one another in every layout
   const char* soon = reinterpret_cast<const char*>(from.at(b)) + prefetch_bytes;
   MXFP4_UNROLL
@@ -92,44 +88,64 @@ MXFP4_INLINE void quantize_group(const Source& from, const mx_view<Layout>& out,
   for (std::size_t i = 0; i < Count; ++i) from.load(b + static_cast<std::int64_t>(i), block[i]);
   std::uint32_t amax[Count];
   simd::word_block<Arch>::amax(block, amax);
-  if constexpr (rule.first > rule.last || mxfp4::detail::has_stray<round, Source::exact>) {
+  std::uint32_t byte[Count], irregular = rule.first > rule.last || recipe.has_stray() ? 1u : 0u;
+  MXFP4_UNROLL
+  for (std::size_t i = 0; i < Count; ++i) {
+    byte[i] = ((amax[i] + rule.carry) >> 7) - 2;
+    irregular |= (amax[i] >> 7) - rule.first > rule.last - rule.first ? 1u : 0u;
+  }
+  if (irregular == 0) [[likely]] {
     MXFP4_UNROLL
-    for (std::size_t i = 0; i < Count; ++i, ++b, codes += step)
-      *out.block_scale(row, b) = quantize_block<Resolved, Arch, order>(from, b, block[i], amax[i], codes);
+    for (std::size_t i = 0; i < Count; ++i, ++b, codes += step) {
+      block[i].template encode<order>(recipe, recipe.scale(byte[i]), codes);
+      *out.block_scale(row, b) = static_cast<std::uint8_t>(byte[i]);
+    }
   } else {
-    std::uint32_t byte[Count], irregular = 0;
-    MXFP4_UNROLL
-    for (std::size_t i = 0; i < Count; ++i) {
-      byte[i] = ((amax[i] + rule.carry) >> 7) - 2;
-      irregular |= (amax[i] >> 7) - rule.first > rule.last - rule.first ? 1u : 0u;
-    }
-    if (irregular == 0) [[likely]] {
-      MXFP4_UNROLL
-      for (std::size_t i = 0; i < Count; ++i, ++b, codes += step) {
-        block[i].template encode<round, zero, order>(mxfp4::detail::word_scales<round, zero>[byte[i]], codes);
-        *out.block_scale(row, b) = static_cast<std::uint8_t>(byte[i]);
-      }
-    } else {
-      for (std::size_t i = 0; i < Count; ++i, ++b, codes += step)
-        *out.block_scale(row, b) = quantize_block<Resolved, Arch, order>(from, b, block[i], amax[i], codes);
-    }
+    for (std::size_t i = 0; i < Count; ++i, ++b, codes += step)
+      *out.block_scale(row, b) = quantize_block<Arch, order>(recipe, from, b, block[i], amax[i], codes);
   }
 }
 
 /// Blocks [first, last) of a row. The view comes by value: see dequantize_row.
-template <class Resolved, class Arch, class Source, block_layout Layout>
-void quantize_row(Source from, mx_view<Layout> out, std::int64_t row, std::int64_t first, std::int64_t last) noexcept {
+/// @param recipe  detail::static_words, or simd::recipe_words made for Source::exact.
+template <class Arch, class Words, class Source, block_layout Layout>
+void quantize_row(Words recipe, Source from, mx_view<Layout> out, std::int64_t row, std::int64_t first,
+                  std::int64_t last) noexcept {
   constexpr std::int64_t group = simd::blocks_together<Arch>, step = Layout::code_offset(0, 1, 0);
   std::uint8_t* codes = out.block_codes(row, first);
   std::int64_t b = first;
-  if constexpr (mxfp4::detail::word_recipe<Resolved>) {
-    for (; b + group <= last; b += group, codes += group * step)
-      quantize_group<Resolved, Arch, simd::blocks_together<Arch>>(from, out, row, b, codes);
-    for (; b < last; ++b, codes += step) quantize_group<Resolved, Arch, 1>(from, out, row, b, codes);
-  } else {
-    for (; b < last; ++b, codes += step)
-      *out.block_scale(row, b) = encode_by_loop<Resolved, typename Layout::order>(from, b, codes);
+  if constexpr (Words::may_take_words) {
+    if (recipe.takes_words()) {
+      for (; b + group <= last; b += group, codes += group * step)
+        quantize_group<Arch, simd::blocks_together<Arch>>(recipe, from, out, row, b, codes);
+      for (; b < last; ++b, codes += step) quantize_group<Arch, 1>(recipe, from, out, row, b, codes);
+      return;
+    }
   }
+  for (; b < last; ++b, codes += step)
+    *out.block_scale(row, b) = encode_by_loop<typename Layout::order>(recipe, from, b, codes);
+}
+
+/// The plain loop of a recipe for one block.
+template <class Resolved>
+[[nodiscard]] block_codes encode_plain(const std::uint32_t (&bits)[block_size]) noexcept {
+  return Resolved::encode(bits);
+}
+
+/// Calls f with the words of a recipe for numbers of T, or returns errc::unknown_recipe.
+/// @tparam Exact  they have 16 bits.
+template <element_type T, bool Exact, class F>
+[[nodiscard]] status with_recipe_words(recipe_id recipe, F f) {
+  status s{errc::unknown_recipe, "recipe", static_cast<std::int64_t>(recipe)};
+  simd::recipe_words words;
+  if (visit_recipe(recipe, [&words]<class R>() {
+        using resolved = typename R::template for_input<T>;
+        static constexpr simd::recipe_words all =
+            mxfp4::detail::static_words<resolved, Exact>::value(&encode_plain<resolved>);
+        words = all;
+      }))
+    s = simd::visit_words(words, f);
+  return s;
 }
 
 /// Is there a NaN or an infinity in blocks [b, b + Count) of a row?
@@ -173,12 +189,12 @@ template <class Arch, class T, block_layout Layout>
 }
 
 /// quantize, its arguments checked.
-template <class Resolved, class Arch, class T, block_layout Layout>
-void quantize_checked(const dense_view<T>& w, const mx_view<Layout>& out, executor_ref with) {
+template <class Arch, class Words, class T, block_layout Layout>
+void quantize_checked(const Words& recipe, const dense_view<T>& w, const mx_view<Layout>& out, executor_ref with) {
   const block_tasks tasks(w.rows, out.blocks());
   with.run(tasks.count(), [&](std::size_t index) noexcept {
     tasks.for_each_row(index, [&](std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
-      quantize_row<Resolved, Arch>(row_source<std::remove_const_t<T>>{w.row(r)}, out, r, first, last);
+      quantize_row<Arch>(recipe, row_source<std::remove_const_t<T>>{w.row(r)}, out, r, first, last);
     });
   });
   mxfp4::detail::fill_padding(out);
@@ -191,9 +207,10 @@ void quantize_checked(const dense_view<T>& w, const mx_view<Layout>& out, execut
 /// @return        ok, or what is wrong with the arguments; nothing is written then.
 template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, class T, block_layout Layout>
 status quantize(const dense_view<T>& w, const mx_view<Layout>& out, const quantize_options& options = {}) {
-  using resolved = typename Recipe::template for_input<std::remove_const_t<T>>;
+  using value = std::remove_const_t<T>;
+  using words = mxfp4::detail::static_words<typename Recipe::template for_input<value>, row_source<value>::exact>;
   if (const status s = check_quantize<Arch>(w, out, options.nonfinite); !s.ok()) return s;
-  if (w.rows > 0 && w.cols > 0) quantize_checked<resolved, Arch>(w, out, options.executor);
+  if (w.rows > 0 && w.cols > 0) quantize_checked<Arch>(words{}, w, out, options.executor);
   return {};
 }
 
@@ -201,7 +218,12 @@ status quantize(const dense_view<T>& w, const mx_view<Layout>& out, const quanti
 template <class Arch = simd::native_arch, class T, block_layout Layout>
 status quantize(recipe_id recipe, const dense_view<T>& w, const mx_view<Layout>& out,
                 const quantize_options& options = {}) {
-  return mxfp4::detail::with_recipe(recipe, [&]<class R>() { return kernel::quantize<R, Arch>(w, out, options); });
+  using value = std::remove_const_t<T>;
+  return with_recipe_words<value, row_source<value>::exact>(recipe, [&](const auto& words) {
+    if (const status s = check_quantize<Arch>(w, out, options.nonfinite); !s.ok()) return s;
+    if (w.rows > 0 && w.cols > 0) quantize_checked<Arch>(words, w, out, options.executor);
+    return status{};
+  });
 }
 
 }  // namespace MXFP4_ISA_NS

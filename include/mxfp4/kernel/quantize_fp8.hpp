@@ -48,6 +48,30 @@ template <class Arch, block_layout Layout>
   return {};
 }
 
+/// quantize_fp8 with the words of a recipe for bf16.
+template <class Arch, class Words, block_layout Layout>
+status quantize_fp8_with(const Words& recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                         const mx_view<Layout>& out, const quantize_options& options) {
+  if (const status s = check_quantize_fp8<Arch>(w, scales, out, options.nonfinite); !s.ok()) return s;
+  if (w.rows == 0 || w.cols == 0) return {};
+  const std::int64_t parts = scales.rows * fp8_part::count_a_band(scales.cols);
+  options.executor.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
+    const auto encode = [&](const fp8_source& from, std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
+      quantize_row<Arch>(recipe, from, out, r, first, last);
+    };
+    if constexpr (may_have_fp8_tables<Words, Arch, Layout>) {
+      if (has_fp8_tables(recipe)) {
+        quantize_fp8_by_tables<Arch>(recipe, w, scales, out, static_cast<std::int64_t>(index), encode);
+        return;
+      }
+    }
+    const fp8_part part(w, scales, static_cast<std::int64_t>(index));
+    for (std::int64_t r = part.top; r < part.bottom; ++r) encode(part.row(r), r, part.first, part.last);
+  });
+  mxfp4::detail::fill_padding(out);
+  return {};
+}
+
 /// FP8 -> MXFP4: the bytes of reference::quantize_fp8, on every architecture and for any number of tasks. A weight is
 /// decode_scaled(w, scale), encoded by the bf16 recipe: the same bytes as FP8 -> BF16 -> MXFP4.
 ///
@@ -60,31 +84,16 @@ template <class Arch, block_layout Layout>
 template <block_recipe Recipe = recipe::ocp, class Arch = simd::native_arch, block_layout Layout>
 status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const mx_view<Layout>& out,
                     const quantize_options& options = {}) {
-  using resolved = typename Recipe::template for_input<bf16>;
-  if (const status s = check_quantize_fp8<Arch>(w, scales, out, options.nonfinite); !s.ok()) return s;
-  if (w.rows == 0 || w.cols == 0) return {};
-  const std::int64_t parts = scales.rows * fp8_part::count_a_band(scales.cols);
-  options.executor.run(static_cast<std::size_t>(parts), [&](std::size_t index) noexcept {
-    const auto encode = [&out](const fp8_source& from, std::int64_t r, std::int64_t first, std::int64_t last) noexcept {
-      quantize_row<resolved, Arch>(from, out, r, first, last);
-    };
-    if constexpr (has_fp8_tables<resolved, Arch, Layout>) {
-      quantize_fp8_by_tables<resolved, Arch>(w, scales, out, static_cast<std::int64_t>(index), encode);
-    } else {
-      const fp8_part part(w, scales, static_cast<std::int64_t>(index));
-      for (std::int64_t r = part.top; r < part.bottom; ++r) encode(part.row(r), r, part.first, part.last);
-    }
-  });
-  mxfp4::detail::fill_padding(out);
-  return {};
+  using words = mxfp4::detail::static_words<typename Recipe::template for_input<bf16>, fp8_source::exact>;
+  return quantize_fp8_with<Arch>(words{}, w, scales, out, options);
 }
 
 /// The same with the recipe chosen at run time; errc::unknown_recipe besides.
 template <class Arch = simd::native_arch, block_layout Layout>
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                     const mx_view<Layout>& out, const quantize_options& options = {}) {
-  return mxfp4::detail::with_recipe(recipe,
-                                    [&]<class R>() { return kernel::quantize_fp8<R, Arch>(w, scales, out, options); });
+  return with_recipe_words<bf16, fp8_source::exact>(
+      recipe, [&](const auto& words) { return quantize_fp8_with<Arch>(words, w, scales, out, options); });
 }
 
 /// FP8 -> bf16: the bits of reference::widen_fp8, on every architecture and for any number of tasks.

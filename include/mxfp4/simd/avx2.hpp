@@ -333,9 +333,9 @@ struct word_block<Arch> {
     return _mm256_movemask_epi8(_mm256_or_si256(equal(half[0]), equal(half[1]))) != 0;
   }
 
-  template <rounding_rule Round, zero_rule Zero, nibble_order Order>
-  MXFP4_INLINE void encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
-    constexpr auto& h = mxfp4::detail::half_binades_of<Round>;
+  template <nibble_order Order, class Words>
+  MXFP4_INLINE void encode(const Words& recipe, const word_scale& scale, std::uint8_t* codes) const noexcept {
+    const half_binades& h = recipe.half();
     const auto all = [](std::uint32_t pair) noexcept { return _mm256_set1_epi32(static_cast<int>(pair)); };
     const __m256i abs = _mm256_set1_epi16(word_abs_mask), eight = _mm256_set1_epi8(8);
     __m256i number[2], magnitude[2];
@@ -347,7 +347,7 @@ struct word_block<Arch> {
       number[i] = _mm256_srli_epi16(_mm256_add_epi16(v, carry), 6);
     }
     __m256i code = _mm256_shuffle_epi8(table(h.code), _mm256_packus_epi16(number[0], number[1]));
-    if constexpr (std::same_as<Zero, keep_sign>) {
+    if (recipe.keeps_sign()) {
       code = _mm256_or_si256(code, _mm256_and_si256(_mm256_srli_epi16(_mm256_packs_epi16(half[0], half[1]), 4), eight));
     } else {
       const auto reach = [](const __m256i(&x)[2], __m256i boundary) noexcept {  // -1 where x >= boundary
@@ -357,7 +357,7 @@ struct word_block<Arch> {
         return _mm256_packs_epi16(one(x[0]), one(x[1]));
       };
       code = _mm256_or_si256(code, _mm256_and_si256(reach(half, all(scale.negative)), eight));
-      if constexpr (Zero::zero_is_negative)
+      if (recipe.zero_is_negative())
         code = _mm256_or_si256(
             code, _mm256_andnot_si256(reach(magnitude, _mm256_and_si256(all(scale.negative), abs)), eight));
     }

@@ -226,19 +226,19 @@ struct word_block<Arch> {
     return _mm512_cmpeq_epi16_mask(abs, _mm512_set1_epi16(static_cast<std::int16_t>(magnitude))) != 0;
   }
 
-  template <rounding_rule Round, zero_rule Zero, nibble_order Order>
-  MXFP4_INLINE void encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
+  template <nibble_order Order, class Words>
+  MXFP4_INLINE void encode(const Words& recipe, const word_scale& scale, std::uint8_t* codes) const noexcept {
     const auto all = [](std::uint32_t pair) noexcept { return _mm512_set1_epi32(static_cast<int>(pair)); };
     const __m512i abs = _mm512_set1_epi16(word_abs_mask), magnitude = _mm512_and_si512(word, abs);
     const __m512i v = _mm512_subs_epu16(magnitude, all(scale.offset));
     const __m512i number =
         _mm512_mulhi_epu16(v, _mm512_set1_epi16(1024));  // v >> 6; shifts share ports with permutations
-    const __m512i entries = _mm512_loadu_si512(mxfp4::detail::half_binades_of<Round>.both.data());
+    const __m512i entries = _mm512_loadu_si512(recipe.half().both.data());
     const __m512i sum = _mm512_add_epi16(v, _mm512_permutexvar_epi16(number, entries));
     const __mmask32 kept = _mm512_cmpge_epu16_mask(word, all(scale.negative));
     __m512i code = _mm512_and_si512(sum, _mm512_set1_epi16(7 * 64));  // and the sign above: all times 64
     code = _mm512_mask_add_epi16(code, kept, code, _mm512_set1_epi16(8 * 64));
-    if constexpr (Zero::zero_is_negative) {
+    if (recipe.zero_is_negative()) {
       const __mmask32 zero = _mm512_cmplt_epu16_mask(magnitude, _mm512_and_si512(all(scale.negative), abs));
       code = _mm512_mask_add_epi16(code, zero, code, _mm512_set1_epi16(8 * 64));
     }

@@ -194,9 +194,9 @@ inline void measure_least_weights(const e4m3* w, std::int64_t stride, const __m5
 }  // namespace detail
 
 /// Makes the tables of an FP8 scale under a recipe; those of weights and errors where `Measured`.
-template <scale_rule Scale, rounding_rule Round, zero_rule Zero, has_avx512vbmi Arch, bool Measured>
-void make_fp8_table(float scale, fp8_table& to) noexcept {
-  constexpr place_rule rule = mxfp4::detail::place_rule_of<Scale>;
+template <has_avx512vbmi Arch, bool Measured, class Words>
+void make_fp8_table(const Words& recipe, float scale, fp8_table& to) noexcept {
+  const place_rule rule = recipe.place();
   constexpr std::uint32_t reach = 10;  // binades from the scale to any weight's
   const std::uint32_t exponent = mxfp4::detail::float_bits(scale) >> mxfp4::detail::f32_mantissa_bits;
   to.regular = rule.last >= rule.first && exponent >= rule.first + reach && exponent + reach <= rule.last &&
@@ -207,7 +207,9 @@ void make_fp8_table(float scale, fp8_table& to) noexcept {
   alignas(16) std::uint16_t binade[8];
   for (unsigned m = 0; m < 8; ++m)
     binade[m] = static_cast<std::uint16_t>(decode_scaled(static_cast<e4m3>(8 + m), scale));
-  const auto binade_of = [&binade](unsigned m) noexcept { return static_cast<int>((binade[m] + rule.carry) >> 7); };
+  const auto binade_of = [&binade, carry = rule.carry](unsigned m) noexcept {
+    return static_cast<int>((binade[m] + carry) >> 7);
+  };
   int below = 0;  // of the eight, which the scale rule takes for the same binade as the first
   for (unsigned m = 0; m < 8; ++m) below += binade_of(m) == binade_of(0) ? 1 : 0;
   to.carry = 8 - below;
@@ -223,14 +225,14 @@ void make_fp8_table(float scale, fp8_table& to) noexcept {
                  _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_set1_epi16(256)), _mm_set1_epi16(384), 1), 1));
   word_block<Arch> words[4];
   std::uint8_t positive[64], negative[64];
-  const word_scale& one = mxfp4::detail::word_scales<Round, Zero>[127];
+  const word_scale& one = recipe.scale(127);
   for (int i = 0; i < 4; ++i) {
     words[i].word = _mm512_add_epi16(eight, _mm512_add_epi16(lanes, _mm512_set1_epi16(static_cast<short>(512 * i))));
     if (i == 0) words[i].word = _mm512_maskz_mov_epi16(0xFFFFFFFEu, words[i].word);  // index 0 is a weight of 0
-    words[i].template encode<Round, Zero, low_first>(one, positive + 16 * i);
+    words[i].template encode<low_first>(recipe, one, positive + 16 * i);
     word_block<Arch> below_zero;
     below_zero.word = _mm512_or_si512(words[i].word, _mm512_set1_epi16(-0x8000));
-    below_zero.template encode<Round, Zero, low_first>(one, negative + 16 * i);
+    below_zero.template encode<low_first>(recipe, one, negative + 16 * i);
   }
   for (int i = 0; i < 64; ++i) {
     to.code[2 * i] = static_cast<std::uint8_t>((positive[i] & 15) | negative[i] << 4);

@@ -71,22 +71,20 @@ struct word_block {
     return found != 0;
   }
 
-  /// Codes under `scale`, packed in `Order`.
-  template <rounding_rule Round, zero_rule Zero, nibble_order Order>
-  MXFP4_INLINE void encode(const word_scale& scale, std::uint8_t* codes) const noexcept {
+  /// Codes of a recipe (static_words or recipe_words) under `scale`, packed in `Order`.
+  template <nibble_order Order, class Words>
+  MXFP4_INLINE void encode(const Words& recipe, const word_scale& scale, std::uint8_t* codes) const noexcept {
     const auto sign_boundary = static_cast<std::int16_t>(scale.negative & word_abs_mask);
     std::int16_t boundary[7];
     for (unsigned i = 0; i < 7; ++i)
-      boundary[i] = static_cast<std::int16_t>(
-          mxfp4::detail::word_boundary(Round::base(i) + static_cast<unsigned>(Round::ulps(i))) - (125 * 128 - 64) +
-          static_cast<int>(scale.offset & 0xFFFFu));
+      boundary[i] = static_cast<std::int16_t>(recipe.boundary_place(i) + static_cast<int>(scale.offset & 0xFFFFu));
     alignas(16) std::uint16_t code[block_size];
     for (int i = 0; i < block_size; ++i) {  // written so that compilers vectorise it for any -m flags
       const auto magnitude = static_cast<std::int16_t>(lane[i] & word_abs_mask);
       int count = 0;
       for (const std::int16_t c : boundary) count += magnitude >= c ? 1 : 0;
       int sign = magnitude >= sign_boundary ? lane[i] >> 12 & 8 : 0;
-      if constexpr (Zero::zero_is_negative) sign |= magnitude < sign_boundary ? 8 : 0;
+      if (recipe.zero_is_negative()) sign |= magnitude < sign_boundary ? 8 : 0;
       code[i] = static_cast<std::uint16_t>(count | sign);
     }
     for (int j = 0; j < block_code_bytes; ++j) {

@@ -25,12 +25,6 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::simd {
 
-/// A scale rule for a run of exponent fields `first` .. `last` where it is the same in each binade:
-/// byte = (largest word + carry) / 128 - down. There is none if last < first.
-struct place_rule {
-  std::uint32_t carry = 0, down = 0, first = 1, last = 0;
-};
-
 /// Four rows of 128 weights.
 inline constexpr std::int64_t fp8_tile_rows = 4, fp8_tile_cols = 128, fp8_tile_blocks = 4;
 
@@ -67,29 +61,6 @@ struct fp8_table_sums {
 }  // namespace mxfp4::simd
 
 namespace mxfp4::inline MXFP4_VERSION_NS::detail {
-
-/// The longest run of exponent fields round that of 2^-8 where a scale rule is the same in each.
-template <scale_rule Rule>
-[[nodiscard]] consteval simd::place_rule make_place_rule() noexcept {
-  const auto at = [](unsigned exponent) {
-    const simd::word_step& step = word_steps<Rule, true>[exponent];
-    const std::uint32_t boundary = step.boundary - exponent * 128u;
-    const bool plain = step.byte[0] != 0 && step.byte[0] <= exponent &&  // a scale far above the weights is no run
-                       (step.byte[1] == step.byte[0] + 1 || boundary == 128);
-    return plain ? simd::place_rule{128 - boundary, exponent - step.byte[0], exponent, exponent} : simd::place_rule{};
-  };
-  simd::place_rule rule = at(119);
-  const auto same = [&rule, &at](unsigned exponent) {
-    const simd::place_rule other = at(exponent);
-    return other.first == exponent && other.carry == rule.carry && other.down == rule.down;
-  };
-  if (rule.first != 119) return {};
-  while (same(rule.first - 1)) --rule.first;
-  while (same(rule.last + 1)) ++rule.last;
-  return rule;
-}
-template <scale_rule Rule>
-inline constexpr simd::place_rule place_rule_of = make_place_rule<Rule>();
 
 [[nodiscard]] consteval std::array<std::uint8_t, 128> make_fp8_places() noexcept {
   std::array<std::uint8_t, 128> places = {0, 112, 120, 124, 128, 130, 132, 134};

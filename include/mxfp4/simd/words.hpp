@@ -40,6 +40,12 @@ struct word_rule {
   std::uint32_t carry = 0, first = 1, last = 0;
 };
 
+/// A scale rule for a run of exponent fields `first` .. `last` where it is the same in each binade:
+/// byte = (largest word + carry) / 128 - down. There is none if last < first.
+struct place_rule {
+  std::uint32_t carry = 0, down = 0, first = 1, last = 0;
+};
+
 /// What the elements of a block under one scale byte are compared with, each twice in 32 bits.
 struct word_scale {
   std::uint32_t offset;    ///< subtracted from a magnitude: 64 words a half binade, from [.25, .375) at 64 on; 0 below
@@ -52,6 +58,56 @@ struct half_binades {
   std::array<std::uint8_t, 16> carry, code;
   std::array<std::uint16_t, 32> both;  ///< the same in one addition: code = (n * 64 + rest + both[n]) / 64
 };
+
+/// A recipe that was chosen at run time, as the words of its numbers see it: what detail::static_words has as constants,
+/// for kernels that are compiled once for all recipes.
+struct recipe_words {
+  static constexpr bool may_take_words = true;
+
+  bool words = false;          ///< false: every block goes to the plain loop, and nothing below counts
+  bool stray = false;          ///< the rounding has a stray magnitude (rounding.hpp)
+  bool same_sign = true;       ///< every element keeps its sign
+  bool negative_zero = false;  ///< zero is code 8
+  word_rule regular;
+  place_rule places;
+  const word_step* steps = nullptr;          ///< by exponent field, 256
+  const word_scale* scales = nullptr;        ///< by scale byte, 256
+  const std::uint16_t* ambiguous = nullptr;  ///< by scale byte, 256: see detail::ambiguous_signs; none: nullptr
+  half_binades halves = {};                  ///< a copy, which no store of codes can change
+  std::int16_t boundary[7] = {};             ///< of the codes, as places: 64 a half binade, 0.25 at 64
+  block_codes (*plain)(const std::uint32_t (&bits)[block_size]) noexcept = nullptr;  ///< the plain loop for one block
+
+  [[nodiscard]] MXFP4_INLINE bool takes_words() const noexcept { return words; }
+  [[nodiscard]] MXFP4_INLINE bool has_stray() const noexcept { return stray; }
+  [[nodiscard]] MXFP4_INLINE bool keeps_sign() const noexcept { return same_sign; }
+  [[nodiscard]] MXFP4_INLINE bool zero_is_negative() const noexcept { return negative_zero; }
+  [[nodiscard]] MXFP4_INLINE const word_rule& rule() const noexcept { return regular; }
+  [[nodiscard]] MXFP4_INLINE const place_rule& place() const noexcept { return places; }
+  [[nodiscard]] MXFP4_INLINE const word_step& step(std::uint32_t exponent) const noexcept { return steps[exponent]; }
+  [[nodiscard]] MXFP4_INLINE const word_scale& scale(unsigned byte) const noexcept { return scales[byte]; }
+  [[nodiscard]] MXFP4_INLINE std::uint16_t ambiguous_sign(unsigned byte) const noexcept {
+    return ambiguous != nullptr ? ambiguous[byte] : no_word;
+  }
+  [[nodiscard]] MXFP4_INLINE const half_binades& half() const noexcept { return halves; }
+  [[nodiscard]] MXFP4_INLINE std::int16_t boundary_place(unsigned i) const noexcept { return boundary[i]; }
+  [[nodiscard]] MXFP4_INLINE block_codes encode(const std::uint32_t (&bits)[block_size]) const noexcept {
+    return plain(bits);
+  }
+};
+
+/// One without a stray magnitude whose zero is not code 8, as nearly all are: the kernels are a tenth faster for it.
+struct common_recipe_words : recipe_words {
+  explicit common_recipe_words(const recipe_words& w) noexcept : recipe_words(w) {}
+  [[nodiscard]] MXFP4_INLINE static constexpr bool has_stray() noexcept { return false; }
+  [[nodiscard]] MXFP4_INLINE static constexpr bool zero_is_negative() noexcept { return false; }
+};
+
+/// Returns f(w), w as the type whose kernels are the fastest.
+template <class F>
+MXFP4_INLINE auto visit_words(const recipe_words& w, F f) {
+  if (w.stray || w.negative_zero) return f(w);
+  return f(common_recipe_words(w));
+}
 
 /// decode_scaled(code, scale) for all 256 FP8 codes under one block scale. `regular`: every finite word but zero is a
 /// normal number; then each binade has the mantissas of the one before, and codes of opposite sign have words of
@@ -142,6 +198,29 @@ template <scale_rule Rule, rounding_rule Round, zero_rule Zero, bool Exact>
   return rule;
 }
 
+/// The longest run of exponent fields round that of 2^-8 where a scale rule is the same in each.
+template <scale_rule Rule>
+[[nodiscard]] consteval simd::place_rule make_place_rule() noexcept {
+  const auto at = [](unsigned exponent) {
+    const simd::word_step& step = word_steps<Rule, true>[exponent];
+    const std::uint32_t boundary = step.boundary - exponent * 128u;
+    const bool plain = step.byte[0] != 0 && step.byte[0] <= exponent &&  // a scale far above the weights is no run
+                       (step.byte[1] == step.byte[0] + 1 || boundary == 128);
+    return plain ? simd::place_rule{128 - boundary, exponent - step.byte[0], exponent, exponent} : simd::place_rule{};
+  };
+  simd::place_rule rule = at(119);
+  const auto same = [&rule, &at](unsigned exponent) {
+    const simd::place_rule other = at(exponent);
+    return other.first == exponent && other.carry == rule.carry && other.down == rule.down;
+  };
+  if (rule.first != 119) return {};
+  while (same(rule.first - 1)) --rule.first;
+  while (same(rule.last + 1)) ++rule.last;
+  return rule;
+}
+template <scale_rule Rule>
+inline constexpr simd::place_rule place_rule_of = make_place_rule<Rule>();
+
 /// Does a rounding have a stray magnitude (rounding.hpp)? It is the float below the first boundary: the word of place
 /// 63.
 template <rounding_rule Round, bool Exact>
@@ -220,6 +299,81 @@ inline constexpr bool is_word_recipe<basic_recipe<Scale, Round, Zero, Nonfinite>
 /// boundaries fit them. Any other recipe goes through the plain loop, block by block: the same bytes, slower.
 template <class Resolved>
 concept word_recipe = is_word_recipe<Resolved>;
+
+/// What kernels ask a recipe that they are compiled for: the functions of simd::recipe_words, all constants.
+/// @tparam Exact  the numbers have 16 bits.
+template <class Resolved, bool Exact>
+struct static_words {
+  static constexpr bool may_take_words = false;
+
+  [[nodiscard]] MXFP4_INLINE static constexpr bool takes_words() noexcept { return false; }
+  [[nodiscard]] MXFP4_INLINE static block_codes encode(const std::uint32_t (&bits)[block_size]) noexcept {
+    return Resolved::encode(bits);
+  }
+  [[nodiscard]] static constexpr simd::recipe_words value(
+      block_codes (*plain)(const std::uint32_t (&)[block_size]) noexcept) noexcept {
+    simd::recipe_words w;
+    w.plain = plain;
+    return w;
+  }
+};
+template <word_recipe Resolved, bool Exact>
+struct static_words<Resolved, Exact> {
+  static constexpr bool may_take_words = true;
+  using scaling = typename Resolved::scale_rule_type;
+  using round = typename Resolved::rounding_rule_type;
+  using zero = typename Resolved::zero_rule_type;
+
+  [[nodiscard]] MXFP4_INLINE static constexpr bool takes_words() noexcept { return true; }
+  [[nodiscard]] MXFP4_INLINE static constexpr bool has_stray() noexcept { return detail::has_stray<round, Exact>; }
+  [[nodiscard]] MXFP4_INLINE static constexpr bool keeps_sign() noexcept { return std::same_as<zero, keep_sign>; }
+  [[nodiscard]] MXFP4_INLINE static constexpr bool zero_is_negative() noexcept { return zero::zero_is_negative; }
+  [[nodiscard]] MXFP4_INLINE static constexpr simd::word_rule rule() noexcept { return rule_; }
+  [[nodiscard]] MXFP4_INLINE static constexpr simd::place_rule place() noexcept { return place_rule_of<scaling>; }
+  [[nodiscard]] MXFP4_INLINE static constexpr const simd::word_step& step(std::uint32_t exponent) noexcept {
+    return word_steps<scaling, Exact>[exponent];
+  }
+  [[nodiscard]] MXFP4_INLINE static constexpr const simd::word_scale& scale(unsigned byte) noexcept {
+    return word_scales<round, zero>[byte];
+  }
+  [[nodiscard]] MXFP4_INLINE static constexpr std::uint16_t ambiguous_sign(unsigned byte) noexcept {
+    if constexpr (has_ambiguous_signs) return ambiguous_signs<round, zero>[byte];
+    else return simd::no_word;
+  }
+  [[nodiscard]] MXFP4_INLINE static constexpr const simd::half_binades& half() noexcept {
+    return half_binades_of<round>;
+  }
+  [[nodiscard]] MXFP4_INLINE static constexpr std::int16_t boundary_place(unsigned i) noexcept {
+    return static_cast<std::int16_t>(word_boundary(round::base(i) + static_cast<unsigned>(round::ulps(i))) -
+                                     first_half_binade);
+  }
+  [[nodiscard]] MXFP4_INLINE static block_codes encode(const std::uint32_t (&bits)[block_size]) noexcept {
+    return Resolved::encode(bits);
+  }
+
+  /// The same as a value. @param plain  Resolved::encode, compiled where the caller wants it.
+  [[nodiscard]] static constexpr simd::recipe_words value(
+      block_codes (*plain)(const std::uint32_t (&)[block_size]) noexcept) noexcept {
+    simd::recipe_words w;
+    w.words = true;
+    w.stray = has_stray();
+    w.same_sign = keeps_sign();
+    w.negative_zero = zero_is_negative();
+    w.regular = rule_;
+    w.places = place();
+    w.steps = word_steps<scaling, Exact>.data();
+    w.scales = word_scales<round, zero>.data();
+    if constexpr (has_ambiguous_signs) w.ambiguous = ambiguous_signs<round, zero>.data();
+    w.halves = half();
+    for (unsigned i = 0; i < 7; ++i) w.boundary[i] = boundary_place(i);
+    w.plain = plain;
+    return w;
+  }
+
+ private:
+  static constexpr bool has_ambiguous_signs = !Exact && !std::same_as<zero, keep_sign>;
+  static constexpr simd::word_rule rule_ = make_word_rule<scaling, round, zero, Exact>();
+};
 
 }  // namespace mxfp4::detail
 
