@@ -1,8 +1,8 @@
 // tests/model.families.test.cpp -- the forward pass of each family against logits and tokens of transformers.
 // SPDX-License-Identifier: Apache-2.0
 //
-// tests/vectors/family_logits: tiny models with all that a family can have, made by a rule; tests/interop/family_logits.py
-// recorded what transformers (float32, eager attention) computes for them.
+// tests/vectors/family_logits: tiny models with all that a family can have, made by a rule; what transformers (float32,
+// eager attention) computes for them was recorded by tests/interop/family_logits.py.
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <cmath>
