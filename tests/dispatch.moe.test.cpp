@@ -60,7 +60,7 @@ void check_int8(std::int64_t m, std::int64_t k, int8_scaling scaling) {
   const auto check_of = [&](const auto& experts) {
     output y(m, 96);
     backward_executor backward;
-    const gemm_options options{false, backward};
+    const moe_options options{false, backward};
     REQUIRE(dispatch::moe(experts, *a, r.expert_view(), r.weight_view(), y.view(), workspace, options).ok());
     CHECK(same_bits(y.data, expected.data));
     CHECK(backward.rounds == 5);
@@ -84,6 +84,46 @@ TEST_CASE("dispatch::moe in int8: the definition's bits", "[dispatch][moe]") {
   check_int8<layout::compressed_tensors>(7, 2, int8_scaling::residual2);
   check_int8<layout::compressed_tensors>(40, 1, int8_scaling::residual3);
   check_int8<layout::gpt_oss>(7, 2, int8_scaling::e8m0);
+}
+
+TEST_CASE("dispatch::moe: biases and other activations, the definition's bits", "[dispatch][moe]") {
+  SKIP_WITHOUT_ISA();
+  splitmix random(11);
+  expert_memory<layout::compressed_tensors> memory(5, 96, 64, random);
+  memory.add_biases(random);
+  const auto with_biases = [&memory](auto list) {
+    const auto from = memory.views();
+    for (std::size_t e = 0; e < list.size(); ++e) {
+      list[e].gate_bias = from[e].gate_bias;
+      list[e].up_bias = from[e].up_bias;
+      list[e].down_bias = from[e].down_bias;
+    }
+    return list;
+  };
+  for (const hidden_act act : {hidden_act::silu, hidden_act::gpt_oss, hidden_act::gelu_tanh}) {
+    CAPTURE(static_cast<int>(act));
+    const routing r(7, 2, 5, random);
+    const tokens x = random_tokens(7, 96, random);
+    const result<int8_activations> a = dispatch::quantize_activations(x.view(), int8_scaling::e8m0);
+    REQUIRE(a);
+    moe_workspace workspace = *moe_workspace::create(memory.shape(7, 2));
+    output expected(7, 96), y(7, 96), f32(7, 96);
+    reference_moe(memory, x, int8_scaling::e8m0, r, expected.view(), false, act);
+    const exact_moe exact(memory, x, r, act);
+    const moe_options options{.act = act};
+    const auto check_of = [&](const auto& list) {
+      REQUIRE(dispatch::moe(list, *a, r.expert_view(), r.weight_view(), y.view(), workspace, options).ok());
+      CHECK(same_bits(y.data, expected.data));
+      REQUIRE(dispatch::moe(list, x.view(), r.expert_view(), r.weight_view(), f32.view(), workspace, options).ok());
+      for (std::int64_t m = 0; m < 7; ++m)
+        for (std::int64_t n = 0; n < 96; ++n) {
+          const auto at = static_cast<std::size_t>(m * 96 + n);
+          REQUIRE(std::fabs(static_cast<double>(f32.at(m, n)) - exact.value[at]) <= exact.bound[at]);
+        }
+    };
+    check_of(with_biases(packed(memory)));
+    check_of(memory.views());
+  }
 }
 
 TEST_CASE("dispatch::moe: NaN stays with its token, which experts without tokens do not see", "[dispatch][moe]") {
@@ -205,6 +245,27 @@ TEST_CASE("dispatch::route_topk_sigmoid: the bits of plain C++", "[dispatch][rou
         "bias (number 3) is NaN, expected a number: repair the input");
   CHECK(std::ranges::all_of(indices, [](std::int32_t v) { return v == -1; }));
   CHECK(std::ranges::all_of(weights, [](float v) { return v == -7.0f; }));
+}
+
+TEST_CASE("dispatch::route_topk: the bits of plain C++", "[dispatch][router]") {
+  SKIP_WITHOUT_ISA();
+  constexpr std::int64_t m = 37, e = 64, k = 4;
+  splitmix random(8);
+  const tokens logits = tokens(m, e, 3).fill(
+      [&](std::int64_t, std::int64_t) { return static_cast<float>(random.in(-4096, 4096)) * 0x1p-9f; });
+  for (const scoring_func scoring : {scoring_func::sigmoid, scoring_func::softmax, scoring_func::softmax_of_chosen})
+    for (const std::int64_t groups : {1, 8}) {
+      std::vector<std::int32_t> expected(m * k, -1), got = expected;
+      std::vector<float> expected_weights(m * k), weights = expected_weights;
+      const route_options options{.scoring = scoring, .n_group = groups, .topk_group = groups / 2};
+      REQUIRE(
+          route_topk(logits.view(), nullptr, {expected.data(), m, k, k}, {expected_weights.data(), m, k, k}, options)
+              .ok());
+      REQUIRE(
+          dispatch::route_topk(logits.view(), nullptr, {got.data(), m, k, k}, {weights.data(), m, k, k}, options).ok());
+      CHECK(got == expected);
+      CHECK(same_bits(weights, expected_weights));
+    }
 }
 
 TEST_CASE("dispatch::moe: a dialect that is none is refused before anything is written", "[dispatch][moe]") {

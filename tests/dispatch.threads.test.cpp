@@ -59,8 +59,9 @@ outcome call_all(executor_ref with) {
   const routing r(tokens_count, top_k, experts, random);
   moe_workspace workspace = *moe_workspace::create(memory.shape(tokens_count, top_k));
   const auto views = memory.views();
-  REQUIRE(dispatch::moe(views, x.view(), r.expert_view(), r.weight_view(), to(o.moe, hidden), workspace, options).ok());
-  REQUIRE(dispatch::moe(views, *a, r.expert_view(), r.weight_view(), to(o.moe_int8, hidden), workspace, options).ok());
+  const moe_options mixed{.executor = with};
+  REQUIRE(dispatch::moe(views, x.view(), r.expert_view(), r.weight_view(), to(o.moe, hidden), workspace, mixed).ok());
+  REQUIRE(dispatch::moe(views, *a, r.expert_view(), r.weight_view(), to(o.moe_int8, hidden), workspace, mixed).ok());
   return o;
 }
 

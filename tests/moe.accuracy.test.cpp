@@ -55,6 +55,74 @@ TEMPLATE_LIST_TEST_CASE("f32 moe: within the bound, from views and packed, one t
   }
 }
 
+TEMPLATE_LIST_TEST_CASE("f32 moe: biases and other activations, within the bound", "[moe][accuracy]",
+                        mxfp4::test::arches) {
+  splitmix random(67);
+  expert_memory<layout::compressed_tensors> experts(4, 96, 64, random, 119, 124);
+  experts.add_biases(random);
+  for (const hidden_act act : {hidden_act::silu, hidden_act::gpt_oss, hidden_act::gelu_tanh})
+    for (const std::int64_t m : {1, 19}) {
+      CAPTURE(static_cast<int>(act), m);
+      const routing r(m, 3, 4, random);
+      const tokens x =
+          tokens(m, 96, 1).fill([&random](std::int64_t, std::int64_t) { return random.with_exponent(121, 127); });
+      const exact_moe exact(experts, x, r, act);
+      moe_workspace workspace = *moe_workspace::create(experts.shape(m, 3));
+      const auto with = [&](const auto& list, const moe_options& options) {
+        output y(m, 96);
+        REQUIRE(
+            moe<dialect::ocp, TestType>(list, x.view(), r.expert_view(), r.weight_view(), y.view(), workspace, options)
+                .ok());
+        return y;
+      };
+      CHECK(worst(with(experts.packed(), {.act = act}), exact) <= 1.0);
+      CHECK(worst(with(experts.views(), {.act = act}), exact) <= 1.0);
+      for (const hidden_act other : {hidden_act::silu, hidden_act::gpt_oss, hidden_act::gelu_tanh})
+        if (other != act) CHECK(worst(with(experts.packed(), {.act = other}), exact) > 100.0);
+      for (int bias = 0; bias < 3; ++bias) {  // each of them is needed
+        auto without = experts.packed();
+        for (auto& e : without) (bias == 0 ? e.gate_bias : bias == 1 ? e.up_bias : e.down_bias) = nullptr;
+        CHECK(worst(with(without, {.act = act}), exact) > 100.0);
+      }
+      if (act != hidden_act::gpt_oss) continue;
+      CHECK(worst(with(experts.packed(), {.act = act, .alpha = 1.0f}), exact) > 100.0);
+      CHECK(worst(with(experts.packed(), {.act = act, .limit = 2.0f}), exact) > 100.0);
+    }
+}
+
+TEST_CASE("f32 moe: gate and up whose rows take turns are two views", "[moe][accuracy]") {
+  splitmix random(68);
+  expert_memory<layout::gpt_oss> apart(1, 64, 32, random, 119, 124);
+  const routing r(3, 1, 1, random);
+  const tokens x = tokens(3, 64).fill([&random](std::int64_t, std::int64_t) { return random.with_exponent(121, 127); });
+  auto& e = apart.experts[0];
+  mx_memory<layout::gpt_oss> turns(64, 64);
+  for (std::int64_t n = 0; n < 32; ++n)
+    for (std::int64_t k = 0; k < 64; ++k) {
+      turns.set_code(2 * n, k, e.gate.code(n, k));
+      turns.set_code(2 * n + 1, k, e.up.code(n, k));
+      turns.scale(2 * n, k / 32) = static_cast<std::uint8_t>(e.gate.scale(n, k / 32));
+      turns.scale(2 * n + 1, k / 32) = static_cast<std::uint8_t>(e.up.scale(n, k / 32));
+    }
+  const auto all = turns.view();
+  const auto every_other = [&all](int first) {
+    return const_mx_view<layout::gpt_oss>{all.codes + first * all.code_stride,
+                                          all.scales + first * all.scale_stride,
+                                          32,
+                                          64,
+                                          2 * all.code_stride,
+                                          2 * all.scale_stride};
+  };
+  auto views = apart.views();
+  moe_workspace workspace = *moe_workspace::create(apart.shape(3, 1));
+  output expected(3, 64), y(3, 64);
+  REQUIRE(moe(views, x.view(), r.expert_view(), r.weight_view(), expected.view(), workspace).ok());
+  views[0].gate = every_other(0);
+  views[0].up = every_other(1);
+  REQUIRE(moe(views, x.view(), r.expert_view(), r.weight_view(), y.view(), workspace).ok());
+  CHECK(y.data == expected.data);
+}
+
 TEST_CASE("f32 moe: more columns than a pass takes", "[moe][accuracy]") {
   splitmix random(66);
   expert_memory<layout::compressed_tensors> experts(1, 8224, 32, random, 118, 121);

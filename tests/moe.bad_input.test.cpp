@@ -107,6 +107,9 @@ TEST_CASE("moe: bad input", "[moe][bad_input]") {
     auto* const in_codes =
         reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(experts[2].down.codes) + 3) / 4 * 4);
     CHECK(call(x.view(), {in_codes, m, 64, 64}) == "y overlaps an input: pass separate memory");
+    experts[2].up_bias = y.data.data() + 5;
+    CHECK(call(x.view(), y.view()) == "y overlaps an input: pass separate memory");
+    experts[2].up_bias = nullptr;
     moe_workspace small = *moe_workspace::create(memory.shape(1, k));
     const status s = moe(experts, x.view(), r.expert_view(), r.weight_view(), y.view(), small);
     CHECK(s.code == errc::buffer_too_small);

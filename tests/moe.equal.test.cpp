@@ -25,7 +25,7 @@ tokens random_tokens(std::int64_t m, std::int64_t k, splitmix& random) {
 /// moe() with fresh memory of exactly the size that the shape asks for.
 template <class Arch, class Experts, class X>
 std::vector<float> run(const Experts& experts, const moe_shape& shape, const X& x, const routing& r,
-                       const gemm_options& options = {}) {
+                       const moe_options& options = {}) {
   moe_workspace workspace = *moe_workspace::create(shape);
   output y(r.rows, shape.hidden);
   if constexpr (std::is_same_v<X, int8_activations>)
@@ -65,10 +65,30 @@ TEMPLATE_LIST_TEST_CASE("int8 moe: the definition's bits", "[moe][equal]", mxfp4
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("int8 moe: biases and other activations, the definition's bits", "[moe][equal]",
+                        mxfp4::test::arches) {
+  splitmix random(56);
+  expert_memory<layout::compressed_tensors> experts(5, 96, 64, random);
+  experts.add_biases(random);
+  for (const hidden_act act : {hidden_act::silu, hidden_act::gpt_oss, hidden_act::gelu_tanh})
+    for (const auto& [m, k] : {std::pair{1, 5}, {7, 2}, {40, 3}}) {
+      CAPTURE(static_cast<int>(act), m, k);
+      const routing r(m, k, 5, random);
+      const tokens x = random_tokens(m, 96, random);
+      const result<int8_activations> a = quantize_activations<TestType>(x.view(), int8_scaling::e8m0);
+      output expected(m, 96);
+      reference_moe(experts, x, int8_scaling::e8m0, r, expected.view(), false, act);
+      const moe_options options{.act = act};
+      CHECK(same_bits(run<TestType>(experts.packed(), experts.shape(m, k), *a, r, options), expected.data));
+      CHECK(same_bits(run<TestType>(experts.views(), experts.shape(m, k), *a, r, options), expected.data));
+    }
+}
+
 TEST_CASE("moe: tasks, their order and threads change nothing", "[moe][equal]") {
   splitmix random(52);
   // large enough for several tasks an expert
   expert_memory<layout::compressed_tensors> experts(3, 1024, 2048, random);
+  experts.add_biases(random);  // a task takes its part of them
   const auto packed = experts.packed();
   for (const std::int64_t m : {1, 9}) {
     const routing r(m, 2, 3, random);
@@ -76,6 +96,9 @@ TEST_CASE("moe: tasks, their order and threads change nothing", "[moe][equal]") 
     const result<int8_activations> a = quantize_activations(x.view(), int8_scaling::e8m0);
     const moe_shape shape = experts.shape(m, 2);
     const std::vector<float> y = run<simd::native_arch>(packed, shape, *a, r);
+    output defined(m, 1024);
+    reference_moe(experts, x, int8_scaling::e8m0, r, defined.view());
+    CHECK(same_bits(y, defined.data));
     const std::vector<float> y_f32 = run<simd::native_arch>(packed, shape, x.view(), r);
     backward_executor backward;
     CHECK(same_bits(run<simd::native_arch>(packed, shape, *a, r, {false, backward}), y));

@@ -7,6 +7,7 @@
 
 #include "cli.support.hpp"
 #include "io/strict_json.hpp"
+#include "model/normal_form.hpp"
 #include "model/tokenizer.hpp"
 #include "mxfp4/io/error.hpp"
 
@@ -69,6 +70,45 @@ TEST_CASE("tokenizer: the recorded ids, and the text back", "[tokenizer]") {
   }
 }
 
+TEST_CASE("tokenizer: the cuts of other families, and the tokens that begin their texts", "[tokenizer]") {
+  if (!regular_expressions()) SKIP("built without Oniguruma");
+  const json recording = mxfp4::io::read_json<json>(vectors + "families.json");
+  const json cases = mxfp4::io::read_json<json>(vectors + "ids.json").at("cases");
+  for (const auto& [name, family] : recording.at("families").items()) {
+    json changed = mxfp4::io::read_json<json>(vectors + "o200k.json");
+    changed.update(family.at("changes"));
+    const scratch_folder folder;
+    const tokenizer t = tokenizer::load(write_text(folder / "tokenizer.json", changed.dump()));
+    REQUIRE(family.at("ids").size() == cases.size());
+    int refused = 0;
+    for (std::size_t i = 0; i < cases.size(); ++i) {
+      const auto text = cases[i].at("text").get<std::string>();
+      CAPTURE(name, text);
+      if (const std::string why = name == "qwen" ? refusal(t, text) : "ok"; why != "ok") {
+        CHECK_THAT(why, ContainsSubstring("the text may not be in Unicode's normal form C at its byte "));
+        ++refused;
+        continue;
+      }
+      CHECK(t.encode(text) == family.at("ids")[i].get<std::vector<std::int64_t>>());
+    }
+    CAPTURE(name, refused);
+    CHECK((name == "qwen" ? refused > 0 && refused < 60 : refused == 0));
+  }
+}
+
+TEST_CASE("tokenizer: which texts are in NFC", "[tokenizer]") {
+  using mxfp4::model::first_perhaps_not_nfc;
+  const auto all = [](std::string_view text) { return first_perhaps_not_nfc(text) == text.size(); };
+  CHECK(all(""));
+  CHECK(all("plain \xC3\xA9t\xC3\xA9"));                           // precomposed e with acute
+  CHECK(all("\xEB\xAA\xA8\xE4\xB8\xAD\xF0\x9F\x91\xA9"));          // Hangul, Han, an emoji
+  CHECK(all("\xD7\x91\xD6\xB0\xD6\xBC"));                          // bet, sheva (10), dagesh (21): ascending
+  CHECK(first_perhaps_not_nfc("a\xD7\x91\xD6\xBC\xD6\xB0") == 5);  // descending
+  CHECK(first_perhaps_not_nfc("ab e\xCC\x81") == 4);               // e, combining acute
+  CHECK(first_perhaps_not_nfc("\xE2\x84\xAB") == 0);               // the sign of the angstrom is an A with a ring
+  CHECK(first_perhaps_not_nfc("x\xE1\x85\xA1") == 1);              // a Hangul vowel alone
+}
+
 TEST_CASE("tokenizer: one token may be part of a character", "[tokenizer]") {
   if (!regular_expressions()) SKIP("built without Oniguruma");
   const tokenizer t = tokenizer::load(vectors + "gpt2.json");
@@ -105,8 +145,16 @@ TEST_CASE("tokenizer: files that are not understood are refused by name", "[toke
     d[json::json_pointer(pointer)] = std::move(value);
     return verdict(d);
   };
-  CHECK_THAT(with("/normalizer", {{"type", "NFC"}}),
-             ContainsSubstring(R"(normalizer is {"type":"NFC"}, expected null)"));
+  CHECK_THAT(with("/normalizer", {{"type", "NFKC"}}),
+             ContainsSubstring(R"(normalizer is {"type":"NFKC"}, expected null or NFC)"));
+  CHECK_THAT(with("/post_processor", {{"type", "RobertaProcessing"}}),
+             ContainsSubstring(R"(post_processor.type is "RobertaProcessing", expected "ByteLevel")"));
+  CHECK_THAT(with("/post_processor", {{"type", "TemplateProcessing"}, {"single", json::array()}}),
+             ContainsSubstring("post_processor.single is [], expected the text in it"));
+  CHECK_THAT(with("/post_processor", {{"type", "TemplateProcessing"},
+                                      {"single", json::array({{{"SpecialToken", {{"id", "<s>"}}}}})},
+                                      {"special_tokens", json::object()}}),
+             ContainsSubstring("post_processor.single[0] is"));
   CHECK_THAT(with("/model/type", "Unigram"), ContainsSubstring(R"(model.type is "Unigram", expected "BPE")"));
   CHECK_THAT(with("/model/byte_fallback", true), ContainsSubstring("model.byte_fallback is true"));
   CHECK_THAT(with("/model/vocab", json::object()), ContainsSubstring("has no token for byte 0"));

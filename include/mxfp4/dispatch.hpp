@@ -43,6 +43,7 @@
 #include "mxfp4/tensor/convert.hpp"
 #include "mxfp4/tensor/encode_row.hpp"
 #include "mxfp4/tensor/gemm_options.hpp"
+#include "mxfp4/tensor/moe_options.hpp"
 #include "mxfp4/tensor/mxfp8_activations.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
 #include "mxfp4/tensor/view.hpp"
@@ -131,8 +132,8 @@ template <expert_list R>
   } else {
     return view_experts{all.data(), all.size(),
                         [](const void* from, std::size_t e) noexcept -> expert<const_mx_view<>> {
-                          const auto& [gate, up, down] = static_cast<const value*>(from)[e];
-                          return {apart(gate), apart(up), apart(down)};
+                          const value& x = static_cast<const value*>(from)[e];
+                          return {apart(x.gate), apart(x.up), apart(x.down), x.gate_bias, x.up_bias, x.down_bias};
                         }};
   }
 }
@@ -193,7 +194,7 @@ struct moe_call {
   const dense_view<const float>& weights;
   const dense_view<float>& y;
   moe_workspace& workspace;
-  const gemm_options& options;
+  const moe_options& options;
   dialect_id dialect = dialect_id::ocp;  ///< of the products in f32
 };
 status moe(const packed_experts& experts, const any_input& x, const moe_call& call);
@@ -390,24 +391,27 @@ MXFP4_INLINE status gemv(const W& w, const int8_activations& x, Y&& y, const gem
 template <expert_list R, class T>
 MXFP4_INLINE status moe(dialect_id dialect, const R& experts, const dense_view<T>& x,
                         const dense_view<const std::int32_t>& indices, const dense_view<const float>& weights,
-                        const dense_view<float>& y, moe_workspace& workspace, const gemm_options& options = {}) {
+                        const dense_view<float>& y, moe_workspace& workspace, const moe_options& options = {}) {
   return detail::moe(detail::experts(experts), detail::input(x), {indices, weights, y, workspace, options, dialect});
 }
 template <decode_dialect Dialect = dialect::ocp, expert_list R, class T>
 MXFP4_INLINE status moe(const R& experts, const dense_view<T>& x, const dense_view<const std::int32_t>& indices,
                         const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
-                        const gemm_options& options = {}) {
+                        const moe_options& options = {}) {
   return dispatch::moe(dialect_id_of<Dialect>, experts, x, indices, weights, y, workspace, options);
 }
 /// The same with int8 activations, dialect ocp.
 template <expert_list R>
 MXFP4_INLINE status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
                         const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
-                        const gemm_options& options = {}) {
+                        const moe_options& options = {}) {
   return detail::moe(detail::experts(experts), x, {indices, weights, y, workspace, options});
 }
 
-/// Which experts a token goes to: route_topk_sigmoid of router.hpp, the same bits on every instruction set.
+/// Which experts a token goes to: route_topk of router.hpp, the same bits on every instruction set.
+status route_topk(const dense_view<const float>& logits, const float* bias, const dense_view<std::int32_t>& indices,
+                  const dense_view<float>& weights, const route_options& options = {});
+/// The same by sigmoid, whatever options.scoring says.
 status route_topk_sigmoid(const dense_view<const float>& logits, const float* bias,
                           const dense_view<std::int32_t>& indices, const dense_view<float>& weights,
                           const route_options& options = {});

@@ -1,8 +1,8 @@
 // mxfp4/router.hpp -- which experts a token goes to.
 // SPDX-License-Identifier: Apache-2.0
 //
-// The experts of each token by their scores, and the weights of these experts: what MiniMax-M2 and DeepSeek-V3 do. The
-// result goes to moe() as it is.
+// The experts of each token by their scores, and the weights of these experts: what MiniMax-M2, DeepSeek-V3, gpt-oss,
+// Qwen3-MoE and Mixtral do. The result goes to moe() as it is.
 //
 // Example:
 //

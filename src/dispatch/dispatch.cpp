@@ -181,10 +181,17 @@ status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<
   return call(all_gemm_int8_packed, w, x, y, options);
 }
 
+status route_topk(const dense_view<const float>& logits, const float* bias, const dense_view<std::int32_t>& indices,
+                  const dense_view<float>& weights, const route_options& options) {
+  return call(all_route_topk, logits, bias, indices, weights, options);
+}
+
 status route_topk_sigmoid(const dense_view<const float>& logits, const float* bias,
                           const dense_view<std::int32_t>& indices, const dense_view<float>& weights,
                           const route_options& options) {
-  return call(all_route_topk_sigmoid, logits, bias, indices, weights, options);
+  route_options by_sigmoid = options;
+  by_sigmoid.scoring = scoring_func::sigmoid;
+  return dispatch::route_topk(logits, bias, indices, weights, by_sigmoid);
 }
 
 namespace detail {

@@ -233,10 +233,9 @@ void moe_int8_packed(const packed_experts& experts, const int8_activations& x, c
   run_moe<kernel::moe_int8<simd::native_arch>>(experts, x, plan, call);
 }
 
-status route_topk_sigmoid(const dense_view<const float>& logits, const float* bias,
-                          const dense_view<std::int32_t>& indices, const dense_view<float>& weights,
-                          const route_options& options) {
-  return mxfp4::route_topk_sigmoid(logits, bias, indices, weights, options);
+status route_topk(const dense_view<const float>& logits, const float* bias, const dense_view<std::int32_t>& indices,
+                  const dense_view<float>& weights, const route_options& options) {
+  return mxfp4::route_topk(logits, bias, indices, weights, options);
 }
 
 }  // namespace

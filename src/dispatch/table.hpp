@@ -50,8 +50,8 @@ struct table {
   void (*moe_int8)(const view_experts&, const int8_activations&, const moe_plan&, const moe_call&);
   void (*moe_int8_packed)(const packed_experts&, const int8_activations&, const moe_plan&, const moe_call&);
   moe_m_tile_rule f32_tokens;  ///< how several tokens of an expert are put together; dispatch.cpp plans by it
-  status (*route_topk_sigmoid)(const dense_view<const float>&, const float*, const dense_view<std::int32_t>&,
-                               const dense_view<float>&, const route_options&);
+  status (*route_topk)(const dense_view<const float>&, const float*, const dense_view<std::int32_t>&,
+                       const dense_view<float>&, const route_options&);
 };
 
 #define MXFP4_DISPATCH_DECLARE(isa, name)    \

@@ -1,14 +1,17 @@
 // src/model/attention.hpp -- the attention of a layer, over the tokens of a window so far.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   x M x H --> h = norm(x) --> q = rotate(norm(Wq h)), k = rotate(norm(Wk h)), v = Wv h   norms over all heads at once
-//               k, v --> the cache;   softmax over the cache up to the token itself of (q k) / sqrt(head_dim), times v
+//   x M x H --> h = norm(x) --> q = rotate(norm(Wq h)), k = rotate(norm(Wk h)), v = Wv h
+//               k, v --> the cache;   softmax over what a token sees of (q k) * scale, times v
 //               x += Wo (all heads)         heads / key_value_heads heads of q share one of k and v
-//   rotate      dimensions i and i + rotary_dim / 2 of a head by position * theta^(-2i / rotary_dim); the others stay
+//   norm        none, over each head, or over all heads at once
+//   rotate      pairs of dimensions of a head by position * frequency, times a magnitude; other dimensions stay
+//   sees        the cache up to the token itself, or the last `window` tokens of that; the sink of a head joins the
+//               softmax and takes no value
 //
 // Sums have one order each, whether tokens come one by one or all at once: q k by dimension, the softmax's divisor and
 // the sum over v by position. With weights that are not MXFP4 a cache changes no bit therefore.
-// Source: huggingface/transformers models/minimax_m2/modeling_minimax_m2.py.
+// Source: huggingface/transformers models/{minimax_m2,gpt_oss,qwen3_moe,llama}.
 #pragma once
 
 #include <cstdint>
@@ -23,15 +26,15 @@ namespace mxfp4::model {
 /// Cosines and sines of all positions so far: computed in double, kept in float.
 class rotary_table {
  public:
-  explicit rotary_table(const model_config& config) : half_(config.rotary_dim / 2), theta_(config.rope_theta) {}
+  explicit rotary_table(const model_config& config) : rotary_(config.attention.rotary) {}
 
   void extend_to(std::int64_t positions);
   /// Turns `heads` heads of `head_dim` floats each. @param position  below what the table was extended to.
   void turn(float* x, std::int64_t heads, std::int64_t head_dim, std::int64_t position) const noexcept;
 
  private:
-  std::int64_t half_, positions_ = 0;
-  double theta_;
+  rotary_description rotary_;
+  std::int64_t positions_ = 0;
   std::vector<float> cosines_, sines_;  // [positions][half]
 };
 
@@ -51,13 +54,17 @@ class attention {
   void add_to(token_rows& x, std::int64_t first, std::int64_t count, kv_cache& cache, rotary_table& rotary,
               const product_options& options) const;
 
+  /// What the constructor will read, by the headers alone. @throws file_error as it does.
+  static void require(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
+
   [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
 
  private:
   void attend(const token_rows& q, const kv_cache& cache, token_rows& mixed, std::int64_t task) const;
 
   model_config config_;
-  std::vector<float> norm_, q_norm_, k_norm_;
+  std::int64_t window_ = 0;
+  std::vector<float> norm_, q_norm_, k_norm_, sinks_;
   linear q_, k_, v_, o_;
 };
 

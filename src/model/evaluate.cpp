@@ -99,23 +99,28 @@ class evaluation {
       normed.push_back(route.normed(m.hidden));
       routes.push_back(route.route(normed.back(), options_.product));
     }
-    for (std::int64_t e = 0; e < config_.shape.experts; ++e) {
+    for (std::int64_t e = 0; e < config_.experts_in(layer); ++e) {
       const expert_weights original(*sources_[0], config_, layer, e);
       original.add_to(models_[0].hidden, normed[0], routes[0], e, options_.product);
       step(original.stored_bytes());
       for (std::size_t i = 1; i < models_.size(); ++i) {
         target_result& result = results_[i - 1];
-        const std::string name = layer_name(layer, "block_sparse_moe.experts." + std::to_string(e));
+        // What every token takes, a dense layer or a shared expert, quantize leaves alone unless asked.
+        const bool is_expert = !config_.is_dense(layer) && e < config_.shape.experts;
+        if (models_[i].recipe && !is_expert) {
+          original.add_to(models_[i].hidden, normed[i], routes[i], e, options_.product);
+          continue;
+        }
         const expert_weights target = models_[i].recipe
-                                          ? original.quantized(*models_[i].recipe, name)
+                                          ? original.quantized(*models_[i].recipe, expert_name(config_, layer, e))
                                           : expert_weights(*sources_[models_[i].source], config_, layer, e);
         if (models_[i].recipe) result.bytes = result.bytes - original.stored_bytes() + target.stored_bytes();
         else step(target.stored_bytes());
         weight_error error;
-        error.add(original.w1, target.w1, options_.product.executor);
-        error.add(original.w2, target.w2, options_.product.executor);
-        error.add(original.w3, target.w3, options_.product.executor);
-        result.experts.push_back({layer, e, error.relative()});
+        error.add(original.gate, target.gate, options_.product.executor);
+        error.add(original.down, target.down, options_.product.executor);
+        error.add(original.up, target.up, options_.product.executor);
+        if (is_expert) result.experts.push_back({layer, e, error.relative()});
         target.add_to(models_[i].hidden, normed[i], routes[i], e, options_.product);
       }
     }
@@ -127,7 +132,7 @@ class evaluation {
   void compare_predictions() {
     std::vector<linear> heads;
     for (const checkpoint_reader* source : sources_)
-      heads.push_back(linear::load(*source, "lm_head", config_.shape.vocabulary, config_.shape.hidden));
+      heads.push_back(linear::load(*source, head_name(config_), config_.shape.vocabulary, config_.shape.hidden));
     for (traveller& m : models_) {
       const std::vector<float> norm = read_vector(*sources_[m.source], "model.norm.weight", config_.shape.hidden);
       for (std::int64_t t = 0; t < tokens_; ++t) rms_norm(m.hidden.row(t), norm, config_.rms_eps, m.hidden.row(t));

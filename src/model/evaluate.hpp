@@ -35,7 +35,7 @@ struct evaluation_options {
       [](std::uint64_t, std::uint64_t, const std::string&) {};
 };
 
-/// |W - W'|_F / |W|_F over w1, w2 and w3 of one expert, W the reference's.
+/// |W - W'|_F / |W|_F over gate, up and down of one expert, W the reference's.
 struct expert_error {
   std::int64_t layer = 0, expert = 0;
   double relative_error = 0;

@@ -3,13 +3,14 @@
 #include "model/experts.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <span>
 #include <tuple>
 #include <utility>
 
+#include "model/attention.hpp"
 #include "model/kernels.hpp"
 #include "mxfp4/io/error.hpp"
+#include "mxfp4/reference/glu.hpp"
 
 namespace mxfp4::model {
 
@@ -25,8 +26,55 @@ struct routed_token {
   float weight;
 };
 
-/// x * sigmoid(x) within a few ulp; -inf gives NaN, so that an overflow does not end as a silent 0.
-[[nodiscard]] float silu(float x) { return x / (1.0f + std::exp(-x)); }
+/// Where the matrices of an expert that is not in a stack are, and their sizes.
+struct expert_place {
+  std::string gate, up, down;
+  std::int64_t intermediate;
+};
+
+[[nodiscard]] expert_place place_of(const model_config& config, std::int64_t layer, std::int64_t index) {
+  const expert_description& e = config.experts;
+  const std::string name = expert_name(config, layer, index) + ".";
+  const std::int64_t size = config.is_dense(layer)          ? e.dense_intermediate
+                            : index == config.shape.experts ? e.shared_intermediate
+                                                            : config.shape.intermediate;
+  return {name + e.gate, name + e.up, name + e.down, size};
+}
+
+/// The tensors of all experts of a layer.
+[[nodiscard]] stack_place gate_up_of(const model_config& config, std::int64_t layer, std::int64_t index) {
+  return {layer_name(layer, config.experts.block + ".experts." + config.experts.gate),
+          config.shape.experts,
+          index,
+          config.shape.intermediate,
+          config.shape.hidden,
+          2};
+}
+[[nodiscard]] stack_place down_of(const model_config& config, std::int64_t layer, std::int64_t index) {
+  return {layer_name(layer, config.experts.block + ".experts." + config.experts.down),
+          config.shape.experts,
+          index,
+          config.shape.hidden,
+          config.shape.intermediate,
+          1};
+}
+
+[[nodiscard]] std::string router_name(const model_config& config, std::int64_t layer) {
+  return layer_name(layer, config.experts.block + "." + config.experts.router);
+}
+
+/// The same with one more expert for every token, of weight 1 and the largest number.
+[[nodiscard]] routing with_shared(const routing& r, std::int32_t number) {
+  routing more{r.top_k + 1, {}, {}};
+  for (std::size_t i = 0; i < r.experts.size(); ++i) {
+    more.experts.push_back(r.experts[i]);
+    more.weights.push_back(r.weights[i]);
+    if ((static_cast<std::int64_t>(i) + 1) % r.top_k != 0) continue;
+    more.experts.push_back(number);
+    more.weights.push_back(1.0f);
+  }
+  return more;
+}
 
 }  // namespace
 
@@ -39,11 +87,28 @@ double router_agreement(const routing& a, const routing& b) {
 }
 
 router::router(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer)
-    : layer_(layer), top_k_(config.shape.experts_per_token), eps_(config.rms_eps) {
-  const minimax_m2_shape& s = config.shape;
+    : layer_(layer),
+      top_k_(config.shape.experts_per_token),
+      shared_(config.experts.shared.empty() ? -1 : config.shape.experts),
+      dense_(config.is_dense(layer)),
+      eps_(config.rms_eps),
+      how_(config.experts.route) {
+  const model_shape& s = config.shape;
+  const expert_description& e = config.experts;
   norm_ = read_vector(checkpoint, layer_name(layer, "post_attention_layernorm.weight"), s.hidden);
-  bias_ = read_vector(checkpoint, layer_name(layer, "block_sparse_moe.e_score_correction_bias"), s.experts);
-  gate_ = linear::load(checkpoint, layer_name(layer, "block_sparse_moe.gate"), s.experts, s.hidden);
+  if (dense_) return;
+  if (!e.choice_bias.empty())
+    bias_ = read_vector(checkpoint, layer_name(layer, e.block + "." + e.choice_bias), s.experts);
+  gate_ = linear::load(checkpoint, router_name(config, layer), s.experts, s.hidden, e.router_bias);
+}
+
+void router::require(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer) {
+  const model_shape& s = config.shape;
+  const expert_description& e = config.experts;
+  require_vector(checkpoint, layer_name(layer, "post_attention_layernorm.weight"), s.hidden);
+  if (config.is_dense(layer)) return;
+  if (!e.choice_bias.empty()) require_vector(checkpoint, layer_name(layer, e.block + "." + e.choice_bias), s.experts);
+  linear::require(checkpoint, router_name(config, layer), s.experts, s.hidden, e.router_bias);
 }
 
 token_rows router::normed(const token_rows& x) const {
@@ -53,13 +118,17 @@ token_rows router::normed(const token_rows& x) const {
 }
 
 routing router::route(const token_rows& h, const product_options& options) const {
+  const auto tokens = static_cast<std::size_t>(h.count);
+  if (dense_) return {1, std::vector<std::int32_t>(tokens, 0), std::vector<float>(tokens, 1.0f)};
   token_rows logits(h.count, gate_.rows());
   gate_.multiply(h.view(), logits.view(), options);
   const auto pairs = static_cast<std::size_t>(h.count * top_k_);
   routing r{top_k_, std::vector<std::int32_t>(pairs), std::vector<float>(pairs)};
-  const status s = kernels::route_topk_sigmoid(
-      std::as_const(logits).view(), bias_.data(), dense_view<std::int32_t>{r.experts.data(), h.count, top_k_, top_k_},
-      dense_view<float>{r.weights.data(), h.count, top_k_, top_k_}, {.executor = options.executor});
+  route_options how = how_;
+  how.executor = options.executor;
+  const status s = kernels::route_topk(std::as_const(logits).view(), bias_.empty() ? nullptr : bias_.data(),
+                                       dense_view<std::int32_t>{r.experts.data(), h.count, top_k_, top_k_},
+                                       dense_view<float>{r.weights.data(), h.count, top_k_, top_k_}, how);
   if (!s.ok())
     throw file_error({.value = "layer " + std::to_string(layer_) + ": the router's " + std::string(message(s).view()),
                       .advice = "rows are tokens; see `mxfp4 verify`"});
@@ -70,31 +139,70 @@ routing router::route(const token_rows& h, const product_options& options) const
     for (std::size_t i = 0; i < of_token.size(); ++i)
       std::tie(r.experts[first + i], r.weights[first + i]) = of_token[i];
   }
-  return r;
+  return shared_ < 0 ? r : with_shared(r, static_cast<std::int32_t>(shared_));
+}
+
+std::string expert_name(const model_config& config, std::int64_t layer, std::int64_t index) {
+  const expert_description& e = config.experts;
+  if (config.is_dense(layer)) return layer_name(layer, e.block);
+  if (index == config.shape.experts) return layer_name(layer, e.block + "." + e.shared);
+  return layer_name(layer, e.block + ".experts." + std::to_string(index));
 }
 
 expert_weights::expert_weights(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
-                               std::int64_t index) {
-  const std::string name = layer_name(layer, "block_sparse_moe.experts." + std::to_string(index) + ".");
-  const minimax_m2_shape& s = config.shape;
-  w1 = linear::load(checkpoint, name + "w1", s.intermediate, s.hidden);
-  w2 = linear::load(checkpoint, name + "w2", s.hidden, s.intermediate);
-  w3 = linear::load(checkpoint, name + "w3", s.intermediate, s.hidden);
+                               std::int64_t index)
+    : function(config.experts.function) {
+  if (config.experts.stacked) {
+    std::vector<linear> both = linear::load_stack(checkpoint, gate_up_of(config, layer, index));
+    gate = std::move(both[0]), up = std::move(both[1]);
+    down = std::move(linear::load_stack(checkpoint, down_of(config, layer, index))[0]);
+    return;
+  }
+  const expert_place p = place_of(config, layer, index);
+  const std::int64_t hidden = config.shape.hidden;
+  gate = linear::load(checkpoint, p.gate, p.intermediate, hidden, config.experts.biases);
+  up = linear::load(checkpoint, p.up, p.intermediate, hidden, config.experts.biases);
+  down = linear::load(checkpoint, p.down, hidden, p.intermediate, config.experts.biases);
+}
+
+void expert_weights::require(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
+                             std::int64_t index) {
+  if (config.experts.stacked) {
+    linear::require_stack(checkpoint, gate_up_of(config, layer, index));
+    return linear::require_stack(checkpoint, down_of(config, layer, index));
+  }
+  const expert_place p = place_of(config, layer, index);
+  const std::int64_t hidden = config.shape.hidden;
+  linear::require(checkpoint, p.gate, p.intermediate, hidden, config.experts.biases);
+  linear::require(checkpoint, p.down, hidden, p.intermediate, config.experts.biases);
+  linear::require(checkpoint, p.up, p.intermediate, hidden, config.experts.biases);
+}
+
+void require_all_tensors(const checkpoint_reader& checkpoint, const model_config& config) {
+  (void)read_embeddings(checkpoint, config, {}, 0);
+  for (std::int64_t l = 0; l < config.shape.layers; ++l) {
+    attention::require(checkpoint, config, l);
+    router::require(checkpoint, config, l);
+    for (std::int64_t e = 0; e < config.experts_in(l); ++e) expert_weights::require(checkpoint, config, l, e);
+  }
+  require_vector(checkpoint, "model.norm.weight", config.shape.hidden);
+  linear::require(checkpoint, head_name(config), config.shape.vocabulary, config.shape.hidden);
 }
 
 expert_weights expert_weights::quantized(recipe_id recipe, const std::string& name) const {
   expert_weights e;
-  e.w1 = w1.quantized(recipe, name + ".w1");
-  e.w2 = w2.quantized(recipe, name + ".w2");
-  e.w3 = w3.quantized(recipe, name + ".w3");
+  e.function = function;
+  e.gate = gate.quantized(recipe, name + ": gate");
+  e.up = up.quantized(recipe, name + ": up");
+  e.down = down.quantized(recipe, name + ": down");
   return e;
 }
 
 std::uint64_t expert_weights::stored_bytes() const noexcept {
-  return w1.stored_bytes() + w2.stored_bytes() + w3.stored_bytes();
+  return gate.stored_bytes() + up.stored_bytes() + down.stored_bytes();
 }
 std::uint64_t expert_weights::memory_bytes() const noexcept {
-  return w1.memory_bytes() + w2.memory_bytes() + w3.memory_bytes();
+  return gate.memory_bytes() + up.memory_bytes() + down.memory_bytes();
 }
 
 void expert_weights::add_to(token_rows& x, const token_rows& h, const routing& r, std::int64_t index,
@@ -105,13 +213,14 @@ void expert_weights::add_to(token_rows& x, const token_rows& h, const routing& r
   const auto work = [&](std::span<const routed_token> tokens, executor_ref executor) {
     const auto count = static_cast<std::int64_t>(tokens.size());
     const product_options with{options.activations, executor};
-    token_rows in(count, h.size), gate(count, w1.rows()), up(count, w3.rows()), out(count, w2.rows());
+    token_rows in(count, h.size), gates(count, gate.rows()), ups(count, up.rows()), out(count, down.rows());
     for (std::int64_t i = 0; i < count; ++i)
       std::copy_n(h.row(tokens[static_cast<std::size_t>(i)].row), h.size, in.row(i));
-    w1.multiply(in.view(), gate.view(), with);
-    w3.multiply(in.view(), up.view(), with);
-    for (std::size_t i = 0; i < gate.data.size(); ++i) gate.data[i] = silu(gate.data[i]) * up.data[i];
-    w2.multiply(gate.view(), out.view(), with);
+    gate.multiply(in.view(), gates.view(), with);
+    up.multiply(in.view(), ups.view(), with);
+    for (std::size_t i = 0; i < gates.data.size(); ++i)
+      gates.data[i] = glu(function.act, gates.data[i], ups.data[i], function.alpha, function.limit);
+    down.multiply(gates.view(), out.view(), with);
     for (std::int64_t i = 0; i < count; ++i) {
       const auto [row, weight] = tokens[static_cast<std::size_t>(i)];
       for (std::int64_t n = 0; n < x.size; ++n) x.row(row)[n] += weight * out.row(i)[n];

@@ -1,8 +1,10 @@
 // src/model/experts.hpp -- the mixture of experts of a layer: the router, and one expert at a time.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   h = norm(x) --> route_topk_sigmoid(Wg h, bias) --> x += weight * w2(silu(w1 h) * (w3 h)), experts by their number
+//   h = norm(x) --> route_topk(Wg h, bias) --> x += weight * down(glu(gate h, up h)), experts by their number
 //
+// A layer without experts is one expert that every token takes with weight 1; a shared expert is one more behind the
+// others.
 // Experts one after the other need not be in memory together. Theirs is the order of transformers' sum too.
 #pragma once
 
@@ -32,28 +34,41 @@ class router {
   /// @throws file_error where weights are missing or do not fit.
   router(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
 
+  /// What the constructor will read, by the headers alone. @throws file_error as it does.
+  static void require(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
+
   [[nodiscard]] token_rows normed(const token_rows& x) const;
   /// @param h  normed tokens.  @throws file_error for a logit or a bias that is NaN, naming the layer and its place.
   [[nodiscard]] routing route(const token_rows& h, const product_options& options) const;
 
  private:
   std::int64_t layer_ = 0, top_k_ = 0;
+  std::int64_t shared_ = -1;  // its number, where there is one
+  bool dense_ = false;
   float eps_ = 0;
+  route_options how_;
   std::vector<float> norm_, bias_;
   linear gate_;
 };
 
+/// "model.layers.3.mlp.experts.5". @param index  as model_config::experts_in counts.
+[[nodiscard]] std::string expert_name(const model_config& config, std::int64_t layer, std::int64_t index);
+
 struct expert_weights {
-  linear w1, w2, w3;
+  linear gate, up, down;
+  moe_options function;
 
   expert_weights() = default;
   /// @throws file_error where weights are missing or do not fit.
   expert_weights(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
                  std::int64_t index);
+  /// What that will read, by the headers alone. @throws file_error as it does.
+  static void require(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
+                      std::int64_t index);
   /// The same in MXFP4. @throws file_error as linear::quantized does.
   [[nodiscard]] expert_weights quantized(recipe_id recipe, const std::string& name) const;
 
-  /// For each token that `r` sends to expert `index`: x += weight * w2(silu(w1 h) * (w3 h)).
+  /// For each token that `r` sends to expert `index`: x += weight * down(glu(gate h, up h)).
   /// @param h  normed tokens. Some are gathered at a time: floats for 1024 tokens and a thread are needed besides.
   void add_to(token_rows& x, const token_rows& h, const routing& r, std::int64_t index,
               const product_options& options) const;
@@ -61,5 +76,9 @@ struct expert_weights {
   [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
   [[nodiscard]] std::uint64_t memory_bytes() const noexcept;
 };
+
+/// Looks at the headers for every tensor of a model: what the last layer lacks is known before the first is read.
+/// @throws file_error as the constructors do.
+void require_all_tensors(const checkpoint::checkpoint_reader& checkpoint, const model_config& config);
 
 }  // namespace mxfp4::model

@@ -15,14 +15,16 @@ using namespace io;
 using namespace checkpoint;
 
 const expert_weights& expert_store::get(std::int64_t layer, std::int64_t index) {
-  const auto place = static_cast<std::size_t>(layer * config_.shape.experts + index);
+  const auto place = static_cast<std::size_t>(layer * places_a_layer(config_) + index);
   if (places_[place] != kept_.end()) {
+    ++hits_;
     kept_.splice(kept_.begin(), kept_, places_[place]);
     return kept_.front().weights;
   }
   kept_.push_front({place, expert_weights(checkpoint_, config_, layer, index)});
   places_[place] = kept_.begin();
   bytes_ += kept_.front().weights.memory_bytes();
+  bytes_read_ += kept_.front().weights.stored_bytes();
   ++loads_;
   while (bytes_ > limit_ && kept_.size() > 1) {
     bytes_ -= kept_.back().weights.memory_bytes();
@@ -44,11 +46,15 @@ generator::generator(const checkpoint_reader& checkpoint, const model_config& co
   for (std::int64_t l = 0; l < config.shape.layers; ++l)
     layers_.push_back({attention(checkpoint, config, l), router(checkpoint, config, l)});
   norm_ = read_vector(checkpoint, "model.norm.weight", config.shape.hidden);
-  head_ = linear::load(checkpoint, "lm_head", config.shape.vocabulary, config.shape.hidden);
+  head_ = linear::load(checkpoint, head_name(config), config.shape.vocabulary, config.shape.hidden);
 }
 
 token_rows generator::take(std::span<const std::int64_t> ids, bool last_alone) {
   if (options_.stop && options_.stop()) throw stopped(checkpoint_.path());
+  if (std::ssize(ids) > config_.context - length())
+    throw file_error({.file = checkpoint_.path(),
+                      .value = "the text has " + std::to_string(length() + std::ssize(ids)) + " tokens",
+                      .expected = "at most " + std::to_string(config_.context) + ", max_position_embeddings"});
   token_rows x = read_embeddings(checkpoint_, config_, ids, length());
   for (std::size_t l = 0; l < layers_.size(); ++l) {
     layers_[l].attend.add_to(x, 0, x.count, caches_[l], rotary_, options_);

@@ -22,7 +22,7 @@ class expert_store {
       : checkpoint_(checkpoint),
         config_(config),
         limit_(limit),
-        places_(static_cast<std::size_t>(config.shape.layers * config.shape.experts), kept_.end()) {}
+        places_(static_cast<std::size_t>(config.shape.layers * places_a_layer(config)), kept_.end()) {}
   expert_store(const expert_store&) = delete;
   expert_store& operator=(const expert_store&) = delete;
 
@@ -31,8 +31,13 @@ class expert_store {
 
   [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
   [[nodiscard]] std::int64_t loads() const noexcept { return loads_; }  ///< from the file, so far
+  [[nodiscard]] std::int64_t hits() const noexcept { return hits_; }    ///< found in memory
+  [[nodiscard]] std::uint64_t bytes_read() const noexcept { return bytes_read_; }
 
  private:
+  /// The shared expert's too, or the one of a dense layer.
+  [[nodiscard]] static std::int64_t places_a_layer(const model_config& config) { return config.shape.experts + 1; }
+
   struct entry {
     std::size_t place;
     expert_weights weights;
@@ -40,8 +45,8 @@ class expert_store {
 
   const checkpoint::checkpoint_reader& checkpoint_;
   const model_config& config_;
-  std::uint64_t limit_, bytes_ = 0;
-  std::int64_t loads_ = 0;
+  std::uint64_t limit_, bytes_ = 0, bytes_read_ = 0;
+  std::int64_t loads_ = 0, hits_ = 0;
   std::list<entry> kept_;  // the last used first
   std::vector<std::list<entry>::iterator> places_;
 };
@@ -56,7 +61,8 @@ class generator {
             std::uint64_t expert_memory);
 
   /// Takes tokens that follow those taken before; the logits of what comes after each of them, or after the last alone.
-  /// @throws file_error for an id outside the vocabulary, and for logits that are NaN or infinite, naming the position.
+  /// @throws file_error for an id outside the vocabulary, for more tokens than the model takes, and for logits that are
+  ///         NaN or infinite, naming the position.
   [[nodiscard]] token_rows take(std::span<const std::int64_t> ids, bool last_alone = true);
 
   [[nodiscard]] std::int64_t length() const noexcept { return caches_[0].length; }

@@ -12,9 +12,9 @@
 namespace mxfp4::model::kernels {
 
 #if defined(MXFP4_MODEL_DISPATCH)
-using dispatch::gemm, dispatch::quantize_activations, dispatch::route_topk_sigmoid;
+using dispatch::gemm, dispatch::quantize_activations, dispatch::route_topk;
 #else
-using mxfp4::gemm, mxfp4::quantize_activations, mxfp4::route_topk_sigmoid;
+using mxfp4::gemm, mxfp4::quantize_activations, mxfp4::route_topk;
 #endif
 
 }  // namespace mxfp4::model::kernels

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <filesystem>
 
+#include "io/strict_json.hpp"
 #include "mxfp4/io/error.hpp"
 
 namespace mxfp4::model {
@@ -34,6 +35,26 @@ std::vector<std::int64_t> text_tokens::encode(std::string_view text) const {
 
 std::string text_tokens::decode(std::int64_t id) const {
   return tokenizer_ ? tokenizer_->decode(id) : std::string(1, static_cast<char>(id));
+}
+
+std::vector<std::int64_t> end_of_text_ids(const checkpoint_reader& checkpoint) {
+  using nlohmann::ordered_json;
+  std::error_code ignored;
+  for (const char* const name : {"generation_config.json", "config.json"}) {
+    const std::string file = checkpoint.directory() + "/" + name;
+    if (!std::filesystem::exists(file, ignored)) continue;
+    ordered_json ids = json_member_or_null(read_json<ordered_json>(file, config_limits), "eos_token_id");
+    if (ids.is_null()) continue;
+    if (!ids.is_array()) ids = ordered_json::array({ids});
+    std::vector<std::int64_t> ends;
+    for (const ordered_json& id : ids) {
+      if (!id.is_number_integer())
+        throw file_error({.file = file, .value = "eos_token_id has " + json_shown(id), .expected = "a token's number"});
+      ends.push_back(id.get<std::int64_t>());
+    }
+    return ends;
+  }
+  return {};
 }
 
 std::vector<std::int64_t> ids_of_numbers(std::string_view text, const std::string& where) {

@@ -30,6 +30,10 @@ class text_tokens {
   std::optional<tokenizer> tokenizer_;  // none: bytes
 };
 
+/// The tokens that end a text: eos_token_id of generation_config.json, else of config.json; none where neither has any.
+/// @throws file_error for a file that is not JSON, and for what is no token.
+[[nodiscard]] std::vector<std::int64_t> end_of_text_ids(const checkpoint::checkpoint_reader& checkpoint);
+
 /// @param where  begins the messages.  @throws file_error for a word that is not a number, naming it and its place.
 [[nodiscard]] std::vector<std::int64_t> ids_of_numbers(std::string_view text, const std::string& where);
 

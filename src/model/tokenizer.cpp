@@ -6,6 +6,7 @@
 #include <queue>
 
 #include "io/utf8.hpp"
+#include "model/normal_form.hpp"
 #include "mxfp4/io/error.hpp"
 
 namespace mxfp4::model {
@@ -35,7 +36,11 @@ tokenizer::cutter::occurrence tokenizer::cutter::find(std::string_view text, std
 std::vector<std::int64_t> tokenizer::encode(std::string_view text) const {
   if (const std::size_t bad = utf8::first_error(text); bad != text.size())
     throw file_error({.value = "the text is not UTF-8 at its byte " + std::to_string(bad), .expected = "UTF-8"});
-  std::vector<std::int64_t> ids;
+  if (const std::size_t other = nfc_ ? first_perhaps_not_nfc(text) : text.size(); other != text.size())
+    throw file_error({.value = "the text may not be in Unicode's normal form C at its byte " + std::to_string(other),
+                      .expected = "a text in NFC, which this model's tokens are of",
+                      .advice = "bring it into that form, or give the tokens as numbers"});
+  std::vector<std::int64_t> ids = begin_;
   for (std::size_t begin = 0; begin < text.size();) {
     const cutter::occurrence outer = raw_.find(text, begin);
     const std::string_view part = text.substr(begin, outer.begin - begin);
@@ -48,6 +53,7 @@ std::vector<std::int64_t> tokenizer::encode(std::string_view text) const {
     if (outer.id >= 0) ids.push_back(outer.id);
     begin = outer.end;
   }
+  ids.insert(ids.end(), end_.begin(), end_.end());
   return ids;
 }
 

@@ -1,12 +1,13 @@
-// src/model/tokenizer.hpp -- a Hugging Face tokenizer.json: byte-level BPE, which is what MiniMax-M2 has.
+// src/model/tokenizer.hpp -- a Hugging Face tokenizer.json: byte-level BPE, as most families have it.
 // SPDX-License-Identifier: Apache-2.0
 //
 //   text --> added tokens out of it --> pieces, by regular expressions --> bytes --> merged by rank --> ids
+//        --> between the tokens that begin and end every text
 //
 // Understood: model BPE (merges as strings or pairs, ignore_merges), pre-tokenizers Split (Isolated, or Removed and
-// inverted), ByteLevel and sequences of them, added tokens, decoder ByteLevel. Anything else is refused by its name,
-// never passed over: tokens that are nearly right are worse than none. Not added: what a post-processor or a chat
-// template adds.
+// inverted), ByteLevel and sequences of them, added tokens, post-processors ByteLevel and TemplateProcessing, decoder
+// ByteLevel; normalizer NFC for text that is in that form. Anything else is refused by its name, never passed over:
+// tokens that are nearly right are worse than none. Not added: what a chat template adds.
 // Source: huggingface/tokenizers 0.23; the tests compare ids with its own.
 #pragma once
 
@@ -27,7 +28,7 @@ class tokenizer {
   /// @throws file_error naming the file, the key and its value, for what is malformed or not understood.
   [[nodiscard]] static tokenizer load(const std::string& path);
 
-  /// @throws file_error for text that is not UTF-8, naming the byte.
+  /// @throws file_error for text that is not UTF-8, or not in NFC where the model wants that, naming the byte.
   [[nodiscard]] std::vector<std::int64_t> encode(std::string_view text) const;
 
   /// The bytes of one token, which may be part of a character. @throws file_error for an id that is none.
@@ -68,7 +69,8 @@ class tokenizer {
 
   std::vector<split> splits_;
   cutter raw_, normalized_;  ///< the first are looked for in the whole text, the second in what is left of it
-  bool ignore_merges_ = false;
+  std::vector<std::int64_t> begin_, end_;  ///< of every text
+  bool ignore_merges_ = false, nfc_ = false;
   std::int64_t byte_ids_[256]{};
   std::unordered_map<std::string, std::int64_t> ids_;  ///< by the bytes of the token
   std::unordered_map<std::uint64_t, merge> merges_;    ///< by the ids of the pair

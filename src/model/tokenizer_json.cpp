@@ -198,6 +198,60 @@ struct tokenizer::reader {
     return true;
   }
 
+  /// The tokens that TemplateProcessing puts before and behind a text; ByteLevel, which moves offsets, adds none.
+  void read_post_processor(const json& part, const std::string& place) {
+    if (part.is_null()) return;
+    const json type = part.is_object() ? at(part, "type") : part;
+    if (type == "ByteLevel") return;
+    if (type == "Sequence") {
+      const json& parts = at(part, "processors");
+      if (!parts.is_array()) refuse(place + ".processors", parts, "an array");
+      for (std::size_t i = 0; i < parts.size(); ++i)
+        read_post_processor(parts[i], place + ".processors[" + std::to_string(i) + "]");
+      return;
+    }
+    if (type != "TemplateProcessing")
+      refuse(place + ".type", type, R"("ByteLevel", "TemplateProcessing" or "Sequence")");
+    const json& single = at(part, "single");
+    if (!single.is_array()) refuse(place + ".single", single, "an array");
+    bool behind = false;
+    for (std::size_t i = 0; i < single.size(); ++i) {
+      const std::string name = place + ".single[" + std::to_string(i) + "]";
+      const json& special = single[i].is_object() ? at(single[i], "SpecialToken") : single[i];
+      if (special.is_null() && !behind && at(single[i], "Sequence").is_object()) {
+        behind = true;
+        continue;
+      }
+      const json known =
+          special.is_object() ? at(at_object(part, "special_tokens", place), id_in(special).c_str()) : json();
+      const json ids = known.is_object() ? at(known, "ids") : json();
+      if (!ids.is_array()) refuse(name, single[i], "the text once, and special tokens of " + place + ".special_tokens");
+      for (const json& id : ids) {
+        if (!id.is_number_unsigned()) refuse(name, id, "an id");
+        (behind ? out.end_ : out.begin_).push_back(id.get<std::int64_t>());
+      }
+    }
+    if (!behind) refuse(place + ".single", single, "the text in it");
+  }
+
+  static std::string id_in(const json& special) {
+    const json& id = at(special, "id");
+    return id.is_string() ? id.get<std::string>() : std::string();
+  }
+
+  const json& at_object(const json& parent, const char* key, const std::string& place) const {
+    const json& value = at(parent, key);
+    if (!value.is_object()) refuse(place + "." + key, value, "an object");
+    return value;
+  }
+
+  void read_normalizer(const json& normalizer) {
+    if (normalizer.is_null()) return;
+    if (!normalizer.is_object() || at(normalizer, "type") != "NFC")
+      refuse("normalizer", normalizer, "null or NFC: this reader knows byte-level BPE without others");
+    out.nfc_ = true;
+  }
+
   void read_added(const json& tokens) {
     if (tokens.is_null()) return;
     if (!tokens.is_array()) refuse("added_tokens", tokens, "an array");
@@ -219,8 +273,7 @@ tokenizer tokenizer::load(const std::string& path) {
   reader in{path};
   if (!file.is_object())
     throw file_error({.file = path, .value = "is not a JSON object", .expected = "a tokenizer.json"});
-  if (!reader::at(file, "normalizer").is_null())
-    in.refuse("normalizer", reader::at(file, "normalizer"), "null: this reader knows byte-level BPE without one");
+  in.read_normalizer(reader::at(file, "normalizer"));
   in.read_model(in.object_at(file, "model"));
   if (!in.read_pre_tokenizer(in.object_at(file, "pre_tokenizer"), "pre_tokenizer"))
     in.refuse("pre_tokenizer", reader::at(file, "pre_tokenizer"), "one that ends with ByteLevel");
@@ -228,6 +281,7 @@ tokenizer tokenizer::load(const std::string& path) {
   if (reader::at(decoder, "type") != "ByteLevel")
     in.refuse("decoder.type", reader::at(decoder, "type"), "\"ByteLevel\"");
   in.read_added(reader::at(file, "added_tokens"));
+  in.read_post_processor(reader::at(file, "post_processor"), "post_processor");
   return std::move(in.out);
 }
 

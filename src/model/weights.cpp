@@ -53,16 +53,23 @@ template <class T>
 /// A vector or the embeddings.
 [[nodiscard]] const checkpoint_tensor& require_floats(const checkpoint_reader& checkpoint, const std::string& name,
                                                       const std::vector<std::int64_t>& shape) {
-  return require_tensor(checkpoint, name, shape, {dtype::f32, dtype::bf16});
+  return require_tensor(checkpoint, name, shape, {dtype::f32, dtype::f16, dtype::bf16});
+}
+
+template <class T>
+void read_narrow(const checkpoint_reader& checkpoint, const checkpoint_tensor& t, std::int64_t first,
+                 std::span<float> out) {
+  std::vector<T> narrow(out.size());
+  read_elements(checkpoint.shard(t.shard), *t.info, first, std::span(narrow)).value();
+  std::ranges::transform(narrow, out.begin(), [](T x) { return decode(x); });
 }
 
 /// Elements [first, first + out.size()) of such a tensor.
 void read_floats(const checkpoint_reader& checkpoint, const checkpoint_tensor& t, std::int64_t first,
                  std::span<float> out) {
   if (t.info->type == dtype::f32) return read_elements(checkpoint.shard(t.shard), *t.info, first, out).value();
-  std::vector<bf16> narrow(out.size());
-  read_elements(checkpoint.shard(t.shard), *t.info, first, std::span(narrow)).value();
-  std::ranges::transform(narrow, out.begin(), [](bf16 x) { return decode(x); });
+  if (t.info->type == dtype::f16) return read_narrow<f16>(checkpoint, t, first, out);
+  read_narrow<bf16>(checkpoint, t, first, out);
 }
 
 /// The tensors of a linear layer. Scales: of MXFP4 and FP8.
@@ -98,18 +105,47 @@ struct stored_linear {
   return {false, &t, &require_tensor(checkpoint, scales, {blocks_along(rows), blocks_along(cols)}, {dtype::f32})};
 }
 
-constexpr const char* embeddings = "model.embed_tokens.weight";
+/// The tensors of a stack. Scales: of MXFP4.
+struct stored_stack {
+  const checkpoint_tensor* data;
+  const checkpoint_tensor* scales;
+  const checkpoint_tensor* bias;
+};
+
+[[nodiscard]] stored_stack find_stack(const checkpoint_reader& checkpoint, const stack_place& p) {
+  const std::int64_t rows = p.parts * p.rows;
+  const auto bias = [&] { return &require_floats(checkpoint, p.name + "_bias", {p.experts, rows}); };
+  if (checkpoint.find(p.name + "_blocks") != nullptr) {
+    if (p.cols % block_size != 0)
+      throw file_error({.file = checkpoint.path(),
+                        .tensor = p.name + "_blocks",
+                        .value = "is of layers with " + std::to_string(p.cols) + " columns",
+                        .expected = "a multiple of 32"});
+    const std::int64_t blocks = p.cols / block_size;
+    return {&require_tensor(checkpoint, p.name + "_blocks", {p.experts, rows, blocks, block_code_bytes}, {dtype::u8}),
+            &require_tensor(checkpoint, p.name + "_scales", {p.experts, rows, blocks}, {dtype::u8}), bias()};
+  }
+  if (checkpoint.find(p.name) == nullptr)
+    throw file_error({.file = checkpoint.path(),
+                      .tensor = p.name,
+                      .value = "is missing",
+                      .expected = "it, or " + quote_name(p.name + "_blocks")});
+  return {&require_floats(checkpoint, p.name, {p.experts, p.cols, rows}), nullptr, bias()};
+}
+
+constexpr const char* embeddings = "model.embed_tokens";
 constexpr std::int64_t rows_a_task = 32, tokens_a_product = 1024;  // of a dense product
 
 }  // namespace
 
-linear linear::load(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows,
-                    std::int64_t cols) {
+linear linear::load(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows, std::int64_t cols,
+                    bool bias) {
   const auto [is_mxfp4, data, scales] = find_linear(checkpoint, name, rows, cols);
   linear w;
   w.rows_ = rows;
   w.cols_ = cols;
   w.stored_bytes_ = data->info->bytes() + (scales != nullptr ? scales->info->bytes() : 0);
+  if (bias) w.bias_ = read_vector(checkpoint, name + ".bias", rows);
   if (is_mxfp4) {
     w.codes_ = read_all<std::uint8_t>(checkpoint, *data);
     w.scales_ = read_all<std::uint8_t>(checkpoint, *scales);
@@ -134,8 +170,72 @@ linear linear::load(const checkpoint_reader& checkpoint, const std::string& name
   return w;
 }
 
+std::vector<linear> linear::load_stack(const checkpoint_reader& checkpoint, const stack_place& p) {
+  const auto [data, scales, bias] = find_stack(checkpoint, p);
+  const std::int64_t rows = p.parts * p.rows;
+  std::vector<linear> parts(static_cast<std::size_t>(p.parts));
+  for (linear& w : parts) {
+    w.rows_ = p.rows;
+    w.cols_ = p.cols;
+    w.stored_bytes_ = (data->info->bytes() + (scales != nullptr ? scales->info->bytes() : 0)) /
+                      static_cast<std::uint64_t>(p.experts * p.parts);
+    w.bias_.resize(static_cast<std::size_t>(p.rows));
+  }
+  // All of an expert is read at once, and dealt out row by row.
+  const auto deal = [&](const auto& all, auto member, std::int64_t row_size) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      auto& to = parts[static_cast<std::size_t>(r % p.parts)].*member;
+      to.insert(to.end(), all.begin() + r * row_size, all.begin() + (r + 1) * row_size);
+    }
+  };
+  std::vector<float> biases(static_cast<std::size_t>(rows));
+  read_floats(checkpoint, *bias, p.index * rows, biases);
+  for (std::int64_t r = 0; r < rows; ++r)
+    parts[static_cast<std::size_t>(r % p.parts)].bias_[static_cast<std::size_t>(r / p.parts)] =
+        biases[static_cast<std::size_t>(r)];
+  const auto bytes_of = [&](const checkpoint_tensor& t, std::int64_t row_bytes) {
+    std::vector<std::uint8_t> bytes(static_cast<std::size_t>(rows * row_bytes));
+    read_elements(checkpoint.shard(t.shard), *t.info, p.index * rows * row_bytes, std::span(bytes)).value();
+    return bytes;
+  };
+  if (scales != nullptr) {
+    deal(bytes_of(*data, p.cols / 2), &linear::codes_, p.cols / 2);
+    deal(bytes_of(*scales, p.cols / block_size), &linear::scales_, p.cols / block_size);
+    return parts;
+  }
+  // [in, out]: column r of the tensor's matrix is row r / parts of part r % parts.
+  const auto turn = [&](const auto& all, auto member) {
+    for (linear& w : parts) (w.*member).resize(static_cast<std::size_t>(p.rows * p.cols));
+    for (std::int64_t k = 0; k < p.cols; ++k)
+      for (std::int64_t r = 0; r < rows; ++r)
+        (parts[static_cast<std::size_t>(r % p.parts)].*member)[static_cast<std::size_t>(r / p.parts * p.cols + k)] =
+            all[static_cast<std::size_t>(k * rows + r)];
+  };
+  const std::int64_t first = p.index * rows * p.cols;
+  if (data->info->type == dtype::bf16) {
+    std::vector<bf16> all(static_cast<std::size_t>(rows * p.cols));
+    read_elements(checkpoint.shard(data->shard), *data->info, first, std::span(all)).value();
+    turn(all, &linear::narrow_);
+  } else {
+    std::vector<float> all(static_cast<std::size_t>(rows * p.cols));
+    read_floats(checkpoint, *data, first, all);
+    turn(all, &linear::wide_);
+  }
+  return parts;
+}
+
+void linear::require(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows, std::int64_t cols,
+                     bool bias) {
+  (void)find_linear(checkpoint, name, rows, cols);
+  if (bias) require_vector(checkpoint, name + ".bias", rows);
+}
+
+void linear::require_stack(const checkpoint_reader& checkpoint, const stack_place& place) {
+  (void)find_stack(checkpoint, place);
+}
+
 std::uint64_t linear::memory_bytes() const noexcept {
-  return wide_.size() * sizeof(float) + narrow_.size() * sizeof(bf16) + codes_.size() + scales_.size();
+  return (wide_.size() + bias_.size()) * sizeof(float) + narrow_.size() * sizeof(bf16) + codes_.size() + scales_.size();
 }
 
 const_mx_view<> linear::mxfp4_rows(std::int64_t first, std::int64_t count) const noexcept {
@@ -150,6 +250,7 @@ linear linear::quantized(recipe_id recipe, const std::string& name) const {
   linear w;
   w.rows_ = rows_;
   w.cols_ = cols_;
+  w.bias_ = bias_;
   w.codes_.resize(static_cast<std::size_t>(rows_ * cols_ / 2));
   w.scales_.resize(static_cast<std::size_t>(rows_ * cols_ / block_size));
   w.stored_bytes_ = w.codes_.size() + w.scales_.size();
@@ -181,7 +282,14 @@ void linear::decode_row(std::int64_t row, float* out) const {
 }
 
 void linear::multiply(dense_view<const float> x, dense_view<float> y, const product_options& options) const {
-  if (!is_mxfp4()) return multiply_dense(x, y, options.executor);
+  if (is_mxfp4()) multiply_mxfp4(x, y, options);
+  else multiply_dense(x, y, options.executor);
+  if (bias_.empty()) return;
+  for (std::int64_t m = 0; m < y.rows; ++m)
+    for (std::int64_t n = 0; n < rows_; ++n) y.row(m)[n] += bias_[static_cast<std::size_t>(n)];
+}
+
+void linear::multiply_mxfp4(dense_view<const float> x, dense_view<float> y, const product_options& options) const {
   const gemm_options with{false, options.executor};
   const const_mx_view<> w = mxfp4_rows(0, rows_);
   const auto narrow = [&](auto scaling) {
@@ -264,7 +372,8 @@ std::vector<float> read_vector(const checkpoint_reader& checkpoint, const std::s
 token_rows read_embeddings(const checkpoint_reader& checkpoint, const model_config& config,
                            std::span<const std::int64_t> ids, std::int64_t position) {
   const std::int64_t size = config.shape.hidden;
-  const checkpoint_tensor& t = require_floats(checkpoint, embeddings, {config.shape.vocabulary, size});
+  const checkpoint_tensor& t =
+      require_floats(checkpoint, std::string(embeddings) + ".weight", {config.shape.vocabulary, size});
   token_rows x(static_cast<std::int64_t>(ids.size()), size);
   for (std::int64_t i = 0; i < x.count; ++i) {
     const std::int64_t id = ids[static_cast<std::size_t>(i)];
@@ -277,14 +386,11 @@ token_rows read_embeddings(const checkpoint_reader& checkpoint, const model_conf
   return x;
 }
 
-void require_all_tensors(const checkpoint_reader& checkpoint, const model_config& config) {
-  minimax_m2_shape shape = config.shape;
-  shape.fp8 = false;  // a linear layer is one tensor then, and its name says where to look
-  for (const tensor_info& t : minimax_m2_tensors(shape)) {
-    if (t.shape.size() == 1 || t.name == embeddings) (void)require_floats(checkpoint, t.name, t.shape);
-    else (void)find_linear(checkpoint, t.name.substr(0, t.name.rfind(".weight")), t.shape[0], t.shape[1]);
-  }
+void require_vector(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t size) {
+  (void)require_floats(checkpoint, name, {size});
 }
+
+std::string head_name(const model_config& config) { return config.tied_head ? embeddings : "lm_head"; }
 
 std::string layer_name(std::int64_t layer, const std::string& part) {
   return "model.layers." + std::to_string(layer) + "." + part;

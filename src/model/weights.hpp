@@ -6,6 +6,8 @@
 //   X.weight BF16                                           bf16                             the same, widened
 //   X.weight F8_E4M3 and _scale_inv or _scale (128 x 128)   bf16(w * scale), nearest even    the same
 //   X.weight_packed, X.weight_scale                         the same bytes                   mxfp4's own kernels
+//   X_blocks, X_scales of all experts, X_bias               the same bytes of one of them    the same
+//   X [experts, in, out] F32, F16, BF16 and X_bias          one of them, turned              dense_product.hpp
 #pragma once
 
 #include <cstdint>
@@ -32,16 +34,32 @@ struct product_options {
   io::stop_function stop = {};  ///< asked between two steps
 };
 
-/// The weight matrix of a linear layer, N x K.
+/// Matrices of one expert in a tensor of all experts, as gpt-oss has them.
+struct stack_place {
+  std::string name;  ///< "model.layers.0.mlp.experts.gate_up_proj"
+  std::int64_t experts = 0, index = 0;
+  std::int64_t rows = 0, cols = 0;  ///< of a matrix
+  std::int64_t parts = 1;           ///< matrices whose rows take turns: gate and up
+};
+
+/// A linear layer: its weight matrix, N x K, and perhaps a bias.
 class linear {
  public:
   linear() = default;
 
   /// @param name  of the layer: "model.layers.0.self_attn.q_proj".
+  /// @param bias  whether it has one: <name>.bias.
   /// @throws file_error naming the tensor, where it is missing, has another shape than rows x cols, or a type that is
   ///         none of the above.
   [[nodiscard]] static linear load(const checkpoint::checkpoint_reader& checkpoint, const std::string& name,
-                                   std::int64_t rows, std::int64_t cols);
+                                   std::int64_t rows, std::int64_t cols, bool bias = false);
+  /// One for each part of the place, each with its bias. @throws file_error as load does.
+  [[nodiscard]] static std::vector<linear> load_stack(const checkpoint::checkpoint_reader& checkpoint,
+                                                      const stack_place& place);
+  /// What the two above look at in the headers, without reading. @throws file_error as they do.
+  static void require(const checkpoint::checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows,
+                      std::int64_t cols, bool bias = false);
+  static void require_stack(const checkpoint::checkpoint_reader& checkpoint, const stack_place& place);
 
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
@@ -53,9 +71,9 @@ class linear {
   /// @param name  for the message.  @throws file_error where cols is not a multiple of 32 or a weight is not finite.
   [[nodiscard]] linear quantized(recipe_id recipe, const std::string& name) const;
 
-  /// Y[m][n] = sum over k of X[m][k] * W[n][k], Y overwritten; the same bits for any executor. MXFP4 weights: gemm of
-  /// mxfp4/linalg.hpp, where a single token's sums have another order than those of several. All others: one order for
-  /// any number of tokens.
+  /// Y[m][n] = sum over k of X[m][k] * W[n][k], to which the bias is added last, Y overwritten; the same bits for any
+  /// executor. MXFP4 weights: gemm of mxfp4/linalg.hpp, where a single token's sums have another order than those of
+  /// several. All others: one order for any number of tokens.
   void multiply(dense_view<const float> x, dense_view<float> y, const product_options& options) const;
 
   /// The weights of one row as numbers: exact.
@@ -63,6 +81,7 @@ class linear {
 
  private:
   [[nodiscard]] const_mx_view<> mxfp4_rows(std::int64_t first, std::int64_t count) const noexcept;
+  void multiply_mxfp4(dense_view<const float> x, dense_view<float> y, const product_options& options) const;
   void multiply_dense(dense_view<const float> x, dense_view<float> y, executor_ref executor) const;
 
   std::int64_t rows_ = 0, cols_ = 0;
@@ -70,6 +89,7 @@ class linear {
   std::vector<float> wide_;                   // one of these three holds the weights
   std::vector<bf16> narrow_;                  //
   std::vector<std::uint8_t> codes_, scales_;  // low_first, as compressed-tensors has them
+  std::vector<float> bias_;                   // or empty
 };
 
 /// Sums for |W - W'|_F / |W|_F, each of a row in double, the rows' in their order: the same bits for any executor.
@@ -80,7 +100,7 @@ struct weight_error {
   [[nodiscard]] double relative() const noexcept;  ///< 0 for weights of zero, NaN where one is
 };
 
-/// @throws file_error where the tensor is missing, has another shape than [size], or is neither F32 nor BF16.
+/// @throws file_error where the tensor is missing, has another shape than [size], or is none of F32, F16 and BF16.
 [[nodiscard]] std::vector<float> read_vector(const checkpoint::checkpoint_reader& checkpoint, const std::string& name,
                                              std::int64_t size);
 
@@ -90,9 +110,11 @@ struct weight_error {
 [[nodiscard]] token_rows read_embeddings(const checkpoint::checkpoint_reader& checkpoint, const model_config& config,
                                          std::span<const std::int64_t> ids, std::int64_t position);
 
-/// Looks at the headers for every tensor of a model: what the last layer lacks is known before the first is read.
-/// @throws file_error as the functions above do.
-void require_all_tensors(const checkpoint::checkpoint_reader& checkpoint, const model_config& config);
+/// Looks at the header for a vector. @throws file_error as read_vector does.
+void require_vector(const checkpoint::checkpoint_reader& checkpoint, const std::string& name, std::int64_t size);
+
+/// The layer that makes logits of the last hidden state: "lm_head", or the embeddings where they are tied.
+[[nodiscard]] std::string head_name(const model_config& config);
 
 [[nodiscard]] std::string layer_name(std::int64_t layer, const std::string& part);  ///< "model.layers.3.<part>"
 

@@ -3,7 +3,8 @@
 """tokenizer_vectors.py TEXT GOLDEN [--record]
 
 GOLDEN has o200k.json, gpt2.json and ids.json, the recording: texts of every kind and their ids. The library must still give
-these. With --record all three are made anew: TEXT and some lines in other scripts teach the merges.
+these. With --record all three are made anew: TEXT and some lines in other scripts teach the merges. families.json has what
+other families have in the place of parts of o200k.json, and their ids, with the tokens that begin a text: --record-families.
 """
 import json
 import pathlib
@@ -26,6 +27,55 @@ LINES = ["Каждый охотник желает знать, где сидит
 EDGES = ["", " ", "\n", "\r\n\r\n  x", "a\u00a0b\u2003c", "don't DON'T they'LL we'Re I'm 'tis", "a  b   c    \n\n\t d ",
          "x/y//z\n/", "0 00 000 0000 00000", "<|end|><|end|>", "a<|end|>b <|e|>nd|>", "<mask>ed <mask>", "\x00\x01\x7f",
          "e\u0301e\u0301 \u0301", "\ufeffbom", "\U0010ffff\ue000", "aB Ab AB ab aBC ABc", "....!?\n\n/…—–"]
+
+
+# What the published tokenizer.json of these families has; the special token is one of ours.
+CASES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = rf"{CASES}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|{REST}"
+QWEN = rf"{CASES}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{REST}"
+DEEPSEEK = [r"\p{N}{1,3}", r"[一-龥\u3040-ゟ゠-ヿ]+",
+            r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"""]
+
+
+def splits(*expressions):
+    parts = [dict(type="Split", pattern=dict(Regex=e), behavior="Isolated", invert=False) for e in expressions]
+    return dict(type="Sequence", pretokenizers=parts + [
+        dict(type="ByteLevel", add_prefix_space=False, trim_offsets=True, use_regex=False)])
+
+
+def begins_with(token, id):
+    text, special = dict(Sequence=dict(id="A", type_id=0)), dict(SpecialToken=dict(id=token, type_id=0))
+    return dict(type="Sequence", processors=[
+        dict(type="ByteLevel", add_prefix_space=True, trim_offsets=False, use_regex=True),
+        dict(type="TemplateProcessing", single=[special, text], pair=[special, text, dict(Sequence=dict(id="B", type_id=1))],
+             special_tokens={token: dict(id=token, ids=[id], tokens=[token])})])
+
+
+def families(end):
+    return {"llama3": dict(pre_tokenizer=splits(LLAMA3), post_processor=begins_with("<|end|>", end)),
+            "qwen": dict(normalizer=dict(type="NFC"), pre_tokenizer=splits(QWEN)),
+            "deepseek": dict(pre_tokenizer=splits(*DEEPSEEK), post_processor=begins_with("<|end|>", end))}
+
+
+def record_families(golden):
+    base = json.loads((golden / "o200k.json").read_text())
+    end = next(token["id"] for token in base["added_tokens"] if token["content"] == "<|end|>")
+    texts = [case["text"] for case in json.loads((golden / "ids.json").read_text())["cases"]]
+    recording = dict(versions=package_versions("tokenizers"), families={})
+    for name, changes in families(end).items():
+        made = Tokenizer.from_str(json.dumps({**base, **changes}))
+        recording["families"][name] = dict(changes=changes, ids=[made.encode(text).ids for text in texts])
+    (golden / "families.json").write_text(json.dumps(recording, ensure_ascii=True, separators=(",", ":")) + "\n")
+
+
+def check_families(golden):
+    base = json.loads((golden / "o200k.json").read_text())
+    texts = [case["text"] for case in json.loads((golden / "ids.json").read_text())["cases"]]
+    for name, family in json.loads((golden / "families.json").read_text())["families"].items():
+        made = Tokenizer.from_str(json.dumps({**base, **family["changes"]}))
+        for text, ids in zip(texts, family["ids"], strict=True):
+            require(made.encode(text).ids == ids, f"{name}: {text!r}: {made.encode(text).ids}, recorded: {ids}")
 
 
 def train(text, pre_tokenizer, **options):
@@ -74,6 +124,9 @@ def main():
             ids = made.encode(case["text"], add_special_tokens=False).ids
             require(ids == case[name], f"{name}: {case['text']!r}: {ids}, recorded: {case[name]}")
             require(made.decode(ids, skip_special_tokens=False) == case["text"], f"{name}: {case['text']!r} does not come back")
+    if sys.argv[3:] in (["--record"], ["--record-families"]):
+        record_families(golden)
+    check_families(golden)
     print(f"tokenizers {tokenizers.__version__}: ids as recorded")
 
 

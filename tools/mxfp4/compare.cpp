@@ -27,7 +27,7 @@ struct compare_command {
   bool overwrite = false, json = false;
 
   void describe(command_line& command) {
-    command.add_option("ORIGINAL", original, "A MiniMax-M2 checkpoint: FP8, BF16, F32 or MXFP4")
+    command.add_option("ORIGINAL", original, "A checkpoint in FP8, BF16, F16, F32 or MXFP4")
         .required()
         .type_name("DIR");
     command.add_option("QUANTISED", quantized, "The same model in another form").type_name("DIR");
@@ -50,7 +50,8 @@ struct compare_command {
     takes_overwrite(command, overwrite);
     model.describe(command);
     command.footer(
-        "Both models go through the text layer by layer and expert by expert, so that a model of any size fits the\n"
+        "Of the families " + architecture_names() +
+        ".\nBoth models go through the text layer by layer and expert by expert, so that a model of any size fits the\n"
         "memory. examples/plots/plot_compare.py draws what --details writes.");
   }
 };
@@ -84,6 +85,9 @@ void run(const compare_command& command) {
     require_same_model(config, read_model_config(*quantized), command.quantized + "/" + config_file_name);
     targets.push_back({command.quantized, &*quantized, {}});
   }
+  if (!command.recipes.empty() && config.shape.experts == 0)
+    throw usage_error("--recipes", "quantises experts, and " + config.model_type +
+                                       " has none: quantize its linear layers with --linears, and name the result");
   for (const std::string& name : command.recipes) {
     recipe_id recipe{};
     if (!find_recipe(name, recipe)) throw usage_error("--recipes", "unknown recipe " + name);
@@ -133,7 +137,7 @@ void run(const compare_command& command) {
 }  // namespace
 
 void add_compare(program& app) {
-  add_command<compare_command>(app, "compare", "Compare a MiniMax-M2 model and its quantised form on a text", run);
+  add_command<compare_command>(app, "compare", "Compare a model and its quantised form on a text", run);
 }
 
 }  // namespace mxfp4::tools

@@ -140,7 +140,9 @@ std::string markdown_of(const comparison& c) {
     summaries.push_back(summarize(r.tokens));
   }
   text += "\n" + line + "\n";
+  const bool has_experts = !c.targets[0].experts.empty();
   for (const row& row : rows) {
+    if (!has_experts && (row.title.starts_with("expert") || row.title.starts_with("router"))) continue;
     text += "| " + row.title + " | " + row.original + " |";
     for (std::size_t i = 0; i < summaries.size(); ++i) text += " " + row.target(c.targets[i], summaries[i]) + " |";
     text += "\n";

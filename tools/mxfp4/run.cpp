@@ -27,10 +27,10 @@ struct run_command {
   std::uint64_t seed = 1, memory = std::numeric_limits<std::uint64_t>::max();
   double temperature = 0.8;
   model_options options;
-  bool json = false;
+  bool ignore_eos = false, json = false;
 
   void describe(command_line& command) {
-    command.add_option("MODEL", model, "A MiniMax-M2 checkpoint: FP8, BF16, F32 or MXFP4").required().type_name("DIR");
+    command.add_option("MODEL", model, "A checkpoint in FP8, BF16, F16, F32 or MXFP4").required().type_name("DIR");
     const option given = command.add_option("--prompt", prompt, "The text to go on with").type_name("TEXT");
     command.add_option("--ids", ids, "The same as numbers; those added are printed as numbers too")
         .type_name("N,...")
@@ -40,8 +40,12 @@ struct run_command {
     command.add_option("--seed", seed, "Of the random numbers").show_default();
     command.add_option("--memory", memory, "For experts, bytes or 8GB; they are read when needed. Default: no limit")
         .size();
+    command.add_flag("--ignore-eos", ignore_eos, "Go on behind an end-of-text token");
     options.describe(command);
-    command.footer("Ends after --tokens; no token ends it before. Tokens per second go to standard error.");
+    command.footer(
+        "Of the families " + architecture_names() +
+        ".\nEnds after --tokens, or with the model's end-of-text token (eos_token_id of generation_config.json or\n"
+        "config.json). Tokens per second, and what was read of experts, go to standard error.");
   }
 };
 
@@ -62,6 +66,7 @@ void run(const run_command& command) {
     throw usage_error("--tokens", std::to_string(command.tokens) + " after " + std::to_string(prompt_tokens) +
                                       " of the prompt, expected at most " + std::to_string(config.context) +
                                       " in all, which the model takes");
+  const std::vector<std::int64_t> ends = end_of_text_ids(checkpoint);
   tbb_executor threads(command.options.threads);
   generator model(checkpoint, config, {command.options.activations(), threads, stop_requested}, command.memory);
   std::mt19937_64 random(command.seed);
@@ -69,17 +74,26 @@ void run(const run_command& command) {
   token_rows logits = model.take(ids);
   const auto prompt_done = steady::now();
   std::string text;
-  for (std::int64_t i = 0; i < command.tokens; ++i) {
+  const std::uint64_t read_for_prompt = model.experts().bytes_read();
+  bool ended = false;
+  std::int64_t added = 0;
+  while (added < command.tokens && !ended) {
     const std::int64_t next = sample(logits.data, command.temperature, random);
     ids.push_back(next);
+    ++added;
+    ended = !command.ignore_eos && std::ranges::find(ends, next) != ends.end();
+    if (ended && words) break;  // its text is for programs
     const std::string shown = words ? words->decode(next) : std::to_string(next) + " ";
     text += shown;
     if (!command.json) print(shown);
-    if (i + 1 < command.tokens) logits = model.take({&next, 1});
+    if (added < command.tokens && !ended) logits = model.take({&next, 1});
   }
   const auto end = steady::now();
   const double prompt_rate = rate(prompt_tokens, begin, prompt_done);
-  const double text_rate = rate(command.tokens - 1, prompt_done, end);  // the first one is the prompt's
+  const std::int64_t taken = model.length() - prompt_tokens;  // the first token that was added is the prompt's
+  const double text_rate = rate(taken, prompt_done, end);
+  const std::uint64_t read_for_text = model.experts().bytes_read() - read_for_prompt;
+  const std::uint64_t read_a_token = taken > 0 ? read_for_text / static_cast<std::uint64_t>(taken) : 0;
   if (command.json) {
     ids.erase(ids.begin(), ids.begin() + prompt_tokens);
     print(ordered_json{{"command", "run"},
@@ -90,19 +104,25 @@ void run(const run_command& command) {
                        {"prompt_tokens_per_second", prompt_rate},
                        {"tokens_per_second", text_rate},
                        {"expert_bytes", model.experts().bytes()},
-                       {"expert_loads", model.experts().loads()}});
+                       {"expert_loads", model.experts().loads()},
+                       {"expert_hits", model.experts().hits()},
+                       {"expert_bytes_read", model.experts().bytes_read()},
+                       {"expert_bytes_read_a_token", read_a_token},
+                       {"ended", ended}});
     return;
   }
   print(std::string("\n"));
-  std::fprintf(stderr, "prompt %.1f tokens/s, text %.1f tokens/s; %s of experts in memory, %s\n", prompt_rate,
-               text_rate, size_text(model.experts().bytes()).c_str(),
-               (count_text(model.experts().loads(), "expert") + " read").c_str());
+  std::fprintf(stderr,
+               "prompt %.1f tokens/s, text %.1f tokens/s; %s of experts in memory, %s, %s; %s a token of text\n",
+               prompt_rate, text_rate, size_text(model.experts().bytes()).c_str(),
+               (count_text(model.experts().loads(), "expert") + " read").c_str(),
+               (count_text(model.experts().hits(), "time") + " found there").c_str(), size_text(read_a_token).c_str());
 }
 
 }  // namespace
 
 void add_run(program& app) {
-  add_command<run_command>(app, "run", "Go on with a text, token by token, by a MiniMax-M2 model", run);
+  add_command<run_command>(app, "run", "Go on with a text, token by token, by a model", run);
 }
 
 }  // namespace mxfp4::tools

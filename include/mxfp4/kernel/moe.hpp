@@ -1,19 +1,22 @@
 // mxfp4/kernel/moe.hpp -- what an expert does between its products, and what becomes of its results.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   swiglu      gate <- silu(gate) * up
+//   add_bias    y <- y + bias
+//   activate    gate <- glu(gate, up)                              of reference/glu.hpp: silu(gate) * up, and others
 //   combine     y <- y + w[0] * down[0] + w[1] * down[1] + ...     slots in this order, one fma each
 //
-// The bits are those of reference/sigmoid.hpp and std::fma on every ISA: where registers have no fma, a scalar loop
-// runs.
+// The bits are those of reference/sigmoid.hpp, reference/glu.hpp and std::fma on every ISA: where registers have no fma,
+// a scalar loop runs.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
 
+#include "mxfp4/reference/glu.hpp"
 #include "mxfp4/reference/sigmoid.hpp"
 #include "mxfp4/simd/simd.hpp"
+#include "mxfp4/tensor/moe_options.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 inline namespace MXFP4_ISA_NS {
@@ -22,9 +25,10 @@ inline namespace MXFP4_ISA_NS {
 template <class Arch>
 inline constexpr bool in_lanes = simd::fuses<Arch> && !std::is_same_v<Arch, simd::scalar_arch>;
 
-/// silu of sigmoid.hpp, lane by lane; a NaN may have another payload.
+/// gated of glu.hpp, lane by lane; a NaN may have another payload.
 template <class Arch>
-[[nodiscard]] MXFP4_INLINE simd::batch<float, Arch> silu_lanes(const simd::batch<float, Arch>& x) noexcept {
+[[nodiscard]] MXFP4_INLINE simd::batch<float, Arch> gated_lanes(const simd::batch<float, Arch>& by,
+                                                                const simd::batch<float, Arch>& x) noexcept {
   using namespace mxfp4::detail;
   using floats = simd::batch<float, Arch>;
   using ints = simd::batch<std::int32_t, Arch>;
@@ -38,22 +42,48 @@ template <class Arch>
   const floats p = simd::fma(r * r, q, r) + floats(1.0f);
   const floats divisor = simd::fma(p, power(simd::max(n, ints(-126))), floats(1.0f));
   const auto negative = x < floats(0.0f);
-  const floats quotient = simd::select(negative, simd::max(x, -range) * p, x) / divisor;
+  const floats quotient = simd::select(negative, simd::max(by, -range) * p, by) / divisor;
   const ints shift = n & (simd::bitwise_cast<std::int32_t>(x) >> 31), half = shift >> 1;  // 0 where x is not negative
   const floats result = quotient * power(half) * power(shift - half);
-  return simd::select(x == floats(-HUGE_VALF), floats(float_from_bits(f32_nan)), result);
+  return simd::select(by == floats(-HUGE_VALF), floats(float_from_bits(f32_nan)), result);
 }
 
-/// gate[i] <- silu(gate[i]) * up[i]; count is a multiple of 16.
+/// glu of glu.hpp, lane by lane.
 template <class Arch>
-void swiglu(float* gate, const float* up, std::int64_t count) noexcept {
+[[nodiscard]] MXFP4_INLINE simd::batch<float, Arch> glu_lanes(const simd::batch<float, Arch>& gate,
+                                                              const simd::batch<float, Arch>& up,
+                                                              const moe_options& options) noexcept {
+  using floats = simd::batch<float, Arch>;
+  if (options.act == hidden_act::gpt_oss) {
+    const floats limit(options.limit);
+    const floats g = simd::select(gate > limit, limit, gate);
+    const floats u = simd::select(up > limit, limit, simd::select(up < -limit, -limit, up));
+    return gated_lanes<Arch>(g, floats(options.alpha) * g) * (u + floats(1.0f));
+  }
+  if (options.act == hidden_act::gelu_tanh) {
+    const floats slope = simd::fma(gate * gate, floats(mxfp4::detail::gelu_cubic), floats(mxfp4::detail::gelu_linear));
+    return gated_lanes<Arch>(gate, gate * slope) * up;
+  }
+  return gated_lanes<Arch>(gate, gate) * up;
+}
+
+/// gate[i] <- glu(gate[i], up[i]); count is a multiple of 16.
+template <class Arch>
+void activate(float* gate, const float* up, std::int64_t count, const moe_options& options) noexcept {
   if constexpr (in_lanes<Arch>) {
     using floats = simd::batch<float, Arch>;
     for (std::int64_t i = 0; i < count; i += static_cast<std::int64_t>(floats::size))
-      (silu_lanes<Arch>(floats::load_unaligned(gate + i)) * floats::load_unaligned(up + i)).store_unaligned(gate + i);
+      glu_lanes<Arch>(floats::load_unaligned(gate + i), floats::load_unaligned(up + i), options)
+          .store_unaligned(gate + i);
   } else {
-    for (std::int64_t i = 0; i < count; ++i) gate[i] = silu(gate[i]) * up[i];
+    for (std::int64_t i = 0; i < count; ++i) gate[i] = glu(options.act, gate[i], up[i], options.alpha, options.limit);
   }
+}
+
+/// y[i] <- y[i] + bias[i]; nothing where bias is null.
+inline void add_bias(float* y, const float* bias, std::int64_t count) noexcept {
+  if (bias == nullptr) return;
+  for (std::int64_t i = 0; i < count; ++i) y[i] += bias[i];
 }
 
 /// y[i] <- sum over slots of weights[slot] * down[permuted_row[slot] * stride + i], which starts at +0 or, with

@@ -45,14 +45,16 @@ inline status check_moe(const mxfp4::detail::operand& x, const dense_view<const 
   return s;
 }
 
-/// Checks one matrix of expert `e`: its shape, and that it shares no byte with y.
-inline status check_expert(const mxfp4::detail::operand& w, const char* name, std::int64_t e, std::int64_t rows,
-                           std::int64_t cols, mxfp4::detail::byte_range y) noexcept {
+/// Checks one matrix of expert `e` and its bias, which may be null: its shape, and that they share no byte with y.
+inline status check_expert(const mxfp4::detail::operand& w, const float* bias, const char* name, std::int64_t e,
+                           std::int64_t rows, std::int64_t cols, mxfp4::detail::byte_range y) noexcept {
   if (!w.state.ok()) return of_expert(w.state, e);
   if (w.rows != rows) return {errc::shape_mismatch, "rows", w.rows, rows, name, e};
   if (w.cols != cols) return {errc::shape_mismatch, "cols", w.cols, cols, name, e};
   for (const mxfp4::detail::byte_range& memory : w.memory)
     if (mxfp4::detail::overlap(memory, y)) return {errc::overlap, "y"};
+  if (bias != nullptr && mxfp4::detail::overlap({bias, rows * std::int64_t{sizeof(float)}}, y))
+    return {errc::overlap, "y"};
   return {};
 }
 
@@ -64,10 +66,10 @@ status check_experts(const Experts& experts, const mxfp4::detail::moe_plan& plan
   const std::int64_t h = plan.shape.hidden, i = plan.shape.intermediate;
   for (const mxfp4::detail::moe_expert& used : plan.memory.experts) {
     const std::int64_t e = used.expert;
-    const auto& [gate, up, down] = experts[static_cast<std::size_t>(e)];
-    if (const status s = check_expert(operand_of(gate, "gate"), "gate", e, i, h, y); !s.ok()) return s;
-    if (const status s = check_expert(operand_of(up, "up"), "up", e, i, h, y); !s.ok()) return s;
-    if (const status s = check_expert(operand_of(down, "down"), "down", e, h, i, y); !s.ok()) return s;
+    const auto& x = experts[static_cast<std::size_t>(e)];
+    if (const status s = check_expert(operand_of(x.gate, "gate"), x.gate_bias, "gate", e, i, h, y); !s.ok()) return s;
+    if (const status s = check_expert(operand_of(x.up, "up"), x.up_bias, "up", e, i, h, y); !s.ok()) return s;
+    if (const status s = check_expert(operand_of(x.down, "down"), x.down_bias, "down", e, h, i, y); !s.ok()) return s;
   }
   return {};
 }

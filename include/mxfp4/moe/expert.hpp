@@ -13,13 +13,18 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
-/// One expert's matrices, all of one kind: packed_matrix, or views of a checkpoint's own bytes. In MiniMax-M2 they are
-/// called w1, w3 and w2. Where gate and up are one matrix of 2 I rows, its halves are two views.
+/// One expert's matrices, all of one kind: packed_matrix, or views of a checkpoint's own bytes; and the biases of their
+/// products, each null where there is none. In MiniMax-M2 they are called w1, w3 and w2. Where gate and up are one
+/// matrix of 2 I rows, its halves are two views; where their rows take turns, as in gpt-oss, two views of twice the row
+/// stride.
 template <class W>
 struct expert {
-  W gate;  ///< I x H
-  W up;    ///< I x H
-  W down;  ///< H x I
+  W gate;                            ///< I x H
+  W up;                              ///< I x H
+  W down;                            ///< H x I
+  const float* gate_bias = nullptr;  ///< I
+  const float* up_bias = nullptr;    ///< I
+  const float* down_bias = nullptr;  ///< H
 };
 
 namespace detail {
@@ -36,6 +41,9 @@ concept expert_list = requires(const R& list, const detail::element_of_list<R>& 
   detail::operand_of(e.gate, "");
   detail::operand_of(e.up, "");
   detail::operand_of(e.down, "");
+  { e.gate_bias } -> std::convertible_to<const float*>;
+  { e.up_bias } -> std::convertible_to<const float*>;
+  { e.down_bias } -> std::convertible_to<const float*>;
 };
 
 namespace detail {

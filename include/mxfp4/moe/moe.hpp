@@ -3,11 +3,14 @@
 //
 //   y[m] = sum over slots s of weights[m][s] * down( silu(gate x[m]) * (up x[m]) )       of expert indices[m][s]
 //
+// and where an expert has biases, they are added to its products; in the place of silu others may stand: see
+// reference/glu.hpp.
+//
 //   rounds of tasks                                                                         matrix
 //   1  the tokens of x are copied to M tiles (workspace.hpp), in the order of their experts   x          M x H
-//   2  products with gate and up, silu(gate) * up                                             gate, up   I x H
+//   2  products with gate and up, their biases, silu(gate) * up                               gate, up   I x H
 //   3  the results, `hidden`, become M tiles                                                  hidden     M k x I
-//   4  products with down                                                                     down       H x I
+//   4  products with down, its bias                                                           down       H x I
 //   5  weighted sums over the slots of a token                                                y          M x H
 //
 // An expert's weights are read once for all its tokens; those of an expert without tokens are not read.
@@ -24,7 +27,7 @@
 #include "mxfp4/moe/int8.hpp"
 #include "mxfp4/moe/plan.hpp"
 #include "mxfp4/moe/workspace.hpp"
-#include "mxfp4/tensor/gemm_options.hpp"
+#include "mxfp4/tensor/moe_options.hpp"
 #include "mxfp4/tensor/product_check.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
@@ -35,7 +38,7 @@ inline namespace MXFP4_ISA_NS {
 /// The five rounds. The arguments are checked, the tokens sorted (plan_moe); experts[e] is expert e.
 template <class Arch, class Products, class Experts>
 void run_moe(const Experts& experts, const Products& products, const mxfp4::detail::moe_plan& plan,
-             const dense_view<const float>& weights, const dense_view<float>& y, const gemm_options& options) {
+             const dense_view<const float>& weights, const dense_view<float>& y, const moe_options& options) {
   using mxfp4::detail::moe_expert;
   const moe_shape& shape = plan.shape;
   const mxfp4::detail::moe_memory& memory = plan.memory;
@@ -58,13 +61,23 @@ void run_moe(const Experts& experts, const Products& products, const mxfp4::deta
     products.multiply(expert_of(part).gate, part, gate);
     products.multiply(expert_of(part).up, part, up);
     const std::int64_t first = part.first * tile_rows, count = (part.last - part.first) * tile_rows;
-    for (std::int64_t p = part.expert.first; p < part.expert.last; ++p)
-      swiglu<Arch>(gate.row(p) + first, up.row(p) + first, count);
+    const auto bias_of = [first](const float* bias) { return bias == nullptr ? bias : bias + first; };
+    const float *const gate_bias = bias_of(expert_of(part).gate_bias), *const up_bias =
+                                                                           bias_of(expert_of(part).up_bias);
+    for (std::int64_t p = part.expert.first; p < part.expert.last; ++p) {
+      add_bias(gate.row(p) + first, gate_bias, count);
+      add_bias(up.row(p) + first, up_bias, count);
+      activate<Arch>(gate.row(p) + first, up.row(p) + first, count, options);
+    }
   });
   run(m_tiles, [&](std::size_t index) { products.load_hidden(static_cast<std::int64_t>(index), gate); });
   run(memory.experts.empty() ? 0 : memory.experts.back().down_tasks, [&](std::size_t i) {
     const auto part = part_of(memory.experts, &moe_expert::down_tasks, i, hidden / tile_rows);
     products.multiply(expert_of(part).down, part, down);
+    const std::int64_t first = part.first * tile_rows, count = (part.last - part.first) * tile_rows;
+    if (const float* const bias = expert_of(part).down_bias; bias != nullptr)
+      for (std::int64_t p = part.expert.first; p < part.expert.last; ++p)
+        add_bias(down.row(p) + first, bias + first, count);
   });
   run(shape.tokens, [&](std::size_t task) {
     const auto m = static_cast<std::int64_t>(task);
@@ -77,7 +90,7 @@ void run_moe(const Experts& experts, const Products& products, const mxfp4::deta
 template <class Arch, class Products, class Expert, class X>
 status moe_with(std::span<const Expert> experts, const X& x, const dense_view<const std::int32_t>& indices,
                 const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
-                const gemm_options& options) {
+                const moe_options& options) {
   mxfp4::detail::moe_plan plan;
   const mxfp4::detail::operand in = mxfp4::detail::operand_of(x, "x");
   if (const status s = plan_moe(experts, in, indices, weights, y, workspace, Products::rule(x), plan); !s.ok())
@@ -94,7 +107,8 @@ inline namespace MXFP4_ISA_NS {
 
 /// y[m] = sum over slots s of weights[m][s] * down( silu(gate x[m]) * (up x[m]) ), in f32. H is x.cols, I gate's rows.
 ///
-/// @param experts  E experts: packed_matrix, packed_view or views; only those that indices name are read.
+/// @param experts  E experts: packed_matrix, packed_view or views; only those that indices name are read. With biases
+///                 a product is W x + bias, and what the sum has is down's product + its bias.
 /// @param x        M x H activations in data units: float, bf16, f16 or e4m3, widened exactly.
 /// @param indices  M x k experts of each token, 0 .. E - 1, any order, repeats allowed (route_topk_sigmoid).
 /// @param weights  M x k.
@@ -102,8 +116,10 @@ inline namespace MXFP4_ISA_NS {
 /// @param workspace  created for sizes at least these; one call at a time.
 /// @return   ok, or what is wrong with the arguments (an index out of range: errc::out_of_range with its token and
 ///           slot; a matrix of a wrong shape: with its expert); y is not written then.
-/// Accuracy: the products as in gemv (M = 1) and gemm (M > 1), silu within 4 ulp, silu * up rounded once; a term of the
-///           weighted sum, which takes the slots in order, is rounded at most k times.
+/// @param options  options.act in the place of silu: gpt_oss with its alpha and limit, gelu_tanh.
+/// Accuracy: the products as in gemv (M = 1) and gemm (M > 1), a bias added with one rounding, silu within 4 ulp (the
+///           others: glu.hpp), silu * up rounded once; a term of the weighted sum, which takes the slots in order, is
+///           rounded at most k times.
 /// Special:  NaN and infinity follow IEEE, silu(-inf) is NaN; a NaN in y is always 0x7FC00000. An expert without tokens
 ///           has no influence, whatever its matrices hold. Subnormals must not be flushed to zero.
 /// Same bits for any executor and per ISA; for M > 1 also for any M, any routing of the other tokens, view or packed.
@@ -111,7 +127,7 @@ inline namespace MXFP4_ISA_NS {
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, expert_list R, class T>
 status moe(const R& experts, const dense_view<T>& x, const dense_view<const std::int32_t>& indices,
            const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
-           const gemm_options& options = {}) {
+           const moe_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
   using matrix = decltype(mxfp4::detail::element_of_list<R>::gate);
   const auto call = [&]<class Products>(std::type_identity<Products>) {
@@ -126,7 +142,7 @@ status moe(const R& experts, const dense_view<T>& x, const dense_view<const std:
 template <class Arch = simd::native_arch, expert_list R, class T>
 status moe(dialect_id dialect, const R& experts, const dense_view<T>& x, const dense_view<const std::int32_t>& indices,
            const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
-           const gemm_options& options = {}) {
+           const moe_options& options = {}) {
   return mxfp4::detail::with_dialect(
       dialect, [&]<class D>() { return mxfp4::moe<D, Arch>(experts, x, indices, weights, y, workspace, options); });
 }
@@ -141,7 +157,7 @@ status moe(dialect_id dialect, const R& experts, const dense_view<T>& x, const d
 template <class Arch = simd::native_arch, expert_list R>
 status moe(const R& experts, const int8_activations& x, const dense_view<const std::int32_t>& indices,
            const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
-           const gemm_options& options = {}) {
+           const moe_options& options = {}) {
   return kernel::moe_with<Arch, kernel::moe_int8<Arch>>(mxfp4::detail::span_of(experts), x, indices, weights, y,
                                                         workspace, options);
 }

@@ -33,16 +33,31 @@ inline constexpr float exp_poly[sigmoid_terms] = {0x1p-1f, 0x1.5554dcp-3f, 0x1.5
   return float_from_bits(static_cast<std::uint32_t>(n + f32_bias) << f32_mantissa_bits);
 }
 
-/// by * sigmoid(x), for by = 1 and by = x.
-[[nodiscard]] MXFP4_INLINE float times_sigmoid(float by, float x) noexcept {
-  const float magnitude = std::fabs(x);
-  const float minus = magnitude < sigmoid_range ? -magnitude : -sigmoid_range;
+/// e^x as p * 2^n.
+struct split_power {
+  float p;
+  int n;
+};
+/// @param minus  -sigmoid_range .. 0
+[[nodiscard]] MXFP4_INLINE split_power split_exp(float minus) noexcept {
   const int n = static_cast<int>(std::fma(minus, log2_e, -0.5f));  // negative: - 0.5 and truncation give the nearest
   const auto count = static_cast<float>(n);
   const float r = std::fma(-count, ln2_low, std::fma(-count, ln2_high, minus));
   float q = exp_poly[sigmoid_terms - 1];
   for (int i = sigmoid_terms - 2; i >= 0; --i) q = std::fma(q, r, exp_poly[i]);
-  const float p = std::fma(r * r, q, r) + 1.0f;
+  return {std::fma(r * r, q, r) + 1.0f, n};
+}
+
+/// e^x for x <= 0: within 2 ulp, below 2^-126 within 2^-149.
+[[nodiscard]] MXFP4_INLINE float exp_of_negative(float x) noexcept {
+  const auto [p, n] = split_exp(x > -sigmoid_range ? x : -sigmoid_range);
+  return multiply(p * pow2(n / 2), pow2(n - n / 2));
+}
+
+/// by * sigmoid(x); where x is below -sigmoid_range, |by| must not be above it.
+[[nodiscard]] MXFP4_INLINE float times_sigmoid(float by, float x) noexcept {
+  const float magnitude = std::fabs(x);
+  const auto [p, n] = split_exp(magnitude < sigmoid_range ? -magnitude : -sigmoid_range);
   const float divisor = std::fma(p, pow2(n < -126 ? -126 : n), 1.0f);
   const float quotient = (x < 0.0f ? by * p : by) / divisor;
   const int shift = x < 0.0f ? n : 0;

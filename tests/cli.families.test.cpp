@@ -1,0 +1,215 @@
+// tests/cli.families.test.cpp -- quantize, run and compare a model of each family, and what is refused.
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cli.support.hpp"
+#include "family.support.hpp"
+
+namespace {
+
+using namespace mxfp4::test;
+using Catch::Matchers::ContainsSubstring;
+using nlohmann::json;
+using strings = std::vector<std::string>;
+
+outcome mxfp4_run(strings arguments) {
+  arguments.insert(arguments.begin(), MXFP4_PROGRAM);
+  return run(arguments);
+}
+
+json json_of(strings arguments) {
+  arguments.push_back("--json");
+  const outcome o = mxfp4_run(arguments);
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  return json::parse(o.out);
+}
+
+std::string text_of(const std::vector<std::int64_t>& ids) {
+  std::string text;
+  for (const std::int64_t id : ids) text += (text.empty() ? "" : ",") + std::to_string(id);
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("run: each family goes on as transformers does; quantised, it still goes on", "[cli][families]") {
+  for (const std::string name : recorded_families) {
+    CAPTURE(name);
+    const recorded_family family(name);
+    const scratch_folder folder;
+    const std::string model = family.write(folder / "model"), out = folder / "mxfp4", ids = text_of(family.ids);
+    const strings greedy = {"--ids",         ids, "--tokens",  std::to_string(family.added.size()),
+                            "--temperature", "0", "--threads", "2"};
+    const auto go_on = [&](const std::string& from) {
+      strings arguments = {"run", from};
+      arguments.insert(arguments.end(), greedy.begin(), greedy.end());
+      return json_of(arguments);
+    };
+    const json ran = go_on(model);
+    CHECK(ran["ids"] == family.added);
+    CHECK(ran["ended"] == false);
+    CHECK(ran["expert_loads"].get<int>() + ran["expert_hits"].get<int>() > 0);
+    if (name == "gpt_oss_native") continue;  // MXFP4 already
+
+    const bool dense = name == "llama" || name == "qwen3";
+    strings quantize = {"quantize", model, out};
+    if (dense) quantize.emplace_back("--linears");
+    const outcome quantised = mxfp4_run(quantize);
+    INFO(quantised.err);
+    REQUIRE(quantised.code == 0);
+    CHECK(go_on(out)["ids"].size() == family.added.size());
+    const std::string text = write_text(folder / "ids", ids);
+    strings compare = {"compare", model, out, "--ids", text};
+    if (!dense) compare.insert(compare.end(), {"--recipes", "ocp"});
+    const json compared = json_of(compare);
+    const double kld = compared["targets"][0]["kld"]["mean"];
+    CAPTURE(kld);
+    CHECK((kld > 1e-4 && kld < 2));
+    if (dense) continue;
+    CHECK(compared["targets"][0]["expert_error"]["mean"] > 0.05);
+    CHECK(compared["targets"][0]["expert_error"]["mean"] < 0.2);
+  }
+}
+
+TEST_CASE("compare: of a family a recipe on the fly is the checkpoint that quantize writes", "[cli][families]") {
+  for (const std::string name : {"gpt_oss", "qwen3_moe", "mixtral"}) {
+    CAPTURE(name);
+    const recorded_family family(name);
+    const scratch_folder folder;
+    const std::string model = family.write(folder / "model"), out = folder / "mxfp4";
+    REQUIRE(mxfp4_run({"quantize", model, out, "--recipe", "ocp"}).code == 0);
+    const json compared =
+        json_of({"compare", model, out, "--recipes", "ocp", "--ids", write_text(folder / "ids", text_of(family.ids))});
+    json a = compared["targets"][0], b = compared["targets"][1];
+    for (const char* key : {"recipe", "name", "bytes"}) a.erase(key), b.erase(key);
+    CHECK(a == b);
+  }
+}
+
+TEST_CASE("run: an end-of-text token ends it", "[cli][families]") {
+  const recorded_family family("gpt_oss_native");
+  const scratch_folder folder;
+  const std::string model = family.write(folder / "model"), ids = text_of(family.ids);
+  const auto with_end = [&](const json& end, strings more) {
+    write_text(model + "/generation_config.json", json{{"eos_token_id", end}}.dump());
+    strings arguments = {"run", model, "--ids", ids, "--tokens", "12", "--temperature", "0"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return json_of(arguments);
+  };
+  std::size_t third = 2;  // the first place of the third kind of token
+  while (std::count(family.added.begin(), family.added.begin() + static_cast<std::ptrdiff_t>(third),
+                    family.added[third]) > 0)
+    ++third;
+  const json ended = with_end({63'000, family.added[third]}, {});
+  CHECK(ended["ended"] == true);
+  CHECK(ended["ids"].size() == third + 1);
+  CHECK(with_end(family.added[third], {})["ids"] == ended["ids"]);
+  CHECK(with_end(family.added[third], {"--ignore-eos"})["ids"] == family.added);
+  write_text(model + "/generation_config.json", R"({"eos_token_id": "end"})");
+  const outcome o = mxfp4_run({"run", model, "--ids", ids, "--tokens", "3"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, ContainsSubstring("eos_token_id has \"end\", expected a token's number"));
+}
+
+TEST_CASE("run: experts that do not fit are read again, and counted", "[cli][families]") {
+  const recorded_family family("gpt_oss_native");
+  const scratch_folder folder;
+  const std::string model = family.write(folder / "model");
+  const strings arguments = {"run", model, "--ids", text_of(family.ids), "--tokens", "12", "--temperature", "0"};
+  strings little = arguments;
+  little.insert(little.end(), {"--memory", "1kB"});
+  const json all = json_of(arguments), few = json_of(little);
+  CHECK(all["ids"] == few["ids"]);
+  CHECK(all["expert_bytes_read_a_token"] == 0);
+  constexpr int bytes_of_expert = 3 * 64 * 32 * 17 / 32;  // codes and scales
+  CHECK(all["expert_bytes_read"] == all["expert_loads"].get<int>() * bytes_of_expert);
+  CHECK(few["expert_bytes_read_a_token"] == 3 * 2 * bytes_of_expert);  // two experts in each of three layers
+  CHECK(few["expert_hits"] == 0);
+}
+
+TEST_CASE("run: bad models are errors that name what is wrong", "[cli][families][bad_input]") {
+  struct row {
+    const char* family;
+    const char* message;
+    std::function<void(json& config, json& rules)> break_it;
+  };
+  const auto set = [](const char* key, const json& value) {
+    return [key, value](json& config, json&) { config[key] = value; };
+  };
+  const auto remove = [](const char* name) { return [name](json&, json& rules) { rules.erase(name); }; };
+  const row rows[] = {
+      {"gpt_oss", "model_type is \"gpt_neo\", expected gpt_oss, llama, minimax_m2,", set("model_type", "gpt_neo")},
+      {"gpt_oss", "model_type is null, expected", [](json& c, json&) { c.erase("model_type"); }},
+      {"gpt_oss", "'model.layers.1.self_attn.sinks': is missing, expected [4]",
+       remove("model.layers.1.self_attn.sinks")},
+      {"gpt_oss", "'model.layers.1.self_attn.q_proj.bias': is missing", remove("model.layers.1.self_attn.q_proj.bias")},
+      {"gpt_oss", "'model.layers.2.mlp.router.bias': is missing", remove("model.layers.2.mlp.router.bias")},
+      {"gpt_oss", "'model.layers.2.mlp.experts.down_proj': is missing, expected it, or",
+       remove("model.layers.2.mlp.experts.down_proj")},
+      {"gpt_oss", "down_proj_bias': is missing, expected [4, 64]", remove("model.layers.0.mlp.experts.down_proj_bias")},
+      {"gpt_oss_native", "gate_up_proj_scales': is missing, expected [4, 64, 2]",
+       remove("model.layers.0.mlp.experts.gate_up_proj_scales")},
+      {"gpt_oss_native", "gate_up_proj_blocks': is [4, 64, 2, 16], expected [4, 96, 2, 16]",
+       set("intermediate_size", 48)},
+      {"gpt_oss", "num_experts_per_tok is 5, expected at most num_local_experts, 4", set("num_experts_per_tok", 5)},
+      {"gpt_oss", "layer_types is [\"full_attention\"], expected an array of 3 kinds",
+       set("layer_types", json::array({"full_attention"}))},
+      {"gpt_oss", "layer_types is \"linear_attention\", expected \"sliding_attention\" or",
+       set("layer_types", json::array({"full_attention", "linear_attention", "full_attention"}))},
+      {"gpt_oss", "has no sliding_window", [](json& c, json&) { c.erase("sliding_window"); }},
+      {"gpt_oss", "sliding_window is -3, expected an integer from 1", set("sliding_window", -3)},
+      {"gpt_oss", "rope_type is \"longrope\", expected \"default\", \"linear\", \"llama3\" or \"yarn\"",
+       [](json& c, json&) { c["rope_parameters"]["rope_type"] = "longrope"; }},
+      {"gpt_oss", "has no factor", [](json& c, json&) { c["rope_parameters"].erase("factor"); }},
+      {"gpt_oss", "rope_parameters is 5, expected an object", set("rope_parameters", 5)},
+      {"gpt_oss", "attention_bias is 1, expected true or false", set("attention_bias", 1)},
+      {"gpt_oss", "hidden_act is \"relu\"", set("hidden_act", "relu")},
+      {"llama", "hidden_act is \"relu\", expected \"silu\" or \"gelu_pytorch_tanh\"", set("hidden_act", "relu")},
+      {"llama", "has no low_freq_factor", [](json& c, json&) { c["rope_parameters"].erase("low_freq_factor"); }},
+      {"llama", "'lm_head.weight': is missing", set("tie_word_embeddings", false)},
+      {"qwen3_moe", "mlp_only_layers is 1, expected an array", set("mlp_only_layers", 1)},
+      {"qwen3_moe", "'model.layers.1.mlp.gate.weight': is missing", set("mlp_only_layers", json::array())},
+      {"mixtral", "num_attention_heads is 5, expected a multiple of num_key_value_heads, 2",
+       set("num_attention_heads", 5)},
+      {"mixtral", "3 of 16 dimensions of a head turn",
+       [](json& c, json&) { c["rope_parameters"]["partial_rotary_factor"] = 0.19; }},
+      {"qwen3", "has no rope_theta", [](json& c, json&) { c["rope_parameters"].erase("rope_theta"); }},
+  };
+  const scratch_folder folder;
+  int number = 0;
+  for (const row& r : rows) {
+    CAPTURE(r.family, r.message);
+    recorded_family family(r.family);
+    r.break_it(family.config, family.rules);
+    const std::string model = family.write(folder / std::to_string(number++));
+    const outcome o = mxfp4_run({"run", model, "--ids", text_of(family.ids), "--tokens", "3"});
+    CHECK(o.code == 1);
+    CHECK(o.out == "");
+    CHECK_THAT(o.err, ContainsSubstring(r.message));
+  }
+}
+
+TEST_CASE("run: a text beyond what the model takes; a truncated file; recipes without experts",
+          "[cli][families][bad_input]") {
+  const recorded_family family("llama");
+  const scratch_folder folder;
+  const std::string model = family.write(folder / "m"), ids = text_of(family.ids);
+  const outcome beyond = mxfp4_run({"run", model, "--ids", ids, "--tokens", "41"});
+  CHECK(beyond.code == 2);
+  CHECK_THAT(beyond.err, ContainsSubstring("--tokens: 41 after 24 of the prompt, expected at most 64 in all"));
+  const outcome recipes = mxfp4_run({"compare", model, "--recipes", "ocp", "--ids", write_text(folder / "ids", ids)});
+  CHECK(recipes.code == 2);
+  CHECK_THAT(recipes.err, ContainsSubstring("--recipes: quantises experts, and llama has none"));
+  for (const auto& file : std::filesystem::directory_iterator(model))
+    if (file.path().extension() == ".safetensors") std::filesystem::resize_file(file.path(), file.file_size() - 5);
+  const outcome cut = mxfp4_run({"run", model, "--ids", ids, "--tokens", "3"});
+  CHECK(cut.code == 1);
+  CHECK(cut.out == "");
+  CHECK_THAT(cut.err, ContainsSubstring(".safetensors"));
+}
