@@ -117,23 +117,6 @@ status with_words(recipe_id recipe, F f) {
   });
 }
 
-mxfp4::detail::operand operand_of(const detail::any_input& x) noexcept {
-  const auto as = [&x]<class T>(const T* data) {
-    return mxfp4::detail::operand_of(dense_view<const T>{data, x.rows, x.cols, x.stride}, "x");
-  };
-  switch (x.type) {
-    case detail::element::f32:
-      return as(static_cast<const float*>(x.data));
-    case detail::element::bf16:
-      return as(static_cast<const bf16*>(x.data));
-    case detail::element::f16:
-      return as(static_cast<const f16*>(x.data));
-    case detail::element::e4m3:
-      return as(static_cast<const e4m3*>(x.data));
-  }
-  return {};
-}
-
 template <class Experts, class X>
 using moe_function = void (*)(const Experts&, const X&, const detail::moe_plan&, const detail::moe_call&);
 
@@ -156,7 +139,7 @@ status moe_f32(const members<moe_function<Experts, detail::any_input>>& all, con
   if (c.chosen() == nullptr) return c.why_not();
   if (const status s = mxfp4::detail::with_dialect(call.dialect, []<class>() { return status{}; }); !s.ok()) return s;
   const detail::moe_m_tile_rule rule = x.rows == 1 ? detail::moe_m_tile_rule{1, true} : c.of(all_f32_tokens);
-  return moe(all, experts, x, operand_of(x), rule, call);
+  return moe(all, experts, x, detail::operand_of(x, "x"), rule, call);
 }
 
 template <class Experts>

@@ -38,7 +38,7 @@ static_assert(
 namespace mxfp4::inline MXFP4_VERSION_NS::dispatch {
 
 namespace detail {
-/// Calls f with a pointer to row r of x, in x's element type. moe/f32.hpp finds it by argument-dependent lookup.
+/// Calls f with a pointer to row r of x, in x's element type. The kernels find it by argument-dependent lookup.
 template <class F>
 MXFP4_INLINE void with_row(const any_input& x, std::int64_t r, F f) noexcept {
   const auto row = [&]<class T>() { return static_cast<const T*>(x.data) + r * x.stride; };
@@ -53,12 +53,36 @@ MXFP4_INLINE void with_row(const any_input& x, std::int64_t r, F f) noexcept {
       return f(row.template operator()<e4m3>());
   }
 }
+
+/// Activations of a product in f32, of any kind: the kernels read them into panels of floats, and are compiled once.
+class any_tokens {
+ public:
+  explicit any_tokens(const any_input& x) noexcept : rows(x.rows), cols(x.cols), dense_(x) {}
+  explicit any_tokens(const const_mxfp8_view& x) noexcept : rows(x.rows), cols(x.cols), mxfp8_(x), is_mxfp8_(true) {}
+
+  std::int64_t rows, cols;
+
+  friend MXFP4_INLINE mxfp4::detail::operand operand_of(const any_tokens& x, const char* argument) noexcept {
+    return x.is_mxfp8_ ? mxfp4::detail::operand_of(x.mxfp8_, argument) : detail::operand_of(x.dense_, argument);
+  }
+  template <class F>
+  friend MXFP4_INLINE void with_row(const any_tokens& x, std::int64_t r, F f) noexcept {
+    if (x.is_mxfp8_) f(x.mxfp8_.row(r));
+    else detail::with_row(x.dense_, r, f);
+  }
+
+ private:
+  any_input dense_{};
+  const_mxfp8_view mxfp8_{};
+  bool is_mxfp8_ = false;
+};
 }  // namespace detail
 
 namespace unit {
 namespace {
 
-using detail::any_dense, detail::any_input, detail::any_mx, detail::any_output, detail::any_weights;
+using detail::any_dense, detail::any_input, detail::any_mx, detail::any_output, detail::any_tokens;
+using detail::any_weights;
 using detail::moe_call, detail::moe_m_tile_rule, detail::moe_plan, detail::packed_experts, detail::view_experts;
 using mxfp4::detail::with_dialect, mxfp4::detail::with_recipe;
 
@@ -156,19 +180,30 @@ status quantize_activations(const any_input& x, int8_activations& out, const run
       x, [&](const auto& from) { return mxfp4::quantize_activations(from, out, options); });
 }
 
-/// Three dialects instead of one make a unit larger by a sixth: the kernels differ in the tables that they look up.
+template <class W>
+status product_f32(dialect_id dialect, const W& w, const any_tokens& x, const dense_view<float>& y,
+                   const gemm_options& options) {
+  return with_dialect(dialect, [&]<class D>() { return kernel::product_f32<D, simd::native_arch>(w, x, y, options); });
+}
+
+/// A function of its own, so that products of numbers and of MXFP8 have it in common.
+[[gnu::noinline]] status product_of_view(dialect_id dialect, const any_weights& w, const any_tokens& x,
+                                         const dense_view<float>& y, const gemm_options& options) {
+  return with_view(w, [&](const auto& weights) { return product_f32(dialect, weights, x, y, options); });
+}
+[[gnu::noinline]] status product_of_packed(dialect_id dialect, const packed_view& w, const any_tokens& x,
+                                           const dense_view<float>& y, const gemm_options& options) {
+  return product_f32(dialect, w, x, y, options);
+}
+
 status gemm_f32(dialect_id dialect, const any_weights& w, const any_input& x, const dense_view<float>& y,
                 const gemm_options& options) {
-  return with_view(w, [&](const auto& weights) {
-    return with_elements<float, bf16, f16, e4m3>(
-        x, [&](const auto& tokens) { return mxfp4::gemm(dialect, weights, tokens, y, options); });
-  });
+  return product_of_view(dialect, w, any_tokens(x), y, options);
 }
 
 status gemm_f32_packed(dialect_id dialect, const packed_view& w, const any_input& x, const dense_view<float>& y,
                        const gemm_options& options) {
-  return with_elements<float, bf16, f16, e4m3>(
-      x, [&](const auto& tokens) { return mxfp4::gemm(dialect, w, tokens, y, options); });
+  return product_of_packed(dialect, w, any_tokens(x), y, options);
 }
 
 status gemm_int8(const any_weights& w, const int8_activations& x, const dense_view<float>& y,
@@ -188,12 +223,12 @@ status quantize_mxfp8(const any_input& x, const mxfp8_view& out, mxfp8_scaling s
 
 status gemm_mxfp8(dialect_id dialect, const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y,
                   const gemm_options& options) {
-  return with_view(w, [&](const auto& weights) { return mxfp4::gemm(dialect, weights, x, y, options); });
+  return product_of_view(dialect, w, any_tokens(x), y, options);
 }
 
 status gemm_mxfp8_packed(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x,
                          const dense_view<float>& y, const gemm_options& options) {
-  return mxfp4::gemm(dialect, w, x, y, options);
+  return product_of_packed(dialect, w, any_tokens(x), y, options);
 }
 
 template <class Dialect>

@@ -14,6 +14,23 @@ namespace mxfp4::inline MXFP4_VERSION_NS::dispatch::detail {
 
 using mxfp4::detail::moe_plan, mxfp4::detail::moe_m_tile_rule;
 
+[[nodiscard]] MXFP4_INLINE mxfp4::detail::operand operand_of(const any_input& x, const char* argument) noexcept {
+  const auto as = [&]<class T>(const T* data) {
+    return mxfp4::detail::operand_of(dense_view<const T>{data, x.rows, x.cols, x.stride}, argument);
+  };
+  switch (x.type) {
+    case element::f32:
+      return as(static_cast<const float*>(x.data));
+    case element::bf16:
+      return as(static_cast<const bf16*>(x.data));
+    case element::f16:
+      return as(static_cast<const f16*>(x.data));
+    case element::e4m3:
+      return as(static_cast<const e4m3*>(x.data));
+  }
+  return {};
+}
+
 /// The functions of dispatch.hpp's detail, for one instruction set. pack: the packed matrix has been created. moe_*:
 /// the arguments have been checked and the call planned.
 /// There is no object of this type: each member is a constant of its own, unit_<isa>::<member>, so that a linker leaves

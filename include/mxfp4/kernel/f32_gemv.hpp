@@ -200,12 +200,14 @@ void multiply_f32_rows(const packed_view& w, std::int64_t top, std::int64_t bott
 
 }  // namespace detail
 
-/// y = W x or y += W x; x is a pointer or an mxfp8_row. The caller has checked the arguments.
+/// y = W x or y += W x; x has one row (with_row). The caller has checked the arguments.
 template <class Arch, decode_dialect Dialect, block_layout Layout, class X>
-void gemv_f32(const const_mx_view<Layout>& w, X x, float* y, bool accumulate, executor_ref executor) {
+void gemv_f32(const const_mx_view<Layout>& w, const X& x, float* y, bool accumulate, executor_ref executor) {
   alignas(64) float panel[gemv_columns];
   detail::for_each_pass(w.cols, gemv_columns, accumulate, [&](std::int64_t done, std::int64_t cols, bool add) {
-    detail::widen_for_rows<Arch, typename Layout::order>(x + done, cols, panel);
+    with_row(x, 0, [&](const auto row) noexcept {
+      detail::widen_for_rows<Arch, typename Layout::order>(row + done, cols, panel);
+    });
     executor.run(detail::task_count(w.rows, gemv_task_rows), [&](std::size_t task) noexcept {
       const std::int64_t top = static_cast<std::int64_t>(task) * gemv_task_rows;
       detail::multiply_f32_rows<Arch, Dialect>(w, top, std::min(top + gemv_task_rows, w.rows), done, cols, panel, y,
@@ -216,10 +218,10 @@ void gemv_f32(const const_mx_view<Layout>& w, X x, float* y, bool accumulate, ex
 
 /// The same for packed weights.
 template <class Arch, decode_dialect Dialect, class X>
-void gemv_f32(const packed_view& w, X x, float* y, bool accumulate, executor_ref executor) {
+void gemv_f32(const packed_view& w, const X& x, float* y, bool accumulate, executor_ref executor) {
   alignas(64) float panel[gemv_columns];
   detail::for_each_pass(w.cols(), gemv_columns, accumulate, [&](std::int64_t done, std::int64_t cols, bool add) {
-    detail::widen_for_tiles<Arch>(x + done, cols, panel);
+    with_row(x, 0, [&](const auto row) noexcept { detail::widen_for_tiles<Arch>(row + done, cols, panel); });
     const bool small = detail::all_small(panel, cols);
     executor.run(detail::task_count(w.rows, gemv_task_rows), [&](std::size_t task) noexcept {
       const std::int64_t top = static_cast<std::int64_t>(task) * gemv_task_rows;

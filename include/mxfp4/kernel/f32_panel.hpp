@@ -12,10 +12,22 @@
 #include <cstring>
 
 #include "mxfp4/simd/simd.hpp"
+#include "mxfp4/tensor/mxfp8_view.hpp"
 #include "mxfp4/tensor/packed_view.hpp"
 #include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
+
+/// Calls f with row r of activations: a pointer to its numbers, or an mxfp8_row. src/dispatch has an overload for
+/// activations whose element type is known only at run time; argument-dependent lookup finds it.
+template <class T, class F>
+MXFP4_INLINE void with_row(const dense_view<T>& x, std::int64_t r, F f) noexcept {
+  f(static_cast<const std::remove_const_t<T>*>(x.row(r)));
+}
+template <class Byte, class F>
+MXFP4_INLINE void with_row(const basic_mxfp8_view<Byte>& x, std::int64_t r, F f) noexcept {
+  f(x.row(r));
+}
 
 /// The scale bytes for which half the scale is a normal float, made by a shift, and all weights are finite: its product
 /// with twice a code's value is exact. Weights under other bytes are looked up in a table of all
@@ -181,14 +193,14 @@ template <class Arch, decode_dialect Dialect, block_layout Layout>
 template <class Arch, int Stride, class X>
 void widen_tokens(const X& x, std::int64_t top, std::int64_t count, std::int64_t first, std::int64_t cols,
                   float* panel) noexcept {
-  for (std::int64_t m = 0; m < count; ++m) {
-    const auto from = x.row(top + m) + first;
-    for (std::int64_t k = 0; k < cols; k += lanes<Arch>) {  // 32 divides cols
-      alignas(64) float wide[lanes<Arch>];
-      simd::load_widened<Arch>(from + k).store_aligned(wide);
-      for (int i = 0; i < lanes<Arch>; ++i) panel[(k + i) * Stride + m] = wide[i];
-    }
-  }
+  for (std::int64_t m = 0; m < count; ++m)
+    with_row(x, top + m, [=](const auto row) noexcept {
+      for (std::int64_t k = 0; k < cols; k += lanes<Arch>) {  // 32 divides cols
+        alignas(64) float wide[lanes<Arch>];
+        simd::load_widened<Arch>(row + (first + k)).store_aligned(wide);
+        for (int i = 0; i < lanes<Arch>; ++i) panel[(k + i) * Stride + m] = wide[i];
+      }
+    });
 }
 
 /// Calls body(first column, number of columns, add to y?) for passes of at most `columns` until all of `cols` are done;

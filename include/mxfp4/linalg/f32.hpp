@@ -28,7 +28,7 @@ status product_f32(const W& w, const X& x, const dense_view<float>& y, const gem
       !s.ok())
     return s;
   if (w.rows == 0 || x.rows == 0) return {};
-  if (x.rows == 1) gemv_f32<Arch, Dialect>(w, x.row(0), y.data, options.accumulate, options.executor);
+  if (x.rows == 1) gemv_f32<Arch, Dialect>(w, x, y.data, options.accumulate, options.executor);
   else gemm_f32<Arch>(detail::f32_source<Arch, Dialect>(w), x, y, options.accumulate, options.executor);
   return {};
 }

@@ -26,13 +26,6 @@ template <class Byte, block_layout Layout>
   return {w.codes, w.scales, w.rows, w.cols, w.code_stride, w.scale_stride};
 }
 
-/// Calls f with a pointer to row r. src/dispatch has an overload for activations whose element type is known only at
-/// run time; argument-dependent lookup finds it.
-template <class T, class F>
-MXFP4_INLINE void with_row(const dense_view<T>& x, std::int64_t r, F f) noexcept {
-  f(static_cast<const std::remove_const_t<T>*>(x.row(r)));
-}
-
 /// What the two classes below have in common: the tokens, and the M tiles made of them.
 template <class X>
 class moe_f32_m_tiles {
