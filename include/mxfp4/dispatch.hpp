@@ -138,7 +138,15 @@ template <expert_list R>
   }
 }
 
-status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out, const quantize_options& options);
+/// For each type a function of its own, so that a linker leaves out those that a program does not call.
+status quantize(recipe_id recipe, const dense_view<const float>& w, const any_mx<std::uint8_t>& out,
+                const quantize_options& options);
+status quantize(recipe_id recipe, const dense_view<const bf16>& w, const any_mx<std::uint8_t>& out,
+                const quantize_options& options);
+status quantize(recipe_id recipe, const dense_view<const f16>& w, const any_mx<std::uint8_t>& out,
+                const quantize_options& options);
+status quantize(recipe_id recipe, const dense_view<const e4m3>& w, const any_mx<std::uint8_t>& out,
+                const quantize_options& options);
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
                     const mx_view<>& out, const quantize_options& options);
 status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
@@ -210,7 +218,7 @@ status moe(const view_experts& experts, const int8_activations& x, const moe_cal
 template <class T, built_layout Layout>
 MXFP4_INLINE status quantize(recipe_id recipe, const dense_view<T>& w, const mx_view<Layout>& out,
                              const quantize_options& options = {}) {
-  return detail::quantize(recipe, detail::input(w), detail::output(out), options);
+  return detail::quantize(recipe, dense_view<const std::remove_const_t<T>>(w), detail::output(out), options);
 }
 template <block_recipe Recipe = recipe::ocp, class T, built_layout Layout>
 MXFP4_INLINE status quantize(const dense_view<T>& w, const mx_view<Layout>& out, const quantize_options& options = {}) {

@@ -117,6 +117,13 @@ status with_words(recipe_id recipe, F f) {
   });
 }
 
+template <element_type T>
+status quantize_by(const members<detail::quantize_function<T>>& all, recipe_id recipe, const dense_view<const T>& w,
+                   const detail::any_mx<std::uint8_t>& out, const quantize_options& options) {
+  return with_words<T>(recipe,
+                       [&](const simd::recipe_words& words) { return call(all, recipe, words, w, out, options); });
+}
+
 template <class Experts, class X>
 using moe_function = void (*)(const Experts&, const X&, const detail::moe_plan&, const detail::moe_call&);
 
@@ -179,20 +186,21 @@ status route_topk_sigmoid(const dense_view<const float>& logits, const float* bi
 
 namespace detail {
 
-status quantize(recipe_id recipe, const any_input& w, const any_mx<std::uint8_t>& out,
+status quantize(recipe_id recipe, const dense_view<const float>& w, const any_mx<std::uint8_t>& out,
                 const quantize_options& options) {
-  const auto with = [&](const simd::recipe_words& words) { return call(all_quantize, recipe, words, w, out, options); };
-  switch (w.type) {
-    case element::f32:
-      return with_words<float>(recipe, with);
-    case element::bf16:
-      return with_words<bf16>(recipe, with);
-    case element::f16:
-      return with_words<f16>(recipe, with);
-    case element::e4m3:
-      return with_words<e4m3>(recipe, with);
-  }
-  return {};
+  return quantize_by(all_quantize_f32, recipe, w, out, options);
+}
+status quantize(recipe_id recipe, const dense_view<const bf16>& w, const any_mx<std::uint8_t>& out,
+                const quantize_options& options) {
+  return quantize_by(all_quantize_bf16, recipe, w, out, options);
+}
+status quantize(recipe_id recipe, const dense_view<const f16>& w, const any_mx<std::uint8_t>& out,
+                const quantize_options& options) {
+  return quantize_by(all_quantize_f16, recipe, w, out, options);
+}
+status quantize(recipe_id recipe, const dense_view<const e4m3>& w, const any_mx<std::uint8_t>& out,
+                const quantize_options& options) {
+  return quantize_by(all_quantize_e4m3, recipe, w, out, options);
 }
 
 status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,

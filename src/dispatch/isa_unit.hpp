@@ -95,6 +95,17 @@ status with_view(const any_mx<Byte>& w, F f) {
   return f(v);
 }
 
+/// Calls f with the weights of a dialect by scale byte, or returns errc::unknown_dialect.
+template <class T, class F>
+status with_table(dialect_id dialect, F f) {
+  simd::weight_table<T> table{};
+  const status s = with_dialect(dialect, [&table]<class D>() {
+    table = simd::weight_table_of<T, D>;
+    return status{};
+  });
+  return s.ok() ? f(table) : s;
+}
+
 /// Calls f with the dense view that x stands for, if its type is one of T.
 template <class... T, class Void, class F>
 status with_elements(const any_dense<Void>& x, F f) {
@@ -120,20 +131,23 @@ simd::recipe_words native_words(recipe_id recipe, const simd::recipe_words& word
   return native;
 }
 
-status quantize(recipe_id recipe, const simd::recipe_words& words, const any_input& w, const any_mx<std::uint8_t>& out,
-                const quantize_options& options) {
-  return with_elements<float, bf16, f16, e4m3>(w, [&]<class T>(const dense_view<T>& from) {
-    const simd::recipe_words native = native_words<std::remove_const_t<T>>(recipe, words);
-    return with_view(out, [&](const auto& to) {
-      if (const status s = kernel::check_quantize<simd::native_arch>(from, to, options.nonfinite); !s.ok()) return s;
-      if (from.rows == 0 || from.cols == 0) return status{};
-      return simd::visit_words(native, [&](const auto& kind) {
-        kernel::quantize_checked<simd::native_arch>(kind, from, to, options.executor);
-        return status{};
-      });
+template <element_type T>
+status quantize(recipe_id recipe, const simd::recipe_words& words, const dense_view<const T>& w,
+                const any_mx<std::uint8_t>& out, const quantize_options& options) {
+  const simd::recipe_words native = native_words<T>(recipe, words);
+  return with_view(out, [&](const auto& to) {
+    if (const status s = kernel::check_quantize<simd::native_arch>(w, to, options.nonfinite); !s.ok()) return s;
+    if (w.rows == 0 || w.cols == 0) return status{};
+    return simd::visit_words(native, [&](const auto& kind) {
+      kernel::quantize_checked<simd::native_arch>(kind, w, to, options.executor);
+      return status{};
     });
   });
 }
+constexpr auto quantize_f32 = &quantize<float>;
+constexpr auto quantize_bf16 = &quantize<bf16>;
+constexpr auto quantize_f16 = &quantize<f16>;
+constexpr auto quantize_e4m3 = &quantize<e4m3>;
 
 status quantize_fp8(recipe_id recipe, const simd::recipe_words& words, const dense_view<const e4m3>& w,
                     const dense_view<const float>& scales, const mx_view<>& out, const quantize_options& options) {
@@ -162,8 +176,10 @@ status quantize_fp8_measured(recipe_id recipe, const simd::recipe_words& words, 
 
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options) {
   return with_view(w, [&](const auto& from) {
-    return with_elements<float, bf16, f16>(out, [&](const auto& to) {
-      return with_dialect(dialect, [&]<class D>() { return kernel::dequantize<D>(from, to, options); });
+    return with_elements<float, bf16, f16>(out, [&]<class T>(const dense_view<T>& to) {
+      return with_table<T>(dialect, [&](const auto& table) {
+        return kernel::dequantize_with<simd::native_arch>(table, from, to, options);
+      });
     });
   });
 }
@@ -183,7 +199,8 @@ status quantize_activations(const any_input& x, int8_activations& out, const run
 template <class W>
 status product_f32(dialect_id dialect, const W& w, const any_tokens& x, const dense_view<float>& y,
                    const gemm_options& options) {
-  return with_dialect(dialect, [&]<class D>() { return kernel::product_f32<D, simd::native_arch>(w, x, y, options); });
+  return with_table<float>(
+      dialect, [&](const auto& table) { return kernel::product_f32<simd::native_arch>(table, w, x, y, options); });
 }
 
 /// A function of its own, so that products of numbers and of MXFP8 have it in common.
@@ -231,24 +248,24 @@ status gemm_mxfp8_packed(dialect_id dialect, const packed_view& w, const const_m
   return product_of_packed(dialect, w, any_tokens(x), y, options);
 }
 
-template <class Dialect>
-using several_tokens = kernel::moe_f32_gemm<simd::native_arch, Dialect, any_input>;
+using several_tokens = kernel::moe_f32_gemm<simd::native_arch, simd::weight_table<float>, any_input>;
 
-constexpr moe_m_tile_rule f32_tokens = several_tokens<dialect::ocp>::several_tokens;
+constexpr moe_m_tile_rule f32_tokens = several_tokens::several_tokens;
 
-template <class Products, class Experts, class X>
-void run_moe(const Experts& experts, const X& x, const moe_plan& plan, const moe_call& call) {
-  kernel::run_moe<simd::native_arch>(experts, Products(x, plan.memory, plan.shape.top_k), plan, call.weights, call.y,
-                                     call.options);
+template <class Products, class Experts, class X, class... Table>
+void run_moe(const Experts& experts, const X& x, const moe_plan& plan, const moe_call& call, const Table&... table) {
+  kernel::run_moe<simd::native_arch>(experts, Products(x, plan.memory, plan.shape.top_k, table...), plan, call.weights,
+                                     call.y, call.options);
 }
 
 template <class Matrix, class Experts>
 void moe_f32_of(const Experts& experts, const any_input& x, const moe_plan& plan, const moe_call& call) {
-  visit_dialect(call.dialect, [&]<class Dialect>() {
-    using one_token = kernel::moe_f32_gemv<simd::native_arch, Dialect, any_input, Matrix>;
-    if (x.rows == 1) run_moe<one_token>(experts, x, plan, call);
-    else run_moe<several_tokens<Dialect>>(experts, x, plan, call);
-  });
+  using one_token = kernel::moe_f32_gemv<simd::native_arch, simd::weight_table<float>, any_input, Matrix>;
+  static_cast<void>(with_table<float>(call.dialect, [&](const auto& table) {  // its id has been checked
+    if (x.rows == 1) run_moe<one_token>(experts, x, plan, call, table);
+    else run_moe<several_tokens>(experts, x, plan, call, table);
+    return status{};
+  }));
 }
 
 void moe_f32(const view_experts& experts, const any_input& x, const moe_plan& plan, const moe_call& call) {

@@ -31,6 +31,10 @@ using mxfp4::detail::moe_plan, mxfp4::detail::moe_m_tile_rule;
   return {};
 }
 
+template <element_type T>
+using quantize_function = status (*)(recipe_id, const simd::recipe_words&, const dense_view<const T>&,
+                                     const any_mx<std::uint8_t>&, const quantize_options&);
+
 /// The functions of dispatch.hpp's detail, for one instruction set. pack: the packed matrix has been created. moe_*:
 /// the arguments have been checked and the call planned.
 /// There is no object of this type: each member is a constant of its own, unit_<isa>::<member>, so that a linker leaves
@@ -38,8 +42,10 @@ using mxfp4::detail::moe_plan, mxfp4::detail::moe_m_tile_rule;
 /// A public function that is added becomes a member here and in functions.def, a definition in isa_unit.hpp and a line
 /// in dispatch.cpp.
 struct table {
-  status (*quantize)(recipe_id, const simd::recipe_words&, const any_input&, const any_mx<std::uint8_t>&,
-                     const quantize_options&);
+  quantize_function<float> quantize_f32;
+  quantize_function<bf16> quantize_bf16;
+  quantize_function<f16> quantize_f16;
+  quantize_function<e4m3> quantize_e4m3;
   status (*quantize_fp8)(recipe_id, const simd::recipe_words&, const dense_view<const e4m3>&,
                          const dense_view<const float>&, const mx_view<>&, const quantize_options&);
   status (*widen_fp8)(const dense_view<const e4m3>&, const dense_view<const float>&, const dense_view<bf16>&,

@@ -57,9 +57,9 @@ void widen_for_rows(X x, std::int64_t cols, float* panel) noexcept {
 
 /// The products of `count` rows from `top` on with the panel are stored to y[0 .. count), or added with `add`. Rows
 /// past the end of W repeat its last row and are not stored.
-template <class Arch, decode_dialect Dialect, block_layout Layout>
-void dot_f32_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t count, std::int64_t first,
-                  std::int64_t blocks, const float* panel, float* y, bool add) noexcept {
+template <class Arch, class Table, block_layout Layout>
+void dot_f32_rows(const Table& table, const const_mx_view<Layout>& w, std::int64_t top, std::int64_t count,
+                  std::int64_t first, std::int64_t blocks, const float* panel, float* y, bool add) noexcept {
   using weights = simd::row_weights<Arch>;
   constexpr int R = gemv_rows<Arch>, V = lanes<Arch>;
   const std::uint8_t* codes[std::size_t{R}];
@@ -81,7 +81,7 @@ void dot_f32_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t
     MXFP4_UNROLL
     for (int r = 0; r < R; ++r) {
       simd::floats<Arch> row[std::size_t{weights::registers}];
-      weights::template load<Dialect>(codes[r] + code, scales[r][scale], row);
+      weights::load(table, codes[r] + code, scales[r][scale], row);
       MXFP4_UNROLL
       for (int i = 0; i < weights::registers; ++i)
         sum[r][i % 2] = simd::fma(row[i], simd::floats<Arch>::load_aligned(x + i * V), sum[r][i % 2]);
@@ -131,9 +131,9 @@ void dot_plain_tile(const std::uint8_t* codes, const std::uint8_t* scales, std::
 
 /// The same for any scale bytes. `small`: every |x| is below gemv_large, so the sum of a plain block is finite; other
 /// blocks are decoded first.
-template <class Arch, decode_dialect Dialect>
-[[gnu::noinline]] void dot_any_tile(const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t blocks,
-                                    const float* x, bool small, float* y) noexcept {
+template <class Arch, class Table>
+[[gnu::noinline]] void dot_any_tile(const Table& table, const std::uint8_t* codes, const std::uint8_t* scales,
+                                    std::int64_t blocks, const float* x, bool small, float* y) noexcept {
   constexpr int V = lanes<Arch>;
   using floats = simd::floats<Arch>;
   for (std::int64_t b = 0; b < blocks; ++b, codes += tile_block_bytes, scales += tile_rows, x += block_size) {
@@ -143,7 +143,7 @@ template <class Arch, decode_dialect Dialect>
     }
     const simd::block_product<Arch> product;
     alignas(64) float panel[block_size * tile_rows];
-    decode_f32_tile<Arch, half_split, Dialect>(codes, scales, panel);
+    decode_f32_tile<Arch, half_split>(table, codes, scales, panel);
     for (int row = 0; row < tile_rows; row += V) {
       floats sum = floats::load_aligned(y + row);
       const scale_lanes<Arch> scale(scales + row);
@@ -158,13 +158,13 @@ template <class Arch, decode_dialect Dialect>
   }
 }
 
-template <class Arch, decode_dialect Dialect>
-void dot_f32_tile(const packed_view& w, std::int64_t tile, std::int64_t first, std::int64_t blocks, const float* x,
-                  bool small, float* y) noexcept {
+template <class Arch, class Table>
+void dot_f32_tile(const Table& table, const packed_view& w, std::int64_t tile, std::int64_t first, std::int64_t blocks,
+                  const float* x, bool small, float* y) noexcept {
   const std::uint8_t* const codes = w.block_codes(tile, first);
   const std::uint8_t* const scales = w.block_scales(tile, first);
   if (small && all_plain(scales, blocks * tile_rows)) dot_plain_tile<Arch>(codes, scales, blocks, x, y);
-  else dot_any_tile<Arch, Dialect>(codes, scales, blocks, x, small, y);
+  else dot_any_tile<Arch>(table, codes, scales, blocks, x, small, y);
 }
 
 /// Sums of 32 terms 2v * x with |2v| <= 12 and |x| below this stay finite.
@@ -178,22 +178,23 @@ inline constexpr std::uint32_t gemv_large = std::uint32_t{127 + 118} << 23;
 }
 
 /// The products of rows [top, bottom) with a panel of columns [done, done + cols): stored to y, or added with `add`.
-template <class Arch, decode_dialect Dialect, block_layout Layout>
-void multiply_f32_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
-                       std::int64_t cols, const float* panel, float* y, bool add) noexcept {
+template <class Arch, class Table, block_layout Layout>
+void multiply_f32_rows(const Table& table, const const_mx_view<Layout>& w, std::int64_t top, std::int64_t bottom,
+                       std::int64_t done, std::int64_t cols, const float* panel, float* y, bool add) noexcept {
   for (std::int64_t r = top; r < bottom; r += gemv_rows<Arch>)
-    dot_f32_rows<Arch, Dialect>(w, r, bottom - r, done / block_size, cols / block_size, panel, y + r, add);
+    dot_f32_rows<Arch>(table, w, r, bottom - r, done / block_size, cols / block_size, panel, y + r, add);
 }
 
 /// The same for packed weights; `top` is the first row of a tile.
-template <class Arch, decode_dialect Dialect>
-void multiply_f32_rows(const packed_view& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
-                       std::int64_t cols, const float* panel, bool small, float* y, bool add) noexcept {
+template <class Arch, class Table>
+void multiply_f32_rows(const Table& table, const packed_view& w, std::int64_t top, std::int64_t bottom,
+                       std::int64_t done, std::int64_t cols, const float* panel, bool small, float* y,
+                       bool add) noexcept {
   for (std::int64_t r = top; r < bottom; r += tile_rows) {
     const std::int64_t count = std::min<std::int64_t>(tile_rows, bottom - r);
     alignas(64) float tile[tile_rows] = {};
     if (add) std::copy_n(y + r, count, tile);
-    dot_f32_tile<Arch, Dialect>(w, r / tile_rows, done / block_size, cols / block_size, panel, small, tile);
+    dot_f32_tile<Arch>(table, w, r / tile_rows, done / block_size, cols / block_size, panel, small, tile);
     std::copy_n(tile, count, y + r);
   }
 }
@@ -201,8 +202,9 @@ void multiply_f32_rows(const packed_view& w, std::int64_t top, std::int64_t bott
 }  // namespace detail
 
 /// y = W x or y += W x; x has one row (with_row). The caller has checked the arguments.
-template <class Arch, decode_dialect Dialect, block_layout Layout, class X>
-void gemv_f32(const const_mx_view<Layout>& w, const X& x, float* y, bool accumulate, executor_ref executor) {
+template <class Arch, class Table, block_layout Layout, class X>
+void gemv_f32(const Table& table, const const_mx_view<Layout>& w, const X& x, float* y, bool accumulate,
+              executor_ref executor) {
   alignas(64) float panel[gemv_columns];
   detail::for_each_pass(w.cols, gemv_columns, accumulate, [&](std::int64_t done, std::int64_t cols, bool add) {
     with_row(x, 0, [&](const auto row) noexcept {
@@ -210,23 +212,22 @@ void gemv_f32(const const_mx_view<Layout>& w, const X& x, float* y, bool accumul
     });
     executor.run(detail::task_count(w.rows, gemv_task_rows), [&](std::size_t task) noexcept {
       const std::int64_t top = static_cast<std::int64_t>(task) * gemv_task_rows;
-      detail::multiply_f32_rows<Arch, Dialect>(w, top, std::min(top + gemv_task_rows, w.rows), done, cols, panel, y,
-                                               add);
+      detail::multiply_f32_rows<Arch>(table, w, top, std::min(top + gemv_task_rows, w.rows), done, cols, panel, y, add);
     });
   });
 }
 
 /// The same for packed weights.
-template <class Arch, decode_dialect Dialect, class X>
-void gemv_f32(const packed_view& w, const X& x, float* y, bool accumulate, executor_ref executor) {
+template <class Arch, class Table, class X>
+void gemv_f32(const Table& table, const packed_view& w, const X& x, float* y, bool accumulate, executor_ref executor) {
   alignas(64) float panel[gemv_columns];
   detail::for_each_pass(w.cols(), gemv_columns, accumulate, [&](std::int64_t done, std::int64_t cols, bool add) {
     with_row(x, 0, [&](const auto row) noexcept { detail::widen_for_tiles<Arch>(row + done, cols, panel); });
     const bool small = detail::all_small(panel, cols);
     executor.run(detail::task_count(w.rows, gemv_task_rows), [&](std::size_t task) noexcept {
       const std::int64_t top = static_cast<std::int64_t>(task) * gemv_task_rows;
-      detail::multiply_f32_rows<Arch, Dialect>(w, top, std::min(top + gemv_task_rows, w.rows), done, cols, panel, small,
-                                               y, add);
+      detail::multiply_f32_rows<Arch>(table, w, top, std::min(top + gemv_task_rows, w.rows), done, cols, panel, small,
+                                      y, add);
     });
   });
 }

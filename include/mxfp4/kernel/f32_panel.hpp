@@ -87,10 +87,11 @@ template <nibble_order Order>
   return line_order<Order>[static_cast<std::size_t>(8 * g + j)];
 }
 
-/// One block of a tile -> panel[32][16], the floats of Dialect for any scale bytes. Only code 8 under plain bytes is -0
+/// One block of a tile -> panel[32][16], the floats of a weight table for any scale bytes. Only code 8 under plain bytes is -0
 /// in every dialect: in a sum that starts at +0 that makes no difference.
-template <class Arch, nibble_order Order, decode_dialect Dialect>
-MXFP4_INLINE void decode_f32_tile(const std::uint8_t* codes, const std::uint8_t* scales, float* panel) noexcept {
+template <class Arch, nibble_order Order, class Table>
+MXFP4_INLINE void decode_f32_tile(const Table& table, const std::uint8_t* codes, const std::uint8_t* scales,
+                                  float* panel) noexcept {
   const simd::line_weights<Arch> values;
   for (int part = 0; part < registers_per_tile<Arch>; ++part) {
     const int row = part * lanes<Arch>;
@@ -106,7 +107,7 @@ MXFP4_INLINE void decode_f32_tile(const std::uint8_t* codes, const std::uint8_t*
       }
     } else {
       for (int r = row; r < row + lanes<Arch>; ++r) {
-        const float* const entries = simd::decode_rows<float, Dialect>[scales[r]].value;
+        const float* const entries = table.row(scales[r]).value;
         for (int g = 0; g < 4; ++g)
           for (int j = 0; j < 8; ++j)
             panel[tile_rows * element_at<Order>(g, j) + r] =
@@ -118,9 +119,10 @@ MXFP4_INLINE void decode_f32_tile(const std::uint8_t* codes, const std::uint8_t*
 
 // ---- where a panel's codes come from: decode(tile, first block, blocks, panel[32 * blocks][16]) ---------------------
 
-template <class Arch, decode_dialect Dialect>
+template <class Arch, class Table>
 struct f32_packed_source {
   packed_view w;
+  Table table;
 
   [[nodiscard]] std::int64_t rows() const noexcept { return w.rows; }
   [[nodiscard]] std::int64_t blocks() const noexcept { return w.blocks; }
@@ -129,14 +131,15 @@ struct f32_packed_source {
     const std::uint8_t* codes = w.block_codes(tile, first);
     const std::uint8_t* scales = w.block_scales(tile, first);
     for (std::int64_t b = 0; b < count; ++b)
-      decode_f32_tile<Arch, half_split, Dialect>(codes + b * tile_block_bytes, scales + b * tile_rows,
-                                                 panel + b * block_size * tile_rows);
+      decode_f32_tile<Arch, half_split>(table, codes + b * tile_block_bytes, scales + b * tile_rows,
+                                        panel + b * block_size * tile_rows);
   }
 };
 
-template <class Arch, decode_dialect Dialect, block_layout Layout>
+template <class Arch, class Table, block_layout Layout>
 struct f32_view_source {
   const_mx_view<Layout> w;
+  Table table;
 
   [[nodiscard]] std::int64_t rows() const noexcept { return w.rows; }
   [[nodiscard]] std::int64_t blocks() const noexcept { return w.blocks(); }
@@ -152,8 +155,8 @@ struct f32_view_source {
       const std::int64_t size = std::min(group, count - b);
       transpose(tile * tile_rows, first + b, size, codes, scales);
       for (std::int64_t i = 0; i < size; ++i)
-        decode_f32_tile<Arch, typename Layout::order, Dialect>(codes + i * tile_block_bytes, scales + i * tile_rows,
-                                                               panel + (b + i) * block_size * tile_rows);
+        decode_f32_tile<Arch, typename Layout::order>(table, codes + i * tile_block_bytes, scales + i * tile_rows,
+                                                      panel + (b + i) * block_size * tile_rows);
     }
   }
 
@@ -180,13 +183,14 @@ struct f32_view_source {
 };
 
 /// What a product in f32 reads its weights from.
-template <class Arch, decode_dialect Dialect>
-[[nodiscard]] f32_packed_source<Arch, Dialect> f32_source(const packed_view& w) noexcept {
-  return {w};
+template <class Arch, class Table>
+[[nodiscard]] f32_packed_source<Arch, Table> f32_source(const packed_view& w, const Table& table) noexcept {
+  return {w, table};
 }
-template <class Arch, decode_dialect Dialect, block_layout Layout>
-[[nodiscard]] f32_view_source<Arch, Dialect, Layout> f32_source(const const_mx_view<Layout>& w) noexcept {
-  return {w};
+template <class Arch, block_layout Layout, class Table>
+[[nodiscard]] f32_view_source<Arch, Table, Layout> f32_source(const const_mx_view<Layout>& w,
+                                                              const Table& table) noexcept {
+  return {w, table};
 }
 
 /// Tokens `top` .. top + count of x, columns `first` .. first + cols -> panel[cols][Stride], widened.

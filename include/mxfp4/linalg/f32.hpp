@@ -21,15 +21,17 @@ inline namespace MXFP4_ISA_NS {
 
 /// The body of every product with f32 arithmetic: checks the arguments, then multiplies one token by gemv_f32, more by
 /// gemm_f32.
-template <decode_dialect Dialect, class Arch, class W, class X>
-status product_f32(const W& w, const X& x, const dense_view<float>& y, const gemm_options& options) {
+/// @param table  of the dialect: simd::static_weight_table or simd::weight_table.
+template <class Arch, class Table, class W, class X>
+status product_f32(const Table& table, const W& w, const X& x, const dense_view<float>& y,
+                   const gemm_options& options) {
   using mxfp4::detail::operand_of;
   if (const status s = mxfp4::detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y"));
       !s.ok())
     return s;
   if (w.rows == 0 || x.rows == 0) return {};
-  if (x.rows == 1) gemv_f32<Arch, Dialect>(w, x, y.data, options.accumulate, options.executor);
-  else gemm_f32<Arch>(detail::f32_source<Arch, Dialect>(w), x, y, options.accumulate, options.executor);
+  if (x.rows == 1) gemv_f32<Arch>(table, w, x, y.data, options.accumulate, options.executor);
+  else gemm_f32<Arch>(detail::f32_source<Arch>(w, table), x, y, options.accumulate, options.executor);
   return {};
 }
 
@@ -61,7 +63,8 @@ template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch,
 status gemm(const basic_mx_view<Byte, Layout>& w, const dense_view<T>& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
-  return kernel::product_f32<Dialect, Arch>(const_mx_view<Layout>(w), dense_view<const T>(x), y, options);
+  return kernel::product_f32<Arch>(simd::static_weight_table<float, Dialect>{}, const_mx_view<Layout>(w),
+                                   dense_view<const T>(x), y, options);
 }
 
 /// The same for packed weights. The kernels ask no alignment of them; 64 bytes is what is fast.
@@ -69,7 +72,7 @@ template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch,
 status gemm(const packed_view& w, const dense_view<T>& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
-  return kernel::product_f32<Dialect, Arch>(w, dense_view<const T>(x), y, options);
+  return kernel::product_f32<Arch>(simd::static_weight_table<float, Dialect>{}, w, dense_view<const T>(x), y, options);
 }
 
 /// y[n] = sum over k of x[k] * decode(W)[n][k]: gemm for one token, 1 x K and 1 x N.

@@ -29,12 +29,13 @@ template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch,
           class Byte>
 status gemm(const basic_mx_view<ByteW, Layout>& w, const basic_mxfp8_view<Byte>& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
-  return kernel::product_f32<Dialect, Arch>(const_mx_view<Layout>(w), x, y, options);
+  return kernel::product_f32<Arch>(simd::static_weight_table<float, Dialect>{}, const_mx_view<Layout>(w), x, y,
+                                   options);
 }
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte>
 status gemm(const packed_view& w, const basic_mxfp8_view<Byte>& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
-  return kernel::product_f32<Dialect, Arch>(w, x, y, options);
+  return kernel::product_f32<Arch>(simd::static_weight_table<float, Dialect>{}, w, x, y, options);
 }
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class Byte>
 status gemm(const packed_matrix& w, const basic_mxfp8_view<Byte>& x, const dense_view<float>& y,

@@ -27,13 +27,15 @@ template <class Byte, block_layout Layout>
 }
 
 /// What the two classes below have in common: the tokens, and the M tiles made of them.
-template <class X>
+template <class X, class Table>
 class moe_f32_m_tiles {
  public:
-  moe_f32_m_tiles(const X& x, const mxfp4::detail::moe_memory& memory, std::int64_t top_k) noexcept
-      : x_(x), memory_(memory), top_k_(top_k) {}
+  moe_f32_m_tiles(const X& x, const mxfp4::detail::moe_memory& memory, std::int64_t top_k, const Table& table) noexcept
+      : table_(table), x_(x), memory_(memory), top_k_(top_k) {}
 
  protected:
+  [[no_unique_address]] Table table_;
+
   [[nodiscard]] const mxfp4::detail::moe_m_tile& m_tile(std::int64_t index) const noexcept {
     return memory_.m_tiles[static_cast<std::size_t>(index)];
   }
@@ -53,8 +55,9 @@ class moe_f32_m_tiles {
 };
 
 /// The products for several tokens.
-template <class Arch, decode_dialect Dialect, class X>
-class moe_f32_gemm : moe_f32_m_tiles<X> {
+/// @tparam Table  of the dialect: simd::static_weight_table or simd::weight_table.
+template <class Arch, class Table, class X>
+class moe_f32_gemm : moe_f32_m_tiles<X, Table> {
   using tile = detail::register_tile<Arch>;
   static_assert(tile::tokens - 1 <= mxfp4::detail::moe_padding);
 
@@ -62,7 +65,7 @@ class moe_f32_gemm : moe_f32_m_tiles<X> {
   static constexpr mxfp4::detail::moe_m_tile_rule several_tokens{tile::tokens, true};
   [[nodiscard]] static mxfp4::detail::moe_m_tile_rule rule(const X&) noexcept { return several_tokens; }
 
-  using moe_f32_m_tiles<X>::moe_f32_m_tiles;
+  using moe_f32_m_tiles<X, Table>::moe_f32_m_tiles;
 
   void load(std::int64_t index) const noexcept {
     for (int t = 0; t < this->m_tile(index).tokens; ++t)
@@ -75,7 +78,7 @@ class moe_f32_gemm : moe_f32_m_tiles<X> {
 
   template <class W>
   void multiply(const W& w, const moe_part& part, const dense_view<float>& y) const noexcept {
-    const auto source = detail::f32_source<Arch, Dialect>(f32_weights(w));
+    const auto source = detail::f32_source<Arch>(f32_weights(w), this->table_);
     const std::int64_t cols = source.blocks() * block_size;
     const float* const tokens = this->panel(part.expert.first_m_tile, cols);
     for (std::int64_t top = part.expert.first; top < part.expert.last; top += tile::panel_tokens)
@@ -95,14 +98,14 @@ class moe_f32_gemm : moe_f32_m_tiles<X> {
 };
 
 /// The products for one token: each M tile is a copy of it, in the order that the kernel for W's layout reads.
-template <class Arch, decode_dialect Dialect, class X, class W>
-class moe_f32_gemv : moe_f32_m_tiles<X> {
+template <class Arch, class Table, class X, class W>
+class moe_f32_gemv : moe_f32_m_tiles<X, Table> {
   using weights = decltype(f32_weights(std::declval<const W&>()));  // packed_view or a view
 
  public:
   [[nodiscard]] static mxfp4::detail::moe_m_tile_rule rule(const X&) noexcept { return {1, true}; }
 
-  using moe_f32_m_tiles<X>::moe_f32_m_tiles;
+  using moe_f32_m_tiles<X, Table>::moe_f32_m_tiles;
 
   void load(std::int64_t index) const noexcept {
     this->with_token(index, [&](const auto* from) { widen(index, from, this->cols(), weights{}); });
@@ -138,13 +141,13 @@ class moe_f32_gemv : moe_f32_m_tiles<X> {
   }
 
   template <block_layout Layout>
-  static void multiply_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
-                            std::int64_t cols, const float* x, float* y, bool add) noexcept {
-    detail::multiply_f32_rows<Arch, Dialect>(w, top, bottom, done, cols, x, y, add);
+  void multiply_rows(const const_mx_view<Layout>& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
+                     std::int64_t cols, const float* x, float* y, bool add) const noexcept {
+    detail::multiply_f32_rows<Arch>(this->table_, w, top, bottom, done, cols, x, y, add);
   }
-  static void multiply_rows(const packed_view& w, std::int64_t top, std::int64_t bottom, std::int64_t done,
-                            std::int64_t cols, const float* x, float* y, bool add) noexcept {
-    detail::multiply_f32_rows<Arch, Dialect>(w, top, bottom, done, cols, x, detail::all_small(x, cols), y, add);
+  void multiply_rows(const packed_view& w, std::int64_t top, std::int64_t bottom, std::int64_t done, std::int64_t cols,
+                     const float* x, float* y, bool add) const noexcept {
+    detail::multiply_f32_rows<Arch>(this->table_, w, top, bottom, done, cols, x, detail::all_small(x, cols), y, add);
   }
 };
 

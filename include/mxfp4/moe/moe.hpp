@@ -87,16 +87,17 @@ void run_moe(const Experts& experts, const Products& products, const mxfp4::deta
 }
 
 /// moe() with products of one kind: moe_f32_gemv, moe_f32_gemm or moe_int8.
-template <class Arch, class Products, class Expert, class X>
+/// @param table  the products' further argument: those in f32 read weights by the table of a dialect.
+template <class Arch, class Products, class Expert, class X, class... Table>
 status moe_with(std::span<const Expert> experts, const X& x, const dense_view<const std::int32_t>& indices,
                 const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
-                const moe_options& options) {
+                const moe_options& options, const Table&... table) {
   mxfp4::detail::moe_plan plan;
   const mxfp4::detail::operand in = mxfp4::detail::operand_of(x, "x");
   if (const status s = plan_moe(experts, in, indices, weights, y, workspace, Products::rule(x), plan); !s.ok())
     return s;
   if (y.rows == 0 || y.cols == 0) return {};
-  run_moe<Arch>(experts, Products(x, plan.memory, plan.shape.top_k), plan, weights, y, options);
+  run_moe<Arch>(experts, Products(x, plan.memory, plan.shape.top_k, table...), plan, weights, y, options);
   return {};
 }
 
@@ -130,12 +131,13 @@ status moe(const R& experts, const dense_view<T>& x, const dense_view<const std:
            const moe_options& options = {}) {
   static_assert(element_type<std::remove_const_t<T>>);
   using matrix = decltype(mxfp4::detail::element_of_list<R>::gate);
+  using table = simd::static_weight_table<float, Dialect>;
   const auto call = [&]<class Products>(std::type_identity<Products>) {
-    return kernel::moe_with<Arch, Products>(mxfp4::detail::span_of(experts), x, indices, weights, y, workspace,
-                                            options);
+    return kernel::moe_with<Arch, Products>(mxfp4::detail::span_of(experts), x, indices, weights, y, workspace, options,
+                                            table{});
   };
-  if (x.rows == 1) return call(std::type_identity<kernel::moe_f32_gemv<Arch, Dialect, dense_view<T>, matrix>>{});
-  return call(std::type_identity<kernel::moe_f32_gemm<Arch, Dialect, dense_view<T>>>{});
+  if (x.rows == 1) return call(std::type_identity<kernel::moe_f32_gemv<Arch, table, dense_view<T>, matrix>>{});
+  return call(std::type_identity<kernel::moe_f32_gemm<Arch, table, dense_view<T>>>{});
 }
 
 /// The same with the dialect chosen at run time; errc::unknown_dialect besides.

@@ -130,16 +130,17 @@ struct row_weights<Arch> {
   [[nodiscard]] static constexpr int byte_of(int r, int lane) noexcept { return r / 2 * 8 + r % 2 + lane % 4 * 2; }
   [[nodiscard]] static constexpr bool is_high(int, int lane) noexcept { return lane >= 4; }
 
-  template <decode_dialect Dialect>
-  MXFP4_INLINE static void load(const std::uint8_t* codes, std::uint8_t scale, floats<Arch> (&w)[4]) noexcept {
-    if constexpr (splits<float, Dialect>) {
-      const split_row& row = split_rows<float, Dialect>[scale];
+  template <class Table>
+  MXFP4_INLINE static void load(const Table& table, const std::uint8_t* codes, std::uint8_t scale,
+                                floats<Arch> (&w)[4]) noexcept {
+    if constexpr (Table::splits) {
+      const split_row& row = table.split(scale);
       const __m256i nibbles = _mm256_srlv_epi64(detail::sixteen_bytes(codes), _mm256_setr_epi64x(0, 0, 4, 4));
       const detail::byte_weights found(detail::sixteen_bytes(row.low), detail::sixteen_bytes(row.high),
                                        _mm256_and_si256(nibbles, _mm256_set1_epi8(15)));
       for (int r = 0; r < 4; ++r) w[r] = found[r];
     } else {
-      const decode_row<float>& row = decode_rows<float, Dialect>[scale];
+      const decode_row<float>& row = table.row(scale);
       for (int r = 0; r < 4; ++r) {
         alignas(32) float found[8];
         for (int i = 0; i < 8; ++i) found[i] = row.value[codes[byte_of(r, i)] >> (is_high(r, i) ? 4 : 0) & 15];

@@ -80,6 +80,31 @@ inline constexpr std::array<split_row, 256> split_rows = mxfp4::detail::make_spl
 template <element_type T, decode_dialect Dialect>
 inline constexpr bool splits = !std::same_as<T, float> || mxfp4::detail::weights_fit_bf16<Dialect>();
 
+/// The numbers of a dialect that kernels are compiled for, by scale byte. `splits`: as bytes too.
+template <element_type T, decode_dialect Dialect>
+struct static_weight_table {
+  static constexpr bool splits = simd::splits<T, Dialect>;
+  [[nodiscard]] MXFP4_INLINE static const decode_row<T>& row(unsigned byte) noexcept {
+    return decode_rows<T, Dialect>[byte];
+  }
+  [[nodiscard]] MXFP4_INLINE static const split_row& split(unsigned byte) noexcept {
+    return split_rows<T, Dialect>[byte];
+  }
+};
+
+/// Those of a dialect that was chosen at run time: kernels that take it are compiled once for all.
+template <element_type T>
+struct weight_table {
+  static constexpr bool splits = true;
+  const decode_row<T>* rows;
+  const split_row* halves;
+  [[nodiscard]] MXFP4_INLINE const decode_row<T>& row(unsigned byte) const noexcept { return rows[byte]; }
+  [[nodiscard]] MXFP4_INLINE const split_row& split(unsigned byte) const noexcept { return halves[byte]; }
+};
+template <element_type T, decode_dialect Dialect>
+  requires(splits<T, Dialect>)
+inline constexpr weight_table<T> weight_table_of = {decode_rows<T, Dialect>.data(), split_rows<T, Dialect>.data()};
+
 /// How numbers leave the register. `stream` goes past the cache and wants `out` aligned to 64 bytes.
 enum class store : std::uint8_t { cached, stream };
 
@@ -113,13 +138,13 @@ struct streaming {
 
 }  // namespace detail
 
-/// 16 bytes of codes in `Order` under a scale byte -> 32 numbers at `out`, as `Dialect` reads them.
-template <class Arch, decode_dialect Dialect, nibble_order Order, store Store, element_type T>
-MXFP4_INLINE void decode_codes(const std::uint8_t* codes, std::uint8_t scale, T* out) noexcept {
-  constexpr bool bytes = looks_up_bytes<Arch>, plain = !is_common_order<Order> || (bytes && !splits<T, Dialect>);
+/// 16 bytes of codes in `Order` under a scale byte -> 32 numbers of a table at `out`.
+template <class Arch, nibble_order Order, store Store, class Table, element_type T>
+MXFP4_INLINE void decode_codes(const Table& table, const std::uint8_t* codes, std::uint8_t scale, T* out) noexcept {
+  constexpr bool bytes = looks_up_bytes<Arch>, plain = !is_common_order<Order> || (bytes && !Table::splits);
   using decoder = detail::code_decoder<std::conditional_t<plain, scalar_arch, Arch>, sizeof(T)>;
-  if constexpr (bytes && !plain) decoder::template decode<Order, Store>(codes, split_rows<T, Dialect>[scale], out);
-  else decoder::template decode<Order, Store>(codes, decode_rows<T, Dialect>[scale], out);
+  if constexpr (bytes && !plain) decoder::template decode<Order, Store>(codes, table.split(scale), out);
+  else decoder::template decode<Order, Store>(codes, table.row(scale), out);
 }
 
 /// Does this architecture stream at all?

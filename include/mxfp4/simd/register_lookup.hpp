@@ -104,11 +104,11 @@ struct row_weights {
   [[nodiscard]] static constexpr int byte_of(int r, int lane) noexcept { return r / 2 * lanes + lane; }
   [[nodiscard]] static constexpr bool is_high(int r, int) noexcept { return r % 2 != 0; }
 
-  /// The floats of `Dialect`, any scale byte.
-  template <decode_dialect Dialect>
-  MXFP4_INLINE static void load(const std::uint8_t* codes, std::uint8_t scale,
+  /// The floats of a weight table (dequant_table.hpp), any scale byte.
+  template <class Table>
+  MXFP4_INLINE static void load(const Table& table, const std::uint8_t* codes, std::uint8_t scale,
                                 floats<Arch> (&w)[std::size_t{registers}]) noexcept {
-    const table16<Arch> values(decode_rows<float, Dialect>[scale].value);
+    const table16<Arch> values(table.row(scale).value);
     MXFP4_UNROLL
     for (int r = 0; r < registers; r += 2) {
       const words<Arch> bytes = detail::load_words<Arch>(codes + byte_of(r, 0));
