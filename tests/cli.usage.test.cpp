@@ -202,6 +202,19 @@ TEST_CASE("cli: colours and progress on a terminal, no colours with NO_COLOR", "
     REQUIRE(run({MXFP4_PROGRAM, "quantize", in, out, "--rank", rank, "--world", "2"}).code == 0);
   const std::string merged = run_on_terminal({MXFP4_PROGRAM, "merge", out}, {});
   CHECK_THAT(merged, StartsWith("\r ") && ContainsSubstring("100 %  ") && ContainsSubstring(out + ": complete"));
+  // inspect reads the scales of a file, and all of a tensor.
+  const std::string shard = out + "/model-00000-of-00003.safetensors";
+  const std::string tensor = "model.layers.0.block_sparse_moe.experts.0.w1.weight";
+  CHECK_THAT(run_on_terminal({MXFP4_PROGRAM, "inspect", shard}, {}),
+             StartsWith("\r ") && ContainsSubstring("\r100 %  ") && ContainsSubstring("\r\x1b[Ktensor"));
+  CHECK_THAT(run_on_terminal({MXFP4_PROGRAM, "inspect", out, tensor}, {}),
+             StartsWith("\r100 %  ") && ContainsSubstring("\r\x1b[K" + tensor));
+  CHECK(run({MXFP4_PROGRAM, "inspect", shard}).err == "");
+  // A run that goes on reads the shards that are there again.
+  const std::string resumed = folder / "resumed";
+  REQUIRE(run({MXFP4_PROGRAM, "quantize", in, resumed, "--rank", "0", "--world", "2"}).code == 0);
+  CHECK_THAT(run_on_terminal({MXFP4_PROGRAM, "quantize", in, resumed, "--rank", "0", "--world", "2"}, {}),
+             StartsWith("\r") && ContainsSubstring("100 %  "));
 }
 
 TEST_CASE("cli: bad usage is exit code 2, with a word of why and nothing on standard output", "[cli]") {

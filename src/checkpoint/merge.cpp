@@ -3,6 +3,7 @@
 #include "checkpoint/finished_shard.hpp"
 #include "checkpoint/recorded_hashes.hpp"
 #include "checkpoint/sealed_json.hpp"
+#include "checkpoint/shared_progress.hpp"
 #include "checkpoint/tensor_hashes.hpp"
 #include "io/content_hash.hpp"
 #include "io/guarded.hpp"
@@ -68,21 +69,24 @@ checkpoint_result merge_shards(const std::string& out, const stop_function& stop
                         .advice = "run mxfp4 quantize for it again, then merge"});
 
   nlohmann::json index;  // sorted, as the ecosystem writes it
-  std::uint64_t total_size = 0, bytes_read = 0, bytes = 0;
+  std::uint64_t total_size = 0, bytes = 0;
   for (const ordered_json& shard : manifest.at("shards"))
     bytes += input_file::open(out + "/" + shard.at("file").get<std::string>()).value().size();
+  verify_options options;
+  options.stop = stop;
+  options.progress = progress;
+  shared_progress all(options, bytes);
   for (const ordered_json& shard : manifest.at("shards")) {
     const std::string file = shard.at("file");
     const safetensors_reader reader = safetensors_reader::open(out + "/" + file).value();
     const ordered_json report = check_shard(reader, journal.report_path(file));
-    if (read_shards) check_shard_hashes(reader, report, 0, stop);
+    if (read_shards) check_shard_hashes(reader, report, 0, all);
     for (const tensor_info& t : reader.header().tensors) {
       index["weight_map"][t.name] = file;
       total_size += t.bytes();
     }
-    bytes_read += reader.file_bytes();
-    progress(bytes_read, bytes);
   }
+  progress(bytes, bytes);
   index["metadata"]["total_size"] = total_size;
   const std::string text = index.dump(2) + "\n";
   checkpoint_result result = write_report(out, manifest, journal, text, stop);

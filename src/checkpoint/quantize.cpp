@@ -18,6 +18,7 @@
 #include "checkpoint/recorded_hashes.hpp"
 #include "checkpoint/sealed_json.hpp"
 #include "checkpoint/shard_name.hpp"
+#include "checkpoint/shared_progress.hpp"
 #include "checkpoint/tensor_hashes.hpp"
 #include "checkpoint/unlisted_tensors.hpp"
 #include "io/content_hash.hpp"
@@ -172,6 +173,8 @@ class run_of_one {
     if (const std::string warning = unlisted_warning(in_); run_.rank == 0 && !warning.empty())
       observer_.on_warning(warning);
     if (run_.rank == 0) write_small_files();
+    for (const output_shard* s : own_)
+      if (is_done(out_, journal_, s->file)) total_ += s->bytes;  // read again
     for (const output_shard* s : own_) {
       const file_lock lock = file_lock::acquire(journal_.lock_path(s->file)).value();
       const bool is_kept = is_done(out_, journal_, s->file);
@@ -182,7 +185,7 @@ class run_of_one {
       const std::string path = journal_.report_path(s->file);
       const safetensors_reader shard = safetensors_reader::open(out_ + "/" + s->file).value();
       const ordered_json report = check_shard(shard, path);
-      if (is_kept) check_shard_hashes(shard, report, run_.threads, run_.stop);
+      if (is_kept) read_again(shard, report, s->bytes);
       add_shard_report(result, report, path);
     }
     result.kept = result.shards - result.written;
@@ -194,6 +197,15 @@ class run_of_one {
   }
 
  private:
+  void read_again(const safetensors_reader& shard, const ordered_json& report, std::uint64_t bytes) {
+    verify_options options;
+    options.stop = run_.stop;
+    options.progress = [&](std::uint64_t done, std::uint64_t) { observer_.on_progress(done_ + done, total_, so_far_); };
+    shared_progress progress(options, bytes);
+    check_shard_hashes(shard, report, run_.threads, progress);
+    done_ += bytes;
+  }
+
   /// A row's activations come in groups of 128, whole ones.
   void require_whole_groups(const std::string& in) const {
     if (settings_.activations != declared_activations::fp8) return;

@@ -11,6 +11,7 @@
 #include "checkpoint/quantize_journal.hpp"
 #include "checkpoint/sealed_json.hpp"
 #include "checkpoint/tensor_hashes.hpp"
+#include "checkpoint/shared_progress.hpp"
 #include "checkpoint/verification.hpp"
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"

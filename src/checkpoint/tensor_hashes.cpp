@@ -54,7 +54,7 @@ std::string hash_tensor(const safetensors_reader& file, const tensor_info& tenso
 }
 
 void check_shard_hashes(const safetensors_reader& shard, const ordered_json& report, int threads,
-                        const stop_function& stop) {
+                        shared_progress& progress) {
   constexpr const char* advice = "remove it and run again";
   const ordered_json& expected = report.at("tensor_hashes");
   if (shard.header_hash() != report.at("header"))
@@ -71,8 +71,9 @@ void check_shard_hashes(const safetensors_reader& shard, const ordered_json& rep
       const tensor_info* const t = shard.find(name);
       if (t == nullptr)
         throw file_error({.file = shard.path(), .tensor = name, .value = "is not there", .advice = advice});
-      if (hash_tensor(shard, *t, [&](std::uint64_t) {
-            if (stop && stop()) throw stopped(shard.path());
+      if (hash_tensor(shard, *t, [&](std::uint64_t bytes) {
+            progress.require_running(shard.path());
+            progress.add(bytes);
           }) != expected[i].at("hash"))
         throw file_error(
             {.file = shard.path(), .tensor = name, .value = "has not the bytes that were written", .advice = advice});

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "checkpoint/shared_progress.hpp"
 #include "checkpoint/statistics_json.hpp"
 #include "io/content_hash.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
@@ -44,8 +45,9 @@ class tensor_hashes {
 
 /// Compares a shard's bytes with its report in the journal.
 /// @param threads  that read; 0: as many as the machine has.
+/// @param progress  of this shard, or of several.
 /// @throws file_error naming a tensor, or the header, that is not as the report says.
 void check_shard_hashes(const io::safetensors_reader& shard, const ordered_json& report, int threads,
-                        const io::stop_function& stop);
+                        shared_progress& progress);
 
 }  // namespace mxfp4::checkpoint

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -12,7 +13,6 @@
 #include "io/guarded.hpp"
 #include "io/slabs.hpp"
 #include "mxfp4/block.hpp"
-#include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
@@ -20,6 +20,8 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 using namespace io;
 
 namespace {
+
+using bytes_function = std::function<void(std::uint64_t)>;
 
 void add(tensor_summary& s, double x) {
   ++s.elements;
@@ -39,7 +41,7 @@ void read_elements_of(const checkpoint_reader& in, const checkpoint_tensor& t, s
   swap_if_big_endian(out);
 }
 
-void add_mxfp4(tensor_summary& s, const checkpoint_reader& in, const stored_tensor& t) {
+void add_mxfp4(tensor_summary& s, const checkpoint_reader& in, const stored_tensor& t, const bytes_function& on_bytes) {
   std::vector<std::uint8_t> codes, scales;
   for_each_slab(t.elements() / block_size, slab_blocks, [&](std::int64_t first, std::int64_t count) {
     codes.resize(static_cast<std::size_t>(count * block_code_bytes));
@@ -55,21 +57,23 @@ void add_mxfp4(tensor_summary& s, const checkpoint_reader& in, const stored_tens
         add(s, static_cast<double>(decode_weight(code, static_cast<e8m0>(scale))));
       }
     }
+    on_bytes(codes.size() + scales.size());
   });
 }
 
 template <class T>
-void add_plain(tensor_summary& s, const checkpoint_reader& in, const stored_tensor& t) {
+void add_plain(tensor_summary& s, const checkpoint_reader& in, const stored_tensor& t, const bytes_function& on_bytes) {
   std::vector<T> elements;
   for_each_slab(t.elements(), slab_weights, [&](std::int64_t first, std::int64_t count) {
     elements.resize(static_cast<std::size_t>(count));
     read_elements_of(in, *t.data, first, std::span(elements));
     for (const T x : elements) add(s, static_cast<double>(decode(x)));
+    on_bytes(elements.size() * sizeof(T));
   });
 }
 
 /// bf16(w * scale), as readers widen it.
-void add_fp8(tensor_summary& s, const checkpoint_reader& in, const stored_tensor& t) {
+void add_fp8(tensor_summary& s, const checkpoint_reader& in, const stored_tensor& t, const bytes_function& on_bytes) {
   const std::int64_t rows = t.shape[t.shape.size() - 2], cols = t.shape.back();
   const std::int64_t matrices = t.shape.size() == 3 ? t.shape[0] : 1;
   const fp8_scale_reader reader(*t.scale->info, t.fp8_grid, rows, cols);
@@ -87,6 +91,7 @@ void add_fp8(tensor_summary& s, const checkpoint_reader& in, const stored_tensor
       reader.read(read_scales, m, tile, scales);
       static_cast<void>(widen_fp8_tile(weights.data(), tile, scales, numbers.data()));
       for (const bf16 x : numbers) add(s, static_cast<double>(decode(x)));
+      on_bytes(weights.size());
     });
 }
 
@@ -100,26 +105,29 @@ double tensor_summary::root_mean_square() const noexcept {
   return elements > nonfinite ? std::sqrt(squares / static_cast<double>(elements - nonfinite)) : 0.0;
 }
 
-file_result<tensor_summary> summarize(const checkpoint_reader& in, const stored_tensor& t) {
+file_result<tensor_summary> summarize(const checkpoint_reader& in, const stored_tensor& t,
+                                      const progress_function& progress) {
   return guarded([&]() -> tensor_summary {
     tensor_summary s;
+    std::uint64_t done = 0;
+    const bytes_function on_bytes = [&](std::uint64_t bytes) { progress(done += bytes, t.bytes()); };
     if (t.kind == storage::mxfp4) {
-      add_mxfp4(s, in, t);
+      add_mxfp4(s, in, t, on_bytes);
     } else if (t.kind == storage::fp8) {
-      add_fp8(s, in, t);
+      add_fp8(s, in, t, on_bytes);
     } else {
       switch (t.data->info->type) {
         case dtype::f32:
-          add_plain<float>(s, in, t);
+          add_plain<float>(s, in, t, on_bytes);
           break;
         case dtype::f16:
-          add_plain<f16>(s, in, t);
+          add_plain<f16>(s, in, t, on_bytes);
           break;
         case dtype::bf16:
-          add_plain<bf16>(s, in, t);
+          add_plain<bf16>(s, in, t, on_bytes);
           break;
         case dtype::f8_e4m3:
-          add_plain<e4m3>(s, in, t);
+          add_plain<e4m3>(s, in, t, on_bytes);
           break;
         default:
           throw file_error({.file = in.path(),

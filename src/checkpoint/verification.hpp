@@ -2,9 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
 #include <map>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -59,21 +57,6 @@ struct verification {
 
 /// Type and shape, for a message.
 [[nodiscard]] std::string described(const stored_tensor& tensor);
-
-/// Bytes that are read by several threads, for the progress line.
-class shared_progress {
- public:
-  shared_progress(const verify_options& options, std::uint64_t total) : options_(options), total_(total) {}
-  void add(std::uint64_t bytes);
-  /// @throws a file_error that is interrupted() and names `path` where the caller wants the work to end.
-  void require_running(const std::string& path) const;
-
- private:
-  const verify_options& options_;
-  std::uint64_t total_;
-  std::atomic<std::uint64_t> done_ = 0;
-  std::mutex mutex_;
-};
 
 void check_files(verification& v);
 void check_pairs(verification& v);

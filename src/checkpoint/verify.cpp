@@ -122,16 +122,6 @@ verify_report verification::take() {
   return std::move(result);
 }
 
-void shared_progress::require_running(const std::string& path) const {
-  if (options_.stop && options_.stop()) throw stopped(path);
-}
-
-void shared_progress::add(std::uint64_t bytes) {
-  const std::uint64_t done = done_ += bytes;
-  const std::unique_lock lock(mutex_, std::try_to_lock);
-  if (lock) options_.progress(done, total_);
-}
-
 /// False, with an error, where weights are quantised in yet another way: what the config says of them is not judged.
 [[nodiscard]] bool is_known_format(verification& v) {
   std::vector<tensor_info> plain;

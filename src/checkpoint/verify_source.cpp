@@ -18,6 +18,7 @@
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/unlisted_tensors.hpp"
+#include "checkpoint/shared_progress.hpp"
 #include "checkpoint/verification.hpp"
 #include "io/content_hash.hpp"
 #include "io/strict_json.hpp"

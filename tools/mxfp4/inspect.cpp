@@ -51,11 +51,15 @@ struct kind_of_file {
     by_packed[p.packed] = &p;
     scales.insert(p.scale);
   }
+  std::uint64_t scale_bytes = 0, done = 0;
+  for (const mxfp4_tensor& p : pairs) scale_bytes += p.scale->bytes();
+  progress_line line;
   std::vector<row> rows;
   for (const tensor_info& t : file.header().tensors) {
     if (const auto found = by_packed.find(&t); found != by_packed.end()) {
       const mxfp4_tensor& p = *found->second;
       rows.push_back({p.name, "MXFP4", {p.rows, p.cols}, p.bytes(), read_stored_scale_range(file, p).value(), ""});
+      line.update(done += p.scale->bytes(), scale_bytes);
     } else if (!scales.contains(&t)) {
       rows.push_back({t.name, dtype_name(t.type), t.shape, t.bytes(), std::nullopt, why_no_pair(file, t)});
     }

@@ -144,7 +144,12 @@ void inspect_tensor(const std::string& path, const std::string& name, bool json)
   if (found == tensors.end())
     throw file_error(
         {.file = path, .value = "has no tensor " + quote_name(name), .expected = "one of those that inspect lists"});
-  const tensor_summary summary = summarize(in, *found).value();
+  tensor_summary summary;
+  {
+    progress_line line;
+    summary =
+        summarize(in, *found, [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total); }).value();
+  }
   for (std::size_t i = 0; i < in.shards().size(); ++i) in.shard(i).require_unchanged().value();
   if (json) {
     ordered_json report = {{"command", "inspect"}, {"file", path}};

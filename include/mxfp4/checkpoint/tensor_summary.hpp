@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 
+#include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/checkpoint/stored_tensor.hpp"
 #include "mxfp4/core/version.hpp"
 
@@ -27,8 +28,10 @@ struct tensor_summary {
 };
 
 /// @param tensor  of `checkpoint`: MXFP4, FP8 with block scales, F32, F16, BF16 or F8_E4M3.
+/// @param progress  told of the bytes that were read.
 /// An error for what cannot be read, and for other types.
-[[nodiscard]] io::file_result<tensor_summary> summarize(const checkpoint_reader& checkpoint,
-                                                        const stored_tensor& tensor);
+[[nodiscard]] io::file_result<tensor_summary> summarize(
+    const checkpoint_reader& checkpoint, const stored_tensor& tensor,
+    const progress_function& progress = [](std::uint64_t, std::uint64_t) {});
 
 }  // namespace mxfp4::checkpoint
