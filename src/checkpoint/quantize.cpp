@@ -136,6 +136,8 @@ class run_of_one {
     read_model(config, options);
     require_weights(in_.tensor_infos(), config, in);
     plan_ = make_plan(in_.tensor_infos(), options, in).value();
+    if (std::string warning = untold_quantization(in_.tensor_infos(), config, in_.other_files()); !warning.empty())
+      plan_.warnings.push_back(std::move(warning));
     require_whole_groups(in);
     ordered_json result = make_config(config, plan_, in, settings.activations);
     if (settings.to_bf16) set_bf16(result);

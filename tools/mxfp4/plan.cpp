@@ -59,6 +59,7 @@ struct source {
   std::vector<std::string> stray;  // shards that nothing names
   std::string model_type = {};
   std::string unlisted = {};  // a warning of tensors that the index forgot
+  std::vector<std::string> other_files = {};
 };
 
 [[nodiscard]] source read_source(const std::string& path, const std::vector<std::string>& take) {
@@ -68,6 +69,7 @@ struct source {
     if (!reader.is_directory()) return {reader.tensor_infos(), nullptr, {}};
     source s{reader.tensor_infos(), read_config(reader), reader.stray_shards()};
     s.unlisted = unlisted_warning(reader);
+    s.other_files = reader.other_files();
     return s;
   }
   ordered_json config = read_json<ordered_json>(path, config_limits);
@@ -88,8 +90,7 @@ struct source {
     plan.tensors.push_back(std::move(p));
   }
   plan.warnings.push_back("quantised already: " + quote_name(found.tensor) + " is " + found.format +
-                          ": quantize refuses it; mxfp4 dequantize makes BF16 of it, mxfp4 convert another form of "
-                          "MXFP4");
+                          ": quantize refuses it; " + way_to_weights(found.use));
   return plan;
 }
 
@@ -239,9 +240,11 @@ void run(const plan_command& command) {
   source in = read_source(command.input, command.take);
   read_model(in.config, options);
   in.model_type = options.model_type;
-  const foreign_weights found = find_foreign_weights(in.tensors, in.config);
+  const foreign_weights found = find_codes(in.tensors, in.config);
+  const std::string untold = untold_quantization(in.tensors, in.config, in.other_files);
   quantization_plan plan = found.tensor.empty() ? make_plan(std::move(in.tensors), options, command.input).value()
                                                 : plan_of_copies(std::move(in.tensors), found);
+  if (found.tensor.empty() && !untold.empty()) plan.warnings.push_back(untold);
   if (!in.unlisted.empty()) plan.warnings.push_back(in.unlisted);
   budget memory;
   memory.bytes = command.devices * command.memory * 1e9;
