@@ -259,6 +259,14 @@ TEST_CASE("verify: config", "[cli][verify]") {
        [](auto&) {},
        {},
        {"--include", "experts.*weight$|embed", "--force"}},
+      {{"error", "config", "'lm_head.weight'", "it is the embedding too by tie_word_embeddings of config.json"},
+       with_config([](ordered_json& c) { c["tie_word_embeddings"] = true; }),
+       {},
+       {"--include", "experts.*weight$|lm_head"}},
+      {{"error", "config", "'lm_head.weight'", "it is the embedding too by tie_word_embeddings of config.json"},
+       with_config([](ordered_json& c) { c["text_config"]["tie_word_embeddings"] = true; }),
+       {},
+       {"--include", "experts.*weight$|lm_head"}},
   });
 }
 

@@ -441,6 +441,36 @@ TEST_CASE("plan: every linear layer, and what is none", "[plan]") {
   CHECK(make_plan(tensors, options, "m").value().matrices == 1);
 }
 
+TEST_CASE("plan: an output layer that is the embedding is none", "[plan][bad_input]") {
+  const std::vector<tensor_info> tensors = {tensor("model.embed_tokens.weight", dtype::bf16, {64, 32}),
+                                            tensor("lm_head.weight", dtype::bf16, {64, 32}),
+                                            tensor("l.q_proj.weight", dtype::bf16, {32, 32})};
+  for (const char* config : {R"({"tie_word_embeddings": true})", R"({"text_config": {"tie_word_embeddings": true}})",
+                             R"({"tie_word_embeddings": true, "text_config": {}})", R"({"tie_word_embeddings": false})",
+                             R"({"tie_word_embeddings": null})", "{}"}) {
+    CAPTURE(config);
+    plan_options options;
+    read_model(ordered_json::parse(config), options);
+    const bool tied = std::string(config).find("true") != std::string::npos;
+    CHECK(options.tied == tied);
+    options.include = "lm_head|q_proj";
+    if (tied)
+      CHECK_THROWS_MATCHES(make_plan(tensors, options, "m").value(), file_error,
+                           MessageMatches(ContainsSubstring("tensor 'lm_head.weight': is the embedding too by "
+                                                            "tie_word_embeddings of config.json") &&
+                                          ContainsSubstring("leave it out with --exclude, or insist with --force")));
+    else CHECK(make_plan(tensors, options, "m").value().matrices == 2);
+    options.any_matrix = true;
+    CHECK(make_plan(tensors, options, "m").value().matrices == 2);
+    options.any_matrix = false;
+    options.exclude = "lm_head";
+    CHECK(make_plan(tensors, options, "m").value().matrices == 1);
+    options.include = options.exclude = std::nullopt;
+    options.linears = true;
+    CHECK(make_plan(tensors, options, "m").value().matrices == 1);
+  }
+}
+
 TEST_CASE("plan: families that no reader takes are refused with the reason", "[plan][bad_input]") {
   const std::vector<tensor_info> tensors = {tensor("l.ffn.experts.mlp.w1", dtype::bf16, {256, 32}),
                                             tensor("l.q_proj.weight", dtype::bf16, {32, 32})};

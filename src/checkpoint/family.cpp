@@ -114,6 +114,8 @@ void read_model(const ordered_json& config, plan_options& options) {
   for (const ordered_json* part : {&inner, &config})
     if (const auto found = part->find("quantization_config"); !options.fp8_grid && found != part->end())
       options.fp8_grid = read_block_size(*found);
+  for (const ordered_json* part : {&inner, &config})
+    options.tied = options.tied || json_member_or_null(*part, "tie_word_embeddings") == true;
   const auto hidden = inner.find("hidden_size");
   if (hidden != inner.end() && hidden->is_number_integer()) options.hidden_size = hidden->get<std::int64_t>();
 }

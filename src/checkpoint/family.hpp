@@ -53,7 +53,7 @@ struct model_family {
 /// The entry of a family; one without a model_type where the table has none.
 [[nodiscard]] const model_family& find_family(std::string_view model_type) noexcept;
 
-/// Sets model_type, hidden_size, dtype and fp8_grid of the options by a config.json, which may be null.
+/// Sets model_type, hidden_size, tied, dtype and fp8_grid of the options by a config.json, which may be null.
 void read_model(const nlohmann::ordered_json& config, plan_options& options);
 
 /// What a weight is for, by its name and shape.

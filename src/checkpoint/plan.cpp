@@ -158,6 +158,9 @@ class planner {
     if (role == weight_role::linear && !family_.no_linears.empty())
       fail(t, "is of " + options_.model_type + ", which " + std::string(family_.no_linears), "",
            "leave it out with --exclude, or insist with --force");
+    if (role == weight_role::output && options_.tied)
+      fail(t, "is the embedding too by tie_word_embeddings of config.json, and no reader takes an embedding as MXFP4",
+           "", "leave it out with --exclude, or insist with --force");
     if (role == weight_role::embedding || role == weight_role::router || role == weight_role::other)
       fail(t, "is " + std::string(role_text(role)) + ", which no reader takes as MXFP4", "",
            "leave it out with --exclude, or insist with --force");

@@ -366,6 +366,18 @@ std::vector<stored_module> modules_of(const quantization_plan& plan, std::string
 
 namespace {
 
+/// Readers that tie the output layer to the embedding (transformers 5.24 modeling_utils.py) take the embedding for
+/// both, and have no codes of it.
+void check_tied(verification& v, const model_family& family) {
+  for (const stored_tensor& t : v.tensors) {
+    if (t.kind == storage::plain) continue;
+    if (role_of({t.name, t.data->info->type, t.shape}, family) == weight_role::output)
+      v.error(check, quote_name(t.name),
+              std::string("is stored ") + kind_text(t.kind) +
+                  ", expected its original type: it is the embedding too by tie_word_embeddings of config.json");
+  }
+}
+
 /// What loads and does not run, or not as it is stored.
 void check_readers(verification& v, const std::vector<stored_module>& modules) {
   for (const stored_tensor& t : v.tensors)
@@ -389,10 +401,11 @@ void check_readers(verification& v, const std::vector<stored_module>& modules) {
 
 void check_config(verification& v) {
   if (v.config.is_null()) return;  // said already
-  if (is_of_another_program(v)) return check_other_config(v);
   plan_options model;
   read_model(v.config, model);
   const model_family& family = find_family(model.model_type);
+  if (model.tied) check_tied(v, family);
+  if (is_of_another_program(v)) return check_other_config(v);
   std::vector<stored_module> modules;
   for (const stored_tensor& t : v.tensors) {
     const tensor_info weight = {t.name, t.data->info->type, t.shape};

@@ -55,6 +55,7 @@ struct plan_options {
   std::string dtype = {};        ///< that type, as config.json has it: "float16"; empty: not known
   std::string model_type = {};   ///< as config.json has it; empty: not known
   std::int64_t hidden_size = 0;  ///< the same; 0: not known
+  bool tied = false;             ///< the same: tie_word_embeddings, the output layer is the embedding
   std::optional<scale_grid> fp8_grid = {};  ///< weight_block_size of its quantization_config
 };
 
@@ -108,8 +109,8 @@ struct quantization_plan {
 /// @param where    the checkpoint's path, for the error.
 /// An error for a pattern that RE2 does not take, a name that an output needs and that is taken, an expert's weights
 /// that cannot be quantised where no include asks for fewer, experts of a family that nobody loads as MXFP4, a stack
-/// that nothing tells the way of, what include finds and is no linear layer's weight, and F8_E4M3 without fitting
-/// scales, or to be kept with other scales than F32 of 128 x 128, unless `others` is copy.
+/// that nothing tells the way of, what include finds and is no linear layer's weight or the embedding's, and F8_E4M3
+/// without fitting scales, or to be kept with other scales than F32 of 128 x 128, unless `others` is copy.
 [[nodiscard]] io::file_result<quantization_plan> make_plan(std::vector<io::tensor_info> tensors,
                                                            const plan_options& options, const std::string& where);
 
