@@ -346,9 +346,16 @@ TEST_CASE("plan: which way a stack of experts lies", "[plan][golden]") {
   const row rows[] = {
       // Hidden size 96, 64 rows a matrix: the pair tells, even where both sizes are the same.
       {{fused({4, 128, 96}), down({4, 96, 64})}, "", 0, "as it is [4, 64, 96]"},
-      {{fused({4, 96, 128}), down({4, 64, 96})}, "", 0, "transposed [4, 64, 96]"},
-      {{down({4, 64, 96}), fused({4, 96, 128})}, "", 0, "transposed [4, 96, 64]"},
-      {{fused({4, 64, 128}), down({4, 64, 64})}, "", 0, "transposed [4, 64, 64]"},
+      {{fused({4, 96, 128}), down({4, 64, 96})}, "llama4_text", 0, "transposed [4, 64, 96]"},
+      {{fused({4, 64, 128}), down({4, 64, 64})}, "qwen3_vl_moe_text", 0, "transposed [4, 64, 64]"},
+      // The order of their rows only the family tells.
+      {{fused({4, 96, 128}), down({4, 64, 96})},
+       "",
+       0,
+       "without a model_type in config.json, and nothing tells whether"},
+      {{down({4, 64, 96}), fused({4, 96, 128})}, "odd", 0, "of model_type 'odd', and nothing tells whether"},
+      {{fused({4, 96, 128}), down({4, 64, 96})}, "qwen3_5_moe_text", 0, "take turns, as those of gpt_oss"},
+      {{fused({4, 64, 128}), down({4, 64, 64})}, "mixtral", 0, "--force takes them for halves; else add the family"},
       {{fused({4, 128, 64}), down({4, 64, 64})}, "gpt_oss", 0, "as it is [4, 128, 64]"},
       {{fused({4, 2880, 5760}), down({4, 2880, 2880})}, "llama4_text", 0, "transposed [4, 2880, 2880]"},
       {{fused({4, 128, 96}), down({4, 64, 96})}, "", 0, "are not gate, up and down matrices of one size"},
@@ -377,6 +384,9 @@ TEST_CASE("plan: which way a stack of experts lies", "[plan][golden]") {
     options.hidden_size = hidden_size;
     CHECK_THAT(way_of(stacks, stacks.front().name, options), ContainsSubstring(expected));
   }
+  plan_options forced;
+  forced.any_matrix = true;
+  CHECK(way_of({fused({4, 96, 128}), down({4, 64, 96})}, "l.experts.gate_up_proj", forced) == "transposed [4, 64, 96]");
 }
 
 TEST_CASE("plan: gpt_oss keeps its stacks, in its own form", "[plan][golden]") {

@@ -166,6 +166,24 @@ class planner {
            "leave it out with --exclude, or insist with --force");
   }
 
+  /// Rows of gate and up. Where stacks lie [out, in] they are halves, in every family of transformers 5.24
+  /// (integrations/moe.py: is_concatenated); where they lie [in, out] those of gpt_oss take turns, those of others do
+  /// not, and no shape tells.
+  void require_row_order(const tensor_info& t) const {
+    if (options_.any_matrix || t.shape.size() != 3 || family_.form != expert_form::per_expert) return;
+    const stack_layout l = layout_of(t, axes_of(t).axes, true);
+    if (l.parts != 2 || !l.transposed || family_.axes == stack_axes::in_out) return;
+    const std::string family = options_.model_type.empty() ? "without a model_type in config.json"
+                                                           : "of model_type " + quote_name(options_.model_type);
+    fail(t,
+         "is [experts, in, out] " + family +
+             ", and nothing tells whether its gate and up rows are halves, as those of "
+             "llama4_text, or take turns, as those of gpt_oss",
+         "a family whose table says it",
+         "--force takes them for halves; else add the family (docs/adding-a-family.md), or leave them out with "
+         "--exclude");
+  }
+
   [[nodiscard]] static std::string without_weight(const std::string& name) {
     constexpr std::string_view suffix = ".weight";
     return name.ends_with(suffix) ? name.substr(0, name.size() - suffix.size()) : name;
@@ -217,6 +235,7 @@ class planner {
       p.reason = why_not_possible(t);
       if (p.reason.empty()) require_linear(t);
       if (p.reason.empty()) require_axes(t);
+      if (p.reason.empty()) require_row_order(t);
       if (!p.reason.empty() && !include_ && is_expert_weight(t.name, t.shape.size()))
         fail(t, "is the weight of an expert and cannot be quantised: " + p.reason, "", "leave it out with --exclude");
     }

@@ -42,7 +42,7 @@ struct plan_command {
     takes_regex(command.add_option("--exclude", exclude, "... but not those in whose name this is found"));
     command.add_flag("--linears", linears,
                      "Quantise every linear layer, not the experts alone: all but routers and lm_head");
-    command.add_flag("--force", force, "Take what no reader is known to load, such as embeddings");
+    command.add_flag("--force", force, "Take what no reader is known to load, and rows of gate and up for halves");
     command.add_option("--others", others, "FP8 matrices that are not quantised: widen them, or keep them")
         .one_of({"bf16", "fp8"});
     command.add_option("--devices", devices, "Devices that share the weights").range_in_help(1, 1 << 20).show_default();
