@@ -160,11 +160,12 @@ TEST_CASE("plan: what an expert's weight is called", "[plan]") {
     CHECK_FALSE(is_expert_weight("model.layers.0.mlp.experts.7." + std::string(part) + ".weight", 1));
     CHECK_FALSE(is_expert_weight("model.layers.0.mlp." + std::string(part) + ".weight", 2));
   }
-  for (const char* part : {"gate_up_proj", "gate_proj", "up_proj", "down_proj"})
+  for (const char* part : {"gate_up_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
     for (const char* end : {"", ".weight"}) {
       CAPTURE(part, end);
       CHECK(is_expert_weight("model.layers.0.mlp.experts." + std::string(part) + end, 3));
       CHECK_FALSE(is_expert_weight("model.layers.0.mlp.experts." + std::string(part) + end, 2));
+      CHECK_FALSE(is_expert_weight("model.layers.0.mlp." + std::string(part) + end, 3));
       CHECK_FALSE(is_expert_weight("model.layers.0.mlp.shared_experts." + std::string(part) + end, 3));
     }
   CHECK_FALSE(is_expert_weight("model.layers.0.mlp.experts.gate_up_proj_bias", 3));
@@ -336,6 +337,9 @@ TEST_CASE("plan: which way a stack of experts lies", "[plan][golden]") {
   const auto down = [](shape dims) { return tensor("l.experts.down_proj", dtype::bf16, std::move(dims)); };
   const auto gate = [](shape dims) { return tensor("l.experts.gate_proj", dtype::bf16, std::move(dims)); };
   const auto bias = [](const char* name, shape dims) { return tensor(name, dtype::bf16, std::move(dims)); };
+  const auto w = [](const std::string& part, shape dims) {
+    return tensor("l.experts." + part, dtype::bf16, std::move(dims));
+  };
   struct row {
     std::vector<tensor_info> stacks;
     const char* model_type;
@@ -370,6 +374,11 @@ TEST_CASE("plan: which way a stack of experts lies", "[plan][golden]") {
       {{down({4, 64, 64})}, "", 64, unknown},
       {{gate({4, 64, 64}), down({4, 64, 64})}, "mixtral", 64, unknown},
       {{gate({4, 64, 96})}, "", 0, unknown},
+      {{w("w1", {4, 64, 96})}, "", 96, "as it is [4, 64, 96]"},
+      {{w("w3", {4, 96, 64})}, "", 96, "transposed [4, 64, 96]"},
+      {{w("w2", {4, 96, 64})}, "", 96, "as it is [4, 96, 64]"},
+      {{w("w2", {4, 64, 96})}, "", 96, "transposed [4, 96, 64]"},
+      {{w("w1", {4, 64, 64}), w("w2", {4, 64, 64})}, "mixtral", 64, unknown},
       // What cannot be written apart.
       {{fused({4, 128, 96}), down({4, 96, 64}), bias("l.experts.down_proj_bias", {4, 96})},
        "",
@@ -562,6 +571,44 @@ TEST_CASE("plan: GraniteMoe's stacks have names of their own", "[plan]") {
   CHECK(resolver.group_of("l.block_sparse_moe.experts.0.gate_proj") == "group_0");
   CHECK(resolver.group_of("k.block_sparse_moe.experts.0.gate_proj").empty());
   CHECK(resolver.group_of("k.block_sparse_moe.experts.0.down_proj").empty());
+}
+
+TEST_CASE("plan: stacks called w1, w2, w3, and those of no known name", "[plan][golden]") {
+  std::vector<tensor_info> tensors = {tensor("l.0.mlp.experts.w1", dtype::bf16, {2, 64, 96}),
+                                      tensor("l.0.mlp.experts.w3", dtype::bf16, {2, 64, 96}),
+                                      tensor("l.0.mlp.experts.w2", dtype::bf16, {2, 96, 64})};
+  plan_options options;
+  options.hidden_size = 96;
+  const quantization_plan plan = make_plan(tensors, options, "m").value();
+  CHECK(plan.experts == 2);
+  CHECK(plan.matrices == 6);
+  CHECK(plan.warnings.empty());
+  CHECK(text(plan.tensors[2].outputs) ==
+        "l.0.mlp.experts.0.w2.weight_packed U8 [96, 32], l.0.mlp.experts.0.w2.weight_scale U8 [96, 2], "
+        "l.0.mlp.experts.1.w2.weight_packed U8 [96, 32], l.0.mlp.experts.1.w2.weight_scale U8 [96, 2]");
+  const module_resolver all(make_quantization_config(plan, "", "m"), "m");
+  for (const char* module : {"l.0.mlp.experts.1.w1", "l.0.mlp.experts.0.gate_proj", "l.0.mlp.experts.0.down_proj"})
+    CHECK(all.group_of(module) == "group_0");
+
+  // A layer of them that is left, and stacks that only stand beside experts, are ignored.
+  for (const char* part : {"w1", "w3", "w2"})
+    tensors.push_back(tensor("l.1.mlp.experts." + std::string(part), dtype::bf16, {2, 96, 96}));
+  tensors.push_back(tensor("l.2.mlp.experts.wi", dtype::bf16, {2, 64, 96}));
+  tensors.push_back(tensor("l.2.mlp.experts.wo.weight", dtype::bf16, {2, 96, 64}));
+  tensors.push_back(tensor("l.2.mlp.experts.wi_bias", dtype::bf16, {2, 64, 1}));
+  options.exclude = "^l[.]1[.]";
+  const quantization_plan some = make_plan(tensors, options, "m").value();
+  REQUIRE(some.warnings.size() == 1);
+  CHECK_THAT(some.warnings[0], ContainsSubstring("'l.2.mlp.experts.wi' [2, 64, 96] and 1 more are stacks beside "
+                                                 "experts, of a name that is not known (gate_up_proj, "));
+  const ordered_json config = make_quantization_config(some, "", "m");
+  const module_resolver resolver(config, "m");
+  CHECK(resolver.group_of("l.0.mlp.experts.0.w1") == "group_0");
+  for (const char* module : {"l.1.mlp.experts.0.w1", "l.1.mlp.experts.0.gate_proj", "l.1.mlp.experts.0.down_proj"})
+    CHECK(resolver.group_of(module).empty());
+  for (const char* module : {"l.2.mlp.experts.0.wi", "l.2.mlp.experts.0.wo"}) CHECK(resolver.ignores(module));
+  options.include = "^l[.]0[.]";
+  CHECK(make_plan(tensors, options, "m").value().warnings.empty());
 }
 
 // ---- families -------------------------------------------------------------------------------------------------------

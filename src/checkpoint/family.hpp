@@ -68,6 +68,9 @@ enum class weight_role : std::uint8_t {
 [[nodiscard]] weight_role role_of(const io::tensor_info& tensor, const model_family& family);
 [[nodiscard]] std::string_view role_text(weight_role role) noexcept;  ///< "an embedding", ...
 
+/// A 3-D tensor among the experts that is no expert's weight by its name, and no bias or scales of one.
+[[nodiscard]] bool is_unknown_stack(const io::tensor_info& tensor) noexcept;
+
 /// Is "..X.weight" one of the layers that family.transposed names?
 [[nodiscard]] bool is_transposed(std::string_view name, const model_family& family) noexcept;
 

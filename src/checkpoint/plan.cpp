@@ -328,6 +328,7 @@ class planner {
           return p.action == tensor_action::quantize && is_transposed(p.source.name, family_);
         });
     if ((plan_.experts > 0 || any_transposed) && !family_.warning.empty()) plan_.warnings.emplace_back(family_.warning);
+    add_warning_of_stacks();
     for (const planned_tensor& p : plan_.tensors)
       if (!options_.to_bf16 && p.action == tensor_action::quantize &&
           role_of(p.source, family_) == weight_role::linear &&
@@ -337,6 +338,24 @@ class planner {
                                  "dtype=torch.bfloat16, or write it with --dtype bf16");
         break;
       }
+  }
+
+  /// Experts under names that nobody has told of would be left as they are, and the result be as large as before.
+  void add_warning_of_stacks() {
+    if (options_.include) return;
+    const planned_tensor* first = nullptr;
+    std::int64_t count = 0;
+    for (const planned_tensor& p : plan_.tensors)
+      if (p.action != tensor_action::quantize && is_unknown_stack(p.source)) {
+        ++count;
+        if (first == nullptr) first = &p;
+      }
+    if (first == nullptr) return;
+    plan_.warnings.push_back(
+        quote_name(first->source.name) + " " + shape_text(first->source.shape) +
+        (count > 1 ? " and " + std::to_string(count - 1) + " more are stacks" : " is a stack") +
+        " beside experts, of a name that is not known (gate_up_proj, gate_proj, up_proj, down_proj, w1, w2, w3): not "
+        "quantised");
   }
 
   const plan_options& options_;
@@ -361,13 +380,21 @@ bool is_expert_weight(std::string_view name, std::size_t dimensions) noexcept {
   const std::string_view part = cut_last_part(name);
   if (dimensions == 3)
     return is_one_of(part, {"input_linear", "output_linear"}) ||  // GraniteMoe's
-           (is_one_of(part, {"gate_up_proj", "gate_proj", "up_proj", "down_proj"}) && cut_last_part(name) == "experts");
+           (is_one_of(part, {"gate_up_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}) &&
+            cut_last_part(name) == "experts");
   if (dimensions != 2 || !named_weight) return false;
   if (!is_one_of(part, {"w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"})) return false;
   const std::string_view number = cut_last_part(name);
   const bool is_number =
       !number.empty() && std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
   return is_number && cut_last_part(name) == "experts";
+}
+
+bool is_unknown_stack(const tensor_info& t) noexcept {
+  const std::string_view name = t.name;
+  const bool is_scale = name.find("_scale") != std::string_view::npos || name.ends_with("bias");
+  return t.shape.size() == 3 && !is_expert_weight(name, 3) && !is_scale &&
+         (name.starts_with("experts.") || name.find(".experts.") != std::string_view::npos);
 }
 
 file_result<quantization_plan> make_plan(std::vector<tensor_info> tensors, const plan_options& options,

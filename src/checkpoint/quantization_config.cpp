@@ -261,7 +261,8 @@ std::string module_of(const tensor_info& t) {
 }
 
 bool has_matrix(const tensor_info& t) {
-  return is_expert_weight(t.name, t.shape.size()) || (t.shape.size() == 2 && t.name.ends_with(".weight"));
+  return is_expert_weight(t.name, t.shape.size()) || is_unknown_stack(t) ||
+         (t.shape.size() == 2 && t.name.ends_with(".weight"));
 }
 
 bool is_linear_weight(const tensor_info& t) {

@@ -104,8 +104,8 @@ struct quantization_plan {
 };
 
 /// A weight of an expert: "..experts.<n>.<part>.weight", 2-D, with a part of w1, w2, w3, gate_proj, up_proj, down_proj;
-/// or "..experts.<part>", ".weight" or not, 3-D, with a part of gate_up_proj, gate_proj, up_proj, down_proj; or what
-/// GraniteMoe has for these, "..input_linear", "..output_linear", 3-D. Shared experts are none: every token takes them.
+/// or "..experts.<part>", ".weight" or not, 3-D, with one of these or gate_up_proj; or what GraniteMoe has for these,
+/// "..input_linear", "..output_linear", 3-D. Shared experts are none: every token takes them.
 [[nodiscard]] bool is_expert_weight(std::string_view name, std::size_t dimensions) noexcept;
 
 /// @param tensors  of the whole checkpoint, names unique; begin and end as in their files.
