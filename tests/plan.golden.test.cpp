@@ -699,5 +699,5 @@ TEST_CASE("plan: the families that transformers builds and loads", "[plan][golde
       CHECK(resolver.group_of(module).empty() == !packed.contains(module + ".weight_packed"));
     }
   }
-  CHECK(seen.size() == 29);
+  CHECK(seen.size() == 30);
 }
