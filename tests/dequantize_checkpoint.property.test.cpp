@@ -452,6 +452,10 @@ TEST_CASE("dequantize: a nested quantization_config goes where nothing is true o
     if (type == dtype::bf16) {
       REQUIRE(result);
       CHECK(json::parse(read_text(folder / "out/config.json"))["text_config"] == json::object());
+      REQUIRE(result->warnings.size() == 1);
+      CHECK_THAT(
+          result->warnings[0],
+          ContainsSubstring("config.json: text_config (odd) tells of a quantization, and no tensor is quantised"));
       continue;
     }
     REQUIRE_FALSE(result);

@@ -62,7 +62,9 @@ class planner {
                         .value = options_.model_type + " " + std::string(family_.no_experts),
                         .advice = "--linears quantises its other layers"});
     if (options_.linears && !family_.no_linears.empty())
-      throw file_error({.file = where_, .value = options_.model_type + " " + std::string(family_.no_linears)});
+      throw file_error({.file = where_,
+                        .value = options_.model_type + " " + std::string(family_.no_linears),
+                        .advice = "for a reader of your own, --include with --force writes them as they lie"});
     for (planned_tensor& p : plan_.tensors) decide(p);
     for (planned_tensor& p : plan_.tensors) copy_the_rest(p);
     check_output_names();
