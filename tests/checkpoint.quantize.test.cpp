@@ -750,7 +750,8 @@ TEST_CASE("checkpoint: memory does not grow with shards, tensors or the checkpoi
     const std::string in = folder / (single ? "single" : "sharded"), out = in + "-out";
     fs::create_directory(in);
     // The stack lies either way.
-    write_text(in + "/config.json", single ? R"({"hidden_size":2048})" : R"({"hidden_size":1024})");
+    write_text(in + "/config.json",
+               single ? R"({"hidden_size":2048})" : R"({"hidden_size":1024,"model_type":"llama4_text"})");
     std::vector<tensor_info> all = tensors;
     all.push_back({"lm_head.weight_scale_inv", dtype::f32, {part / 4096 / 128, 32}});
     std::uint64_t size = 0;

@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "checkpoint.support.hpp"
+#include "mxfp4/io/gguf_file.hpp"
 
 namespace {
 
+using namespace mxfp4::io;
 using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
@@ -118,4 +120,38 @@ TEST_CASE("inspect: a directory by kind; FP8 and its block scales are one tensor
   CHECK(w["rms"].get<double>() > 0.01);
   CHECK(w["rms"].get<double>() < 0.03);
   CHECK(std::abs(w["mean"].get<double>()) < 0.001);
+}
+
+TEST_CASE("inspect: a part of a split GGUF says so", "[cli][inspect]") {
+  struct row {
+    std::vector<gguf_pair> pairs;
+    const char* text;  // behind the path
+    int part, parts;   // 0: nothing of them
+  };
+  const gguf_pair count{"split.count", gguf_type::u32, std::uint64_t{3}},
+      toy{"general.architecture", gguf_type::string, "toy"};
+  const row rows[] = {
+      {{toy, count}, ": GGUF, part 1 of 3 of a model, of which this is not the whole, architecture toy, 17 B", 1, 3},
+      {{count, {"split.no", gguf_type::u32, std::uint64_t{2}}},
+       ": GGUF, part 3 of 3 of a model, of which this is not the whole, 17 B",
+       3,
+       3},
+      {{toy, {"split.count", gguf_type::u32, std::uint64_t{1}}}, ": GGUF, architecture toy, 17 B", 0, 0},
+      {{}, ": GGUF, no architecture, 17 B", 0, 0},
+  };
+  for (const auto& [pairs, text, part, parts] : rows) {
+    CAPTURE(text);
+    const scratch_folder folder;
+    gguf_header header;
+    header.pairs = pairs;
+    header.tensors = {{"a.weight", ggml_type::mxfp4, {1, 32}, 0, 0}};
+    gguf_writer out = gguf_writer::create(folder / "x.gguf", header).value();
+    const std::string block(17, '\0');
+    out.append("a.weight", std::as_bytes(std::span(block))).value();
+    out.commit().value();
+    CHECK_THAT(inspect({folder / "x.gguf"}).out, ContainsSubstring((folder / "x.gguf") + text));
+    const json r = report({folder / "x.gguf"});
+    CHECK(r.contains("split") == (parts > 0));
+    if (parts > 0) CHECK(r["split"] == json{{"part", part}, {"parts", parts}});
+  }
 }

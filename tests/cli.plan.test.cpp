@@ -14,6 +14,7 @@ namespace {
 
 using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
+using mxfp4::io::dtype;
 using nlohmann::json;
 using strings = std::vector<std::string>;
 
@@ -42,6 +43,8 @@ TEST_CASE("cli: plan, MiniMax-M2.7 by its config.json", "[cli][plan]") {
         "quantised: 15872 experts, 47616 matrices, 224680476672 weights\n"
         "230.12 GB (214.3 GiB) -> 127.48 GB (118.7 GiB): 1.805 x\n"
         "2 x 120.00 GB: 112.5 GB left for the KV cache and activations\n"
+        "config.json declares nothing of activations: vLLM 0.33 (read, not run) makes MXFP4 of them where the GPU has "
+        "such a kernel, else they stay in 16 bits. --activations chooses\n"
         "a token's KV cache in BF16 is 253.95 kB: at most 443085 tokens\n");
   const outcome kept = plan({published, "--others", "fp8", "--devices", "1", "--memory", "80"});
   CHECK_THAT(kept.out, ContainsSubstring("F8_E4M3 as it is      248    2.73 GB    2.73 GB\n"));
@@ -61,6 +64,49 @@ TEST_CASE("cli: plan, MiniMax-M2.7 by its config.json", "[cli][plan]") {
   CHECK(r["quantization_config"]["ignore"].size() == 7);
   CHECK(r["actions"].size() == 4);
   CHECK_FALSE(r.contains("list"));
+}
+
+TEST_CASE("cli: plan, what servers multiply the weights with", "[cli][plan]") {
+  struct row {
+    const char* activations;
+    const char* text;
+  };
+  for (const auto& [activations, text] :
+       {row{"none", "config.json declares nothing of activations: vLLM 0.33 (read, not run) makes MXFP4 of them"},
+        row{"fp8",
+            "config.json declares FP8 activations, a scale for each group of 128: vLLM 0.33 (read, not run) takes"},
+        row{"mxfp4", "config.json declares MXFP4 activations: vLLM 0.33 (read, not run) makes them while it runs"}}) {
+    CAPTURE(activations);
+    CHECK_THAT(plan({published, "--activations", activations}).out, ContainsSubstring(text));
+    const json r = report({published, "--activations", activations});
+    CHECK_THAT(r["activations"].get<std::string>(), ContainsSubstring(text));
+    const json input = r["quantization_config"]["config_groups"]["group_0"]["input_activations"];
+    CHECK((std::string(activations) == "none" ? input == nullptr
+                                              : input["num_bits"] == (std::string(activations) == "fp8" ? 8 : 4)));
+  }
+  const scratch_folder folder;
+  const auto checkpoint = [&folder](const char* name, const char* model_type, const std::vector<tensor>& tensors) {
+    return write_checkpoint(folder / name, {{"model.safetensors", tensors}},
+                            std::string(R"({"hidden_size":64,"model_type":")") + model_type + "\"}");
+  };
+  const auto zeros = [](const char* name, std::vector<std::int64_t> shape) {
+    std::size_t bytes = 2;
+    for (const std::int64_t n : shape) bytes *= static_cast<std::size_t>(n);
+    return tensor{{name, dtype::bf16, std::move(shape)}, std::string(bytes, '\0')};
+  };
+  const std::string narrow = checkpoint("narrow", "qwen3_moe", {zeros("l.experts.0.w1.weight", {32, 64})});
+  const outcome o = plan({narrow, "--activations", "fp8"});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, ContainsSubstring("is multiplied with 64 activations, expected a multiple of 128"));
+  CHECK_FALSE(report({checkpoint("dense", "llama", {zeros("q.weight", {32, 64})})}).contains("activations"));
+  const std::string stacks = checkpoint(
+      "gpt_oss", "gpt_oss", {zeros("l.experts.gate_up_proj", {2, 64, 128}), zeros("l.experts.down_proj", {2, 64, 64})});
+  CHECK_THAT(
+      plan({stacks}).out,
+      ContainsSubstring("config.json has no place for activations in the form of gpt-oss: vLLM 0.32 (read, not run) "
+                        "leaves them in 16 bits or makes MXFP8 of them, by the kernel that it takes for the GPU.\n"));
+  CHECK_THAT(plan({stacks, "--activations", "fp8"}).err,
+             ContainsSubstring("the form of gpt-oss declares no activations"));
 }
 
 TEST_CASE("cli: plan, a directory says the same as its config.json", "[cli][plan]") {

@@ -352,6 +352,35 @@ TEST_CASE("cli: dequantize copies what only looks like MXFP4", "[cli]") {
   CHECK(after.find("a")->shape == std::vector<std::int64_t>{2, 32});
 }
 
+TEST_CASE("cli: dequantize refuses a file whose codes it does not know, and copies nothing", "[cli][bad_input]") {
+  struct row {
+    std::vector<tensor> tensors;
+    const char* message;
+  };
+  const auto codes = [](const char* name, dtype type, std::int64_t cols) {
+    return tensor{{name, type, {4, cols}}, std::string(static_cast<std::size_t>(4 * cols * dtype_bits(type) / 8), 'x')};
+  };
+  const row rows[] = {
+      {{codes("a.weight", dtype::u8, 16)}, "tensor 'a.weight': is U8 [4, 16], codes of a format that is not known"},
+      {{codes("a.W_q", dtype::u8, 16)}, "codes of a format that is not known"},
+      {{codes("a.weight", dtype::i8, 32), codes("a.weight_scale", dtype::bf16, 1)}, "INT8 of compressed-tensors"},
+      {{codes("a_packed", dtype::i32, 4), codes("a_scale", dtype::bf16, 1), codes("a_shape", dtype::i64, 1)},
+       "tensor 'a_packed': is integers of compressed-tensors (pack-quantized), expected"},
+      {{codes("a_packed", dtype::u8, 16), codes("a_scale", dtype::f8_e4m3, 2), codes("a_global_scale", dtype::f32, 1)},
+       "tensor 'a_packed': is NVFP4 of compressed-tensors, expected"},
+      {{codes("a.qweight", dtype::i32, 4)}, "GPTQ or AWQ"},
+  };
+  for (const auto& [tensors, message] : rows) {
+    CAPTURE(message);
+    const scratch_folder folder;
+    const std::string in = write_shard(folder / "in.safetensors", tensors);
+    const outcome o = mxfp4_run({"dequantize", in, folder / "out.safetensors"});
+    CHECK(o.code == 1);
+    CHECK_THAT(o.err, ContainsSubstring(message));
+    CHECK(folder.names() == std::vector<std::string>{"in.safetensors"});
+  }
+}
+
 TEST_CASE("cli: inspect shows a pair as one tensor", "[cli]") {
   const scratch_folder folder;
   const std::string in = write_shard(folder / "in",

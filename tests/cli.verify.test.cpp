@@ -259,7 +259,63 @@ TEST_CASE("verify: config", "[cli][verify]") {
        [](auto&) {},
        {},
        {"--include", "experts.*weight$|embed", "--force"}},
+      {{"error", "config", "'lm_head.weight'", "it is the embedding too by tie_word_embeddings of config.json"},
+       with_config([](ordered_json& c) { c["tie_word_embeddings"] = true; }),
+       {},
+       {"--include", "experts.*weight$|lm_head"}},
+      {{"error", "config", "'lm_head.weight'", "it is the embedding too by tie_word_embeddings of config.json"},
+       with_config([](ordered_json& c) { c["text_config"]["tie_word_embeddings"] = true; }),
+       {},
+       {"--include", "experts.*weight$|lm_head"}},
   });
+}
+
+TEST_CASE("verify: what parts of config.json and files beside it say of the quantization", "[cli][verify]") {
+  const auto nested = [](auto change) {
+    return with_config([change](ordered_json& c) {
+      c["text_config"]["quantization_config"] = c["quantization_config"];
+      change(c["text_config"]["quantization_config"]);
+    });
+  };
+  const auto beside = [](const char* name, const char* text) {
+    return [name, text](const std::string& dir) { write_text(dir + "/" + name, text); };
+  };
+  const char* const part = "text_config.quantization_config is not true of this checkpoint";
+  run_rows({
+      {{"error", "config", "config.json", part}, nested([](ordered_json& q) {
+         q = {{"quant_method", "fp8"}};
+       })},
+      {{"error", "config", "config.json", "that of the top: quant_method is {}"},
+       nested([](ordered_json& q) { q = ordered_json::object(); })},
+      {{"error", "config", "config.json", "is not quantised by targets and ignore, but stored MXFP4"},
+       nested([](ordered_json& q) { q["config_groups"]["group_0"]["targets"] = {"re:nothing$"}; })},
+      {{"error", "config", "config.json", "a.b.quantization_config is not true of this checkpoint"},
+       with_config([](ordered_json& c) { c["a"]["b"]["quantization_config"]["quant_method"] = "gptq"; })},
+      {{"error", "config", "hf_quant_config.json", "quant_algo is 'FP8', and the weights are MXFP4: remove it"},
+       beside("hf_quant_config.json", R"({"quantization": {"quant_algo": "FP8"}})")},
+      {{"error", "config", "hf_quant_config.json", "quant_algo is not there"}, beside("hf_quant_config.json", "{}")},
+      {{"error", "config", "hf_quant_config.json", "is not true of this checkpoint"},
+       beside("hf_quant_config.json", "{\"quantization\"")},
+      {{"error", "config", "quantize_config.json", "it is of another quantization than config.json"},
+       beside("quantize_config.json", R"({"bits": 4, "group_size": 128})")},
+      {{"error", "config", "quant_config.json", "quant_method is 'awq', and config.json has 'compressed-tensors'"},
+       beside("quant_config.json", R"({"quant_method": "awq"})")},
+  });
+  // True ones.
+  for (const auto& change : std::vector<std::function<void(const std::string&)>>{
+           nested([](ordered_json&) {}), nested([](ordered_json& q) { q["version"] = "0.17.0"; }),
+           nested([](ordered_json& q) { q = nullptr; }),
+           beside("hf_quant_config.json", R"({"quantization": {"quant_algo": "W4A8_MXFP4_FP8"}})"),
+           beside("hf_quant_config.json", R"({"quantization": {"quant_algo": "MIXED_PRECISION"}})"),
+           beside("quantization_config.json", R"({"quant_method": "compressed-tensors"})")}) {
+    const scratch_folder folder;
+    const std::string dir = model::get().copy(folder);
+    change(dir);
+    const verdict v = verify(dir, {});
+    INFO(v.report.dump(1));
+    const ordered_json& all = v.report["findings"];
+    CHECK(std::none_of(all.begin(), all.end(), [](const ordered_json& f) { return f["check"] == "config"; }));
+  }
 }
 
 TEST_CASE("verify: what a loader builds without a tensor of that name", "[cli][verify]") {

@@ -254,6 +254,115 @@ TEST_CASE("dequantize: what another program has quantised is refused by name, an
   }
 }
 
+TEST_CASE("quantize, plan: of codes the way to weights is named that there is", "[convert]") {
+  struct row {
+    const char* name;  // of the codes
+    dtype type;
+    std::vector<const char*> beside;
+    const char* format;
+    const char* way;
+  };
+  const char* const by_us = "mxfp4 dequantize makes BF16 of it, which can be quantised";
+  const char* const form = ", mxfp4 convert another form of MXFP4";
+  const char* const by_them = "dequantise it with the program that wrote it, and quantise the result";
+  const row rows[] = {
+      {"a.weight_packed", dtype::i32, {"a.weight_scale"}, "integers of compressed-tensors (pack-quantized)", by_us},
+      {"a.weight_packed",
+       dtype::i32,
+       {"a.weight_scale", "a.weight_zero_point"},
+       "integers of compressed-tensors (pack-quantized) with zero points or activation order",
+       by_them},
+      {"a.weight", dtype::i8, {"a.weight_scale"}, "INT8 of compressed-tensors (int-quantized)", by_us},
+      {"a.weight",
+       dtype::i8,
+       {"a.weight_scale", "a.weight_zero_point"},
+       "INT8 of compressed-tensors (int-quantized) with zero points or activation order",
+       by_them},
+      {"a.weight", dtype::u8, {"a.weight_scale", "a.weight_scale_2"}, "NVFP4 of ModelOpt", by_us},
+      {"a.weight", dtype::u8, {"a.weight_scale"}, "MXFP4 of Quark or ModelOpt", form},
+      {"a.weight", dtype::i8, {"a.scale"}, "MXFP4 of DeepSeek-V4", form},
+      {"a.weight", dtype::f4, {"a.scales"}, "F4, four bits in a type of safetensors", by_them},
+      {"a.weight", dtype::f8_e5m2, {}, "FP8 without block scales", by_them},
+      {"a.qweight", dtype::i32, {"a.qzeros"}, "GPTQ or AWQ", by_them},
+      {"a.weight", dtype::u32, {"a.scales"}, "MLX", by_them},
+      {"a.W_q", dtype::u8, {"a.zero"}, "U8 [4, 32], codes of a format that is not known", by_them},
+  };
+  for (const auto& [name, type, beside, format, way] : rows) {
+    CAPTURE(name, format);
+    const scratch_folder folder;
+    tensor_map source;
+    source[name] = random_tensor(type, {4, 32}, 1);
+    for (const char* other : beside) source[other] = random_tensor(dtype::bf16, {4, 1}, 2);
+    source["b.experts.0.w1.weight"] = random_tensor(dtype::bf16, {4, 32}, 3);
+    write_checkpoint(folder / "in", source, {{"quantization_config", {{"quant_method", "other"}}}});
+    const std::string codes = std::string(format) + "; config.json calls it other";
+    const outcome quantized = run({MXFP4_PROGRAM, "quantize", folder / "in", folder / "out"});
+    CHECK(quantized.code == 1);
+    CHECK_THAT(quantized.err,
+               ContainsSubstring("is quantised already: " + codes + ", expected") && ContainsSubstring(way));
+    const outcome planned = run({MXFP4_PROGRAM, "plan", folder / "in"});
+    CHECK(planned.code == 0);
+    CHECK_THAT(planned.out, ContainsSubstring("warning: quantised already: '" + std::string(name) + "' is " + codes) &&
+                                ContainsSubstring(way));
+    CHECK(folder.names() == std::vector<std::string>{"in"});
+  }
+
+  // What is refused goes before what is not, wherever it stands.
+  for (const std::string refused : {"a", "z"}) {
+    const std::string read = refused == "a" ? "z" : "a";
+    const scratch_folder folder;
+    write_checkpoint(folder / "in",
+                     {{read + ".weight", random_tensor(dtype::i8, {4, 32}, 1)},
+                      {read + ".weight_scale", random_tensor(dtype::bf16, {4, 1}, 2)},
+                      {refused + ".weight", random_tensor(dtype::u8, {4, 32}, 3)},
+                      {refused + ".weight.absmax", random_tensor(dtype::f32, {4}, 4)}},
+                     json::object());
+    CHECK_THAT(run({MXFP4_PROGRAM, "quantize", folder / "in", folder / "out"}).err,
+               ContainsSubstring("'" + refused + ".weight'") && ContainsSubstring(by_them));
+  }
+}
+
+TEST_CASE("quantize, plan: a quantization that is told of and not there is told of", "[convert]") {
+  struct row {
+    json config;
+    const char* file;  // beside it
+    const char* told;  // nullptr: nothing
+  };
+  const json odd = {{"quant_method", "odd"}};
+  const row rows[] = {
+      {{{"quantization_config", odd}}, "notes.json", "config.json (odd) tells of"},
+      {{{"quantization_config", json::object()}}, "notes.json", "config.json tells of"},
+      {{{"text_config", {{"quantization_config", odd}}}}, "notes.json", "config.json: text_config (odd) tells of"},
+      {{{"a", 1}}, "hf_quant_config.json", "hf_quant_config.json tells of"},
+      {{{"quantization_config", odd}}, "quant_config.json", "config.json (odd), quant_config.json tells of"},
+      {{{"quantization_config", nullptr}}, "notes.json", nullptr},
+      {{{"a", 1}}, "mxfp4_report.json", nullptr},
+  };
+  for (const auto& [config, file, told] : rows)
+    for (const bool with_fp8 : {false, true}) {
+      CAPTURE(config.dump(), file, with_fp8);
+      const scratch_folder folder;
+      tensor_map source;
+      source["b.experts.0.w1.weight"] = random_tensor(with_fp8 ? dtype::f8_e4m3 : dtype::bf16, {4, 32}, 3);
+      for (char& c : source["b.experts.0.w1.weight"].data) c = static_cast<char>(c & 0x3F);
+      if (with_fp8) source["b.experts.0.w1.weight_scale"] = {dtype::f32, {1}, bytes_of(std::vector<float>{1})};
+      write_checkpoint(folder / "in", source, config);
+      write_text(folder / "in" + "/" + file, "{}");
+      const outcome quantized = run({MXFP4_PROGRAM, "quantize", folder / "in", folder / "out"});
+      INFO(quantized.err);
+      CHECK(quantized.code == 0);
+      const std::string planned = run({MXFP4_PROGRAM, "plan", folder / "in"}).out;
+      const bool is_told = told != nullptr && !with_fp8;
+      const std::string text =
+          (told == nullptr ? "" : std::string(told)) + " a quantization, and no tensor is quantised";
+      CHECK((quantized.err.find(is_told ? text : "tells of") != std::string::npos) == is_told);
+      CHECK((planned.find(is_told ? text : "tells of") != std::string::npos) == is_told);
+      const json written = json::parse(read_text(folder / "out/config.json"));
+      CHECK(written["quantization_config"]["quant_method"] == "compressed-tensors");
+      CHECK_FALSE(written.value("text_config", json::object()).contains("quantization_config"));
+    }
+}
+
 TEST_CASE("dequantize: a quantization_config that nothing here is true of is refused", "[convert]") {
   const scratch_folder folder;
   write_checkpoint(folder / "in", {{"a.weight", random_tensor(dtype::bf16, {4, 32}, 1)}},
@@ -343,6 +452,10 @@ TEST_CASE("dequantize: a nested quantization_config goes where nothing is true o
     if (type == dtype::bf16) {
       REQUIRE(result);
       CHECK(json::parse(read_text(folder / "out/config.json"))["text_config"] == json::object());
+      REQUIRE(result->warnings.size() == 1);
+      CHECK_THAT(
+          result->warnings[0],
+          ContainsSubstring("config.json: text_config (odd) tells of a quantization, and no tensor is quantised"));
       continue;
     }
     REQUIRE_FALSE(result);
@@ -426,7 +539,7 @@ TEST_CASE("dequantize: what each program reads its own weights as", "[convert]")
     REQUIRE(out.size() == 1);
     CHECK(out.at("a.weight") == expected);
   }
-  CHECK(files == 18);
+  CHECK(files == 23);
 }
 
 TEST_CASE("dequantize: FP8 with a scale for everything, for a row, and for blocks of other sizes", "[convert]") {
@@ -651,6 +764,36 @@ TEST_CASE("dequantize: what INT4 has beside its codes and scales is not read, an
     write_checkpoint(folder / "in", source, json::object());
     const auto result = dequantize_directory(folder / "in", folder / "out", {});
     REQUIRE_FALSE(result);
-    CHECK_THAT(result.error().what(), ContainsSubstring("is integers of compressed-tensors (pack-quantized)"));
+    CHECK_THAT(result.error().what(), ContainsSubstring("is integers of compressed-tensors (pack-quantized) with zero "
+                                                        "points or activation order"));
   }
+}
+
+TEST_CASE("dequantize: INT8 whose scales do not fit, or with zero points, is refused; of activations nothing is kept",
+          "[convert][bad_input]") {
+  const scratch_folder folder;
+  tensor_map source;
+  source["a.weight"] = random_tensor(dtype::i8, {4, 96}, 1);
+  source["a.input_scale"] = random_tensor(dtype::f32, {1}, 3);
+  source["a.input_zero_point"] = random_tensor(dtype::i8, {1}, 4);
+  for (const std::vector<std::int64_t>& fits : {std::vector<std::int64_t>{}, {1}, {4, 1}, {4, 3}}) {
+    source["a.weight_scale"] = random_tensor(dtype::bf16, fits, 2);
+    CHECK(dequantized(folder, source, json::object()).size() == 1);
+  }
+  for (const std::vector<std::int64_t>& other : {std::vector<std::int64_t>{4}, {3, 1}, {4, 5}, {2, 2, 1}, {0}}) {
+    CAPTURE(shape_text(other));
+    const scratch_folder bad;
+    source["a.weight_scale"] = random_tensor(dtype::bf16, other, 2);
+    write_checkpoint(bad / "in", source, json::object());
+    const auto result = dequantize_directory(bad / "in", bad / "out", {});
+    REQUIRE_FALSE(result);
+    CHECK_THAT(result.error().what(), ContainsSubstring("is INT8 of compressed-tensors (int-quantized)"));
+  }
+  source["a.weight_scale"] = random_tensor(dtype::bf16, {4, 1}, 2);
+  source["a.weight_zero_point"] = random_tensor(dtype::i8, {4, 1}, 5);
+  const scratch_folder bad;
+  write_checkpoint(bad / "in", source, json::object());
+  const auto result = dequantize_directory(bad / "in", bad / "out", {});
+  REQUIRE_FALSE(result);
+  CHECK_THAT(result.error().what(), ContainsSubstring("(int-quantized) with zero points or activation order"));
 }

@@ -160,11 +160,12 @@ TEST_CASE("plan: what an expert's weight is called", "[plan]") {
     CHECK_FALSE(is_expert_weight("model.layers.0.mlp.experts.7." + std::string(part) + ".weight", 1));
     CHECK_FALSE(is_expert_weight("model.layers.0.mlp." + std::string(part) + ".weight", 2));
   }
-  for (const char* part : {"gate_up_proj", "gate_proj", "up_proj", "down_proj"})
+  for (const char* part : {"gate_up_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
     for (const char* end : {"", ".weight"}) {
       CAPTURE(part, end);
       CHECK(is_expert_weight("model.layers.0.mlp.experts." + std::string(part) + end, 3));
       CHECK_FALSE(is_expert_weight("model.layers.0.mlp.experts." + std::string(part) + end, 2));
+      CHECK_FALSE(is_expert_weight("model.layers.0.mlp." + std::string(part) + end, 3));
       CHECK_FALSE(is_expert_weight("model.layers.0.mlp.shared_experts." + std::string(part) + end, 3));
     }
   CHECK_FALSE(is_expert_weight("model.layers.0.mlp.experts.gate_up_proj_bias", 3));
@@ -336,6 +337,9 @@ TEST_CASE("plan: which way a stack of experts lies", "[plan][golden]") {
   const auto down = [](shape dims) { return tensor("l.experts.down_proj", dtype::bf16, std::move(dims)); };
   const auto gate = [](shape dims) { return tensor("l.experts.gate_proj", dtype::bf16, std::move(dims)); };
   const auto bias = [](const char* name, shape dims) { return tensor(name, dtype::bf16, std::move(dims)); };
+  const auto w = [](const std::string& part, shape dims) {
+    return tensor("l.experts." + part, dtype::bf16, std::move(dims));
+  };
   struct row {
     std::vector<tensor_info> stacks;
     const char* model_type;
@@ -346,9 +350,16 @@ TEST_CASE("plan: which way a stack of experts lies", "[plan][golden]") {
   const row rows[] = {
       // Hidden size 96, 64 rows a matrix: the pair tells, even where both sizes are the same.
       {{fused({4, 128, 96}), down({4, 96, 64})}, "", 0, "as it is [4, 64, 96]"},
-      {{fused({4, 96, 128}), down({4, 64, 96})}, "", 0, "transposed [4, 64, 96]"},
-      {{down({4, 64, 96}), fused({4, 96, 128})}, "", 0, "transposed [4, 96, 64]"},
-      {{fused({4, 64, 128}), down({4, 64, 64})}, "", 0, "transposed [4, 64, 64]"},
+      {{fused({4, 96, 128}), down({4, 64, 96})}, "llama4_text", 0, "transposed [4, 64, 96]"},
+      {{fused({4, 64, 128}), down({4, 64, 64})}, "qwen3_vl_moe_text", 0, "transposed [4, 64, 64]"},
+      // The order of their rows only the family tells.
+      {{fused({4, 96, 128}), down({4, 64, 96})},
+       "",
+       0,
+       "without a model_type in config.json, and nothing tells whether"},
+      {{down({4, 64, 96}), fused({4, 96, 128})}, "odd", 0, "of model_type 'odd', and nothing tells whether"},
+      {{fused({4, 96, 128}), down({4, 64, 96})}, "qwen3_5_moe_text", 0, "take turns, as those of gpt_oss"},
+      {{fused({4, 64, 128}), down({4, 64, 64})}, "mixtral", 0, "--force takes them for halves; else add the family"},
       {{fused({4, 128, 64}), down({4, 64, 64})}, "gpt_oss", 0, "as it is [4, 128, 64]"},
       {{fused({4, 2880, 5760}), down({4, 2880, 2880})}, "llama4_text", 0, "transposed [4, 2880, 2880]"},
       {{fused({4, 128, 96}), down({4, 64, 96})}, "", 0, "are not gate, up and down matrices of one size"},
@@ -363,6 +374,11 @@ TEST_CASE("plan: which way a stack of experts lies", "[plan][golden]") {
       {{down({4, 64, 64})}, "", 64, unknown},
       {{gate({4, 64, 64}), down({4, 64, 64})}, "mixtral", 64, unknown},
       {{gate({4, 64, 96})}, "", 0, unknown},
+      {{w("w1", {4, 64, 96})}, "", 96, "as it is [4, 64, 96]"},
+      {{w("w3", {4, 96, 64})}, "", 96, "transposed [4, 64, 96]"},
+      {{w("w2", {4, 96, 64})}, "", 96, "as it is [4, 96, 64]"},
+      {{w("w2", {4, 64, 96})}, "", 96, "transposed [4, 96, 64]"},
+      {{w("w1", {4, 64, 64}), w("w2", {4, 64, 64})}, "mixtral", 64, unknown},
       // What cannot be written apart.
       {{fused({4, 128, 96}), down({4, 96, 64}), bias("l.experts.down_proj_bias", {4, 96})},
        "",
@@ -377,6 +393,9 @@ TEST_CASE("plan: which way a stack of experts lies", "[plan][golden]") {
     options.hidden_size = hidden_size;
     CHECK_THAT(way_of(stacks, stacks.front().name, options), ContainsSubstring(expected));
   }
+  plan_options forced;
+  forced.any_matrix = true;
+  CHECK(way_of({fused({4, 96, 128}), down({4, 64, 96})}, "l.experts.gate_up_proj", forced) == "transposed [4, 64, 96]");
 }
 
 TEST_CASE("plan: gpt_oss keeps its stacks, in its own form", "[plan][golden]") {
@@ -439,6 +458,36 @@ TEST_CASE("plan: every linear layer, and what is none", "[plan]") {
   options.any_matrix = false;
   options.include = "lm_head|norm";
   CHECK(make_plan(tensors, options, "m").value().matrices == 1);
+}
+
+TEST_CASE("plan: an output layer that is the embedding is none", "[plan][bad_input]") {
+  const std::vector<tensor_info> tensors = {tensor("model.embed_tokens.weight", dtype::bf16, {64, 32}),
+                                            tensor("lm_head.weight", dtype::bf16, {64, 32}),
+                                            tensor("l.q_proj.weight", dtype::bf16, {32, 32})};
+  for (const char* config : {R"({"tie_word_embeddings": true})", R"({"text_config": {"tie_word_embeddings": true}})",
+                             R"({"tie_word_embeddings": true, "text_config": {}})", R"({"tie_word_embeddings": false})",
+                             R"({"tie_word_embeddings": null})", "{}"}) {
+    CAPTURE(config);
+    plan_options options;
+    read_model(ordered_json::parse(config), options);
+    const bool tied = std::string(config).find("true") != std::string::npos;
+    CHECK(options.tied == tied);
+    options.include = "lm_head|q_proj";
+    if (tied)
+      CHECK_THROWS_MATCHES(make_plan(tensors, options, "m").value(), file_error,
+                           MessageMatches(ContainsSubstring("tensor 'lm_head.weight': is the embedding too by "
+                                                            "tie_word_embeddings of config.json") &&
+                                          ContainsSubstring("leave it out with --exclude, or insist with --force")));
+    else CHECK(make_plan(tensors, options, "m").value().matrices == 2);
+    options.any_matrix = true;
+    CHECK(make_plan(tensors, options, "m").value().matrices == 2);
+    options.any_matrix = false;
+    options.exclude = "lm_head";
+    CHECK(make_plan(tensors, options, "m").value().matrices == 1);
+    options.include = options.exclude = std::nullopt;
+    options.linears = true;
+    CHECK(make_plan(tensors, options, "m").value().matrices == 1);
+  }
 }
 
 TEST_CASE("plan: families that no reader takes are refused with the reason", "[plan][bad_input]") {
@@ -522,6 +571,44 @@ TEST_CASE("plan: GraniteMoe's stacks have names of their own", "[plan]") {
   CHECK(resolver.group_of("l.block_sparse_moe.experts.0.gate_proj") == "group_0");
   CHECK(resolver.group_of("k.block_sparse_moe.experts.0.gate_proj").empty());
   CHECK(resolver.group_of("k.block_sparse_moe.experts.0.down_proj").empty());
+}
+
+TEST_CASE("plan: stacks called w1, w2, w3, and those of no known name", "[plan][golden]") {
+  std::vector<tensor_info> tensors = {tensor("l.0.mlp.experts.w1", dtype::bf16, {2, 64, 96}),
+                                      tensor("l.0.mlp.experts.w3", dtype::bf16, {2, 64, 96}),
+                                      tensor("l.0.mlp.experts.w2", dtype::bf16, {2, 96, 64})};
+  plan_options options;
+  options.hidden_size = 96;
+  const quantization_plan plan = make_plan(tensors, options, "m").value();
+  CHECK(plan.experts == 2);
+  CHECK(plan.matrices == 6);
+  CHECK(plan.warnings.empty());
+  CHECK(text(plan.tensors[2].outputs) ==
+        "l.0.mlp.experts.0.w2.weight_packed U8 [96, 32], l.0.mlp.experts.0.w2.weight_scale U8 [96, 2], "
+        "l.0.mlp.experts.1.w2.weight_packed U8 [96, 32], l.0.mlp.experts.1.w2.weight_scale U8 [96, 2]");
+  const module_resolver all(make_quantization_config(plan, "", "m"), "m");
+  for (const char* module : {"l.0.mlp.experts.1.w1", "l.0.mlp.experts.0.gate_proj", "l.0.mlp.experts.0.down_proj"})
+    CHECK(all.group_of(module) == "group_0");
+
+  // A layer of them that is left, and stacks that only stand beside experts, are ignored.
+  for (const char* part : {"w1", "w3", "w2"})
+    tensors.push_back(tensor("l.1.mlp.experts." + std::string(part), dtype::bf16, {2, 96, 96}));
+  tensors.push_back(tensor("l.2.mlp.experts.wi", dtype::bf16, {2, 64, 96}));
+  tensors.push_back(tensor("l.2.mlp.experts.wo.weight", dtype::bf16, {2, 96, 64}));
+  tensors.push_back(tensor("l.2.mlp.experts.wi_bias", dtype::bf16, {2, 64, 1}));
+  options.exclude = "^l[.]1[.]";
+  const quantization_plan some = make_plan(tensors, options, "m").value();
+  REQUIRE(some.warnings.size() == 1);
+  CHECK_THAT(some.warnings[0], ContainsSubstring("'l.2.mlp.experts.wi' [2, 64, 96] and 1 more are stacks beside "
+                                                 "experts, of a name that is not known (gate_up_proj, "));
+  const ordered_json config = make_quantization_config(some, "", "m");
+  const module_resolver resolver(config, "m");
+  CHECK(resolver.group_of("l.0.mlp.experts.0.w1") == "group_0");
+  for (const char* module : {"l.1.mlp.experts.0.w1", "l.1.mlp.experts.0.gate_proj", "l.1.mlp.experts.0.down_proj"})
+    CHECK(resolver.group_of(module).empty());
+  for (const char* module : {"l.2.mlp.experts.0.wi", "l.2.mlp.experts.0.wo"}) CHECK(resolver.ignores(module));
+  options.include = "^l[.]0[.]";
+  CHECK(make_plan(tensors, options, "m").value().warnings.empty());
 }
 
 // ---- families -------------------------------------------------------------------------------------------------------
@@ -612,5 +699,5 @@ TEST_CASE("plan: the families that transformers builds and loads", "[plan][golde
       CHECK(resolver.group_of(module).empty() == !packed.contains(module + ".weight_packed"));
     }
   }
-  CHECK(seen.size() == 29);
+  CHECK(seen.size() == 30);
 }

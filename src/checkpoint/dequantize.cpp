@@ -6,10 +6,12 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "checkpoint/codec.hpp"
 #include "checkpoint/expert_jobs.hpp"
 #include "checkpoint/family.hpp"
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/fp8_tiles.hpp"
 #include "checkpoint/narrow_weights.hpp"
 #include "checkpoint/quantization_config.hpp"
@@ -203,6 +205,10 @@ file_result<dequantize_directory_report> dequantize_directory(const std::string&
       throw file_error({.file = input,
                         .value = "holds no MXFP4 and no FP8 weights, but a quantization_config",
                         .expected = "weights that it is true of"});
+    if (none && in.checkpoint)
+      if (std::string warning = untold_quantization(infos_of(list.others), config, in.checkpoint->other_files());
+          !warning.empty())
+        report.warnings.push_back(std::move(warning));
     add_warnings(report, list, config);
     report.bytes_before = in.bytes;
     directory_files files{make_config_text(config, !none), in.checkpoint ? &*in.checkpoint : nullptr};

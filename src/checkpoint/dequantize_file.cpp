@@ -23,17 +23,25 @@ namespace {
   return name.ends_with(packed_suffix) ? name.substr(0, name.rfind(packed_suffix)) : std::string_view{};
 }
 
-/// Of a file by itself the pairs of compressed-tensors are decoded. Other codes would be copied like weights.
+/// Of a file by itself the pairs of compressed-tensors are decoded. Other codes would be copied like weights. What is
+/// only called _packed is copied with the reason, unless it is INT4 or NVFP4 by what is beside it.
 void require_no_other_codes(const safetensors_reader& in) {
+  const auto is_another = [&in](const tensor_info& packed) {
+    const std::string name(base_name(packed));
+    return in.find(name + "_shape") != nullptr || in.find(name + "_global_scale") != nullptr;
+  };
   std::vector<tensor_info> others;
   for (const tensor_info& t : in.header().tensors)
-    if (!t.name.ends_with(packed_suffix)) others.push_back(t);
+    if (!t.name.ends_with(packed_suffix) || is_another(t)) others.push_back(t);
   if (const foreign_weights found = find_foreign_weights(others, {}); !found.tensor.empty())
     throw file_error({.file = in.path(),
                       .tensor = found.tensor,
                       .value = "is " + found.format,
                       .expected = "MXFP4 of compressed-tensors in a file by itself",
-                      .advice = "mxfp4 dequantize takes the directory of a checkpoint, in which it knows others too"});
+                      .advice = found.use == codes_are::refused
+                                    ? "dequantise it with the program that wrote it"
+                                    : "mxfp4 dequantize takes the directory of a checkpoint, in which it knows it"});
+  require_no_unknown_codes(others, false, in.path());
 }
 
 /// Decodes tensor by tensor from an open input to a file under a temporary name; T is float or bf16.

@@ -13,7 +13,7 @@ using namespace io;
 
 namespace {
 
-constexpr std::string_view fused_part = "gate_up_proj", down_part = "down_proj";
+constexpr std::string_view fused_part = "gate_up_proj", down_part = "down_proj", w_down_part = "w2";
 constexpr std::string_view granite_fused = "input_linear", granite_down = "output_linear";
 
 /// "P.experts.gate_up_proj", ".weight" or not, taken apart. GraniteMoe's "P.input_linear" and "P.output_linear" become
@@ -78,7 +78,9 @@ stack_axes_result find_axes(const tensor_info& stack, const stack_context& conte
       if (bias->shape[1] == s.last) return {stack_axes::in_out, ""};
     }
     const bool first = s.first == context.hidden_size, last = s.last == context.hidden_size;
-    if (first != last) return {last == (name.part != down_part) ? stack_axes::out_in : stack_axes::in_out, ""};
+    if (first != last)
+      return {last == (name.part != down_part && name.part != w_down_part) ? stack_axes::out_in : stack_axes::in_out,
+              ""};
   }
   if (context.family.axes != stack_axes::unknown) return {context.family.axes, ""};
   return {stack_axes::unknown,

@@ -17,8 +17,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* not_loaded =
-    "transformers 5.24 loads the experts of this family neither stacked nor one by one: it starts them at random";
 constexpr const char* vllm_loads =
     "transformers 5.24 loads the experts of this family neither stacked nor one by one: it starts them at random; "
     "vLLM 0.32 loads them";
@@ -40,7 +38,7 @@ constexpr std::array families = {
     model_family{.model_type = "deepseek_v3", .shared = "shared_experts"},
     model_family{.model_type = "deepseek_v4", .names = expert_names::w, .shared = "shared_experts"},
     model_family{.model_type = "ernie4_5_moe", .shared = "shared_experts"},
-    model_family{.model_type = "gemma4_text", .axes = stack_axes::out_in, .router = "router", .warning = not_loaded},
+    model_family{.model_type = "gemma4_text", .axes = stack_axes::out_in, .router = "router", .warning = vllm_loads},
     model_family{.model_type = "glm4_moe", .shared = "shared_experts"},
     model_family{.model_type = "gpt2", .transposed = "c_attn c_fc c_proj q_attn", .warning = conv1d_in_vllm},
     model_family{.model_type = "gpt_oss", .axes = stack_axes::in_out, .form = expert_form::gpt_oss, .router = "router"},
@@ -114,6 +112,8 @@ void read_model(const ordered_json& config, plan_options& options) {
   for (const ordered_json* part : {&inner, &config})
     if (const auto found = part->find("quantization_config"); !options.fp8_grid && found != part->end())
       options.fp8_grid = read_block_size(*found);
+  for (const ordered_json* part : {&inner, &config})
+    options.tied = options.tied || json_member_or_null(*part, "tie_word_embeddings") == true;
   const auto hidden = inner.find("hidden_size");
   if (hidden != inner.end() && hidden->is_number_integer()) options.hidden_size = hidden->get<std::int64_t>();
 }

@@ -53,7 +53,7 @@ struct model_family {
 /// The entry of a family; one without a model_type where the table has none.
 [[nodiscard]] const model_family& find_family(std::string_view model_type) noexcept;
 
-/// Sets model_type, hidden_size, dtype and fp8_grid of the options by a config.json, which may be null.
+/// Sets model_type, hidden_size, tied, dtype and fp8_grid of the options by a config.json, which may be null.
 void read_model(const nlohmann::ordered_json& config, plan_options& options);
 
 /// What a weight is for, by its name and shape.
@@ -67,6 +67,9 @@ enum class weight_role : std::uint8_t {
 };
 [[nodiscard]] weight_role role_of(const io::tensor_info& tensor, const model_family& family);
 [[nodiscard]] std::string_view role_text(weight_role role) noexcept;  ///< "an embedding", ...
+
+/// A 3-D tensor among the experts that is no expert's weight by its name, and no bias or scales of one.
+[[nodiscard]] bool is_unknown_stack(const io::tensor_info& tensor) noexcept;
 
 /// Is "..X.weight" one of the layers that family.transposed names?
 [[nodiscard]] bool is_transposed(std::string_view name, const model_family& family) noexcept;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <string_view>
 #include <unordered_set>
 
@@ -19,30 +20,51 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// What holds codes under this name and type, whatever config.json says; nullptr for none.
-[[nodiscard]] const char* format_of(const tensor_info& t, const std::unordered_set<std::string_view>& names) {
+struct known_format {
+  const char* text;
+  codes_are use;
+};
+
+/// What holds codes under this name and type, whatever config.json says; nullopt for none.
+[[nodiscard]] std::optional<known_format> format_of(const tensor_info& t,
+                                                    const std::unordered_set<std::string_view>& names) {
   const std::string_view name = t.name;
   const auto has = [&](std::string_view suffix, std::string_view other) {
     return name.ends_with(suffix) &&
            names.contains(std::string(name.substr(0, name.size() - suffix.size())) + std::string(other));
   };
-  if (t.type == dtype::f4) return "F4, four bits in a type of safetensors";
-  if (t.type == dtype::f6_e2m3 || t.type == dtype::f6_e3m2) return "F6, six bits in a type of safetensors";
-  if (name.ends_with(".qweight")) return "GPTQ or AWQ";
+  if (t.type == dtype::f4) return known_format{"F4, four bits in a type of safetensors", codes_are::refused};
+  if (t.type == dtype::f6_e2m3 || t.type == dtype::f6_e3m2)
+    return known_format{"F6, six bits in a type of safetensors", codes_are::refused};
+  if (name.ends_with(".qweight")) return known_format{"GPTQ or AWQ", codes_are::refused};
   if (name.find(".weight.quant_state.") != std::string_view::npos || has(".weight", ".weight.absmax"))
-    return "bitsandbytes";
-  if (name.ends_with(".SCB") || has(".weight", ".SCB")) return "bitsandbytes' LLM.int8()";
-  if (name.ends_with("_packed") && t.type == dtype::i32) return "integers of compressed-tensors (pack-quantized)";
+    return known_format{"bitsandbytes", codes_are::refused};
+  if (name.ends_with(".SCB") || has(".weight", ".SCB"))
+    return known_format{"bitsandbytes' LLM.int8()", codes_are::refused};
+  if (name.ends_with("_packed") && t.type == dtype::i32) {
+    if (has("_packed", "_zero_point") || has("_packed", "_g_idx"))
+      return known_format{"integers of compressed-tensors (pack-quantized) with zero points or activation order",
+                          codes_are::refused};
+    return known_format{"integers of compressed-tensors (pack-quantized)", codes_are::dequantized};
+  }
   if (name.ends_with("_packed") && t.type == dtype::u8)
-    return has("_packed", "_global_scale") ? "NVFP4 of compressed-tensors" : "MXFP4 of compressed-tensors";
-  if (t.type == dtype::u8 && has("_blocks", "_scales")) return "MXFP4 of gpt-oss";
-  if (t.type == dtype::u8 && has(".weight", ".weight_scale_2")) return "NVFP4 of ModelOpt";
-  if (t.type == dtype::u8 && has(".weight", ".weight_scale")) return "MXFP4 of Quark or ModelOpt";
-  if (t.type == dtype::i8 && has(".weight", ".scale")) return "MXFP4 of DeepSeek-V4";
-  if (t.type == dtype::i8 && has(".weight", ".weight_scale")) return "INT8 of compressed-tensors";
-  if (t.type == dtype::u32 && has(".weight", ".scales")) return "MLX";
-  if (t.type == dtype::f8_e5m2) return "FP8 without block scales";
-  return nullptr;
+    return has("_packed", "_global_scale") ? known_format{"NVFP4 of compressed-tensors", codes_are::dequantized}
+                                           : known_format{"MXFP4 of compressed-tensors", codes_are::mxfp4};
+  if (t.type == dtype::u8 && has("_blocks", "_scales")) return known_format{"MXFP4 of gpt-oss", codes_are::mxfp4};
+  if (t.type == dtype::u8 && has(".weight", ".weight_scale_2"))
+    return known_format{"NVFP4 of ModelOpt", codes_are::dequantized};
+  if (t.type == dtype::u8 && has(".weight", ".weight_scale"))
+    return known_format{"MXFP4 of Quark or ModelOpt", codes_are::mxfp4};
+  if (t.type == dtype::i8 && has(".weight", ".scale")) return known_format{"MXFP4 of DeepSeek-V4", codes_are::mxfp4};
+  if (t.type == dtype::i8 && has(".weight", ".weight_scale")) {
+    if (has(".weight", ".weight_zero_point") || has(".weight", ".weight_g_idx"))
+      return known_format{"INT8 of compressed-tensors (int-quantized) with zero points or activation order",
+                          codes_are::refused};
+    return known_format{"INT8 of compressed-tensors (int-quantized)", codes_are::dequantized};
+  }
+  if (t.type == dtype::u32 && has(".weight", ".scales")) return known_format{"MLX", codes_are::refused};
+  if (t.type == dtype::f8_e5m2) return known_format{"FP8 without block scales", codes_are::refused};
+  return std::nullopt;
 }
 
 /// What no model computes with: integers, and numbers of eight bits or fewer, which need scales.
@@ -82,6 +104,27 @@ using nlohmann::ordered_json;
   return false;
 }
 
+[[nodiscard]] std::string unknown_codes_text(const tensor_info& t) {
+  return std::string(dtype_name(t.type)) + " " + shape_text(t.shape) + ", codes of a format that is not known";
+}
+
+/// "config.json (odd), config.json: text_config (fp8)": where it and its parts tell of a quantization, and of which.
+[[nodiscard]] std::string places_of_quantization(const ordered_json& config, const std::string& place) {
+  std::string places;
+  if (!config.is_object()) return places;
+  for (const auto& [key, value] : config.items()) {
+    std::string found;
+    if (key == "quantization_config" && value.is_object()) {
+      const std::string method = json_text_member(value, "quant_method");
+      found = place + (method.empty() ? "" : " (" + method + ")");
+    } else if (value.is_object()) {
+      found = places_of_quantization(value, place + (place.ends_with(".json") ? ": " : ".") + key);
+    }
+    if (!found.empty()) places += (places.empty() ? "" : ", ") + found;
+  }
+  return places;
+}
+
 /// What config.json calls it.
 [[nodiscard]] std::string name_in(const ordered_json& config) {
   if (!config.is_object()) return {};
@@ -100,43 +143,77 @@ foreign_weights find_foreign_weights(const std::vector<tensor_info>& tensors, co
   const auto is_judged = [](const tensor_info& t) { return t.type != dtype::f8_e4m3; };
   for (const tensor_info& t : tensors)
     if (is_judged(t)) views.insert(*names.insert(t.name).first);
-  for (const tensor_info& t : tensors)
-    if (const char* format = is_judged(t) ? format_of(t, views) : nullptr) return {t.name, format + name_in(config)};
-  return {};
+  foreign_weights first;
+  for (const tensor_info& t : tensors) {
+    const std::optional<known_format> format = is_judged(t) ? format_of(t, views) : std::nullopt;
+    if (!format || (!first.tensor.empty() && format->use != codes_are::refused)) continue;
+    first = {t.name, format->text + name_in(config), format->use};
+    if (format->use == codes_are::refused) break;
+  }
+  return first;
 }
 
 const tensor_info* find_unknown_codes(const std::vector<tensor_info>& tensors, bool with_fp8) {
   std::unordered_set<std::string_view> names;
   for (const tensor_info& t : tensors) names.insert(t.name);
   for (const tensor_info& t : tensors)
-    if (t.shape.size() >= 2 && is_code_type(t.type, with_fp8) && is_code_name(t) && format_of(t, names) == nullptr)
-      return &t;
+    if (t.shape.size() >= 2 && is_code_type(t.type, with_fp8) && is_code_name(t) && !format_of(t, names)) return &t;
   return nullptr;
+}
+
+foreign_weights find_codes(const std::vector<tensor_info>& tensors, const ordered_json& config) {
+  foreign_weights found = find_foreign_weights(tensors, config);
+  if (!found.tensor.empty() && found.use == codes_are::refused) return found;
+  if (const tensor_info* t = find_unknown_codes(tensors, false))
+    return {t->name, unknown_codes_text(*t) + name_in(config), codes_are::refused};
+  return found;
+}
+
+std::string way_to_weights(codes_are use) {
+  switch (use) {
+    case codes_are::dequantized:
+      return "mxfp4 dequantize makes BF16 of it, which can be quantised";
+    case codes_are::mxfp4:
+      return "mxfp4 dequantize makes BF16 of it, which can be quantised, mxfp4 convert another form of MXFP4";
+    case codes_are::refused:
+      break;
+  }
+  return "dequantise it with the program that wrote it, and quantise the result";
+}
+
+std::string untold_quantization(const std::vector<tensor_info>& tensors, const ordered_json& config,
+                                const std::vector<std::string>& files) {
+  const auto is_fp8 = [](const tensor_info& t) { return t.type == dtype::f8_e4m3 || t.type == dtype::f8_e5m2; };
+  if (std::any_of(tensors.begin(), tensors.end(), is_fp8)) return {};
+  std::string told = places_of_quantization(config, "config.json");
+  for (const std::string& file : files)
+    if (describes_quantization(file) && file != report_file_name) told += (told.empty() ? "" : ", ") + file;
+  if (told.empty()) return {};
+  return told + " tells of a quantization, and no tensor is quantised: the result does not tell of it";
 }
 
 void require_no_unknown_codes(const std::vector<tensor_info>& tensors, bool with_fp8, const std::string& where) {
   if (const tensor_info* t = find_unknown_codes(tensors, with_fp8))
-    throw not_readable(
-        where, t->name,
-        std::string(dtype_name(t->type)) + " " + shape_text(t->shape) + ", codes of a format that is not known");
+    throw not_readable(where, t->name, unknown_codes_text(*t));
 }
 
 file_error not_readable(const std::string& where, const std::string& tensor, const std::string& format) {
-  return file_error({.file = where,
-                     .tensor = tensor,
-                     .value = "is " + format,
-                     .expected = "MXFP4, FP8 with scales, INT4 or INT8 of compressed-tensors, NVFP4, or weights",
-                     .advice = "dequantise it with the program that wrote it"});
+  return file_error(
+      {.file = where,
+       .tensor = tensor,
+       .value = "is " + format,
+       .expected = "MXFP4, FP8 with scales, symmetric INT4 or INT8 of compressed-tensors, NVFP4, or weights",
+       .advice = "dequantise it with the program that wrote it"});
 }
 
 void require_weights(const std::vector<tensor_info>& tensors, const ordered_json& config,
                      const std::string& directory) {
-  if (const foreign_weights found = find_foreign_weights(tensors, config); !found.tensor.empty())
+  if (const foreign_weights found = find_codes(tensors, config); !found.tensor.empty())
     throw file_error({.file = directory,
                       .tensor = found.tensor,
                       .value = "is quantised already: " + found.format,
                       .expected = "weights in F32, F16, BF16 or FP8 with scales",
-                      .advice = "mxfp4 dequantize makes BF16 of it, which can be quantised"});
+                      .advice = way_to_weights(found.use)});
 }
 
 bool describes_quantization(const std::string& file) {

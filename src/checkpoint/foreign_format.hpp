@@ -5,6 +5,7 @@
 // copy codes and say of the result that it is not quantised.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -14,11 +15,22 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+/// What can be done with codes.
+enum class codes_are : std::uint8_t {
+  refused,      ///< no command reads them
+  dequantized,  ///< `dequantize` makes BF16 of them
+  mxfp4         ///< `dequantize` and `convert` read them
+};
+
 /// A tensor that holds codes of another format.
 struct foreign_weights {
-  std::string tensor;  ///< the first of them; empty where there is none
-  std::string format;  ///< "INT4 of compressed-tensors (pack-quantized)"
+  std::string tensor;  ///< the first that no command reads, else the first; empty where there is none
+  std::string format;  ///< "NVFP4 of ModelOpt; config.json calls it modelopt"
+  codes_are use = codes_are::refused;
 };
+
+/// What a user does with them who wants to quantise.
+[[nodiscard]] std::string way_to_weights(codes_are use);
 
 /// @param tensors  that are no MXFP4 pair. F8_E4M3 is left out: whoever knows the block scales judges it.
 /// @param config   config.json; may be null.
@@ -30,6 +42,17 @@ struct foreign_weights {
 /// @param with_fp8  false where config.json goes on saying what FP8 is.
 /// @return  the first of them; nullptr where there is none.
 [[nodiscard]] const io::tensor_info* find_unknown_codes(const std::vector<io::tensor_info>& tensors, bool with_fp8);
+
+/// The former, or unknown codes where those are none that no command reads: what is to be quantised has neither.
+[[nodiscard]] foreign_weights find_codes(const std::vector<io::tensor_info>& tensors,
+                                         const nlohmann::ordered_json& config);
+
+/// A warning where config.json, or a file beside it, tells of a quantization that no tensor shows; empty where nothing
+/// does. A result has a config of its own and leaves such files behind.
+/// @param files  the names of the directory's other files.
+[[nodiscard]] std::string untold_quantization(const std::vector<io::tensor_info>& tensors,
+                                              const nlohmann::ordered_json& config,
+                                              const std::vector<std::string>& files);
 
 /// That a tensor is in a format which is neither MXFP4 nor widened: codes that are copied would be weights to whoever
 /// reads the result.

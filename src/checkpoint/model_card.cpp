@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "checkpoint/quantization_config.hpp"
+
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 namespace {
@@ -102,30 +104,10 @@ template <class... Numbers>
          row("same first choice", formatted("%.2f %%", 100 * q.top1_agreement)) + "\n";
 }
 
-/// What config.json declares of the activations that the MXFP4 weights are multiplied with (activations.hpp), and what
-/// a server does with it. The group of MXFP4 weights decides: FP8 matrices beside them have a group of their own.
-[[nodiscard]] std::string activations_text(const ordered_json& config) {
-  const ordered_json quantization = config.is_object() ? config.value("quantization_config", ordered_json()) : nullptr;
-  const ordered_json groups =
-      quantization.is_object() ? quantization.value("config_groups", ordered_json()) : ordered_json();
-  ordered_json input;
-  for (const ordered_json& group : groups) {
-    if (!group.is_object() || !group.contains("weights") || !group["weights"].is_object()) continue;
-    if (group["weights"].value("num_bits", ordered_json()) == 4) input = group.value("input_activations", input);
-  }
-  const ordered_json bits = input.is_object() ? input.value("num_bits", ordered_json()) : ordered_json();
-  if (bits == 8)
-    return "config.json declares FP8 activations, a scale for each group of 128: vLLM 0.33 (read, not run) takes its "
-           "FP4 x FP8 kernel.";
-  if (bits == 4)
-    return "config.json declares MXFP4 activations: vLLM 0.33 (read, not run) makes them while it runs, where the GPU "
-           "has such a kernel.";
-  return "config.json declares nothing of activations: vLLM 0.33 (read, not run) makes MXFP4 of them where the GPU has "
-         "such a kernel, else they stay in 16 bits.";
-}
-
 [[nodiscard]] std::string serving(const card_options& options, const ordered_json& config) {
-  return "## How to serve it\n\n" + activations_text(config) + "\n\n```sh\nvllm serve " + options.name +
+  return "## How to serve it\n\n" +
+         activations_text(config.is_object() ? config.value("quantization_config", ordered_json()) : ordered_json()) +
+         "\n\n```sh\nvllm serve " + options.name +
          " --tensor-parallel-size 2\n```\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
          "tokenizer = AutoTokenizer.from_pretrained(\"" +
          options.name +

@@ -69,6 +69,7 @@ class widener {
   [[nodiscard]] std::optional<plain_tensor> widen(const plain_tensor& t) {
     if (t.info.type == dtype::f8_e4m3) return fp8(t);
     if (t.info.type == dtype::i32 && t.info.name.ends_with(packed_suffix)) return integer(t);
+    if (t.info.type == dtype::i8) return whole_integer(t);
     if (t.info.type == dtype::u8) return nvfp4(t);
     return std::nullopt;
   }
@@ -168,6 +169,42 @@ class widener {
             }
           }
         });
+  }
+
+  [[nodiscard]] std::optional<plain_tensor> whole_integer(const plain_tensor& t) {
+    const std::string& name = t.info.name;
+    const plain_tensor* scales = find(name + scale_suffix);
+    if (scales == nullptr || t.info.shape.size() != 2 || t.info.elements() == 0) return std::nullopt;
+    if (find(name + "_zero_point") != nullptr || find(name + "_g_idx") != nullptr) return std::nullopt;
+    const dtype type = scales->info.type;
+    if (type != dtype::f32 && type != dtype::bf16 && type != dtype::f16) return std::nullopt;
+    const std::int64_t rows = t.info.shape[0], cols = t.info.shape[1];
+    const std::vector<std::int64_t>& s = scales->info.shape;
+    const bool is_one = scales->info.elements() == 1;
+    const std::int64_t groups = is_one ? 1 : s.size() == 2 && s[0] == rows ? s[1] : 0;
+    if (groups == 0 || cols % groups != 0) return std::nullopt;
+    consumed_.insert(scales);
+    const std::string module = name.substr(0, name.rfind('.'));
+    for (const char* suffix : {".input_scale", ".input_zero_point"}) consumed_.insert(find(module + suffix));
+    ++count_.integer;
+    return bf16_tensor(name, t.info.shape,
+                       [t, scales = *scales, is_one, groups, cols, group = cols / groups](
+                           std::int64_t, const fp8_tile& tile, bf16* out) {
+                         const bool to_f16 = scales.info.type == dtype::f16;
+                         const std::int64_t first = tile.col / group;
+                         const std::int64_t count = (tile.col + tile.cols - 1) / group + 1 - first;
+                         for (std::int64_t r = 0; r < tile.rows; ++r) {
+                           const std::int64_t row = tile.row + r;
+                           const auto codes = read_elements_at<std::int8_t>(t, row * cols + tile.col, tile.cols);
+                           const auto factors = read_floats(scales, is_one ? 0 : row * groups + first, count);
+                           for (std::int64_t c = 0; c < tile.cols; ++c) {
+                             const float product = static_cast<float>(codes[static_cast<std::size_t>(c)]) *
+                                                   factors[static_cast<std::size_t>((tile.col + c) / group - first)];
+                             out[r * tile.cols + c] =
+                                 encode_bf16(to_f16 ? mxfp4::decode(mxfp4::encode<f16>(product)) : product);
+                           }
+                         }
+                       });
   }
 
   [[nodiscard]] std::optional<plain_tensor> nvfp4(const plain_tensor& t) {

@@ -6,16 +6,17 @@
 //   INT4    X_packed I32 [rows, cols / 8], code i    X_scale F32, BF16, F16 [rows, groups];  (code - 8) * scale, in the
 //           in bits 4 (i % 8) of its word            X_shape I32 or I64: rows, cols          type of the scale
 //   INT8    the same, 4 in a word                    the same                                (code - 128) * scale
+//           X I8 [rows, cols]                        X_scale [1], [rows, 1], [rows, groups]  code * scale, likewise
 //   NVFP4   X_packed U8 [rows, cols / 2]             X_scale F8_E4M3 [rows, cols / 16],      code * (scale / global)
 //                                                    X_global_scale F32 [1]
 //           X U8 [rows, cols / 2]                    X_scale F8_E4M3 [rows, cols / 16],      code * (scale * scale_2)
 //                                                    X_scale_2 F32
 //   Q8_0    in GGUF: 32 I8 behind an F16 d                                                   code * d
 //
-// INT4, INT8 and the first NVFP4 are compressed-tensors' (pack-quantized, nvfp4-pack-quantized), the second is
-// ModelOpt's, which reads code 8 as +0. Two codes of FP4 share a byte, the low nibble first. What each package makes of
-// its own files is recorded in tests/vectors/narrow. INT4 with zero points or activation order is left, and so refused
-// by whoever looks for it.
+// INT4, INT8 and the first NVFP4 are compressed-tensors' (pack-quantized, int-quantized, nvfp4-pack-quantized), the
+// second is ModelOpt's, which reads code 8 as +0. Two codes of FP4 share a byte, the low nibble first. What each
+// package makes of its own files is recorded in tests/vectors/narrow. Integers with zero points or activation order are
+// left, and so refused by whoever looks for them.
 #pragma once
 
 #include <cstdint>

@@ -62,7 +62,9 @@ class planner {
                         .value = options_.model_type + " " + std::string(family_.no_experts),
                         .advice = "--linears quantises its other layers"});
     if (options_.linears && !family_.no_linears.empty())
-      throw file_error({.file = where_, .value = options_.model_type + " " + std::string(family_.no_linears)});
+      throw file_error({.file = where_,
+                        .value = options_.model_type + " " + std::string(family_.no_linears),
+                        .advice = "for a reader of your own, --include with --force writes them as they lie"});
     for (planned_tensor& p : plan_.tensors) decide(p);
     for (planned_tensor& p : plan_.tensors) copy_the_rest(p);
     check_output_names();
@@ -158,9 +160,30 @@ class planner {
     if (role == weight_role::linear && !family_.no_linears.empty())
       fail(t, "is of " + options_.model_type + ", which " + std::string(family_.no_linears), "",
            "leave it out with --exclude, or insist with --force");
+    if (role == weight_role::output && options_.tied)
+      fail(t, "is the embedding too by tie_word_embeddings of config.json, and no reader takes an embedding as MXFP4",
+           "", "leave it out with --exclude, or insist with --force");
     if (role == weight_role::embedding || role == weight_role::router || role == weight_role::other)
       fail(t, "is " + std::string(role_text(role)) + ", which no reader takes as MXFP4", "",
            "leave it out with --exclude, or insist with --force");
+  }
+
+  /// Rows of gate and up. Where stacks lie [out, in] they are halves, in every family of transformers 5.24
+  /// (integrations/moe.py: is_concatenated); where they lie [in, out] those of gpt_oss take turns, those of others do
+  /// not, and no shape tells.
+  void require_row_order(const tensor_info& t) const {
+    if (options_.any_matrix || t.shape.size() != 3 || family_.form != expert_form::per_expert) return;
+    const stack_layout l = layout_of(t, axes_of(t).axes, true);
+    if (l.parts != 2 || !l.transposed || family_.axes == stack_axes::in_out) return;
+    const std::string family = options_.model_type.empty() ? "without a model_type in config.json"
+                                                           : "of model_type " + quote_name(options_.model_type);
+    fail(t,
+         "is [experts, in, out] " + family +
+             ", and nothing tells whether its gate and up rows are halves, as those of "
+             "llama4_text, or take turns, as those of gpt_oss",
+         "a family whose table says it",
+         "--force takes them for halves; else add the family (docs/adding-a-family.md), or leave them out with "
+         "--exclude");
   }
 
   [[nodiscard]] static std::string without_weight(const std::string& name) {
@@ -214,6 +237,7 @@ class planner {
       p.reason = why_not_possible(t);
       if (p.reason.empty()) require_linear(t);
       if (p.reason.empty()) require_axes(t);
+      if (p.reason.empty()) require_row_order(t);
       if (!p.reason.empty() && !include_ && is_expert_weight(t.name, t.shape.size()))
         fail(t, "is the weight of an expert and cannot be quantised: " + p.reason, "", "leave it out with --exclude");
     }
@@ -306,6 +330,7 @@ class planner {
           return p.action == tensor_action::quantize && is_transposed(p.source.name, family_);
         });
     if ((plan_.experts > 0 || any_transposed) && !family_.warning.empty()) plan_.warnings.emplace_back(family_.warning);
+    add_warning_of_stacks();
     for (const planned_tensor& p : plan_.tensors)
       if (!options_.to_bf16 && p.action == tensor_action::quantize &&
           role_of(p.source, family_) == weight_role::linear &&
@@ -315,6 +340,24 @@ class planner {
                                  "dtype=torch.bfloat16, or write it with --dtype bf16");
         break;
       }
+  }
+
+  /// Experts under names that nobody has told of would be left as they are, and the result be as large as before.
+  void add_warning_of_stacks() {
+    if (options_.include) return;
+    const planned_tensor* first = nullptr;
+    std::int64_t count = 0;
+    for (const planned_tensor& p : plan_.tensors)
+      if (p.action != tensor_action::quantize && is_unknown_stack(p.source)) {
+        ++count;
+        if (first == nullptr) first = &p;
+      }
+    if (first == nullptr) return;
+    plan_.warnings.push_back(
+        quote_name(first->source.name) + " " + shape_text(first->source.shape) +
+        (count > 1 ? " and " + std::to_string(count - 1) + " more are stacks" : " is a stack") +
+        " beside experts, of a name that is not known (gate_up_proj, gate_proj, up_proj, down_proj, w1, w2, w3): not "
+        "quantised");
   }
 
   const plan_options& options_;
@@ -339,13 +382,21 @@ bool is_expert_weight(std::string_view name, std::size_t dimensions) noexcept {
   const std::string_view part = cut_last_part(name);
   if (dimensions == 3)
     return is_one_of(part, {"input_linear", "output_linear"}) ||  // GraniteMoe's
-           (is_one_of(part, {"gate_up_proj", "gate_proj", "up_proj", "down_proj"}) && cut_last_part(name) == "experts");
+           (is_one_of(part, {"gate_up_proj", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}) &&
+            cut_last_part(name) == "experts");
   if (dimensions != 2 || !named_weight) return false;
   if (!is_one_of(part, {"w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"})) return false;
   const std::string_view number = cut_last_part(name);
   const bool is_number =
       !number.empty() && std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; });
   return is_number && cut_last_part(name) == "experts";
+}
+
+bool is_unknown_stack(const tensor_info& t) noexcept {
+  const std::string_view name = t.name;
+  const bool is_scale = name.find("_scale") != std::string_view::npos || name.ends_with("bias");
+  return t.shape.size() == 3 && !is_expert_weight(name, 3) && !is_scale &&
+         (name.starts_with("experts.") || name.find(".experts.") != std::string_view::npos);
 }
 
 file_result<quantization_plan> make_plan(std::vector<tensor_info> tensors, const plan_options& options,

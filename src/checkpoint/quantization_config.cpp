@@ -232,6 +232,20 @@ constexpr const char* no_gate_pattern = R"(re:.*\.experts\.[0-9]+\.None$)";
   return group_json({"Linear"}, std::move(weights), input_json(declared_activations::fp8), "float-quantized");
 }
 
+/// A row's activations come in groups of 128, whole ones.
+void require_whole_groups(const quantization_plan& plan, const std::string& where) {
+  for (const planned_tensor& t : plan.tensors) {
+    if (t.action != tensor_action::quantize) continue;
+    const std::int64_t cols = t.outputs[1].shape.back() * block_size;
+    if (cols % fp8_block != 0)
+      throw file_error({.file = where,
+                        .tensor = t.source.name,
+                        .value = "is multiplied with " + std::to_string(cols) + " activations",
+                        .expected = "a multiple of 128 for --activations fp8",
+                        .advice = "declare none or mxfp4"});
+  }
+}
+
 }  // namespace
 
 std::string module_of(std::string_view tensor) {
@@ -261,7 +275,8 @@ std::string module_of(const tensor_info& t) {
 }
 
 bool has_matrix(const tensor_info& t) {
-  return is_expert_weight(t.name, t.shape.size()) || (t.shape.size() == 2 && t.name.ends_with(".weight"));
+  return is_expert_weight(t.name, t.shape.size()) || is_unknown_stack(t) ||
+         (t.shape.size() == 2 && t.name.ends_with(".weight"));
 }
 
 bool is_linear_weight(const tensor_info& t) {
@@ -304,6 +319,26 @@ ordered_json make_quantization_config(const linear_modules& modules, const std::
           {"transform_config", ordered_json::object()}};
 }
 
+std::string activations_text(const ordered_json& config) {
+  if (json_text_member(config, "quant_method") == "mxfp4")
+    return "config.json has no place for activations in the form of gpt-oss: vLLM 0.32 (read, not run) leaves them in "
+           "16 bits or makes MXFP8 of them, by the kernel that it takes for the GPU.";
+  const ordered_json groups = json_member_or_null(config, "config_groups");
+  ordered_json input;
+  for (const ordered_json& group : groups)
+    if (json_member_or_null(json_member_or_null(group, "weights"), "num_bits") == 4)
+      input = json_member_or_null(group, "input_activations");
+  const ordered_json bits = json_member_or_null(input, "num_bits");
+  if (bits == 8)
+    return "config.json declares FP8 activations, a scale for each group of 128: vLLM 0.33 (read, not run) takes its "
+           "FP4 x FP8 kernel.";
+  if (bits == 4)
+    return "config.json declares MXFP4 activations: vLLM 0.33 (read, not run) makes them while it runs, where the GPU "
+           "has such a kernel.";
+  return "config.json declares nothing of activations: vLLM 0.33 (read, not run) makes MXFP4 of them where the GPU has "
+         "such a kernel, else they stay in 16 bits.";
+}
+
 ordered_json make_gpt_oss_config(const strings& left) {
   strings patterns;
   std::unordered_set<std::string> seen;
@@ -335,6 +370,7 @@ ordered_json make_quantization_config(const quantization_plan& plan, std::string
   if (gpt_oss && activations != declared_activations::none)
     throw file_error(
         {.file = where, .value = "the form of gpt-oss declares no activations", .advice = "leave out --activations"});
+  if (activations == declared_activations::fp8) require_whole_groups(plan, where);
   return gpt_oss ? make_gpt_oss_config(modules.left) : make_quantization_config(modules, where);
 }
 

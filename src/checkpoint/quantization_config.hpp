@@ -62,10 +62,16 @@ struct linear_modules {
 [[nodiscard]] nlohmann::ordered_json make_quantization_config(const linear_modules& modules, const std::string& where);
 /// The same for the plan's output; that of gpt-oss, which its loaders take with the form, where the plan writes it.
 /// @param model_type  chooses what the family has different.
-/// @throws file_error for activations that the form of gpt-oss cannot declare.
+/// @throws file_error for activations that the form of gpt-oss cannot declare, and for FP8 ones of rows that are no
+///         whole groups of 128.
 [[nodiscard]] nlohmann::ordered_json make_quantization_config(
     const quantization_plan& plan, std::string_view model_type, const std::string& where,
     declared_activations activations = declared_activations::none);
+
+/// What a quantization_config declares of the activations that MXFP4 weights are multiplied with (activations.hpp), and
+/// what a server does with it: a sentence. The group of MXFP4 weights decides: FP8 beside them has a group of its own.
+/// @param config  may be null.
+[[nodiscard]] std::string activations_text(const nlohmann::ordered_json& config);
 
 /// {"quant_method": "mxfp4", "modules_to_not_convert": [...]}. @param left  modules that are not MXFP4.
 [[nodiscard]] nlohmann::ordered_json make_gpt_oss_config(const std::vector<std::string>& left);

@@ -137,7 +137,8 @@ class run_of_one {
     read_model(config, options);
     require_weights(in_.tensor_infos(), config, in);
     plan_ = make_plan(in_.tensor_infos(), options, in).value();
-    require_whole_groups(in);
+    if (std::string warning = untold_quantization(in_.tensor_infos(), config, in_.other_files()); !warning.empty())
+      plan_.warnings.push_back(std::move(warning));
     ordered_json result = make_config(config, plan_, in, settings.activations);
     if (settings.to_bf16) set_bf16(result);
     if (!settings.force) require_readable(result, options.model_type, in);
@@ -204,21 +205,6 @@ class run_of_one {
     shared_progress progress(options, bytes);
     check_shard_hashes(shard, report, run_.threads, progress);
     done_ += bytes;
-  }
-
-  /// A row's activations come in groups of 128, whole ones.
-  void require_whole_groups(const std::string& in) const {
-    if (settings_.activations != declared_activations::fp8) return;
-    for (const planned_tensor& t : plan_.tensors) {
-      if (t.action != tensor_action::quantize) continue;
-      const std::int64_t cols = t.outputs[1].shape.back() * block_size;
-      if (cols % fp8_block != 0)
-        throw file_error({.file = in,
-                          .tensor = t.source.name,
-                          .value = "is multiplied with " + std::to_string(cols) + " activations",
-                          .expected = "a multiple of 128 for --activations fp8",
-                          .advice = "declare none or mxfp4"});
-    }
   }
 
   /// What verify would say of the config is said before the first byte is written.

@@ -8,8 +8,10 @@
 
 #include "checkpoint/config_check.hpp"
 #include "checkpoint/expert_stack.hpp"
+#include "checkpoint/foreign_format.hpp"
 #include "checkpoint/name_pattern.hpp"
 #include "checkpoint/quantization_config.hpp"
+#include "checkpoint/reader_json.hpp"
 #include "checkpoint/verification.hpp"
 #include "checkpoint/verify_other_forms.hpp"
 #include "io/strict_json.hpp"
@@ -366,6 +368,86 @@ std::vector<stored_module> modules_of(const quantization_plan& plan, std::string
 
 namespace {
 
+/// Readers that tie the output layer to the embedding (transformers 5.24 modeling_utils.py) take the embedding for
+/// both, and have no codes of it.
+void check_tied(verification& v, const model_family& family) {
+  for (const stored_tensor& t : v.tensors) {
+    if (t.kind == storage::plain) continue;
+    if (role_of({t.name, t.data->info->type, t.shape}, family) == weight_role::output)
+      v.error(check, quote_name(t.name),
+              std::string("is stored ") + kind_text(t.kind) +
+                  ", expected its original type: it is the embedding too by tie_word_embeddings of config.json");
+  }
+}
+
+/// What parts of config.json, such as "text_config", say of a quantization. vLLM 0.32 (weight_utils.py,
+/// get_quant_config) asks there where the top says nothing, and whoever loads the text model alone has nothing else: it
+/// has to be what the top says, or true by itself.
+void check_parts(verification& v, const ordered_json& config, const std::string& place,
+                 const std::vector<stored_module>& modules) {
+  for (const auto& [key, part] : config.items()) {
+    if (!part.is_object() || key == "quantization_config") continue;
+    const std::string here = place + key;
+    check_parts(v, part, here + ".", modules);
+    const ordered_json said = json_member_or_null(part, "quantization_config");
+    if (said.is_null() || said == json_member_or_null(v.config, "quantization_config")) continue;
+    std::string first;
+    const std::string method = json_text_member(said, "quant_method");
+    if (method == "compressed-tensors" || (method == "mxfp4" && !is_of_another_program(v))) {
+      ordered_json whole = v.config;
+      whole["quantization_config"] = said;
+      check_quantization_config(whole, modules,
+                                [&first](severity level, const std::string& where, const std::string& what) {
+                                  if (level == severity::error && first.empty()) first = where + " " + what;
+                                });
+      if (first.empty()) continue;
+    } else {
+      first = "quant_method is " + (method.empty() ? json_shown(said) : quote_name(method));
+    }
+    v.error(check, config_file_name,
+            here + ".quantization_config is not true of this checkpoint, expected none or that of the top: " + first);
+  }
+}
+
+/// The file of ModelOpt's exports: {"quantization": {"quant_algo": "FP8"}}.
+[[nodiscard]] std::string untrue_modelopt(const verification& v, const ordered_json& file) {
+  const std::string algorithm = json_text_member(json_member_or_null(file, "quantization"), "quant_algo");
+  if (algorithm == "MIXED_PRECISION") return {};
+  const char* const stored = v.result.mxfp4 > 0 ? "MXFP4" : "FP8";
+  if (algorithm.find(stored) != std::string::npos) return {};
+  return "quant_algo is " + (algorithm.empty() ? "not there" : quote_name(algorithm)) + ", and the weights are " +
+         stored;
+}
+
+/// A file that has what quantization_config of config.json has: of GPTQ, AWQ, AutoRound.
+[[nodiscard]] std::string untrue_copy(const verification& v, const ordered_json& file) {
+  const ordered_json config = json_member_or_null(v.config, "quantization_config");
+  if (file == config) return {};
+  const std::string method = json_text_member(file, "quant_method"), said = json_text_member(config, "quant_method");
+  if (!method.empty())
+    return method == said ? ""
+                          : "quant_method is " + quote_name(method) + ", and config.json has " +
+                                (said.empty() ? "none" : quote_name(said));
+  const bool is_mxfp4 = json_text_member(file, "data_type").starts_with("mx_fp") && said == "auto-round";
+  return is_mxfp4 ? "" : "it is of another quantization than config.json";
+}
+
+/// Files beside config.json that tell of a quantization: vLLM 0.32 (transformers_utils/config.py) reads
+/// hf_quant_config.json where config.json says nothing, readers of ModelOpt's and GPTQ's files before config.json.
+void check_sidecars(verification& v) {
+  for (const std::string& name : v.in.other_files()) {
+    if (!describes_quantization(name) || name == report_file_name) continue;
+    std::string problem;
+    try {
+      const ordered_json file = read_json<ordered_json>(v.in.directory() + "/" + name, config_limits);
+      problem = name == "hf_quant_config.json" ? untrue_modelopt(v, file) : untrue_copy(v, file);
+    } catch (const file_error& e) {
+      problem = e.value();
+    }
+    if (!problem.empty()) v.error(check, name, "is not true of this checkpoint: " + problem + ": remove it");
+  }
+}
+
 /// What loads and does not run, or not as it is stored.
 void check_readers(verification& v, const std::vector<stored_module>& modules) {
   for (const stored_tensor& t : v.tensors)
@@ -389,7 +471,6 @@ void check_readers(verification& v, const std::vector<stored_module>& modules) {
 
 void check_config(verification& v) {
   if (v.config.is_null()) return;  // said already
-  if (is_of_another_program(v)) return check_other_config(v);
   plan_options model;
   read_model(v.config, model);
   const model_family& family = find_family(model.model_type);
@@ -399,6 +480,10 @@ void check_config(verification& v) {
     modules.push_back(
         {module_of(weight), t.kind, role_of(weight, family), t.shape.size() == 3, t.form == weight_form::gpt_oss});
   }
+  if (model.tied) check_tied(v, family);
+  check_parts(v, v.config, "", modules);
+  check_sidecars(v);
+  if (is_of_another_program(v)) return check_other_config(v);
   check_quantization_config(v.config, modules, [&v](severity level, const std::string& where, const std::string& what) {
     v.add(level, check, where, what);
   });

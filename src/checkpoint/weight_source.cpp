@@ -99,6 +99,10 @@ void open_gguf(const std::string& input, weight_source& s) {
 
 }  // namespace
 
+gguf_part part_of(const gguf_header& header) {
+  return {number_of(header, number_key) + 1, number_of(header, count_key)};
+}
+
 void weight_source::require_unchanged() const {
   for (const auto& part : gguf) part->require_unchanged().value();
   for (std::size_t i = 0; checkpoint && i < checkpoint->shards().size(); ++i)

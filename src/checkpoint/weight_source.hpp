@@ -31,6 +31,12 @@ struct weight_source {
   void require_unchanged() const;
 };
 
+/// Which part of a model a GGUF file holds, by its own account; 1 of 0 where it is no part.
+struct gguf_part {
+  std::uint64_t number = 1, count = 0;
+};
+[[nodiscard]] gguf_part part_of(const io::gguf_header& header);
+
 /// Opens `input` into `source`. @throws file_error for what cannot be read, and for a part that is not there.
 void open_weights(const std::string& input, weight_source& source);
 

@@ -145,7 +145,8 @@ file_result<std::uint64_t> gguf_alignment(const gguf_header& header, const std::
 file_result<std::uint64_t> gguf_tensor_bytes(ggml_type type, const std::vector<std::int64_t>& shape) {
   if (shape.size() > gguf_dimension_limit)
     return file_error({.value = "has " + std::to_string(shape.size()) + " dimensions",
-                       .expected = "at most " + std::to_string(gguf_dimension_limit)});
+                       .expected = "at most " + std::to_string(gguf_dimension_limit),
+                       .advice = "GGUF holds none of more: keep the model in safetensors, or convert its text part"});
   const std::optional<dtype> same = safetensors_type_of(type);
   if (same) return tensor_bytes(*same, shape);
   if (shape.empty() || shape.back() % block_size != 0)

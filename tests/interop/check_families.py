@@ -54,6 +54,7 @@ def family(kind, *, linears=False, model=AutoModelForCausalLM, refused="", not_l
 HYBRID = dict(shared_expert_intermediate_size=64, layer_types=["linear_attention", "full_attention"],
               linear_num_value_heads=2, linear_num_key_heads=2, linear_key_head_dim=128,
               linear_value_head_dim=128)
+LLAMA_CPP = ("qwen3_moe", "minimax_m2")  # what check_llama.py has llama.cpp run
 GPT2 = dict(linears=True, not_loaded="at random", activation_function="gelu", n_embd=64, n_layer=2, n_head=2, n_positions=128)
 
 FAMILIES = {
@@ -89,6 +90,9 @@ FAMILIES = {
                            text_config={**SMALL, "norm_topk_prob": True, "model_type": "qwen3_vl_moe_text"},
                            vision_config=dict(depth=1, hidden_size=64, intermediate_size=96, num_heads=2,
                                               out_hidden_size=64, deepstack_visual_indexes=[0])),
+    "gemma4_text": family("gemma4_text", not_loaded="at random", enable_moe_block=True, top_k_experts=2, global_head_dim=32,
+                          hidden_size_per_layer_input=32, vocab_size_per_layer_input=128, tie_word_embeddings=True,
+                          layer_types=["sliding_attention", "full_attention"]),
     "granitemoe": family("granitemoe", not_loaded="at random"),
     "granitemoeshared": family("granitemoeshared", not_loaded="at random", shared_intermediate_size=64),
     "granitemoehybrid": family("granitemoehybrid", not_loaded="at random", shared_intermediate_size=64,
@@ -270,6 +274,10 @@ def check(family, mxfp4, root, record):
     else:
         run(mxfp4, "convert", result, root / "x.gguf", "--to", "gguf")
         check_gguf(root / "x.gguf", weights)
+    if family.kind not in LLAMA_CPP:
+        said_of_llama = refusal(mxfp4, "convert", result, root / "llama.gguf", "--to", "llama-cpp",
+                                expected="whose names in llama.cpp are not known")
+        steps["llama.cpp"] = re.sub("model_type is '[^']*', whose names", "the names of this model_type", said_of_llama)
     if family.not_loaded:
         require(family.not_loaded in said, f"quantize does not warn: {said}")
         for route, options in ROUTES.items():

@@ -1,6 +1,6 @@
 # tests/interop/check_llama.py -- convert --to llama-cpp, opened by the gguf package and run by llama.cpp.
 # SPDX-License-Identifier: Apache-2.0
-"""check_llama.py MXFP4 TOKENIZER [FAMILY ...]
+"""check_llama.py MXFP4 TOKENIZER [--results FILE] [--only FAMILY ...]
 
 For each family of src/checkpoint/llama_cpp.cpp a tiny model with random weights is made from transformers' own config
 class, quantised, and converted. The gguf package has to know every tensor by its name, and nothing may be missing that
@@ -9,12 +9,14 @@ each of several prompts the token that it finds likeliest has to be that of tran
 its log-probability near. llama.cpp rounds activations to 8 bits, so near is not equal, and where two tokens are about as
 likely it may find the other: such prompts are left out. Back by `convert` and `dequantize` the experts' bytes and
 weights are the same.
+
+--results FILE   what was seen goes into this JSON, beside what check_families.py puts there
 """
+import argparse
 import json
 import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 
 import gguf
@@ -23,7 +25,7 @@ import xllamacpp
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from common import print_versions, require
+from common import add_results, package_versions, print_versions, require
 
 SMALL = dict(vocab_size=704, hidden_size=128, intermediate_size=96, moe_intermediate_size=96, num_hidden_layers=2,
              num_attention_heads=4, num_key_value_heads=2, head_dim=32, num_experts=4, num_local_experts=4,
@@ -100,32 +102,43 @@ def choose(model, plain, count=20):
     return chosen
 
 
+def check(kind, mxfp4, tokenizer, root):
+    source, result, back, file = root / "source", root / "mxfp4", root / "bf16", root / "model.gguf"
+    make(source, kind, tokenizer)
+    run(mxfp4, "quantize", source, result)
+    run(mxfp4, "convert", result, file, "--to", "llama-cpp")
+    check_names(file, kind)
+    run(mxfp4, "convert", file, root / "again", "--to", "compressed-tensors")
+    run(mxfp4, "dequantize", file, root / "wide")
+    run(mxfp4, "dequantize", result, back)
+    for one, other in ((root / "again", result), (root / "wide", back)):
+        expected, found = load_file(other / "model.safetensors"), load_file(one / "model.safetensors")
+        require(set(expected) == set(found), f"{kind}: other names: {sorted(set(expected) ^ set(found))[:4]}")
+        for name, tensor in expected.items():
+            require(torch.equal(tensor.float(), found[name].float()), f"{kind}: {name} differs")
+    model = AutoModelForCausalLM.from_pretrained(back, dtype=torch.float32).eval()
+    chosen = choose(model, plain_tokens(tokenizer))
+    for (prompt, best, expected), (token, found) in zip(chosen, likeliest(file, [c[0] for c in chosen])):
+        print(f"{kind}: after {len(prompt)}: {token} {found:.4f}, transformers {best} {expected:.4f}", flush=True)
+        require(token == best, f"{kind}: token {token}, transformers has {best}")
+        require(abs(found - expected) < NEAR, f"{kind}: {found} and {expected}")
+    print(f"{kind}: the same next token after {len(chosen)} prompts")
+
+
 def main():
-    mxfp4, tokenizer = map(pathlib.Path, sys.argv[1:3])
-    print_versions("xllamacpp", "gguf", "transformers", "torch")
-    for kind in sys.argv[3:] or FAMILIES:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mxfp4", type=pathlib.Path)
+    parser.add_argument("tokenizer", type=pathlib.Path)
+    parser.add_argument("--results", type=pathlib.Path)
+    parser.add_argument("--only", nargs="*", default=FAMILIES)
+    options = parser.parse_args()
+    packages = ("xllamacpp", "gguf", "transformers", "torch")
+    print_versions(*packages)
+    for kind in options.only:
         with tempfile.TemporaryDirectory(prefix="mxfp4-llama-") as folder:
-            root = pathlib.Path(folder)
-            source, result, back, file = root / "source", root / "mxfp4", root / "bf16", root / "model.gguf"
-            make(source, kind, tokenizer)
-            run(mxfp4, "quantize", source, result)
-            run(mxfp4, "convert", result, file, "--to", "llama-cpp")
-            check_names(file, kind)
-            run(mxfp4, "convert", file, root / "again", "--to", "compressed-tensors")
-            run(mxfp4, "dequantize", file, root / "wide")
-            run(mxfp4, "dequantize", result, back)
-            for one, other in ((root / "again", result), (root / "wide", back)):
-                expected, found = load_file(other / "model.safetensors"), load_file(one / "model.safetensors")
-                require(set(expected) == set(found), f"{kind}: other names: {sorted(set(expected) ^ set(found))[:4]}")
-                for name, tensor in expected.items():
-                    require(torch.equal(tensor.float(), found[name].float()), f"{kind}: {name} differs")
-            model = AutoModelForCausalLM.from_pretrained(back, dtype=torch.float32).eval()
-            chosen = choose(model, plain_tokens(tokenizer))
-            for (prompt, best, expected), (token, found) in zip(chosen, likeliest(file, [c[0] for c in chosen])):
-                print(f"{kind}: after {len(prompt)}: {token} {found:.4f}, transformers {best} {expected:.4f}", flush=True)
-                require(token == best, f"{kind}: token {token}, transformers has {best}")
-                require(abs(found - expected) < NEAR, f"{kind}: {found} and {expected}")
-        print(f"{kind}: the same next token after {len(chosen)} prompts")
+            check(kind, options.mxfp4, options.tokenizer, pathlib.Path(folder))
+        if options.results:
+            add_results(options.results, "llama.cpp", package_versions(*packages), {kind: dict(run="right")})
 
 
 if __name__ == "__main__":

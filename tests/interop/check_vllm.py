@@ -47,7 +47,7 @@ def stored_modules(folder):
         if not is_stack and end not in ("weight", "weight_packed"):
             continue
         layer = re.search(r"\.(\d+)\.", module)
-        found = re.search(r"\.(\d+)\..*\.experts" + ("$" if is_stack else r"\.\d+\.[^.]+$"), module)
+        found = re.search(r"\.(\d+)\.(?:.*\.)?experts" + ("$" if is_stack else r"\.\d+\.[^.]+$"), module)
         is_mxfp4 = is_stack or end == "weight_packed"
         if found:
             experts.setdefault(int(found[1]), set()).add(is_mxfp4)

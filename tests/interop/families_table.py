@@ -15,11 +15,11 @@ COLUMNS = [("plan", [(OURS, "plan")]), ("quantize", [(OURS, "quantize")]), ("ver
            ("transformers, dequantize", [(OURS, "transformers dequantize"), (OLDER, "transformers dequantize")]),
            ("vLLM 0.33 configuration", [("vllm 0.33.0", "config")]),
            ("vLLM 0.32 configuration", [("vllm 0.32.0", "config")]), ("vLLM 0.32 CPU run", [("vllm 0.32.0", "run")]),
-           ("GGUF", [(OURS, "gguf")])]
+           ("GGUF", [(OURS, "gguf")]), ("llama.cpp", [("llama.cpp", "run"), (OURS, "llama.cpp")])]
 TEXT = """# Families and what was seen of them
 
 Tiny models with random weights, made by each family's own config class; `tests/interop/check_families.py` and
-`check_vllm.py` did what the columns say and recorded it in [tests/interop/results.json](../tests/interop/results.json), of which this
+`check_vllm.py` and `check_llama.py` did what the columns say and recorded it in [tests/interop/results.json](../tests/interop/results.json), of which this
 page is made (`tests/interop/families_table.py --write`). How to add a family: [adding-a-family.md](adding-a-family.md).
 
 | column | what was seen |
@@ -31,6 +31,7 @@ page is made (`tests/interop/families_table.py --write`). How to add a family: [
 | vLLM configuration | vLLM's own model asks its own configuration class about every layer: MXFP4 for what is stored so, nothing for the rest |
 | vLLM CPU run | vLLM's loader and engine, weights widened to bfloat16: tokens and log-probabilities of 2 x 120 tokens are those of the dequantised model, bit for bit |
 | GGUF | `convert --to gguf`, opened by gguf, the same numbers |
+| llama.cpp | `convert --to llama-cpp`, loaded and run by llama.cpp (the package xllamacpp) on a CPU: the next token after each of 20 prompts is that of transformers on the dequantised model |
 
 `_tied`: the embedding is the output layer too. Dense models are quantised with `--linears`. What transformers saves of phimoe
 and deepseek_v4 gets the names that published checkpoints have before vLLM reads it; gpt2's weights are

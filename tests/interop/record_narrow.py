@@ -18,8 +18,6 @@ import sys
 import torch
 from compressed_tensors.compressors.base import BaseCompressor
 from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
-from modelopt.torch.quantization.qtensor.mxfp4_tensor import MXFP4QTensor
-from modelopt.torch.quantization.qtensor.nvfp4_tensor import NVFP4QTensor
 from safetensors.torch import save_file
 
 ROWS, COLS = 48, 192  # neither a multiple of 128
@@ -47,7 +45,26 @@ def compressed_tensors(folder, case, format, scale, dtype=torch.bfloat16, extra=
     save(folder, case, "compressed-tensors", stored, read)
 
 
+def int_quantized(folder):
+    """A byte for a code. With a seed of its own: it may be recorded alone."""
+    torch.manual_seed(20261130)
+    random = torch.Generator().manual_seed(20261130)
+    rand = lambda *shape: torch.rand(shape, generator=random) * 0.003 + 0.0006
+    int8 = dict(num_bits=8, type="int")
+    compressed_tensors(folder, "int8_bytes_channel", "int-quantized", rand(ROWS, 1).to(torch.bfloat16),
+                       strategy="channel", **int8)
+    compressed_tensors(folder, "int8_bytes_channel_f32", "int-quantized", rand(ROWS, 1), torch.float32,
+                       strategy="channel", **int8)
+    compressed_tensors(folder, "int8_bytes_channel_f16", "int-quantized", rand(ROWS, 1).to(torch.float16),
+                       torch.float16, strategy="channel", **int8)
+    compressed_tensors(folder, "int8_bytes_tensor", "int-quantized", rand(1).to(torch.bfloat16), strategy="tensor",
+                       **int8)
+    compressed_tensors(folder, "int8_bytes_group", "int-quantized", rand(ROWS, COLS // 64).to(torch.bfloat16),
+                       strategy="group", group_size=64, **int8)
+
+
 def modelopt_nvfp4(folder):
+    from modelopt.torch.quantization.qtensor.nvfp4_tensor import NVFP4QTensor
     quantized, scale, scale_2 = NVFP4QTensor.quantize(weights(), 16)
     read = quantized.dequantize(scale=scale, double_scale=scale_2, block_sizes={-1: 16}, dtype=torch.bfloat16)
     save(folder, "nvfp4_modelopt", "nvidia-modelopt",
@@ -55,6 +72,7 @@ def modelopt_nvfp4(folder):
 
 
 def modelopt_mxfp4(folder):
+    from modelopt.torch.quantization.qtensor.mxfp4_tensor import MXFP4QTensor
     quantized, scale = MXFP4QTensor.quantize(weights(), 32)
     read = quantized.dequantize(scale=scale, block_sizes={-1: 32}, dtype=torch.bfloat16)
     save(folder, "mxfp4_modelopt", "nvidia-modelopt",
@@ -134,6 +152,7 @@ def main(vectors):
     quark_mxfp4(folder)
     auto_round_mxfp4(folder)
     transformers_deepseek_v4(folder)
+    int_quantized(folder)
 
 
 if __name__ == "__main__":

@@ -31,9 +31,10 @@ struct dequantize_command {
     takes_overwrite(command, overwrite);
     command.footer(
         "A scale byte 255 makes 32 weights NaN. Everything that is not MXFP4 is copied byte for byte; in a directory\n"
-        "FP8 with scales, INT4 and INT8 of compressed-tensors, NVFP4, and in a .gguf Q8_0, become BF16 too, rounded\n"
-        "once, and config.json loses its quantization_config. MXFP4 is known by the names of compressed-tensors,\n"
-        "AutoRound, gpt-oss, Quark, ModelOpt, DeepSeek-V4 and GGUF. A .gguf makes a directory; its names stay.");
+        "FP8 with scales, symmetric INT4 and INT8 of compressed-tensors, NVFP4, and in a .gguf Q8_0, become BF16\n"
+        "too, rounded once, and config.json loses its quantization_config. MXFP4 is known by the names of\n"
+        "compressed-tensors, AutoRound, gpt-oss, Quark, ModelOpt, DeepSeek-V4 and GGUF. A .gguf makes a directory;\n"
+        "its names stay.");
   }
 };
 

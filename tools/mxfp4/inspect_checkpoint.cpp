@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 
+#include "checkpoint/weight_source.hpp"
 #include "command.hpp"
 #include "inspect_checkpoint.hpp"
 #include "mxfp4/checkpoint/tensor_summary.hpp"
@@ -206,18 +207,26 @@ void inspect_gguf(const std::string& path, bool json) {
     list.push_back({{"name", t.name}, {"dtype", ggml_type_name(t.type)}, {"shape", t.shape}, {"bytes", t.bytes}});
   }
   const std::string* architecture = in.header().find_string("general.architecture");
+  const gguf_part part = part_of(in.header());
   if (json) {
-    print(ordered_json{{"command", "inspect"},
-                       {"file", path},
-                       {"architecture", architecture ? ordered_json(*architecture) : ordered_json(nullptr)},
-                       {"tensor_bytes", by_type.bytes()},
-                       {"tensors", std::move(list)},
-                       {"kinds", by_type.json()}});
+    ordered_json report = {{"command", "inspect"},
+                           {"file", path},
+                           {"architecture", architecture ? ordered_json(*architecture) : ordered_json(nullptr)},
+                           {"tensor_bytes", by_type.bytes()},
+                           {"tensors", std::move(list)},
+                           {"kinds", by_type.json()}};
+    if (part.count > 1) report["split"] = {{"part", part.number}, {"parts", part.count}};
+    print(report);
     return;
   }
   print(by_type.text() + path + ": GGUF" +
-        (architecture ? ", architecture " + printable(*architecture) : ", no architecture") + ", " +
-        size_text(by_type.bytes()) + ", " + by_type.bits() + " bits an element\n");
+        (part.count > 1 ? ", part " + std::to_string(part.number) + " of " + std::to_string(part.count) +
+                              " of a model, of which this is not the whole"
+                        : "") +
+        (architecture     ? ", architecture " + printable(*architecture)
+         : part.count > 1 ? ""
+                          : ", no architecture") +
+        ", " + size_text(by_type.bytes()) + ", " + by_type.bits() + " bits an element\n");
 }
 
 }  // namespace mxfp4::tools

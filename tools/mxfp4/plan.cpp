@@ -16,6 +16,7 @@
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
+#include "quantize_command.hpp"
 #include "report.hpp"
 
 namespace mxfp4::tools {
@@ -26,7 +27,7 @@ using namespace checkpoint;
 namespace {
 
 struct plan_command {
-  std::string input, include, exclude, others = "bf16";
+  std::string input, include, exclude, others = "bf16", activations = "none";
   std::vector<std::string> take;
   int devices = 2;
   double memory = 120;
@@ -42,9 +43,11 @@ struct plan_command {
     takes_regex(command.add_option("--exclude", exclude, "... but not those in whose name this is found"));
     command.add_flag("--linears", linears,
                      "Quantise every linear layer, not the experts alone: all but routers and lm_head");
-    command.add_flag("--force", force, "Take what no reader is known to load, such as embeddings");
+    command.add_flag("--force", force, "Take what no reader is known to load, and rows of gate and up for halves");
     command.add_option("--others", others, "FP8 matrices that are not quantised: widen them, or keep them")
         .one_of({"bf16", "fp8"});
+    command.add_option("--activations", activations, "What config.json is to have servers multiply the weights with")
+        .one_of({"none", "fp8", "mxfp4"});
     command.add_option("--devices", devices, "Devices that share the weights").range_in_help(1, 1 << 20).show_default();
     command.add_option("--memory", memory, "GB (10^9 bytes) of each of them").number(0.001, 1e9).show_default();
     takes_files(command, take);
@@ -59,6 +62,7 @@ struct source {
   std::vector<std::string> stray;  // shards that nothing names
   std::string model_type = {};
   std::string unlisted = {};  // a warning of tensors that the index forgot
+  std::vector<std::string> other_files = {};
 };
 
 [[nodiscard]] source read_source(const std::string& path, const std::vector<std::string>& take) {
@@ -68,6 +72,7 @@ struct source {
     if (!reader.is_directory()) return {reader.tensor_infos(), nullptr, {}};
     source s{reader.tensor_infos(), read_config(reader), reader.stray_shards()};
     s.unlisted = unlisted_warning(reader);
+    s.other_files = reader.other_files();
     return s;
   }
   ordered_json config = read_json<ordered_json>(path, config_limits);
@@ -88,8 +93,7 @@ struct source {
     plan.tensors.push_back(std::move(p));
   }
   plan.warnings.push_back("quantised already: " + quote_name(found.tensor) + " is " + found.format +
-                          ": quantize refuses it; mxfp4 dequantize makes BF16 of it, mxfp4 convert another form of "
-                          "MXFP4");
+                          ": quantize refuses it; " + way_to_weights(found.use));
   return plan;
 }
 
@@ -153,8 +157,8 @@ struct budget {
   }
 };
 
-[[nodiscard]] ordered_json json_of(const plan_command& command, const source& in, const quantization_plan& plan,
-                                   const budget& memory) {
+[[nodiscard]] ordered_json json_of(const plan_command& command, const ordered_json& quantization, const source& in,
+                                   const quantization_plan& plan, const budget& memory) {
   ordered_json actions = ordered_json::array();
   for (const auto& [key, g] : group_up(plan))
     actions.push_back({{"action", action_name(key.first)},
@@ -179,8 +183,10 @@ struct budget {
                            {"left", static_cast<std::int64_t>(memory.left)},
                            {"cache_bytes_per_token", memory.bytes_per_token},
                            {"tokens", memory.tokens()}}}};
-  if (plan.matrices > 0 && in.config.is_object())
-    report["quantization_config"] = make_quantization_config(plan, in.model_type, command.input);
+  if (!quantization.is_null()) {
+    report["quantization_config"] = quantization;
+    report["activations"] = activations_text(quantization);
+  }
   for (const std::string& warning : plan.warnings) report["warnings"].push_back(warning);
   if (command.list) {
     report["list"] = ordered_json::array();
@@ -204,7 +210,8 @@ struct budget {
   return t.text() + '\n';
 }
 
-[[nodiscard]] std::string text_of(const plan_command& command, const quantization_plan& plan, const budget& memory) {
+[[nodiscard]] std::string text_of(const plan_command& command, const ordered_json& quantization,
+                                  const quantization_plan& plan, const budget& memory) {
   std::string text = command.list ? list_text(plan) : "";
   table t({{"what"}, {"tensors", align::right}, {"before", align::right}, {"after", align::right}});
   for (const auto& [key, g] : group_up(plan))
@@ -222,6 +229,9 @@ struct budget {
   text += std::to_string(command.devices) + " x " + size_text(static_cast<std::uint64_t>(command.memory * 1e9)) + ": ";
   if (memory.left < 0) text += fixed(-memory.left / 1e9, 1) + " GB too little for the weights\n";
   else text += fixed(memory.left / 1e9, 1) + " GB left for the KV cache and activations\n";
+  if (!quantization.is_null())
+    text +=
+        activations_text(quantization) + (quantization.contains("config_groups") ? " --activations chooses\n" : "\n");
   for (const std::string& warning : plan.warnings) text += "warning: " + shown(warning) + "\n";
   if (memory.tokens() > 0)
     text += "a token's KV cache in BF16 is " + size_text(static_cast<std::uint64_t>(memory.bytes_per_token)) +
@@ -239,16 +249,22 @@ void run(const plan_command& command) {
   source in = read_source(command.input, command.take);
   read_model(in.config, options);
   in.model_type = options.model_type;
-  const foreign_weights found = find_foreign_weights(in.tensors, in.config);
+  const foreign_weights found = find_codes(in.tensors, in.config);
+  const std::string untold = untold_quantization(in.tensors, in.config, in.other_files);
   quantization_plan plan = found.tensor.empty() ? make_plan(std::move(in.tensors), options, command.input).value()
                                                 : plan_of_copies(std::move(in.tensors), found);
+  if (found.tensor.empty() && !untold.empty()) plan.warnings.push_back(untold);
   if (!in.unlisted.empty()) plan.warnings.push_back(in.unlisted);
   budget memory;
   memory.bytes = command.devices * command.memory * 1e9;
   memory.left = memory.bytes - static_cast<double>(plan.bytes_after);
   memory.bytes_per_token = cache_bytes_per_token(in.config);
-  if (command.json) print(json_of(command, in, plan, memory));
-  else print(text_of(command, plan, memory) + stray_text(in.stray));
+  ordered_json quantization;
+  if (plan.matrices > 0 && in.config.is_object())
+    quantization =
+        make_quantization_config(plan, in.model_type, command.input, activations_called(command.activations));
+  if (command.json) print(json_of(command, quantization, in, plan, memory));
+  else print(text_of(command, quantization, plan, memory) + stray_text(in.stray));
 }
 
 }  // namespace

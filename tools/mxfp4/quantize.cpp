@@ -130,7 +130,7 @@ void quantize_command::describe(command_line& command) {
           .one_of({"none", "fp8", "mxfp4"}),
       command.add_option("--dtype", dtype, "What is not quantised of an F16 or F32 model: keep it, or make it BF16")
           .one_of({"keep", "bf16"}),
-      command.add_flag("--force", force, "Write what no reader is known to load, such as embeddings"),
+      command.add_flag("--force", force, "Write what no reader is known to load; take rows of gate and up for halves"),
       command.add_option("--others", others, "FP8 weights that are not quantised").one_of({"bf16", "fp8"}),
       command.add_option("--max-shard-size", max_shard_bytes, "Where IN holds a single file: bytes, or 5GB")
           .size()

@@ -22,6 +22,9 @@ struct quantize_command {
   void describe(command_line& command);
 };
 
+/// The value of --activations, which is one of them.
+[[nodiscard]] checkpoint::declared_activations activations_called(const std::string& name);
+
 void quantize_directory(const quantize_command& command);
 
 }  // namespace mxfp4::tools

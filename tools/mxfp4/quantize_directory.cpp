@@ -142,6 +142,12 @@ void merge(const merge_command& command) {
 
 }  // namespace
 
+declared_activations activations_called(const std::string& name) {
+  const auto* const found =
+      std::find(std::begin(declared_activations_names), std::end(declared_activations_names), name);
+  return static_cast<declared_activations>(found - std::begin(declared_activations_names));
+}
+
 void quantize_directory(const quantize_command& command) {
   const process_rank rank = find_rank(command);
   checkpoint_settings settings;
@@ -150,9 +156,7 @@ void quantize_directory(const quantize_command& command) {
   if (!command.include.empty()) settings.include = command.include;
   if (!command.exclude.empty()) settings.exclude = command.exclude;
   settings.linears = command.linears;
-  const auto* const activations =
-      std::find(std::begin(declared_activations_names), std::end(declared_activations_names), command.activations);
-  settings.activations = static_cast<declared_activations>(activations - std::begin(declared_activations_names));
+  settings.activations = activations_called(command.activations);
   settings.to_bf16 = command.dtype == "bf16";
   settings.force = command.force;
   settings.others = command.others == "fp8" ? fp8_policy::keep : fp8_policy::widen;

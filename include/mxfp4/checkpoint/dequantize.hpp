@@ -24,7 +24,7 @@ struct dequantize_options {
 struct dequantize_directory_report {
   std::int64_t dequantized = 0;       ///< MXFP4 tensors, a stack counts one
   std::int64_t widened = 0;           ///< F8_E4M3 tensors with scales
-  std::int64_t integer = 0;           ///< INT4 and INT8 of compressed-tensors, Q8_0 of GGUF
+  std::int64_t integer = 0;           ///< symmetric INT4 and INT8 of compressed-tensors, Q8_0 of GGUF
   std::int64_t nvfp4 = 0;             ///< NVFP4 tensors
   std::int64_t copied = 0;            ///< as they were
   std::int64_t nan_blocks = 0;        ///< with scale byte 255: 32 NaN each
@@ -36,9 +36,9 @@ struct dequantize_directory_report {
 /// MXFP4 X in any form (stored_tensor.hpp) becomes X in BF16, which holds every weight exactly; a stack of gpt-oss
 /// [experts, rows, cols] becomes [experts, cols, rows], as transformers has it. Other weights of few bits become BF16,
 /// rounded once from what their own programs compute: F8_E4M3 with scales for blocks, rows or all, INT4 and INT8 of
-/// compressed-tensors, NVFP4 of compressed-tensors and ModelOpt, Q8_0 of GGUF. Everything else is copied. In
-/// config.json quantization_config goes and the type of the weights is bfloat16. A result of mxfp4 quantize is compared
-/// with the hashes in its report first, which reads it once more.
+/// compressed-tensors (pack-quantized, int-quantized) without zero points, NVFP4 of compressed-tensors and ModelOpt,
+/// Q8_0 of GGUF. Everything else is copied. In config.json quantization_config goes and the type of the weights is
+/// bfloat16. A result of mxfp4 quantize is compared with the hashes in its report first, which reads it once more.
 /// @param input   a directory or a .gguf file, as convert_checkpoint takes them. llama.cpp's names of a family that
 ///                convert knows become the checkpoint's again; others stay.
 /// @param output  a directory that does not exist or is empty.

@@ -16,8 +16,10 @@
 // Shapes: a matrix is [rows, cols]; stacked experts are [experts, rows, cols], in some families [experts, cols, rows].
 // The blocks lie along cols, which is the dimension that a layer sums over. A stack gate_up_proj holds two matrices of
 // each expert. Which way a stack lies is told by the shapes of gate_up_proj and down_proj together, else by the biases,
-// by hidden_size, by the family; where nothing tells, it is refused. GPT-2's files have its layers as [cols, rows],
-// and vLLM, which alone loads them as MXFP4, wants [rows, cols]: their codes are those of the transposed matrix.
+// by hidden_size, by the family; where nothing tells, it is refused. So is a gate_up_proj [experts, cols, rows] of a
+// family that is not in the table: whether its gate and up rows are halves or take turns, no shape tells. GPT-2's files
+// have its layers as [cols, rows], and vLLM, which alone loads them as MXFP4, wants [rows, cols]: their codes are those
+// of the transposed matrix.
 // Source of the names: compressed-tensors (mxfp4-pack-quantized, float-quantized), DeepSeek's FP8 (weight_scale_inv).
 #pragma once
 
@@ -50,11 +52,13 @@ struct plan_options {
   fp8_policy others = fp8_policy::widen;  ///< what becomes of FP8 that is not quantised
 
   bool linears = false;          ///< without include: every linear layer but routers and lm_head, not the experts alone
-  bool any_matrix = false;       ///< false: include must not find what is no linear layer's weight, or a router's
+  bool any_matrix = false;       ///< false: include must not find what is no linear layer's weight, or a router's, and
+                                 ///< the order of the rows of a stack must be known; true: halves
   bool to_bf16 = false;          ///< what is not quantised becomes BF16 where it has the model's type, F16 or F32
   std::string dtype = {};        ///< that type, as config.json has it: "float16"; empty: not known
   std::string model_type = {};   ///< as config.json has it; empty: not known
   std::int64_t hidden_size = 0;  ///< the same; 0: not known
+  bool tied = false;             ///< the same: tie_word_embeddings, the output layer is the embedding
   std::optional<scale_grid> fp8_grid = {};  ///< weight_block_size of its quantization_config
 };
 
@@ -100,16 +104,17 @@ struct quantization_plan {
 };
 
 /// A weight of an expert: "..experts.<n>.<part>.weight", 2-D, with a part of w1, w2, w3, gate_proj, up_proj, down_proj;
-/// or "..experts.<part>", ".weight" or not, 3-D, with a part of gate_up_proj, gate_proj, up_proj, down_proj; or what
-/// GraniteMoe has for these, "..input_linear", "..output_linear", 3-D. Shared experts are none: every token takes them.
+/// or "..experts.<part>", ".weight" or not, 3-D, with one of these or gate_up_proj; or what GraniteMoe has for these,
+/// "..input_linear", "..output_linear", 3-D. Shared experts are none: every token takes them.
 [[nodiscard]] bool is_expert_weight(std::string_view name, std::size_t dimensions) noexcept;
 
 /// @param tensors  of the whole checkpoint, names unique; begin and end as in their files.
 /// @param where    the checkpoint's path, for the error.
 /// An error for a pattern that RE2 does not take, a name that an output needs and that is taken, an expert's weights
 /// that cannot be quantised where no include asks for fewer, experts of a family that nobody loads as MXFP4, a stack
-/// that nothing tells the way of, what include finds and is no linear layer's weight, and F8_E4M3 without fitting
-/// scales, or to be kept with other scales than F32 of 128 x 128, unless `others` is copy.
+/// that nothing tells the way of or the order of the rows, what include finds and is no linear layer's weight or the
+/// embedding's, and F8_E4M3 without fitting scales, or to be kept with other scales than F32 of 128 x 128, unless
+/// `others` is copy.
 [[nodiscard]] io::file_result<quantization_plan> make_plan(std::vector<io::tensor_info> tensors,
                                                            const plan_options& options, const std::string& where);
 
