@@ -144,7 +144,7 @@ TEST_CASE("run: bad models are errors that name what is wrong", "[cli][families]
   };
   const auto remove = [](const char* name) { return [name](json&, json& rules) { rules.erase(name); }; };
   const row rows[] = {
-      {"gpt_oss", "model_type is \"gpt_neo\", expected gpt_oss, llama, minimax_m2,", set("model_type", "gpt_neo")},
+      {"gpt_oss", "model_type is \"gpt_neo\", expected deepseek_v3, gpt_oss, llama,", set("model_type", "gpt_neo")},
       {"gpt_oss", "model_type is null, expected", [](json& c, json&) { c.erase("model_type"); }},
       {"gpt_oss", "'model.layers.1.self_attn.sinks': is missing, expected [4]",
        remove("model.layers.1.self_attn.sinks")},

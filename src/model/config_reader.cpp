@@ -39,6 +39,7 @@ void scale_by_yarn(const config_reader& scaling, double positions, rotary_descri
   const double mscale = scaling.number("mscale", 0), mscale_all_dim = scaling.number("mscale_all_dim", 0);
   const double made = mscale > 0 && mscale_all_dim > 0 ? magnitude(mscale) / magnitude(mscale_all_dim) : magnitude(1);
   r.magnitude = scaling.number("attention_factor", made);
+  r.score_scale = mscale_all_dim > 0 ? magnitude(mscale_all_dim) * magnitude(mscale_all_dim) : 1.0;
 }
 
 /// Llama 3.1: pairs of long waves are slowed down by `factor`, those of short waves not, between them a ramp.
@@ -108,6 +109,11 @@ std::int64_t config_reader::size(const char* key, std::int64_t otherwise) const 
   return has(key) ? size(key) : otherwise;
 }
 
+std::int64_t config_reader::count(const char* key, std::int64_t otherwise) const {
+  const ordered_json* const value = find(key);
+  return value != nullptr && *value == 0 ? 0 : size(key, otherwise);
+}
+
 bool config_reader::lists(const char* key, std::int64_t number) const {
   const ordered_json* const value = find(key);
   if (value == nullptr) return false;
@@ -141,6 +147,7 @@ void config_reader::read_shape(model_config& c) const {
     throw file_error({.file = where_,
                       .value = "num_hidden_layers is " + std::to_string(s.layers),
                       .expected = "at most " + std::to_string(most_layers)});
+  s.value_dim = s.head_dim;
   c.rms_eps = static_cast<float>(number("rms_norm_eps"));
   c.context = size("max_position_embeddings");
   c.tied_head = flag("tie_word_embeddings", false);
