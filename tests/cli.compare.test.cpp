@@ -192,7 +192,7 @@ TEST_CASE("compare, run: bad tokens and options", "[cli][compare][bad_input]") {
       {2, "--context: is 513, expected 2 .. 512", {"compare", model, model, "--text", text, "--context", "513"}},
       {2, "--text excludes --ids", {"compare", model, model, "--text", text, "--ids", text}},
       {2,
-       "is 'int4', expected one of f32, int8, int8-residual2, int8-residual3, mxfp8",
+       "is 'int4', expected one of f32, int8, int8-residual2, int8-residual3, mxfp8, fp8, mxfp4",
        {"compare", model, model, "--text", text, "--activations", "int4"}},
       {1, "cannot open", {"compare", model, model, "--text", none}},
       {1, "cannot open", {"compare", model, none, "--text", text}},

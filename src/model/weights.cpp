@@ -9,6 +9,7 @@
 #include "checkpoint/codec.hpp"
 #include "model/dense_product.hpp"
 #include "model/kernels.hpp"
+#include "model/served_activations.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/elements.hpp"
 
@@ -308,6 +309,11 @@ void linear::multiply_mxfp4(dense_view<const float> x, dense_view<float> y, cons
       return narrow(int8_scaling::residual3);
     case activation_type::mxfp8:
       return narrow(mxfp8_scaling::floor);
+    case activation_type::fp8:
+    case activation_type::mxfp4: {
+      const token_rows served = options.activations == activation_type::fp8 ? as_fp8(x) : as_mxfp4(x);
+      return require_ok(kernels::gemm(w, served.view(), y, with), "gemm");
+    }
   }
 }
 
