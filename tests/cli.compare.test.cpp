@@ -130,7 +130,7 @@ TEST_CASE("compare: bad input is an error that names it, and leaves no file", "[
        [](tiny_model& m, json&) {
          m.tensors["model.norm.weight"] = {dtype::f32, {32}, std::string(128, '\0')};
        }},
-      {"model_type is \"gpt_neo\", expected gpt_oss, llama, minimax_m2", set("model_type", "gpt_neo")},
+      {"model_type is \"gpt_neo\", expected deepseek_v3, gpt_oss, llama", set("model_type", "gpt_neo")},
       {"use_qk_norm is false, expected true", set("use_qk_norm", false)},
       {"scoring_func is \"softmax\", expected \"sigmoid\"", set("scoring_func", "softmax")},
       {"rope_scaling is {\"factor\":2}, expected null", set("rope_scaling", {{"factor", 2}})},
@@ -192,7 +192,7 @@ TEST_CASE("compare, run: bad tokens and options", "[cli][compare][bad_input]") {
       {2, "--context: is 513, expected 2 .. 512", {"compare", model, model, "--text", text, "--context", "513"}},
       {2, "--text excludes --ids", {"compare", model, model, "--text", text, "--ids", text}},
       {2,
-       "is 'int4', expected one of f32, int8, int8-residual2, int8-residual3, mxfp8",
+       "is 'int4', expected one of f32, int8, int8-residual2, int8-residual3, mxfp8, fp8, mxfp4",
        {"compare", model, model, "--text", text, "--activations", "int4"}},
       {1, "cannot open", {"compare", model, model, "--text", none}},
       {1, "cannot open", {"compare", model, none, "--text", text}},

@@ -337,6 +337,7 @@ TEST_CASE("card: what compare measured", "[cli][card]") {
                  {"tokens_above_one_nat", 3}};
   json other = target;
   other["recipe"] = "ocp", other["perplexity"] = 9.0;
+  comparison["activations"] = "fp8";
   comparison["targets"] = {other, target};
   const std::string file = write_text(folder / "compare.json", comparison.dump());
   REQUIRE(card({model, "--base-model", "a/b", "--comparison", file}).code == 0);
@@ -344,6 +345,7 @@ TEST_CASE("card: what compare measured", "[cli][card]") {
   CHECK_THAT(text,
              ContainsSubstring("1000 tokens in windows of 256, beside the base model; KLD is KL(base \\|\\| this)"));
   CHECK_THAT(text, ContainsSubstring("| perplexity of the base model | 4.5000 |\n| perplexity | 4.5900 (+2.00 %) |\n"));
+  CHECK_THAT(text, ContainsSubstring(" in nats. Its weights were multiplied with activations in fp8.\n\n"));
   CHECK_THAT(text, ContainsSubstring("| KLD, mean | 0.0174 |\n| KLD, median | 0.0090 |\n"));
   CHECK_THAT(text, ContainsSubstring("| tokens with a KLD above 1 | 3 (0.301 %) |\n| same first choice | 85.80 % |\n"));
 

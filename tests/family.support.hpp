@@ -18,8 +18,8 @@
 
 namespace mxfp4::test {
 
-inline constexpr const char* recorded_families[] = {"gpt_oss", "gpt_oss_native", "llama",    "minimax_m2",
-                                                    "mixtral", "qwen3",          "qwen3_moe"};
+inline constexpr const char* recorded_families[] = {
+    "deepseek_v3", "gpt_oss", "gpt_oss_native", "llama", "minimax_m2", "mixtral", "olmoe", "qwen3", "qwen3_moe"};
 
 struct recorded_family {
   nlohmann::json config, rules;

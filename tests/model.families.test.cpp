@@ -136,6 +136,8 @@ TEST_CASE("families: what is easily mistaken is a hundred times the bound away",
                                 [](model_config& c) { c.attention.rotary.magnitude = 1; }};
   const mistake by_sigmoid = {"experts by sigmoid",
                               [](model_config& c) { c.experts.route.scoring = mxfp4::scoring_func::sigmoid; }};
+  const mistake by_softmax = {"experts by softmax",
+                              [](model_config& c) { c.experts.route.scoring = mxfp4::scoring_func::softmax; }};
   const mistake other_sum = {"weights renormalised or not",
                              [](model_config& c) { c.experts.route.renormalize = !c.experts.route.renormalize; }};
   const mistake gelu = {"gelu", [](model_config& c) { c.experts.function.act = mxfp4::hidden_act::gelu_tanh; }};
@@ -168,6 +170,21 @@ TEST_CASE("families: what is easily mistaken is a hundred times the bound away",
       {"alpha 1", [](model_config& c) { c.experts.function.alpha = 1; }},
       {"no limit", [](model_config& c) { c.experts.function.limit = 1e9f; }}};
   const row rows[] = {
+      {"deepseek_v3",
+       {no_qkv_bias,
+        no_o_bias,
+        not_scaled,
+        by_softmax,
+        other_sum,
+        gelu,
+        one_expert,
+        {"rotary pairs in halves", [](model_config& c) { c.attention.rotary.neighbours = false; }},
+        {"the first dimensions turned", [](model_config& c) { c.attention.rotary.first = 0; }},
+        {"q k without mscale_all_dim", [](model_config& c) { c.attention.scale = 1 / std::sqrt(24.0f); }},
+        {"no groups", [](model_config& c) { c.experts.route.n_group = 1; }},
+        {"no bias in the choice", [](model_config& c) { c.experts.choice_bias = ""; }},
+        {"no scale of the weights", [](model_config& c) { c.experts.route.scale = 1; }},
+        {"no shared expert", [](model_config& c) { c.experts.shared = ""; }}}},
       {"gpt_oss", of_gpt_oss},
       {"gpt_oss_native", of_gpt_oss},
       {"llama",
@@ -190,6 +207,7 @@ TEST_CASE("families: what is easily mistaken is a hundred times the bound away",
            c.attention.rotary.dim += 2;
          }}}},
       {"mixtral", {no_window, long_window, short_window, neighbours, by_sigmoid, other_sum, gelu, one_expert}},
+      {"olmoe", {no_norm, neighbours, by_sigmoid, other_sum, gelu, one_expert}},
       {"qwen3",
        {no_window, long_window, all_slide, no_qkv_bias, no_o_bias, no_norm, neighbours, not_scaled, no_magnitude,
         gelu}},

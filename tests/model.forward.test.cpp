@@ -5,6 +5,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "model.support.hpp"
 #include "model/evaluate.hpp"
 #include "model/generate.hpp"
+#include "model/served_activations.hpp"
 #include "support/threads.hpp"
 
 namespace {
@@ -234,6 +236,36 @@ TEST_CASE("model: int8 and MXFP8 activations reach MXFP4 weights, and are as far
   CHECK(three < 1e-5);
   CHECK((int8 > 1e-4 && int8 < 0.05));
   CHECK((mxfp8 > 1e-3 && mxfp8 < 0.2));
+}
+
+TEST_CASE("model: activations as servers make them", "[model][forward]") {
+  // Two groups of 128 and a shorter one. amax 448: scale 1, so that a number becomes its E4M3.
+  token_rows x(2, 288);
+  x.row(0)[0] = 448, x.row(0)[1] = 1.0625f, x.row(0)[2] = -300, x.row(0)[3] = 0x1p-10f;
+  x.row(0)[128] = 0;                            // a group of zeros stays so
+  x.row(0)[256] = 896, x.row(0)[257] = 2.125f;  // scale 2
+  x.row(1)[5] = 7, x.row(1)[140] = std::numeric_limits<float>::infinity();
+  const token_rows fp8 = as_fp8(x.view());
+  CHECK((fp8.row(0)[0] == 448 && fp8.row(0)[1] == 1 && fp8.row(0)[2] == -288 && fp8.row(0)[3] == 0));
+  CHECK((fp8.row(0)[128] == 0 && fp8.row(0)[256] == 896 && fp8.row(0)[257] == 2));  // 1.0625 is a tie: even
+  CHECK((std::fabs(fp8.row(1)[5] - 7) <= 0x1p-20f && fp8.row(1)[6] == 0));
+  CHECK((std::isnan(fp8.row(1)[128]) && std::isnan(fp8.row(1)[255]) && fp8.row(1)[256] == 0));
+  token_rows y(1, 64);
+  y.row(0)[0] = 6, y.row(0)[1] = 2.5f, y.row(0)[2] = -0.3f, y.row(0)[3] = 0.2f;
+  y.row(0)[32] = 7;  // 7 / 4 rounds up: scale 2, and 3.5 is a tie of 3 and 4
+  const token_rows mxfp4 = as_mxfp4(y.view());
+  CHECK((mxfp4.row(0)[0] == 6 && mxfp4.row(0)[1] == 2 && mxfp4.row(0)[2] == -0.5f && mxfp4.row(0)[3] == 0));
+  CHECK(mxfp4.row(0)[32] == 8);
+
+  const scratch_folder folder;
+  const checkpoint_reader checkpoint =
+      checkpoint_reader::open(tiny_model(weight_kind::mxfp4_experts).write(folder / "m")).value();
+  const token_rows logits = logits_of(checkpoint, prompt);
+  const double eight = median_distance(logits_of(checkpoint, prompt, {activation_type::fp8, {}}), logits);
+  const double four = median_distance(logits_of(checkpoint, prompt, {activation_type::mxfp4, {}}), logits);
+  CAPTURE(eight, four);
+  CHECK((eight > 1e-3 && eight < 0.2));
+  CHECK((four > 2 * eight && four < 1));
 }
 
 TEST_CASE("model: a sample follows its probabilities", "[model][generate]") {

@@ -222,7 +222,8 @@ TEST_CASE("products take a dialect as a template argument and as a dialect_id", 
           return moe<D>(views, x.view(), routes.expert_view(), routes.weight_view(), to(y, 96), workspace);
         },
         [&](auto& y) {
-          return moe(id, views, x.view(), routes.expert_view(), routes.weight_view(), to(y, 96), workspace, options);
+          return moe(id, views, x.view(), routes.expert_view(), routes.weight_view(), to(y, 96), workspace,
+                     {.executor = options.executor});
         });
   }
   std::vector<float> y(3 * rows, 7.0f);

@@ -17,6 +17,9 @@ measured_quality read_comparison(const std::string& path) {
   measured_quality q;
   q.tokens = json_value<std::int64_t>(json, "tokens", path, "");
   q.context = json_value<std::int64_t>(json, "context", path, "");
+  q.activations = json_text_member(json, "activations");  // goes into Markdown
+  if (q.activations.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") != std::string::npos)
+    throw file_error({.file = path, .value = "activations is " + quote_name(q.activations), .expected = "a name"});
   q.original_perplexity = number(json_member(json, "original", path, ""), "perplexity", "original");
   for (const auto& target : json_array(json, "targets", path, "")) {
     if (!json_member(target, "recipe", path, "targets").is_null())

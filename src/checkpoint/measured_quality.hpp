@@ -13,6 +13,7 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 struct measured_quality {
   std::int64_t tokens = 0, context = 0, predictions = 0, above_one_nat = 0;
   double original_perplexity = 0, perplexity = 0, degradation = 0;  ///< degradation: 0.01 is one per cent
+  std::string activations;  ///< what MXFP4 weights were multiplied with; empty where the report does not say
   double kld_mean = 0, kld_median = 0, kld_p95 = 0, kld_p99 = 0, kld_max = 0, top1_agreement = 0;
 };
 

@@ -90,12 +90,15 @@ template <class... Numbers>
   const auto row = [](const char* what, const std::string& value) {
     return std::string("| ") + what + " | " + value + " |\n";
   };
+  const std::string activations =
+      q.activations.empty() ? "" : " Its weights were multiplied with activations in " + q.activations + ".";
   return "## Quality on a text\n\n" +
          formatted(
              "%lld tokens in windows of %lld, beside the base model; KLD is KL(base \\|\\| this) of the next token, in "
              "nats.",
              static_cast<long long>(q.tokens), static_cast<long long>(q.context)) +
-         "\n\n| | |\n|---|---|\n" + row("perplexity of the base model", formatted("%.4f", q.original_perplexity)) +
+         activations + "\n\n| | |\n|---|---|\n" +
+         row("perplexity of the base model", formatted("%.4f", q.original_perplexity)) +
          row("perplexity", formatted("%.4f (%+.2f %%)", q.perplexity, 100 * q.degradation)) +
          row("KLD, mean", formatted("%.4f", q.kld_mean)) + row("KLD, median", formatted("%.4f", q.kld_median)) +
          row("KLD, 95th percentile", formatted("%.4f", q.kld_p95)) +

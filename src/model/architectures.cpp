@@ -5,6 +5,7 @@
 // and the modeling file.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <string_view>
 
 #include "io/strict_json.hpp"
@@ -38,6 +39,37 @@ void read_dense(const config_reader& in, model_config& c) {
 [[nodiscard]] std::string_view full_attention(std::int64_t) { return "full_attention"; }
 [[nodiscard]] std::string_view in_turns(std::int64_t layer) {
   return layer % 2 == 0 ? "sliding_attention" : "full_attention";
+}
+
+void read_deepseek_v3(const config_reader& in, model_config& c) {
+  // head_dim of such a config is that of the turned part alone, and key/value heads are those of q.
+  in.require("num_key_value_heads", c.shape.heads);
+  const std::int64_t turned = in.size("qk_rope_head_dim"), unturned = in.size("qk_nope_head_dim");
+  c.shape.key_value_heads = c.shape.heads;
+  c.shape.head_dim = unturned + turned;
+  c.shape.value_dim = in.size("v_head_dim");
+  c.attention.latent = {in.size("q_lora_rank", 0), in.size("kv_lora_rank")};
+  c.attention.qkv_bias = c.attention.o_bias = in.flag("attention_bias", false);
+  c.attention.rotary = in.rotary(turned, c.context, 10000);
+  c.attention.rotary.first = unturned;
+  c.attention.rotary.neighbours = in.flag("rope_interleave", true);
+  c.attention.scale =
+      static_cast<float>(c.attention.rotary.score_scale / std::sqrt(static_cast<double>(c.shape.head_dim)));
+  read_experts(in, c, in.has("num_local_experts") ? "num_local_experts" : "n_routed_experts", "moe_intermediate_size");
+  const std::int64_t dense = in.count("first_k_dense_replace", 3);
+  std::fill_n(c.experts.dense.begin(), std::min(dense, c.shape.layers), true);
+  c.experts.dense_intermediate = in.size("intermediate_size");
+  c.experts.function.act = in.activation();
+  c.experts.choice_bias = "gate.e_score_correction_bias";
+  c.experts.route.renormalize = in.flag("norm_topk_prob", true);
+  c.experts.route.scale = static_cast<float>(in.number("routed_scaling_factor", 2.5));
+  c.experts.route.n_group = in.size("n_group", 8);
+  c.experts.route.topk_group = in.size("topk_group", 4);
+  c.experts.shared = "shared_experts";
+  c.experts.shared_intermediate = c.shape.intermediate * in.size("n_shared_experts", 1);
+  in.require("scoring_func", "sigmoid");
+  in.require("topk_method", "noaux_tc");
+  in.require("moe_layer_freq", 1);
 }
 
 void read_minimax_m2(const config_reader& in, model_config& c) {
@@ -80,6 +112,17 @@ void read_gpt_oss(const config_reader& in, model_config& c) {
   c.experts.function.act = hidden_act::gpt_oss;
   c.experts.function.alpha = static_cast<float>(in.number("swiglu_alpha", 1.702));
   c.experts.function.limit = static_cast<float>(in.number("swiglu_limit", 7.0));
+}
+
+void read_olmoe(const config_reader& in, model_config& c) {
+  in.require("clip_qkv", nullptr);
+  c.attention.norm = head_norm::all_heads;
+  c.attention.qkv_bias = c.attention.o_bias = in.flag("attention_bias", false);
+  c.attention.rotary = in.rotary(c.shape.head_dim, c.context, 10000);
+  read_experts(in, c, "num_experts", "intermediate_size");
+  c.experts.function.act = in.activation();
+  c.experts.route.scoring = scoring_func::softmax;
+  c.experts.route.renormalize = in.flag("norm_topk_prob", false);
 }
 
 void read_qwen3_attention(const config_reader& in, model_config& c) {
@@ -132,9 +175,14 @@ struct architecture {
 };
 
 constexpr std::array architectures = {
-    architecture{"gpt_oss", read_gpt_oss},       architecture{"llama", read_llama},
-    architecture{"minimax_m2", read_minimax_m2}, architecture{"mixtral", read_mixtral},
-    architecture{"qwen3", read_qwen3},           architecture{"qwen3_moe", read_qwen3_moe},
+    architecture{"deepseek_v3", read_deepseek_v3},
+    architecture{"gpt_oss", read_gpt_oss},
+    architecture{"llama", read_llama},
+    architecture{"minimax_m2", read_minimax_m2},
+    architecture{"mixtral", read_mixtral},
+    architecture{"olmoe", read_olmoe},
+    architecture{"qwen3", read_qwen3},
+    architecture{"qwen3_moe", read_qwen3_moe},
 };
 
 }  // namespace
@@ -191,6 +239,7 @@ void require_same_model(const model_config& original, const model_config& other,
   same(a.heads, b.heads, "num_attention_heads");
   same(a.key_value_heads, b.key_value_heads, "num_key_value_heads");
   same(a.head_dim, b.head_dim, "head_dim");
+  same(a.value_dim, b.value_dim, "v_head_dim");
   same(a.experts, b.experts, "the number of experts");
   same(a.experts_per_token, b.experts_per_token, "num_experts_per_tok");
   same(original.experts.dense, other.experts.dense, "whether layers are dense");

@@ -16,6 +16,7 @@ using namespace checkpoint;
 namespace {
 
 constexpr std::int64_t tokens_a_task = 16;
+constexpr float latent_eps = 1e-6f;  // of the norms of latent vectors, whatever rms_norm_eps is
 
 /// scores[0..length) become their softmax, which a sink joins where there is one.
 void softmax(float* scores, std::int64_t length, const float* sink) {
@@ -67,63 +68,107 @@ void norm_heads(float* x, std::int64_t size, const std::vector<float>& weight, f
   for (std::int64_t first = 0; first < size; first += step) rms_norm(x + first, weight, eps, x + first);
 }
 
-/// Calls vector(name, size) and matrix(name, rows, cols, bias) for each tensor of a layer's attention, in one order.
-template <class Vector, class Matrix>
-void for_each_tensor(const model_config& config, std::int64_t layer, Vector vector, Matrix matrix) {
-  const attention_description& a = config.attention;
-  const std::int64_t hidden = config.shape.hidden, q_size = config.query_size(), kv_size = config.key_size();
-  const auto name = [layer](const char* part) { return layer_name(layer, std::string("self_attn.") + part); };
-  vector(layer_name(layer, "input_layernorm.weight"), hidden);
-  matrix(name("q_proj"), q_size, hidden, a.qkv_bias);
-  matrix(name("k_proj"), kv_size, hidden, a.qkv_bias);
-  matrix(name("v_proj"), kv_size, hidden, a.qkv_bias);
-  matrix(name("o_proj"), hidden, q_size, a.o_bias);
-  if (a.norm != head_norm::none) {
-    vector(name("q_norm.weight"), norm_size(config, config.shape.heads));
-    vector(name("k_norm.weight"), norm_size(config, config.shape.key_value_heads));
-  }
-  if (a.sinks) vector(name("sinks"), config.shape.heads);
-}
-
 }  // namespace
+
+template <class Vector, class Matrix>
+void attention::for_each_tensor(const model_config& config, std::int64_t layer, Vector vector, Matrix matrix) {
+  const attention_description& a = config.attention;
+  const model_shape& s = config.shape;
+  const std::int64_t q_size = config.query_size();
+  const auto name = [layer](const char* part) { return layer_name(layer, std::string("self_attn.") + part); };
+  vector(&attention::norm_, layer_name(layer, "input_layernorm.weight"), s.hidden);
+  if (a.latent.key_rank > 0) {
+    const std::int64_t rank = a.latent.key_rank, from_latent = s.head_dim - a.rotary.dim + s.value_dim;
+    if (const std::int64_t q_rank = a.latent.query_rank; q_rank > 0) {
+      matrix(&attention::q_latent_, name("q_a_proj"), q_rank, s.hidden, a.qkv_bias);
+      vector(&attention::q_latent_norm_, name("q_a_layernorm.weight"), q_rank);
+      matrix(&attention::q_, name("q_b_proj"), q_size, q_rank, false);
+    } else {
+      matrix(&attention::q_, name("q_proj"), q_size, s.hidden, false);
+    }
+    matrix(&attention::kv_latent_, name("kv_a_proj_with_mqa"), rank + a.rotary.dim, s.hidden, a.qkv_bias);
+    vector(&attention::kv_latent_norm_, name("kv_a_layernorm.weight"), rank);
+    matrix(&attention::kv_, name("kv_b_proj"), s.heads * from_latent, rank, false);
+  } else {
+    matrix(&attention::q_, name("q_proj"), q_size, s.hidden, a.qkv_bias);
+    matrix(&attention::k_, name("k_proj"), config.key_size(), s.hidden, a.qkv_bias);
+    matrix(&attention::v_, name("v_proj"), config.value_size(), s.hidden, a.qkv_bias);
+  }
+  matrix(&attention::o_, name("o_proj"), s.hidden, s.heads * s.value_dim, a.o_bias);
+  if (a.norm != head_norm::none) {
+    vector(&attention::q_norm_, name("q_norm.weight"), norm_size(config, s.heads));
+    vector(&attention::k_norm_, name("k_norm.weight"), norm_size(config, s.key_value_heads));
+  }
+  if (a.sinks) vector(&attention::sinks_, name("sinks"), s.heads);
+}
 
 attention::attention(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer)
     : config_(config), window_(config.attention.windows[static_cast<std::size_t>(layer)]) {
-  std::vector<std::vector<float>> vectors;
-  std::vector<linear> matrices;
   for_each_tensor(
       config, layer,
-      [&](const std::string& name, std::int64_t size) { vectors.push_back(read_vector(checkpoint, name, size)); },
-      [&](const std::string& name, std::int64_t rows, std::int64_t cols, bool bias) {
-        matrices.push_back(linear::load(checkpoint, name, rows, cols, bias));
+      [&](auto member, const std::string& name, std::int64_t size) {
+        this->*member = read_vector(checkpoint, name, size);
+      },
+      [&](auto member, const std::string& name, std::int64_t rows, std::int64_t cols, bool bias) {
+        this->*member = linear::load(checkpoint, name, rows, cols, bias);
       });
-  q_ = std::move(matrices[0]), k_ = std::move(matrices[1]), v_ = std::move(matrices[2]), o_ = std::move(matrices[3]);
-  norm_ = std::move(vectors[0]);
-  if (config.attention.norm != head_norm::none) q_norm_ = std::move(vectors[1]), k_norm_ = std::move(vectors[2]);
-  if (config.attention.sinks) sinks_ = std::move(vectors.back());
 }
 
 void attention::require(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer) {
   for_each_tensor(
-      config, layer, [&](const std::string& name, std::int64_t size) { require_vector(checkpoint, name, size); },
-      [&](const std::string& name, std::int64_t rows, std::int64_t cols, bool bias) {
+      config, layer, [&](auto, const std::string& name, std::int64_t size) { require_vector(checkpoint, name, size); },
+      [&](auto, const std::string& name, std::int64_t rows, std::int64_t cols, bool bias) {
         linear::require(checkpoint, name, rows, cols, bias);
       });
 }
 
 std::uint64_t attention::stored_bytes() const noexcept {
-  return q_.stored_bytes() + k_.stored_bytes() + v_.stored_bytes() + o_.stored_bytes();
+  std::uint64_t bytes = 0;
+  for (const linear* w : {&q_, &k_, &v_, &o_, &q_latent_, &kv_latent_, &kv_}) bytes += w->stored_bytes();
+  return bytes;
+}
+
+/// q, k and v of all heads, before norms and turning.
+void attention::project(const token_rows& h, token_rows& q, token_rows& k, token_rows& v,
+                        const product_options& options) const {
+  if (config_.attention.latent.key_rank == 0) {
+    q_.multiply(h.view(), q.view(), options);
+    k_.multiply(h.view(), k.view(), options);
+    return v_.multiply(h.view(), v.view(), options);
+  }
+  const model_shape& s = config_.shape;
+  const auto rank = static_cast<std::size_t>(config_.attention.latent.key_rank);
+  if (q_latent_.rows() > 0) {
+    token_rows latent(h.count, q_latent_.rows());
+    q_latent_.multiply(h.view(), latent.view(), options);
+    for (std::int64_t t = 0; t < h.count; ++t) rms_norm(latent.row(t), q_latent_norm_, latent_eps, latent.row(t));
+    q_.multiply(std::as_const(latent).view(), q.view(), options);
+  } else {
+    q_.multiply(h.view(), q.view(), options);
+  }
+  token_rows latent(h.count, kv_latent_.rows()), normed(h.count, static_cast<std::int64_t>(rank)),
+      both(h.count, kv_.rows());
+  kv_latent_.multiply(h.view(), latent.view(), options);
+  for (std::int64_t t = 0; t < h.count; ++t) rms_norm(latent.row(t), kv_latent_norm_, latent_eps, normed.row(t));
+  kv_.multiply(std::as_const(normed).view(), both.view(), options);
+  const std::int64_t turned = config_.attention.rotary.dim, unturned = s.head_dim - turned;
+  for (std::int64_t t = 0; t < h.count; ++t)
+    for (std::int64_t head = 0; head < s.heads; ++head) {
+      const float* const from = both.row(t) + head * (unturned + s.value_dim);
+      float* const key = k.row(t) + head * s.head_dim;
+      std::copy_n(from, unturned, key);
+      std::copy_n(latent.row(t) + rank, turned, key + unturned);
+      std::copy_n(from + unturned, s.value_dim, v.row(t) + head * s.value_dim);
+    }
 }
 
 void attention::add_to(token_rows& x, std::int64_t first, std::int64_t count, kv_cache& cache, rotary_table& rotary,
                        const product_options& options) const {
   const model_shape& s = config_.shape;
   token_rows h(count, s.hidden), q(count, config_.query_size()), k(count, config_.key_size()),
-      v(count, config_.key_size()), mixed(count, config_.query_size());
+      v(count, config_.value_size()), mixed(count, s.heads * s.value_dim);
   for (std::int64_t t = 0; t < count; ++t) rms_norm(x.row(first + t), norm_, config_.rms_eps, h.row(t));
-  q_.multiply(h.view(), q.view(), options);
-  k_.multiply(h.view(), k.view(), options);
-  v_.multiply(h.view(), v.view(), options);
+  project(h, q, k, v, options);
   rotary.extend_to(cache.length + count);
   for (std::int64_t t = 0; t < count; ++t) {
     norm_heads(q.row(t), q.size, q_norm_, config_.rms_eps);
@@ -146,7 +191,8 @@ void attention::add_to(token_rows& x, std::int64_t first, std::int64_t count, kv
 void attention::attend(const token_rows& q, const kv_cache& cache, token_rows& mixed, std::int64_t task) const {
   const model_shape& s = config_.shape;
   const std::int64_t kv_head = task % s.key_value_heads, kv_size = config_.key_size(), d = s.head_dim;
-  const std::int64_t shared = s.heads / s.key_value_heads, column = kv_head * shared * d;
+  const std::int64_t dv = s.value_dim, value_size = config_.value_size();
+  const std::int64_t shared = s.heads / s.key_value_heads;
   const std::int64_t first = task / s.key_value_heads * tokens_a_task, count = std::min(tokens_a_task, q.count - first);
   const std::int64_t before = cache.length - q.count + first;  // tokens in front of the first of these
   // A row sees the tokens [begin_of, end_of) of the cache; columns of the scores are those from `start` on.
@@ -155,11 +201,11 @@ void attention::attend(const token_rows& q, const kv_cache& cache, token_rows& m
     return window_ == 0 ? std::int64_t{0} : std::max<std::int64_t>(0, end_of(row) - window_);
   };
   const std::int64_t start = begin_of(0), length = before + count - start, rows = count * shared;
-  const auto token_part = [&](const token_rows& of, std::int64_t row) {
-    return of.row(first + row / shared) + column + row % shared * d;
-  };
-  std::vector<float> heads(static_cast<std::size_t>(rows * d)), scores(static_cast<std::size_t>(rows * length)), panel;
-  for (std::int64_t r = 0; r < rows; ++r) std::copy_n(token_part(q, r), d, heads.data() + r * d);
+  const auto head_of = [&](std::int64_t row) { return kv_head * shared + row % shared; };
+  std::vector<float> heads(static_cast<std::size_t>(rows * std::max(d, dv))),
+      scores(static_cast<std::size_t>(rows * length)), panel;
+  for (std::int64_t r = 0; r < rows; ++r)
+    std::copy_n(q.row(first + r / shared) + head_of(r) * d, d, heads.data() + r * d);
   for (std::int64_t t = 0; t < length; t += panel_width) {
     const std::int64_t width = std::min(panel_width, length - t);
     pack_rows(
@@ -170,17 +216,18 @@ void attention::attend(const token_rows& q, const kv_cache& cache, token_rows& m
     float* const row = scores.data() + r * length;
     const std::int64_t begin = begin_of(r) - start, end = end_of(r) - start;
     for (std::int64_t t = begin; t < end; ++t) row[t] *= config_.attention.scale;
-    softmax(row + begin, end - begin, sinks_.empty() ? nullptr : sinks_.data() + kv_head * shared + r % shared);
+    softmax(row + begin, end - begin, sinks_.empty() ? nullptr : sinks_.data() + head_of(r));
   }
-  for (std::int64_t c = 0; c < d; c += panel_width) {
-    const std::int64_t width = std::min(panel_width, d - c);
+  for (std::int64_t c = 0; c < dv; c += panel_width) {
+    const std::int64_t width = std::min(panel_width, dv - c);
     panel.assign(static_cast<std::size_t>(length * panel_width), 0.0f);
     for (std::int64_t t = 0; t < length; ++t)
-      std::copy_n(cache.values.data() + (start + t) * kv_size + kv_head * d + c, width, panel.data() + t * panel_width);
+      std::copy_n(cache.values.data() + (start + t) * value_size + kv_head * dv + c, width,
+                  panel.data() + t * panel_width);
     const auto add_values = [&](std::int64_t row, std::int64_t count_of_rows, std::int64_t begin, std::int64_t end,
                                 bool add) {
       multiply_panel(scores.data() + row * length + begin, length, count_of_rows, panel.data() + begin * panel_width,
-                     end - begin, heads.data() + row * d + c, d, width, add);
+                     end - begin, heads.data() + row * dv + c, dv, width, add);
     };
     if (window_ > 0) {
       for (std::int64_t r = 0; r < rows; ++r) add_values(r, 1, begin_of(r) - start, end_of(r) - start, false);
@@ -192,7 +239,7 @@ void attention::attend(const token_rows& q, const kv_cache& cache, token_rows& m
     for (std::int64_t r = shared; r < rows; ++r) add_values(r, 1, all, end_of(r), true);
   }
   for (std::int64_t r = 0; r < rows; ++r)
-    std::copy_n(heads.data() + r * d, d, mixed.row(first + r / shared) + column + r % shared * d);
+    std::copy_n(heads.data() + r * dv, dv, mixed.row(first + r / shared) + head_of(r) * dv);
 }
 
 }  // namespace mxfp4::model

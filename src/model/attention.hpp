@@ -4,6 +4,8 @@
 //   x M x H --> h = norm(x) --> q = rotate(norm(Wq h)), k = rotate(norm(Wk h)), v = Wv h
 //               k, v --> the cache;   softmax over what a token sees of (q k) * scale, times v
 //               x += Wo (all heads)         heads / key_value_heads heads of q share one of k and v
+//   latent      c = Wa h, then k and v of all heads = Wb norm(c); the turned dimensions of k are one product for all
+//               heads, and q may come from a short vector too
 //   norm        none, over each head, or over all heads at once
 //   rotate      pairs of dimensions of a head by position * frequency, times a magnitude; other dimensions stay
 //   sees        the cache up to the token itself, or the last `window` tokens of that; the sink of a head joins the
@@ -41,7 +43,7 @@ class rotary_table {
 /// Keys and values of a window's tokens, in one layer.
 struct kv_cache {
   std::int64_t length = 0;          ///< tokens
-  std::vector<float> keys, values;  ///< length x (key_value_heads * head_dim)
+  std::vector<float> keys, values;  ///< length x (key_value_heads * head_dim), and * value_dim
 };
 
 class attention {
@@ -60,12 +62,18 @@ class attention {
   [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
 
  private:
+  /// Calls vector(member, name, size) and matrix(member, name, rows, cols, bias) for each tensor of a layer.
+  template <class Vector, class Matrix>
+  static void for_each_tensor(const model_config& config, std::int64_t layer, Vector vector, Matrix matrix);
+  void project(const token_rows& h, token_rows& q, token_rows& k, token_rows& v, const product_options& options) const;
   void attend(const token_rows& q, const kv_cache& cache, token_rows& mixed, std::int64_t task) const;
 
   model_config config_;
   std::int64_t window_ = 0;
   std::vector<float> norm_, q_norm_, k_norm_, sinks_;
   linear q_, k_, v_, o_;
+  std::vector<float> q_latent_norm_, kv_latent_norm_;  // these and the next: of latent attention
+  linear q_latent_, kv_latent_, kv_;
 };
 
 }  // namespace mxfp4::model

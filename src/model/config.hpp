@@ -16,10 +16,11 @@
 namespace mxfp4::model {
 
 struct model_shape {
-  std::int64_t vocabulary = 0, hidden = 0, layers = 0, heads = 0, key_value_heads = 0, head_dim = 0;
-  std::int64_t experts = 0;            ///< of a layer; 0: no layer has any
-  std::int64_t experts_per_token = 0;  ///< k
-  std::int64_t intermediate = 0;       ///< of an expert
+  std::int64_t vocabulary = 0, hidden = 0, layers = 0, heads = 0, key_value_heads = 0;
+  std::int64_t head_dim = 0, value_dim = 0;  ///< of q and k, and of v
+  std::int64_t experts = 0;                  ///< of a layer; 0: no layer has any
+  std::int64_t experts_per_token = 0;        ///< k
+  std::int64_t intermediate = 0;             ///< of an expert
 };
 
 /// Over which numbers of q and k an RMS norm goes.
@@ -32,6 +33,13 @@ struct rotary_description {
   double theta = 0;
   std::vector<double> frequencies;  ///< of each pair, in radians a position: theta^(-2i / dim), scaled
   double magnitude = 1;             ///< of the turned dimensions: YaRN's attention_factor
+  double score_scale = 1;           ///< of q k besides: what DeepSeek makes of YaRN's mscale_all_dim
+};
+
+/// Keys and values that are made from a short vector: multi-head latent attention. Each rank 0: they are not.
+struct latent_description {
+  std::int64_t query_rank = 0;  ///< q_lora_rank; 0: q is made of the hidden state itself
+  std::int64_t key_rank = 0;    ///< kv_lora_rank
 };
 
 struct attention_description {
@@ -41,6 +49,7 @@ struct attention_description {
   std::vector<std::int64_t> windows;  ///< one a layer: a token sees itself and so many less one before; 0: all
   float scale = 0;                    ///< of q k
   rotary_description rotary;
+  latent_description latent;
 };
 
 /// What is called how, and what a layer does behind its attention.
@@ -71,6 +80,7 @@ struct model_config {
 
   [[nodiscard]] std::int64_t query_size() const noexcept { return shape.heads * shape.head_dim; }
   [[nodiscard]] std::int64_t key_size() const noexcept { return shape.key_value_heads * shape.head_dim; }
+  [[nodiscard]] std::int64_t value_size() const noexcept { return shape.key_value_heads * shape.value_dim; }
   [[nodiscard]] bool is_dense(std::int64_t layer) const noexcept {
     return experts.dense[static_cast<std::size_t>(layer)];
   }

@@ -25,6 +25,7 @@ using nlohmann::ordered_json;
 
 /// Between what is left as it is, pairs that turn fast, and what is slowed down by `factor`, a ramp over the pairs.
 void scale_by_yarn(const config_reader& scaling, double positions, rotary_description& r) {
+  if (!(r.theta > 1)) scaling.refuse("rope_theta", r.theta, "a number above 1 for YaRN", {});
   const double factor = scaling.number("factor"), dim = static_cast<double>(r.dim);
   double low = dimension_of(scaling.number("beta_fast", 32), dim, r.theta, positions);
   double high = dimension_of(scaling.number("beta_slow", 1), dim, r.theta, positions);
@@ -39,12 +40,14 @@ void scale_by_yarn(const config_reader& scaling, double positions, rotary_descri
   const double mscale = scaling.number("mscale", 0), mscale_all_dim = scaling.number("mscale_all_dim", 0);
   const double made = mscale > 0 && mscale_all_dim > 0 ? magnitude(mscale) / magnitude(mscale_all_dim) : magnitude(1);
   r.magnitude = scaling.number("attention_factor", made);
+  r.score_scale = mscale_all_dim > 0 ? magnitude(mscale_all_dim) * magnitude(mscale_all_dim) : 1.0;
 }
 
 /// Llama 3.1: pairs of long waves are slowed down by `factor`, those of short waves not, between them a ramp.
 void scale_by_llama3(const config_reader& scaling, double positions, rotary_description& r) {
   const double factor = scaling.number("factor");
   const double low = scaling.number("low_freq_factor"), high = scaling.number("high_freq_factor");
+  if (!(low < high)) scaling.refuse("high_freq_factor", high, "more than low_freq_factor", {});
   for (double& frequency : r.frequencies) {
     const double waves = positions * frequency / (2 * std::numbers::pi);  // in so many positions
     const double kept = std::clamp((waves - low) / (high - low), 0.0, 1.0);
@@ -108,6 +111,11 @@ std::int64_t config_reader::size(const char* key, std::int64_t otherwise) const 
   return has(key) ? size(key) : otherwise;
 }
 
+std::int64_t config_reader::count(const char* key, std::int64_t otherwise) const {
+  const ordered_json* const value = find(key);
+  return value != nullptr && *value == 0 ? 0 : size(key, otherwise);
+}
+
 bool config_reader::lists(const char* key, std::int64_t number) const {
   const ordered_json* const value = find(key);
   if (value == nullptr) return false;
@@ -141,6 +149,7 @@ void config_reader::read_shape(model_config& c) const {
     throw file_error({.file = where_,
                       .value = "num_hidden_layers is " + std::to_string(s.layers),
                       .expected = "at most " + std::to_string(most_layers)});
+  s.value_dim = s.head_dim;
   c.rms_eps = static_cast<float>(number("rms_norm_eps"));
   c.context = size("max_position_embeddings");
   c.tied_head = flag("tie_word_embeddings", false);
@@ -163,6 +172,11 @@ rotary_description config_reader::rotary(std::int64_t head_dim, std::int64_t con
   const config_reader& of_part = scaling.has("partial_rotary_factor") ? scaling : *this;
   r.dim = std::llround(
       std::floor(static_cast<double>(head_dim) * of_part.number("partial_rotary_factor", given_part) + 1e-9));
+  constexpr std::int64_t most_dimensions = 65536;
+  if (head_dim > most_dimensions)
+    throw file_error({.file = where_,
+                      .value = "a head has " + std::to_string(head_dim) + " dimensions that may turn",
+                      .expected = "at most " + std::to_string(most_dimensions)});
   if (r.dim < 2 || r.dim > head_dim || r.dim % 2 != 0)
     throw file_error({.file = where_,
                       .value = std::to_string(r.dim) + " of " + std::to_string(head_dim) + " dimensions of a head turn",

@@ -26,6 +26,7 @@ class config_reader {
   [[nodiscard]] double number(const char* key, double otherwise) const;
   [[nodiscard]] std::int64_t size(const char* key) const;  ///< an integer from 1 to 2^30
   [[nodiscard]] std::int64_t size(const char* key, std::int64_t otherwise) const;
+  [[nodiscard]] std::int64_t count(const char* key, std::int64_t otherwise) const;  ///< an integer from 0 to 2^30
   [[nodiscard]] bool has(const char* key) const;
   [[nodiscard]] bool lists(const char* key, std::int64_t number) const;  ///< an array of numbers; none: does not
 

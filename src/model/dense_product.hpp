@@ -8,6 +8,7 @@
 // with it: for any number of rows, tasks and threads, on every machine.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -23,6 +24,22 @@ inline constexpr std::int64_t panel_width = 8;
 /// nothing overflows or is subnormal. NaN and infinity follow IEEE.
 void multiply_panel(const float* x, std::int64_t x_stride, std::int64_t rows, const float* panel, std::int64_t k,
                     float* y, std::int64_t y_stride, std::int64_t columns, bool add);
+
+/// The same sums for one token and rows of a matrix where they lie: y[n] = sum over k of x[k] * rows[n * k_count + k].
+/// Without a panel, which takes longer to make than one token's products: eight chains of additions hide their latency.
+/// @param value  of an element, as float.
+template <class T, class Value>
+void multiply_rows(const float* x, const T* rows, std::int64_t count, std::int64_t k_count, float* y, Value value) {
+  for (std::int64_t n = 0; n < count; n += panel_width) {
+    const std::int64_t width = std::min(panel_width, count - n);
+    const T* row[panel_width];
+    for (std::int64_t i = 0; i < panel_width; ++i) row[i] = rows + (n + std::min(i, width - 1)) * k_count;
+    float sum[panel_width] = {};
+    for (std::int64_t k = 0; k < k_count; ++k)
+      for (std::int64_t i = 0; i < panel_width; ++i) sum[i] += x[k] * value(row[i][k]);
+    std::copy_n(sum, width, y + n);
+  }
+}
 
 /// The panel of `count` rows of a matrix, which become its columns: panel[k][n] = row(n)[k].
 template <class Row>

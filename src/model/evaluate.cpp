@@ -125,8 +125,8 @@ class evaluation {
       }
     }
     for (std::size_t i = 1; i < models_.size(); ++i)
-      results_[i - 1].layers.push_back(
-          {relative_error(models_[0].hidden, models_[i].hidden), router_agreement(routes[0], routes[i])});
+      results_[i - 1].layers.push_back({relative_error(models_[0].hidden, models_[i].hidden),
+                                        router_agreement(routes[0], routes[i]), !config_.is_dense(layer)});
   }
 
   void compare_predictions() {

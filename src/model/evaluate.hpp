@@ -44,6 +44,7 @@ struct expert_error {
 struct layer_comparison {
   double hidden_error = 0;      ///< |h - h'|_F / |h|_F of the hidden states after the layer
   double router_agreement = 0;  ///< the share of a token's experts that both take, in the mean
+  bool routed = true;           ///< whether the layer has experts to choose from
 };
 
 struct target_result {

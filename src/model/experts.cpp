@@ -65,7 +65,7 @@ struct expert_place {
 
 /// The same with one more expert for every token, of weight 1 and the largest number.
 [[nodiscard]] routing with_shared(const routing& r, std::int32_t number) {
-  routing more{r.top_k + 1, {}, {}};
+  routing more{r.top_k + 1, 1, {}, {}};
   for (std::size_t i = 0; i < r.experts.size(); ++i) {
     more.experts.push_back(r.experts[i]);
     more.weights.push_back(r.weights[i]);
@@ -83,7 +83,8 @@ double router_agreement(const routing& a, const routing& b) {
   const auto k = static_cast<std::ptrdiff_t>(a.top_k);
   for (auto i = a.experts.begin(), j = b.experts.begin(); i != a.experts.end(); i += k, j += k)
     shared += std::count_if(i, i + k, [&](std::int32_t e) { return std::find(j, j + k, e) != j + k; });
-  return a.experts.empty() ? 1.0 : static_cast<double>(shared) / static_cast<double>(a.experts.size());
+  const auto slots = std::ssize(a.experts), chosen = a.top_k == 0 ? 0 : slots / a.top_k * (a.top_k - a.always);
+  return chosen == 0 ? 1.0 : static_cast<double>(shared - (slots - chosen)) / static_cast<double>(chosen);
 }
 
 router::router(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer)
@@ -119,11 +120,11 @@ token_rows router::normed(const token_rows& x) const {
 
 routing router::route(const token_rows& h, const product_options& options) const {
   const auto tokens = static_cast<std::size_t>(h.count);
-  if (dense_) return {1, std::vector<std::int32_t>(tokens, 0), std::vector<float>(tokens, 1.0f)};
+  if (dense_) return {1, 1, std::vector<std::int32_t>(tokens, 0), std::vector<float>(tokens, 1.0f)};
   token_rows logits(h.count, gate_.rows());
   gate_.multiply(h.view(), logits.view(), options);
   const auto pairs = static_cast<std::size_t>(h.count * top_k_);
-  routing r{top_k_, std::vector<std::int32_t>(pairs), std::vector<float>(pairs)};
+  routing r{top_k_, 0, std::vector<std::int32_t>(pairs), std::vector<float>(pairs)};
   route_options how = how_;
   how.executor = options.executor;
   const status s = kernels::route_topk(std::as_const(logits).view(), bias_.empty() ? nullptr : bias_.data(),

@@ -20,12 +20,14 @@ namespace mxfp4::model {
 
 /// Which experts a token takes, k of them, in the order of their numbers, and with what weights.
 struct routing {
-  std::int64_t top_k = 0;
+  std::int64_t top_k = 0;             ///< slots of a token
+  std::int64_t always = 0;            ///< of these, slots that every token fills with the same expert
   std::vector<std::int32_t> experts;  ///< tokens x k
   std::vector<float> weights;         ///< tokens x k
 };
 
-/// The share of a token's experts that both take, in the mean. @param a, b  of the same tokens.
+/// The share of a token's experts that both take, in the mean, not counting those that every token takes; 1 where there
+/// are no others. @param a, b  of the same tokens.
 [[nodiscard]] double router_agreement(const routing& a, const routing& b);
 
 class router {

@@ -1,8 +1,8 @@
 // src/model/normal_form.hpp -- is a text in Unicode's normal form C?
 // SPDX-License-Identifier: Apache-2.0
 //
-// Tokenizers of Qwen bring texts into that form first. Nearly all texts are in it, which a look at each character and at
-// the order of marks shows: the quick check of Unicode Standard Annex 15. What it cannot answer counts as no.
+// Tokenizers of Qwen bring texts into that form first. Nearly all texts are in it, which a look at each character and
+// at the order of marks shows: the quick check of Unicode Standard Annex 15. What it cannot answer counts as no.
 #pragma once
 
 #include <cstddef>

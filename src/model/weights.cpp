@@ -9,6 +9,7 @@
 #include "checkpoint/codec.hpp"
 #include "model/dense_product.hpp"
 #include "model/kernels.hpp"
+#include "model/served_activations.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/elements.hpp"
 
@@ -308,11 +309,27 @@ void linear::multiply_mxfp4(dense_view<const float> x, dense_view<float> y, cons
       return narrow(int8_scaling::residual3);
     case activation_type::mxfp8:
       return narrow(mxfp8_scaling::floor);
+    case activation_type::fp8:
+    case activation_type::mxfp4: {
+      const token_rows served = options.activations == activation_type::fp8 ? as_fp8(x) : as_mxfp4(x);
+      return require_ok(kernels::gemm(w, served.view(), y, with), "gemm");
+    }
   }
 }
 
 void linear::multiply_dense(dense_view<const float> x, dense_view<float> y, executor_ref executor) const {
   const std::int64_t row_chunks = (rows_ + rows_a_task - 1) / rows_a_task;
+  if (x.rows == 1) {
+    const auto one_token = [&](std::size_t chunk) {
+      const std::int64_t first = static_cast<std::int64_t>(chunk) * rows_a_task,
+                         count = std::min(rows_a_task, rows_ - first);
+      float* const to = y.row(0) + first;
+      if (!wide_.empty())
+        multiply_rows(x.row(0), wide_.data() + first * cols_, count, cols_, to, [](float w) { return w; });
+      else multiply_rows(x.row(0), narrow_.data() + first * cols_, count, cols_, to, [](bf16 w) { return decode(w); });
+    };
+    return executor.run(static_cast<std::size_t>(row_chunks), one_token);
+  }
   const std::int64_t token_chunks = (x.rows + tokens_a_product - 1) / tokens_a_product;
   const auto task = [&](std::size_t index) {
     const auto i = static_cast<std::int64_t>(index);

@@ -25,8 +25,9 @@
 namespace mxfp4::model {
 
 /// In which form the activations meet MXFP4 weights: as they are, or in blocks of 32 that share a power of two, of the
-/// residual forms (int8_scaling) as sums of two or three such numbers. All other weights take float.
-enum class activation_type : std::uint8_t { f32, int8, int8_residual2, int8_residual3, mxfp8 };
+/// residual forms (int8_scaling) as sums of two or three such numbers; or as servers make them, served_activations.hpp.
+/// All other weights take float.
+enum class activation_type : std::uint8_t { f32, int8, int8_residual2, int8_residual3, mxfp8, fp8, mxfp4 };
 
 struct product_options {
   activation_type activations = activation_type::f32;

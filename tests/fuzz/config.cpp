@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <string>
 
+#include "checkpoint/minimax_m2.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "io/strict_json.hpp"
 #include "memory_file.hpp"
@@ -32,11 +34,17 @@ void check_quantized(const ordered_json& config) {
 
 void check_model(const ordered_json& config) {
   const mxfp4::model::model_config model = mxfp4::model::read_model_config(config, "config.json");
-  const minimax_m2_shape& s = model.shape;
-  for (const std::int64_t n : {s.vocabulary, s.hidden, s.intermediate, s.layers, s.heads, s.key_value_heads, s.head_dim,
-                               s.experts, s.experts_per_token, model.rotary_dim, model.context})
-    require(n >= 1 && n <= 1 << 30);
-  require(model.query_size() > 0 && model.key_size() > 0 && model.rope_theta > 0 && model.rms_eps >= 0);
+  const mxfp4::model::model_shape& s = model.shape;
+  constexpr std::int64_t largest = std::int64_t{1} << 31;
+  for (const std::int64_t n : {s.vocabulary, s.hidden, s.layers, s.heads, s.key_value_heads, s.head_dim, s.value_dim,
+                               model.attention.rotary.dim, model.context})
+    require(n >= 1 && n <= largest);
+  require(s.experts >= s.experts_per_token && s.experts_per_token >= 0 && s.intermediate >= 0);
+  require(model.query_size() > 0 && model.key_size() > 0 && model.attention.rotary.theta > 0 && model.rms_eps >= 0);
+  require(std::ssize(model.attention.rotary.frequencies) == model.attention.rotary.dim / 2);
+  require(std::ssize(model.attention.windows) == s.layers && std::ssize(model.experts.dense) == s.layers);
+  for (const std::int64_t window : model.attention.windows) require(window >= 0);
+  for (std::int64_t l = 0; l < s.layers; ++l) require(model.experts_in(l) >= 1);
   mxfp4::model::require_same_model(model, model, "the same");
 }
 

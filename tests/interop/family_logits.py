@@ -33,6 +33,11 @@ YARN = dict(rope_type="yarn", factor=4.0, beta_fast=4.0, beta_slow=1.0, original
 GPT_OSS = dict(num_local_experts=4, sliding_window=5, swiglu_limit=1.5, rope_parameters={**YARN, "truncate": False})
 
 FAMILIES = {
+    "deepseek_v3": ("deepseek_v3", dict(n_routed_experts=8, num_local_experts=8, n_group=4, topk_group=2, q_lora_rank=32,
+                                        kv_lora_rank=32, qk_rope_head_dim=8, qk_nope_head_dim=16, v_head_dim=12,
+                                        head_dim=8, num_key_value_heads=4, moe_intermediate_size=32, intermediate_size=96,
+                                        first_k_dense_replace=1, n_shared_experts=2, attention_bias=True,
+                                        rope_parameters={**YARN, "mscale": 1.0, "mscale_all_dim": 0.7})),
     "gpt_oss": ("gpt_oss", GPT_OSS),
     "gpt_oss_native": ("gpt_oss", GPT_OSS),
     "llama": ("llama", dict(attention_bias=True, mlp_bias=True, tie_word_embeddings=True, rope_parameters=dict(
@@ -42,6 +47,7 @@ FAMILIES = {
                                       rope_parameters=dict(rope_type="default", rope_theta=1000.0,
                                                            partial_rotary_factor=0.5))),
     "mixtral": ("mixtral", dict(num_local_experts=4, sliding_window=7)),
+    "olmoe": ("olmoe", dict(num_experts=4, num_local_experts=4, norm_topk_prob=False)),
     "qwen3": ("qwen3", dict(attention_bias=True, use_sliding_window=True, sliding_window=6, rope_parameters=YARN,
                             layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
     "qwen3_moe": ("qwen3_moe", dict(num_experts=4, num_local_experts=4, moe_intermediate_size=32, intermediate_size=96,
@@ -71,7 +77,7 @@ def fill(name, rule):
 
 
 def rule_of(name, shape, tied):
-    if name.endswith("norm.weight"):
+    if "norm" in name:
         return dict(dtype="BF16", shape=shape, centre=1.0, spread=0.5)
     if len(shape) == 1 or name.endswith("_bias"):  # of experts: [experts, rows]
         return dict(dtype="F32" if "e_score" in name else "BF16", shape=shape, centre=0.0,
@@ -143,8 +149,16 @@ class Margins:
 
     def hook(self, router, inputs, outputs):
         scores = outputs[0].double()
-        if len(inputs) > 1:  # a bias for the choice
-            scores = torch.sigmoid(scores) + inputs[1].double()
+        bias = inputs[1] if len(inputs) > 1 else getattr(router, "e_score_correction_bias", None)
+        if bias is not None:  # for the choice; of closed groups the margin is that of the others
+            scores = torch.sigmoid(scores) + bias.double()
+        if hasattr(router, "num_group"):
+            groups = scores.reshape(-1, router.num_group, router.num_experts // router.num_group)
+            best = groups.topk(2, -1).values.sum(-1)
+            order = best.sort(-1, descending=True).values
+            self.least = min(self.least, (order[:, router.topk_group - 1] - order[:, router.topk_group]).min().item())
+            opened = torch.zeros_like(best).scatter_(1, best.topk(router.topk_group, -1).indices, 1).bool()
+            scores = groups.masked_fill(~opened.unsqueeze(-1), -np.inf).reshape(scores.shape)
         scores = scores.reshape(-1, scores.shape[-1]).sort(-1, descending=True).values
         self.least = min(self.least, (scores[:, router.top_k - 1] - scores[:, router.top_k]).min().item())
 

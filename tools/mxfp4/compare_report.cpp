@@ -36,9 +36,10 @@ struct spread {
 }
 
 [[nodiscard]] double router_agreement(const std::vector<layer_comparison>& layers) {
-  double sum = 0;
-  for (const layer_comparison& l : layers) sum += l.router_agreement;
-  return sum / static_cast<double>(layers.size());
+  double sum = 0, routed = 0;
+  for (const layer_comparison& l : layers)
+    if (l.routed) sum += l.router_agreement, ++routed;
+  return routed == 0 ? 1.0 : sum / routed;
 }
 
 [[nodiscard]] std::string percent(double part, int digits) { return fixed(100 * part, digits) + " %"; }

@@ -11,7 +11,7 @@ using namespace model;
 
 void model_options::describe(command_line& command) {
   command.add_option("--activations", activations_name, "What MXFP4 weights are multiplied with")
-      .one_of({"f32", "int8", "int8-residual2", "int8-residual3", "mxfp8"});
+      .one_of({"f32", "int8", "int8-residual2", "int8-residual3", "mxfp8", "fp8", "mxfp4"});
   command.add_option("--threads", threads, "At most so many; 0: as many as the machine has")
       .range(0, 1024)
       .type_name("N")
@@ -22,7 +22,9 @@ activation_type model_options::activations() const noexcept {
   if (activations_name == "int8") return activation_type::int8;
   if (activations_name == "int8-residual2") return activation_type::int8_residual2;
   if (activations_name == "int8-residual3") return activation_type::int8_residual3;
-  return activations_name == "mxfp8" ? activation_type::mxfp8 : activation_type::f32;
+  if (activations_name == "mxfp8") return activation_type::mxfp8;
+  if (activations_name == "fp8") return activation_type::fp8;
+  return activations_name == "mxfp4" ? activation_type::mxfp4 : activation_type::f32;
 }
 
 model_config read_model_config(const checkpoint_reader& checkpoint) {

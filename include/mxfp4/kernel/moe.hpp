@@ -5,8 +5,8 @@
 //   activate    gate <- glu(gate, up)                              of reference/glu.hpp: silu(gate) * up, and others
 //   combine     y <- y + w[0] * down[0] + w[1] * down[1] + ...     slots in this order, one fma each
 //
-// The bits are those of reference/sigmoid.hpp, reference/glu.hpp and std::fma on every ISA: where registers have no fma,
-// a scalar loop runs.
+// The bits are those of reference/sigmoid.hpp, reference/glu.hpp and std::fma on every ISA: where registers have no
+// fma, a scalar loop runs.
 #pragma once
 
 #include <cmath>

@@ -162,8 +162,7 @@ inline namespace MXFP4_ISA_NS {
 ///           their sum rounded E - 1 times; s + bias and the quotient rounded once each, the sum k - 1 times.
 /// Same bits on every ISA, compiler, executor and for any M: the order of all operations is fixed and none is fused.
 /// Source:   huggingface/transformers minimax_m2, deepseek_v3, qwen3_moe, gpt_oss; torch.topk promises no order of
-///           equal scores. An expert of a closed group is never chosen, as in DeepSeek's own code; transformers gives it
-///           the score 0, which is above a negative s + bias.
+///           equal scores. An expert of a closed group is never chosen.
 inline status route_topk(const dense_view<const float>& logits, const float* bias,
                          const dense_view<std::int32_t>& indices, const dense_view<float>& weights,
                          const route_options& options = {}) {
