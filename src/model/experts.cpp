@@ -20,11 +20,6 @@ namespace {
 
 constexpr std::int64_t tokens_a_part = 1024;
 
-struct routed_token {
-  std::int64_t row;
-  float weight;
-};
-
 /// x * sigmoid(x) within a few ulp; -inf gives NaN, so that an overflow does not end as a silent 0.
 [[nodiscard]] float silu(float x) { return x / (1.0f + std::exp(-x)); }
 
@@ -36,6 +31,13 @@ double router_agreement(const routing& a, const routing& b) {
   for (auto i = a.experts.begin(), j = b.experts.begin(); i != a.experts.end(); i += k, j += k)
     shared += std::count_if(i, i + k, [&](std::int32_t e) { return std::find(j, j + k, e) != j + k; });
   return a.experts.empty() ? 1.0 : static_cast<double>(shared) / static_cast<double>(a.experts.size());
+}
+
+std::vector<routed_token> tokens_of(const routing& r, std::int64_t index) {
+  std::vector<routed_token> tokens;
+  for (std::size_t i = 0; i < r.experts.size(); ++i)
+    if (r.experts[i] == index) tokens.push_back({static_cast<std::int64_t>(i) / r.top_k, r.weights[i]});
+  return tokens;
 }
 
 router::router(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer)
@@ -97,21 +99,24 @@ std::uint64_t expert_weights::memory_bytes() const noexcept {
   return w1.memory_bytes() + w2.memory_bytes() + w3.memory_bytes();
 }
 
+token_rows expert_weights::activated(const token_rows& h, const product_options& options) const {
+  token_rows gate(h.count, w1.rows()), up(h.count, w3.rows());
+  w1.multiply(h.view(), gate.view(), options);
+  w3.multiply(h.view(), up.view(), options);
+  for (std::size_t i = 0; i < gate.data.size(); ++i) gate.data[i] = silu(gate.data[i]) * up.data[i];
+  return gate;
+}
+
 void expert_weights::add_to(token_rows& x, const token_rows& h, const routing& r, std::int64_t index,
                             const product_options& options) const {
-  std::vector<routed_token> routed;
-  for (std::size_t i = 0; i < r.experts.size(); ++i)
-    if (r.experts[i] == index) routed.push_back({static_cast<std::int64_t>(i) / r.top_k, r.weights[i]});
+  const std::vector<routed_token> routed = tokens_of(r, index);
   const auto work = [&](std::span<const routed_token> tokens, executor_ref executor) {
     const auto count = static_cast<std::int64_t>(tokens.size());
     const product_options with{options.activations, executor};
-    token_rows in(count, h.size), gate(count, w1.rows()), up(count, w3.rows()), out(count, w2.rows());
+    token_rows in(count, h.size), out(count, w2.rows());
     for (std::int64_t i = 0; i < count; ++i)
       std::copy_n(h.row(tokens[static_cast<std::size_t>(i)].row), h.size, in.row(i));
-    w1.multiply(in.view(), gate.view(), with);
-    w3.multiply(in.view(), up.view(), with);
-    for (std::size_t i = 0; i < gate.data.size(); ++i) gate.data[i] = silu(gate.data[i]) * up.data[i];
-    w2.multiply(gate.view(), out.view(), with);
+    w2.multiply(activated(in, with).view(), out.view(), with);
     for (std::int64_t i = 0; i < count; ++i) {
       const auto [row, weight] = tokens[static_cast<std::size_t>(i)];
       for (std::int64_t n = 0; n < x.size; ++n) x.row(row)[n] += weight * out.row(i)[n];

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
+#include <utility>
 
 #include "checkpoint/codec.hpp"
 #include "model/dense_product.hpp"
@@ -131,6 +132,17 @@ linear linear::load(const checkpoint_reader& checkpoint, const std::string& name
                                 dense_view<bf16>{w.narrow_.data(), rows, cols, cols}),
                checkpoint.path(), data->info->name);
   }
+  return w;
+}
+
+linear linear::of_mxfp4(std::int64_t rows, std::int64_t cols, std::vector<std::uint8_t> codes,
+                        std::vector<std::uint8_t> scales) {
+  linear w;
+  w.rows_ = rows;
+  w.cols_ = cols;
+  w.stored_bytes_ = codes.size() + scales.size();
+  w.codes_ = std::move(codes);
+  w.scales_ = std::move(scales);
   return w;
 }
 
