@@ -6,7 +6,7 @@
 #   text.py held_out.txt calibration.txt validation.txt      and what its parameters were chosen on: another part
 #
 # A verse is a line, a chapter ends with an empty line. Every 32nd chapter is held out: the model never sees it. The
-# 16th of each 32 is for calibrating, whose parameters were chosen on the 8th.
+# 16th of each 32 is for calibrating, the 8th for trying parameters of that.
 import re
 import subprocess
 import sys

@@ -19,9 +19,7 @@ using namespace checkpoint;
 
 void calibrate_options::describe(command_line& command, std::vector<option>& directory_only) {
   const option text_option =
-      command
-          .add_option("--calibrate", text,
-                      "Round experts so that their products on this text change least")
+      command.add_option("--calibrate", text, "Round experts so that their products on this text change least")
           .type_name("TEXT");
   const option ids_option = command.add_option("--calibrate-ids", ids, "The same, with tokens as numbers")
                                 .type_name("FILE")
