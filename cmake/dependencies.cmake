@@ -23,6 +23,9 @@ set(mxfp4_pin_re2 URL https://github.com/google/re2/archive/refs/tags/2022-06-01
 set(mxfp4_pin_xxHash GIT_REPOSITORY https://github.com/Cyan4973/xxHash.git
   GIT_TAG bbb27a5efb85b92a0486cf361a8635715a53f6ba    # v0.8.2
   SOURCE_SUBDIR headers-alone)   # no such folder: the sources are unpacked, and nothing of them is built
+set(mxfp4_pin_Eigen3 GIT_REPOSITORY https://gitlab.com/libeigen/eigen.git
+  GIT_TAG 3147391d946bb4b6c68edd901f2add6ac1f31f8c    # v3.4.0
+  SOURCE_SUBDIR headers-alone)   # as of xxHash
 
 # mxfp4_fetch(<package> [<option>=<value>...]): adds the pinned sources to this build; the options are its own.
 function(mxfp4_fetch package)
@@ -109,4 +112,20 @@ function(mxfp4_provide_xxhash)
   endif()
   add_library(mxfp4_xxhash INTERFACE)
   target_include_directories(mxfp4_xxhash SYSTEM INTERFACE ${include})
+endfunction()
+
+# Leaves mxfp4_eigen, which has the folder of Eigen: headers alone, for the program and nothing that is installed.
+function(mxfp4_provide_eigen)
+  if(TARGET mxfp4_eigen)
+    return()
+  endif()
+  add_library(mxfp4_eigen INTERFACE)
+  find_package(Eigen3 3.4 CONFIG QUIET)
+  if(TARGET Eigen3::Eigen)
+    get_target_property(include Eigen3::Eigen INTERFACE_INCLUDE_DIRECTORIES)
+  else()
+    mxfp4_fetch(Eigen3)
+    FetchContent_GetProperties(Eigen3 SOURCE_DIR include)
+  endif()
+  target_include_directories(mxfp4_eigen SYSTEM INTERFACE ${include})
 endfunction()

@@ -45,10 +45,11 @@ function(mxfp4_notice name)
   endforeach()
   message(FATAL_ERROR "MXFP4_PACKAGES: no notice of ${name}: no '${ARGN}' in share of '${CMAKE_PREFIX_PATH};/usr'")
 endfunction()
-foreach(package IN ITEMS CLI11 nlohmann_json re2 TBB xsimd xxHash)   # those that were fetched
+foreach(package IN ITEMS CLI11 Eigen3 nlohmann_json re2 TBB xsimd xxHash)   # those that were fetched
   FetchContent_GetProperties(${package} SOURCE_DIR fetched_${package})
 endforeach()
 mxfp4_notice(CLI11 ${fetched_CLI11}/LICENSE doc/libcli11-dev/copyright)
+mxfp4_notice(Eigen ${fetched_Eigen3}/COPYING.MPL2 doc/libeigen3-dev/copyright)
 mxfp4_notice(nlohmann-json ${fetched_nlohmann_json}/LICENSE.MIT doc/nlohmann-json3-dev/copyright)
 mxfp4_notice(RE2 ${fetched_re2}/LICENSE doc/libre2-dev/copyright)
 mxfp4_notice(oneTBB ${fetched_TBB}/LICENSE.txt doc/libtbb-dev/copyright)

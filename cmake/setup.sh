@@ -41,6 +41,7 @@ headers  xtl             0.7      xtl-dev
 headers  nlohmann-json   3.11     nlohmann-json3-dev
 headers  CLI11           2.3      libcli11-dev
 headers  xxHash          0.8      libxxhash-dev
+headers  Eigen           3.4      libeigen3-dev
 library  Catch2          3.7      libcatch2-dev
 library  oneTBB          2021.5   libtbb-dev libtbb12 libtbbmalloc2 libtbbbind-2-5
 library  RE2             2020     libre2-dev libre2-9

@@ -27,6 +27,12 @@ status block_encoder::encode(std::span<const T> weights) {
   return codec::quantize(recipe_, w, out, {.nonfinite = on_nonfinite::refuse});
 }
 
+template <element_type T>
+status block_encoder::take(std::span<const T> weights) {
+  const std::int64_t count = std::ssize(weights);
+  return codec::measure_error(dense_view<const T>{weights.data(), 1, count, count}, make_room(1, count), statistics_);
+}
+
 status block_encoder::encode_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales) {
   const mx_view<> out = make_room(w.rows, w.cols);
   const std::int64_t nonfinite = statistics_.nonfinite;
@@ -38,5 +44,8 @@ status block_encoder::encode_fp8(const dense_view<const e4m3>& w, const dense_vi
 template status block_encoder::encode(std::span<const float>);
 template status block_encoder::encode(std::span<const bf16>);
 template status block_encoder::encode(std::span<const f16>);
+template status block_encoder::take(std::span<const float>);
+template status block_encoder::take(std::span<const bf16>);
+template status block_encoder::take(std::span<const f16>);
 
 }  // namespace mxfp4::checkpoint

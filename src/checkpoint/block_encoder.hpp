@@ -27,6 +27,12 @@ class block_encoder {
   template <element_type T>
   status encode(std::span<const T> weights);
 
+  /// Takes the codes that are there already, and measures what they lost: room(weights) is to be filled before.
+  template <element_type T>
+  status take(std::span<const T> weights);
+  /// Room for the codes and scales of so many weights.
+  [[nodiscard]] mx_view<> room(std::int64_t weights) { return make_room(1, weights); }
+
   /// The same of FP8 weights with block scales, as mxfp4::quantize_fp8 takes them.
   status encode_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales);
 

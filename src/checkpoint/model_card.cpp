@@ -130,7 +130,7 @@ std::string model_card(const card_options& options, const quality_report& report
           " weights in MXFP4 (OCP Microscaling: 32 weights of 4 bits share "
           "one 8-bit scale, 4.25 bits a weight), in the format `mxfp4-pack-quantized` of compressed-tensors. "
           "Recipe: `" +
-          report.recipe + "`. ";
+          report.recipe + "`" + (report.calibration.empty() ? "" : ", " + report.calibration) + ". ";
   text += report.others == "fp8" ? "Other matrices in FP8 stayed as they are.\n\n"
                                  : "Other matrices in FP8, if any, became BF16; nothing else was changed.\n\n";
   text += size_table(report);

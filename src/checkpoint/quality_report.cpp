@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string_view>
 
+#include "checkpoint/calibration_record.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/recorded_hashes.hpp"
 #include "checkpoint/sealed_json.hpp"
@@ -95,6 +96,7 @@ file_result<quality_report> read_quality_report(const std::string& path) {
     const ordered_json& settings = json_member(json, "settings", file, "");
     r.recipe = json_value<std::string>(settings, "recipe", file, "settings");
     r.others = json_value<std::string>(settings, "others", file, "settings");
+    if (const auto calibration = read_calibration(settings, file)) r.calibration = calibration_text(*calibration);
     for (const ordered_json& entry : json_array(json, "quantized", file, "")) {
       r.matrices.push_back(read_matrix(entry, file));
       r.mxfp4_bytes_before += json_value<std::uint64_t>(entry, "bytes", file, "quantized");

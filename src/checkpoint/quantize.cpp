@@ -2,12 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mxfp4/checkpoint/quantize.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <optional>
 #include <set>
 #include <system_error>
 #include <utility>
 
+#include "checkpoint/calibration_record.hpp"
 #include "checkpoint/config_check.hpp"
 #include "checkpoint/encode_shard.hpp"
 #include "checkpoint/finished_shard.hpp"
@@ -25,6 +27,7 @@
 #include "io/guarded.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/process_rank.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -90,23 +93,22 @@ struct output_shard {
     names.push_back(name);
     taken[name] = hash;  // two processes that take different tokenizers do not write one result
   }
-  return {{"format", "mxfp4 quantize"},
-          {"version", hashed_version},
-          {"settings",
-           {{"recipe", recipe_name(settings.recipe)},
-            {"include", to_json(settings.include)},
-            {"exclude", to_json(settings.exclude)},
-            {"take", settings.take},
-            {"linears", settings.linears},
-            {"activations", declared_activations_names[static_cast<std::size_t>(settings.activations)]},
-            {"dtype", settings.to_bf16 ? "bf16" : "keep"},
-            {"force", settings.force},
-            {"others", settings.others == fp8_policy::keep ? "fp8" : "bf16"},
-            {"nonfinite", settings.nonfinite == on_nonfinite::encode ? "encode" : "refuse"}}},
-          {"source", {{"config", hash_of(config)}, {"files", taken}, {"shards", sources}}},
-          {"shards", results},
-          {"files", names},
-          {"file_hashes", hashes}};
+  ordered_json decided = {{"recipe", recipe_name(settings.recipe)},
+                          {"include", to_json(settings.include)},
+                          {"exclude", to_json(settings.exclude)},
+                          {"take", settings.take},
+                          {"linears", settings.linears},
+                          {"activations", declared_activations_names[static_cast<std::size_t>(settings.activations)]},
+                          {"dtype", settings.to_bf16 ? "bf16" : "keep"},
+                          {"force", settings.force},
+                          {"others", settings.others == fp8_policy::keep ? "fp8" : "bf16"},
+                          {"nonfinite", settings.nonfinite == on_nonfinite::encode ? "encode" : "refuse"}};
+  if (settings.codes != nullptr) decided["calibration"] = ordered_json::parse(settings.codes->record());
+  return {
+      {"format", "mxfp4 quantize"}, {"version", hashed_version},
+      {"settings", decided},        {"source", {{"config", hash_of(config)}, {"files", taken}, {"shards", sources}}},
+      {"shards", results},          {"files", names},
+      {"file_hashes", hashes}};
 }
 
 class run_of_one {
@@ -176,6 +178,11 @@ class run_of_one {
     if (run_.rank == 0) write_small_files();
     for (const output_shard* s : own_)
       if (is_done(out_, journal_, s->file)) total_ += s->bytes;  // read again
+    // Also by a process without a shard of its own: the others may wait for its part of the codes.
+    if (settings_.codes != nullptr && std::any_of(shards_.begin(), shards_.end(), [this](const output_shard& s) {
+          return !is_done(out_, journal_, s.file);
+        }))
+      settings_.codes->prepare(journal_.folder());
     for (const output_shard* s : own_) {
       const file_lock lock = file_lock::acquire(journal_.lock_path(s->file)).value();
       const bool is_kept = is_done(out_, journal_, s->file);
@@ -268,6 +275,7 @@ class run_of_one {
       ordered_json report = report_of(*s);
       hashes_by_name hashes;
       for (const ordered_json& entry : report.at("tensor_hashes")) hashes.emplace(entry.at("name"), entry.at("hash"));
+      expect_plain_codes(report, journal_.report_path(s->file), hashes);
       require_same_content(*s, hashes);
       report["sources"] = states_of_sources(*s);  // so that the next run need not ask again
       write_text_file(journal_.report_path(s->file), sealed_text(report), run_.stop);
@@ -281,6 +289,15 @@ class run_of_one {
   void end_comparison() {
     total_ = done_ = 0;
     so_far_ = {};
+  }
+
+  /// Codes that come from elsewhere are not made again: of their weights the report records what the recipe makes of
+  /// them, from which another source is told.
+  static void expect_plain_codes(const ordered_json& report, const std::string& path, hashes_by_name& hashes) {
+    for (const auto& [name, plain] : read_plain_hashes(report, path)) {
+      hashes[name + packed_suffix] = plain.codes;
+      hashes[name + scale_suffix] = plain.scales;
+    }
   }
 
   /// Encodes a shard that is there once more, in memory alone.
@@ -334,7 +351,11 @@ class run_of_one {
     verify_options options;
     options.stop = run_.stop;
     options.progress = [this](std::uint64_t done, std::uint64_t total) { observer_.on_progress(done, total, {}); };
-    const recorded_hashes recorded = require_whole(out_, options);
+    recorded_hashes recorded = require_whole(out_, options);
+    if (settings_.codes != nullptr) {
+      const std::string path = out_ + "/" + report_file_name;
+      expect_plain_codes(parse_json<ordered_json>(read_json_text(path), path), path, recorded.tensors);
+    }
     // A source with the same names, shapes and sizes may hold other weights.
     begin_comparison(own_);
     for (const output_shard* s : own_) require_same_content(*s, recorded.tensors);
@@ -421,17 +442,18 @@ class run_of_one {
     return sources;
   }
 
-  /// @param tells  the observer of each tensor.
+  /// @param writes  tells the observer of each tensor, and takes codes from where they come from.
   [[nodiscard]] std::vector<matrix_statistics> encode(const output_shard& s, const append_function& append,
-                                                      bool tells = true) {
+                                                      bool writes = true) {
     shard_options options;
     options.recipe = settings_.recipe;
     options.nonfinite = settings_.nonfinite;
     options.threads = run_.threads;
+    if (writes) options.codes = settings_.codes;
     options.on_slab = [this](std::uint64_t bytes, const error_statistics& error) {
       observer_.on_progress(done_ += bytes, total_, so_far_ += error);
     };
-    if (tells)
+    if (writes)
       options.on_tensor = [this](const planned_tensor& t, std::span<const matrix_statistics> matrices) {
         observer_.on_tensor(t, matrices);
       };
@@ -458,7 +480,7 @@ class run_of_one {
         });
     for (const std::size_t i : sources_of(s)) in_.shard(i).require_unchanged().value();
     journal_.require_same(manifest_);  // two runs that began at the same moment
-    ordered_json report = make_shard_report(plan_, s.tensors, matrices, s.file, file, hashes);
+    ordered_json report = make_shard_report(plan_, s.tensors, matrices, s.file, file, hashes, settings_.codes);
     report["sources"] = states_of_sources(s);
     write_text_file(journal_.report_path(s.file), sealed_text(report), run_.stop);
     file.commit().value();

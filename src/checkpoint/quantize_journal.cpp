@@ -41,6 +41,11 @@ constexpr const char* what_to_do =
          });
 }
 
+/// A file of a code_source.
+[[nodiscard]] bool is_calibration(const std::string& name) {
+  return name.starts_with("calibrated-") && (name.ends_with(".safetensors") || name.ends_with(".json"));
+}
+
 }  // namespace
 
 ordered_json without_times(ordered_json manifest) {
@@ -130,7 +135,7 @@ void quantize_journal::require_own() const {
   const auto is_ours = [](std::string name) {
     if (!name.ends_with(".lock")) name = name.substr(0, name.rfind(".tmp-", name.size() - 1));  // of a killed run
     return name == "manifest.json" || name == "replaced.json" || name.ends_with(".lock") ||
-           name.ends_with(".safetensors.json");
+           name.ends_with(".safetensors.json") || is_calibration(name);
   };
   for (fs::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error))
     if (!is_ours(at->path().filename().string()) || fs::is_directory(at->symlink_status(error)))
@@ -151,7 +156,9 @@ void quantize_journal::remove_entries(bool all) const {
   std::vector<fs::path> paths = {manifest_path_};  // first: without its reports it would ask for all shards again
   std::error_code error;
   for (fs::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error))
-    if (all || at->path().string().ends_with(".safetensors.json")) paths.push_back(at->path());
+    if (const std::string name = at->path().filename().string();
+        all || name.ends_with(".safetensors.json") || is_calibration(name))
+      paths.push_back(at->path());
   if (error == std::errc::no_such_file_or_directory) return;
   if (error) throw file_error({.file = folder_, .value = "cannot list the folder: " + error.message()});
   for (const fs::path& path : paths) {

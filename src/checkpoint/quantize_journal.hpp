@@ -27,6 +27,7 @@ class quantize_journal {
   void require_own() const;
   void remove() const;  ///< @throws file_error as require_own, before anything is removed
 
+  [[nodiscard]] const std::string& folder() const { return folder_; }
   [[nodiscard]] const std::string& manifest_path() const { return manifest_path_; }
   [[nodiscard]] std::string report_path(const std::string& shard) const { return folder_ + "/" + shard + ".json"; }
   /// Held by all runs that write into OUT, and alone by one that removes what is there.
@@ -53,9 +54,11 @@ class quantize_journal {
 /// "total": {...}} of one shard.
 /// @param tensors  those of the plan that went into it.
 /// @param written  the file, to be committed, and the hashes of what it holds.
+/// @param codes    what it took some of the codes from, or nullptr.
 [[nodiscard]] ordered_json make_shard_report(const quantization_plan& plan, std::span<const std::size_t> tensors,
                                              std::span<const matrix_statistics> matrices, const std::string& file,
-                                             const io::safetensors_writer& written, const tensor_hashes& hashes);
+                                             const io::safetensors_writer& written, const tensor_hashes& hashes,
+                                             const code_source* codes);
 
 /// Adds a shard's "total" to a result. @throws file_error naming `path` where the report is not what it should be.
 void add_shard_report(checkpoint_result& result, const ordered_json& report, const std::string& path);

@@ -123,7 +123,8 @@ void add(text_output& out, const std::string& key, const ordered_json& value) {
 
 ordered_json make_shard_report(const quantization_plan& plan, std::span<const std::size_t> tensors,
                                std::span<const matrix_statistics> matrices, const std::string& file,
-                               const safetensors_writer& written, const tensor_hashes& hashes) {
+                               const safetensors_writer& written, const tensor_hashes& hashes,
+                               const code_source* codes) {
   ordered_json quantized = ordered_json::array(), copied = ordered_json::array();
   error_statistics sum;
   for (const matrix_statistics& m : matrices) {
@@ -133,6 +134,8 @@ ordered_json make_shard_report(const quantization_plan& plan, std::span<const st
     entry["bytes"] = input_bytes(plan, t) / stack;
     entry["mxfp4_bytes"] = t.output_bytes() / stack;
     entry.update(to_json(m.statistics));
+    if (codes != nullptr && !t.stack && codes->has(t.source.name))
+      entry["calibration"] = ordered_json::parse(codes->facts(t.source.name));
     quantized.push_back(std::move(entry));
     sum += m.statistics;
   }

@@ -63,7 +63,7 @@ struct slab {
   geometry shape;                       ///< of what is encoded
   std::int64_t matrix = 0;
   std::int64_t first = 0, count = 0;  ///< weights, matrix after matrix as they are written; of copies bytes
-  bool ends_matrix = false, ends_tensor = false;
+  bool ends_matrix = false, ends_tensor = false, has_codes = false;
   fp8_scale_tile scales;  ///< of FP8
 
   std::vector<std::byte> bytes;    ///< as read
@@ -218,6 +218,12 @@ class shard_run {
     }
     if (encodes && std::endian::native == std::endian::big) reverse_elements(s.bytes, size);
     if (encodes && s.count > 0 && s.source.info->type == dtype::f8_e4m3) read_scales(s);
+    s.has_codes = options_.codes != nullptr && s.action == tensor_action::quantize && s.count > 0 && !s.tensor->stack &&
+                  options_.codes->has(s.source.info->name);
+    if (!s.has_codes) return;
+    const mx_view<> room = s.encoder.room(s.count);
+    options_.codes->read(s.source.info->name, s.first / block_size, {room.codes, static_cast<std::size_t>(s.count / 2)},
+                         {room.scales, static_cast<std::size_t>(s.count / block_size)});
   }
 
   void read_scales(slab& s) const {
@@ -240,6 +246,11 @@ class shard_run {
     else convert(s.elements<f16>());
   }
 
+  template <element_type T>
+  static void encode(slab& s, std::span<const T> weights) {
+    s.error = s.has_codes ? s.encoder.take<T>(weights) : s.encoder.encode<T>(weights);
+  }
+
   static void encode(slab& s) {
     s.encoder.reset_statistics();
     s.error = {};
@@ -249,26 +260,23 @@ class shard_run {
       arrange_tile(s.shape.layout, s.tile(), dtype_bits(s.source.info->type) / 8, s.bytes, s.scratch);
     switch (s.source.info->type) {
       case dtype::f32:
-        s.error = s.encoder.encode<float>(s.elements<float>());
-        return;
+        return encode<float>(s, s.elements<float>());
       case dtype::f16:
-        s.error = s.encoder.encode<f16>(s.elements<f16>());
-        return;
+        return encode<f16>(s, s.elements<f16>());
       case dtype::bf16:
-        s.error = s.encoder.encode<bf16>(s.elements<bf16>());
-        return;
+        return encode<bf16>(s, s.elements<bf16>());
       default: {
         const fp8_tile tile = s.fp8();
         const e4m3* const w = s.elements<e4m3>().data();
         const fp8_scale_tile& scales = s.scales;
-        if (s.action == tensor_action::quantize && scales.is_coarse()) {
+        if (s.action == tensor_action::quantize && scales.is_coarse() && !s.has_codes) {
           s.error = s.encoder.encode_fp8({w, tile.rows, tile.cols, tile.cols},
                                          {scales.values.data(), scales.rows, scales.cols, scales.cols});
           return;
         }
         s.widened.resize(static_cast<std::size_t>(s.count));
         s.error = widen_fp8_tile(w, tile, scales, s.widened.data());
-        if (s.error.ok() && s.action == tensor_action::quantize) s.error = s.encoder.encode<bf16>(s.widened);
+        if (s.error.ok() && s.action == tensor_action::quantize) encode<bf16>(s, s.widened);
       }
     }
   }

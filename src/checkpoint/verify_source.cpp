@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "checkpoint/calibration_record.hpp"
 #include "checkpoint/codec.hpp"
 #include "checkpoint/expert_stack.hpp"
 #include "checkpoint/foreign_format.hpp"
@@ -59,8 +60,8 @@ struct differences {
 class tensor_check {
  public:
   tensor_check(const checkpoint_reader& source, const checkpoint_reader& result, recipe_id recipe,
-               shared_progress& progress)
-      : source_(source), result_(result), recipe_(recipe), progress_(progress) {}
+               const plain_hashes* plain, shared_progress& progress)
+      : source_(source), result_(result), recipe_(recipe), progress_(progress), plain_(plain) {}
 
   /// What is wrong with a stack that is MXFP4 now, or with one matrix of it; empty where nothing is.
   [[nodiscard]] std::string compare_stack(const stored_tensor& from, const stack_layout& layout, std::int64_t matrix,
@@ -231,6 +232,25 @@ class tensor_check {
     scale_differences_.compare(std::as_bytes(std::span(scales_)), std::as_bytes(std::span(found_scales_)),
                                first / block_size);
     for (std::size_t b = 0; b < scales_.size(); ++b) shift_ += found_scales_[b] - scales_[b];
+    if (plain_ == nullptr) return;
+    plain_codes_.add(std::as_bytes(std::span(codes_)));
+    plain_scales_.add(std::as_bytes(std::span(scales_)));
+    const const_mx_view<> found{found_codes_.data(), found_scales_.data(), rows, cols, cols / 2, cols / block_size};
+    if (const status m = codec::measure_error(*in, found, distance_); !m.ok())
+      throw file_error({.file = source_.path(), .value = std::string(message(m).view())});
+  }
+
+  /// Codes that a text has decided are not those of a recipe. Is the source the one that they were made from, and are
+  /// they a rounding of it?
+  [[nodiscard]] std::string compare_calibrated() const {
+    constexpr double farthest = 0.5;  // a recipe has 0.11, a calibration up to 0.3, another matrix 1.4
+    if (plain_codes_.text() != plain_->codes || plain_scales_.text() != plain_->scales)
+      return std::string("was calibrated from other weights: by ") + recipe_name(recipe_) +
+             " the source has other codes than the report records";
+    if (distance_.relative_error() > farthest)
+      return "is calibrated, and no rounding of the source: the relative error is " +
+             std::to_string(distance_.relative_error()) + ", expected at most " + std::to_string(farthest);
+    return {};
   }
 
   [[nodiscard]] std::string requantize(const stored_tensor& from, const stored_tensor& to) {
@@ -240,12 +260,15 @@ class tensor_check {
       return "is MXFP4, the source has " + described(from) + ", which cannot be quantised";
     code_differences_ = scale_differences_ = {};
     shift_ = 0;
+    distance_ = {};
+    plain_codes_ = plain_scales_ = {};
     for_each_tile(to, [&](const fp8_tile& tile) {
       if (from.kind == storage::fp8) requantize_tile<bf16>(read_widened(from, tile), tile, to);
       else if (type == dtype::f32) requantize_tile<float>(read_tile<float>(from, tile), tile, to);
       else if (type == dtype::bf16) requantize_tile<bf16>(read_tile<bf16>(from, tile), tile, to);
       else requantize_tile<f16>(read_tile<f16>(from, tile), tile, to);
     });
+    if (plain_ != nullptr) return compare_calibrated();
     if (code_differences_.count == 0 && scale_differences_.count == 0) return {};
     const std::int64_t blocks = to.elements() / block_size, block = scale_differences_.first >= 0
                                                                         ? scale_differences_.first
@@ -271,6 +294,9 @@ class tensor_check {
   std::vector<std::uint8_t> codes_, scales_, found_codes_, found_scales_;
   differences code_differences_, scale_differences_;
   std::int64_t shift_ = 0;
+  const plain_hashes* plain_;  // of what was calibrated, else nullptr
+  content_hash plain_codes_, plain_scales_;
+  error_statistics distance_;
 };
 
 /// A setting of the run by the report, null where there is none.
@@ -424,10 +450,14 @@ void check_source(verification& v) {
   const std::vector<comparison> list = list_comparisons(v, theirs, source);
   shared_progress progress(v.options, source.tensor_bytes() + v.in.tensor_bytes());
   std::vector<std::string> messages(list.size());
+  const auto plain =
+      v.recorded ? read_plain_hashes(v.report, report_file_name) : std::unordered_map<std::string, plain_hashes>();
+  v.result.calibrated = std::ssize(plain);
   tbb::parallel_for(std::size_t{0}, list.size(), [&](std::size_t i) {
     const comparison& c = list[i];
     const stored_tensor* ours = v.find(c.name);
-    tensor_check compared(source, v.in, recipe, progress);
+    const auto calibrated = plain.find(c.name);
+    tensor_check compared(source, v.in, recipe, calibrated == plain.end() ? nullptr : &calibrated->second, progress);
     if (ours == nullptr) messages[i] = "is in the source and not here";
     else if (c.layout) messages[i] = compared.compare_stack(*c.from, *c.layout, c.matrix, *ours);
     else messages[i] = compared.compare(*c.from, *ours);

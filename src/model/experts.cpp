@@ -21,11 +21,6 @@ namespace {
 
 constexpr std::int64_t tokens_a_part = 1024;
 
-struct routed_token {
-  std::int64_t row;
-  float weight;
-};
-
 /// Where the matrices of an expert that is not in a stack are, and their sizes.
 struct expert_place {
   std::string gate, up, down;
@@ -85,6 +80,13 @@ double router_agreement(const routing& a, const routing& b) {
     shared += std::count_if(i, i + k, [&](std::int32_t e) { return std::find(j, j + k, e) != j + k; });
   const auto slots = std::ssize(a.experts), chosen = a.top_k == 0 ? 0 : slots / a.top_k * (a.top_k - a.always);
   return chosen == 0 ? 1.0 : static_cast<double>(shared - (slots - chosen)) / static_cast<double>(chosen);
+}
+
+std::vector<routed_token> tokens_of(const routing& r, std::int64_t index) {
+  std::vector<routed_token> tokens;
+  for (std::size_t i = 0; i < r.experts.size(); ++i)
+    if (r.experts[i] == index) tokens.push_back({static_cast<std::int64_t>(i) / r.top_k, r.weights[i]});
+  return tokens;
 }
 
 router::router(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer)
@@ -206,22 +208,25 @@ std::uint64_t expert_weights::memory_bytes() const noexcept {
   return gate.memory_bytes() + up.memory_bytes() + down.memory_bytes();
 }
 
+token_rows expert_weights::activated(const token_rows& h, const product_options& options) const {
+  token_rows gates(h.count, gate.rows()), ups(h.count, up.rows());
+  gate.multiply(h.view(), gates.view(), options);
+  up.multiply(h.view(), ups.view(), options);
+  for (std::size_t i = 0; i < gates.data.size(); ++i)
+    gates.data[i] = glu(function.act, gates.data[i], ups.data[i], function.alpha, function.limit);
+  return gates;
+}
+
 void expert_weights::add_to(token_rows& x, const token_rows& h, const routing& r, std::int64_t index,
                             const product_options& options) const {
-  std::vector<routed_token> routed;
-  for (std::size_t i = 0; i < r.experts.size(); ++i)
-    if (r.experts[i] == index) routed.push_back({static_cast<std::int64_t>(i) / r.top_k, r.weights[i]});
+  const std::vector<routed_token> routed = tokens_of(r, index);
   const auto work = [&](std::span<const routed_token> tokens, executor_ref executor) {
     const auto count = static_cast<std::int64_t>(tokens.size());
     const product_options with{options.activations, executor};
-    token_rows in(count, h.size), gates(count, gate.rows()), ups(count, up.rows()), out(count, down.rows());
+    token_rows in(count, h.size), out(count, down.rows());
     for (std::int64_t i = 0; i < count; ++i)
       std::copy_n(h.row(tokens[static_cast<std::size_t>(i)].row), h.size, in.row(i));
-    gate.multiply(in.view(), gates.view(), with);
-    up.multiply(in.view(), ups.view(), with);
-    for (std::size_t i = 0; i < gates.data.size(); ++i)
-      gates.data[i] = glu(function.act, gates.data[i], ups.data[i], function.alpha, function.limit);
-    down.multiply(gates.view(), out.view(), with);
+    down.multiply(activated(in, with).view(), out.view(), with);
     for (std::int64_t i = 0; i < count; ++i) {
       const auto [row, weight] = tokens[static_cast<std::size_t>(i)];
       for (std::int64_t n = 0; n < x.size; ++n) x.row(row)[n] += weight * out.row(i)[n];

@@ -30,6 +30,15 @@ struct routing {
 /// are no others. @param a, b  of the same tokens.
 [[nodiscard]] double router_agreement(const routing& a, const routing& b);
 
+/// A token that takes an expert, and with what weight.
+struct routed_token {
+  std::int64_t row = 0;
+  float weight = 0;
+};
+
+/// The tokens that take expert `index`, in their order.
+[[nodiscard]] std::vector<routed_token> tokens_of(const routing& r, std::int64_t index);
+
 class router {
  public:
   router() = default;
@@ -74,6 +83,9 @@ struct expert_weights {
   /// @param h  normed tokens. Some are gathered at a time: floats for 1024 tokens and a thread are needed besides.
   void add_to(token_rows& x, const token_rows& h, const routing& r, std::int64_t index,
               const product_options& options) const;
+
+  /// glu(gate h, up h), which is what down is multiplied with.
+  [[nodiscard]] token_rows activated(const token_rows& h, const product_options& options) const;
 
   [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
   [[nodiscard]] std::uint64_t memory_bytes() const noexcept;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
+#include <utility>
 
 #include "checkpoint/codec.hpp"
 #include "model/dense_product.hpp"
@@ -233,6 +234,17 @@ void linear::require(const checkpoint_reader& checkpoint, const std::string& nam
 
 void linear::require_stack(const checkpoint_reader& checkpoint, const stack_place& place) {
   (void)find_stack(checkpoint, place);
+}
+
+linear linear::of_mxfp4(std::int64_t rows, std::int64_t cols, std::vector<std::uint8_t> codes,
+                        std::vector<std::uint8_t> scales) {
+  linear w;
+  w.rows_ = rows;
+  w.cols_ = cols;
+  w.stored_bytes_ = codes.size() + scales.size();
+  w.codes_ = std::move(codes);
+  w.scales_ = std::move(scales);
+  return w;
 }
 
 std::uint64_t linear::memory_bytes() const noexcept {

@@ -62,6 +62,10 @@ class linear {
                       std::int64_t cols, bool bias = false);
   static void require_stack(const checkpoint::checkpoint_reader& checkpoint, const stack_place& place);
 
+  /// MXFP4 as compressed-tensors has it: rows * cols / 2 codes, low_first, and rows * cols / 32 scales.
+  [[nodiscard]] static linear of_mxfp4(std::int64_t rows, std::int64_t cols, std::vector<std::uint8_t> codes,
+                                       std::vector<std::uint8_t> scales);
+
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
   [[nodiscard]] bool is_mxfp4() const noexcept { return !codes_.empty(); }
@@ -71,6 +75,10 @@ class linear {
   /// The same weights as MXFP4; those of MXFP4 decoded first.
   /// @param name  for the message.  @throws file_error where cols is not a multiple of 32 or a weight is not finite.
   [[nodiscard]] linear quantized(recipe_id recipe, const std::string& name) const;
+
+  /// Of MXFP4.
+  [[nodiscard]] const std::vector<std::uint8_t>& codes() const noexcept { return codes_; }
+  [[nodiscard]] const std::vector<std::uint8_t>& scales() const noexcept { return scales_; }
 
   /// Y[m][n] = sum over k of X[m][k] * W[n][k], to which the bias is added last, Y overwritten; the same bits for any
   /// executor. MXFP4 weights: gemm of mxfp4/linalg.hpp, where a single token's sums have another order than those of

@@ -26,7 +26,7 @@ FILES = {"bin/mxfp4", "share/bash-completion/completions/mxfp4", "share/zsh/site
          "share/fish/vendor_completions.d/mxfp4.fish", "share/man/man1/mxfp4.1"} | {
              f"share/doc/mxfp4/{name}" for name in ("LICENSE", "README.md", "CHANGELOG.md", "install.md")} | {
                  f"share/doc/mxfp4/third-party/{name}" for name in (
-                     "CLI11", "GCC", "GPL-3", "RE2", "nlohmann-json", "oneTBB", "xsimd", "xxHash")}
+                     "CLI11", "Eigen", "GCC", "GPL-3", "RE2", "nlohmann-json", "oneTBB", "xsimd", "xxHash")}
 ONIGURUMA = "share/doc/mxfp4/third-party/Oniguruma"      # where the library is
 LIBRARIES = re.compile(r"lib/mxfp4/lib(tbb|re2|onig|stdc\+\+|gcc_s)\.so\.\d+$")
 

@@ -1,9 +1,10 @@
 // tools/mxfp4/compare.cpp -- mxfp4 compare: an original model and what became of it, on a text.
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <optional>
 #include <span>
 
+#include "calibrate/overlap.hpp"
+#include "checkpoint/calibration_record.hpp"
 #include "checkpoint/recorded_hashes.hpp"
 #include "compare_report.hpp"
 #include "model/text_ids.hpp"
@@ -20,8 +21,8 @@ using namespace model;
 namespace {
 
 struct compare_command {
-  std::string original, quantized, text, ids, details;
-  std::vector<std::string> recipes;
+  std::string original, text, ids, details;
+  std::vector<std::string> quantized, recipes;
   std::int64_t tokens = 0, context = 0;
   model_options model;
   bool overwrite = false, json = false;
@@ -30,7 +31,7 @@ struct compare_command {
     command.add_option("ORIGINAL", original, "A checkpoint in FP8, BF16, F16, F32 or MXFP4")
         .required()
         .type_name("DIR");
-    command.add_option("QUANTISED", quantized, "The same model in another form").type_name("DIR");
+    command.add_option("QUANTISED", quantized, "The same model in another form, or in several").type_name("DIR");
     takes_recipe(command.add_option("--recipes", recipes, "The original's experts in MXFP4, by each of these recipes")
                      .delimiter(','))
         .type_name("NAME,...");
@@ -56,18 +57,12 @@ struct compare_command {
   }
 };
 
-[[nodiscard]] std::string read_file(const std::string& path) {
-  const input_file file = input_file::open(path).value();
-  std::string bytes(file.size(), '\0');
-  file.read(0, std::as_writable_bytes(std::span(bytes))).value();
-  return bytes;
-}
-
 [[nodiscard]] std::vector<std::int64_t> read_tokens(const compare_command& command, const checkpoint_reader& original,
                                                     const model_config& config) {
   if (command.text.empty() && command.ids.empty()) throw usage_error("no tokens: name a file with --text or --ids");
-  std::vector<std::int64_t> tokens = command.ids.empty() ? text_tokens(original, config).encode(read_file(command.text))
-                                                         : ids_of_numbers(read_file(command.ids), command.ids);
+  std::vector<std::int64_t> tokens = command.ids.empty()
+                                         ? text_tokens(original, config).encode(read_whole_file(command.text))
+                                         : ids_of_numbers(read_whole_file(command.ids), command.ids);
   if (command.tokens > 0 && command.tokens < std::ssize(tokens))
     tokens.resize(static_cast<std::size_t>(command.tokens));
   return tokens;
@@ -78,16 +73,16 @@ void run(const compare_command& command) {
     throw usage_error("nothing to compare with: name QUANTISED, or --recipes");
   const checkpoint_reader original = checkpoint_reader::open(command.original).value();
   const model_config config = read_model_config(original);
-  std::optional<checkpoint_reader> quantized;
+  std::vector<checkpoint_reader> quantized;
   std::vector<evaluation_target> targets;
-  if (!command.quantized.empty()) {
-    quantized.emplace(checkpoint_reader::open(command.quantized).value());
-    require_same_model(config, read_model_config(*quantized), command.quantized + "/" + config_file_name);
-    targets.push_back({command.quantized, &*quantized, {}});
+  for (const std::string& directory : command.quantized) {
+    quantized.push_back(checkpoint_reader::open(directory).value());
+    require_same_model(config, read_model_config(quantized.back()), directory + "/" + config_file_name);
   }
   if (!command.recipes.empty() && config.shape.experts == 0)
     throw usage_error("--recipes", "quantises experts, and " + config.model_type +
                                        " has none: quantize its linear layers with --linears, and name the result");
+  for (const checkpoint_reader& checkpoint : quantized) targets.push_back({checkpoint.path(), &checkpoint, {}});
   for (const std::string& name : command.recipes) {
     recipe_id recipe{};
     if (!find_recipe(name, recipe)) throw usage_error("--recipes", "unknown recipe " + name);
@@ -102,20 +97,36 @@ void run(const compare_command& command) {
                                        std::to_string(config.context) + ", which the model takes");
   const existing_file existing = existing_output(command.overwrite);
   if (!command.details.empty()) {  // asked before the hours that the models take
-    require_outputs({command.original, command.quantized, command.text, command.ids}, {command.details}, existing)
-        .value();
+    std::vector<std::string> inputs = command.quantized;
+    inputs.insert(inputs.end(), {command.original, command.text, command.ids});
+    require_outputs(inputs, {command.details}, existing).value();
     keep_standard_output_for(command.details);
   }
   options.product = {command.model.activations(), threads, stop_requested};
-  comparison result{command.original, original.tensor_bytes(),        std::ssize(ids),
-                    options.context,  command.model.activations_name, {}};
+  comparison result{command.original,
+                    original.tensor_bytes(),
+                    std::ssize(ids),
+                    options.context,
+                    command.model.activations_name,
+                    {},
+                    {}};
+  for (const std::string& directory : command.quantized) {
+    const auto calibration = calibration_of(directory);
+    if (!calibration) continue;
+    const std::int64_t found = calibrate::count_found(calibration->fingerprints, ids);
+    const std::int64_t passages = std::ssize(calibration->fingerprints);
+    result.calibrations.push_back({directory, calibration_text(*calibration), found, passages});
+    if (found > 0)
+      warn({std::to_string(found) + " of " + std::to_string(passages) + " passages of the text that '" + directory +
+            "' was calibrated on are in this text: it does better here than elsewhere"});
+  }
   {
     progress_line line;
     verify_options check;
     check.stop = stop_requested;
     check.progress = [&line](std::uint64_t done, std::uint64_t total) { line.update(done, total, "hashes"); };
     warn(require_undamaged(original, check));
-    if (quantized) warn(require_undamaged(*quantized, check));
+    for (const checkpoint_reader& checkpoint : quantized) warn(require_undamaged(checkpoint, check));
   }
   {
     progress_line line;

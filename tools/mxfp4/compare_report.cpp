@@ -99,7 +99,11 @@ ordered_json json_of(const comparison& c, bool details) {
                        {"tokens", c.tokens},
                        {"context", c.context},
                        {"activations", c.activations},
+                       {"calibrations", ordered_json::array()},
                        {"targets", ordered_json::array()}};
+  for (const calibrated_target& t : c.calibrations)
+    json["calibrations"].push_back(
+        {{"name", t.name}, {"text", t.text}, {"passages", t.passages}, {"passages_in_this_text", t.found}});
   for (const target_result& r : c.targets) json["targets"].push_back(json_of(r, details));
   return json;
 }
@@ -148,8 +152,10 @@ std::string markdown_of(const comparison& c) {
     for (std::size_t i = 0; i < summaries.size(); ++i) text += " " + row.target(c.targets[i], summaries[i]) + " |";
     text += "\n";
   }
-  return text + "\n" + count_text(c.tokens, "token") + " in windows of " + std::to_string(c.context) +
-         ", activations " + c.activations + "; KLD is KL(original || quantised) in nats.\n";
+  text += "\n" + count_text(c.tokens, "token") + " in windows of " + std::to_string(c.context) + ", activations " +
+          c.activations + "; KLD is KL(original || quantised) in nats.\n";
+  for (const calibrated_target& t : c.calibrations) text += printable(t.name) + ": " + t.text + ".\n";
+  return text;
 }
 
 }  // namespace mxfp4::tools

@@ -10,12 +10,19 @@
 
 namespace mxfp4::tools {
 
+/// What a checkpoint's report says of the text that it was calibrated on.
+struct calibrated_target {
+  std::string name, text;
+  std::int64_t found = 0, passages = 0;  ///< of that text in the one that it is compared on, and in all
+};
+
 struct comparison {
   std::string original;
   std::uint64_t original_bytes = 0;
   std::int64_t tokens = 0;   ///< of the text
   std::int64_t context = 0;  ///< of a window
   std::string activations;
+  std::vector<calibrated_target> calibrations;
   std::vector<model::target_result> targets;  ///< at least one
 };
 

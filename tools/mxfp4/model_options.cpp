@@ -1,6 +1,9 @@
 // tools/mxfp4/model_options.cpp -- see model_options.hpp.
 // SPDX-License-Identifier: Apache-2.0
 #include "model_options.hpp"
+
+#include <span>
+
 #include "checkpoint/reader_json.hpp"
 
 namespace mxfp4::tools {
@@ -34,6 +37,13 @@ model_config read_model_config(const checkpoint_reader& checkpoint) {
                       .value = std::string("has no ") + config_file_name,
                       .expected = "a model's directory"});
   return model::read_model_config(config, checkpoint.path() + "/" + config_file_name);
+}
+
+std::string read_whole_file(const std::string& path) {
+  const input_file file = input_file::open(path).value();
+  std::string bytes(file.size(), '\0');
+  file.read(0, std::as_writable_bytes(std::span(bytes))).value();
+  return bytes;
 }
 
 }  // namespace mxfp4::tools

@@ -22,4 +22,7 @@ struct model_options {
 /// What the model of a directory is. @throws file_error where it has no config.json, or one of another model.
 [[nodiscard]] model::model_config read_model_config(const checkpoint::checkpoint_reader& checkpoint);
 
+/// The bytes of a text.
+[[nodiscard]] std::string read_whole_file(const std::string& path);
+
 }  // namespace mxfp4::tools

@@ -143,6 +143,9 @@ void quantize_command::describe(command_line& command) {
           .type_name("N"),
   };
   for (const option& o : directory_only) o.group("Directories");
+#if defined(MXFP4_TOOLS_MODEL)
+  calibration.describe(command, directory_only);
+#endif
   takes_overwrite(command, overwrite);
   command.footer(
       "Matrices of F32, F16, BF16, and of F8_E4M3 with block scales X_scale_inv, whose columns are a multiple\n"

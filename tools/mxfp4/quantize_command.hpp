@@ -8,6 +8,10 @@
 
 #include "command.hpp"
 
+#if defined(MXFP4_TOOLS_MODEL)
+#include "calibrate_options.hpp"
+#endif
+
 namespace mxfp4::tools {
 
 struct quantize_command {
@@ -18,6 +22,9 @@ struct quantize_command {
   bool overwrite = false, linears = false, force = false, json = false;
   std::vector<std::string> take;
   std::vector<option> directory_only;
+#if defined(MXFP4_TOOLS_MODEL)  // a calibration runs the model
+  calibrate_options calibration;
+#endif
 
   void describe(command_line& command);
 };

@@ -140,6 +140,16 @@ void merge(const merge_command& command) {
   else print(text_of(result) + command.output + ": complete\n");
 }
 
+[[nodiscard]] checkpoint_result quantize_as_asked(const quantize_command& command, const checkpoint_settings& settings,
+                                                  const checkpoint_run& run, checkpoint_observer& observer) {
+#if defined(MXFP4_TOOLS_MODEL)
+  if (command.calibration.asked())
+    return quantize_calibrated(command.calibration, command.input, command.output, settings, run, observer);
+  command.calibration.require_unused();
+#endif
+  return quantize_checkpoint(command.input, command.output, settings, run, observer).value();
+}
+
 }  // namespace
 
 declared_activations activations_called(const std::string& name) {
@@ -171,7 +181,7 @@ void quantize_directory(const quantize_command& command) {
   checkpoint_result result;
   {
     reporter observer(command, rank, recipe);
-    result = quantize_checkpoint(command.input, command.output, settings, run, observer).value();
+    result = quantize_as_asked(command, settings, run, observer);
   }
   // Of several processes the first takes files over: the others may end before.
   const std::vector<std::string> left =

@@ -62,6 +62,7 @@ struct verify_command {
           {"blocks", r.blocks},
           {"hashes", r.hashes},
           {"compared", r.compared},
+          {"calibrated", r.calibrated},
           {"errors", r.count(severity::error)},
           {"warnings", r.count(severity::warning)},
           {"findings", std::move(findings)}};
@@ -80,6 +81,9 @@ struct verify_command {
   if (!command.against.empty())
     text +=
         "; " + std::to_string(r.compared) + " compared with the source" + (r.recipe.empty() ? "" : " by " + r.recipe);
+  if (r.calibrated > 0)
+    text += ", of which " + std::to_string(r.calibrated) +
+            " are calibrated: that source and a rounding of it, not its codes by a recipe";
   return text + ": " + count_text(r.count(severity::error), "error") + ", " +
          count_text(r.count(severity::warning), "warning") + "\n";
 }

@@ -24,6 +24,7 @@ struct quality_row {
 /// A mxfp4_report.json, read back.
 struct quality_report {
   std::string recipe, others;                                   ///< as the settings name them
+  std::string calibration;                                      ///< on which text, as a sentence; empty: none
   std::vector<quality_row> matrices, experts;                   ///< a row for each
   error_statistics total;                                       ///< of all quantised weights
   std::int64_t quantized_tensors = 0, other_tensors = 0;        ///< how many of each

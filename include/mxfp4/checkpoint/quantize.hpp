@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "mxfp4/checkpoint/activations.hpp"
+#include "mxfp4/checkpoint/code_source.hpp"
 #include "mxfp4/checkpoint/quantize_shard.hpp"
 #include "mxfp4/core/version.hpp"
 
@@ -54,6 +55,7 @@ struct checkpoint_settings {
   on_nonfinite nonfinite = on_nonfinite::refuse;  ///< what becomes of NaN and infinity in the weights
   std::vector<std::string> take = {};  ///< .safetensors files of the input outside its index that are read too
   std::uint64_t max_shard_bytes = 5'000'000'000;  ///< of tensors, where the input is a single file
+  code_source* codes = nullptr;                   ///< whose codes some of the weights get, in the place of the recipe's
 };
 
 /// What does not.

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mxfp4/checkpoint/code_source.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/core/version.hpp"
@@ -37,6 +38,7 @@ struct shard_options {
   recipe_id recipe = recipe_id::compressed_tensors;  ///< whose bytes
   on_nonfinite nonfinite = on_nonfinite::refuse;     ///< what becomes of NaN and infinity in the weights
   int threads = 0;                                   ///< 0: as many as the machine has
+  const code_source* codes = nullptr;                ///< prepared; of the weights that it has the recipe makes none
   /// After each slab, in order: bytes of the input that it took, and its error.
   std::function<void(std::uint64_t, const error_statistics&)> on_slab = [](std::uint64_t, const error_statistics&) {};
   /// After each tensor, in order; no statistics where it was not quantised.

@@ -13,6 +13,8 @@
 //   hashes     every file and tensor is as mxfp4_report.json records it, and so is that      everything
 //   source     requantised by the recipe, copied, widened: the same bytes; the small files   everything, and the
 //              are the same too                                                             source
+//              what was calibrated: the recipe makes of the source what the report says it
+//              made then, and the codes lie near it: relative error at most 0.5
 //
 // A finding is a sentence. An error is what some reader stumbles over or what makes the weights wrong; a warning is
 // what is only suspicious.
@@ -59,6 +61,7 @@ struct verify_report {
   std::int64_t blocks = 0;          ///< whose content was looked at
   std::int64_t hashes = 0;          ///< of files and tensors that were compared; 0: the checkpoint records none
   std::int64_t compared = 0;        ///< tensors that were compared with the source
+  std::int64_t calibrated = 0;      ///< of these: no recipe has their codes, see the table above
   std::string recipe;               ///< of that comparison
 
   /// Findings of that level.

@@ -1,0 +1,535 @@
+// src/calibrate/calibration.cpp -- see calibration.hpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "calibrate/calibration.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+
+#include "calibrate/overlap.hpp"
+#include "checkpoint/quantize_journal.hpp"
+#include "checkpoint/sealed_json.hpp"
+#include "checkpoint/shared_progress.hpp"
+#include "checkpoint/tensor_hashes.hpp"
+#include "io/content_hash.hpp"
+#include "io/guarded.hpp"
+#include "model/attention.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
+#include "mxfp4/checkpoint/verify.hpp"
+#include "mxfp4/io/byte_order.hpp"
+#include "mxfp4/io/safetensors_writer.hpp"
+
+#if defined(MXFP4_MODEL_DISPATCH)
+#include "mxfp4/dispatch.hpp"
+#endif
+
+namespace mxfp4::calibrate {
+
+using namespace io;
+using namespace checkpoint;
+using namespace model;
+
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int method_version = 1;  ///< of the codes that the same settings give
+
+/// An expert's matrices, as the family calls them.
+struct expert_parts {
+  std::array<std::string, 3> names;
+  static constexpr std::size_t gate = 0, down = 1, up = 2;
+
+  explicit expert_parts(const model_config& config)
+      : names{config.experts.gate, config.experts.down, config.experts.up} {}
+};
+
+[[nodiscard]] std::string used_isa() {
+#if defined(MXFP4_MODEL_DISPATCH)
+  const auto name = dispatch::isa();
+  return name ? *name : "none";
+#else
+  return "compiled";
+#endif
+}
+
+[[nodiscard]] std::string weight_name(const model_config& config, std::int64_t layer, std::int64_t expert,
+                                      const std::string& part) {
+  return expert_name(config, layer, expert) + "." + part + ".weight";
+}
+
+/// Experts that are matrices of their own, silu between them, and nothing beside them.
+void require_known_experts(const model_config& config, const std::string& file) {
+  const expert_description& e = config.experts;
+  const auto refuse = [&](const std::string& what) {
+    throw file_error({.file = file,
+                      .value = "is a " + config.model_type + " model, which " + what,
+                      .expected = "experts that are matrices of their own, without biases, in every layer",
+                      .advice = "quantise it without --calibrate"});
+  };
+  if (config.shape.experts == 0) refuse("has no experts");
+  if (e.stacked) refuse("has all experts of a layer in one tensor");
+  if (e.biases) refuse("has experts with biases");
+  if (e.function.act != hidden_act::silu) refuse("has another activation than silu in its experts");
+  if (!e.shared.empty()) refuse("has shared experts");
+  if (std::find(e.dense.begin(), e.dense.end(), true) != e.dense.end()) refuse("has layers without experts");
+}
+
+/// For readings that tell of no progress.
+void compare_hashes_of(const safetensors_reader& file, const ordered_json& report, const calibration_options& options) {
+  verify_options reading;
+  reading.stop = options.product.stop;
+  shared_progress progress(reading, file.file_bytes());
+  check_shard_hashes(file, report, options.threads, progress);
+}
+
+[[nodiscard]] std::string five_digits(std::int64_t number) {
+  char text[24];
+  std::snprintf(text, sizeof text, "%05lld", static_cast<long long>(number));
+  return text;
+}
+
+[[nodiscard]] std::string file_of(std::int64_t layer, int rank, int world) {
+  return "calibrated-" + five_digits(layer) + "-" + std::to_string(rank) + "of" + std::to_string(world) +
+         ".safetensors";
+}
+[[nodiscard]] std::string state_file_of(std::int64_t layer) {
+  return "calibrated-state-" + five_digits(layer) + ".safetensors";
+}
+
+[[nodiscard]] bool is_there(const std::string& path) { return is_file(path) && is_file(path + ".json"); }
+
+/// A file of tensors with a sealed report of their hashes, both there or none.
+class recorded_file_writer {
+ public:
+  recorded_file_writer(std::string path, std::vector<tensor_info> tensors, const stop_function& stop)
+      : path_(std::move(path)),
+        stop_(stop),
+        file_(safetensors_writer::create(path_, std::move(tensors), std::nullopt, stop, existing_file::replace_link)
+                  .value()),
+        hashes_(file_.header()) {}
+
+  void append(const std::string& name, std::span<const std::byte> bytes) {
+    file_.append(name, bytes).value();
+    hashes_.add(name, bytes);
+  }
+  /// @param experts  what else the report says.
+  void commit(const ordered_json& experts) {
+    const ordered_json report = {{"file", std::filesystem::path(path_).filename().string()},
+                                 {"bytes", file_.file_bytes()},
+                                 {"tensors", file_.header().tensors.size()},
+                                 {"header", file_.header_hash()},
+                                 {"tensor_hashes", hashes_.to_json()},
+                                 {"experts", experts}};
+    write_text_file(path_ + ".json", sealed_text(report), stop_);
+    file_.commit().value();
+  }
+
+ private:
+  std::string path_;
+  stop_function stop_;
+  safetensors_writer file_;
+  tensor_hashes hashes_;
+};
+
+[[nodiscard]] std::vector<std::uint8_t> read_bytes(const safetensors_reader& file, const std::string& name) {
+  const tensor_info* const t = file.find(name);
+  if (t == nullptr)
+    throw file_error({.file = file.path(), .tensor = name, .value = "is missing", .advice = "remove the file"});
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(t->bytes()));
+  file.read(*t, 0, std::as_writable_bytes(std::span(bytes))).value();
+  return bytes;
+}
+
+[[nodiscard]] std::string hash_of_bytes(const std::vector<std::uint8_t>& bytes) {
+  content_hash hash;
+  hash.add(std::as_bytes(std::span(bytes)));
+  return hash.text();
+}
+
+/// So that a report has the same text wherever it is written.
+[[nodiscard]] double rounded(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", x);
+  return std::strtod(text, nullptr);
+}
+
+[[nodiscard]] ordered_json facts_of(const matrix_outcome& m, std::int64_t tokens) {
+  ordered_json facts = {{"tokens", tokens}};
+  if (tokens > 0) {
+    facts["objective"] = rounded(m.rounding.before > 0 ? m.rounding.after / m.rounding.before : 1.0);
+    facts["rows_kept"] = m.rounding.kept;
+    facts["damping"] = rounded(m.damping);
+  }
+  facts["plain_codes"] = hash_of_bytes(m.plain.codes());
+  facts["plain_scales"] = hash_of_bytes(m.plain.scales());
+  return facts;
+}
+
+}  // namespace
+
+std::vector<std::int64_t> spread_windows(const std::vector<std::int64_t>& ids, std::int64_t tokens,
+                                         std::int64_t context) {
+  const std::int64_t all = std::ssize(ids), wanted = tokens / context;
+  if (tokens >= all || wanted == 0 || all < context)
+    return {ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(std::min(tokens, all))};
+  std::vector<std::int64_t> chosen;
+  for (std::int64_t i = 0; i < wanted; ++i) {
+    const std::int64_t first = wanted == 1 ? 0 : (all - context) / (wanted - 1) * i;
+    chosen.insert(chosen.end(), ids.begin() + first, ids.begin() + first + context);
+  }
+  return chosen;
+}
+
+memory_need memory_of(const model_config& config, std::int64_t tokens) {
+  const auto n = [](std::int64_t x) { return static_cast<std::uint64_t>(x); };
+  const model_shape& s = config.shape;
+  const std::uint64_t hidden = n(s.hidden), inner = n(s.intermediate), widest = std::max(hidden, inner);
+  const std::uint64_t attention = 4 * hidden * n(config.query_size() + config.key_size());  // as BF16, all four
+  constexpr std::uint64_t part = 2048;  // tokens_at_once of expert.cpp
+  // Two models' states and normed states; the sums over all; attention.
+  const std::uint64_t states = 4 * n(tokens) * hidden * 4 + n(tokens * s.experts_per_token) * 16;
+  // Squares, drift twice, H, its root in floats; two matrices in double while a target is sought.
+  const std::uint64_t sums = widest * widest * 40;
+  return {states + hidden * hidden * 4 + attention,
+          sums + 3 * hidden * inner * 8 + part * (2 * hidden + 4 * inner) * 4};
+}
+
+/// Layers one after the other, and where they left off.
+class calibration::run {
+ public:
+  run(calibration& owner, const std::string& folder)
+      : owner_(owner),
+        config_(owner.config_),
+        options_(owner.options_),
+        parts_(owner.config_),
+        folder_(folder),
+        rotary_(owner.config_) {}
+
+  void work() {
+    const file_lock alone = file_lock::acquire(path_of("calibrated-" + std::to_string(options_.rank) + "of" +
+                                                       std::to_string(options_.world) + ".lock"))
+                                .value();
+    const std::int64_t layers = config_.shape.layers, first = find_start();
+    for (std::int64_t layer = first; layer < layers; ++layer) {
+      where_ = "calibrating layer " + std::to_string(layer + 1) + " of " + std::to_string(layers);
+      done_ = layer * config_.shape.experts;
+      run_layer(layer);
+    }
+    for (std::int64_t layer = 0; layer < layers; ++layer)
+      for (const std::string& file : files_of(layer)) load(file, layer < first);
+  }
+
+ private:
+  [[nodiscard]] std::string path_of(const std::string& name) const { return folder_ + "/" + name; }
+
+  /// Files that hold all experts of a layer; none where some are missing. Any number of processes may have made them.
+  [[nodiscard]] std::vector<std::string> files_of(std::int64_t layer) const {
+    std::set<int> worlds = {options_.world};
+    std::error_code error;
+    const std::string begin = "calibrated-" + five_digits(layer) + "-";
+    for (std::filesystem::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error)) {
+      const std::string name = at->path().filename().string();
+      int rank = 0, world = 0;
+      if (name.starts_with(begin) && name.ends_with(".json") &&
+          std::sscanf(name.c_str() + begin.size(), "%dof%d", &rank, &world) == 2 && world > 0)
+        worlds.insert(world);
+    }
+    for (const int world : worlds) {
+      std::vector<std::string> files;
+      for (int rank = 0; rank < world && is_there(path_of(file_of(layer, rank, world))); ++rank)
+        files.push_back(path_of(file_of(layer, rank, world)));
+      if (std::ssize(files) == world) return files;
+    }
+    return {};
+  }
+
+  /// The first layer that is not done; its hidden states are those of the file, or of the embeddings.
+  [[nodiscard]] std::int64_t find_start() {
+    std::int64_t done = 0;
+    while (done < config_.shape.layers && !files_of(done).empty()) ++done;
+    if (done == config_.shape.layers) return done;
+    for (std::int64_t layer = done; layer-- > 0;)
+      if (is_there(path_of(state_file_of(layer)))) {
+        load_state(layer);
+        return layer + 1;
+      }
+    now_ = read_embeddings(owner_.original_, config_, options_.ids, 0);
+    before_ = now_;
+    return 0;
+  }
+
+  void run_layer(std::int64_t layer) {
+    attend(layer);
+    const router route(owner_.original_, config_, layer);
+    const token_rows now = route.normed(now_), before = route.normed(before_);
+    const routing routes = route.route(now, options_.product), routes_before = route.route(before, options_.product);
+    if (!is_there(path_of(file_of(layer, options_.rank, options_.world))) && files_of(layer).empty())
+      round_experts(layer, now, before, routes);
+    std::vector<std::string> files;
+    while ((files = files_of(layer)).empty()) {  // of other processes
+      require_running();
+      options_.progress(done_, config_.shape.layers * config_.shape.experts, where_ + ", waiting for other processes");
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    }
+    std::vector<safetensors_reader> readers;
+    for (const std::string& file : files) readers.push_back(safetensors_reader::open(file).value());
+    for (std::int64_t e = 0; e < config_.shape.experts; ++e) {
+      require_running();
+      expert_weights(owner_.original_, config_, layer, e).add_to(before_, before, routes_before, e, options_.product);
+      stored_expert(readers, layer, e).add_to(now_, now, routes, e, options_.product);
+    }
+    require_finite(layer);
+    if (layer + 1 < config_.shape.layers && options_.rank == 0) save_state(layer);
+  }
+
+  void attend(std::int64_t layer) {
+    const attention block(owner_.original_, config_, layer);
+    for (token_rows* x : {&now_, &before_})
+      for (std::int64_t first = 0; first < x->count; first += options_.context) {
+        kv_cache cache;
+        require_running();
+        block.add_to(*x, first, std::min(options_.context, x->count - first), cache, rotary_, options_.product);
+      }
+  }
+
+  void require_finite(std::int64_t layer) const {
+    for (const token_rows* x : {&now_, &before_})
+      for (std::size_t i = 0; i < x->data.size(); ++i)
+        if (!std::isfinite(x->data[i]))
+          throw file_error({.file = owner_.original_.path(),
+                            .value = "layer " + std::to_string(layer) + " makes NaN or infinity of token " +
+                                     std::to_string(i / static_cast<std::size_t>(x->size)) + " of the calibration text",
+                            .advice = "see `mxfp4 verify`, or take another text"});
+  }
+
+  void require_running() const {
+    if (options_.product.stop && options_.product.stop()) throw stopped(folder_);
+  }
+
+  void round_experts(std::int64_t layer, const token_rows& now, const token_rows& before, const routing& routes) {
+    input_sums all(config_.shape.hidden, false);
+    all.add(now, now);
+    all.finish();
+    std::vector<std::int64_t> own;
+    for (std::int64_t e = options_.rank; e < config_.shape.experts; e += options_.world) own.push_back(e);
+    std::vector<tensor_info> tensors;
+    for (const std::int64_t e : own)
+      for (std::size_t part = 0; part < parts_.names.size(); ++part) {
+        const auto [rows, cols] = size_of(part);
+        const std::string name = weight_name(config_, layer, e, parts_.names[part]);
+        tensors.push_back({name + packed_suffix, dtype::u8, {rows, cols / 2}});
+        tensors.push_back({name + scale_suffix, dtype::u8, {rows, cols / block_size}});
+      }
+    recorded_file_writer file(path_of(file_of(layer, options_.rank, options_.world)), std::move(tensors),
+                              options_.product.stop);
+    std::vector<ordered_json> facts(own.size());
+    std::atomic<std::size_t> next = 0;
+    std::mutex mutex;
+    options_.product.executor.run(at_once(), [&](std::size_t) {
+      for (std::size_t i = next++; i < own.size(); i = next++) {
+        require_running();
+        const std::int64_t e = own[i];
+        const expert_outcome outcome = calibrate(layer, e, {now, before, routes, all});
+        const std::lock_guard lock(mutex);
+        const matrix_outcome* const parts[] = {&outcome.gate, &outcome.down, &outcome.up};
+        facts[i] = {{"expert", e}};
+        for (std::size_t p = 0; p < parts_.names.size(); ++p) {
+          const std::string name = weight_name(config_, layer, e, parts_.names[p]);
+          file.append(name + packed_suffix, std::as_bytes(std::span(parts[p]->weights.codes())));
+          file.append(name + scale_suffix, std::as_bytes(std::span(parts[p]->weights.scales())));
+          facts[i][parts_.names[p]] = facts_of(*parts[p], outcome.tokens);
+        }
+        options_.progress(++done_, config_.shape.layers * config_.shape.experts, where_);
+      }
+    });
+    file.commit(facts);
+  }
+
+  /// Experts that are worked on at a time.
+  [[nodiscard]] std::size_t at_once() const {
+    const memory_need need = memory_of(config_, std::ssize(options_.ids));
+    const std::uint64_t room = (options_.memory - need.fixed) / need.an_expert;
+    return std::clamp<std::size_t>(static_cast<std::size_t>(room), 1, static_cast<std::size_t>(options_.threads));
+  }
+
+  [[nodiscard]] expert_outcome calibrate(std::int64_t layer, std::int64_t e, const layer_inputs& inputs) const {
+    const std::string name = expert_name(config_, layer, e);
+    const expert_weights weights(owner_.original_, config_, layer, e);
+    try {
+      const auto name_of = [&](std::size_t part) { return name + "." + parts_.names[part]; };
+      return calibrate_expert(weights, e, inputs, options_.expert,
+                              {name_of(expert_parts::gate), name_of(expert_parts::up), name_of(expert_parts::down)});
+    } catch (const std::domain_error& why) {
+      throw file_error({.file = owner_.original_.path(),
+                        .tensor = name,
+                        .value = std::string("cannot be calibrated: ") + why.what(),
+                        .advice = "see `mxfp4 verify`, or take another text"});
+    }
+  }
+
+  [[nodiscard]] expert_weights stored_expert(const std::vector<safetensors_reader>& files, std::int64_t layer,
+                                             std::int64_t e) const {
+    const auto stored = [&](std::size_t part) {
+      const std::string name = weight_name(config_, layer, e, parts_.names[part]);
+      const auto file = std::find_if(files.begin(), files.end(),
+                                     [&](const auto& f) { return f.find(name + packed_suffix) != nullptr; });
+      if (file == files.end())
+        throw file_error({.file = folder_, .tensor = name, .value = "is not among the calibrated experts"});
+      const auto [rows, cols] = size_of(part);
+      return linear::of_mxfp4(rows, cols, read_bytes(*file, name + packed_suffix),
+                              read_bytes(*file, name + scale_suffix));
+    };
+    expert_weights weights;
+    weights.gate = stored(expert_parts::gate);
+    weights.down = stored(expert_parts::down);
+    weights.up = stored(expert_parts::up);
+    weights.function = config_.experts.function;
+    return weights;
+  }
+
+  /// Rows and columns of one of an expert's matrices.
+  [[nodiscard]] std::pair<std::int64_t, std::int64_t> size_of(std::size_t part) const {
+    const model_shape& s = config_.shape;
+    if (part == expert_parts::down) return {s.hidden, s.intermediate};
+    return {s.intermediate, s.hidden};
+  }
+
+  void save_state(std::int64_t layer) {
+    const std::vector<std::int64_t> shape = {now_.count, now_.size};
+    recorded_file_writer file(path_of(state_file_of(layer)),
+                              {{"now", dtype::f32, shape}, {"before", dtype::f32, shape}}, options_.product.stop);
+    const auto append = [&file](const std::string& name, const token_rows& x) {
+      std::vector<float> row;
+      for (std::int64_t t = 0; t < x.count; ++t) {
+        row.assign(x.row(t), x.row(t) + x.size);
+        swap_if_big_endian(std::span(row));
+        file.append(name, std::as_bytes(std::span(row)));
+      }
+    };
+    append("now", now_);
+    append("before", before_);
+    file.commit(ordered_json::array());
+    if (layer < 2) return;
+    std::error_code ignored;  // another process may read it still; the journal's end takes it otherwise
+    for (const char* const suffix : {".json", ""})
+      std::filesystem::remove(path_of(state_file_of(layer - 2)) + suffix, ignored);
+  }
+
+  void load_state(std::int64_t layer) {
+    const std::string path = path_of(state_file_of(layer));
+    const safetensors_reader file = safetensors_reader::open(path).value();
+    compare_hashes_of(file, read_shard_report(path + ".json"), options_);
+    const auto read = [&](const char* name, token_rows& x) {
+      const tensor_info* const t = file.find(name);
+      x = token_rows(std::ssize(options_.ids), config_.shape.hidden);
+      if (t == nullptr || t->shape != std::vector<std::int64_t>{x.count, x.size})
+        throw file_error({.file = path, .tensor = name, .value = "is not as a calibration writes it"});
+      file.read(*t, 0, std::as_writable_bytes(std::span(x.data))).value();
+      swap_if_big_endian(std::span(x.data));
+    };
+    read("now", now_);
+    read("before", before_);
+  }
+
+  /// @param is_former  of another run: its bytes are compared with what that recorded.
+  void load(const std::string& path, bool is_former) {
+    const auto file = std::make_shared<const safetensors_reader>(safetensors_reader::open(path).value());
+    const ordered_json report = read_shard_report(path + ".json");
+    if (is_former) compare_hashes_of(*file, report, options_);
+    const std::string name = std::filesystem::path(path).filename().string();
+    const std::int64_t layer = std::strtoll(name.c_str() + std::string("calibrated-").size(), nullptr, 10);
+    for (const ordered_json& entry : report.at("experts")) {
+      const auto e = entry.at("expert").get<std::int64_t>();
+      for (const std::string& part : parts_.names)
+        owner_.codes_[weight_name(config_, layer, e, part)] = {file, entry.at(part).dump()};
+      if (entry.at(parts_.names[0]).at("tokens") == 0)
+        owner_.untouched_.push_back("layer " + std::to_string(layer) + ", expert " + std::to_string(e));
+    }
+  }
+
+  calibration& owner_;
+  const model_config& config_;
+  const calibration_options& options_;
+  expert_parts parts_;
+  std::string folder_;
+  rotary_table rotary_;
+  token_rows now_, before_;  // hidden states of the model so far and of the original
+  std::int64_t done_ = 0;
+  std::string where_;
+};
+
+calibration::calibration(const checkpoint_reader& original, const model_config& config, calibration_options options)
+    : original_(original), config_(config), options_(std::move(options)) {
+  require_known_experts(config, original.path());
+  require_all_tensors(original, config);
+  if (std::ssize(options_.ids) < least_tokens)
+    throw file_error({.value = "the calibration text has " + std::to_string(options_.ids.size()) + " tokens",
+                      .expected = "at least " + std::to_string(least_tokens),
+                      .advice = "65536 are a good measure: experts that see few of them are hardly calibrated"});
+  for (const std::int64_t cols : {config.shape.hidden, config.shape.intermediate})
+    if (cols % block_size != 0)
+      throw file_error({.file = original.path(),
+                        .value = "has experts with rows of " + std::to_string(cols) + " weights",
+                        .expected = "a multiple of 32"});
+  const memory_need need = memory_of(config, std::ssize(options_.ids));
+  if (options_.memory < need.fixed + need.an_expert)
+    throw file_error({.value = "a calibration with " + std::to_string(options_.ids.size()) + " tokens needs " +
+                               std::to_string(need.fixed + need.an_expert) + " bytes",
+                      .expected = "at most " + std::to_string(options_.memory),
+                      .advice = "allow more with --memory, or take fewer --tokens"});
+}
+
+calibration::~calibration() = default;
+
+std::string calibration::record() const {
+  const expert_options& e = options_.expert;
+  return ordered_json{{"method", "hessian"},
+                      {"version", method_version},
+                      {"text", options_.text_hash},
+                      {"tokens", options_.ids.size()},
+                      {"context", options_.context},
+                      {"isa", used_isa()},
+                      {"damping", e.rounding.damping},
+                      {"order", e.rounding.order == column_order::natural ? "natural" : "falling_diagonal"},
+                      {"passes", e.rounding.passes},
+                      {"pairs", e.rounding.pairs},
+                      {"own_tokens", e.own_tokens},
+                      {"drift_tokens", e.drift_tokens},
+                      {"fingerprints", fingerprints(options_.ids, options_.context)}}
+      .dump();
+}
+
+void calibration::prepare(const std::string& folder) { run(*this, folder).work(); }
+
+bool calibration::has(const std::string& weight) const {
+  if (codes_.contains(weight)) return true;
+  return weight.starts_with("model.layers.") &&
+         weight.find("." + config_.experts.block + ".experts.") != std::string::npos;
+}
+
+void calibration::read(const std::string& weight, std::int64_t first, std::span<std::uint8_t> codes,
+                       std::span<std::uint8_t> scales) const {
+  const safetensors_reader& file = *codes_.at(weight).file;
+  const auto piece = [&](const char* suffix, std::int64_t bytes_a_block, std::span<std::uint8_t> out) {
+    const tensor_info* const t = file.find(weight + suffix);
+    if (t == nullptr) throw file_error({.file = file.path(), .tensor = weight + suffix, .value = "is missing"});
+    file.read(*t, static_cast<std::uint64_t>(first * bytes_a_block), std::as_writable_bytes(out)).value();
+  };
+  piece(packed_suffix, block_code_bytes, codes);
+  piece(scale_suffix, 1, scales);
+}
+
+std::string calibration::facts(const std::string& weight) const { return codes_.at(weight).facts; }
+
+}  // namespace mxfp4::calibrate

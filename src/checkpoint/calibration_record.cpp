@@ -1,0 +1,49 @@
+// src/checkpoint/calibration_record.cpp -- see calibration_record.hpp.
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/calibration_record.hpp"
+
+#include "checkpoint/quantize_journal.hpp"
+#include "io/strict_json.hpp"
+
+namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
+
+using namespace io;
+
+std::optional<calibration_record> read_calibration(const ordered_json& settings, const std::string& path) {
+  if (!settings.is_object() || !settings.contains("calibration")) return std::nullopt;
+  constexpr const char* place = "settings.calibration";
+  const ordered_json& found = settings.at("calibration");
+  calibration_record c;
+  c.text = json_value<std::string>(found, "text", path, place);
+  c.tokens = json_value<std::int64_t>(found, "tokens", path, place);
+  c.context = json_value<std::int64_t>(found, "context", path, place);
+  for (const ordered_json& print : json_array(found, "fingerprints", path, place))
+    if (print.is_string()) c.fingerprints.push_back(print.get<std::string>());
+  return c;
+}
+
+std::optional<calibration_record> calibration_of(const std::string& directory) {
+  const ordered_json head = read_report_head(directory);
+  return head.is_object() ? read_calibration(head.value("settings", ordered_json()), directory + "/" + report_file_name)
+                          : std::nullopt;
+}
+
+std::string calibration_text(const calibration_record& c) {
+  return "calibrated on " + std::to_string(c.tokens) + " tokens in windows of " + std::to_string(c.context) +
+         ", of a text with the hash " + c.text;
+}
+
+std::unordered_map<std::string, plain_hashes> read_plain_hashes(const ordered_json& report, const std::string& path) {
+  std::unordered_map<std::string, plain_hashes> hashes;
+  for (const ordered_json& entry : json_array(report, "quantized", path, "")) {
+    if (!entry.is_object() || !entry.contains("calibration")) continue;
+    constexpr const char* place = "quantized.calibration";
+    const ordered_json& facts = entry.at("calibration");
+    hashes[json_value<std::string>(entry, "name", path, "quantized")] = {
+        json_value<std::string>(facts, "plain_codes", path, place),
+        json_value<std::string>(facts, "plain_scales", path, place)};
+  }
+  return hashes;
+}
+
+}  // namespace mxfp4::checkpoint

@@ -1,0 +1,277 @@
+// tests/cli.calibrate.test.cpp -- mxfp4 quantize --calibrate: the same files but for the codes, which are better.
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "model.support.hpp"
+
+namespace {
+
+using namespace mxfp4::test;
+using Catch::Matchers::ContainsSubstring;
+using nlohmann::json;
+using strings = std::vector<std::string>;
+
+outcome mxfp4_run(strings arguments) {
+  arguments.insert(arguments.begin(), MXFP4_PROGRAM);
+  return run(arguments);
+}
+
+/// Words that repeat themselves, as in a text.
+std::string some_text(std::uint64_t seed, std::size_t bytes) {
+  splitmix random(seed);
+  strings words;
+  for (int i = 0; i < 40; ++i) {
+    words.emplace_back();
+    for (int n = random.in(1, 8); n > 0; --n) words.back() += static_cast<char>(random.in('a', 'z'));
+  }
+  std::string text;
+  while (text.size() < bytes) text += words[std::size_t(random.in(0, random.in(0, 39)))] + " ";
+  return text.substr(0, bytes);
+}
+
+strings names_in(const std::string& folder) {
+  strings names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+json report_of(const std::string& directory) { return json::parse(read_text(directory + "/mxfp4_report.json")); }
+
+json compare(const std::string& model, const std::string& result, const std::string& text) {
+  const outcome o = mxfp4_run(
+      {"compare", model, result, "--recipes", "compressed_tensors", "--text", text, "--context", "64", "--json"});
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  return json::parse(o.out);
+}
+
+/// A run of the program that goes on beside the test.
+class background {
+ public:
+  explicit background(strings arguments) {
+    arguments.insert(arguments.begin(), MXFP4_PROGRAM);
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    child_ = fork();
+    if (child_ != 0) return;
+    const int nothing = open("/dev/null", O_WRONLY);
+    dup2(nothing, STDOUT_FILENO);
+    dup2(nothing, STDERR_FILENO);
+    execv(argv[0], argv.data());
+    _exit(127);
+  }
+  ~background() { static_cast<void>(end(SIGKILL)); }
+  background(const background&) = delete;
+  background& operator=(const background&) = delete;
+
+  [[nodiscard]] bool runs() {
+    if (!ended_) ended_ = waitpid(child_, &state_, WNOHANG) != 0;
+    return !ended_;
+  }
+  /// Its exit code, or 128 + the signal. @param signal  0: waits for it.
+  int end(int signal = 0) {
+    if (runs()) {
+      if (signal != 0) kill(child_, signal);
+      waitpid(child_, &state_, 0);
+      ended_ = true;
+    }
+    return WIFEXITED(state_) ? WEXITSTATUS(state_) : 128 + WTERMSIG(state_);
+  }
+
+ private:
+  pid_t child_ = -1;
+  int state_ = 0;
+  bool ended_ = false;
+};
+
+struct fixture {
+  scratch_folder folder;
+  std::string model = tiny_model(weight_kind::fp8).write(folder / "model");
+  std::string text = write_text(folder / "text", some_text(1, 4096));
+
+  [[nodiscard]] strings quantize(const std::string& out, const strings& further = {}) const {
+    strings all = {"quantize", model, folder / out, "--calibrate", text, "--context", "64"};
+    all.insert(all.end(), further.begin(), further.end());
+    return all;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("calibrate: the same files as without, and other codes, which are better", "[cli][calibrate]") {
+  const fixture f;
+  const std::string out = f.folder / "out", plain = f.folder / "plain";
+  const outcome o = mxfp4_run(f.quantize("out"));
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  CHECK(o.err == "");
+  REQUIRE(mxfp4_run({"quantize", f.model, plain}).code == 0);
+  CHECK(names_in(out) == names_in(plain));
+  CHECK(read_text(out + "/config.json") == read_text(plain + "/config.json"));
+  CHECK(read_text(out + "/model.safetensors.index.json") == read_text(plain + "/model.safetensors.index.json"));
+  const outcome checked = mxfp4_run({"verify", out, "--against", f.model});
+  INFO(checked.out);
+  CHECK_THAT(checked.out, !ContainsSubstring("error: source"));
+  CHECK_THAT(checked.out, ContainsSubstring("of which 30 are calibrated"));
+
+  const json report = report_of(out), settings = report["settings"]["calibration"];
+  CHECK((settings["method"] == "hessian" && settings["tokens"] == 4096 && settings["context"] == 64));
+  CHECK(settings["text"].get<std::string>().size() == 32);
+  CHECK(!settings["isa"].get<std::string>().empty());
+  std::int64_t tokens = 0;
+  for (const json& matrix : report["quantized"]) {
+    const json& facts = matrix["calibration"];
+    CHECK((facts["objective"] > 0 && facts["objective"] < 1));
+    tokens += facts["tokens"].get<std::int64_t>();
+  }
+  CHECK(tokens == 4096 * tiny_model::top_k * tiny_model::layers * 3);
+
+  // A source with one other weight, and codes that are no rounding of it.
+  const std::string changed = tiny_model(weight_kind::bf16).write(f.folder / "changed");
+  CHECK_THAT(mxfp4_run({"verify", out, "--against", changed}).out, ContainsSubstring("calibrated from other weights"));
+
+  const json same = compare(f.model, out, f.text);
+  CHECK(same["calibrations"][0]["passages_in_this_text"] == same["calibrations"][0]["passages"]);
+  const json other = compare(f.model, out, write_text(f.folder / "other", some_text(2, 2048)));
+  CHECK(other["targets"][0]["kld"]["mean"].get<double>() < 0.8 * other["targets"][1]["kld"]["mean"].get<double>());
+  CHECK(other["calibrations"][0]["passages_in_this_text"] == 0);
+  CHECK(report["total"]["bytes_after"] == report_of(plain)["total"]["bytes_after"]);
+}
+
+TEST_CASE("calibrate: the same bytes for any number of threads and little memory, and when it is called again",
+          "[cli][calibrate]") {
+  const fixture f;
+  REQUIRE(mxfp4_run(f.quantize("one", {"--threads", "1"})).code == 0);
+  REQUIRE(mxfp4_run(f.quantize("three", {"--threads", "3", "--memory", "64MB"})).code == 0);
+  CHECK(report_of(f.folder / "one")["tensor_hashes"] == report_of(f.folder / "three")["tensor_hashes"]);
+  const outcome again = mxfp4_run(f.quantize("one"));
+  CHECK(again.code == 0);
+  CHECK_THAT(again.out, ContainsSubstring("0 written"));
+
+  // Another text, and a source with another weight, are another run.
+  write_text(f.text, some_text(3, 4096));
+  const outcome other = mxfp4_run(f.quantize("one"));
+  CHECK(other.code == 1);
+  CHECK_THAT(other.err, ContainsSubstring("holds the result of another run: settings/calibration/text was"));
+}
+
+TEST_CASE("calibrate: an expert that no token takes has the recipe's codes, and is named", "[cli][calibrate]") {
+  const scratch_folder folder;
+  tiny_model m(weight_kind::f32);
+  std::vector<float> bias(tiny_model::experts);
+  bias[3] = -100;
+  m.tensors["model.layers.1.block_sparse_moe.e_score_correction_bias"].data = bytes_of(bias);
+  const std::string model = m.write(folder / "model"), text = write_text(folder / "text", some_text(1, 2048));
+  const std::string out = folder / "out", plain = folder / "plain";
+  const outcome o = mxfp4_run({"quantize", model, out, "--calibrate", text});
+  CHECK(o.code == 0);
+  CHECK_THAT(o.err, ContainsSubstring("1 expert met no token of the calibration text and has the codes of the recipe: "
+                                      "layer 1, expert 3"));
+  REQUIRE(mxfp4_run({"quantize", model, plain}).code == 0);
+  const json a = report_of(out)["tensor_hashes"], b = report_of(plain)["tensor_hashes"];
+  REQUIRE(a.size() == b.size());
+  int same = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const std::string name = a[i]["name"];
+    if (name.find("experts.") == std::string::npos || !name.ends_with("_packed")) continue;
+    same += a[i] == b[i] ? 1 : 0;
+    if (name.find("layers.1.block_sparse_moe.experts.3.") != std::string::npos) CHECK(a[i] == b[i]);
+  }
+  CHECK(same == 3);
+}
+
+TEST_CASE("calibrate: what does not fit is said before anything is written", "[cli][calibrate]") {
+  const fixture f;
+  struct row {
+    strings arguments;
+    int code;
+    std::string says;
+  };
+  write_text(f.folder / "short", some_text(1, 1000));
+  write_text(f.folder / "ids", "1 2 300");
+  const std::string out = f.folder / "out";
+  for (const row& r : std::vector<row>{
+           {{"quantize", f.model, out, "--calibrate", f.folder / "short"},
+            1,
+            "the calibration text has 1000 tokens, expected at least 1024"},
+           {{"quantize", f.model, out, "--calibrate-ids", f.folder / "ids"}, 1, "has 3 tokens, expected at least 1024"},
+           {{"quantize", f.model, out, "--calibrate", f.folder / "none"}, 1, "none"},
+           {f.quantize("out", {"--calibrate-ids", f.text}), 2, "--calibrate"},
+           {f.quantize("out", {"--include", "w1"}), 2, "is for all experts"},
+           {f.quantize("out", {"--linears"}), 2, "is for all experts"},
+           {f.quantize("out", {"--memory", "1MB"}), 1, "bytes, expected at most 1000000: allow more with --memory"},
+           {{"quantize", f.model, out, "--tokens", "2048"}, 2, "--tokens: is for a calibration: name a text"},
+           {{"quantize", f.model, out, "--calibrate", f.text, "--context", "1000"}, 2, "expected 2 .. 512"},
+           {{"quantize", f.model + "/model.safetensors", out, "--calibrate", f.text}, 2, "is for a directory"}}) {
+    const outcome o = mxfp4_run(r.arguments);
+    CAPTURE(o.err);
+    CHECK(o.code == r.code);
+    CHECK_THAT(o.err, ContainsSubstring(r.says));
+    CHECK(!std::filesystem::exists(out));
+  }
+}
+
+TEST_CASE("calibrate: killed wherever it is, it goes on with the same bytes", "[cli][calibrate]") {
+  const fixture f;
+  REQUIRE(mxfp4_run(f.quantize("whole")).code == 0);
+  const json expected = report_of(f.folder / "whole");
+  const std::string out = f.folder / "out", journal = out + "/.mxfp4/";
+  // Each name appears in the order of the work; a run is killed as soon as the next one is there.
+  for (const char* const name :
+       {"manifest.json", "calibrated-00000-0of1.safetensors.json", "calibrated-00000-0of1.safetensors",
+        "calibrated-state-00000.safetensors", "calibrated-00001-0of1.safetensors", "model.safetensors.json"}) {
+    background run(f.quantize("out"));
+    while (run.runs() && !std::filesystem::exists(journal + name)) usleep(200);
+    static_cast<void>(run.end(SIGKILL));
+  }
+  const outcome last = mxfp4_run(f.quantize("out"));
+  INFO(last.err);
+  REQUIRE(last.code == 0);
+  CHECK(report_of(out) == expected);
+  CHECK(!std::filesystem::exists(journal));
+}
+
+TEST_CASE("calibrate: what is kept of a former run is compared with its hashes", "[cli][calibrate]") {
+  const fixture f;
+  const std::string out = f.folder / "out", journal = out + "/.mxfp4/";
+  {
+    background run(f.quantize("out"));
+    while (run.runs() && !std::filesystem::exists(journal + "calibrated-state-00000.safetensors")) usleep(200);
+    static_cast<void>(run.end(SIGKILL));
+  }
+  if (!std::filesystem::exists(journal)) return;  // it was faster
+  const std::string state = journal + "calibrated-state-00000.safetensors";
+  std::string bytes = read_text(state);
+  bytes[bytes.size() - 100] = static_cast<char>(bytes[bytes.size() - 100] ^ 1);
+  write_text(state, bytes);
+  const outcome o = mxfp4_run(f.quantize("out"));
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, ContainsSubstring("calibrated-state-00000.safetensors"));
+}
+
+TEST_CASE("calibrate: two processes share the experts and make the same bytes", "[cli][calibrate]") {
+  const fixture f;
+  REQUIRE(mxfp4_run(f.quantize("whole")).code == 0);
+  const std::string out = f.folder / "out";
+  background first(f.quantize("out", {"--rank", "0", "--world", "2"}));
+  while (first.runs() && !std::filesystem::exists(out + "/.mxfp4/manifest.json")) usleep(200);
+  const outcome second = mxfp4_run(f.quantize("out", {"--rank", "1", "--world", "2"}));
+  INFO(second.err);
+  REQUIRE(second.code == 0);  // else the first one waits for ever
+  CHECK(first.end() == 0);
+  REQUIRE(mxfp4_run({"merge", out}).code == 0);
+  CHECK(report_of(out) == report_of(f.folder / "whole"));
+}
