@@ -210,6 +210,9 @@ TEST_CASE("cli: colours and progress on a terminal, no colours with NO_COLOR", "
   CHECK_THAT(run_on_terminal({MXFP4_PROGRAM, "inspect", out, tensor}, {}),
              StartsWith("\r100 %  ") && ContainsSubstring("\r\x1b[K" + tensor));
   CHECK(run({MXFP4_PROGRAM, "inspect", shard}).err == "");
+  const std::string going_on =
+      run_on_terminal({MXFP4_PROGRAM, "run", in, "--ids", "1,2,3", "--tokens", "1", "--temperature", "0"}, {});
+  CHECK_THAT(going_on, StartsWith("\r ") && ContainsSubstring("100 %  2 of 2 layers") && ContainsSubstring("  tokens"));
   // A run that goes on reads the shards that are there again.
   const std::string resumed = folder / "resumed";
   REQUIRE(run({MXFP4_PROGRAM, "quantize", in, resumed, "--rank", "0", "--world", "2"}).code == 0);

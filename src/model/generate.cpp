@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "io/guarded.hpp"
 #include "model/metrics.hpp"
@@ -35,16 +36,19 @@ const expert_weights& expert_store::get(std::int64_t layer, std::int64_t index) 
 }
 
 generator::generator(const checkpoint_reader& checkpoint, const model_config& config, const product_options& options,
-                     std::uint64_t expert_memory)
+                     std::uint64_t expert_memory, layer_progress progress)
     : checkpoint_(checkpoint),
       config_(config),
       options_(options),
+      progress_(std::move(progress)),
       experts_(checkpoint, config_, expert_memory),
       rotary_(config),
       caches_(static_cast<std::size_t>(config.shape.layers)) {
   require_all_tensors(checkpoint, config);  // experts come later
-  for (std::int64_t l = 0; l < config.shape.layers; ++l)
+  for (std::int64_t l = 0; l < config.shape.layers; ++l) {
     layers_.push_back({attention(checkpoint, config, l), router(checkpoint, config, l)});
+    if (progress_) progress_(l + 1, config.shape.layers, "weights");
+  }
   norm_ = read_vector(checkpoint, "model.norm.weight", config.shape.hidden);
   head_ = linear::load(checkpoint, head_name(config), config.shape.vocabulary, config.shape.hidden);
 }
@@ -64,6 +68,7 @@ token_rows generator::take(std::span<const std::int64_t> ids, bool last_alone) {
     std::sort(taken.begin(), taken.end());
     taken.erase(std::unique(taken.begin(), taken.end()), taken.end());
     for (const std::int32_t e : taken) experts_.get(static_cast<std::int64_t>(l), e).add_to(x, h, r, e, options_);
+    if (progress_) progress_(static_cast<std::int64_t>(l) + 1, std::ssize(layers_), "tokens");
   }
   const std::int64_t first = last_alone ? x.count - 1 : 0, count = x.count - first;
   token_rows logits(count, config_.shape.vocabulary);

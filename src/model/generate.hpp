@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <random>
 #include <span>
@@ -51,14 +52,19 @@ class expert_store {
   std::vector<std::list<entry>::iterator> places_;
 };
 
+/// @param what  "weights" while they are read, "tokens" while some are taken.
+using layer_progress = std::function<void(std::int64_t done, std::int64_t total, const char* what)>;
+
 /// In memory: all weights but those of experts, which the store has, and the keys and values of the tokens so far.
 class generator {
  public:
   /// @param checkpoint     must outlive this.
   /// @param expert_memory  bytes of experts that are kept.
+  /// @param progress       told, while weights are read and while tokens are taken, of layers that are done, of all, and
+  ///                       of which of the two it is.
   /// @throws file_error where weights are missing or do not fit.
   generator(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, const product_options& options,
-            std::uint64_t expert_memory);
+            std::uint64_t expert_memory, layer_progress progress = {});
 
   /// Takes tokens that follow those taken before; the logits of what comes after each of them, or after the last alone.
   /// @throws file_error for an id outside the vocabulary, for more tokens than the model takes, and for logits that are
@@ -77,6 +83,7 @@ class generator {
   const checkpoint::checkpoint_reader& checkpoint_;
   model_config config_;
   product_options options_;
+  layer_progress progress_;
   expert_store experts_;
   rotary_table rotary_;
   std::vector<layer> layers_;

@@ -72,7 +72,7 @@ checkpoint_result quantize_calibrated(const calibrate_options& options, const st
   with.product = {model::activation_type::f32, executor, run.stop};
   progress_line line;
   with.progress = [&line](std::int64_t done, std::int64_t total, const std::string& where) {
-    line.update(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total), where);
+    line.count(done, total, "experts", where);
   };
   calibrate::calibration codes(original, config, std::move(with));
   settings.codes = &codes;

@@ -188,20 +188,36 @@ progress_line::~progress_line() {
   if (shown_) std::fputs("\r\x1b[K", stderr);
 }
 
-void progress_line::update(std::uint64_t done, std::uint64_t total, const std::string& note) {
+bool progress_line::is_time(bool last) {
   const auto now = std::chrono::steady_clock::now();
-  if (!terminal_ || (now < next_ && done < total)) return;
+  if (!terminal_ || (now < next_ && !last)) return false;
   next_ = now + std::chrono::milliseconds(100);
+  return true;
+}
+
+void progress_line::show(std::uint64_t done, std::uint64_t total, const std::string& amounts, const std::string& note) {
   shown_ = true;
-  const double seconds = std::chrono::duration<double>(now - begin_).count();
-  const double rate = static_cast<double>(done) / std::max(seconds, 1e-3);
-  const auto left = static_cast<long long>(static_cast<double>(total - std::min(done, total)) / std::max(rate, 1.0));
-  const std::string time = formatted("%lld:%02lld:%02lld", left / 3600, left / 60 % 60, left % 60);
-  std::fprintf(stderr, "\r%3.0f %%  %s of %s  %s/s  %s left%s%s\x1b[K",
-               100.0 * static_cast<double>(done) / static_cast<double>(total), size_text(done).c_str(),
-               size_text(total).c_str(), size_text(static_cast<std::uint64_t>(rate)).c_str(), time.c_str(),
-               note.empty() ? "" : "  ", shown(note, 100).c_str());
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  const double all = static_cast<double>(total), part = static_cast<double>(std::min(done, total));
+  const auto left = static_cast<long long>(part > 0 ? seconds * (all - part) / part : 0.0);
+  std::fprintf(stderr, "\r%3.0f %%  %s  %lld:%02lld:%02lld left%s%s\x1b[K", 100.0 * static_cast<double>(done) / all,
+               amounts.c_str(), left / 3600, left / 60 % 60, left % 60, note.empty() ? "" : "  ",
+               shown(note, 100).c_str());
   std::fflush(stderr);
+}
+
+void progress_line::update(std::uint64_t done, std::uint64_t total, const std::string& note) {
+  if (!is_time(done >= total)) return;
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  const double rate = static_cast<double>(done) / std::max(seconds, 1e-3);
+  show(done, total,
+       size_text(done) + " of " + size_text(total) + "  " + size_text(static_cast<std::uint64_t>(rate)) + "/s", note);
+}
+
+void progress_line::count(std::int64_t done, std::int64_t total, const std::string& things, const std::string& note) {
+  if (!is_time(done >= total)) return;
+  show(static_cast<std::uint64_t>(done), static_cast<std::uint64_t>(total),
+       std::to_string(done) + " of " + std::to_string(total) + " " + things, note);
 }
 
 }  // namespace mxfp4::tools

@@ -66,7 +66,7 @@ void print_line(const checkpoint::ordered_json& json);  ///< on one line, for lo
 /// Each as a line of its own on standard error.
 void warn(const std::vector<std::string>& warnings);
 
-/// One line on standard error with bytes, rate and time left, if that is a terminal; it is gone at the end.
+/// One line on standard error with bytes and their rate, or what else is counted, and the time left, if that is a terminal; it is gone at the end.
 class progress_line {
  public:
   progress_line();
@@ -74,8 +74,13 @@ class progress_line {
   progress_line(const progress_line&) = delete;
   progress_line& operator=(const progress_line&) = delete;
   void update(std::uint64_t done, std::uint64_t total, const std::string& note = {});
+  /// The same for things that are counted. @param things  "layers"
+  void count(std::int64_t done, std::int64_t total, const std::string& things, const std::string& note = {});
 
  private:
+  void show(std::uint64_t done, std::uint64_t total, const std::string& amounts, const std::string& note);
+  [[nodiscard]] bool is_time(bool last);
+
   bool terminal_;
   bool shown_ = false;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now(), next_{};

@@ -68,10 +68,16 @@ void run(const run_command& command) {
                                       " in all, which the model takes");
   const std::vector<std::int64_t> ends = end_of_text_ids(checkpoint);
   tbb_executor threads(command.options.threads);
-  generator model(checkpoint, config, {command.options.activations(), threads, stop_requested}, command.memory);
+  std::optional<progress_line> line(std::in_place);  // until the first token is there
+  const auto progress = [&line](std::int64_t done, std::int64_t total, const char* what) {
+    if (line) line->count(done, total, "layers", what);
+  };
+  generator model(checkpoint, config, {command.options.activations(), threads, stop_requested}, command.memory,
+                  progress);
   std::mt19937_64 random(command.seed);
   const auto begin = steady::now();
   token_rows logits = model.take(ids);
+  line.reset();
   const auto prompt_done = steady::now();
   std::string text;
   const std::uint64_t read_for_prompt = model.experts().bytes_read();
