@@ -8,6 +8,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "checkpoint/family.hpp"
 #include "io/strict_json.hpp"
 #include "model/config_reader.hpp"
 #include "mxfp4/io/error.hpp"
@@ -19,6 +20,17 @@ using namespace io;
 namespace {
 
 using nlohmann::ordered_json;
+
+/// What quantize, plan, verify and convert know of the family too stands in their table alone.
+void read_family(const checkpoint::model_family& family, expert_description& e) {
+  e.router = family.router;
+  e.shared = family.shared;
+  if (family.names == checkpoint::expert_names::w) e.gate = "w1", e.up = "w3", e.down = "w2";
+  if (family.form == checkpoint::expert_form::gpt_oss) {
+    e.stacked = true;
+    e.gate = "gate_up_proj", e.up = "", e.down = "down_proj";
+  }
+}
 
 void read_experts(const config_reader& in, model_config& c, const char* count, const char* intermediate) {
   c.shape.experts = in.size(count);
@@ -65,7 +77,6 @@ void read_deepseek_v3(const config_reader& in, model_config& c) {
   c.experts.route.scale = static_cast<float>(in.number("routed_scaling_factor", 2.5));
   c.experts.route.n_group = in.size("n_group", 8);
   c.experts.route.topk_group = in.size("topk_group", 4);
-  c.experts.shared = "shared_experts";
   c.experts.shared_intermediate = c.shape.intermediate * in.size("n_shared_experts", 1);
   in.require("scoring_func", "sigmoid");
   in.require("topk_method", "noaux_tc");
@@ -94,7 +105,6 @@ void read_minimax_m2(const config_reader& in, model_config& c) {
   c.attention.rotary = in.rotary(c.shape.head_dim, c.context, 0, part);
   c.attention.norm = head_norm::all_heads;
   c.experts.block = "block_sparse_moe";
-  c.experts.gate = "w1", c.experts.up = "w3", c.experts.down = "w2";
   c.experts.choice_bias = "e_score_correction_bias";
 }
 
@@ -105,9 +115,7 @@ void read_gpt_oss(const config_reader& in, model_config& c) {
   c.attention.sinks = true;
   c.attention.windows = in.windows(c.shape.layers, in_turns);
   c.attention.rotary = in.rotary(c.shape.head_dim, c.context, 150000);
-  c.experts.router = "router";
-  c.experts.gate = "gate_up_proj", c.experts.up = "", c.experts.down = "down_proj";
-  c.experts.stacked = c.experts.biases = c.experts.router_bias = true;
+  c.experts.biases = c.experts.router_bias = true;
   c.experts.route.scoring = scoring_func::softmax_of_chosen;
   c.experts.function.act = hidden_act::gpt_oss;
   c.experts.function.alpha = static_cast<float>(in.number("swiglu_alpha", 1.702));
@@ -151,7 +159,6 @@ void read_mixtral(const config_reader& in, model_config& c) {
   c.attention.rotary = in.rotary(c.shape.head_dim, c.context, 1e6);
   if (in.has("sliding_window")) c.attention.windows.assign(c.attention.windows.size(), in.size("sliding_window"));
   c.experts.block = "block_sparse_moe";
-  c.experts.gate = "w1", c.experts.up = "w3", c.experts.down = "w2";
   c.experts.function.act = in.activation();
   c.experts.route.scoring = scoring_func::softmax;
 }
@@ -212,6 +219,7 @@ model_config read_model_config(const ordered_json& config, const std::string& wh
   model_config c;
   c.model_type = found->model_type;
   in.read_shape(c);
+  read_family(checkpoint::find_family(c.model_type), c.experts);
   found->read(in, c);
   constexpr std::int64_t most_tensors = 10'000'000;  // a hundred times the largest model
   if (c.shape.experts > 0 && c.shape.layers > most_tensors / c.shape.experts / 3)
