@@ -199,10 +199,10 @@ TEST_CASE("calibrate: an expert that no token takes has the recipe's codes, and 
   const std::string html = read_text(page), hash = report_of(out)["settings"]["calibration"]["text"];
   CHECK_THAT(html, ContainsSubstring("calibrated on 2048 tokens in windows of 512, of a text with the hash " + hash +
                                      "; the method is hessian. "));
-  CHECK_THAT(html, ContainsSubstring("<tr><td>layer 1, w1</td><td>0</td><td>"));
+  CHECK_THAT(html, ContainsSubstring("<tr><td>1, w1</td><td>0</td><td>"));
   CHECK_THAT(html, ContainsSubstring("<p>1 expert met no token of the text, with the codes of the recipe: layer 1, "
                                      "expert 3.</p>"));
-  CHECK_THAT(html, !ContainsSubstring("<tr><td>layer 0, w1</td><td>0</td>"));
+  CHECK_THAT(html, !ContainsSubstring("<tr><td>0, w1</td><td>0</td>"));
   REQUIRE(mxfp4_run({"report", plain, "--html", page, "--overwrite"}).code == 0);
   CHECK_THAT(read_text(page), !ContainsSubstring("alibrat"));
 }

@@ -226,18 +226,18 @@ TEST_CASE("report --html: what a calibration did, by layer and part", "[cli][rep
   // 32 rows: of the 64 of two experts, the second one's one was kept.
   CHECK_THAT(two,
              ContainsSubstring(
-                 "<div class=\"box\"><table><thead><tr><th>matrices</th><th>tokens, least</th><th>median</th>"
+                 "<div class=\"box\"><table><thead><tr><th>layer, part</th><th>least</th><th>median</th>"
                  "<th>objective</th><th>rows kept</th></tr></thead><tbody>\n"
-                 "<tr><td>layer 0, w1</td><td>10</td><td>10.5</td><td>0.3125</td><td>1.56 %</td></tr>\n"
-                 "<tr><td>layer 0, w2</td><td>10</td><td>10.5</td><td>0.5</td><td>1.56 %</td></tr>\n"
-                 "<tr><td>layer 1, w1</td><td>0</td><td>0</td><td></td><td></td></tr>\n"
-                 "<tr><td>layer 1, w2</td><td>0</td><td>0</td><td></td><td></td></tr>\n</tbody></table></div>\n"
+                 "<tr><td>0, w1</td><td>10</td><td>10.5</td><td>0.3125</td><td>1.56 %</td></tr>\n"
+                 "<tr><td>0, w2</td><td>10</td><td>10.5</td><td>0.5</td><td>1.56 %</td></tr>\n"
+                 "<tr><td>1, w1</td><td>0</td><td>0</td><td></td><td></td></tr>\n"
+                 "<tr><td>1, w2</td><td>0</td><td>0</td><td></td><td></td></tr>\n</tbody></table></div>\n"
                  "<p>2 experts met no token of the text, with the codes of the recipe: layer 1, expert 0; layer 1, "
                  "expert 1.</p>\n"));
 
   // An odd number of experts has one in the middle; no more than twenty are named.
   const std::string many = page_of(folder, calibrated_report(23));
-  CHECK_THAT(many, ContainsSubstring("<tr><td>layer 0, w1</td><td>10</td><td>21</td><td>1.625</td><td>34.38 %</td>"));
+  CHECK_THAT(many, ContainsSubstring("<tr><td>0, w1</td><td>10</td><td>21</td><td>1.625</td><td>34.38 %</td>"));
   CHECK_THAT(many, ContainsSubstring("<p>23 experts met no token of the text, with the codes of the recipe: layer 1, "
                                      "expert 0; layer 1, expert 1; "));
   CHECK_THAT(many, ContainsSubstring("; layer 1, expert 19; and 3 more.</p>"));
@@ -251,8 +251,8 @@ TEST_CASE("report --html: what a calibration did, by layer and part", "[cli][rep
   json mixed = calibrated_report(1);
   mixed["quantized"][0].erase("calibration");
   const std::string some = page_of(folder, mixed);
-  CHECK(count_of(some, "<td>layer 0, w1</td>") == 0);
-  CHECK(count_of(some, "<td>layer 0, w2</td>") == 1);
+  CHECK(count_of(some, "<td>0, w1</td>") == 0);
+  CHECK(count_of(some, "<td>0, w2</td>") == 1);
 }
 
 TEST_CASE("report: facts of a calibration that cannot be", "[cli][report][bad_input]") {

@@ -33,7 +33,9 @@ p,figcaption{color:var(--faint)}p{overflow-wrap:anywhere}.box{overflow-x:auto}fi
 svg{display:block;width:100%;height:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 td,th{padding:4px 6px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-td:first-child,th:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere}th{font-weight:600}
+td:first-child,th:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere}
+th{font-weight:600;vertical-align:bottom}
+th,th:first-child{white-space:normal;overflow-wrap:break-word}
 @media(max-width:480px){body{font-size:14px}td,th{padding:4px 3px}}
 .tiles{display:flex;flex-wrap:wrap;gap:8px;margin:1em 0}
 .tiles div{flex:1 1 140px;border:1px solid var(--line);border-radius:6px;padding:8px 10px;color:var(--faint)}
@@ -192,15 +194,13 @@ class calibrated_matrices {
   }
   if (r.calibration.empty() || by_layer.empty()) return {};
   std::vector<cells> rows;
-  for (auto& [key, matrices] : by_layer)
-    rows.push_back(matrices.row("layer " + std::to_string(key.first) + ", " + key.second));
+  for (auto& [key, matrices] : by_layer) rows.push_back(matrices.row(std::to_string(key.first) + ", " + key.second));
   return "<h2>Calibration</h2>\n<p>The experts' codes are " + html_text(r.calibration) + "; the method is " +
          html_text(r.calibration_method) +
-         ". Tokens are those that took an expert. The objective is what rounding costs in the outputs, after the "
-         "calibration by before it (the recipe's codes), the mean of matrices that met tokens; of these, rows kept "
-         "have the recipe's codes.</p>\n" +
-         html_table({"matrices", "tokens, least", "median", "objective", "rows kept"}, rows) +
-         untouched_experts(untouched);
+         ". Least and median are numbers of tokens that took an expert. The objective is what rounding costs in the "
+         "outputs, as a part of what the recipe's codes cost, the mean of matrices that met tokens; of these, rows "
+         "kept have the recipe's codes.</p>\n" +
+         html_table({"layer, part", "least", "median", "objective", "rows kept"}, rows) + untouched_experts(untouched);
 }
 
 [[nodiscard]] std::string scales_of(const quality_report& r) {
