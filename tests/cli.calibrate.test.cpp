@@ -8,6 +8,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -191,6 +192,19 @@ TEST_CASE("calibrate: an expert that no token takes has the recipe's codes, and 
     if (name.find("layers.1.block_sparse_moe.experts.3.") != std::string::npos) CHECK(a[i] == b[i]);
   }
   CHECK(same == 3);
+
+  // The page says so too; that of the plain result has nothing to say.
+  const std::string page = folder / "page.html";
+  REQUIRE(mxfp4_run({"report", out, "--html", page}).code == 0);
+  const std::string html = read_text(page), hash = report_of(out)["settings"]["calibration"]["text"];
+  CHECK_THAT(html, ContainsSubstring("calibrated on 2048 tokens in windows of 512, of a text with the hash " + hash +
+                                     "; the method is hessian. "));
+  CHECK_THAT(html, ContainsSubstring("<tr><td>1, w1</td><td>0</td><td>"));
+  CHECK_THAT(html, ContainsSubstring("<p>1 expert met no token of the text, with the codes of the recipe: layer 1, "
+                                     "expert 3.</p>"));
+  CHECK_THAT(html, !ContainsSubstring("<tr><td>0, w1</td><td>0</td>"));
+  REQUIRE(mxfp4_run({"report", plain, "--html", page, "--overwrite"}).code == 0);
+  CHECK_THAT(read_text(page), !ContainsSubstring("alibrat"));
 }
 
 TEST_CASE("calibrate: what does not fit is said before anything is written", "[cli][calibrate]") {
@@ -221,6 +235,51 @@ TEST_CASE("calibrate: what does not fit is said before anything is written", "[c
     CHECK(o.code == r.code);
     CHECK_THAT(o.err, ContainsSubstring(r.says));
     CHECK(!std::filesystem::exists(out));
+  }
+}
+
+TEST_CASE("calibrate: activations that are no numbers end it with an error, and nothing looks like a result",
+          "[cli][calibrate][bad_input]") {
+  struct row {
+    std::string tensor;
+    std::size_t at;  ///< which of its floats
+    std::uint32_t bits;
+    std::string says;
+  };
+  const std::uint32_t nan = 0x7FC00000u, infinity = 0x7F800000u, largest = 0x7F7FFFFFu;
+  const std::string router = ": the router's logits (row 0, column 0) is NaN, expected a number";
+  const std::string sums = "cannot be calibrated: the inputs' sums are not finite: see `mxfp4 verify`, or take another";
+  const std::string later = " makes NaN or infinity of token ";
+  const std::string expert = "model.layers.1.block_sparse_moe.experts.2.";
+  const std::string first = "model.layers.0.block_sparse_moe.experts.2.";
+  for (const row& r : std::vector<row>{{"model.layers.0.input_layernorm.weight", 3, nan, "layer 0" + router},
+                                       {"model.layers.1.input_layernorm.weight", 0, infinity, "layer 1" + router},
+                                       {"model.layers.0.self_attn.k_norm.weight", 1, nan, "layer 0" + router},
+                                       {"model.layers.0.self_attn.o_proj.weight", 5, infinity, "layer 0" + router},
+                                       {"model.layers.0.post_attention_layernorm.weight", 159, nan, "layer 0" + router},
+                                       {"model.layers.1.post_attention_layernorm.weight", 7, infinity, sums},
+                                       {"model.layers.1.post_attention_layernorm.weight", 7, largest, sums},
+                                       {"model.layers.0.block_sparse_moe.gate.weight", 5, nan, "layer 0" + router},
+                                       {expert + "w1.weight", 5, nan, expert + "w1: w has a NaN or an infinity"},
+                                       {expert + "w2.weight", 5, infinity, expert + "w2: w has a NaN or an infinity"},
+                                       {expert + "w2.weight", 5, largest, "layer 1" + later},
+                                       {expert + "w3.weight", 5, largest, "layer 1" + later},
+                                       {first + "w2.weight", 5, largest, "layer 0" + later}}) {
+    CAPTURE(r.tensor, r.bits);
+    const scratch_folder folder;
+    tiny_model m(weight_kind::f32);
+    std::memcpy(m.tensors.at(r.tensor).data.data() + r.at * 4, &r.bits, 4);
+    const std::string model = m.write(folder / "model"), text = write_text(folder / "text", some_text(1, 2048));
+    const std::string out = folder / "out";
+    for (int times = 0; times < 2; ++times) {  // and again, where it left off
+      const outcome o = mxfp4_run({"quantize", model, out, "--calibrate", text, "--context", "64"});
+      CAPTURE(o.err);
+      CHECK(o.code == 1);
+      CHECK(o.out == "");
+      CHECK_THAT(o.err, ContainsSubstring(r.says));
+      CHECK(!std::filesystem::exists(out + "/mxfp4_report.json"));
+      CHECK(!std::filesystem::exists(out + "/model.safetensors"));
+    }
   }
 }
 

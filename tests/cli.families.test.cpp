@@ -93,6 +93,77 @@ TEST_CASE("compare: of a family a recipe on the fly is the checkpoint that quant
   }
 }
 
+namespace {
+
+/// Qwen3-MoE's recording has a dense layer between: here it has experts as well, by the rules of the first one.
+recorded_family qwen3_moe_of_experts() {
+  recorded_family family("qwen3_moe");
+  family.config["mlp_only_layers"] = json::array();
+  const std::string first = "model.layers.0.mlp.", second = "model.layers.1.mlp.";
+  json rules;
+  for (const auto& [name, rule] : family.rules.items()) {
+    if (!name.starts_with(second)) rules[name] = rule;
+    if (name.starts_with(first)) rules[second + name.substr(first.size())] = rule;
+  }
+  family.rules = rules;
+  return family;
+}
+
+/// Tokens of a vocabulary of 64 that repeat some of their steps, as in a text.
+std::string calibration_ids() {
+  std::string text;
+  std::uint32_t state = 1;
+  for (int i = 0; i < 1024; ++i) text += std::to_string((state = state * 1664525u + 1013904223u) >> 26) + " ";
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("calibrate: families whose experts are matrices of their own, and verify agrees", "[cli][families]") {
+  for (const std::string name : {"minimax_m2", "mixtral", "olmoe", "qwen3_moe"}) {
+    CAPTURE(name);
+    const recorded_family family = name == "qwen3_moe" ? qwen3_moe_of_experts() : recorded_family(name);
+    const scratch_folder folder;
+    const std::string model = family.write(folder / "model"), out = folder / "mxfp4";
+    const outcome o =
+        mxfp4_run({"quantize", model, out, "--calibrate-ids", write_text(folder / "ids", calibration_ids())});
+    INFO(o.err);
+    REQUIRE(o.code == 0);
+    const outcome checked = mxfp4_run({"verify", out, "--against", model});
+    CAPTURE(checked.out);
+    CHECK(checked.code == 0);
+    CHECK_THAT(checked.out, ContainsSubstring("of which 36 are calibrated"));  // 3 layers, 4 experts, 3 matrices
+    const json report = json::parse(read_text(out + "/mxfp4_report.json"));
+    for (const json& matrix : report["quantized"]) CHECK(matrix["calibration"]["objective"] < 1);
+  }
+}
+
+TEST_CASE("calibrate: the other families are refused, each for what it has", "[cli][families][bad_input]") {
+  struct row {
+    const char* family;
+    const char* message;
+  };
+  for (const row& r : {row{"gpt_oss", "is a gpt_oss model, which has all experts of a layer in one tensor"},
+                       {"gpt_oss_native", "gpt_oss"},
+                       {"deepseek_v3", "is a deepseek_v3 model, which has shared experts"},
+                       {"qwen3_moe", "is a qwen3_moe model, which has layers without experts"},
+                       {"llama", "is a llama model, which has no experts"},
+                       {"qwen3", "is a qwen3 model, which has no experts"}}) {
+    CAPTURE(r.family);
+    const scratch_folder folder;
+    const std::string model = recorded_family(r.family).write(folder / "model"), out = folder / "mxfp4";
+    const outcome o =
+        mxfp4_run({"quantize", model, out, "--calibrate-ids", write_text(folder / "ids", calibration_ids())});
+    CAPTURE(o.err);
+    CHECK(o.code == 1);
+    CHECK(o.out == "");
+    CHECK_THAT(o.err, ContainsSubstring(r.message));
+    CHECK_THAT(o.err, ContainsSubstring("expected experts that are matrices of their own, without biases, in every "
+                                        "layer: quantise it without --calibrate"));
+    CHECK(!std::filesystem::exists(out));
+  }
+}
+
 TEST_CASE("run: an end-of-text token ends it", "[cli][families]") {
   const recorded_family family("gpt_oss_native");
   const scratch_folder folder;

@@ -180,6 +180,109 @@ TEST_CASE("report: a page that needs nothing but itself, with every name as text
   CHECK(std::filesystem::exists(folder / "csv/scales.csv"));
 }
 
+namespace {
+
+/// A calibration of two layers with `experts` experts: in layer 0 they met 10, 11, ... tokens, in layer 1 none.
+json calibrated_report(int experts) {
+  json report = small_report();
+  report["settings"]["calibration"] = {
+      {"method", "hes<i>"}, {"text", "00ff"}, {"tokens", 2048}, {"context", 512}, {"fingerprints", json::array()}};
+  const json entry = report["quantized"][0];
+  report["quantized"] = json::array();
+  for (int layer = 0; layer < 2; ++layer)
+    for (int e = 0; e < experts; ++e)
+      for (const std::string part : {"w1", "w2"}) {
+        json matrix = entry;
+        matrix["name"] =
+            "m.layers." + std::to_string(layer) + ".mlp.experts." + std::to_string(e) + "." + part + ".weight";
+        matrix["bytes"] = matrix["mxfp4_bytes"] = 1;
+        matrix["calibration"] = {{"tokens", 0}, {"plain_codes", "a"}, {"plain_scales", "b"}};
+        if (layer == 0)
+          matrix["calibration"].update(
+              {{"tokens", 10 + e}, {"objective", part == "w1" ? 0.25 + 0.125 * e : 0.5}, {"rows_kept", e}});
+        report["quantized"].push_back(matrix);
+      }
+  return report;
+}
+
+/// The page of a report.
+std::string page_of(const scratch_folder& folder, const json& report) {
+  const std::string file = write_text(folder / "page.json", report.dump()), page = folder / "page.html";
+  const outcome o = run({MXFP4_PROGRAM, "report", file, "--html", page, "--overwrite"});
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  return read_text(page);
+}
+
+}  // namespace
+
+TEST_CASE("report --html: what a calibration did, by layer and part", "[cli][report]") {
+  const scratch_folder folder;
+  CHECK(count_of(page_of(folder, small_report()), "alibrat") == 0);
+
+  const std::string two = page_of(folder, calibrated_report(2));
+  CHECK_THAT(two, ContainsSubstring("<h2>Calibration</h2>\n<p>The experts' codes are calibrated on 2048 tokens in "
+                                    "windows of 512, of a text with the hash 00ff; the method is hes&lt;i&gt;. "));
+  // 32 rows: of the 64 of two experts, the second one's one was kept.
+  CHECK_THAT(two,
+             ContainsSubstring(
+                 "<div class=\"box\"><table><thead><tr><th>layer, part</th><th>least</th><th>median</th>"
+                 "<th>objective</th><th>rows kept</th></tr></thead><tbody>\n"
+                 "<tr><td>0, w1</td><td>10</td><td>10.5</td><td>0.3125</td><td>1.56 %</td></tr>\n"
+                 "<tr><td>0, w2</td><td>10</td><td>10.5</td><td>0.5</td><td>1.56 %</td></tr>\n"
+                 "<tr><td>1, w1</td><td>0</td><td>0</td><td></td><td></td></tr>\n"
+                 "<tr><td>1, w2</td><td>0</td><td>0</td><td></td><td></td></tr>\n</tbody></table></div>\n"
+                 "<p>2 experts met no token of the text, with the codes of the recipe: layer 1, expert 0; layer 1, "
+                 "expert 1.</p>\n"));
+
+  // An odd number of experts has one in the middle; no more than twenty are named.
+  const std::string many = page_of(folder, calibrated_report(23));
+  CHECK_THAT(many, ContainsSubstring("<tr><td>0, w1</td><td>10</td><td>21</td><td>1.625</td><td>34.38 %</td>"));
+  CHECK_THAT(many, ContainsSubstring("<p>23 experts met no token of the text, with the codes of the recipe: layer 1, "
+                                     "expert 0; layer 1, expert 1; "));
+  CHECK_THAT(many, ContainsSubstring("; layer 1, expert 19; and 3 more.</p>"));
+  CHECK(count_of(many, "layer 1, expert 20") == 0);
+  for (const std::string tag : {"table", "tr", "td", "div", "p"}) {
+    CAPTURE(tag);
+    CHECK(count_of(many, "<" + tag + ">") + count_of(many, "<" + tag + " ") == count_of(many, "</" + tag + ">"));
+  }
+
+  // One matrix that was not calibrated, beside others: it is not among them.
+  json mixed = calibrated_report(1);
+  mixed["quantized"][0].erase("calibration");
+  const std::string some = page_of(folder, mixed);
+  CHECK(count_of(some, "<td>0, w1</td>") == 0);
+  CHECK(count_of(some, "<td>0, w2</td>") == 1);
+}
+
+TEST_CASE("report: facts of a calibration that cannot be", "[cli][report][bad_input]") {
+  const scratch_folder folder;
+  struct row {
+    const char* at;
+    json value;
+    const char* message;
+  };
+  for (const row& r :
+       {row{"/quantized/0/calibration/tokens", -1, "tokens is -1, expected a number from 0 on"},
+        {"/quantized/0/calibration/tokens", 0.5, "tokens is 0.5, expected an integer"},
+        {"/quantized/0/calibration/rows_kept", 33, "rows_kept is 33, expected no more than the matrix has"},
+        {"/quantized/0/calibration/objective", -0.5, "objective is -0.5, expected a number from 0 on"},
+        {"/quantized/0/calibration/objective", "1", "objective is \"1\", expected a number"},
+        {"/quantized/0/calibration", {{"tokens", 1}}, "quantized.calibration has no 'rows_kept'"},
+        {"/quantized/0/shape", {32}, "shape is [32], expected rows and columns"},
+        {"/settings/calibration/method", 7, "method is 7, expected a string"}}) {
+    CAPTURE(r.at, r.message);
+    json bad = calibrated_report(1);
+    bad[json::json_pointer(r.at)] = r.value;
+    const std::string file = write_text(folder / "r.json", bad.dump());
+    const outcome o = run({MXFP4_PROGRAM, "report", file, "--html", folder / "r.html"});
+    CHECK(o.code == 1);
+    CHECK(o.out == "");
+    CHECK_THAT(o.err, ContainsSubstring(r.message));
+    CHECK(folder.names() == strings{"r.json"});
+  }
+}
+
 TEST_CASE("report --html: bad input", "[cli][report][bad_input]") {
   const scratch_folder folder;
   const std::string file = write_text(folder / "r.json", small_report().dump()), page = folder / "r.html";

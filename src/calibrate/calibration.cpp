@@ -254,11 +254,12 @@ class calibration::run {
     return {};
   }
 
-  /// The first layer that is not done; its hidden states are those of the file, or of the embeddings.
+  /// The first layer that is not done; its hidden states are those of the file, or of the embeddings. The last layer too
+  /// is done when its hidden states were found to be numbers, and not when its codes are there.
   [[nodiscard]] std::int64_t find_start() {
     std::int64_t done = 0;
     while (done < config_.shape.layers && !files_of(done).empty()) ++done;
-    if (done == config_.shape.layers) return done;
+    if (done == config_.shape.layers && is_there(path_of(state_file_of(done - 1)))) return done;
     for (std::int64_t layer = done; layer-- > 0;)
       if (is_there(path_of(state_file_of(layer)))) {
         load_state(layer);
@@ -290,7 +291,7 @@ class calibration::run {
       stored_expert(readers, layer, e).add_to(now_, now, routes, e, options_.product);
     }
     require_finite(layer);
-    if (layer + 1 < config_.shape.layers && options_.rank == 0) save_state(layer);
+    if (options_.rank == 0) save_state(layer);
   }
 
   void attend(std::int64_t layer) {

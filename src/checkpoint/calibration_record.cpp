@@ -14,6 +14,7 @@ std::optional<calibration_record> read_calibration(const ordered_json& settings,
   constexpr const char* place = "settings.calibration";
   const ordered_json& found = settings.at("calibration");
   calibration_record c;
+  c.method = json_value<std::string>(found, "method", path, place);
   c.text = json_value<std::string>(found, "text", path, place);
   c.tokens = json_value<std::int64_t>(found, "tokens", path, place);
   c.context = json_value<std::int64_t>(found, "context", path, place);

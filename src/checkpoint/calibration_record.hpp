@@ -14,6 +14,7 @@
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 struct calibration_record {
+  std::string method;
   std::string text;  ///< hash of the file
   std::int64_t tokens = 0, context = 0;
   std::vector<std::string> fingerprints;  ///< of passages: calibrate/overlap.hpp

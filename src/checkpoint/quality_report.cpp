@@ -34,6 +34,26 @@ namespace {
   return error == std::errc{} && is_whole && value >= 0 ? value : -1;
 }
 
+/// @param entry  of a matrix that has them.
+[[nodiscard]] matrix_calibration read_matrix_calibration(const ordered_json& entry, const std::string& file) {
+  constexpr const char* place = "quantized.calibration";
+  const ordered_json& facts = entry.at("calibration");
+  const ordered_json& shape = json_array(entry, "shape", file, "quantized");
+  if (shape.size() != 2 || !shape[0].is_number_unsigned() || shape[0].get<std::uint64_t>() >> 63 != 0)
+    fail_member(shape, "shape", "rows and columns", file, "quantized");
+  matrix_calibration c;
+  c.rows = shape[0].get<std::int64_t>();
+  c.tokens = json_value<std::int64_t>(facts, "tokens", file, place);
+  if (c.tokens < 0) fail_member(facts.at("tokens"), "tokens", "a number from 0 on", file, place);
+  if (c.tokens == 0) return c;
+  c.kept = json_value<std::int64_t>(facts, "rows_kept", file, place);
+  if (c.kept < 0 || c.kept > c.rows)
+    fail_member(facts.at("rows_kept"), "rows_kept", "no more than the matrix has", file, place);
+  c.objective = json_value<double>(facts, "objective", file, place);
+  if (!(c.objective >= 0)) fail_member(facts.at("objective"), "objective", "a number from 0 on", file, place);
+  return c;
+}
+
 [[nodiscard]] quality_row read_matrix(const ordered_json& entry, const std::string& file) {
   constexpr const char* place = "quantized";
   quality_row row;
@@ -45,6 +65,7 @@ namespace {
                                         : number_behind(row.name, "experts.");
   row.type = json_value<std::string>(entry, "dtype", file, place);
   row.statistics = statistics_from_json(entry, file, place);
+  if (entry.contains("calibration")) row.calibration = read_matrix_calibration(entry, file);
   return row;
 }
 
@@ -96,7 +117,10 @@ file_result<quality_report> read_quality_report(const std::string& path) {
     const ordered_json& settings = json_member(json, "settings", file, "");
     r.recipe = json_value<std::string>(settings, "recipe", file, "settings");
     r.others = json_value<std::string>(settings, "others", file, "settings");
-    if (const auto calibration = read_calibration(settings, file)) r.calibration = calibration_text(*calibration);
+    if (const auto calibration = read_calibration(settings, file)) {
+      r.calibration = calibration_text(*calibration);
+      r.calibration_method = calibration->method;
+    }
     for (const ordered_json& entry : json_array(json, "quantized", file, "")) {
       r.matrices.push_back(read_matrix(entry, file));
       r.mxfp4_bytes_before += json_value<std::uint64_t>(entry, "bytes", file, "quantized");

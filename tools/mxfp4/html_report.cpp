@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
+#include <utility>
 
 #include "html_figure.hpp"
 #include "io/strict_json.hpp"
@@ -19,18 +21,21 @@ using namespace checkpoint;
 
 namespace {
 
-// The colours of a step differ enough from both backgrounds; no sideways scroll: long names break anywhere.
+// The colours of a step differ enough from both backgrounds; no sideways scroll of the page: long names break anywhere,
+// and a table whose numbers are wider than the screen scrolls in its own box.
 constexpr const char* page_style = R"(
 :root{color-scheme:light dark;--back:#fff;--text:#1b1b1f;--faint:#5c5c66;--line:#d9d9e0;--bar:#3b5bdb}
 @media(prefers-color-scheme:dark){:root{--back:#16161a;--text:#e8e8ec;--faint:#a0a0ac;--line:#38383f;--bar:#8ea2ff}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:760px;padding:16px;background:var(--back);color:var(--text);font:15px/1.5 system-ui,sans-serif}
 h1{font-size:1.5em;overflow-wrap:anywhere;margin:.2em 0}h2{font-size:1.15em;margin:2em 0 .5em}
-p,figcaption{color:var(--faint)}figure{margin:.5em 0}figcaption{font-size:.85em}
+p,figcaption{color:var(--faint)}p{overflow-wrap:anywhere}.box{overflow-x:auto}figure{margin:.5em 0}figcaption{font-size:.85em}
 svg{display:block;width:100%;height:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 td,th{padding:4px 6px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-td:first-child,th:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere}th{font-weight:600}
+td:first-child,th:first-child{text-align:left;white-space:normal;overflow-wrap:anywhere}
+th{font-weight:600;vertical-align:bottom}
+th,th:first-child{white-space:normal;overflow-wrap:break-word}
 @media(max-width:480px){body{font-size:14px}td,th{padding:4px 3px}}
 .tiles{display:flex;flex-wrap:wrap;gap:8px;margin:1em 0}
 .tiles div{flex:1 1 140px;border:1px solid var(--line);border-radius:6px;padding:8px 10px;color:var(--faint)}
@@ -44,7 +49,7 @@ using cells = std::vector<std::string>;
 
 /// Cells that are text of ours or numbers; the first of a row may be a name.
 [[nodiscard]] std::string html_table(const cells& titles, const std::vector<cells>& rows) {
-  std::string text = "<table><thead><tr>";
+  std::string text = "<div class=\"box\"><table><thead><tr>";
   for (const std::string& title : titles) text += "<th>" + html_text(title) + "</th>";
   text += "</tr></thead><tbody>\n";
   for (const cells& row : rows) {
@@ -52,7 +57,7 @@ using cells = std::vector<std::string>;
     for (const std::string& cell : row) text += "<td>" + html_text(cell) + "</td>";
     text += "</tr>\n";
   }
-  return text + "</tbody></table>\n";
+  return text + "</tbody></table></div>\n";
 }
 
 [[nodiscard]] std::string tile(const std::string& value, const std::string& what) {
@@ -135,6 +140,67 @@ using cells = std::vector<std::string>;
                        std::to_string(m->statistics.saturated), std::to_string(m->statistics.lost)});
   return "<h2>Error by part</h2>\n" + html_table({"part", "matrices", "mean", "least", "most"}, by_part) +
          "<h2>Largest errors</h2>\n" + html_table({"matrix", "from", "error", "saturated", "lost"}, largest);
+}
+
+/// What a calibration did to the matrices of one kind in a layer.
+class calibrated_matrices {
+ public:
+  void add(const matrix_calibration& c) {
+    tokens_.push_back(c.tokens);
+    if (c.tokens == 0) return;  // the recipe's codes: neither better nor kept
+    objectives_ += c.objective;
+    rows_ += static_cast<double>(c.rows);
+    kept_ += static_cast<double>(c.kept);
+    ++with_tokens_;
+  }
+  /// The row of the table. Once, and after all have been added.
+  [[nodiscard]] cells row(const std::string& name) {
+    std::sort(tokens_.begin(), tokens_.end());
+    const std::size_t middle = tokens_.size() / 2;
+    const auto at = [&](std::size_t i) { return static_cast<double>(tokens_[i]); };
+    const double median = tokens_.size() % 2 == 1 ? at(middle) : (at(middle - 1) + at(middle)) / 2;
+    return {name, std::to_string(tokens_.front()), fixed(median, median == std::floor(median) ? 0 : 1),
+            with_tokens_ > 0 ? error_text(objectives_ / with_tokens_) : "",
+            rows_ > 0 ? part_of_hundred(kept_ / rows_) : ""};
+  }
+
+ private:
+  std::vector<std::int64_t> tokens_;
+  double objectives_ = 0, rows_ = 0, kept_ = 0, with_tokens_ = 0;
+};
+
+/// Experts that met no token; most models have none, one that was calibrated on another language has thousands.
+[[nodiscard]] std::string untouched_experts(const std::set<std::pair<std::int64_t, std::int64_t>>& experts) {
+  if (experts.empty()) return {};
+  constexpr std::size_t shown = 20;
+  std::string text =
+      "<p>" + count_text(std::ssize(experts), "expert") + " met no token of the text, with the codes of the recipe: ";
+  std::size_t listed = 0;
+  for (const auto& [layer, expert] : experts) {
+    if (listed == shown) break;
+    text += (listed++ > 0 ? "; layer " : "layer ") + std::to_string(layer) + ", expert " + std::to_string(expert);
+  }
+  if (experts.size() > shown) text += "; and " + std::to_string(experts.size() - shown) + " more";
+  return text + ".</p>\n";
+}
+
+[[nodiscard]] std::string calibration_tables(const quality_report& r) {
+  std::map<std::pair<std::int64_t, std::string>, calibrated_matrices> by_layer;
+  std::set<std::pair<std::int64_t, std::int64_t>> untouched;
+  for (const quality_row& m : r.matrices) {
+    if (!m.calibration) continue;
+    by_layer[{m.layer, m.part}].add(*m.calibration);
+    if (m.calibration->tokens == 0) untouched.insert({m.layer, m.expert});
+  }
+  if (r.calibration.empty() || by_layer.empty()) return {};
+  std::vector<cells> rows;
+  for (auto& [key, matrices] : by_layer) rows.push_back(matrices.row(std::to_string(key.first) + ", " + key.second));
+  return "<h2>Calibration</h2>\n<p>The experts' codes are " + html_text(r.calibration) + "; the method is " +
+         html_text(r.calibration_method) +
+         ". Least and median are numbers of tokens that took an expert. The objective is what rounding costs in the "
+         "outputs, as a part of what the recipe's codes cost, the mean of matrices that met tokens; of these, rows "
+         "kept have the recipe's codes.</p>\n" +
+         html_table({"layer, part", "least", "median", "objective", "rows kept"}, rows) + untouched_experts(untouched);
 }
 
 [[nodiscard]] std::string scales_of(const quality_report& r) {
@@ -276,7 +342,7 @@ std::string html_report(const std::string& name, const quality_report& r,
       tile(std::to_string(t.lost), "lost") + tile(std::to_string(t.nan_blocks), "NaN blocks") + "</div>\n";
   text += sizes_of(r);
   if (compared) text += comparison_of(*compared);
-  return text + experts_of(r) + matrices_of(r) + scales_of(r) + "</body></html>\n";
+  return text + experts_of(r) + matrices_of(r) + calibration_tables(r) + scales_of(r) + "</body></html>\n";
 }
 
 }  // namespace mxfp4::tools

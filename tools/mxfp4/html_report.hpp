@@ -21,7 +21,7 @@ struct comparison_details {
 [[nodiscard]] comparison_details read_comparison_details(const std::string& path);
 
 /// A page for light and dark screens of any width, with pictures drawn into it: sizes, errors by expert and by part,
-/// scales, and what was measured on a text. No script, no address, nothing that a browser would fetch.
+/// calibration, scales, and what was measured on a text. No script, no address, nothing that a browser would fetch.
 [[nodiscard]] std::string html_report(const std::string& name, const checkpoint::quality_report& report,
                                       const std::optional<comparison_details>& compared);
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,13 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
+/// What a calibration made of one matrix.
+struct matrix_calibration {
+  std::int64_t tokens = 0;          ///< that took its expert; with none its codes are the recipe's
+  std::int64_t rows = 0, kept = 0;  ///< all, and those that have the recipe's codes though tokens took the expert
+  double objective = 1;             ///< the cost of its rounding in the outputs; 1: that of the recipe's codes
+};
+
 /// What was lost in one matrix, or in one expert.
 struct quality_row {
   std::string name;                      ///< of the tensor; of an expert: the module that holds it
@@ -19,12 +27,14 @@ struct quality_row {
   std::int64_t layer = -1, expert = -1;  ///< -1: none
   std::string type;                      ///< of the source; empty for an expert
   error_statistics statistics;           ///< what quantisation lost of it
+  std::optional<matrix_calibration> calibration;  ///< of a matrix that was calibrated
 };
 
 /// A mxfp4_report.json, read back.
 struct quality_report {
   std::string recipe, others;                                   ///< as the settings name them
   std::string calibration;                                      ///< on which text, as a sentence; empty: none
+  std::string calibration_method;                               ///< how; empty: none
   std::vector<quality_row> matrices, experts;                   ///< a row for each
   error_statistics total;                                       ///< of all quantised weights
   std::int64_t quantized_tensors = 0, other_tensors = 0;        ///< how many of each
