@@ -92,6 +92,7 @@ DEFINED = re.compile(
 INTRINSIC = re.compile(r"\b_mm\d*_\w+|\b__m(128|256|512)\w*\b|\bv\w+_[usf](8|16|32|64)\s*\(|\bu?int\d+x\d+(x\d)?_t\b")
 ISA_LINE = re.compile(r"^MXFP4_ISA\((\w+),", re.M)
 PRIMITIVES = "mxfp4/simd/simd.hpp"
+RECIPE_DATA = "mxfp4/simd/words.hpp"   # tables of numbers: dispatch.cpp, which is for any CPU, hands them to its units
 
 KEYWORDS = frozenset(
     "if for while switch return sizeof alignof decltype noexcept requires static_assert operator const constexpr auto "
@@ -158,7 +159,7 @@ class tree:
             self.fault(file, f"{INTRINSIC.search(code)[0]} belongs into the file of an instruction set")
         for kind, name, rest in INCLUDE.findall(text):
             if kind == '"' and folder_of(name) == "simd" and own not in ("simd", PAGE) and name.endswith(".hpp") \
-                    and name != PRIMITIVES:
+                    and name not in (PRIMITIVES, RECIPE_DATA):
                 self.fault(file, f'"{name}" is plain C++ or one instruction set: include "{PRIMITIVES}"')
             if kind == "<":
                 if not forwards and name in NAMES and not re.search(NAMES[name], body):

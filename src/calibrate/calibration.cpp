@@ -254,8 +254,8 @@ class calibration::run {
     return {};
   }
 
-  /// The first layer that is not done; its hidden states are those of the file, or of the embeddings. The last layer too
-  /// is done when its hidden states were found to be numbers, and not when its codes are there.
+  /// The first layer that is not done; its hidden states are those of the file, or of the embeddings. The last layer
+  /// too is done when its hidden states were found to be numbers, and not when its codes are there.
   [[nodiscard]] std::int64_t find_start() {
     std::int64_t done = 0;
     while (done < config_.shape.layers && !files_of(done).empty()) ++done;

@@ -7,8 +7,8 @@
 //   H = sum of r^2 x x^T,  D = sum of r^2 (x' - x) x^T:  the target of rounding is  w + w D H^-1
 //
 // That target is what the wanted products have in common with the inputs that will be there: the errors of what came
-// before, of qgate and qup too, are made good as far as they repeat themselves. An expert with few tokens mixes in the H of
-// all tokens of its layer, and goes less of the way to that target.
+// before, of qgate and qup too, are made good as far as they repeat themselves. An expert with few tokens mixes in the
+// H of all tokens of its layer, and goes less of the way to that target.
 #pragma once
 
 #include <cstdint>

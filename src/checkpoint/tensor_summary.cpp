@@ -106,7 +106,7 @@ double tensor_summary::root_mean_square() const noexcept {
 }
 
 file_result<tensor_summary> summarize(const checkpoint_reader& in, const stored_tensor& t,
-                                      const progress_function& progress) {
+                                      const std::function<void(std::uint64_t, std::uint64_t)>& progress) {
   return guarded([&]() -> tensor_summary {
     tensor_summary s;
     std::uint64_t done = 0;

@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "checkpoint/block_encoder.hpp"
-#include "checkpoint/statistics_json.hpp"
 #include "checkpoint/shared_progress.hpp"
+#include "checkpoint/statistics_json.hpp"
 #include "checkpoint/verification.hpp"
 #include "io/content_hash.hpp"
 #include "io/slabs.hpp"

@@ -60,8 +60,7 @@ class generator {
  public:
   /// @param checkpoint     must outlive this.
   /// @param expert_memory  bytes of experts that are kept.
-  /// @param progress       told, while weights are read and while tokens are taken, of layers that are done, of all, and
-  ///                       of which of the two it is.
+  /// @param progress       told of layers that are done, of all of them, and whether weights are read or tokens taken.
   /// @throws file_error where weights are missing or do not fit.
   generator(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, const product_options& options,
             std::uint64_t expert_memory, layer_progress progress = {});

@@ -66,7 +66,8 @@ void print_line(const checkpoint::ordered_json& json);  ///< on one line, for lo
 /// Each as a line of its own on standard error.
 void warn(const std::vector<std::string>& warnings);
 
-/// One line on standard error with bytes and their rate, or what else is counted, and the time left, if that is a terminal; it is gone at the end.
+/// One line on standard error with bytes and their rate, or what else is counted, and the time left, if that is a
+/// terminal; it is gone at the end.
 class progress_line {
  public:
   progress_line();

@@ -4,8 +4,8 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 
-#include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/checkpoint/stored_tensor.hpp"
 #include "mxfp4/core/version.hpp"
 
@@ -32,6 +32,6 @@ struct tensor_summary {
 /// An error for what cannot be read, and for other types.
 [[nodiscard]] io::file_result<tensor_summary> summarize(
     const checkpoint_reader& checkpoint, const stored_tensor& tensor,
-    const progress_function& progress = [](std::uint64_t, std::uint64_t) {});
+    const std::function<void(std::uint64_t, std::uint64_t)>& progress = [](std::uint64_t, std::uint64_t) {});
 
 }  // namespace mxfp4::checkpoint

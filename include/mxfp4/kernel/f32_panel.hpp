@@ -87,8 +87,8 @@ template <nibble_order Order>
   return line_order<Order>[static_cast<std::size_t>(8 * g + j)];
 }
 
-/// One block of a tile -> panel[32][16], the floats of a weight table for any scale bytes. Only code 8 under plain bytes is -0
-/// in every dialect: in a sum that starts at +0 that makes no difference.
+/// One block of a tile -> panel[32][16], the floats of a weight table for any scale bytes. Only code 8 under plain
+/// bytes is -0 in every dialect: in a sum that starts at +0 that makes no difference.
 template <class Arch, nibble_order Order, class Table>
 MXFP4_INLINE void decode_f32_tile(const Table& table, const std::uint8_t* codes, const std::uint8_t* scales,
                                   float* panel) noexcept {

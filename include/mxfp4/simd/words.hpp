@@ -59,8 +59,8 @@ struct half_binades {
   std::array<std::uint16_t, 32> both;  ///< the same in one addition: code = (n * 64 + rest + both[n]) / 64
 };
 
-/// A recipe that was chosen at run time, as the words of its numbers see it: what detail::static_words has as constants,
-/// for kernels that are compiled once for all recipes.
+/// A recipe that was chosen at run time, as the words of its numbers see it: what detail::static_words has as
+/// constants, for kernels that are compiled once for all recipes.
 struct recipe_words {
   static constexpr bool may_take_words = true;
 
@@ -97,7 +97,7 @@ struct recipe_words {
 
 /// One without a stray magnitude whose zero is not code 8, as nearly all are: the kernels are a tenth faster for it.
 struct common_recipe_words : recipe_words {
-  explicit common_recipe_words(const recipe_words& w) noexcept : recipe_words(w) {}
+  MXFP4_INLINE explicit common_recipe_words(const recipe_words& w) noexcept : recipe_words(w) {}
   [[nodiscard]] MXFP4_INLINE static constexpr bool has_stray() noexcept { return false; }
   [[nodiscard]] MXFP4_INLINE static constexpr bool zero_is_negative() noexcept { return false; }
 };
