@@ -14,11 +14,11 @@
 #include <utility>
 #include <vector>
 
-#include "cli.support.hpp"
 #include "mxfp4/core/float_types.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 #include "mxfp4/io/safetensors_writer.hpp"
 #include "mxfp4/reference/quantize.hpp"
+#include "program.support.hpp"
 
 namespace mxfp4::test {
 
@@ -121,30 +121,6 @@ std::pair<std::string, std::string> by_library(const std::vector<T>& w, std::int
                                           *make_view(std::span(codes), std::span(scales), rows, cols));
   REQUIRE(s.ok());
   return {bytes_of(codes), bytes_of(scales)};
-}
-
-inline outcome mxfp4_run(std::vector<std::string> arguments, const limits& limit = {},
-                         const std::vector<std::string>& environment = {}) {
-  arguments.insert(arguments.begin(), MXFP4_PROGRAM);
-  return run(std::move(arguments), limit, environment);
-}
-
-/// The command ends well.
-inline void done(const std::vector<std::string>& arguments) {
-  CAPTURE(arguments);
-  const outcome o = mxfp4_run(arguments);
-  INFO(o.err);
-  REQUIRE(o.code == 0);
-}
-
-/// What a command prints with --json, and nothing else.
-inline nlohmann::json mxfp4_json(std::vector<std::string> arguments) {
-  arguments.emplace_back("--json");
-  const outcome o = mxfp4_run(std::move(arguments));
-  INFO(o.err);
-  REQUIRE(o.code == 0);
-  CHECK(o.err == "");
-  return nlohmann::json::parse(o.out);
 }
 
 }  // namespace mxfp4::test

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "model.support.hpp"
+#include "program.support.hpp"
 
 namespace {
 
@@ -21,11 +22,6 @@ using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 using strings = std::vector<std::string>;
-
-outcome mxfp4_run(strings arguments) {
-  arguments.insert(arguments.begin(), MXFP4_PROGRAM);
-  return run(arguments);
-}
 
 /// Words that repeat themselves, as in a text.
 std::string some_text(std::uint64_t seed, std::size_t bytes) {

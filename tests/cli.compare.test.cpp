@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "model.support.hpp"
+#include "program.support.hpp"
 
 namespace {
 
@@ -17,19 +18,6 @@ using Catch::Matchers::ContainsSubstring;
 using Catch::Matchers::WithinRel;
 using nlohmann::json;
 using strings = std::vector<std::string>;
-
-outcome mxfp4_run(strings arguments, const limits& limit = {}) {
-  arguments.insert(arguments.begin(), MXFP4_PROGRAM);
-  return run(arguments, limit);
-}
-
-json json_of(strings arguments) {
-  arguments.push_back("--json");
-  const outcome o = mxfp4_run(arguments);
-  INFO(o.err);
-  REQUIRE(o.code == 0);
-  return json::parse(o.out);
-}
 
 std::string text_file(const scratch_folder& folder) {
   return write_text(folder / "text", "In the beginning was the word, and it had four bits.");
@@ -47,7 +35,7 @@ TEST_CASE("compare: a recipe on the fly is the checkpoint that quantize writes",
   REQUIRE(mxfp4_run({"quantize", model, out, "--recipe", "min_mse"}).code == 0);
   const strings arguments = {"compare",   model, out,         "--recipes", "min_mse,ocp", "--text", text,
                              "--context", "16",  "--details", all,         "--threads",   "2"};
-  const json summary = json_of(arguments), details = json::parse(read_text(all));
+  const json summary = mxfp4_json(arguments), details = json::parse(read_text(all));
   REQUIRE(summary["targets"].size() == 3);
   json a = details["targets"][0], b = details["targets"][1];
   CHECK((a["recipe"].is_null() && b["recipe"] == "min_mse" && b["name"] == "min_mse" && a["name"] == out));
@@ -98,10 +86,10 @@ TEST_CASE("compare: tokens as numbers are the bytes of a text", "[cli][compare]"
   const scratch_folder folder;
   const std::string model = model_in(folder), text = write_text(folder / "t", "byte"),
                     ids = write_text(folder / "i", "98, 121\n116 101\n");
-  CHECK(json_of({"compare", model, "--recipes", "ocp", "--text", text}) ==
-        json_of({"compare", model, "--recipes", "ocp", "--ids", ids}));
-  CHECK(json_of({"compare", model, "--recipes", "ocp", "--text", text, "--activations", "int8"})["targets"] !=
-        json_of({"compare", model, "--recipes", "ocp", "--text", text})["targets"]);
+  CHECK(mxfp4_json({"compare", model, "--recipes", "ocp", "--text", text}) ==
+        mxfp4_json({"compare", model, "--recipes", "ocp", "--ids", ids}));
+  CHECK(mxfp4_json({"compare", model, "--recipes", "ocp", "--text", text, "--activations", "int8"})["targets"] !=
+        mxfp4_json({"compare", model, "--recipes", "ocp", "--text", text})["targets"]);
 }
 
 TEST_CASE("compare: bad input is an error that names it, and leaves no file", "[cli][compare][bad_input]") {
@@ -256,13 +244,13 @@ TEST_CASE("run: the same seed gives the same text, on any number of threads", "[
     all.insert(all.end(), more.begin(), more.end());
     return all;
   };
-  const json one = json_of(with({"1"}));
+  const json one = mxfp4_json(with({"1"}));
   CHECK(one["ids"].size() == 12);
-  CHECK(json_of(with({"2"}))["ids"] == one["ids"]);
-  CHECK(json_of(with({"2", "--memory", "1kB"}))["ids"] == one["ids"]);
-  CHECK(json_of(with({"1", "--memory", "1kB"}))["expert_loads"] > one["expert_loads"]);
-  CHECK(json_of({"run", model, "--ids", "119,111,114,100", "--tokens", "12", "--seed", "7"})["ids"] == one["ids"]);
-  CHECK(json_of({"run", model, "--prompt", "word", "--tokens", "12", "--seed", "8"})["ids"] != one["ids"]);
+  CHECK(mxfp4_json(with({"2"}))["ids"] == one["ids"]);
+  CHECK(mxfp4_json(with({"2", "--memory", "1kB"}))["ids"] == one["ids"]);
+  CHECK(mxfp4_json(with({"1", "--memory", "1kB"}))["expert_loads"] > one["expert_loads"]);
+  CHECK(mxfp4_json({"run", model, "--ids", "119,111,114,100", "--tokens", "12", "--seed", "7"})["ids"] == one["ids"]);
+  CHECK(mxfp4_json({"run", model, "--prompt", "word", "--tokens", "12", "--seed", "8"})["ids"] != one["ids"]);
 
   const outcome text = mxfp4_run(with({"1"}));
   std::string bytes;
@@ -293,9 +281,9 @@ TEST_CASE("run, compare: where there is a tokenizer.json, it reads and writes th
                           {"decoder", {{"type", "ByteLevel"}}},
                           {"model", {{"type", "BPE"}, {"vocab", vocabulary}, {"merges", json::array()}}}};
   write_text(model + "/tokenizer.json", tokenizer.dump());
-  CHECK(json_of({"compare", model, "--recipes", "ocp", "--text", text}) ==
-        json_of({"compare", model, "--recipes", "ocp", "--ids", ids}));
-  const json answer = json_of({"run", model, "--ids", "158,157", "--tokens", "2", "--temperature", "0"});
+  CHECK(mxfp4_json({"compare", model, "--recipes", "ocp", "--text", text}) ==
+        mxfp4_json({"compare", model, "--recipes", "ocp", "--ids", ids}));
+  const json answer = mxfp4_json({"run", model, "--ids", "158,157", "--tokens", "2", "--temperature", "0"});
   CHECK(answer["text"].is_null());
   const int first = answer["ids"][0], second = answer["ids"][1];
   const strings numbers_in = {"run", model, "--ids", "158,157", "--tokens", "2", "--temperature", "0"};
@@ -312,7 +300,7 @@ TEST_CASE("run: the likeliest token is the golden forward pass's", "[cli][run]")
   const scratch_folder folder;
   const tiny_model tiny(weight_kind::bf16);
   const std::string model = tiny.write(folder / "m");
-  const json answer = json_of({"run", model, "--ids", "5,6,7", "--tokens", "6", "--temperature", "0"});
+  const json answer = mxfp4_json({"run", model, "--ids", "5,6,7", "--tokens", "6", "--temperature", "0"});
   std::vector<std::int64_t> ids = {5, 6, 7};
   for (const json& id : answer["ids"]) {
     const numbers logits = forward_oracle(tiny, variant::none).run(ids).logits.back();

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "cli.support.hpp"
 #include "family.support.hpp"
+#include "program.support.hpp"
 
 namespace {
 
@@ -17,19 +17,6 @@ using namespace mxfp4::test;
 using Catch::Matchers::ContainsSubstring;
 using nlohmann::json;
 using strings = std::vector<std::string>;
-
-outcome mxfp4_run(strings arguments) {
-  arguments.insert(arguments.begin(), MXFP4_PROGRAM);
-  return run(arguments);
-}
-
-json json_of(strings arguments) {
-  arguments.push_back("--json");
-  const outcome o = mxfp4_run(arguments);
-  INFO(o.err);
-  REQUIRE(o.code == 0);
-  return json::parse(o.out);
-}
 
 std::string text_of(const std::vector<std::int64_t>& ids) {
   std::string text;
@@ -50,7 +37,7 @@ TEST_CASE("run: each family goes on as transformers does; quantised, it still go
     const auto go_on = [&](const std::string& from) {
       strings arguments = {"run", from};
       arguments.insert(arguments.end(), greedy.begin(), greedy.end());
-      return json_of(arguments);
+      return mxfp4_json(arguments);
     };
     const json ran = go_on(model);
     CHECK(ran["ids"] == family.added);
@@ -68,7 +55,7 @@ TEST_CASE("run: each family goes on as transformers does; quantised, it still go
     const std::string text = write_text(folder / "ids", ids);
     strings compare = {"compare", model, out, "--ids", text};
     if (!dense) compare.insert(compare.end(), {"--recipes", "ocp"});
-    const json compared = json_of(compare);
+    const json compared = mxfp4_json(compare);
     const double kld = compared["targets"][0]["kld"]["mean"];
     CAPTURE(kld);
     CHECK((kld > 1e-4 && kld < 2));
@@ -85,8 +72,8 @@ TEST_CASE("compare: of a family a recipe on the fly is the checkpoint that quant
     const scratch_folder folder;
     const std::string model = family.write(folder / "model"), out = folder / "mxfp4";
     REQUIRE(mxfp4_run({"quantize", model, out, "--recipe", "ocp"}).code == 0);
-    const json compared =
-        json_of({"compare", model, out, "--recipes", "ocp", "--ids", write_text(folder / "ids", text_of(family.ids))});
+    const json compared = mxfp4_json(
+        {"compare", model, out, "--recipes", "ocp", "--ids", write_text(folder / "ids", text_of(family.ids))});
     json a = compared["targets"][0], b = compared["targets"][1];
     for (const char* key : {"recipe", "name", "bytes"}) a.erase(key), b.erase(key);
     CHECK(a == b);
@@ -172,7 +159,7 @@ TEST_CASE("run: an end-of-text token ends it", "[cli][families]") {
     write_text(model + "/generation_config.json", json{{"eos_token_id", end}}.dump());
     strings arguments = {"run", model, "--ids", ids, "--tokens", "12", "--temperature", "0"};
     arguments.insert(arguments.end(), more.begin(), more.end());
-    return json_of(arguments);
+    return mxfp4_json(arguments);
   };
   std::size_t third = 2;  // the first place of the third kind of token
   while (std::count(family.added.begin(), family.added.begin() + static_cast<std::ptrdiff_t>(third),
@@ -212,10 +199,10 @@ TEST_CASE("run: a text, by a gpt-oss model with its tokenizer", "[cli][families]
   };
   const outcome probe = mxfp4_run(go_on("--prompt", text));
   if (probe.err.find("Oniguruma") != std::string::npos) SKIP("built without Oniguruma");
-  const json by_text = json_of(go_on("--prompt", text));
+  const json by_text = mxfp4_json(go_on("--prompt", text));
   CHECK(by_text["prompt_tokens"] == (*of_text)["o200k"].size());
   CHECK(by_text["ids"] ==
-        json_of(go_on("--ids", text_of((*of_text)["o200k"].get<std::vector<std::int64_t>>())))["ids"]);
+        mxfp4_json(go_on("--ids", text_of((*of_text)["o200k"].get<std::vector<std::int64_t>>())))["ids"]);
   const std::string shown = by_text["text"];  // in JSON, bytes that are no characters are U+FFFD
   const std::size_t whole = std::min(shown.find("\xEF\xBF\xBD"), shown.size());
   CHECK((whole > 5 && probe.out.starts_with(shown.substr(0, whole)) && probe.out.ends_with("\n")));
@@ -227,7 +214,7 @@ TEST_CASE("run: a text, by a gpt-oss model with its tokenizer", "[cli][families]
          std::count(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(last), ids[last]) > 0)
     ++last;
   write_text(model + "/generation_config.json", json{{"eos_token_id", ids[last]}}.dump());
-  const json ended = json_of(go_on("--prompt", text));
+  const json ended = mxfp4_json(go_on("--prompt", text));
   CHECK(ended["ended"] == true);
   CHECK(ended["ids"].size() == last + 1);
   CHECK(by_text["text"].get<std::string>().starts_with(ended["text"].get<std::string>()));
@@ -241,7 +228,7 @@ TEST_CASE("run: experts that do not fit are read again, and counted", "[cli][fam
   const strings arguments = {"run", model, "--ids", text_of(family.ids), "--tokens", "12", "--temperature", "0"};
   strings little = arguments;
   little.insert(little.end(), {"--memory", "1kB"});
-  const json all = json_of(arguments), few = json_of(little);
+  const json all = mxfp4_json(arguments), few = mxfp4_json(little);
   CHECK(all["ids"] == few["ids"]);
   CHECK(all["expert_bytes_read_a_token"] == 0);
   constexpr int bytes_of_expert = 3 * 64 * 32 * 17 / 32;  // codes and scales

@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "cli.support.hpp"
 #include "mxfp4/core/version.hpp"
 #include "mxfp4/format/block.hpp"
+#include "program.support.hpp"
 #include "tools/mxfp4/recipe_notes.hpp"
 
 namespace {
@@ -25,11 +25,6 @@ using Catch::Matchers::EndsWith;
 using Catch::Matchers::Matches;
 using Catch::Matchers::StartsWith;
 using arguments = std::vector<std::string>;
-
-outcome mxfp4_run(arguments rest) {
-  rest.insert(rest.begin(), MXFP4_PROGRAM);
-  return run(rest);
-}
 
 const char* const commands[] = {"plan",       "quantize", "merge",   "index", "verify",  "report", "card",  "convert",
                                 "dequantize", "inspect",  "compare", "run",   "recipes", "encode", "decode"};
