@@ -17,17 +17,13 @@
 #include <utility>
 
 #include "calibrate/overlap.hpp"
+#include "calibrate/recorded_file.hpp"
 #include "checkpoint/quantize_journal.hpp"
-#include "checkpoint/sealed_json.hpp"
-#include "checkpoint/shared_progress.hpp"
-#include "checkpoint/tensor_hashes.hpp"
 #include "io/content_hash.hpp"
 #include "io/guarded.hpp"
 #include "model/attention.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
-#include "mxfp4/checkpoint/verify.hpp"
 #include "mxfp4/io/byte_order.hpp"
-#include "mxfp4/io/safetensors_writer.hpp"
 
 #if defined(MXFP4_MODEL_DISPATCH)
 #include "mxfp4/dispatch.hpp"
@@ -85,14 +81,6 @@ void require_known_experts(const model_config& config, const std::string& file) 
   if (std::find(e.dense.begin(), e.dense.end(), true) != e.dense.end()) refuse("has layers without experts");
 }
 
-/// For readings that tell of no progress.
-void compare_hashes_of(const safetensors_reader& file, const ordered_json& report, const calibration_options& options) {
-  verify_options reading;
-  reading.stop = options.product.stop;
-  shared_progress progress(reading, file.file_bytes());
-  check_shard_hashes(file, report, options.threads, progress);
-}
-
 [[nodiscard]] std::string five_digits(std::int64_t number) {
   char text[24];
   std::snprintf(text, sizeof text, "%05lld", static_cast<long long>(number));
@@ -105,50 +93,6 @@ void compare_hashes_of(const safetensors_reader& file, const ordered_json& repor
 }
 [[nodiscard]] std::string state_file_of(std::int64_t layer) {
   return "calibrated-state-" + five_digits(layer) + ".safetensors";
-}
-
-[[nodiscard]] bool is_there(const std::string& path) { return is_file(path) && is_file(path + ".json"); }
-
-/// A file of tensors with a sealed report of their hashes, both there or none.
-class recorded_file_writer {
- public:
-  recorded_file_writer(std::string path, std::vector<tensor_info> tensors, const stop_function& stop)
-      : path_(std::move(path)),
-        stop_(stop),
-        file_(safetensors_writer::create(path_, std::move(tensors), std::nullopt, stop, existing_file::replace_link)
-                  .value()),
-        hashes_(file_.header()) {}
-
-  void append(const std::string& name, std::span<const std::byte> bytes) {
-    file_.append(name, bytes).value();
-    hashes_.add(name, bytes);
-  }
-  /// @param experts  what else the report says.
-  void commit(const ordered_json& experts) {
-    const ordered_json report = {{"file", std::filesystem::path(path_).filename().string()},
-                                 {"bytes", file_.file_bytes()},
-                                 {"tensors", file_.header().tensors.size()},
-                                 {"header", file_.header_hash()},
-                                 {"tensor_hashes", hashes_.to_json()},
-                                 {"experts", experts}};
-    write_text_file(path_ + ".json", sealed_text(report), stop_);
-    file_.commit().value();
-  }
-
- private:
-  std::string path_;
-  stop_function stop_;
-  safetensors_writer file_;
-  tensor_hashes hashes_;
-};
-
-[[nodiscard]] std::vector<std::uint8_t> read_bytes(const safetensors_reader& file, const std::string& name) {
-  const tensor_info* const t = file.find(name);
-  if (t == nullptr)
-    throw file_error({.file = file.path(), .tensor = name, .value = "is missing", .advice = "remove the file"});
-  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(t->bytes()));
-  file.read(*t, 0, std::as_writable_bytes(std::span(bytes))).value();
-  return bytes;
 }
 
 [[nodiscard]] std::string hash_of_bytes(const std::vector<std::uint8_t>& bytes) {
@@ -247,7 +191,7 @@ class calibration::run {
     }
     for (const int world : worlds) {
       std::vector<std::string> files;
-      for (int rank = 0; rank < world && is_there(path_of(file_of(layer, rank, world))); ++rank)
+      for (int rank = 0; rank < world && is_recorded(path_of(file_of(layer, rank, world))); ++rank)
         files.push_back(path_of(file_of(layer, rank, world)));
       if (std::ssize(files) == world) return files;
     }
@@ -259,9 +203,9 @@ class calibration::run {
   [[nodiscard]] std::int64_t find_start() {
     std::int64_t done = 0;
     while (done < config_.shape.layers && !files_of(done).empty()) ++done;
-    if (done == config_.shape.layers && is_there(path_of(state_file_of(done - 1)))) return done;
+    if (done == config_.shape.layers && is_recorded(path_of(state_file_of(done - 1)))) return done;
     for (std::int64_t layer = done; layer-- > 0;)
-      if (is_there(path_of(state_file_of(layer)))) {
+      if (is_recorded(path_of(state_file_of(layer)))) {
         load_state(layer);
         return layer + 1;
       }
@@ -275,7 +219,7 @@ class calibration::run {
     const router route(owner_.original_, config_, layer);
     const token_rows now = route.normed(now_), before = route.normed(before_);
     const routing routes = route.route(now, options_.product), routes_before = route.route(before, options_.product);
-    if (!is_there(path_of(file_of(layer, options_.rank, options_.world))) && files_of(layer).empty())
+    if (!is_recorded(path_of(file_of(layer, options_.rank, options_.world))) && files_of(layer).empty())
       round_experts(layer, now, before, routes);
     std::vector<std::string> files;
     while ((files = files_of(layer)).empty()) {  // of other processes
@@ -430,7 +374,7 @@ class calibration::run {
   void load_state(std::int64_t layer) {
     const std::string path = path_of(state_file_of(layer));
     const safetensors_reader file = safetensors_reader::open(path).value();
-    compare_hashes_of(file, read_shard_report(path + ".json"), options_);
+    require_recorded(file, read_shard_report(path + ".json"), options_.threads, options_.product.stop);
     const auto read = [&](const char* name, token_rows& x) {
       const tensor_info* const t = file.find(name);
       x = token_rows(std::ssize(options_.ids), config_.shape.hidden);
@@ -447,7 +391,7 @@ class calibration::run {
   void load(const std::string& path, bool is_former) {
     const auto file = std::make_shared<const safetensors_reader>(safetensors_reader::open(path).value());
     const ordered_json report = read_shard_report(path + ".json");
-    if (is_former) compare_hashes_of(*file, report, options_);
+    if (is_former) require_recorded(*file, report, options_.threads, options_.product.stop);
     const std::string name = std::filesystem::path(path).filename().string();
     const std::int64_t layer = std::strtoll(name.c_str() + std::string("calibrated-").size(), nullptr, 10);
     for (const ordered_json& entry : report.at("experts")) {

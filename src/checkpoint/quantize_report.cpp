@@ -139,11 +139,10 @@ ordered_json make_shard_report(const quantization_plan& plan, std::span<const st
     quantized.push_back(std::move(entry));
     sum += m.statistics;
   }
-  std::size_t quantized_tensors = 0, outputs = 0;
+  std::size_t quantized_tensors = 0;
   std::uint64_t before = 0, after = 0;
   for (const std::size_t i : tensors) {
     const planned_tensor& t = plan.tensors[i];
-    outputs += t.outputs.size();
     before += input_bytes(plan, t);
     after += t.output_bytes();
     if (t.action == tensor_action::quantize) {
@@ -158,14 +157,11 @@ ordered_json make_shard_report(const quantization_plan& plan, std::span<const st
   }
   ordered_json total = {{"tensors", quantized_tensors}, {"bytes_before", before}, {"bytes_after", after}};
   total.update(to_json(sum));
-  return {{"file", file},
-          {"bytes", written.file_bytes()},
-          {"tensors", outputs},
-          {"header", written.header_hash()},
-          {"tensor_hashes", hashes.to_json()},
-          {"quantized", quantized},
-          {"copied", copied},
-          {"total", total}};
+  ordered_json report = recorded_content(file, written, hashes);
+  report["quantized"] = std::move(quantized);
+  report["copied"] = std::move(copied);
+  report["total"] = std::move(total);
+  return report;
 }
 
 ordered_json read_shard_report(const std::string& path) {

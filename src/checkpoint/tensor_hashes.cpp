@@ -39,6 +39,14 @@ ordered_json tensor_hashes::to_json() const {
   return list;
 }
 
+ordered_json recorded_content(const std::string& file, const safetensors_writer& written, const tensor_hashes& hashes) {
+  return {{"file", file},
+          {"bytes", written.file_bytes()},
+          {"tensors", written.header().tensors.size()},
+          {"header", written.header_hash()},
+          {"tensor_hashes", hashes.to_json()}};
+}
+
 std::string hash_tensor(const safetensors_reader& file, const tensor_info& tensor,
                         const std::function<void(std::uint64_t)>& on_bytes) {
   constexpr std::int64_t slab_bytes = 1 << 19;  // stays in a near cache between the copy and the hash

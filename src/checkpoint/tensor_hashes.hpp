@@ -14,6 +14,7 @@
 #include "checkpoint/statistics_json.hpp"
 #include "io/content_hash.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
+#include "mxfp4/io/safetensors_writer.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
@@ -37,6 +38,11 @@ class tensor_hashes {
   const io::safetensors_header& header_;
   std::unordered_map<std::string_view, entry> entries_;
 };
+
+/// {"file", "bytes", "tensors", "header", "tensor_hashes": [...]}: what a report says of a file that is to be
+/// committed, so that it is known again. @param file  its name.
+[[nodiscard]] ordered_json recorded_content(const std::string& file, const io::safetensors_writer& written,
+                                            const tensor_hashes& hashes);
 
 /// Of a tensor's bytes in a file.
 /// @param on_bytes  is told of each piece before it is read; what it throws ends the work.
