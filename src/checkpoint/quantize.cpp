@@ -168,16 +168,19 @@ class run_of_one {
     require_space();
     checkpoint_result result;
     result.shards = own_.size();
+    std::uint64_t kept_bytes = 0;  // read again
     for (const output_shard* s : own_)
-      if (is_done(out_, journal_, s->file)) ++result.kept;
+      if (is_done(out_, journal_, s->file)) {
+        ++result.kept;
+        kept_bytes += s->bytes;
+      }
     observer_.on_start(own_.size(), result.kept, total_);
+    total_ += kept_bytes;
     if (run_.rank == 0)
       for (const std::string& warning : plan_.warnings) observer_.on_warning(warning);
     if (const std::string warning = unlisted_warning(in_); run_.rank == 0 && !warning.empty())
       observer_.on_warning(warning);
     if (run_.rank == 0) write_small_files();
-    for (const output_shard* s : own_)
-      if (is_done(out_, journal_, s->file)) total_ += s->bytes;  // read again
     // Also by a process without a shard of its own: the others may wait for its part of the codes.
     if (settings_.codes != nullptr && std::any_of(shards_.begin(), shards_.end(), [this](const output_shard& s) {
           return !is_done(out_, journal_, s.file);

@@ -36,22 +36,16 @@ struct expert_place {
   return {name + e.gate, name + e.up, name + e.down, size};
 }
 
-/// The tensors of all experts of a layer.
+/// A tensor of all experts of a layer. @param parts  matrices in it, whose rows take turns, rows x cols each.
+[[nodiscard]] stack_place stack_of(const model_config& config, std::int64_t layer, std::int64_t index,
+                                   const std::string& part, std::int64_t rows, std::int64_t cols, std::int64_t parts) {
+  return {layer_name(layer, config.experts.block + ".experts." + part), config.shape.experts, index, rows, cols, parts};
+}
 [[nodiscard]] stack_place gate_up_of(const model_config& config, std::int64_t layer, std::int64_t index) {
-  return {layer_name(layer, config.experts.block + ".experts." + config.experts.gate),
-          config.shape.experts,
-          index,
-          config.shape.intermediate,
-          config.shape.hidden,
-          2};
+  return stack_of(config, layer, index, config.experts.gate, config.shape.intermediate, config.shape.hidden, 2);
 }
 [[nodiscard]] stack_place down_of(const model_config& config, std::int64_t layer, std::int64_t index) {
-  return {layer_name(layer, config.experts.block + ".experts." + config.experts.down),
-          config.shape.experts,
-          index,
-          config.shape.hidden,
-          config.shape.intermediate,
-          1};
+  return stack_of(config, layer, index, config.experts.down, config.shape.hidden, config.shape.intermediate, 1);
 }
 
 [[nodiscard]] std::string router_name(const model_config& config, std::int64_t layer) {
