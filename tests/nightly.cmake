@@ -45,14 +45,14 @@ mxfp4_fuzz(encode_decode)
 if(TARGET mxfp4_io)
   set(io ${PROJECT_SOURCE_DIR}/src/io)
   set(files ${io}/error.cpp ${io}/file.cpp ${io}/output_file.cpp ${io}/output_rule.cpp ${io}/temporary.cpp)
-  mxfp4_fuzz(safetensors
+  mxfp4_fuzz(safetensors COMPILED
     SOURCES ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp ${io}/content_hash.cpp ${io}/foreign_file.cpp ${files}
     COVER ${io}/safetensors_reader.cpp ${io}/safetensors_header.cpp
-    LIBRARIES nlohmann_json::nlohmann_json mxfp4_xxhash)
-  mxfp4_fuzz(gguf
+    LIBRARIES mxfp4_io nlohmann_json::nlohmann_json mxfp4_xxhash)
+  mxfp4_fuzz(gguf COMPILED
     SOURCES ${io}/gguf_file.cpp ${io}/gguf_header.cpp ${io}/safetensors_header.cpp ${files}
     COVER ${io}/gguf_file.cpp
-    LIBRARIES nlohmann_json::nlohmann_json)
+    LIBRARIES mxfp4_io nlohmann_json::nlohmann_json)
 endif()
 if(TARGET mxfp4_internal)   # what a checkpoint's directory says of itself, as JSON
   set(checkpoint ${PROJECT_SOURCE_DIR}/src/checkpoint)

@@ -22,8 +22,14 @@
 #include "mxfp4/core/version.hpp"
 #include "mxfp4/simd/xsimd.hpp"  // keep: xsimd's own names
 
-#if defined(__SSE2__)
+#if defined(__AVX__)  // takes as long to parse as xsimd, so a unit without AVX does without it
 #include <immintrin.h>
+#elif defined(__SSE4_1__)
+#include <smmintrin.h>
+#elif defined(__SSSE3__)
+#include <tmmintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
