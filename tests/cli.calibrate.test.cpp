@@ -10,6 +10,9 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
+#include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -57,7 +60,8 @@ json compare(const std::string& model, const std::string& result, const std::str
 /// A run of the program that goes on beside the test.
 class background {
  public:
-  explicit background(strings arguments) {
+  /// @param environment  "NAME=value", besides ours.
+  explicit background(strings arguments, strings environment = {}) {
     arguments.insert(arguments.begin(), MXFP4_PROGRAM);
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
@@ -67,6 +71,7 @@ class background {
     const int nothing = open("/dev/null", O_WRONLY);
     dup2(nothing, STDOUT_FILENO);
     dup2(nothing, STDERR_FILENO);
+    for (std::string& variable : environment) putenv(variable.data());
     execv(argv[0], argv.data());
     _exit(127);
   }
@@ -329,4 +334,49 @@ TEST_CASE("calibrate: two processes share the experts and make the same bytes", 
   CHECK(first.end() == 0);
   REQUIRE(mxfp4_run({"merge", out}).code == 0);
   CHECK(report_of(out) == report_of(f.folder / "whole"));
+}
+
+TEST_CASE("calibrate: a run of another instruction set is not gone on with, unless that set is asked for",
+          "[cli][calibrate]") {
+  // The last two sets of "ISA      avx2, of avx2 sse2".
+  const std::string version = mxfp4_run({"--version"}).out, of = ", of ";
+  const std::size_t at = version.find(of);
+  if (at == std::string::npos) SKIP("built without dispatch: there is one instruction set");
+  std::istringstream line(version.substr(at + of.size(), version.find('\n', at) - at - of.size()));
+  const strings isas(std::istream_iterator<std::string>(line), {});
+  if (isas.size() < 2) SKIP("this CPU and this build have one instruction set");
+  const std::string first = isas[isas.size() - 1], other = isas[isas.size() - 2];
+
+  const fixture f;
+  const std::string out = f.folder / "out", journal = out + "/.mxfp4/";
+  REQUIRE(mxfp4_run(f.quantize("whole"), {}, {"MXFP4_ISA=" + first}).code == 0);
+  const json expected = report_of(f.folder / "whole");
+  CHECK(expected["settings"]["calibration"]["isa"] == first);
+  {
+    background run(f.quantize("out"), {"MXFP4_ISA=" + first});
+    while (run.runs() && !std::filesystem::exists(journal + "calibrated-00000-0of1.safetensors")) usleep(200);
+    static_cast<void>(run.end(SIGKILL));
+  }
+  const bool unfinished = std::filesystem::exists(journal);
+  const outcome refused = mxfp4_run(f.quantize("out"), {}, {"MXFP4_ISA=" + other});
+  CAPTURE(refused.err);
+  CHECK(refused.code == 1);
+  CHECK_THAT(refused.err,
+             ContainsSubstring("settings/calibration/isa was \"" + first + "\" and is now \"" + other + "\""));
+  if (unfinished) CHECK_THAT(refused.err, ContainsSubstring(": MXFP4_ISA=" + first + " goes on with it"));
+  REQUIRE(mxfp4_run(f.quantize("out"), {}, {"MXFP4_ISA=" + first}).code == 0);
+  CHECK(report_of(out) == expected);
+}
+
+TEST_CASE("calibrate: processes that begin at the same moment", "[cli][calibrate]") {
+  const fixture f;
+  for (int times = 0; times < 8; ++times) {
+    const std::string out = "out" + std::to_string(times);
+    std::vector<std::unique_ptr<background>> ranks;
+    for (int rank = 0; rank < 4; ++rank)
+      ranks.push_back(std::make_unique<background>(
+          strings{"quantize", f.model, f.folder / out, "--rank", std::to_string(rank), "--world", "4"}));
+    for (const auto& rank : ranks) CHECK(rank->end() == 0);
+    CHECK(mxfp4_run({"merge", f.folder / out}).code == 0);
+  }
 }
