@@ -54,10 +54,9 @@ template <class Body>
 }
 
 /// Rows that floats of this number a row leave room for.
-[[nodiscard]] std::int64_t rows_within(std::int64_t floats_a_row) noexcept {
-  constexpr std::int64_t fewest = 16;
-  return std::max(fewest, workshop::most_bytes / static_cast<std::int64_t>(sizeof(float)) /
-                              std::max<std::int64_t>(1, floats_a_row));
+[[nodiscard]] std::int64_t rows_within(const workshop& shop, std::int64_t floats_a_row) noexcept {
+  constexpr std::int64_t fewest = 16, size = sizeof(float);
+  return std::max(fewest, shop.most_bytes / size / std::max<std::int64_t>(1, floats_a_row));
 }
 
 [[nodiscard]] float* grown(std::vector<float>& memory, std::int64_t count) {
@@ -100,7 +99,7 @@ status linear::run(const rows_in& x, const float* bias, const rows_out& y, numbe
   const std::lock_guard lock(shop.mutex);
   const std::int64_t n = rows(), k = cols();
   return with_numbers(type, [&]<class T>() -> status {
-    return for_row_runs(x.rows, rows_within(4 * n), [&](std::int64_t first, std::int64_t rows) -> status {
+    return for_row_runs(x.rows, rows_within(shop, 4 * n), [&](std::int64_t first, std::int64_t rows) -> status {
       T* const out = static_cast<T*>(y.data) + first * n;
       float* floats = nullptr;
       if constexpr (std::is_same_v<T, float>) floats = out;
@@ -195,7 +194,7 @@ status expert_layer::run_unlocked(const rows_in& x, const dense_view<const std::
   const std::int64_t k = indices.cols, hidden = hidden_;
   const std::int64_t floats_a_token =
       k * (std::max(2 * intermediate_, hidden) + std::max(intermediate_, hidden)) + hidden;
-  return for_row_runs(x.rows, rows_within(floats_a_token), [&](std::int64_t first, std::int64_t rows) -> status {
+  return for_row_runs(x.rows, rows_within(shop, floats_a_token), [&](std::int64_t first, std::int64_t rows) -> status {
     const dense_view<const T> in = view_of<T>(x, first, rows, hidden);
     T* const out = y + first * hidden;
     if (local.empty()) {

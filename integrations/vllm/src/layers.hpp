@@ -38,12 +38,11 @@ struct rows_out {
 };
 enum class number : std::uint8_t { float32, bfloat16, float16 };
 
-/// What all layers of a process share: threads, and memory to work in, which grows to what the largest call asks for
-/// (at most about `most_bytes`: calls of more tokens are cut) and is used by one call at a time.
+/// What all layers of a process share: threads, and memory to work in, which grows to what the largest call asks for and
+/// is used by one call at a time.
 struct workshop {
-  static constexpr std::int64_t most_bytes = std::int64_t{256} << 20;
-
   process_team team;
+  std::int64_t most_bytes = std::int64_t{256} << 20;  ///< about: calls of more tokens are cut, down to 16 tokens
   std::mutex mutex;
   std::vector<float> results;  ///< of a product, before they are rounded
   std::vector<float> logits, chosen_weights;

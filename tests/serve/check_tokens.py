@@ -1,0 +1,104 @@
+# tests/serve/check_tokens.py -- what vLLM generates with the plugin, against `mxfp4 run` on the same files.
+# SPDX-License-Identifier: Apache-2.0
+"""check_tokens.py MXFP4 SOURCE [--only NAME ...]
+
+SOURCE is the project's folder. examples/minimax quantised: greedy tokens of 8 prompts, alone and in a batch of 8, in
+every kind of activations, with --linears, compiled by torch, by two processes (split, and with experts apart). Then a
+tiny model with random weights of each family that both programs know.
+"""
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+from engine import generate
+
+WINDOWS = range(0, 16000, 2000)
+LENGTH, TOKENS = 120, 40
+FAMILIES = ("qwen3_moe", "mixtral", "olmoe", "deepseek_v3", "gpt_oss", "qwen3")
+
+
+def run(*arguments):
+    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"serve: {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def ours(mxfp4, model, prompt, activations="f32"):
+    """Tokens of `mxfp4 run`."""
+    said = run(mxfp4, "run", model, "--ids", ",".join(map(str, prompt)), "--tokens", TOKENS, "--temperature", 0,
+               "--ignore-eos", "--activations", activations)
+    return [int(n) for n in re.findall(r"\d+", said)][-TOKENS:]
+
+
+class Check:
+    def __init__(self):
+        self.wrong = []
+
+    def same(self, what, found, expected):
+        count = sum(a == b for x, y in zip(found, expected) for a, b in zip(x, y))
+        total = sum(map(len, expected))
+        print(f"{what}: {count} of {total} tokens", flush=True)
+        if found != expected:
+            self.wrong.append(what)
+
+
+def check_minimax(check, mxfp4, source, folder):
+    text = (source / "examples/minimax/held_out.txt").read_bytes()
+    prompts = [list(text[a:a + LENGTH]) for a in WINDOWS]
+    plain, linears = folder / "mxfp4", folder / "linears"
+    run(mxfp4, "quantize", source / "examples/minimax/model", plain)
+    run(mxfp4, "quantize", "--linears", source / "examples/minimax/model", linears)
+    expected = [ours(mxfp4, plain, p) for p in prompts]
+
+    def engine(what, model=plain, wanted=expected, activations="bfloat16", **options):
+        found, said = generate(model, prompts, TOKENS, dict(MXFP4_VLLM_ACTIVATIONS=activations), **options)
+        check.same(what, [tokens for tokens, *_ in found], wanted)
+        if said.count(f"activations {activations}:") != max(1, options.get("tensor_parallel_size", 1)):
+            check.wrong.append(what + ": the log does not name the activations once in each process")
+
+    engine("a batch of 8")
+    engine("alone", alone=True)
+    engine("compiled", enforce_eager=False)
+    for kind in ("int8", "int8-residual2", "int8-residual3"):
+        engine(kind, activations=kind, wanted=[ours(mxfp4, plain, p, kind) for p in prompts])
+    engine("linears", linears, [ours(mxfp4, linears, p) for p in prompts])
+    engine("two processes", tensor_parallel_size=2)
+    engine("two processes, experts apart", tensor_parallel_size=2, enable_expert_parallel=True)
+    engine("two processes, linears", linears, [ours(mxfp4, linears, p) for p in prompts], tensor_parallel_size=2)
+
+
+def check_family(check, mxfp4, source, folder, name):
+    sys.path.insert(0, str(source / "tests/interop"))
+    from check_families import FAMILIES as TINY, make
+    family = TINY[name]
+    make(folder / "source", family)
+    run(mxfp4, "quantize", folder / "source", folder / "mxfp4", *(["--linears"] if family.linears else []))
+    prompts = [[(7 * i * i + start * i + 3) % 128 for i in range(60)] for start in (1, 5)]
+    found, _ = generate(folder / "mxfp4", prompts, TOKENS, max_model_len=128)
+    check.same(name, [tokens for tokens, *_ in found], [ours(mxfp4, folder / "mxfp4", p) for p in prompts])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mxfp4", type=pathlib.Path)
+    parser.add_argument("source", type=pathlib.Path)
+    parser.add_argument("--only", nargs="*", default=["minimax", *FAMILIES])
+    options = parser.parse_args()
+    check = Check()
+    for name in options.only:
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            if name == "minimax":
+                check_minimax(check, options.mxfp4, options.source, folder)
+            else:
+                check_family(check, options.mxfp4, options.source, folder, name)
+    if check.wrong:
+        sys.exit("serve: other tokens: " + ", ".join(check.wrong))
+
+
+if __name__ == "__main__":
+    main()
