@@ -277,7 +277,7 @@ TEST_CASE("experts of two processes: each adds its own, together all", "[vllm]")
     CHECK(std::ranges::all_of(y, [](float value) { return value == 0.0f; }));
     b.indices.back() = 6;
     CHECK(std::string(message(run(low, of_low, y)).view()) ==
-          "indices (row " + std::to_string(m - 1) + ") is 6, expected 0 to 5");
+          "indices (row " + std::to_string(m - 1) + ", column 1) is 6, expected 0 to 5");
   }
 }
 

@@ -11,8 +11,9 @@ ENVIRONMENT = dict(VLLM_CPU_KVCACHE_SPACE="1", VLLM_ENABLE_V1_MULTIPROCESSING="0
 
 
 def generate(model, prompts, tokens=40, environment=None, alone=False, logprobs=False, **options):
-    """Greedy tokens after each prompt, and with logprobs the logarithm of each token's probability. RuntimeError with the
-    last line that names an error where the engine does not start. alone: one prompt after the other."""
+    """For each prompt greedy tokens, and with logprobs the logarithm of the probability of each token of the prompt. Then
+    what the process said. RuntimeError with the line that names an error where there is no answer.
+    alone: one prompt after the other."""
     request = dict(model=str(model), prompts=prompts, tokens=tokens, alone=alone, logprobs=logprobs, options=options)
     done = subprocess.run([sys.executable, __file__, json.dumps(request)], capture_output=True, text=True,
                           env={**os.environ, **ENVIRONMENT, **(environment or {})}, timeout=1800)
@@ -31,14 +32,14 @@ def main():
     llm = LLM(model=request["model"], skip_tokenizer_init=True, dtype="bfloat16", disable_log_stats=True,
               enable_prefix_caching=False, **options)
     wanted = SamplingParams(temperature=0, max_tokens=request["tokens"], detokenize=False, ignore_eos=True,
-                            logprobs=0 if request["logprobs"] else None)
+                            prompt_logprobs=0 if request["logprobs"] else None)
     prompts = [dict(prompt_token_ids=ids) for ids in request["prompts"]]
     runs = [[p] for p in prompts] if request["alone"] else [prompts]
     found = []
     for out in (out for run in runs for out in llm.generate(run, wanted, use_tqdm=False)):
         one = [list(out.outputs[0].token_ids)]
         if request["logprobs"]:
-            one.append([p.logprob for d in out.outputs[0].logprobs for p in d.values()])
+            one.append([p.logprob for d in out.prompt_logprobs if d for p in d.values()])
         found.append(one)
     print("\nRESULT " + json.dumps(found), flush=True)
 

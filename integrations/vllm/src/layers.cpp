@@ -217,7 +217,7 @@ status expert_layer::run_unlocked(const rows_in& x, const dense_view<const std::
       for (std::int64_t slot = 0; slot < k; ++slot) {
         const std::int32_t e = indices.row(first + m)[slot];
         if (e < 0 || static_cast<std::size_t>(e) >= local.size())
-          return {errc::out_of_range, "indices", e, static_cast<std::int64_t>(local.size()) - 1, "", first + m};
+          return {errc::out_of_range, "indices", e, static_cast<std::int64_t>(local.size()) - 1, "", first + m, slot};
         if (local[static_cast<std::size_t>(e)] < 0) continue;
         token.push_back(m);
         which.push_back(local[static_cast<std::size_t>(e)]);

@@ -25,7 +25,8 @@ struct openmp_library {
 /// The team has always its full size: libgomp ends threads when it is asked for fewer.
 class process_team {
  public:
-  explicit process_team(const openmp_library& library = {}) noexcept : library_(library) {}
+  process_team() noexcept = default;
+  explicit process_team(const openmp_library& library) noexcept : library_(library) {}
 
   /// How many threads a call has.
   [[nodiscard]] int threads() const noexcept {
