@@ -30,16 +30,37 @@ def check_scales(name: str, tensor: str, scales: torch.Tensor) -> None:
                          f"checkpoint has it: `mxfp4 verify DIR` names what is missing or NaN")
 
 
-class Seen:
-    """Which parts of an expert tensor the loader has filled."""
+def explain(loader: Callable, name: str, tensor: str) -> Callable:
+    """A loader of a linear layer, whose bare assertions and complaints of torch become a sentence."""
+    @functools.wraps(loader)
+    def load(param, loaded_weight, *args, **kwargs):
+        try:
+            return loader(param, loaded_weight, *args, **kwargs)
+        except (AssertionError, RuntimeError) as error:
+            raise ValueError(f"{name}.{tensor}: a tensor of the checkpoint is {list(loaded_weight.shape)}, expected what "
+                             f"fits {list(param.shape)} by config.json: `mxfp4 verify DIR` compares the two") from error
+    return load
 
-    def __init__(self) -> None:
+
+class Seen:
+    """Which parts of an expert tensor the loader has filled, and whether they are of the size that config.json gives.
+
+    sizes: rows and columns of a shard ("w1", "w2", "w3") before it is split; empty: of any size.
+    """
+
+    def __init__(self, layer: str, tensor: str, sizes: dict[str, tuple[int, int]]) -> None:
+        self.layer, self.tensor, self.sizes = layer, tensor, sizes
         self.parts: set[tuple[str | None, int | None]] = set()
 
     def watch(self, loader: Callable) -> Callable:
         """The loader, which adds (shard, expert of the model) after each part that it took."""
         @functools.wraps(loader)
         def load(param, loaded_weight, weight_name, shard_id=None, expert_id=None, return_success=False):
+            size = self.sizes.get(shard_id)
+            if size is not None and tuple(loaded_weight.shape[-2:]) != size:
+                raise ValueError(f"{self.layer}: {shard_id} of expert {expert_id} in {self.tensor} is "
+                                 f"{list(loaded_weight.shape)}, expected {list(size)} by config.json: `mxfp4 verify DIR` "
+                                 f"compares the two")
             taken = loader(param, loaded_weight, weight_name, shard_id=shard_id, expert_id=expert_id,
                            return_success=return_success)
             if taken is not False:

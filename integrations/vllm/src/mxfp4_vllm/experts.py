@@ -38,10 +38,10 @@ class Mxfp4Experts(FusedMoEMethodBase):
         return None  # for vLLM's own kernels
 
     def add_tensor(self, layer: RoutedExperts, name: str, shape: tuple[int, ...], fill: float, dtype: torch.dtype,
-                   attributes: dict) -> None:
-        """A parameter for the loader to fill, which is watched at it."""
+                   attributes: dict, sizes: dict[str, tuple[int, int]] | None = None) -> None:
+        """A parameter for the loader to fill, which is watched at it. sizes: see Seen."""
         parameter = torch.nn.Parameter(torch.full(shape, fill, dtype=dtype), requires_grad=False)
-        self.seen[name] = Seen()
+        self.seen[name] = Seen(self.name, name, sizes or {})
         layer.register_parameter(name, parameter)
         set_weight_attrs(parameter, {**attributes, "weight_loader": self.seen[name].watch(attributes["weight_loader"])})
 
@@ -117,10 +117,12 @@ class CompressedTensorsExperts(Mxfp4Experts):
                              f"gpt-oss' own with `mxfp4 convert --to gpt-oss`")
         layer.num_experts, layer.params_dtype = num_experts, params_dtype
         group = {**attributes, "quant_method": FusedMoeWeightScaleSupported.GROUP.value}
-        for stem, rows, columns in (("w13", 2 * part, hidden_size), ("w2", hidden_size, part)):
-            self.add_tensor(layer, f"{stem}_weight_packed", (num_experts, rows, columns // 2), 0, torch.uint8, attributes)
-            self.add_tensor(layer, f"{stem}_weight_scale", (num_experts, rows, columns // BLOCK), NAN_SCALE, torch.uint8,
-                            group)
+        for end, per_byte, fill, kind in (("packed", 2, 0, attributes), ("scale", BLOCK, NAN_SCALE, group)):
+            up, down = (whole, hidden_size // per_byte), (hidden_size, whole // per_byte)
+            self.add_tensor(layer, f"w13_weight_{end}", (num_experts, 2 * part, hidden_size // per_byte), fill,
+                            torch.uint8, kind, {"w1": up, "w3": up})
+            self.add_tensor(layer, f"w2_weight_{end}", (num_experts, hidden_size, part // per_byte), fill, torch.uint8,
+                            kind, {"w2": down})
 
     def check_loaded(self, layer: RoutedExperts) -> None:
         if layer.expert_map is None:

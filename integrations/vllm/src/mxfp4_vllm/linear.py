@@ -7,7 +7,7 @@ from vllm.model_executor.layers.quantization.compressed_tensors.schemes.compress
     CompressedTensorsW4A4Mxfp4)
 
 from . import _mxfp4_vllm, ops, settings
-from .checks import NAN_SCALE, check_scales, check_split
+from .checks import NAN_SCALE, check_scales, check_split, explain
 
 
 class Mxfp4CpuLinearKernel(MxFp4LinearKernel):
@@ -50,6 +50,9 @@ class Mxfp4LinearScheme(CompressedTensorsScheme):
                                    input_size_per_partition=input_size_per_partition, params_dtype=params_dtype,
                                    **others)
         layer.weight_scale.data.fill_(NAN_SCALE)
+        for tensor in ("weight_packed", "weight_scale"):
+            parameter = getattr(layer, tensor)
+            parameter.weight_loader = explain(parameter.weight_loader, self.name, tensor)
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         check_scales(self.name, "weight_scale", layer.weight_scale.data)
