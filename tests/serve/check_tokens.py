@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """check_tokens.py MXFP4 SOURCE [--only NAME ...]
 
-SOURCE is the project's folder. examples/minimax quantised: greedy tokens of 8 prompts, alone and in a batch of 8, in
-every kind of activations, with --linears, compiled by torch, by two processes (split, and with experts apart). Then
-families, tiny and with random weights, against vLLM itself on what `mxfp4 dequantize` makes.
+SOURCE is the project's folder. examples/minimax quantised: greedy tokens of 8 prompts, alone, in a batch of 8
+and compiled by torch, must be those of `mxfp4 run`. Every other kind of activations, --linears, and two processes (split,
+and with experts apart) must give the log-probabilities of one process with exact products, or of vLLM itself on what
+`mxfp4 dequantize` makes, up to a part of what MXFP4 does to them. So must families, tiny and with random weights.
 """
 import argparse
 import math
@@ -47,11 +48,11 @@ class Check:
             self.wrong.append(what)
 
 
-    def near(self, what, found, plain, exact):
-        """Is it nearer to `plain` than a third of what MXFP4 puts between that and the source's?"""
+    def near(self, what, found, plain, exact, part=3):
+        """Is it nearer to `plain` than so small a part of what MXFP4 puts between that and the source's?"""
         away, lost = distance(found, plain), distance(plain, exact)
         print(f"{what}: {away:.4f} nats away, where MXFP4 is {lost:.4f} from the source", flush=True)
-        if len(found) < 100 or not away < lost / 3:
+        if len(found) < 100 or not away < lost / part:
             self.wrong.append(what)
 
 
@@ -74,25 +75,28 @@ def check_minimax(check, mxfp4, source, folder):
     run(mxfp4, "quantize", "--linears", source / "examples/minimax/model", linears)
     expected = [ours(mxfp4, plain, p) for p in prompts]
 
-    def engine(what, model=plain, wanted=expected, activations="bfloat16", **options):
-        found, said = generate(model, prompts, TOKENS, dict(MXFP4_VLLM_ACTIVATIONS=activations), **options)
-        check.same(what, [tokens for tokens, *_ in found], wanted)
-        if said.count(f"activations {activations}:") != max(1, options.get("tensor_parallel_size", 1)):
-            check.wrong.append(what + ": the log does not name the activations once in each process")
+    def engine(what, **options):
+        found, said = generate(plain, prompts, TOKENS, **options)
+        check.same(what, [tokens for tokens, *_ in found], expected)
+        if said.count("activations bfloat16:") != 1:
+            check.wrong.append(what + ": the log does not name the activations once")
 
     engine("a batch of 8")
     engine("alone", alone=True)
     engine("compiled", enforce_eager=False)
-    for kind in ("int8-residual2", "int8-residual3"):  # as near to exact as f32 itself
-        engine(kind, activations=kind)
+    # Elsewhere sums are rounded in other places, so that a byte may turn that is as likely as another: probabilities.
     run(mxfp4, "dequantize", source / "examples/minimax/model", folder / "source")
-    logs = [log_probabilities(model, prompts, kind) for model, kind in (
-        (plain, "int8"), (plain, "bfloat16"), (folder / "source", "bfloat16"))]
-    check.near("int8", *logs)
-    engine("linears", linears, [ours(mxfp4, linears, p) for p in prompts])
-    engine("two processes", tensor_parallel_size=2)
-    engine("two processes, experts apart", tensor_parallel_size=2, enable_expert_parallel=True)
-    engine("two processes, linears", linears, [ours(mxfp4, linears, p) for p in prompts], tensor_parallel_size=2)
+    run(mxfp4, "dequantize", linears, folder / "linears bf16")
+    exact, before = (log_probabilities(model, prompts) for model in (plain, folder / "source"))
+    for kind, part in (("int8", 3), ("int8-residual2", 10), ("int8-residual3", 10)):
+        check.near(kind, log_probabilities(plain, prompts, kind), exact, before, part)
+    two = dict(tensor_parallel_size=2)
+    check.near("two processes", log_probabilities(plain, prompts, **two), exact, before, 10)
+    check.near("two processes, experts apart",
+               log_probabilities(plain, prompts, enable_expert_parallel=True, **two), exact, before, 10)
+    of_linears = log_probabilities(linears, prompts)
+    check.near("linears", of_linears, log_probabilities(folder / "linears bf16", prompts), before)
+    check.near("two processes, linears", log_probabilities(linears, prompts, **two), of_linears, before)
 
 
 def check_family(check, mxfp4, source, folder, name):
