@@ -15,13 +15,14 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import time
 
 SHAPE = dict(hidden_size=2048, intermediate_size=1024, num_local_experts=64, num_experts_per_tok=8, vocab_size=1024,
              num_attention_heads=16, num_key_value_heads=4, head_dim=128, rotary_dim=64)
-AVX2 = dict(MXFP4_ISA="avx2", ONEDNN_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="avx2")
+AVX2 = dict(MXFP4_ISA="avx2")  # these kernels alone: vLLM 0.32 dies of an illegal instruction with ONEDNN_MAX_CPU_ISA=AVX2
 ENGINES = {"bf16": ("bf16", {}), **{kind: ("mxfp4", dict(MXFP4_VLLM_ACTIVATIONS=kind)) for kind in (
     "bfloat16", "int8", "int8-residual2")}}
-ENGINES |= {name + ", AVX2": (model, values | AVX2) for name, (model, values) in list(ENGINES.items())[1:]}
+ENGINES |= {name + ", MXFP4_ISA=avx2": (model, values | AVX2) for name, (model, values) in list(ENGINES.items())[1:]}
 MEASURED = ("decode, batch 1", "decode, batch 8", "prefill 512", "peak memory")
 
 
@@ -66,25 +67,49 @@ def make(folder, mxfp4, layers):
     subprocess.run([mxfp4, "dequantize", folder / "mxfp4", folder / "bf16"], check=True)
 
 
+class Timed:
+    """A layer, and the processor's time in it."""
+    seconds = 0.0
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def __getattr__(self, name):
+        call = getattr(self.layer, name)
+
+        def timed(*arguments):
+            start = time.process_time()
+            call(*arguments)
+            Timed.seconds += time.process_time() - start
+        return timed
+
+
 def measure(model):
-    """In this process: prints the rates and the peak."""
+    """In this process: prints the rates, the peak, and the share of the kernels in each rate."""
     import resource
-    import time
     from vllm import LLM, SamplingParams
+    from mxfp4_vllm import ops
     llm = LLM(model=model, skip_tokenizer_init=True, dtype="bfloat16", enforce_eager=True, max_model_len=1024, max_num_seqs=8,
               max_num_batched_tokens=1024, disable_log_stats=True, enable_prefix_caching=False)
+    ops._layers[:] = [(Timed(layer), kind) for layer, kind in ops._layers]
 
     def go(batch, prompt, new):
+        """Seconds in all and in the kernels."""
         prompts = [dict(prompt_token_ids=[(7 * i + 13 * b) % 1000 + 3 for i in range(prompt)]) for b in range(batch)]
-        start = time.process_time()
+        start, before = time.process_time(), Timed.seconds
         llm.generate(prompts, SamplingParams(temperature=0, max_tokens=new, ignore_eos=True, detokenize=False),
                      use_tqdm=False)
-        return time.process_time() - start
+        return time.process_time() - start, Timed.seconds - before
 
     go(1, 8, 2)
-    found = [batch * 32 / (go(batch, 16, 36) - go(batch, 16, 4)) for batch in (1, 8)]
-    found += [512 / go(1, 512, 1), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]
-    print("\nMEASURED " + json.dumps(found), flush=True)
+    found, shares = [], []
+    for batch in (1, 8):
+        (many, many_ours), (few, few_ours) = go(batch, 16, 36), go(batch, 16, 4)
+        found.append(batch * 32 / (many - few))
+        shares.append((many_ours - few_ours) / (many - few))
+    all_of_it, in_kernels = go(1, 512, 1)
+    found += [512 / all_of_it, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]
+    print("\nMEASURED " + json.dumps(found + shares + [in_kernels / all_of_it]), flush=True)
 
 
 def run(folder, rounds, only):
@@ -108,6 +133,10 @@ def run(folder, rounds, only):
                  (f" ({value / base:.2f})" if name != "bf16" else "")
                  for what, value, base in zip(MEASURED, values, middle.get("bf16", values))]
         print(f"| {name} | " + " | ".join(cells) + " |")
+    print("\n| of its time in mxfp4's kernels | " + " | ".join(MEASURED[:3]) + " |\n|---|" + "---|" * 3)
+    for name, values in middle.items():
+        if name != "bf16":
+            print(f"| {name} | " + " | ".join(f"{100 * share:.0f} %" for share in values[len(MEASURED):]) + " |")
 
 
 def main():
