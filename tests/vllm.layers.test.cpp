@@ -1,9 +1,9 @@
 // tests/vllm.layers.test.cpp -- what the vLLM plugin does without Python: layers of vLLM's tensors, run and checked.
 // SPDX-License-Identifier: Apache-2.0
 //
-// Expectations are sums in double of the formats' values (support/oracle.hpp), bounds those of the products' docstrings:
-// an f32 product of K terms is gamma(K) * sum |w x| away at most, gamma(K) = K 2^-24 / (1 - K 2^-24); SiLU and its
-// clamped form have a slope of 1.1 at most.
+// Expectations are sums in double of the formats' values (support/oracle.hpp), bounds those of the products'
+// docstrings: an f32 product of K terms is gamma(K) * sum |w x| away at most, gamma(K) = K 2^-24 / (1 - K 2^-24); SiLU
+// and its clamped form have a slope of 1.1 at most.
 #include <algorithm>
 #include <atomic>
 #include <catch2/catch_test_macros.hpp>

@@ -19,7 +19,8 @@ import time
 
 SHAPE = dict(hidden_size=2048, intermediate_size=1024, num_local_experts=64, num_experts_per_tok=8, vocab_size=1024,
              num_attention_heads=16, num_key_value_heads=4, head_dim=128, rotary_dim=64)
-AVX2 = dict(MXFP4_ISA="avx2")  # these kernels alone: vLLM 0.32 dies of an illegal instruction with ONEDNN_MAX_CPU_ISA=AVX2
+# These kernels alone: with ONEDNN_MAX_CPU_ISA=AVX2 vLLM 0.32 ends with an illegal instruction on a CPU with AMX.
+AVX2 = dict(MXFP4_ISA="avx2")
 ENGINES = {"bf16": ("bf16", {}), **{kind: ("mxfp4", dict(MXFP4_VLLM_ACTIVATIONS=kind)) for kind in (
     "bfloat16", "int8", "int8-residual2")}}
 ENGINES |= {name + ", MXFP4_ISA=avx2": (model, values | AVX2) for name, (model, values) in list(ENGINES.items())[1:]}
@@ -89,8 +90,8 @@ def measure(model):
     import resource
     from vllm import LLM, SamplingParams
     from mxfp4_vllm import ops
-    llm = LLM(model=model, skip_tokenizer_init=True, dtype="bfloat16", enforce_eager=True, max_model_len=1024, max_num_seqs=8,
-              max_num_batched_tokens=1024, disable_log_stats=True, enable_prefix_caching=False)
+    llm = LLM(model=model, skip_tokenizer_init=True, dtype="bfloat16", enforce_eager=True, max_model_len=1024,
+              max_num_seqs=8, max_num_batched_tokens=1024, disable_log_stats=True, enable_prefix_caching=False)
     ops._layers[:] = [(Timed(layer), kind) for layer, kind in ops._layers]
 
     def go(batch, prompt, new):

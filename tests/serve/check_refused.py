@@ -69,9 +69,11 @@ def main():
         refused("an option", ["MXFP4_VLLM_ACTIVATIONS is 'int4', expected one of bfloat16, int8"], plain,
                 dict(MXFP4_VLLM_ACTIVATIONS="int4"))
         refused("an instruction set", ["MXFP4_ISA", "neon"], plain, dict(MXFP4_ISA="neon"))
-        refused("a scale of an expert", ["layers.1.", "weight_scale of expert 3 is not in the checkpoint", "mxfp4 verify"],
+        refused("a scale of an expert",
+                ["layers.1.", "weight_scale of expert 3 is not in the checkpoint", "mxfp4 verify"],
                 changed(plain, folder / "a", without("layers.1.block_sparse_moe.experts.3.w2.weight_scale")))
-        refused("weights of an expert", ["layers.1.", "weight_packed of expert 3 is not in the checkpoint", "mxfp4 verify"],
+        refused("weights of an expert",
+                ["layers.1.", "weight_packed of expert 3 is not in the checkpoint", "mxfp4 verify"],
                 changed(plain, folder / "b", without("layers.1.block_sparse_moe.experts.3.w1.weight_packed")))
         refused("a scale of a linear layer", ["layers.1.self_attn", "weight_scale", "mxfp4 verify"],
                 changed(linears, folder / "c", without("layers.1.self_attn.k_proj.weight_scale")))
@@ -83,8 +85,8 @@ def main():
             if name in tensors:
                 tensors[name] = tensors[name][::2].contiguous()
 
-        refused("another size of a linear layer", ["layers.1.self_attn.o_proj.weight_packed: a tensor of the checkpoint is",
-                                                   "by config.json", "mxfp4 verify"],
+        refused("another size of a linear layer",
+                ["layers.1.self_attn.o_proj.weight_packed: a tensor of the checkpoint is", "config.json", "mxfp4 verify"],
                 changed(linears, folder / "e", halve))
         sys.path.insert(0, str(source / "tests/interop"))
         from check_families import FAMILIES, make

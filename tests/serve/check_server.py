@@ -4,8 +4,8 @@
 
 examples/minimax quantised; requests of mixed lengths, 16 at a time, every seventh given up midway. Each answer must be
 the tokens that the same prompt has alone, for most prompts those of `mxfp4 run`, which has float32 outside the experts
-too; none may be lost; the server's memory may not grow by more than 5 % after the first tenth of them. Then its engine is
-killed: the next request must end in an error.
+too; none may be lost; the server's memory may not grow by more than 5 % after the first tenth of them. Then its engine
+is killed: the next request must end in an error.
 """
 import argparse
 import asyncio
@@ -102,8 +102,8 @@ async def check(server, pool, count):
     started = time.monotonic()
     await asyncio.gather(*(one(n) for n in range(count)))
     grown = memory[-1] / memory[0] - 1
-    print(f"{count} requests, {count // GIVEN_UP} given up, {len(failures)} wrong, {time.monotonic() - started:.0f} s; memory "
-          f"{memory[0] / 1e6:.0f} MB after {count // 10}, {100 * grown:+.1f} % at the end", flush=True)
+    print(f"{count} requests, {count // GIVEN_UP} given up, {len(failures)} wrong, {time.monotonic() - started:.0f} s; "
+          f"memory {memory[0] / 1e6:.0f} MB after {count // 10}, {100 * grown:+.1f} % at the end", flush=True)
     return failures + ([f"memory grew by {100 * grown:.1f} %"] if grown > 0.05 else [])
 
 

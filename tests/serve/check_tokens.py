@@ -3,9 +3,9 @@
 """check_tokens.py MXFP4 SOURCE [--only NAME ...]
 
 SOURCE is the project's folder. examples/minimax quantised: greedy tokens of 8 prompts, alone, in a batch of 8
-and compiled by torch, must be those of `mxfp4 run`. Every other kind of activations, --linears, and two processes (split,
-and with experts apart) must give the log-probabilities of one process with exact products, or of vLLM itself on what
-`mxfp4 dequantize` makes, up to a part of what MXFP4 does to them. So must families, tiny and with random weights.
+and compiled by torch, must be those of `mxfp4 run`. Every other kind of activations, --linears, and two processes
+(split, and with experts apart) must give the log-probabilities of one process with exact products, or of vLLM itself on
+what `mxfp4 dequantize` makes, up to a part of what MXFP4 does to them. So must families, tiny and with random weights.
 """
 import argparse
 import math
@@ -100,9 +100,9 @@ def check_minimax(check, mxfp4, source, folder):
 
 
 def check_family(check, mxfp4, source, folder, name):
-    """Weights at random give logits so even that a rounding turns a token: so probabilities are compared, with what MXFP4
-    itself does to them. vLLM in bfloat16 on what `mxfp4 dequantize` makes is to be nearer than a third of that; what is
-    between them is that it rounds the numbers inside an expert to bfloat16, and these kernels do not."""
+    """Weights at random give logits so even that a rounding turns a token: so probabilities are compared, with what
+    MXFP4 itself does to them. vLLM in bfloat16 on what `mxfp4 dequantize` makes is to be nearer than a third of that;
+    what is between them is that it rounds the numbers inside an expert to bfloat16, and these kernels do not."""
     sys.path.insert(0, str(source / "tests/interop"))
     from check_families import FAMILIES as TINY, make
     family = TINY[name]

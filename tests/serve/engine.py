@@ -11,8 +11,8 @@ ENVIRONMENT = dict(VLLM_CPU_KVCACHE_SPACE="1", VLLM_ENABLE_V1_MULTIPROCESSING="0
 
 
 def generate(model, prompts, tokens=40, environment=None, alone=False, logprobs=False, **options):
-    """For each prompt greedy tokens, and with logprobs the logarithm of the probability of each token of the prompt. Then
-    what the process said. RuntimeError with the line that names an error where there is no answer.
+    """For each prompt greedy tokens, and with logprobs the logarithm of the probability of each token of the prompt.
+    Then what the process said. RuntimeError with the line that names an error where there is no answer.
     alone: one prompt after the other."""
     request = dict(model=str(model), prompts=prompts, tokens=tokens, alone=alone, logprobs=logprobs, options=options)
     done = subprocess.run([sys.executable, __file__, json.dumps(request)], capture_output=True, text=True,

@@ -5,7 +5,7 @@
 //
 //   vLLM's tensor   shape                  here
 //   weight          N x K / 2              a matrix N x K; q, k and v, or gate and up, are one: rows one after another
-//   w13             E x 2 I x H / 2        gate and up of each expert: above each other, or (gpt-oss) row by row in turn
+//   w13             E x 2 I x H / 2        gate and up of each expert: one above the other, or (gpt-oss) rows in turn
 //   w2              E x H x I / 2          down of each expert
 //   ..._scale       the same, / 32         E8M0 bytes
 #pragma once
@@ -38,8 +38,8 @@ struct rows_out {
 };
 enum class number : std::uint8_t { float32, bfloat16, float16 };
 
-/// What all layers of a process share: threads, and memory to work in, which grows to what the largest call asks for and
-/// is used by one call at a time.
+/// What all layers of a process share: threads, and memory to work in, which grows to what the largest call asks for
+/// and is used by one call at a time.
 struct workshop {
   process_team team;
   std::int64_t most_bytes = std::int64_t{256} << 20;  ///< about: calls of more tokens are cut, down to 16 tokens

@@ -1,8 +1,8 @@
 // integrations/vllm/src/module.cpp -- the compiled part of mxfp4_vllm: layers made of tensors, run by addresses.
 // SPDX-License-Identifier: Apache-2.0
 //
-// A layer is made once, of tensors by DLPack, whose types, sizes and gaps nanobind looks at. It is run hundreds of times
-// for a token, by addresses: ops.py, which alone calls this, has looked at the tensors.
+// A layer is made once, of tensors by DLPack, whose types, sizes and gaps nanobind looks at. It is run for every token,
+// by addresses: ops.py, which alone calls this, has looked at the tensors.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>

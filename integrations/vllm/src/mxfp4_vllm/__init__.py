@@ -20,7 +20,7 @@ def register() -> None:
         return
     if vllm.__version__ not in TESTED:
         raise RuntimeError(
-            f"mxfp4_vllm: vLLM is {vllm.__version__}, expected {' or '.join(TESTED)}, with which this package was tested: "
+            f"mxfp4_vllm: vLLM is {vllm.__version__}, expected {' or '.join(TESTED)}, with which this was tested: "
             f"install that one (integrations/vllm/setup.sh), or set VLLM_PLUGINS= to serve without MXFP4")
     from . import hooks
 

@@ -37,8 +37,9 @@ def explain(loader: Callable, name: str, tensor: str) -> Callable:
         try:
             return loader(param, loaded_weight, *args, **kwargs)
         except (AssertionError, RuntimeError) as error:
-            raise ValueError(f"{name}.{tensor}: a tensor of the checkpoint is {list(loaded_weight.shape)}, expected what "
-                             f"fits {list(param.shape)} by config.json: `mxfp4 verify DIR` compares the two") from error
+            raise ValueError(f"{name}.{tensor}: a tensor of the checkpoint is {list(loaded_weight.shape)}, expected "
+                             f"what fits {list(param.shape)} by config.json: `mxfp4 verify DIR` compares the two"
+                             ) from error
     return load
 
 
@@ -59,8 +60,8 @@ class Seen:
             size = self.sizes.get(shard_id)
             if size is not None and tuple(loaded_weight.shape[-2:]) != size:
                 raise ValueError(f"{self.layer}: {shard_id} of expert {expert_id} in {self.tensor} is "
-                                 f"{list(loaded_weight.shape)}, expected {list(size)} by config.json: `mxfp4 verify DIR` "
-                                 f"compares the two")
+                                 f"{list(loaded_weight.shape)}, expected {list(size)} by config.json: `mxfp4 verify "
+                                 f"DIR` compares the two")
             taken = loader(param, loaded_weight, weight_name, shard_id=shard_id, expert_id=expert_id,
                            return_success=return_success)
             if taken is not False:

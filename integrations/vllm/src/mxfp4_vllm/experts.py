@@ -53,14 +53,14 @@ class Mxfp4Experts(FusedMoEMethodBase):
                              f"checkpoint that `mxfp4 dequantize` makes")
         is_clamped = _BETWEEN[layer.activation][0] == "gpt_oss"
         if not is_clamped and layer.swiglu_limit is not None:
-            raise ValueError(f"{name}: swiglu_limit is {layer.swiglu_limit}, expected none with {layer.activation.value}: "
-                             f"serve the checkpoint that `mxfp4 dequantize` makes")
+            raise ValueError(f"{name}: swiglu_limit is {layer.swiglu_limit}, expected none with "
+                             f"{layer.activation.value}: serve the checkpoint that `mxfp4 dequantize` makes")
         if is_clamped and layer.swiglu_beta not in (None, 1.0):
             raise ValueError(f"{name}: swiglu_beta is {layer.swiglu_beta}, expected 1: serve the checkpoint that "
                              f"`mxfp4 dequantize` makes")
         if layer.apply_router_weight_on_input:
-            raise ValueError(f"{name}: the router's weights go to the experts' inputs, expected to their outputs: serve "
-                             f"the checkpoint that `mxfp4 dequantize` makes")
+            raise ValueError(f"{name}: the router's weights go to the experts' inputs, expected to their outputs: "
+                             f"serve the checkpoint that `mxfp4 dequantize` makes")
 
     def process_weights_after_loading(self, layer: RoutedExperts) -> None:
         """Packs what the loader has filled, and lets go of it: of a layer at a time there are two copies."""
@@ -86,8 +86,8 @@ class Mxfp4Experts(FusedMoEMethodBase):
 
     def apply_monolithic(self, layer: RoutedExperts, x: torch.Tensor, router_logits: torch.Tensor,
                          input_ids: torch.Tensor | None = None) -> torch.Tensor:
-        """Routing as vLLM's routers for GPUs have it: the one for CPUs (0.32) refuses sigmoid scores without groups, and
-        leaves out the bias and the scale of softmax scores."""
+        """Routing as vLLM's routers for GPUs have it: the one for CPUs (0.32) refuses sigmoid scores without groups,
+        and leaves out the bias and the scale of softmax scores."""
         if layer.custom_routing_function is not None or layer.scoring_func not in ("sigmoid", "softmax"):
             weights, indices = select_experts(
                 x, router_logits, layer.top_k, layer.use_grouped_topk, layer.renormalize, layer.topk_group,
@@ -113,8 +113,8 @@ class CompressedTensorsExperts(Mxfp4Experts):
         check_split(self.name, "the hidden size", hidden_size, hidden_size)
         check_split(self.name, "the intermediate size", whole, part)
         if self.moe.has_bias:
-            raise ValueError(f"{self.name}: experts have biases, expected none in this form of checkpoint: convert it to "
-                             f"gpt-oss' own with `mxfp4 convert --to gpt-oss`")
+            raise ValueError(f"{self.name}: experts have biases, expected none in this form of checkpoint: convert it "
+                             f"to gpt-oss' own with `mxfp4 convert --to gpt-oss`")
         layer.num_experts, layer.params_dtype = num_experts, params_dtype
         group = {**attributes, "quant_method": FusedMoeWeightScaleSupported.GROUP.value}
         for end, per_byte, fill, kind in (("packed", 2, 0, attributes), ("scale", BLOCK, NAN_SCALE, group)):
@@ -134,13 +134,13 @@ class CompressedTensorsExperts(Mxfp4Experts):
             lacking = seen.lacks(("w1", "w3") if name.startswith("w13") else ("w2",), here)
             if lacking is not None:
                 shard, expert = lacking
-                raise ValueError(f"{self.name}: {names[shard]}.{name.partition('_')[2]} of expert {expert} is not in the "
-                                 f"checkpoint, expected one of each of {len(here)} experts: `mxfp4 verify DIR` names what "
-                                 f"is missing")
+                raise ValueError(f"{self.name}: {names[shard]}.{name.partition('_')[2]} of expert {expert} is not in "
+                                 f"the checkpoint, expected one of each of {len(here)} experts: `mxfp4 verify DIR` "
+                                 f"names what is missing")
 
 
 class GptOssExperts(Mxfp4Experts):
-    """w13 [E, 2 I, H / 2], rows of gate and up in turn, and w2 [E, H, I / 2], all experts of a layer at once; biases."""
+    """w13 [E, 2 I, H / 2], rows of gate and up in turn; w2 [E, H, I / 2]; all experts of a layer at once, biases."""
     CODES = "w13_weight", "w2_weight"
 
     def __init__(self, moe: FusedMoEConfig, name: str):
@@ -165,7 +165,8 @@ class GptOssExperts(Mxfp4Experts):
         one = 127  # 2^0: of columns that fill up a process' last block
         for stem, rows, columns in (("w13", 2 * part, hidden_size), ("w2", hidden_size, part)):
             self.add_tensor(layer, f"{stem}_weight", (num_experts, rows, columns // 2), 0, torch.uint8, attributes)
-            self.add_tensor(layer, f"{stem}_weight_scale", (num_experts, rows, columns // BLOCK), one, torch.uint8, block)
+            self.add_tensor(layer, f"{stem}_weight_scale", (num_experts, rows, columns // BLOCK), one, torch.uint8,
+                            block)
             if self.moe.has_bias:
                 self.add_tensor(layer, f"{stem}_bias", (num_experts, rows), 0, torch.bfloat16, attributes)
 
