@@ -14,7 +14,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 python3 -m venv "$tmp/v"
-"$tmp/v/bin/pip" install -q -r "$here/../tests/interop/vllm_requirements.txt"   # what vLLM asks for, without what is for GPUs
+"$tmp/v/bin/pip" install -q -r "$here/../integrations/vllm/requirements.txt"   # what vLLM asks for, without what is for GPUs
 "$tmp/v/bin/pip" install -q --no-deps torchvision==0.28.0 vllm==0.33.0
 VLLM_TARGET_DEVICE=cpu VLLM_LOGGING_LEVEL=ERROR HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 "$tmp/v/bin/python" - <<'PY'
 import importlib.metadata

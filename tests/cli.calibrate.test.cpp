@@ -7,9 +7,13 @@
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <cmath>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
+#include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -57,7 +61,8 @@ json compare(const std::string& model, const std::string& result, const std::str
 /// A run of the program that goes on beside the test.
 class background {
  public:
-  explicit background(strings arguments) {
+  /// @param environment  "NAME=value", besides ours.
+  explicit background(strings arguments, strings environment = {}) {
     arguments.insert(arguments.begin(), MXFP4_PROGRAM);
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
@@ -67,6 +72,7 @@ class background {
     const int nothing = open("/dev/null", O_WRONLY);
     dup2(nothing, STDOUT_FILENO);
     dup2(nothing, STDERR_FILENO);
+    for (std::string& variable : environment) putenv(variable.data());
     execv(argv[0], argv.data());
     _exit(127);
   }
@@ -222,6 +228,11 @@ TEST_CASE("calibrate: what does not fit is said before anything is written", "[c
            {f.quantize("out", {"--calibrate-ids", f.text}), 2, "--calibrate"},
            {f.quantize("out", {"--include", "w1"}), 2, "is for all experts"},
            {f.quantize("out", {"--linears"}), 2, "is for all experts"},
+           {f.quantize("out", {"--imatrix", f.text}), 2, "--imatrix"},
+           {f.quantize("out", {"--calibrate-method", "best"}), 2, "--calibrate-method"},
+           {{"quantize", f.model, out, "--imatrix", f.text, "--tokens", "2048"}, 2, "--tokens: is for a calibration"},
+           {{"quantize", f.model, out, "--imatrix", f.folder / "none"}, 1, "none"},
+           {{"quantize", f.model, out, "--imatrix", f.text}, 1, "is no importance matrix"},
            {f.quantize("out", {"--memory", "1MB"}), 1, "bytes, expected at most 1000000: allow more with --memory"},
            {{"quantize", f.model, out, "--tokens", "2048"}, 2, "--tokens: is for a calibration: name a text"},
            {{"quantize", f.model, out, "--calibrate", f.text, "--context", "1000"}, 2, "expected 2 .. 512"},
@@ -329,4 +340,129 @@ TEST_CASE("calibrate: two processes share the experts and make the same bytes", 
   CHECK(first.end() == 0);
   REQUIRE(mxfp4_run({"merge", out}).code == 0);
   CHECK(report_of(out) == report_of(f.folder / "whole"));
+}
+
+TEST_CASE("calibrate: a run of another instruction set is not gone on with, unless that set is asked for",
+          "[cli][calibrate]") {
+  // The last two sets of "ISA      avx2, of avx2 sse2".
+  const std::string version = mxfp4_run({"--version"}).out, of = ", of ";
+  const std::size_t at = version.find(of);
+  if (at == std::string::npos) SKIP("built without dispatch: there is one instruction set");
+  std::istringstream line(version.substr(at + of.size(), version.find('\n', at) - at - of.size()));
+  const strings isas(std::istream_iterator<std::string>(line), {});
+  if (isas.size() < 2) SKIP("this CPU and this build have one instruction set");
+  const std::string first = isas[isas.size() - 1], other = isas[isas.size() - 2];
+
+  const fixture f;
+  const std::string out = f.folder / "out", journal = out + "/.mxfp4/";
+  REQUIRE(mxfp4_run(f.quantize("whole"), {}, {"MXFP4_ISA=" + first}).code == 0);
+  const json expected = report_of(f.folder / "whole");
+  CHECK(expected["settings"]["calibration"]["isa"] == first);
+  {
+    background run(f.quantize("out"), {"MXFP4_ISA=" + first});
+    while (run.runs() && !std::filesystem::exists(journal + "calibrated-00000-0of1.safetensors")) usleep(200);
+    static_cast<void>(run.end(SIGKILL));
+  }
+  const bool unfinished = std::filesystem::exists(journal);
+  const outcome refused = mxfp4_run(f.quantize("out"), {}, {"MXFP4_ISA=" + other});
+  CAPTURE(refused.err);
+  CHECK(refused.code == 1);
+  CHECK_THAT(refused.err,
+             ContainsSubstring("settings/calibration/isa was \"" + first + "\" and is now \"" + other + "\""));
+  if (unfinished) CHECK_THAT(refused.err, ContainsSubstring(": MXFP4_ISA=" + first + " goes on with it"));
+  REQUIRE(mxfp4_run(f.quantize("out"), {}, {"MXFP4_ISA=" + first}).code == 0);
+  CHECK(report_of(out) == expected);
+}
+
+TEST_CASE("calibrate: processes that begin at the same moment", "[cli][calibrate]") {
+  const fixture f;
+  for (int times = 0; times < 8; ++times) {
+    const std::string out = "out" + std::to_string(times);
+    std::vector<std::unique_ptr<background>> ranks;
+    for (int rank = 0; rank < 4; ++rank)
+      ranks.push_back(std::make_unique<background>(
+          strings{"quantize", f.model, f.folder / out, "--rank", std::to_string(rank), "--world", "4"}));
+    for (const auto& rank : ranks) CHECK(rank->end() == 0);
+    CHECK(mxfp4_run({"merge", f.folder / out}).code == 0);
+  }
+}
+
+namespace {
+
+std::string i32(std::size_t value) { return bytes_of(std::vector<std::uint32_t>{static_cast<std::uint32_t>(value)}); }
+std::string entry_of(const std::string& name, const std::vector<float>& squares) {
+  return i32(name.size()) + name + i32(2) + i32(squares.size()) + bytes_of(squares);
+}
+
+}  // namespace
+
+TEST_CASE("imatrix: one of llama.cpp's in the place of a text", "[cli][calibrate]") {
+  const fixture f;
+  constexpr auto hidden = static_cast<std::size_t>(tiny_model::hidden),
+                 inner = static_cast<std::size_t>(tiny_model::intermediate),
+                 experts = static_cast<std::size_t>(tiny_model::experts);
+  splitmix random(5);
+  const auto squares = [&random](std::size_t count) {
+    std::vector<float> numbers;
+    for (std::size_t i = 0; i < count; ++i) numbers.push_back(std::ldexp(1.0f, random.in(-8, 8)));
+    return numbers;
+  };
+  // All of layer 0, of layer 1 only what goes into gate.
+  const std::string file =
+      write_text(f.folder / "imatrix.dat", i32(4) + entry_of("blk.0.ffn_gate_exps.weight", squares(experts * hidden)) +
+                                               entry_of("blk.0.ffn_up_exps.weight", squares(experts * hidden)) +
+                                               entry_of("blk.0.ffn_down_exps.weight", squares(experts * inner)) +
+                                               entry_of("blk.1.ffn_gate_exps.weight", squares(experts * hidden)));
+  const std::string out = f.folder / "out", plain = f.folder / "plain";
+  const strings command = {"quantize", f.model, out, "--imatrix", file};
+  const outcome o = mxfp4_run(command);
+  CHECK(o.code == 0);
+  CHECK_THAT(o.err, ContainsSubstring("have the codes of the recipe: 10"));  // w2 and w3 of five experts
+  REQUIRE(mxfp4_run({"quantize", f.model, plain}).code == 0);
+  CHECK(names_in(out) == names_in(plain));
+  const json report = report_of(out), recipe = report_of(plain);
+  CHECK(report["settings"]["calibration"]["method"] == "imatrix");
+  int chosen = 0, better = 0;
+  for (const json& matrix : report["quantized"]) {
+    const bool has = matrix.contains("calibration");
+    chosen += has ? 1 : 0;
+    const std::string name = matrix["name"];
+    CAPTURE(name);
+    CHECK(has == (name.find("layers.0.") != std::string::npos || name.ends_with("w1.weight")));
+    if (!has) continue;
+    const double objective = matrix["calibration"]["objective"];
+    CHECK((objective > 0 && objective <= 1));
+    better += objective < 1 ? 1 : 0;
+  }
+  CHECK(chosen == 20);
+  CHECK(better > 10);
+  CHECK(report["tensor_hashes"] != recipe["tensor_hashes"]);
+  const outcome checked = mxfp4_run({"verify", out, "--against", f.model});
+  CHECK_THAT(checked.out, !ContainsSubstring("error: source") && ContainsSubstring("of which 20 are calibrated"));
+  const outcome again = mxfp4_run(command);
+  CHECK(again.code == 0);
+  CHECK_THAT(again.out, ContainsSubstring("0 written"));
+  REQUIRE(mxfp4_run({"report", out, "--html", f.folder / "page.html"}).code == 0);
+  CHECK_THAT(
+      read_text(f.folder / "page.html"),
+      ContainsSubstring("chosen by an importance matrix of llama.cpp with the hash " +
+                        report["settings"]["calibration"]["text"].get<std::string>() + "; the method is imatrix. "));
+
+  // Of another model.
+  struct row {
+    std::string bytes, says;
+  };
+  for (const row& r :
+       {row{i32(1) + entry_of("blk.0.ffn_gate_exps.weight", squares(experts * hidden + 1)),
+            "has 801 numbers, expected those of "},
+        row{i32(1) + entry_of("blk.0.ffn_gate_exps.weight", squares(hidden)), "has 160 numbers, expected those of "},
+        row{i32(1) + entry_of("blk.7.attn_q.weight", squares(hidden)), "its first is 'blk.7.attn_q.weight'"}}) {
+    const outcome refused =
+        mxfp4_run({"quantize", f.model, f.folder / "refused", "--imatrix", write_text(f.folder / "bad", r.bytes)});
+    CAPTURE(refused.err);
+    CHECK(refused.code == 1);
+    CHECK_THAT(refused.err,
+               ContainsSubstring(r.says) && ContainsSubstring("is it the importance matrix of this model?"));
+    CHECK(!std::filesystem::exists(f.folder / "refused"));
+  }
 }

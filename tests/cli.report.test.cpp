@@ -196,10 +196,12 @@ json calibrated_report(int experts) {
         matrix["name"] =
             "m.layers." + std::to_string(layer) + ".mlp.experts." + std::to_string(e) + "." + part + ".weight";
         matrix["bytes"] = matrix["mxfp4_bytes"] = 1;
-        matrix["calibration"] = {{"tokens", 0}, {"plain_codes", "a"}, {"plain_scales", "b"}};
+        matrix["calibration"] = {{"tokens", 0}, {"plain", {{"a", "1"}, {"b", "2"}}}};
         if (layer == 0)
-          matrix["calibration"].update(
-              {{"tokens", 10 + e}, {"objective", part == "w1" ? 0.25 + 0.125 * e : 0.5}, {"rows_kept", e}});
+          matrix["calibration"].update({{"tokens", 10 + e},
+                                        {"objective", part == "w1" ? 0.25 + 0.125 * e : 0.5},
+                                        {"rows", 32},
+                                        {"rows_kept", e}});
         report["quantized"].push_back(matrix);
       }
   return report;
@@ -247,6 +249,17 @@ TEST_CASE("report --html: what a calibration did, by layer and part", "[cli][rep
     CHECK(count_of(many, "<" + tag + ">") + count_of(many, "<" + tag + " ") == count_of(many, "</" + tag + ">"));
   }
 
+  // An importance matrix may not say how many tokens there were, and never how many rows stayed.
+  json uncounted = calibrated_report(1);
+  uncounted["settings"]["calibration"]["method"] = "imatrix";
+  uncounted["settings"]["calibration"]["tokens"] = 0;
+  uncounted["quantized"][0]["calibration"] = {{"objective", 0.75}};
+  const std::string by_imatrix = page_of(folder, uncounted);
+  CHECK_THAT(by_imatrix,
+             ContainsSubstring("The experts' codes are chosen by an importance matrix of llama.cpp with the "
+                               "hash 00ff; the method is imatrix. "));
+  CHECK_THAT(by_imatrix, ContainsSubstring("<tr><td>0, w1</td><td></td><td></td><td>0.75</td><td></td></tr>"));
+
   // One matrix that was not calibrated, beside others: it is not among them.
   json mixed = calibrated_report(1);
   mixed["quantized"][0].erase("calibration");
@@ -268,8 +281,8 @@ TEST_CASE("report: facts of a calibration that cannot be", "[cli][report][bad_in
         {"/quantized/0/calibration/rows_kept", 33, "rows_kept is 33, expected no more than the matrix has"},
         {"/quantized/0/calibration/objective", -0.5, "objective is -0.5, expected a number from 0 on"},
         {"/quantized/0/calibration/objective", "1", "objective is \"1\", expected a number"},
-        {"/quantized/0/calibration", {{"tokens", 1}}, "quantized.calibration has no 'rows_kept'"},
-        {"/quantized/0/shape", {32}, "shape is [32], expected rows and columns"},
+        {"/quantized/0/calibration", {{"tokens", 1}, {"rows_kept", 1}}, "quantized.calibration has no 'rows'"},
+        {"/quantized/0/calibration/rows", -1, "rows is -1, expected a number from 0 on"},
         {"/settings/calibration/method", 7, "method is 7, expected a string"}}) {
     CAPTURE(r.at, r.message);
     json bad = calibrated_report(1);

@@ -71,6 +71,65 @@ TEMPLATE_LIST_TEST_CASE("gemm: one chain in ascending k, the same for all that f
     }
 }
 
+namespace {
+/// Numbers for a few tokens on either side of what kernel/f32_lines.hpp multiplies without a panel: bytes 64 .. 128,
+/// |x| in [2^-62, 2^20) or 0, |y| < 2^60.
+struct few_tokens {
+  std::vector<std::uint8_t> bytes;
+  int lowest, highest;  ///< powers of two in x
+  float odd, y;         ///< one number of x; what is added to
+  int zeros = 16;       ///< of 256 numbers in x
+};
+const few_tokens few_tokens_cases[] = {
+    {{110, 118, 121}, -10, 3, 0.0f, 0.0f},
+    {{64, 65, 128}, -62, 19, 0x1p-62f, -0.0f},
+    {{64, 66}, -62, -59, 0.0f, 0x1p-149f},  // sums below the normal floats
+    {{60, 63}, -62, -61, 0.0f, -0.0f, 253},
+    {{64, 66}, -80, -63, 0x1p-149f, 0.0f},
+    {{126, 128}, 10, 19, 0x1.fffffep19f, -0x1.fffffep59f},
+    {{64, 129}, 0, 19, 0x1p126f, 0.0f},
+    {{64, 120}, 0, 19, 1.0f, 0x1p70f},
+    {{128}, 15, 19, 1.0f, 0x1p127f},  // to infinity
+    {{1, 2, 100}, -140, -120, 0x1p-149f, -0.0f},
+};
+}  // namespace
+
+TEMPLATE_LIST_TEST_CASE("gemm: a few tokens have the chain's bits, whatever the numbers", "[linalg][equal]", arches) {
+  splitmix random(37);
+  constexpr std::int64_t n = 37, k = 1056;  // two tiles and a part of one; runs of blocks, and one block left
+  for (const few_tokens& f : few_tokens_cases)
+    for (const std::int64_t m : {2, 3, 4}) {
+      CAPTURE(&f - few_tokens_cases, m);
+      mx_memory<ct> w(n, k);
+      fill(w, n, k, f.bytes, random);
+      tokens x(m, k);
+      x.fill([&](auto, auto) {
+        const auto sign = random.between(0, 1) != 0 ? 1.0f : -1.0f;
+        const auto fraction = sign * static_cast<float>(random.between(1 << 23, (1 << 24) - 1)) * 0x1p-23f;
+        return random.between(0, 255) < f.zeros
+                   ? 0.0f
+                   : std::ldexp(fraction, static_cast<int>(random.between(f.lowest, f.highest)));
+      });
+      x.at(m - 1, 700) = f.odd;
+      std::vector<float> expected;
+      for (std::int64_t r = 0; r < m; ++r)
+        for (std::int64_t c = 0; c < n; ++c) {
+          float sum = f.y;
+          for (std::int64_t i = 0; i < k; ++i)
+            sum =
+                add_term<TestType>(sum, static_cast<float>(test::weight(w.code(c, i), w.scale(c, i / 32))), x.at(r, i));
+          expected.push_back(sum);
+        }
+      const auto sums = [&](const auto& weights) {
+        std::vector<float> y(expected.size(), f.y);
+        REQUIRE(gemm<dialect::ocp, TestType>(weights, x.view(), dense_view<float>{y.data(), m, n, n}, {true, {}}).ok());
+        return y;
+      };
+      CHECK(same_bits(sums(w.view()), expected));
+      CHECK(same_bits(sums(tiles_of(w, n, k).view()), expected));
+    }
+}
+
 TEMPLATE_LIST_TEST_CASE("gemv, gemm: exact where a float holds every sum", "[linalg][property]", arches) {
   splitmix random(32);
   for (const auto& [m, n, k] : shapes) {

@@ -3,7 +3,6 @@
 #include "calibrate/calibration.hpp"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -41,14 +40,55 @@ using nlohmann::ordered_json;
 
 constexpr int method_version = 1;  ///< of the codes that the same settings give
 
-/// An expert's matrices, as the family calls them.
-struct expert_parts {
-  std::array<std::string, 3> names;
-  static constexpr std::size_t gate = 0, down = 1, up = 2;
+/// A matrix of an expert as the checkpoint has it: one of the three, or gate and up whose rows take turns.
+struct expert_matrix {
+  std::string part;               ///< "w1", "gate_up_proj"
+  std::string weight;             ///< the tensor that it is, or is in
+  std::int64_t expert = -1;       ///< whose one of that, where that is a stack
+  std::vector<std::size_t> from;  ///< numbers of gate, down, up
+  std::int64_t rows = 0, cols = 0;
 
-  explicit expert_parts(const model_config& config)
-      : names{config.experts.gate, config.experts.down, config.experts.up} {}
+  /// Under which its codes lie in the file of its layer, without the suffixes.
+  [[nodiscard]] std::string stored() const { return expert < 0 ? weight : weight + "." + std::to_string(expert); }
 };
+
+constexpr std::size_t gate = 0, down = 1, up = 2;
+
+/// In the order in which they are written.
+[[nodiscard]] std::vector<expert_matrix> matrices_of(const model_config& config, std::int64_t layer,
+                                                     std::int64_t expert) {
+  const expert_description& e = config.experts;
+  const std::int64_t hidden = config.shape.hidden, inner = config.shape.intermediate;
+  if (e.stacked) {
+    const std::string stacks = layer_name(layer, e.block + ".experts.");
+    return {{e.gate, stacks + e.gate, expert, {gate, up}, 2 * inner, hidden},
+            {e.down, stacks + e.down, expert, {down}, hidden, inner}};
+  }
+  const std::string name = expert_name(config, layer, expert) + ".";
+  return {{e.gate, name + e.gate + ".weight", -1, {gate}, inner, hidden},
+          {e.down, name + e.down + ".weight", -1, {down}, hidden, inner},
+          {e.up, name + e.up + ".weight", -1, {up}, inner, hidden}};
+}
+
+/// Rows of `row` bytes of several matrices that take turns.
+[[nodiscard]] std::vector<std::uint8_t> in_turns(const std::vector<const std::vector<std::uint8_t>*>& matrices,
+                                                 std::size_t row) {
+  std::vector<std::uint8_t> all;
+  for (std::size_t at = 0; at < matrices[0]->size(); at += row)
+    for (const std::vector<std::uint8_t>* m : matrices)
+      all.insert(all.end(), m->begin() + static_cast<std::ptrdiff_t>(at),
+                 m->begin() + static_cast<std::ptrdiff_t>(at + row));
+  return all;
+}
+/// The other way round: the rows of the matrix with this number among `count`.
+[[nodiscard]] std::vector<std::uint8_t> one_of_turns(const std::vector<std::uint8_t>& all, std::size_t row,
+                                                     std::size_t count, std::size_t number) {
+  std::vector<std::uint8_t> one;
+  for (std::size_t at = number * row; at < all.size(); at += count * row)
+    one.insert(one.end(), all.begin() + static_cast<std::ptrdiff_t>(at),
+               all.begin() + static_cast<std::ptrdiff_t>(at + row));
+  return one;
+}
 
 [[nodiscard]] std::string used_isa() {
 #if defined(MXFP4_MODEL_DISPATCH)
@@ -59,26 +99,12 @@ struct expert_parts {
 #endif
 }
 
-[[nodiscard]] std::string weight_name(const model_config& config, std::int64_t layer, std::int64_t expert,
-                                      const std::string& part) {
-  return expert_name(config, layer, expert) + "." + part + ".weight";
-}
-
-/// Experts that are matrices of their own, silu between them, and nothing beside them.
-void require_known_experts(const model_config& config, const std::string& file) {
-  const expert_description& e = config.experts;
-  const auto refuse = [&](const std::string& what) {
+void require_experts(const model_config& config, const std::string& file) {
+  if (config.shape.experts == 0)
     throw file_error({.file = file,
-                      .value = "is a " + config.model_type + " model, which " + what,
-                      .expected = "experts that are matrices of their own, without biases, in every layer",
+                      .value = "is a " + config.model_type + " model, which has no experts",
+                      .expected = "a model with experts, whose weights a calibration chooses codes for",
                       .advice = "quantise it without --calibrate"});
-  };
-  if (config.shape.experts == 0) refuse("has no experts");
-  if (e.stacked) refuse("has all experts of a layer in one tensor");
-  if (e.biases) refuse("has experts with biases");
-  if (e.function.act != hidden_act::silu) refuse("has another activation than silu in its experts");
-  if (!e.shared.empty()) refuse("has shared experts");
-  if (std::find(e.dense.begin(), e.dense.end(), true) != e.dense.end()) refuse("has layers without experts");
 }
 
 [[nodiscard]] std::string five_digits(std::int64_t number) {
@@ -95,12 +121,6 @@ void require_known_experts(const model_config& config, const std::string& file) 
   return "calibrated-state-" + five_digits(layer) + ".safetensors";
 }
 
-[[nodiscard]] std::string hash_of_bytes(const std::vector<std::uint8_t>& bytes) {
-  content_hash hash;
-  hash.add(std::as_bytes(std::span(bytes)));
-  return hash.text();
-}
-
 /// So that a report has the same text wherever it is written.
 [[nodiscard]] double rounded(double x) {
   char text[32];
@@ -108,15 +128,20 @@ void require_known_experts(const model_config& config, const std::string& file) 
   return std::strtod(text, nullptr);
 }
 
-[[nodiscard]] ordered_json facts_of(const matrix_outcome& m, std::int64_t tokens) {
+[[nodiscard]] ordered_json facts_of(const std::vector<const matrix_outcome*>& matrices, std::int64_t rows,
+                                    std::int64_t tokens) {
   ordered_json facts = {{"tokens", tokens}};
-  if (tokens > 0) {
-    facts["objective"] = rounded(m.rounding.before > 0 ? m.rounding.after / m.rounding.before : 1.0);
-    facts["rows_kept"] = m.rounding.kept;
-    facts["damping"] = rounded(m.damping);
+  if (tokens == 0) return facts;
+  rounding_result sum;
+  for (const matrix_outcome* m : matrices) {
+    sum.before += m->rounding.before;
+    sum.after += m->rounding.after;
+    sum.kept += m->rounding.kept;
   }
-  facts["plain_codes"] = hash_of_bytes(m.plain.codes());
-  facts["plain_scales"] = hash_of_bytes(m.plain.scales());
+  facts["objective"] = rounded(sum.before > 0 ? sum.after / sum.before : 1.0);
+  facts["rows"] = rows;
+  facts["rows_kept"] = sum.kept;
+  facts["damping"] = rounded(matrices[0]->damping);
   return facts;
 }
 
@@ -135,30 +160,19 @@ std::vector<std::int64_t> spread_windows(const std::vector<std::int64_t>& ids, s
   return chosen;
 }
 
-memory_need memory_of(const model_config& config, std::int64_t tokens) {
-  const auto n = [](std::int64_t x) { return static_cast<std::uint64_t>(x); };
-  const model_shape& s = config.shape;
-  const std::uint64_t hidden = n(s.hidden), inner = n(s.intermediate), widest = std::max(hidden, inner);
-  const std::uint64_t attention = 4 * hidden * n(config.query_size() + config.key_size());  // as BF16, all four
-  constexpr std::uint64_t part = 2048;  // tokens_at_once of expert.cpp
-  // Two models' states and normed states; the sums over all; attention.
-  const std::uint64_t states = 4 * n(tokens) * hidden * 4 + n(tokens * s.experts_per_token) * 16;
-  // Squares, drift twice, H, its root in floats; two matrices in double while a target is sought.
-  const std::uint64_t sums = widest * widest * 40;
-  return {states + hidden * hidden * 4 + attention,
-          sums + 3 * hidden * inner * 8 + part * (2 * hidden + 4 * inner) * 4};
+namespace {
+
+[[nodiscard]] memory_need need_of(const model_config& config, const calibration_options& options) {
+  return memory_of(config, {std::ssize(options.ids), options.context, options.threads, options.expert.method});
 }
+
+}  // namespace
 
 /// Layers one after the other, and where they left off.
 class calibration::run {
  public:
   run(calibration& owner, const std::string& folder)
-      : owner_(owner),
-        config_(owner.config_),
-        options_(owner.options_),
-        parts_(owner.config_),
-        folder_(folder),
-        rotary_(owner.config_) {}
+      : owner_(owner), config_(owner.config_), options_(owner.options_), folder_(folder), rotary_(owner.config_) {}
 
   void work() {
     const file_lock alone = file_lock::acquire(path_of("calibrated-" + std::to_string(options_.rank) + "of" +
@@ -171,7 +185,7 @@ class calibration::run {
       run_layer(layer);
     }
     for (std::int64_t layer = 0; layer < layers; ++layer)
-      for (const std::string& file : files_of(layer)) load(file, layer < first);
+      for (const std::string& file : files_of(layer)) load(file, layer, layer < first);
   }
 
  private:
@@ -202,7 +216,7 @@ class calibration::run {
   /// too is done when its hidden states were found to be numbers, and not when its codes are there.
   [[nodiscard]] std::int64_t find_start() {
     std::int64_t done = 0;
-    while (done < config_.shape.layers && !files_of(done).empty()) ++done;
+    while (done < config_.shape.layers && (config_.is_dense(done) || !files_of(done).empty())) ++done;
     if (done == config_.shape.layers && is_recorded(path_of(state_file_of(done - 1)))) return done;
     for (std::int64_t layer = done; layer-- > 0;)
       if (is_recorded(path_of(state_file_of(layer)))) {
@@ -219,20 +233,23 @@ class calibration::run {
     const router route(owner_.original_, config_, layer);
     const token_rows now = route.normed(now_), before = route.normed(before_);
     const routing routes = route.route(now, options_.product), routes_before = route.route(before, options_.product);
-    if (!is_recorded(path_of(file_of(layer, options_.rank, options_.world))) && files_of(layer).empty())
+    const bool calibrated = !config_.is_dense(layer);
+    if (calibrated && !is_recorded(path_of(file_of(layer, options_.rank, options_.world))) && files_of(layer).empty())
       round_experts(layer, now, before, routes);
     std::vector<std::string> files;
-    while ((files = files_of(layer)).empty()) {  // of other processes
+    while (calibrated && (files = files_of(layer)).empty()) {  // of other processes
       require_running();
       options_.progress(done_, config_.shape.layers * config_.shape.experts, where_ + ", waiting for other processes");
       std::this_thread::sleep_for(std::chrono::milliseconds(200));
     }
     std::vector<safetensors_reader> readers;
     for (const std::string& file : files) readers.push_back(safetensors_reader::open(file).value());
-    for (std::int64_t e = 0; e < config_.shape.experts; ++e) {
+    for (std::int64_t e = 0; e < config_.experts_in(layer); ++e) {
       require_running();
-      expert_weights(owner_.original_, config_, layer, e).add_to(before_, before, routes_before, e, options_.product);
-      stored_expert(readers, layer, e).add_to(now_, now, routes, e, options_.product);
+      expert_weights weights(owner_.original_, config_, layer, e);
+      weights.add_to(before_, before, routes_before, e, options_.product);
+      if (calibrated && e < config_.shape.experts) take_stored(weights, readers, layer, e);
+      weights.add_to(now_, now, routes, e, options_.product);
     }
     require_finite(layer);
     if (options_.rank == 0) save_state(layer);
@@ -263,18 +280,14 @@ class calibration::run {
   }
 
   void round_experts(std::int64_t layer, const token_rows& now, const token_rows& before, const routing& routes) {
-    input_sums all(config_.shape.hidden, false);
-    all.add(now, now);
-    all.finish();
+    const layer_sums all(now, options_.expert);
     std::vector<std::int64_t> own;
     for (std::int64_t e = options_.rank; e < config_.shape.experts; e += options_.world) own.push_back(e);
     std::vector<tensor_info> tensors;
     for (const std::int64_t e : own)
-      for (std::size_t part = 0; part < parts_.names.size(); ++part) {
-        const auto [rows, cols] = size_of(part);
-        const std::string name = weight_name(config_, layer, e, parts_.names[part]);
-        tensors.push_back({name + packed_suffix, dtype::u8, {rows, cols / 2}});
-        tensors.push_back({name + scale_suffix, dtype::u8, {rows, cols / block_size}});
+      for (const expert_matrix& m : matrices_of(config_, layer, e)) {
+        tensors.push_back({m.stored() + packed_suffix, dtype::u8, {m.rows, m.cols / 2}});
+        tensors.push_back({m.stored() + scale_suffix, dtype::u8, {m.rows, m.cols / block_size}});
       }
     recorded_file_writer file(path_of(file_of(layer, options_.rank, options_.world)), std::move(tensors),
                               options_.product.stop);
@@ -287,13 +300,24 @@ class calibration::run {
         const std::int64_t e = own[i];
         const expert_outcome outcome = calibrate(layer, e, {now, before, routes, all});
         const std::lock_guard lock(mutex);
-        const matrix_outcome* const parts[] = {&outcome.gate, &outcome.down, &outcome.up};
+        const matrix_outcome* const outcomes[] = {&outcome.gate, &outcome.down, &outcome.up};
         facts[i] = {{"expert", e}};
-        for (std::size_t p = 0; p < parts_.names.size(); ++p) {
-          const std::string name = weight_name(config_, layer, e, parts_.names[p]);
-          file.append(name + packed_suffix, std::as_bytes(std::span(parts[p]->weights.codes())));
-          file.append(name + scale_suffix, std::as_bytes(std::span(parts[p]->weights.scales())));
-          facts[i][parts_.names[p]] = facts_of(*parts[p], outcome.tokens);
+        for (const expert_matrix& m : matrices_of(config_, layer, e)) {
+          std::vector<const matrix_outcome*> from;
+          std::vector<const std::vector<std::uint8_t>*> codes, scales;
+          for (const std::size_t part : m.from) {
+            from.push_back(outcomes[part]);
+            codes.push_back(&from.back()->weights.codes());
+            scales.push_back(&from.back()->weights.scales());
+          }
+          const auto cols = static_cast<std::size_t>(m.cols);
+          const auto append = [&](const char* suffix, const auto& parts, std::size_t row) {
+            const std::vector<std::uint8_t> rows = in_turns(parts, row);
+            file.append(m.stored() + suffix, std::as_bytes(std::span(rows)));
+          };
+          append(packed_suffix, codes, cols / 2);
+          append(scale_suffix, scales, cols / block_size);
+          facts[i][m.part] = facts_of(from, m.rows, outcome.tokens);
         }
         options_.progress(++done_, config_.shape.layers * config_.shape.experts, where_);
       }
@@ -303,8 +327,8 @@ class calibration::run {
 
   /// Experts that are worked on at a time.
   [[nodiscard]] std::size_t at_once() const {
-    const memory_need need = memory_of(config_, std::ssize(options_.ids));
-    const std::uint64_t room = (options_.memory - need.fixed) / need.an_expert;
+    const memory_need need = need_of(config_, options_);
+    const std::uint64_t room = (options_.memory - need.beside_experts()) / need.an_expert;
     return std::clamp<std::size_t>(static_cast<std::size_t>(room), 1, static_cast<std::size_t>(options_.threads));
   }
 
@@ -312,9 +336,9 @@ class calibration::run {
     const std::string name = expert_name(config_, layer, e);
     const expert_weights weights(owner_.original_, config_, layer, e);
     try {
-      const auto name_of = [&](std::size_t part) { return name + "." + parts_.names[part]; };
+      const expert_description& parts = config_.experts;
       return calibrate_expert(weights, e, inputs, options_.expert,
-                              {name_of(expert_parts::gate), name_of(expert_parts::up), name_of(expert_parts::down)});
+                              {name + "." + parts.gate, name + "." + parts.up, name + "." + parts.down});
     } catch (const std::domain_error& why) {
       throw file_error({.file = owner_.original_.path(),
                         .tensor = name,
@@ -323,31 +347,24 @@ class calibration::run {
     }
   }
 
-  [[nodiscard]] expert_weights stored_expert(const std::vector<safetensors_reader>& files, std::int64_t layer,
-                                             std::int64_t e) const {
-    const auto stored = [&](std::size_t part) {
-      const std::string name = weight_name(config_, layer, e, parts_.names[part]);
+  /// The expert gets the codes that were chosen for it.
+  void take_stored(expert_weights& weights, const std::vector<safetensors_reader>& files, std::int64_t layer,
+                   std::int64_t e) const {
+    linear* const linears[] = {&weights.gate, &weights.down, &weights.up};
+    for (const expert_matrix& m : matrices_of(config_, layer, e)) {
       const auto file = std::find_if(files.begin(), files.end(),
-                                     [&](const auto& f) { return f.find(name + packed_suffix) != nullptr; });
+                                     [&](const auto& f) { return f.find(m.stored() + packed_suffix) != nullptr; });
       if (file == files.end())
-        throw file_error({.file = folder_, .tensor = name, .value = "is not among the calibrated experts"});
-      const auto [rows, cols] = size_of(part);
-      return linear::of_mxfp4(rows, cols, read_bytes(*file, name + packed_suffix),
-                              read_bytes(*file, name + scale_suffix));
-    };
-    expert_weights weights;
-    weights.gate = stored(expert_parts::gate);
-    weights.down = stored(expert_parts::down);
-    weights.up = stored(expert_parts::up);
-    weights.function = config_.experts.function;
-    return weights;
-  }
-
-  /// Rows and columns of one of an expert's matrices.
-  [[nodiscard]] std::pair<std::int64_t, std::int64_t> size_of(std::size_t part) const {
-    const model_shape& s = config_.shape;
-    if (part == expert_parts::down) return {s.hidden, s.intermediate};
-    return {s.intermediate, s.hidden};
+        throw file_error({.file = folder_, .tensor = m.stored(), .value = "is not among the calibrated experts"});
+      const std::vector<std::uint8_t> codes = read_bytes(*file, m.stored() + packed_suffix),
+                                      scales = read_bytes(*file, m.stored() + scale_suffix);
+      const auto cols = static_cast<std::size_t>(m.cols);
+      for (std::size_t i = 0; i < m.from.size(); ++i) {
+        linear& part = *linears[m.from[i]];
+        part = part.with_mxfp4(one_of_turns(codes, cols / 2, m.from.size(), i),
+                               one_of_turns(scales, cols / block_size, m.from.size(), i));
+      }
+    }
   }
 
   void save_state(std::int64_t layer) {
@@ -388,17 +405,15 @@ class calibration::run {
   }
 
   /// @param is_former  of another run: its bytes are compared with what that recorded.
-  void load(const std::string& path, bool is_former) {
+  void load(const std::string& path, std::int64_t layer, bool is_former) {
     const auto file = std::make_shared<const safetensors_reader>(safetensors_reader::open(path).value());
     const ordered_json report = read_shard_report(path + ".json");
     if (is_former) require_recorded(*file, report, options_.threads, options_.product.stop);
-    const std::string name = std::filesystem::path(path).filename().string();
-    const std::int64_t layer = std::strtoll(name.c_str() + std::string("calibrated-").size(), nullptr, 10);
     for (const ordered_json& entry : report.at("experts")) {
       const auto e = entry.at("expert").get<std::int64_t>();
-      for (const std::string& part : parts_.names)
-        owner_.codes_[weight_name(config_, layer, e, part)] = {file, entry.at(part).dump()};
-      if (entry.at(parts_.names[0]).at("tokens") == 0)
+      for (const expert_matrix& m : matrices_of(config_, layer, e))
+        owner_.codes_[{m.weight, m.expert}] = {file, m.stored(), entry.at(m.part).dump()};
+      if (entry.at(config_.experts.down).at("tokens") == 0)
         owner_.untouched_.push_back("layer " + std::to_string(layer) + ", expert " + std::to_string(e));
     }
   }
@@ -406,7 +421,6 @@ class calibration::run {
   calibration& owner_;
   const model_config& config_;
   const calibration_options& options_;
-  expert_parts parts_;
   std::string folder_;
   rotary_table rotary_;
   token_rows now_, before_;  // hidden states of the model so far and of the original
@@ -416,7 +430,7 @@ class calibration::run {
 
 calibration::calibration(const checkpoint_reader& original, const model_config& config, calibration_options options)
     : original_(original), config_(config), options_(std::move(options)) {
-  require_known_experts(config, original.path());
+  require_experts(config, original.path());
   require_all_tensors(original, config);
   if (std::ssize(options_.ids) < least_tokens)
     throw file_error({.value = "the calibration text has " + std::to_string(options_.ids.size()) + " tokens",
@@ -427,10 +441,10 @@ calibration::calibration(const checkpoint_reader& original, const model_config& 
       throw file_error({.file = original.path(),
                         .value = "has experts with rows of " + std::to_string(cols) + " weights",
                         .expected = "a multiple of 32"});
-  const memory_need need = memory_of(config, std::ssize(options_.ids));
-  if (options_.memory < need.fixed + need.an_expert)
+  const std::uint64_t need = need_of(config, options_).least();
+  if (options_.memory < need)
     throw file_error({.value = "a calibration with " + std::to_string(options_.ids.size()) + " tokens needs " +
-                               std::to_string(need.fixed + need.an_expert) + " bytes",
+                               std::to_string(need) + " bytes",
                       .expected = "at most " + std::to_string(options_.memory),
                       .advice = "allow more with --memory, or take fewer --tokens"});
 }
@@ -439,42 +453,44 @@ calibration::~calibration() = default;
 
 std::string calibration::record() const {
   const expert_options& e = options_.expert;
-  return ordered_json{{"method", "hessian"},
-                      {"version", method_version},
-                      {"text", options_.text_hash},
-                      {"tokens", options_.ids.size()},
-                      {"context", options_.context},
-                      {"isa", used_isa()},
-                      {"damping", e.rounding.damping},
-                      {"order", e.rounding.order == column_order::natural ? "natural" : "falling_diagonal"},
-                      {"passes", e.rounding.passes},
-                      {"pairs", e.rounding.pairs},
-                      {"own_tokens", e.own_tokens},
-                      {"drift_tokens", e.drift_tokens},
-                      {"fingerprints", fingerprints(options_.ids, options_.context)}}
-      .dump();
+  ordered_json record = {{"method", method_name(e.method)}, {"version", method_version},   {"text", options_.text_hash},
+                         {"tokens", options_.ids.size()},   {"context", options_.context}, {"isa", used_isa()},
+                         {"damping", e.rounding.damping}};
+  if (e.method == rounding_method::hessian)
+    record.update({{"order", e.rounding.order == column_order::natural ? "natural" : "falling_diagonal"},
+                   {"passes", e.rounding.passes},
+                   {"pairs", e.rounding.pairs},
+                   {"own_tokens", e.own_tokens},
+                   {"drift_tokens", e.drift_tokens}});
+  else record["own_tokens"] = e.own_tokens_of_diagonal;
+  record["fingerprints"] = fingerprints(options_.ids, options_.context);
+  return record.dump();
 }
 
 void calibration::prepare(const std::string& folder) { run(*this, folder).work(); }
 
 bool calibration::has(const std::string& weight) const {
-  if (codes_.contains(weight)) return true;
-  return weight.starts_with("model.layers.") &&
-         weight.find("." + config_.experts.block + ".experts.") != std::string::npos;
+  return codes_.contains({weight, -1}) || codes_.contains({weight, 0});
 }
 
-void calibration::read(const std::string& weight, std::int64_t first, std::span<std::uint8_t> codes,
-                       std::span<std::uint8_t> scales) const {
-  const safetensors_reader& file = *codes_.at(weight).file;
+code_costs calibration::choose(const std::string& weight, std::int64_t expert, std::int64_t first,
+                               std::span<const float> /*weights*/, std::span<std::uint8_t> codes,
+                               std::span<std::uint8_t> scales) const {
+  const stored_codes& stored = codes_.at({weight, expert});
+  const safetensors_reader& file = *stored.file;
   const auto piece = [&](const char* suffix, std::int64_t bytes_a_block, std::span<std::uint8_t> out) {
-    const tensor_info* const t = file.find(weight + suffix);
-    if (t == nullptr) throw file_error({.file = file.path(), .tensor = weight + suffix, .value = "is missing"});
+    const std::string name = stored.tensor + suffix;
+    const tensor_info* const t = file.find(name);
+    if (t == nullptr) throw file_error({.file = file.path(), .tensor = name, .value = "is missing"});
     file.read(*t, static_cast<std::uint64_t>(first * bytes_a_block), std::as_writable_bytes(out)).value();
   };
   piece(packed_suffix, block_code_bytes, codes);
   piece(scale_suffix, 1, scales);
+  return {};
 }
 
-std::string calibration::facts(const std::string& weight) const { return codes_.at(weight).facts; }
+std::string calibration::facts(const std::string& weight, std::int64_t expert) const {
+  return codes_.at({weight, expert}).facts;
+}
 
 }  // namespace mxfp4::calibrate

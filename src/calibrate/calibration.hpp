@@ -17,9 +17,11 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "calibrate/expert.hpp"
+#include "calibrate/needs.hpp"
 #include "mxfp4/checkpoint/code_source.hpp"
 #include "mxfp4/io/safetensors_reader.hpp"
 
@@ -46,12 +48,6 @@ struct calibration_options {
 [[nodiscard]] std::vector<std::int64_t> spread_windows(const std::vector<std::int64_t>& ids, std::int64_t tokens,
                                                        std::int64_t context);
 
-/// Bytes that a calibration needs besides the program: for all tokens, and for each expert that is worked on.
-struct memory_need {
-  std::uint64_t fixed = 0, an_expert = 0;
-};
-[[nodiscard]] memory_need memory_of(const model::model_config& config, std::int64_t tokens);
-
 class calibration final : public checkpoint::code_source {
  public:
   /// @throws io::file_error for tokens that are too few or outside the vocabulary, weights that do not fit the config,
@@ -63,9 +59,10 @@ class calibration final : public checkpoint::code_source {
   [[nodiscard]] std::string record() const override;
   void prepare(const std::string& folder) override;
   [[nodiscard]] bool has(const std::string& weight) const override;
-  void read(const std::string& weight, std::int64_t first, std::span<std::uint8_t> codes,
-            std::span<std::uint8_t> scales) const override;
-  [[nodiscard]] std::string facts(const std::string& weight) const override;
+  checkpoint::code_costs choose(const std::string& weight, std::int64_t expert, std::int64_t first,
+                                std::span<const float> weights, std::span<std::uint8_t> codes,
+                                std::span<std::uint8_t> scales) const override;
+  [[nodiscard]] std::string facts(const std::string& weight, std::int64_t expert) const override;
 
   /// Experts that no token took, as "layer 3, expert 17"; after prepare().
   [[nodiscard]] const std::vector<std::string>& untouched() const noexcept { return untouched_; }
@@ -74,13 +71,14 @@ class calibration final : public checkpoint::code_source {
   class run;
   struct stored_codes {
     std::shared_ptr<const io::safetensors_reader> file;
+    std::string tensor;  ///< in it, without the suffixes
     std::string facts;
   };
 
   const checkpoint::checkpoint_reader& original_;
   const model::model_config& config_;
   calibration_options options_;
-  std::map<std::string, stored_codes> codes_;  // by the weight's name
+  std::map<std::pair<std::string, std::int64_t>, stored_codes> codes_;  // by the weight's name and the expert in it
   std::vector<std::string> untouched_;
 };
 

@@ -3,18 +3,19 @@
 #include "calibrate/expert.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <span>
+#include <stdexcept>
 #include <utility>
 
 #include "calibrate/eigen.hpp"
+#include "calibrate/importance.hpp"
 
 namespace mxfp4::calibrate {
 
 using namespace model;
 
 namespace {
-
-constexpr std::size_t tokens_at_once = 2048;
 
 [[nodiscard]] std::vector<float> values_of(const linear& w) {
   std::vector<float> values(static_cast<std::size_t>(w.rows() * w.cols()));
@@ -87,8 +88,8 @@ class matrix_rounder {
 
   [[nodiscard]] matrix_outcome round(const linear& w, recipe_id plain, const std::string& name) const {
     matrix_outcome out;
-    out.plain = w.quantized(plain, name);
-    std::vector<std::uint8_t> codes = out.plain.codes(), scales = out.plain.scales();
+    const linear by_recipe = w.quantized(plain, name);
+    std::vector<std::uint8_t> codes = by_recipe.codes(), scales = by_recipe.scales();
     std::vector<float> target = values_of(w);
     if (!drift_.empty()) {
       std::vector<float> way(target.size());
@@ -102,7 +103,7 @@ class matrix_rounder {
         rounder_.round({target.data(), w.rows(), cols_, cols_},
                        {codes.data(), scales.data(), w.rows(), cols_, cols_ / 2, cols_ / block_size}, serial);
     out.damping = rounder_.damping();
-    out.weights = linear::of_mxfp4(w.rows(), cols_, std::move(codes), std::move(scales));
+    out.weights = w.with_mxfp4(std::move(codes), std::move(scales));
     return out;
   }
 
@@ -123,26 +124,121 @@ class matrix_rounder {
   std::vector<float> drift_;
 };
 
+/// Mean squares of columns, each token's by its weight's square.
+class column_squares {
+ public:
+  explicit column_squares(std::int64_t cols) : sums_(static_cast<std::size_t>(cols)) {}
+
+  void add(const token_rows& x, std::span<const routed_token> tokens) {
+    for (std::int64_t t = 0; t < x.count; ++t) {
+      const float weight = tokens[static_cast<std::size_t>(t)].weight;
+      for (std::size_t i = 0; i < sums_.size(); ++i) {
+        const auto number = static_cast<double>(weight * x.row(t)[i]);
+        sums_[i] += number * number;
+      }
+    }
+  }
+  /// So much of them as is their own, the rest of what all tokens have; each with a mean of 1.
+  /// @throws std::domain_error where one is not finite.
+  [[nodiscard]] std::vector<float> mixed(const std::vector<double>& all, double own, double damping) const {
+    std::vector<float> importance(sums_.size());
+    const auto mean = [](const std::vector<double>& x) {
+      double sum = 0;
+      for (const double v : x) sum += v;
+      return x.empty() ? 0.0 : sum / static_cast<double>(x.size());
+    };
+    const double mine = mean(sums_), theirs = mean(all);
+    if (!std::isfinite(mine) || !std::isfinite(theirs)) throw std::domain_error("the inputs' sums are not finite");
+    for (std::size_t i = 0; i < importance.size(); ++i) {
+      double sum = damping;
+      if (mine > 0) sum += own * sums_[i] / mine;
+      if (theirs > 0) sum += (1 - own) * all[i] / theirs;
+      importance[i] = static_cast<float>(sum);
+    }
+    return importance;
+  }
+
+ private:
+  std::vector<double> sums_;
+};
+
+[[nodiscard]] matrix_outcome round_by_importance(const linear& w, std::span<const float> importance,
+                                                 const expert_options& options, const std::string& name) {
+  matrix_outcome out;
+  const linear plain = w.quantized(options.plain, name);
+  std::vector<std::uint8_t> codes = plain.codes(), scales = plain.scales();
+  std::vector<float> row(static_cast<std::size_t>(w.cols()));
+  const std::size_t row_blocks = row.size() / block_size, row_codes = row.size() / 2;
+  for (std::size_t r = 0; r < static_cast<std::size_t>(w.rows()); ++r) {
+    w.decode_row(static_cast<std::int64_t>(r), row.data());
+    const checkpoint::code_costs costs =
+        choose_by_importance(row, importance, 0, std::span(codes).subspan(r * row_codes, row_codes),
+                             std::span(scales).subspan(r * row_blocks, row_blocks));
+    out.rounding.before += costs.plain;
+    out.rounding.after += costs.chosen;
+    out.rounding.kept += costs.chosen < costs.plain ? 0 : 1;
+  }
+  out.damping = options.rounding.damping;
+  out.weights = w.with_mxfp4(std::move(codes), std::move(scales));
+  return out;
+}
+
 }  // namespace
+
+const char* method_name(rounding_method method) noexcept {
+  return method == rounding_method::hessian ? "hessian" : "diagonal";
+}
+
+layer_sums::layer_sums(const token_rows& now, const expert_options& options)
+    : all(options.method == rounding_method::hessian ? now.size : 0, false) {
+  if (options.method == rounding_method::hessian) {
+    all.add(now, now);
+    all.finish();
+    return;
+  }
+  squares.resize(static_cast<std::size_t>(now.size));
+  for (std::int64_t t = 0; t < now.count; ++t)
+    for (std::size_t i = 0; i < squares.size(); ++i) {
+      const auto number = static_cast<double>(now.row(t)[i]);
+      squares[i] += number * number;
+    }
+}
 
 expert_outcome calibrate_expert(const expert_weights& weights, std::int64_t index, const layer_inputs& inputs,
                                 const expert_options& options, const matrix_names& names) {
   const std::vector<routed_token> routed = tokens_of(inputs.routes, index);
   const std::span<const routed_token> all = routed;
   const auto for_each_part = [&all](const auto& body) {
-    for (std::size_t first = 0; first < all.size(); first += tokens_at_once)
-      body(all.subspan(first, std::min(tokens_at_once, all.size() - first)));
+    constexpr auto most = static_cast<std::size_t>(tokens_at_once);
+    for (std::size_t first = 0; first < all.size(); first += most)
+      body(all.subspan(first, std::min(most, all.size() - first)));
   };
   expert_outcome out;
   out.tokens = std::ssize(routed);
   if (routed.empty()) {
-    out.gate.weights = out.gate.plain = weights.gate.quantized(options.plain, names.gate);
-    out.down.weights = out.down.plain = weights.down.quantized(options.plain, names.down);
-    out.up.weights = out.up.plain = weights.up.quantized(options.plain, names.up);
+    out.gate.weights = weights.gate.quantized(options.plain, names.gate);
+    out.down.weights = weights.down.quantized(options.plain, names.down);
+    out.up.weights = weights.up.quantized(options.plain, names.up);
     return out;
   }
   expert_weights rounded;
   rounded.function = weights.function;
+  if (options.method == rounding_method::diagonal) {
+    const double damping = options.rounding.damping;
+    column_squares in(weights.gate.cols()), inner(weights.down.cols());
+    for_each_part([&](std::span<const routed_token> tokens) { in.add(gather(inputs.now, tokens), tokens); });
+    const std::vector<float> importance =
+        in.mixed(inputs.all.squares, own_part(out.tokens, options.own_tokens_of_diagonal), damping);
+    out.gate = round_by_importance(weights.gate, importance, options, names.gate);
+    out.up = round_by_importance(weights.up, importance, options, names.up);
+    rounded.gate = out.gate.weights;
+    rounded.up = out.up.weights;
+    for_each_part([&](std::span<const routed_token> tokens) {
+      inner.add(rounded.activated(gather(inputs.now, tokens), {}), tokens);
+    });
+    out.down = round_by_importance(weights.down, inner.mixed({}, 1, damping), options, names.down);
+    return out;
+  }
   {
     input_sums sums(weights.gate.cols(), true);
     for_each_part([&](std::span<const routed_token> tokens) {
@@ -151,7 +247,7 @@ expert_outcome calibrate_expert(const expert_weights& weights, std::int64_t inde
       sums.add(x, wanted);
     });
     sums.finish();
-    const matrix_rounder rounder(sums, &inputs.all, options);
+    const matrix_rounder rounder(sums, &inputs.all.all, options);
     out.gate = rounder.round(weights.gate, options.plain, names.gate);
     out.up = rounder.round(weights.up, options.plain, names.up);
     rounded.gate = out.gate.weights;

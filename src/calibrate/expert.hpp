@@ -34,16 +34,27 @@ struct input_sums {
   [[nodiscard]] double mean_square() const;  ///< of an element
 };
 
+/// How much of what the inputs tell is used.
+enum class rounding_method : std::uint8_t {
+  hessian,  ///< H and D
+  diagonal  ///< H's diagonal alone: the squared errors of a column count as its inputs are large
+};
+[[nodiscard]] const char* method_name(rounding_method method) noexcept;  ///< as the enumerator is written
+
+inline constexpr std::int64_t tokens_at_once = 2048;  ///< of an expert, whose inputs are in memory together
+
 struct expert_options {
+  rounding_method method = rounding_method::hessian;
   rounding_options rounding;
-  double own_tokens = 2;    ///< for each column: with so many tokens half of H is the expert's own
-  double drift_tokens = 2;  ///< for each column: with so many tokens it goes half of the way to the target
+  double own_tokens = 2;               ///< for each column: with so many tokens half of H is the expert's own
+  double drift_tokens = 2;             ///< for each column: with so many tokens it goes half of the way to the target
+  double own_tokens_of_diagonal = 64;  ///< with so many tokens half of the diagonal is the expert's own
   recipe_id plain = recipe_id::compressed_tensors;
 };
 
 /// What became of a matrix.
 struct matrix_outcome {
-  model::linear weights, plain;  ///< and as the recipe alone has it
+  model::linear weights;
   rounding_result rounding;
   double damping = 0;
 };
@@ -53,12 +64,20 @@ struct expert_outcome {
   matrix_outcome gate, up, down;
 };
 
+/// Over all tokens of a layer, for experts that see few of them.
+struct layer_sums {
+  input_sums all;               ///< of hessian
+  std::vector<double> squares;  ///< of diagonal: the mean square of each column
+
+  layer_sums(const model::token_rows& now, const expert_options& options);
+};
+
 /// What all experts of a layer see.
 struct layer_inputs {
   const model::token_rows& now;       ///< normed, of the model so far
   const model::token_rows& original;  ///< of the original one
   const model::routing& routes;       ///< of the first
-  const input_sums& all;              ///< over all tokens of `now`
+  const layer_sums& all;              ///< over all tokens of `now`
 };
 
 /// For messages.

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "calibrate/eigen.hpp"
+#include "calibrate/one_block.hpp"
 #include "mxfp4/block.hpp"
 
 namespace mxfp4::calibrate {
@@ -23,29 +24,11 @@ constexpr float least_gain = 0x1p-18f;  ///< of an objective: what is less may b
 
 using column = float[lanes];
 
-/// Nearest E2M1 number of x / 2^e, ties to the even code, times 2^e; saturates at 6. The sign stays with a zero.
-/// @param scale, inverse  2^e and 2^-e, both exact.
-[[nodiscard]] inline float round_under(float x, float scale, float inverse) noexcept {
-  const float a = std::min(std::fabs(x) * inverse, 6.0f);
-  // Adding a number whose last bit is worth 1/2, 1 or 2 rounds to that: the steps of E2M1 below 2, below 4, up to 6.
-  const float step = a < 2.0f ? 0x1.8p22f : a < 4.0f ? 0x1.8p23f : 0x1.8p24f;
-  return std::copysign(((a + step) - step) * scale, x);
-}
-
 /// The number at (row, col).
 [[nodiscard]] float weight_at(const const_mx_view<>& q, std::int64_t row, std::int64_t col) noexcept {
   const std::int64_t b = col / block;
   return decode_weight<float>(get_code<low_first>(q.block_codes(row, b), static_cast<int>(col % block)),
                               static_cast<e8m0>(*q.block_scale(row, b)));
-}
-
-[[nodiscard]] float power_of_two(int byte) noexcept { return std::ldexp(1.0f, byte - 127); }
-
-/// The OCP rule: the exponent of the largest magnitude less that of the largest element.
-[[nodiscard]] int floor_byte(float amax) noexcept {
-  std::uint32_t bits = 0;
-  std::memcpy(&bits, &amax, sizeof bits);
-  return std::clamp(static_cast<int>(bits >> 23) - 2, 0, 254);
 }
 
 /// 32 columns of which each is rounded after the ones before it.
@@ -501,14 +484,10 @@ bool rounder::pass_again(tile& t, bool pairs) const {
 void rounder::write_row(const tile& t, std::int64_t r, mx_view<> out, std::int64_t row) const {
   for (std::int64_t b = 0; b < cols_ / block; ++b) {
     const std::uint8_t byte = t.bytes[std::size_t(b)][std::size_t(r)];
-    const float inverse = power_of_two(254 - byte);
-    e2m1 codes[block];
-    for (std::int64_t c = 0; c < block; ++c) {
-      const auto i = static_cast<std::size_t>(b * block + c);
-      codes[c] = encode_e2m1(t.value[i].of[r] * inverse);
-    }
+    float value[block];
+    for (std::int64_t c = 0; c < block; ++c) value[c] = t.value[static_cast<std::size_t>(b * block + c)].of[r];
     *out.block_scale(row, b) = byte;
-    pack_block<low_first>(codes, out.block_codes(row, b));
+    write_block(value, byte, out.block_codes(row, b));
   }
 }
 

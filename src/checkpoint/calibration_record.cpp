@@ -30,19 +30,23 @@ std::optional<calibration_record> calibration_of(const std::string& directory) {
 }
 
 std::string calibration_text(const calibration_record& c) {
+  if (c.method == "imatrix")
+    return "chosen by an importance matrix of llama.cpp with the hash " + c.text +
+           (c.tokens > 0 ? ", of " + std::to_string(c.tokens) + " tokens" : "");
   return "calibrated on " + std::to_string(c.tokens) + " tokens in windows of " + std::to_string(c.context) +
          ", of a text with the hash " + c.text;
 }
 
-std::unordered_map<std::string, plain_hashes> read_plain_hashes(const ordered_json& report, const std::string& path) {
-  std::unordered_map<std::string, plain_hashes> hashes;
+std::unordered_map<std::string, std::string> read_plain_hashes(const ordered_json& report, const std::string& path) {
+  std::unordered_map<std::string, std::string> hashes;
   for (const ordered_json& entry : json_array(report, "quantized", path, "")) {
     if (!entry.is_object() || !entry.contains("calibration")) continue;
     constexpr const char* place = "quantized.calibration";
     const ordered_json& facts = entry.at("calibration");
-    hashes[json_value<std::string>(entry, "name", path, "quantized")] = {
-        json_value<std::string>(facts, "plain_codes", path, place),
-        json_value<std::string>(facts, "plain_scales", path, place)};
+    const ordered_json& plain = json_member(facts, "plain", path, place);
+    if (!plain.is_object() || plain.size() != 2) fail_member(plain, "plain", "two tensors' hashes", path, place);
+    for (const auto& [tensor, hash] : plain.items())
+      hashes[tensor] = json_value<std::string>(plain, tensor.c_str(), path, "plain");
   }
   return hashes;
 }

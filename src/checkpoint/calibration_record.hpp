@@ -15,7 +15,7 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 struct calibration_record {
   std::string method;
-  std::string text;  ///< hash of the file
+  std::string text;  ///< hash of the file: of the text, or of the importance matrix
   std::int64_t tokens = 0, context = 0;
   std::vector<std::string> fingerprints;  ///< of passages: calibrate/overlap.hpp
 };
@@ -27,15 +27,12 @@ struct calibration_record {
 /// The same of a checkpoint's directory; nothing too where it has no report.
 [[nodiscard]] std::optional<calibration_record> calibration_of(const std::string& directory);
 
-/// "calibrated on 65536 tokens in windows of 256, of a text with the hash ed38..."
+/// "calibrated on 65536 tokens in windows of 256, of a text with the hash ed38...", or by which importance matrix.
 [[nodiscard]] std::string calibration_text(const calibration_record& c);
 
-/// What the recipe alone would have made of a weight: by hashes, as those of tensors.
-struct plain_hashes {
-  std::string codes, scales;
-};
-/// Of each calibrated matrix of a report, by the weight's name.
-[[nodiscard]] std::unordered_map<std::string, plain_hashes> read_plain_hashes(const nlohmann::ordered_json& report,
-                                                                              const std::string& path);
+/// What the recipe alone would have made of the tensors with calibrated codes or scales of a report: their hashes, by
+/// the tensor's name. Two for each matrix, or for each stack that is one tensor.
+[[nodiscard]] std::unordered_map<std::string, std::string> read_plain_hashes(const nlohmann::ordered_json& report,
+                                                                             const std::string& path);
 
 }  // namespace mxfp4::checkpoint

@@ -34,23 +34,22 @@ namespace {
   return error == std::errc{} && is_whole && value >= 0 ? value : -1;
 }
 
-/// @param entry  of a matrix that has them.
-[[nodiscard]] matrix_calibration read_matrix_calibration(const ordered_json& entry, const std::string& file) {
+[[nodiscard]] matrix_calibration read_matrix_calibration(const ordered_json& facts, const std::string& file) {
   constexpr const char* place = "quantized.calibration";
-  const ordered_json& facts = entry.at("calibration");
-  const ordered_json& shape = json_array(entry, "shape", file, "quantized");
-  if (shape.size() != 2 || !shape[0].is_number_unsigned() || shape[0].get<std::uint64_t>() >> 63 != 0)
-    fail_member(shape, "shape", "rows and columns", file, "quantized");
   matrix_calibration c;
-  c.rows = shape[0].get<std::int64_t>();
-  c.tokens = json_value<std::int64_t>(facts, "tokens", file, place);
-  if (c.tokens < 0) fail_member(facts.at("tokens"), "tokens", "a number from 0 on", file, place);
+  if (facts.contains("tokens")) c.tokens = json_value<std::int64_t>(facts, "tokens", file, place);
+  else c.tokens = -1;
+  if (c.tokens < 0 && facts.contains("tokens"))
+    fail_member(facts.at("tokens"), "tokens", "a number from 0 on", file, place);
   if (c.tokens == 0) return c;
+  if (facts.contains("objective")) c.objective = json_value<double>(facts, "objective", file, place);
+  if (!(c.objective >= 0)) fail_member(facts.at("objective"), "objective", "a number from 0 on", file, place);
+  if (!facts.contains("rows_kept")) return c;
+  c.rows = json_value<std::int64_t>(facts, "rows", file, place);
+  if (c.rows < 0) fail_member(facts.at("rows"), "rows", "a number from 0 on", file, place);
   c.kept = json_value<std::int64_t>(facts, "rows_kept", file, place);
   if (c.kept < 0 || c.kept > c.rows)
     fail_member(facts.at("rows_kept"), "rows_kept", "no more than the matrix has", file, place);
-  c.objective = json_value<double>(facts, "objective", file, place);
-  if (!(c.objective >= 0)) fail_member(facts.at("objective"), "objective", "a number from 0 on", file, place);
   return c;
 }
 
@@ -65,7 +64,7 @@ namespace {
                                         : number_behind(row.name, "experts.");
   row.type = json_value<std::string>(entry, "dtype", file, place);
   row.statistics = statistics_from_json(entry, file, place);
-  if (entry.contains("calibration")) row.calibration = read_matrix_calibration(entry, file);
+  if (entry.contains("calibration")) row.calibration = read_matrix_calibration(entry.at("calibration"), file);
   return row;
 }
 

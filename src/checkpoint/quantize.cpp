@@ -297,10 +297,7 @@ class run_of_one {
   /// Codes that come from elsewhere are not made again: of their weights the report records what the recipe makes of
   /// them, from which another source is told.
   static void expect_plain_codes(const ordered_json& report, const std::string& path, hashes_by_name& hashes) {
-    for (const auto& [name, plain] : read_plain_hashes(report, path)) {
-      hashes[name + packed_suffix] = plain.codes;
-      hashes[name + scale_suffix] = plain.scales;
-    }
+    for (const auto& [tensor, hash] : read_plain_hashes(report, path)) hashes[tensor] = hash;
   }
 
   /// Encodes a shard that is there once more, in memory alone.

@@ -3,9 +3,12 @@
 #include "checkpoint/quantize_journal.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <initializer_list>
+#include <optional>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "checkpoint/recorded_hashes.hpp"
@@ -111,13 +114,24 @@ ordered_json quantize_journal::manifest() const {
 void quantize_journal::begin(const ordered_json& manifest) const {
   make_journal_folder(out_);
   require_own();
-  if (!exists()) replace(manifest);
+  while (!exists()) {  // of several that begin at the same moment one writes
+    const std::optional<file_lock> writing = file_lock::try_acquire(lock_path("manifest")).value();
+    if (writing && !exists()) replace(manifest);
+    if (!writing) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   require_same(manifest);
 }
 
 void quantize_journal::require_same(const ordered_json& manifest) const {
-  if (const std::string difference = manifest_difference(this->manifest(), manifest); !difference.empty())
-    throw file_error({.file = out_, .value = "was begun differently: " + difference, .advice = what_to_do});
+  const ordered_json was = this->manifest();
+  const std::string difference = manifest_difference(was, manifest);
+  if (difference.empty()) return;
+  std::string advice = what_to_do;
+  const ordered_json::json_pointer isa("/settings/calibration/isa");
+  if (difference.starts_with(isa.to_string().substr(1)) && was.contains(isa) && was.at(isa).is_string())
+    advice = "calibrated codes are those of one instruction set: MXFP4_ISA=" + was.at(isa).get<std::string>() +
+             " goes on with it, --overwrite starts again with another";
+  throw file_error({.file = out_, .value = "was begun differently: " + difference, .advice = advice});
 }
 
 void quantize_journal::replace(const ordered_json& manifest) const {

@@ -1,6 +1,9 @@
 // src/checkpoint/quantize_report.cpp -- the report of a shard, and mxfp4_report.json, which they add up to.
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <charconv>
+#include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <tuple>
 
@@ -121,6 +124,17 @@ void add(text_output& out, const std::string& key, const ordered_json& value) {
 
 }  // namespace
 
+namespace {
+
+/// To six digits, so that a report has the same text wherever it is written.
+[[nodiscard]] double rounded(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", x);
+  return std::strtod(text, nullptr);
+}
+
+}  // namespace
+
 ordered_json make_shard_report(const quantization_plan& plan, std::span<const std::size_t> tensors,
                                std::span<const matrix_statistics> matrices, const std::string& file,
                                const safetensors_writer& written, const tensor_hashes& hashes,
@@ -134,8 +148,14 @@ ordered_json make_shard_report(const quantization_plan& plan, std::span<const st
     entry["bytes"] = input_bytes(plan, t) / stack;
     entry["mxfp4_bytes"] = t.output_bytes() / stack;
     entry.update(to_json(m.statistics));
-    if (codes != nullptr && !t.stack && codes->has(t.source.name))
-      entry["calibration"] = ordered_json::parse(codes->facts(t.source.name));
+    if (codes != nullptr && codes->has(t.source.name)) {
+      ordered_json facts =
+          ordered_json::parse(codes->facts(t.source.name, m.matrix < 0 ? -1 : m.matrix / t.stack->parts));
+      if (m.costs.plain > 0) facts["objective"] = rounded(m.costs.chosen / m.costs.plain);
+      const std::size_t output = t.output_of(std::max<std::int64_t>(m.matrix, 0));
+      facts["plain"] = {{t.outputs[output].name, m.plain_codes}, {t.outputs[output + 1].name, m.plain_scales}};
+      entry["calibration"] = std::move(facts);
+    }
     quantized.push_back(std::move(entry));
     sum += m.statistics;
   }

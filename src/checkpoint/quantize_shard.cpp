@@ -17,6 +17,7 @@
 #include "checkpoint/encode_shard.hpp"
 #include "checkpoint/expert_stack.hpp"
 #include "checkpoint/fp8_scales.hpp"
+#include "io/content_hash.hpp"
 #include "io/guarded.hpp"
 #include "mxfp4/io/byte_order.hpp"
 
@@ -65,15 +66,26 @@ struct slab {
   std::int64_t first = 0, count = 0;  ///< weights, matrix after matrix as they are written; of copies bytes
   bool ends_matrix = false, ends_tensor = false, has_codes = false;
   fp8_scale_tile scales;  ///< of FP8
+  code_costs costs;       ///< has_codes
 
   std::vector<std::byte> bytes;    ///< as read
   std::vector<std::byte> scratch;  ///< what a transposed stack is arranged by
   std::vector<bf16> widened;
+  std::vector<float> numbers;                           ///< has_codes: the weights
+  std::vector<std::uint8_t> plain_codes, plain_scales;  ///< has_codes: what the recipe makes of them
   block_encoder encoder;
   status error;
 
   slab(recipe_id recipe, on_nonfinite policy) : encoder(recipe, policy) {}
 
+  /// Its matrix as reports count: -1 where the tensor is no stack of them.
+  [[nodiscard]] std::int64_t matrix_of_stack() const noexcept {
+    return tensor->source.shape.size() == 3 && tensor->stack ? matrix : -1;
+  }
+  /// Whose matrix it is, likewise.
+  [[nodiscard]] std::int64_t expert_of_stack() const noexcept {
+    return matrix_of_stack() < 0 ? -1 : matrix / shape.layout.parts;
+  }
   [[nodiscard]] bool is_transposed() const noexcept {
     return action == tensor_action::quantize && shape.layout.transposed && count > 0;
   }
@@ -218,12 +230,8 @@ class shard_run {
     }
     if (encodes && std::endian::native == std::endian::big) reverse_elements(s.bytes, size);
     if (encodes && s.count > 0 && s.source.info->type == dtype::f8_e4m3) read_scales(s);
-    s.has_codes = options_.codes != nullptr && s.action == tensor_action::quantize && s.count > 0 && !s.tensor->stack &&
+    s.has_codes = options_.codes != nullptr && s.action == tensor_action::quantize && s.count > 0 &&
                   options_.codes->has(s.source.info->name);
-    if (!s.has_codes) return;
-    const mx_view<> room = s.encoder.room(s.count);
-    options_.codes->read(s.source.info->name, s.first / block_size, {room.codes, static_cast<std::size_t>(s.count / 2)},
-                         {room.scales, static_cast<std::size_t>(s.count / block_size)});
   }
 
   void read_scales(slab& s) const {
@@ -247,11 +255,22 @@ class shard_run {
   }
 
   template <element_type T>
-  static void encode(slab& s, std::span<const T> weights) {
-    s.error = s.has_codes ? s.encoder.take<T>(weights) : s.encoder.encode<T>(weights);
+  void encode(slab& s, std::span<const T> weights) const {
+    s.error = s.encoder.encode<T>(weights);
+    if (!s.has_codes || !s.error.ok()) return;
+    s.plain_codes.assign(s.encoder.codes().begin(), s.encoder.codes().end());
+    s.plain_scales.assign(s.encoder.scales().begin(), s.encoder.scales().end());
+    s.numbers.resize(weights.size());
+    std::transform(weights.begin(), weights.end(), s.numbers.begin(), [](T w) { return mxfp4::decode(w); });
+    const mx_view<> room = s.encoder.room(s.count);
+    s.costs = options_.codes->choose(s.source.info->name, s.expert_of_stack(),
+                                     (s.first - s.matrix * s.shape.size) / block_size, s.numbers,
+                                     {room.codes, s.plain_codes.size()}, {room.scales, s.plain_scales.size()});
+    s.encoder.reset_statistics();
+    s.error = s.encoder.take<T>(weights);
   }
 
-  static void encode(slab& s) {
+  void encode(slab& s) const {
     s.encoder.reset_statistics();
     s.error = {};
     if (s.action == tensor_action::copy || s.count == 0) return;
@@ -290,10 +309,12 @@ class shard_run {
         put(outputs[output].name, std::as_bytes(s.encoder.codes()));
         put(outputs[output + 1].name, std::as_bytes(s.encoder.scales()));
         current_ += s.encoder.statistics();
+        if (s.has_codes) add_plain(s);
         if (s.ends_matrix) {
-          matrices_.push_back(
-              {s.index, s.tensor->source.shape.size() == 3 && s.tensor->stack ? s.matrix : -1, current_});
+          matrices_.push_back({s.index, s.matrix_of_stack(), current_, costs_});
           current_ = {};
+          costs_ = {};
+          if (s.has_codes && (s.ends_tensor || s.tensor->output_of(s.matrix + 1) != output)) end_plain();
         }
         break;
       }
@@ -315,6 +336,22 @@ class shard_run {
   [[nodiscard]] std::vector<matrix_statistics> take() { return std::move(matrices_); }
 
  private:
+  void add_plain(const slab& s) {
+    costs_.plain += s.costs.plain;
+    costs_.chosen += s.costs.chosen;
+    plain_codes_.add(std::as_bytes(std::span(s.plain_codes)));
+    plain_scales_.add(std::as_bytes(std::span(s.plain_scales)));
+  }
+  /// An output tensor ends, in which all matrices since the last one lie.
+  void end_plain() {
+    for (auto m = matrices_.rbegin(); m != matrices_.rend() && m->plain_codes.empty(); ++m) {
+      if (m->tensor != matrices_.back().tensor) break;
+      m->plain_codes = plain_codes_.text();
+      m->plain_scales = plain_scales_.text();
+    }
+    plain_codes_ = plain_scales_ = {};
+  }
+
   void put(const std::string& tensor, std::span<const std::byte> bytes) {
     out_(tensor, bytes);
     options_.on_bytes(tensor, bytes);
@@ -343,6 +380,8 @@ class shard_run {
   const append_function& out_;
   const shard_options& options_;
   error_statistics current_;  // of the matrix that is being written
+  code_costs costs_;          // likewise
+  content_hash plain_codes_, plain_scales_;
   std::vector<matrix_statistics> matrices_;
   std::size_t reported_ = 0;
 };
@@ -375,8 +414,8 @@ std::vector<matrix_statistics> encode_shard(const checkpoint_reader& in, const q
                                                         return nullptr;
                                                       }) &
                         tbb::make_filter<slab*, slab*>(tbb::filter_mode::parallel,
-                                                       [](slab* s) {
-                                                         shard_run::encode(*s);
+                                                       [&run](slab* s) {
+                                                         run.encode(*s);
                                                          return s;
                                                        }) &
                         tbb::make_filter<slab*, void>(tbb::filter_mode::serial_in_order, [&](slab* s) {

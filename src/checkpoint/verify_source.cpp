@@ -60,7 +60,7 @@ struct differences {
 class tensor_check {
  public:
   tensor_check(const checkpoint_reader& source, const checkpoint_reader& result, recipe_id recipe,
-               const plain_hashes* plain, shared_progress& progress)
+               const hashes_by_name& plain, shared_progress& progress)
       : source_(source), result_(result), recipe_(recipe), progress_(progress), plain_(plain) {}
 
   /// What is wrong with a stack that is MXFP4 now, or with one matrix of it; empty where nothing is.
@@ -232,7 +232,7 @@ class tensor_check {
     scale_differences_.compare(std::as_bytes(std::span(scales_)), std::as_bytes(std::span(found_scales_)),
                                first / block_size);
     for (std::size_t b = 0; b < scales_.size(); ++b) shift_ += found_scales_[b] - scales_[b];
-    if (plain_ == nullptr) return;
+    if (!is_calibrated(to)) return;
     plain_codes_.add(std::as_bytes(std::span(codes_)));
     plain_scales_.add(std::as_bytes(std::span(scales_)));
     const const_mx_view<> found{found_codes_.data(), found_scales_.data(), rows, cols, cols / 2, cols / block_size};
@@ -240,11 +240,15 @@ class tensor_check {
       throw file_error({.file = source_.path(), .value = std::string(message(m).view())});
   }
 
+  [[nodiscard]] bool is_calibrated(const stored_tensor& to) const { return plain_.contains(to.data->info->name); }
+
   /// Codes that a text has decided are not those of a recipe. Is the source the one that they were made from, and are
   /// they a rounding of it?
-  [[nodiscard]] std::string compare_calibrated() const {
+  [[nodiscard]] std::string compare_calibrated(const stored_tensor& to) const {
     constexpr double farthest = 0.5;  // a recipe has 0.11, a calibration up to 0.3, another matrix 1.4
-    if (plain_codes_.text() != plain_->codes || plain_scales_.text() != plain_->scales)
+    const auto scales = plain_.find(to.scale->info->name);
+    if (plain_codes_.text() != plain_.at(to.data->info->name) || scales == plain_.end() ||
+        plain_scales_.text() != scales->second)
       return std::string("was calibrated from other weights: by ") + recipe_name(recipe_) +
              " the source has other codes than the report records";
     if (distance_.relative_error() > farthest)
@@ -268,7 +272,7 @@ class tensor_check {
       else if (type == dtype::bf16) requantize_tile<bf16>(read_tile<bf16>(from, tile), tile, to);
       else requantize_tile<f16>(read_tile<f16>(from, tile), tile, to);
     });
-    if (plain_ != nullptr) return compare_calibrated();
+    if (is_calibrated(to)) return compare_calibrated(to);
     if (code_differences_.count == 0 && scale_differences_.count == 0) return {};
     const std::int64_t blocks = to.elements() / block_size, block = scale_differences_.first >= 0
                                                                         ? scale_differences_.first
@@ -294,7 +298,7 @@ class tensor_check {
   std::vector<std::uint8_t> codes_, scales_, found_codes_, found_scales_;
   differences code_differences_, scale_differences_;
   std::int64_t shift_ = 0;
-  const plain_hashes* plain_;  // of what was calibrated, else nullptr
+  const hashes_by_name& plain_;  // of what was calibrated
   content_hash plain_codes_, plain_scales_;
   error_statistics distance_;
 };
@@ -450,14 +454,12 @@ void check_source(verification& v) {
   const std::vector<comparison> list = list_comparisons(v, theirs, source);
   shared_progress progress(v.options, source.tensor_bytes() + v.in.tensor_bytes());
   std::vector<std::string> messages(list.size());
-  const auto plain =
-      v.recorded ? read_plain_hashes(v.report, report_file_name) : std::unordered_map<std::string, plain_hashes>();
-  v.result.calibrated = std::ssize(plain);
+  const hashes_by_name plain = v.recorded ? read_plain_hashes(v.report, report_file_name) : hashes_by_name();
+  v.result.calibrated = std::ssize(plain) / 2;
   tbb::parallel_for(std::size_t{0}, list.size(), [&](std::size_t i) {
     const comparison& c = list[i];
     const stored_tensor* ours = v.find(c.name);
-    const auto calibrated = plain.find(c.name);
-    tensor_check compared(source, v.in, recipe, calibrated == plain.end() ? nullptr : &calibrated->second, progress);
+    tensor_check compared(source, v.in, recipe, plain, progress);
     if (ours == nullptr) messages[i] = "is in the source and not here";
     else if (c.layout) messages[i] = compared.compare_stack(*c.from, *c.layout, c.matrix, *ours);
     else messages[i] = compared.compare(*c.from, *ours);

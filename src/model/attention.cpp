@@ -15,7 +15,6 @@ using namespace checkpoint;
 
 namespace {
 
-constexpr std::int64_t tokens_a_task = 16;
 constexpr float latent_eps = 1e-6f;  // of the norms of latent vectors, whatever rms_norm_eps is
 
 /// scores[0..length) become their softmax, which a sink joins where there is one.
@@ -179,7 +178,7 @@ void attention::add_to(token_rows& x, std::int64_t first, std::int64_t count, kv
   cache.keys.insert(cache.keys.end(), k.data.begin(), k.data.end());
   cache.values.insert(cache.values.end(), v.data.begin(), v.data.end());
   cache.length += count;
-  const std::int64_t tasks = (count + tokens_a_task - 1) / tokens_a_task * s.key_value_heads;
+  const std::int64_t tasks = (count + attention_tokens_at_once - 1) / attention_tokens_at_once * s.key_value_heads;
   options.executor.run(static_cast<std::size_t>(tasks),
                        [&](std::size_t task) { attend(q, cache, mixed, static_cast<std::int64_t>(task)); });
   o_.multiply(mixed.view(), h.view(), options);
@@ -193,7 +192,8 @@ void attention::attend(const token_rows& q, const kv_cache& cache, token_rows& m
   const std::int64_t kv_head = task % s.key_value_heads, kv_size = config_.key_size(), d = s.head_dim;
   const std::int64_t dv = s.value_dim, value_size = config_.value_size();
   const std::int64_t shared = s.heads / s.key_value_heads;
-  const std::int64_t first = task / s.key_value_heads * tokens_a_task, count = std::min(tokens_a_task, q.count - first);
+  const std::int64_t first = task / s.key_value_heads * attention_tokens_at_once,
+                     count = std::min(attention_tokens_at_once, q.count - first);
   const std::int64_t before = cache.length - q.count + first;  // tokens in front of the first of these
   // A row sees the tokens [begin_of, end_of) of the cache; columns of the scores are those from `start` on.
   const auto end_of = [&](std::int64_t row) { return before + row / shared + 1; };

@@ -25,6 +25,8 @@
 
 namespace mxfp4::model {
 
+inline constexpr std::int64_t attention_tokens_at_once = 16;  ///< of a task, which has their scores in memory
+
 /// Cosines and sines of all positions so far: computed in double, kept in float.
 class rotary_table {
  public:

@@ -19,8 +19,6 @@ using namespace checkpoint;
 
 namespace {
 
-constexpr std::int64_t tokens_a_part = 1024;
-
 /// Where the matrices of an expert that is not in a stack are, and their sizes.
 struct expert_place {
   std::string gate, up, down;
@@ -228,11 +226,11 @@ void expert_weights::add_to(token_rows& x, const token_rows& h, const routing& r
   };
   // Many tokens: each task a part of them. Few: the products' own tasks.
   const std::span<const routed_token> all = routed;
-  if (all.size() <= tokens_a_part) {
+  if (all.size() <= product_tokens_at_once) {
     if (!all.empty()) work(all, options.executor);
     return;
   }
-  const std::size_t tasks = (all.size() + tokens_a_part - 1) / tokens_a_part;
+  const std::size_t tasks = (all.size() + product_tokens_at_once - 1) / product_tokens_at_once;
   options.executor.run(tasks, [&](std::size_t i) {
     const std::size_t first = all.size() * i / tasks, last = all.size() * (i + 1) / tasks;  // none of a single token
     work(all.subspan(first, last - first), serial);

@@ -65,6 +65,8 @@ class router {
 /// "model.layers.3.mlp.experts.5". @param index  as model_config::experts_in counts.
 [[nodiscard]] std::string expert_name(const model_config& config, std::int64_t layer, std::int64_t index);
 
+inline constexpr std::int64_t product_tokens_at_once = 1024;  ///< of a task of expert_weights::add_to
+
 struct expert_weights {
   linear gate, up, down;
   moe_options function;

@@ -247,6 +247,12 @@ linear linear::of_mxfp4(std::int64_t rows, std::int64_t cols, std::vector<std::u
   return w;
 }
 
+linear linear::with_mxfp4(std::vector<std::uint8_t> codes, std::vector<std::uint8_t> scales) const {
+  linear w = of_mxfp4(rows_, cols_, std::move(codes), std::move(scales));
+  w.bias_ = bias_;
+  return w;
+}
+
 std::uint64_t linear::memory_bytes() const noexcept {
   return (wide_.size() + bias_.size()) * sizeof(float) + narrow_.size() * sizeof(bf16) + codes_.size() + scales_.size();
 }

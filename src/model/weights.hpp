@@ -66,6 +66,9 @@ class linear {
   [[nodiscard]] static linear of_mxfp4(std::int64_t rows, std::int64_t cols, std::vector<std::uint8_t> codes,
                                        std::vector<std::uint8_t> scales);
 
+  /// The same layer, bias and all, with these in the place of its weights, as of_mxfp4 takes them.
+  [[nodiscard]] linear with_mxfp4(std::vector<std::uint8_t> codes, std::vector<std::uint8_t> scales) const;
+
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
   [[nodiscard]] bool is_mxfp4() const noexcept { return !codes_.empty(); }

@@ -159,7 +159,9 @@ class calibrated_matrices {
     const std::size_t middle = tokens_.size() / 2;
     const auto at = [&](std::size_t i) { return static_cast<double>(tokens_[i]); };
     const double median = tokens_.size() % 2 == 1 ? at(middle) : (at(middle - 1) + at(middle)) / 2;
-    return {name, std::to_string(tokens_.front()), fixed(median, median == std::floor(median) ? 0 : 1),
+    const bool counted = tokens_.front() >= 0;
+    return {name, counted ? std::to_string(tokens_.front()) : "",
+            counted ? fixed(median, median == std::floor(median) ? 0 : 1) : "",
             with_tokens_ > 0 ? error_text(objectives_ / with_tokens_) : "",
             rows_ > 0 ? part_of_hundred(kept_ / rows_) : ""};
   }

@@ -146,6 +146,8 @@ void merge(const merge_command& command) {
   if (command.calibration.asked())
     return quantize_calibrated(command.calibration, command.input, command.output, settings, run, observer);
   command.calibration.require_unused();
+  if (!command.calibration.imatrix.empty())
+    return quantize_by_imatrix(command.calibration.imatrix, command.input, command.output, settings, run, observer);
 #endif
   return quantize_checkpoint(command.input, command.output, settings, run, observer).value();
 }

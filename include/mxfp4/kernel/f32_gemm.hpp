@@ -5,6 +5,9 @@
 //     for 48 rows (a part of a task):  weights     -> panel [16-row tile][k][16]        48 KiB, second-level cache
 //       for each token tile:           Y tile += sum over k of weights[k] * activations[k]: all sums in registers
 //
+// Fewer tokens: as many more columns at a time, so that W is read in longer runs. A few, where registers are decoded by
+// the byte: without a panel of weights (f32_lines.hpp).
+//
 // An output is one chain of FMAs in ascending k that starts at 0 or, with accumulate, at Y; the number of registers
 // only decides how many chains run at the same time. So the bits do not depend on M, N, the tasks or where W comes
 // from.
@@ -15,6 +18,7 @@
 #include <utility>
 
 #include "mxfp4/core/executor_ref.hpp"
+#include "mxfp4/kernel/f32_lines.hpp"
 #include "mxfp4/kernel/f32_panel.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
@@ -26,14 +30,47 @@ namespace detail {
 
 /// Register tile: `tokens` x `tiles` * 16 rows. 24 of 32 registers hold sums with AVX-512 (8 x 48), 12 of 16 with AVX2
 /// (6 x 16). Other shapes were slower on AVX-512: 12 x 32 by 2 %, 14 x 32 by 5 % (Zen 4, M = 128).
+///
+/// The FMAs of a sum wait for one another. So that there are enough sums, one token is multiplied with more rows, where
+/// lines (f32_lines.hpp) do not do it: most_tiles(tokens), whose weights are decoded for as many columns fewer.
 template <class Arch>
 struct register_tile {
-  static constexpr bool wide = lanes<Arch> == 16;
+  static constexpr bool wide = lanes<Arch> == 16, narrow = lanes<Arch> < 8;
   static constexpr int tiles = wide ? 3 : 1;
-  static constexpr int tokens = wide ? 8 : lanes<Arch> == 8 ? 6 : 2;
-  static constexpr std::int64_t panel_tokens = 128 / tokens * tokens;
+  static constexpr int tokens = wide ? 8 : narrow ? 2 : 6;
+  static constexpr std::int64_t panel_tokens = (128 + tokens - 1) / tokens * tokens;
   static constexpr std::int64_t task_tiles = 6;
+
+  [[nodiscard]] MXFP4_INLINE static constexpr int most_tiles(std::int64_t count) noexcept {
+    return wide ? (count == 1 ? 6 : 3) : 1;
+  }
+  /// Of `left` tiles, how many are multiplied together.
+  [[nodiscard]] MXFP4_INLINE static constexpr int tiles_at_once(std::int64_t left, std::int64_t count) noexcept {
+    int n = most_tiles(count);
+    while (n > left) n = n == 3 ? 2 : n / 2;
+    return n;
+  }
 };
+
+/// Tokens, divided into as few register tiles as hold them, of sizes that differ by one at the most.
+template <class Arch>
+struct token_tiles {
+  std::int64_t first, last;
+
+  [[nodiscard]] std::int64_t count() const noexcept {
+    return mxfp4::detail::ceil_div(last - first, std::int64_t{register_tile<Arch>::tokens});
+  }
+  /// The first token of tile i; where i is count(), the end of the last.
+  [[nodiscard]] std::int64_t begin(std::int64_t i) const noexcept { return first + (last - first) * i / count(); }
+  [[nodiscard]] std::int64_t widest() const noexcept { return mxfp4::detail::ceil_div(last - first, count()); }
+};
+
+/// How many columns of `count` token tiles are multiplied before the next ones.
+template <class Arch>
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t columns_at_once(std::int64_t count) noexcept {
+  const std::int64_t most = register_tile<Arch>::panel_tokens / register_tile<Arch>::tokens;
+  return gemm_columns * std::max<std::int64_t>(most / count, 1);
+}
 
 /// y[m][n] = chain over k, or += with `add`, for M tokens and N tiles of 16 rows.
 template <class Arch, int N, int M>
@@ -44,31 +81,31 @@ void multiply_f32_panels(const float* weights, const float* tokens, std::int64_t
   floats sum[std::size_t{M}][std::size_t{columns}];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int n = 0; n < columns; ++n) sum[m][n] = add ? floats::load_unaligned(y + m * stride + n * V) : floats(0.0f);
   for (std::int64_t k = 0; k < cols; ++k) {
     floats w[std::size_t{columns}];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int n = 0; n < columns; ++n) {
       const int tile = n / registers_per_tile<Arch>, part = n % registers_per_tile<Arch>;
-      w[n] = floats::load_aligned(weights + (tile * gemm_columns + k) * tile_rows + part * V);
+      w[n] = floats::load_aligned(weights + (tile * cols + k) * tile_rows + part * V);
     }
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const floats x(tokens[k * token_stride + m]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int n = 0; n < columns; ++n) sum[m][n] = simd::fma(w[n], x, sum[m][n]);
     }
   }
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int n = 0; n < columns; ++n) sum[m][n].store_unaligned(y + m * stride + n * V);
 }
 
 using panel_product = void (*)(const float*, const float*, std::int64_t, float*, std::int64_t, bool) noexcept;
 
-/// multiply_f32_panels for every number of tiles and tokens of a register tile, whole or at an edge of Y.
+/// multiply_f32_panels for every number of tokens that N tiles are multiplied with.
 template <class Arch, int N, int... M>
 [[nodiscard]] panel_product product_for(std::int64_t tokens, std::integer_sequence<int, M...>) noexcept {
   static constexpr panel_product products[] = {&multiply_f32_panels<Arch, N, M + 1>...};
@@ -76,12 +113,14 @@ template <class Arch, int N, int... M>
 }
 template <class Arch>
 [[nodiscard]] panel_product product_for(std::int64_t tiles, std::int64_t tokens) noexcept {
-  using counts = std::make_integer_sequence<int, register_tile<Arch>::tokens>;
-  if constexpr (register_tile<Arch>::tiles == 3) {
-    if (tiles == 3) return product_for<Arch, 3>(tokens, counts{});
-    if (tiles == 2) return product_for<Arch, 2>(tokens, counts{});
+  using tile = register_tile<Arch>;
+  using all = std::make_integer_sequence<int, tile::tokens>;
+  if constexpr (tile::wide) {
+    if (tiles == 6) return product_for<Arch, 6>(tokens, std::make_integer_sequence<int, 1>{});
+    if (tiles == 3) return product_for<Arch, 3>(tokens, all{});
+    if (tiles == 2) return product_for<Arch, 2>(tokens, all{});
   }
-  return product_for<Arch, 1>(tokens, counts{});
+  return product_for<Arch, 1>(tokens, all{});
 }
 
 /// `count` tokens of Y from `top` on, `tiles` tiles of W from row `left` on, from the two panels. A last tile with
@@ -89,7 +128,7 @@ template <class Arch>
 template <class Arch>
 void multiply_f32_tile(const float* weights, const float* tokens, std::int64_t cols, const dense_view<float>& y,
                        std::int64_t top, std::int64_t count, std::int64_t left, std::int64_t tiles, bool add) noexcept {
-  constexpr int most = register_tile<Arch>::tiles * tile_rows;
+  constexpr int most = register_tile<Arch>::most_tiles(1) * tile_rows;
   const std::int64_t width = std::min(tiles * tile_rows, y.cols - left);
   const panel_product product = product_for<Arch>(tiles, count);
   if (width == tiles * tile_rows) {
@@ -103,21 +142,76 @@ void multiply_f32_tile(const float* weights, const float* tokens, std::int64_t c
   for (std::int64_t m = 0; m < count; ++m) std::copy_n(buffer + m * most, width, y.row(top + m) + left);
 }
 
-/// Y for tokens [top, bottom) and the rows of W's tiles [first, last): the products of columns [done, done + cols) are
-/// stored, or added with `add`. `tokens`: the register tiles of these columns, `stride` floats from one to the next.
+/// Y for token tiles [top, bottom) of `all` and the rows of W's tiles [first, last): the products of columns
+/// [done, done + cols) are stored, or added with `add`. `tokens`: these columns of tile `top`, `stride` floats from
+/// one tile to the next.
 template <class Arch, class Source>
 void multiply_f32_tiles(const Source& w, std::int64_t first, std::int64_t last, std::int64_t done, std::int64_t cols,
-                        const float* tokens, std::int64_t stride, std::int64_t top, std::int64_t bottom,
-                        const dense_view<float>& y, bool add) noexcept {
+                        const float* tokens, std::int64_t stride, const token_tiles<Arch>& all, std::int64_t top,
+                        std::int64_t bottom, const dense_view<float>& y, bool add) noexcept {
   using tile = register_tile<Arch>;
+  constexpr std::int64_t decoded = tile::tiles * gemm_columns;  // columns of one tile
   alignas(64) float weights[tile::tiles * gemm_columns * tile_rows];
-  for (std::int64_t t = first; t < last; t += tile::tiles) {
-    const std::int64_t tiles = std::min<std::int64_t>(tile::tiles, last - t);
-    for (std::int64_t i = 0; i < tiles; ++i)
-      w.decode(t + i, done / block_size, cols / block_size, weights + i * gemm_columns * tile_rows);
-    for (std::int64_t m = top; m < bottom; m += tile::tokens)
-      multiply_f32_tile<Arch>(weights, tokens + (m - top) / tile::tokens * stride, cols, y, m,
-                              std::min<std::int64_t>(tile::tokens, bottom - m), t * tile_rows, tiles, add);
+  const std::int64_t widest = all.widest();
+  for (std::int64_t t = first; t < last;) {
+    const std::int64_t tiles = tile::tiles_at_once(last - t, widest);
+    for_each_pass(cols, decoded / tiles, add, [&](std::int64_t at, std::int64_t now, bool more) noexcept {
+      for (std::int64_t i = 0; i < tiles; ++i)
+        w.decode(t + i, (done + at) / block_size, now / block_size, weights + i * now * tile_rows);
+      for (std::int64_t i = top; i < bottom; ++i)
+        multiply_f32_tile<Arch>(weights, tokens + (i - top) * stride + at * tile::tokens, now, y, all.begin(i),
+                                all.begin(i + 1) - all.begin(i), t * tile_rows, tiles, more);
+    });
+    t += tiles;
+  }
+}
+
+/// What lines of codes cannot give exactly (f32_lines.hpp): the same, block by block, from panels.
+template <class Arch, class Source>
+[[gnu::noinline]] void multiply_f32_blocks(const Source& source, const f32_lines& w, std::int64_t tiles,
+                                           std::int64_t tokens, const float* x, float* sums) noexcept {
+  alignas(64) float weights[block_size * tile_rows];
+  for (std::int64_t b = 0; b < w.blocks; ++b)
+    for (std::int64_t i = 0; i < tiles; ++i) {
+      decode_f32_tile<Arch, typename Source::order>(source.table, w.codes + i * w.code_step + b * tile_block_bytes,
+                                                    w.scales + i * w.scale_step + b * tile_rows, weights);
+      product_for<Arch>(1, tokens)(weights, x + b * block_size * register_tile<Arch>::tokens, block_size,
+                                   sums + i * tile_rows, tiles * tile_rows, true);
+    }
+}
+
+/// Are tokens few enough for lines?
+template <class Arch>
+[[nodiscard]] MXFP4_INLINE constexpr bool suits_lines(const token_tiles<Arch>& all) noexcept {
+  return all.last - all.first <= most_line_tokens;
+}
+
+/// multiply_f32_tiles without panels of weights, for tokens that suits_lines() and lines_hold(): one tile of them.
+template <class Arch, class Source>
+void multiply_f32_by_lines(const Source& w, std::int64_t first, std::int64_t last, std::int64_t done, std::int64_t cols,
+                           const float* tokens, const token_tiles<Arch>& all, const dense_view<float>& y,
+                           bool add) noexcept {
+  constexpr int x_stride = register_tile<Arch>::tokens;
+  alignas(64) float sums[most_line_tokens * tile_rows];
+  line_buffer buffer;
+  const std::int64_t count = all.last - all.first, together = count <= 2 ? 2 : 1;
+  for (std::int64_t t = first; t < last; t += together) {
+    const std::int64_t tiles = std::min(together, last - t), left = t * tile_rows;
+    const std::int64_t width = std::min(tiles * tile_rows, y.cols - left), sum_stride = tiles * tile_rows;
+    std::fill_n(sums, count * sum_stride, 0.0f);
+    if (add)
+      for (std::int64_t m = 0; m < count; ++m) std::copy_n(y.row(all.first + m) + left, width, sums + m * sum_stride);
+    for (std::int64_t b = 0; b < cols / block_size; b += Source::line_blocks) {
+      const std::int64_t blocks = std::min(Source::line_blocks, cols / block_size - b);
+      const f32_lines lines = w.lines(t, tiles, done / block_size + b, blocks, buffer);
+      const float* const x = tokens + b * block_size * x_stride;
+      bool hold = lines_hold(sums, count * sum_stride);
+      for (std::int64_t i = 0; i < tiles; ++i)
+        hold &= lines_hold(lines.scales + i * lines.scale_step, blocks * tile_rows);
+      if (hold) add_f32_lines<Arch, typename Source::order, x_stride>(lines, tiles, count, x, sums);
+      else multiply_f32_blocks<Arch>(w, lines, tiles, count, x, sums);
+    }
+    for (std::int64_t m = 0; m < count; ++m) std::copy_n(sums + m * sum_stride, width, y.row(all.first + m) + left);
   }
 }
 
@@ -130,17 +224,28 @@ void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accu
   using tile = detail::register_tile<Arch>;
   constexpr std::int64_t task_rows = tile::task_tiles * tile_rows;
   const std::int64_t all_tiles = mxfp4::detail::ceil_div(w.rows(), tile_rows);
+  const std::int64_t passes = mxfp4::detail::ceil_div(x.rows, tile::panel_tokens);
   alignas(64) float tokens[tile::panel_tokens * gemm_columns];
-  for (std::int64_t top = 0; top < x.rows; top += tile::panel_tokens) {
-    const std::int64_t bottom = std::min(top + tile::panel_tokens, x.rows);
-    detail::for_each_pass(x.cols, gemm_columns, accumulate, [&](std::int64_t done, std::int64_t cols, bool add) {
-      for (std::int64_t m = top; m < bottom; m += tile::tokens)
-        detail::widen_tokens<Arch, tile::tokens>(x, m, std::min<std::int64_t>(tile::tokens, bottom - m), done, cols,
-                                                 tokens + (m - top) * gemm_columns);
+  for (std::int64_t pass = 0; pass < passes; ++pass) {
+    const detail::token_tiles<Arch> all{x.rows * pass / passes, x.rows * (pass + 1) / passes};
+    const std::int64_t count = all.count(), columns = detail::columns_at_once<Arch>(count);
+    detail::for_each_pass(x.cols, columns, accumulate, [&](std::int64_t done, std::int64_t cols, bool add) {
+      const std::int64_t stride = tile::tokens * cols;
+      for (std::int64_t i = 0; i < count; ++i)
+        detail::widen_tokens<Arch, tile::tokens>(x, all.begin(i), all.begin(i + 1) - all.begin(i), done, cols,
+                                                 tokens + i * stride);
+      const bool by_lines = Source::has_lines && detail::suits_lines(all) &&
+                            detail::lines_hold<tile::tokens>(tokens, cols, all.last - all.first);
       executor.run(detail::task_count(w.rows(), task_rows), [&](std::size_t task) noexcept {
         const std::int64_t first = static_cast<std::int64_t>(task) * tile::task_tiles;
-        detail::multiply_f32_tiles<Arch>(w, first, std::min(first + tile::task_tiles, all_tiles), done, cols, tokens,
-                                         tile::tokens * gemm_columns, top, bottom, y, add);
+        const std::int64_t last = std::min(first + tile::task_tiles, all_tiles);
+        if constexpr (Source::has_lines) {
+          if (by_lines) {
+            detail::multiply_f32_by_lines<Arch>(w, first, last, done, cols, tokens, all, y, add);
+            return;
+          }
+        }
+        detail::multiply_f32_tiles<Arch>(w, first, last, done, cols, tokens, stride, all, 0, count, y, add);
       });
     });
   }

@@ -87,24 +87,31 @@ template <nibble_order Order>
   return line_order<Order>[static_cast<std::size_t>(8 * g + j)];
 }
 
+/// One block of a tile under plain scale bytes -> panel[32][16].
+template <class Arch, nibble_order Order>
+MXFP4_INLINE void decode_plain_part(const std::uint8_t* codes, const scale_lanes<Arch>& scale, int row,
+                                    float* panel) noexcept {
+  const simd::line_weights<Arch> values;
+  const simd::floats<Arch> factor = scale.half();
+#pragma GCC unroll 4
+  for (int g = 0; g < 4; ++g) {
+    const simd::words<Arch> line = values.load(codes + 64 * g + 4 * row);
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; ++j)
+      (values.at(line, j) * factor).store_aligned(panel + tile_rows * element_at<Order>(g, j) + row);
+  }
+}
+
 /// One block of a tile -> panel[32][16], the floats of a weight table for any scale bytes. Only code 8 under plain
 /// bytes is -0 in every dialect: in a sum that starts at +0 that makes no difference.
 template <class Arch, nibble_order Order, class Table>
-MXFP4_INLINE void decode_f32_tile(const Table& table, const std::uint8_t* codes, const std::uint8_t* scales,
-                                  float* panel) noexcept {
-  const simd::line_weights<Arch> values;
+[[gnu::noinline]] void decode_f32_tile(const Table& table, const std::uint8_t* codes, const std::uint8_t* scales,
+                                       float* panel) noexcept {
   for (int part = 0; part < registers_per_tile<Arch>; ++part) {
     const int row = part * lanes<Arch>;
     const scale_lanes<Arch> scale(scales + row);
     if (scale.plain()) [[likely]] {
-      const simd::floats<Arch> factor = scale.half();
-#pragma GCC unroll 4
-      for (int g = 0; g < 4; ++g) {
-        const simd::words<Arch> line = values.load(codes + 64 * g + 4 * row);
-#pragma GCC unroll 8
-        for (int j = 0; j < 8; ++j)
-          (values.at(line, j) * factor).store_aligned(panel + tile_rows * element_at<Order>(g, j) + row);
-      }
+      decode_plain_part<Arch, Order>(codes, scale, row, panel);
     } else {
       for (int r = row; r < row + lanes<Arch>; ++r) {
         const float* const entries = table.row(scales[r]).value;
@@ -117,10 +124,43 @@ MXFP4_INLINE void decode_f32_tile(const Table& table, const std::uint8_t* codes,
   }
 }
 
+/// `count` blocks of a tile.
+template <class Arch, nibble_order Order, class Table>
+void decode_f32_tiles(const Table& table, const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t count,
+                      float* panel) noexcept {
+  const bool plain = all_plain(scales, count * tile_rows);
+  for (std::int64_t b = 0; b < count; ++b, codes += tile_block_bytes, scales += tile_rows) {
+    if (plain) [[likely]] {
+      for (int row = 0; row < tile_rows; row += lanes<Arch>)
+        decode_plain_part<Arch, Order>(codes, scale_lanes<Arch>(scales + row), row, panel);
+    } else {
+      decode_f32_tile<Arch, Order>(table, codes, scales, panel);
+    }
+    panel += block_size * tile_rows;
+  }
+}
+
+/// Codes and scales in tile order: of one tile or of two, `code_step` and `scale_step` bytes apart.
+struct f32_lines {
+  const std::uint8_t* codes;
+  const std::uint8_t* scales;
+  std::int64_t code_step, scale_step, blocks;
+};
+
+/// Memory for some blocks of two tiles.
+struct line_buffer {
+  static constexpr std::int64_t blocks = 8;
+  alignas(64) std::uint8_t codes[2][blocks * tile_block_bytes];
+  alignas(64) std::uint8_t scales[2][blocks * tile_rows];
+};
+
 // ---- where a panel's codes come from: decode(tile, first block, blocks, panel[32 * blocks][16]) ---------------------
 
 template <class Arch, class Table>
 struct f32_packed_source {
+  using order = half_split;
+  static constexpr bool has_lines = simd::line_decoder<Arch>::available;
+  static constexpr std::int64_t line_blocks = 32;  ///< that lines() gives at once, at the most
   packed_view w;
   Table table;
 
@@ -130,39 +170,57 @@ struct f32_packed_source {
   void decode(std::int64_t tile, std::int64_t first, std::int64_t count, float* panel) const noexcept {
     const std::uint8_t* codes = w.block_codes(tile, first);
     const std::uint8_t* scales = w.block_scales(tile, first);
-    for (std::int64_t b = 0; b < count; ++b)
-      decode_f32_tile<Arch, half_split>(table, codes + b * tile_block_bytes, scales + b * tile_rows,
-                                        panel + b * block_size * tile_rows);
+    decode_f32_tiles<Arch, half_split>(table, codes, scales, count, panel);
+  }
+
+  [[nodiscard]] f32_lines lines(std::int64_t tile, std::int64_t, std::int64_t first, std::int64_t count,
+                                line_buffer&) const noexcept {
+    return {w.block_codes(tile, first), w.block_scales(tile, first), w.blocks * tile_block_bytes, w.blocks * tile_rows,
+            count};
   }
 };
 
 template <class Arch, class Table, block_layout Layout>
 struct f32_view_source {
+  using order = typename Layout::order;
+  static constexpr bool has_lines = simd::line_decoder<Arch>::available && simd::is_common_order<order>;
+  static constexpr std::int64_t line_blocks = line_buffer::blocks;
   const_mx_view<Layout> w;
   Table table;
 
   [[nodiscard]] std::int64_t rows() const noexcept { return w.rows; }
   [[nodiscard]] std::int64_t blocks() const noexcept { return w.blocks(); }
 
-  /// Rows past the end repeat the last one; their products are not stored. Takes four blocks of each row at a time,
-  /// whose codes are one cache line: with more, the lines of 16 rows may evict one another, as a stride that is a power
-  /// of two puts them into few sets of the cache.
+  /// Rows past the end repeat the last one; their products are not stored.
   void decode(std::int64_t tile, std::int64_t first, std::int64_t count, float* panel) const noexcept {
-    constexpr std::int64_t group = 4;
-    alignas(64) std::uint8_t codes[group * tile_block_bytes];
-    alignas(64) std::uint8_t scales[group * tile_rows];
-    for (std::int64_t b = 0; b < count; b += group) {
-      const std::int64_t size = std::min(group, count - b);
+    constexpr std::int64_t most = line_buffer::blocks;
+    alignas(64) std::uint8_t codes[most * tile_block_bytes];
+    alignas(64) std::uint8_t scales[most * tile_rows];
+    for (std::int64_t b = 0; b < count; b += most) {
+      const std::int64_t size = std::min(most, count - b);
       transpose(tile * tile_rows, first + b, size, codes, scales);
-      for (std::int64_t i = 0; i < size; ++i)
-        decode_f32_tile<Arch, typename Layout::order>(table, codes + i * tile_block_bytes, scales + i * tile_rows,
-                                                      panel + (b + i) * block_size * tile_rows);
+      decode_f32_tiles<Arch, order>(table, codes, scales, size, panel + b * block_size * tile_rows);
     }
   }
 
+  [[nodiscard]] f32_lines lines(std::int64_t tile, std::int64_t tiles, std::int64_t first, std::int64_t count,
+                                line_buffer& buffer) const noexcept {
+    for (std::int64_t i = 0; i < tiles; ++i)
+      transpose((tile + i) * tile_rows, first, count, buffer.codes[i], buffer.scales[i]);
+    return {buffer.codes[0], buffer.scales[0], sizeof buffer.codes[0], sizeof buffer.scales[0], count};
+  }
+
  private:
+  /// Takes four blocks of each row at a time, whose codes are one cache line: with more, the lines of 16 rows may evict
+  /// one another, as a stride that is a power of two puts them into few sets of the cache.
   void transpose(std::int64_t top, std::int64_t first, std::int64_t count, std::uint8_t* codes,
                  std::uint8_t* scales) const noexcept {
+    constexpr std::int64_t group = 4;
+    for (std::int64_t b = 0; b < count; b += group)
+      transpose_group(top, first + b, std::min(group, count - b), codes + b * tile_block_bytes, scales + b * tile_rows);
+  }
+  [[gnu::noinline]] void transpose_group(std::int64_t top, std::int64_t first, std::int64_t count, std::uint8_t* codes,
+                                         std::uint8_t* scales) const noexcept {
     const auto clamp = [this](std::int64_t row) { return std::min(row, w.rows - 1); };
     for (int r = 0; r < tile_rows; r += 4) {
       const std::uint8_t* from[4];

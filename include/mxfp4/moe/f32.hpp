@@ -35,7 +35,7 @@ class moe_f32_m_tiles {
  protected:
   [[no_unique_address]] Table table_;
 
-  [[nodiscard]] const mxfp4::detail::moe_m_tile& m_tile(std::int64_t index) const noexcept {
+  [[nodiscard]] mxfp4::detail::moe_m_tile& m_tile(std::int64_t index) const noexcept {
     return memory_.m_tiles[static_cast<std::size_t>(index)];
   }
   template <class F>
@@ -69,10 +69,12 @@ class moe_f32_gemm : moe_f32_m_tiles<X, Table> {
   void load(std::int64_t index) const noexcept {
     for (int t = 0; t < this->m_tile(index).tokens; ++t)
       this->with_token(this->m_tile(index).first + t, [&](const auto* from) { widen(from, this->cols(), index, t); });
+    look_at(index, this->cols());
   }
   void load_hidden(std::int64_t index, const dense_view<float>& hidden) const noexcept {
     for (int t = 0; t < this->m_tile(index).tokens; ++t)
       widen(static_cast<const float*>(hidden.row(this->m_tile(index).first + t)), hidden.cols, index, t);
+    look_at(index, hidden.cols);
   }
 
   template <class W>
@@ -80,12 +82,27 @@ class moe_f32_gemm : moe_f32_m_tiles<X, Table> {
     const auto source = detail::f32_source<Arch>(f32_weights(w), this->table_);
     const std::int64_t cols = source.blocks() * block_size;
     const float* const tokens = this->panel(part.expert.first_m_tile, cols);
-    for (std::int64_t top = part.expert.first; top < part.expert.last; top += tile::panel_tokens)
-      detail::for_each_pass(cols, gemm_columns, false, [&](std::int64_t done, std::int64_t now, bool add) {
-        detail::multiply_f32_tiles<Arch>(
-            source, part.first, part.last, done, now, tokens + (top - part.expert.first) * cols + done * tile::tokens,
-            tile::tokens * cols, top, std::min(top + tile::panel_tokens, part.expert.last), y, add);
-      });
+    const detail::token_tiles<Arch> all{part.expert.first, part.expert.last};
+    const std::int64_t count = all.count(), most = tile::panel_tokens / tile::tokens, stride = tile::tokens * cols;
+    if constexpr (decltype(source)::has_lines) {
+      if (detail::suits_lines(all) && this->m_tile(part.expert.first_m_tile).lines_hold) {
+        detail::for_each_pass(cols, detail::columns_at_once<Arch>(1), false,
+                              [&](std::int64_t done, std::int64_t now, bool add) {
+                                detail::multiply_f32_by_lines<Arch>(source, part.first, part.last, done, now,
+                                                                    tokens + done * tile::tokens, all, y, add);
+                              });
+        return;
+      }
+    }
+    for (std::int64_t top = 0; top < count; top += most) {
+      const std::int64_t bottom = std::min(top + most, count);
+      detail::for_each_pass(cols, detail::columns_at_once<Arch>(bottom - top), false,
+                            [&](std::int64_t done, std::int64_t now, bool add) {
+                              detail::multiply_f32_tiles<Arch>(source, part.first, part.last, done, now,
+                                                               tokens + top * stride + done * tile::tokens, stride, all,
+                                                               top, bottom, y, add);
+                            });
+    }
   }
 
  private:
@@ -93,6 +110,11 @@ class moe_f32_gemm : moe_f32_m_tiles<X, Table> {
   void widen(const Element* from, std::int64_t cols, std::int64_t index, int token) const noexcept {
     detail::widen_tokens<Arch, tile::tokens>(dense_view<const Element>{from, 1, cols, cols}, 0, 1, 0, cols,
                                              this->panel(index, cols) + token);
+  }
+  void look_at(std::int64_t index, std::int64_t cols) const noexcept {
+    mxfp4::detail::moe_m_tile& m = this->m_tile(index);
+    if (simd::line_decoder<Arch>::available && m.tokens <= detail::most_line_tokens)
+      m.lines_hold = detail::lines_hold<tile::tokens>(this->panel(index, cols), cols, m.tokens);
   }
 };
 

@@ -75,9 +75,11 @@ inline void sort_tokens(mxfp4::detail::moe_memory& memory, const dense_view<cons
   std::int64_t first = 0, m_tiles = 0, experts = 0, offset = 0;
   for (std::size_t e = 0; e < memory.ends.size(); ++e) {
     const std::int64_t last = memory.ends[e], first_m_tile = m_tiles;
-    for (std::int64_t p = first; p < last; p += rule.tokens) {
-      const int tokens = static_cast<int>(std::min<std::int64_t>(rule.tokens, last - p));
-      memory.m_tiles[at(m_tiles++)] = {p, offset, tokens, rule.width(tokens), {}, {}};
+    const std::int64_t tiles = mxfp4::detail::ceil_div(last - first, std::int64_t{rule.tokens});
+    for (std::int64_t i = 0; i < tiles; ++i) {
+      const std::int64_t p = first + rule.before(last - first, i, tiles);
+      const auto tokens = static_cast<int>(first + rule.before(last - first, i + 1, tiles) - p);
+      memory.m_tiles[at(m_tiles++)] = {p, offset, tokens, rule.width(tokens), {}, {}, false};
       offset += rule.width(tokens);
     }
     if (last > first)

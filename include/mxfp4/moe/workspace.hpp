@@ -46,6 +46,7 @@ struct moe_m_tile {
   int tokens, width;    ///< rows that exist, and lanes that memory is reserved for: one for each term of a token
   scale_exponent_range scale_exponents;
   float finish[token_group];
+  bool lines_hold = false;  ///< f32: its activations may be multiplied by lines (kernel/f32_lines.hpp)
 };
 
 /// An expert with tokens.
@@ -65,6 +66,12 @@ struct moe_m_tile_rule {
   int tokens;     ///< rows at the most
   bool constant;  ///< every M tile reserves memory for that many; else for as many as int8_activations would
   int terms = 1;  ///< lanes of a token
+  /// Rows of an expert before its M tile i, of `tiles` for `count`: the f32 kernels want tiles of about the same size.
+  [[nodiscard]] MXFP4_INLINE constexpr std::int64_t before(std::int64_t count, std::int64_t i,
+                                                           std::int64_t tiles) const noexcept {
+    const std::int64_t full = i * tokens;
+    return constant ? count * i / tiles : full < count ? full : count;
+  }
   [[nodiscard]] MXFP4_INLINE constexpr int width(int count) const noexcept {
     return constant ? tokens : int8_activations::width_of(count * terms);
   }

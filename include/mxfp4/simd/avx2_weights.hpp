@@ -178,6 +178,65 @@ MXFP4_INLINE void finish_here(xsimd::batch<float, Arch>& sum) noexcept {
   asm("" : "+x"(sum.data) : : "memory");
 }
 
+/// What line_decoder has as operands in memory, so that its users have the registers for sums.
+struct alignas(32) line_constants {
+  std::uint8_t order[32];       ///< load_line's
+  std::uint8_t mask[32];        ///< 15
+  std::uint8_t lower_word[32];  ///< that of each 32 bits to the upper half, zero below
+  std::uint32_t upper_word[8];
+};
+inline constexpr line_constants line_operands = [] {
+  line_constants c{};
+  for (std::size_t i = 0; i < 32; ++i) {
+    const std::size_t lane = i % 16;
+    c.order[i] = static_cast<std::uint8_t>(lane / 8 * 2 + lane % 8 / 2 * 4 + lane % 2);
+    c.mask[i] = 15;
+    c.lower_word[i] = static_cast<std::uint8_t>(lane % 4 < 2 ? 0x80 : lane - 2);
+  }
+  for (std::uint32_t& word : c.upper_word) word = 0xFFFF0000;
+  return c;
+}();
+
+template <has_avx2 Arch>
+  requires looks_up_bytes<Arch>
+class line_decoder<Arch> {
+  using w = words<Arch>;
+
+ public:
+  static constexpr bool available = true;
+
+  MXFP4_INLINE line_decoder() noexcept : constants_(&line_operands) {
+    asm("" : "+r"(constants_));  // else they are loaded once, and spilled
+  }
+  [[nodiscard]] MXFP4_INLINE static w low_bytes() noexcept { return of(detail::doubled_low); }
+  [[nodiscard]] MXFP4_INLINE static w high_bytes() noexcept { return of(detail::doubled_high); }
+
+  [[nodiscard]] MXFP4_INLINE w load(const std::uint8_t* line) const noexcept {
+    return _mm256_shuffle_epi8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(line)), of(constants_->order));
+  }
+  MXFP4_INLINE void decode(w line, int half, w low_bytes, w high_bytes, w& first, w& second) const noexcept {
+    const __m256i codes = line, shifted = half == 0 ? codes : _mm256_srli_epi16(codes, 4);
+    const __m256i index = _mm256_and_si256(shifted, of(constants_->mask));
+    const __m256i low = _mm256_shuffle_epi8(low_bytes, index), high = _mm256_shuffle_epi8(high_bytes, index);
+    first = _mm256_unpacklo_epi8(low, high);
+    second = _mm256_unpackhi_epi8(low, high);
+  }
+  [[nodiscard]] MXFP4_INLINE floats<Arch> lower(w pair) const noexcept {
+    return _mm256_castsi256_ps(_mm256_shuffle_epi8(pair, of(constants_->lower_word)));
+  }
+  [[nodiscard]] MXFP4_INLINE floats<Arch> upper(w pair) const noexcept {
+    return _mm256_castsi256_ps(_mm256_and_si256(pair, of(constants_->upper_word)));
+  }
+
+ private:
+  template <class T>
+  [[nodiscard]] MXFP4_INLINE static __m256i of(const T* constant) noexcept {
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(constant));
+  }
+
+  const line_constants* constants_;
+};
+
 /// A line's codes are looked up where they stand, so that a register has bytes 0 and 2, or 1 and 3, of two rows in each
 /// half; an activation is broadcast as such a pair.
 template <has_avx2 Arch>

@@ -145,6 +145,15 @@ class line_weights {
   table16<Arch> values_;
 };
 
+/// Where few registers suffice to decode a line while its products are added up: load() takes a line of V rows, and
+/// decode() the low nibbles of what it gives (half 0) or the high ones, by two tables that its user keeps. lower() and
+/// upper() of the first result are twice the values of the rows' bytes 0 and 1, those of the second of bytes 2 and 3.
+template <class Arch>
+class line_decoder {
+ public:
+  static constexpr bool available = false;
+};
+
 /// The sums over a block of 2v * x, v a code's value, for V rows of a tile: chain i, 0..3, takes byte i of every line;
 /// the chains are added as (0 + 1) + (2 + 3).
 template <class Arch>
