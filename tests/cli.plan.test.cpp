@@ -45,7 +45,9 @@ TEST_CASE("cli: plan, MiniMax-M2.7 by its config.json", "[cli][plan]") {
         "2 x 120.00 GB: 112.5 GB left for the KV cache and activations\n"
         "config.json declares nothing of activations: vLLM 0.33 (read, not run) makes MXFP4 of them where the GPU has "
         "such a kernel, else they stay in 16 bits. --activations chooses\n"
-        "a token's KV cache in BF16 is 253.95 kB: at most 443085 tokens\n");
+        "a token's KV cache in BF16 is 253.95 kB: at most 443085 tokens\n"
+        "quantize --calibrate with 65536 tokens: 4.01 GB of memory, 676.33 MB for each further core; 122.58 GB on the "
+        "disk while it runs; some 398 hours of one core\n");
   const outcome kept = plan({published, "--others", "fp8", "--devices", "1", "--memory", "80"});
   CHECK_THAT(kept.out, ContainsSubstring("F8_E4M3 as it is      248    2.73 GB    2.73 GB\n"));
   CHECK_THAT(kept.out, ContainsSubstring("-> 124.75 GB (116.2 GiB): 1.845 x\n"));
@@ -64,6 +66,15 @@ TEST_CASE("cli: plan, MiniMax-M2.7 by its config.json", "[cli][plan]") {
   CHECK(r["quantization_config"]["ignore"].size() == 7);
   CHECK(r["actions"].size() == 4);
   CHECK_FALSE(r.contains("list"));
+
+  // Codes and scales of all experts, and of two layers the hidden states of two models.
+  CHECK(r["calibration"]["disk"] == 224'680'476'672 / 32 * 17 + 2 * 2 * std::int64_t{65536} * 3072 * 4);
+  // States; those normed, 9 slots of 16 bytes a token, logits; H of all tokens; and one expert.
+  CHECK(r["calibration"]["memory"] ==
+        std::int64_t{1'610'612'736} + (1'610'612'736 + 9'437'184 + 67'108'864) + 37'748'736 + 676'331'520);
+  // Weights and codes, inputs and activations of 2048 tokens; 40 bytes for a pair of columns, 24 for a weight.
+  CHECK(r["calibration"]["memory_an_expert"] == 84'934'656 + 100'663'296 + 377'487'360 + 113'246'208);
+  CHECK_FALSE(report({published, "--exclude", "w1"}).contains("calibration"));
 }
 
 TEST_CASE("cli: plan, what servers multiply the weights with", "[cli][plan]") {

@@ -1,5 +1,7 @@
 // tools/mxfp4/plan.cpp -- mxfp4 plan: what would become of a checkpoint, from its headers or config.json alone.
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <utility>
@@ -12,12 +14,18 @@
 #include "checkpoint/reader_json.hpp"
 #include "checkpoint/unlisted_tensors.hpp"
 #include "command.hpp"
+#include "io/guarded.hpp"
 #include "io/shown.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "quantize_command.hpp"
 #include "report.hpp"
+
+#if defined(MXFP4_TOOLS_MODEL)
+#include "calibrate/needs.hpp"
+#include "model/config.hpp"
+#endif
 
 namespace mxfp4::tools {
 
@@ -148,6 +156,45 @@ using groups = std::map<std::pair<tensor_action, dtype>, group>;
   return s.layers * 2 * s.key_value_heads * s.head_dim * 2;
 }
 
+/// What quantize --calibrate would take with its own defaults.
+struct calibration_estimate {
+  std::int64_t tokens = 0;  ///< 0: it does not calibrate such a model
+  std::uint64_t memory = 0, memory_an_expert = 0, disk = 0;
+  double core_seconds = 0;
+};
+
+/// A calibration chooses the codes of all experts and of nothing else.
+[[nodiscard]] bool takes_all_experts(const plan_command& command) {
+  return command.include.empty() && command.exclude.empty() && !command.linears;
+}
+
+[[nodiscard]] calibration_estimate estimate_calibration(const ordered_json& config) {
+#if defined(MXFP4_TOOLS_MODEL)
+  const auto read = guarded([&] { return model::read_model_config(config, config_file_name); });
+  if (!read || read->shape.experts == 0) return {};
+  calibrate::calibration_size size;
+  size.tokens = calibrate_options{}.tokens;
+  size.context = std::min(calibrate::default_context, read->context);
+  const calibrate::memory_need need = calibrate::memory_of(*read, size);
+  const calibrate::calibration_work work = calibrate::work_of(*read, size);
+  return {size.tokens, need.least(), need.an_expert, calibrate::disk_of(*read, size.tokens),
+          work.of_experts / calibrate::expert_rate + work.of_tokens / calibrate::token_rate};
+#else
+  static_cast<void>(config);
+  return {};
+#endif
+}
+
+[[nodiscard]] std::string text_of(const calibration_estimate& c) {
+  const double minutes = c.core_seconds / 60, hours = minutes / 60;
+  const std::string time = minutes < 2 ? fixed(c.core_seconds, 0) + " seconds"
+                           : hours < 2 ? fixed(minutes, 0) + " minutes"
+                                       : fixed(hours, 0) + " hours";
+  return "quantize --calibrate with " + std::to_string(c.tokens) + " tokens: " + size_text(c.memory) + " of memory, " +
+         size_text(c.memory_an_expert) + " for each further core; " + size_text(c.disk) +
+         " on the disk while it runs; some " + time + " of one core\n";
+}
+
 struct budget {
   double bytes = 0, left = 0;
   std::int64_t bytes_per_token = 0;
@@ -158,7 +205,8 @@ struct budget {
 };
 
 [[nodiscard]] ordered_json json_of(const plan_command& command, const ordered_json& quantization, const source& in,
-                                   const quantization_plan& plan, const budget& memory) {
+                                   const quantization_plan& plan, const budget& memory,
+                                   const calibration_estimate& calibration) {
   ordered_json actions = ordered_json::array();
   for (const auto& [key, g] : group_up(plan))
     actions.push_back({{"action", action_name(key.first)},
@@ -187,6 +235,12 @@ struct budget {
     report["quantization_config"] = quantization;
     report["activations"] = activations_text(quantization);
   }
+  if (calibration.tokens > 0)
+    report["calibration"] = {{"tokens", calibration.tokens},
+                             {"memory", calibration.memory},
+                             {"memory_an_expert", calibration.memory_an_expert},
+                             {"disk", calibration.disk},
+                             {"core_seconds", std::round(calibration.core_seconds)}};
   for (const std::string& warning : plan.warnings) report["warnings"].push_back(warning);
   if (command.list) {
     report["list"] = ordered_json::array();
@@ -211,7 +265,8 @@ struct budget {
 }
 
 [[nodiscard]] std::string text_of(const plan_command& command, const ordered_json& quantization,
-                                  const quantization_plan& plan, const budget& memory) {
+                                  const quantization_plan& plan, const budget& memory,
+                                  const calibration_estimate& calibration) {
   std::string text = command.list ? list_text(plan) : "";
   table t({{"what"}, {"tensors", align::right}, {"before", align::right}, {"after", align::right}});
   for (const auto& [key, g] : group_up(plan))
@@ -236,6 +291,7 @@ struct budget {
   if (memory.tokens() > 0)
     text += "a token's KV cache in BF16 is " + size_text(static_cast<std::uint64_t>(memory.bytes_per_token)) +
             ": at most " + std::to_string(memory.tokens()) + " tokens\n";
+  if (calibration.tokens > 0) text += text_of(calibration);
   return text;
 }
 
@@ -263,8 +319,10 @@ void run(const plan_command& command) {
   if (plan.matrices > 0 && in.config.is_object())
     quantization =
         make_quantization_config(plan, in.model_type, command.input, activations_called(command.activations));
-  if (command.json) print(json_of(command, quantization, in, plan, memory));
-  else print(text_of(command, quantization, plan, memory) + stray_text(in.stray));
+  const calibration_estimate calibration =
+      takes_all_experts(command) && plan.matrices > 0 ? estimate_calibration(in.config) : calibration_estimate();
+  if (command.json) print(json_of(command, quantization, in, plan, memory, calibration));
+  else print(text_of(command, quantization, plan, memory, calibration) + stray_text(in.stray));
 }
 
 }  // namespace
