@@ -208,6 +208,7 @@ TEST_CASE("imatrix: files that are none", "[calibrate][bad_input]") {
       {u32(2) + dat_entry("x", 1, {5}) + dat_entry("x", 1, {5}), "'x' twice"},
       {u32(1) + dat_entry("x", 1, {-1}), "has a mean square of -1.0"},
       {u32(1) + dat_entry("x", 1, {NAN}), "has a mean square of "},
+      {whole + "x", "it has more at byte"},
       {u32(1) + u32(0x7FFFFFFF) + "x", "an end instead of a name"},
       {u32(1) + u32(1) + "x" + u32(1) + u32(0x7FFFFFFF) + f32(1), "an end instead of its numbers"},
       {gguf_of("model", {1, 1}, {1}), "general.type is \"model\", expected \"imatrix\""},
@@ -236,24 +237,28 @@ TEST_CASE("imatrix: what llama.cpp calls a weight", "[calibrate]") {
     const char *ours, *theirs;
     std::int64_t expert;
   };
-  for (const row& r : {row{"model.layers.3.block_sparse_moe.experts.17.w1.weight", "blk.3.ffn_gate_exps.weight", 17},
-                       {"model.layers.3.block_sparse_moe.experts.17.w2.weight", "blk.3.ffn_down_exps.weight", 17},
-                       {"model.layers.3.block_sparse_moe.experts.0.w3.weight", "blk.3.ffn_up_exps.weight", 0},
-                       {"model.layers.61.mlp.experts.5.down_proj.weight", "blk.61.ffn_down_exps.weight", 5},
-                       {"model.layers.0.mlp.experts.gate_up_proj", "blk.0.ffn_gate_exps.weight", 0},
-                       {"model.layers.0.mlp.experts.down_proj", "blk.0.ffn_down_exps.weight", 0},
-                       {"model.layers.0.mlp.up_proj.weight", "blk.0.ffn_up.weight", 0},
-                       {"model.layers.0.mlp.shared_experts.up_proj.weight", "blk.0.ffn_up_shexp.weight", 0},
-                       {"model.layers.0.mlp.shared_expert.down_proj.weight", "blk.0.ffn_down_shexp.weight", 0},
-                       {"model.layers.9.self_attn.q_proj.weight", "blk.9.attn_q.weight", 0},
-                       {"model.layers.9.self_attn.o_proj.weight", "blk.9.attn_output.weight", 0},
-                       {"model.layers.9.self_attn.kv_a_proj_with_mqa.weight", "blk.9.attn_kv_a_mqa.weight", 0},
-                       {"model.layers.9.mlp.gate.weight", "", 0},
-                       {"model.layers.9.mlp.experts.x.up_proj.weight", "", 0},
-                       {"model.layers.x.mlp.up_proj.weight", "", 0},
-                       {"model.layers.9", "", 0},
-                       {"lm_head.weight", "", 0},
-                       {"", "", 0}}) {
+  for (const row& r :
+       {row{"model.layers.3.block_sparse_moe.experts.17.w1.weight", "blk.3.ffn_gate_exps.weight", 17},
+        {"model.layers.3.block_sparse_moe.experts.17.w2.weight", "blk.3.ffn_down_exps.weight", 17},
+        {"model.layers.3.block_sparse_moe.experts.0.w3.weight", "blk.3.ffn_up_exps.weight", 0},
+        {"model.layers.61.mlp.experts.5.down_proj.weight", "blk.61.ffn_down_exps.weight", 5},
+        {"model.layers.0.mlp.experts.gate_up_proj", "blk.0.ffn_gate_exps.weight", 0},
+        {"model.layers.0.mlp.experts.down_proj", "blk.0.ffn_down_exps.weight", 0},
+        {"model.layers.0.mlp.up_proj.weight", "blk.0.ffn_up.weight", 0},
+        {"model.layers.0.mlp.shared_experts.up_proj.weight", "blk.0.ffn_up_shexp.weight", 0},
+        {"model.layers.0.mlp.shared_expert.down_proj.weight", "blk.0.ffn_down_shexp.weight", 0},
+        {"model.layers.1.block_sparse_moe.shared_experts.up_proj.weight", "blk.1.ffn_up_shexp.weight", 0},
+        {"model.layers.4.experts.down_proj", "blk.4.ffn_down_exps.weight", 0},
+        {"model.layers.4.mlp.experts.99999999999.up_proj.weight", "", 0},
+        {"model.layers.9.self_attn.q_proj.weight", "blk.9.attn_q.weight", 0},
+        {"model.layers.9.self_attn.o_proj.weight", "blk.9.attn_output.weight", 0},
+        {"model.layers.9.self_attn.kv_a_proj_with_mqa.weight", "blk.9.attn_kv_a_mqa.weight", 0},
+        {"model.layers.9.mlp.gate.weight", "", 0},
+        {"model.layers.9.mlp.experts.x.up_proj.weight", "", 0},
+        {"model.layers.x.mlp.up_proj.weight", "", 0},
+        {"model.layers.9", "", 0},
+        {"lm_head.weight", "", 0},
+        {"", "", 0}}) {
     CAPTURE(r.ours);
     const imatrix_place place = imatrix_place_of(r.ours);
     CHECK(place.entry == r.theirs);

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "family.support.hpp"
 #include "model.support.hpp"
 #include "program.support.hpp"
 
@@ -390,6 +391,23 @@ TEST_CASE("calibrate: processes that begin at the same moment", "[cli][calibrate
 namespace {
 
 std::string i32(std::size_t value) { return bytes_of(std::vector<std::uint32_t>{static_cast<std::uint32_t>(value)}); }
+/// llama.cpp's newer form, one entry: sums of squares [n][cols] and the tokens of each row.
+std::string gguf_of(const std::string& name, std::vector<std::size_t> cols_and_n, const std::vector<float>& squares,
+                    const std::vector<float>& counts) {
+  const auto u64 = [](std::size_t v) { return bytes_of(std::vector<std::uint64_t>{v}); };
+  const auto text = [&](const std::string& t) { return u64(t.size()) + t; };
+  const auto padded = [](std::string t) {
+    t.resize((t.size() + 31) / 32 * 32);
+    return t;
+  };
+  const std::string sums = padded(bytes_of(squares));
+  const auto tensor = [&](const std::string& suffix, std::size_t first, std::size_t offset) {
+    return text(name + suffix) + i32(2) + u64(first) + u64(cols_and_n[1]) + i32(0) + u64(offset);
+  };
+  return padded("GGUF" + i32(3) + u64(2) + u64(1) + text("general.type") + i32(8) + text("imatrix") +
+                tensor(".in_sum2", cols_and_n[0], 0) + tensor(".counts", 1, sums.size())) +
+         sums + padded(bytes_of(counts));
+}
 std::string entry_of(const std::string& name, const std::vector<float>& squares) {
   return i32(name.size()) + name + i32(2) + i32(squares.size()) + bytes_of(squares);
 }
@@ -454,8 +472,11 @@ TEST_CASE("imatrix: one of llama.cpp's in the place of a text", "[cli][calibrate
   };
   for (const row& r :
        {row{i32(1) + entry_of("blk.0.ffn_gate_exps.weight", squares(experts * hidden + 1)),
-            "has 801 numbers, expected those of "},
-        row{i32(1) + entry_of("blk.0.ffn_gate_exps.weight", squares(hidden)), "has 160 numbers, expected those of "},
+            "has 801 numbers, expected 160 columns of each of 5 experts, as 'model.layers.0."},
+        row{i32(1) + entry_of("blk.0.ffn_gate_exps.weight", squares(hidden)), "has 160 numbers, expected 160 columns"},
+        row{i32(1) + entry_of("blk.0.ffn_gate_exps.weight", squares(2 * experts * hidden)), "has 1600 numbers"},
+        row{gguf_of("blk.0.ffn_up_exps.weight", {hidden, 8}, squares(8 * hidden), std::vector<float>(8, 3.0f)),
+            "has 1280 numbers of 8 matrices, expected 160 columns of each of 5 experts"},
         row{i32(1) + entry_of("blk.7.attn_q.weight", squares(hidden)), "its first is 'blk.7.attn_q.weight'"}}) {
     const outcome refused =
         mxfp4_run({"quantize", f.model, f.folder / "refused", "--imatrix", write_text(f.folder / "bad", r.bytes)});
@@ -465,4 +486,60 @@ TEST_CASE("imatrix: one of llama.cpp's in the place of a text", "[cli][calibrate
                ContainsSubstring(r.says) && ContainsSubstring("is it the importance matrix of this model?"));
     CHECK(!std::filesystem::exists(f.folder / "refused"));
   }
+}
+
+TEST_CASE("imatrix: experts that met no token, in both forms of the file", "[cli][calibrate]") {
+  const fixture f;
+  constexpr auto hidden = static_cast<std::size_t>(tiny_model::hidden),
+                 experts = static_cast<std::size_t>(tiny_model::experts);
+  std::vector<float> squares(experts * hidden, 8.0f), counts(experts, 4.0f);
+  for (std::size_t c = 0; c < hidden; c += 2) squares[hidden + c] = squares[3 * hidden + c] = 0.5f;
+  counts[2] = 0;
+  std::fill_n(squares.begin() + 2 * hidden, hidden, 0.0f);
+  const std::string name = "blk.0.ffn_up_exps.weight";
+  const std::string gguf = write_text(f.folder / "imatrix.gguf", gguf_of(name, {hidden, experts}, squares, counts));
+  std::fill_n(squares.begin() + 2 * hidden, hidden, 2.0f);  // twice 1, as a .dat has them
+  const std::string dat = write_text(f.folder / "imatrix.dat", i32(1) + entry_of(name, squares));
+  for (const std::string& file : {gguf, dat}) {
+    CAPTURE(file);
+    const std::string out = f.folder / ("of_" + std::filesystem::path(file).filename().string());
+    const outcome o = mxfp4_run({"quantize", f.model, out, "--imatrix", file, "--include", "layers.0.*experts"});
+    CHECK(o.code == 0);
+    CHECK_THAT(o.err, ContainsSubstring("without an entry in the importance matrix have the codes of the recipe: 10") &&
+                          ContainsSubstring("met no token of the importance matrix have the codes of the recipe: 1"));
+    std::vector<double> objectives;
+    for (const json& matrix : report_of(out)["quantized"])
+      if (matrix.contains("calibration")) objectives.push_back(matrix["calibration"].value("objective", -1.0));
+    REQUIRE(objectives.size() == experts);
+    CHECK((objectives[1] < 1 && objectives[3] < 1));
+    CHECK(objectives[2] == objectives[2]);
+  }
+  CHECK(report_of(f.folder / "of_imatrix.gguf")["tensor_hashes"] ==
+        report_of(f.folder / "of_imatrix.dat")["tensor_hashes"]);
+}
+
+TEST_CASE("imatrix: a stack that lies [experts, in, out]", "[cli][calibrate]") {
+  const scratch_folder folder;
+  const std::string model = test::recorded_family("gpt_oss").write(folder / "model");
+  // Down matrices of 32 columns, of which few count; the other axis has 64.
+  std::vector<float> squares(4 * 32);
+  for (std::size_t c = 0; c < squares.size(); c += 5) squares[c] = 4;
+  const std::string file = write_text(folder / "imatrix.dat", i32(1) + entry_of("blk.1.ffn_down_exps.weight", squares));
+  const outcome o = mxfp4_run({"quantize", model, folder / "out", "--imatrix", file});
+  CAPTURE(o.err);
+  REQUIRE(o.code == 0);
+  int chosen = 0;
+  for (const json& matrix : report_of(folder / "out")["quantized"]) {
+    if (!matrix.contains("calibration")) continue;
+    CHECK_THAT(matrix["name"].get<std::string>(), ContainsSubstring("layers.1.mlp.experts.down_proj"));
+    CHECK(matrix["calibration"]["objective"] < 0.9);
+    ++chosen;
+  }
+  CHECK(chosen == 4);
+  const outcome other = mxfp4_run(
+      {"quantize", model, folder / "no", "--imatrix",
+       write_text(folder / "bad", i32(1) + entry_of("blk.1.ffn_down_exps.weight", std::vector<float>(4 * 64, 4.0f)))});
+  CHECK(other.code == 1);
+  CHECK_THAT(other.err, ContainsSubstring("has 256 numbers, expected 32 columns of each of 4 experts"));
+  CHECK(!std::filesystem::exists(folder / "no"));
 }

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <string_view>
 #include <variant>
@@ -22,6 +23,8 @@ namespace {
 
 constexpr std::string_view sums_suffix = ".in_sum2", counts_suffix = ".counts";
 
+constexpr const char* make_again = "make the file again with llama-imatrix";
+
 void require_squares(const imatrix_entry& entry, const std::string& path, const std::string& name) {
   for (const float x : entry.squares)
     if (!std::isfinite(x) || x < 0)
@@ -29,7 +32,7 @@ void require_squares(const imatrix_entry& entry, const std::string& path, const 
                         .tensor = name,
                         .value = "has a mean square of " + std::to_string(x),
                         .expected = "finite numbers from 0 on",
-                        .advice = "make the file again with llama-imatrix"});
+                        .advice = make_again});
 }
 
 [[nodiscard]] std::vector<float> read_floats(const gguf_reader& file, const gguf_tensor& t) {
@@ -37,17 +40,25 @@ void require_squares(const imatrix_entry& entry, const std::string& path, const 
     throw file_error({.file = file.path(),
                       .tensor = t.name,
                       .value = std::string("is ") + ggml_type_name(t.type),
-                      .expected = "F32"});
+                      .expected = "F32",
+                      .advice = make_again});
   std::vector<float> numbers(static_cast<std::size_t>(t.bytes / sizeof(float)));
   file.read(t, 0, std::as_writable_bytes(std::span(numbers))).value();
   swap_if_big_endian(std::span(numbers));
   return numbers;
 }
 
-[[nodiscard]] std::int64_t integer_of(const gguf_header& header, std::string_view key) {
-  const gguf_pair* const pair = header.find(key);
+/// A 32-bit number; 0 where there is none.
+[[nodiscard]] std::int64_t integer_of(const gguf_reader& file, std::string_view key) {
+  const gguf_pair* const pair = file.header().find(key);
   const std::uint64_t* const value = pair == nullptr ? nullptr : std::get_if<std::uint64_t>(&pair->value);
-  return value == nullptr ? 0 : static_cast<std::int64_t>(*value);
+  if (value == nullptr) return 0;
+  if (*value > std::numeric_limits<std::uint32_t>::max() / 2)
+    throw file_error({.file = file.path(),
+                      .value = quote_name(key) + " is " + std::to_string(*value),
+                      .expected = "at most 2147483647",
+                      .advice = make_again});
+  return static_cast<std::int64_t>(*value);
 }
 
 [[nodiscard]] imatrix read_gguf(const std::string& path) {
@@ -57,10 +68,11 @@ void require_squares(const imatrix_entry& entry, const std::string& path, const 
     throw file_error({.file = path,
                       .value = "is a GGUF file whose general.type is " +
                                (type == nullptr ? std::string("not there") : "\"" + *type + "\""),
-                      .expected = "\"imatrix\", as llama-imatrix writes it"});
+                      .expected = "\"imatrix\"",
+                      .advice = "name the file that llama-imatrix wrote"});
   imatrix found;
-  found.chunks = integer_of(file.header(), "imatrix.chunk_count");
-  found.chunk_size = integer_of(file.header(), "imatrix.chunk_size");
+  found.chunks = integer_of(file, "imatrix.chunk_count");
+  found.chunk_size = integer_of(file, "imatrix.chunk_size");
   for (const gguf_tensor& t : file.header().tensors) {
     if (!t.name.ends_with(sums_suffix)) continue;
     const std::string name = t.name.substr(0, t.name.size() - sums_suffix.size());
@@ -73,14 +85,16 @@ void require_squares(const imatrix_entry& entry, const std::string& path, const 
                         .tensor = t.name,
                         .value = "has " + std::to_string(entry.squares.size()) + " sums for " +
                                  std::to_string(counts.size()) + " counts",
-                        .expected = "a row of sums for each count"});
+                        .expected = "a row of sums for each count",
+                        .advice = make_again});
     const std::size_t cols = entry.squares.size() / counts.size();
     for (std::size_t i = 0; i < counts.size(); ++i) {
       if (!(counts[i] >= 0) || counts[i] > 0x1p53f)
         throw file_error({.file = path,
                           .tensor = name + std::string(counts_suffix),
                           .value = "has " + std::to_string(counts[i]),
-                          .expected = "numbers of tokens"});
+                          .expected = "numbers of tokens",
+                          .advice = make_again});
       entry.counts.push_back(std::llround(counts[i]));
       for (std::size_t c = i * cols; c < (i + 1) * cols; ++c)
         entry.squares[c] = entry.counts[i] > 0 ? entry.squares[c] / static_cast<float>(entry.counts[i]) : 0.0f;
@@ -120,7 +134,8 @@ class dat_reader {
   [[noreturn]] void fail(const std::string& what) const {
     throw file_error({.file = file_.path(),
                       .value = "is no importance matrix: it has " + what + " at byte " + std::to_string(at_),
-                      .expected = "a file of llama-imatrix, GGUF or .dat"});
+                      .expected = "a file of llama-imatrix, GGUF or .dat",
+                      .advice = make_again});
   }
 
  private:
@@ -152,11 +167,12 @@ class dat_reader {
     if (calls > 0)
       for (float& x : entry.squares) x /= static_cast<float>(calls);
     require_squares(entry, path, name);
-    if (!found.entries.emplace(name, std::move(entry)).second) file.fail("'" + name + "' twice");
+    if (!found.entries.emplace(name, std::move(entry)).second) file.fail(quote_name(name) + " twice");
   }
   if (file.at_end()) return found;
   found.chunks = file.count("the number of chunks");
   if (!file.at_end()) static_cast<void>(file.text(file.count("the length of the text's name")));
+  if (!file.at_end()) file.fail("more");
   return found;
 }
 
@@ -169,11 +185,13 @@ class dat_reader {
   return begin == magic;
 }
 
-/// The number in front of the next '.', which both are cut off `text`; -1 where there is none.
+/// The number in front of the next '.', which both are cut off `text`; -1 where there is none below 2^31.
 [[nodiscard]] std::int64_t cut_number(std::string_view& text) {
   std::int64_t value = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end == text.data() + text.size() || *end != '.' || value < 0) return -1;
+  if (error != std::errc{} || end == text.data() + text.size() || *end != '.' || value < 0 ||
+      value > std::numeric_limits<std::int32_t>::max())
+    return -1;
   text.remove_prefix(static_cast<std::size_t>(end - text.data()) + 1);
   return value;
 }
@@ -206,13 +224,12 @@ constexpr name_pair feed_forward_names[] = {
 imatrix read_imatrix(const std::string& path) {
   imatrix found = begins_as_gguf(path) ? read_gguf(path) : read_dat(path);
   if (found.entries.empty())
-    throw file_error(
-        {.file = path, .value = "has no entries", .expected = "sums of squares, as llama-imatrix writes them"});
+    throw file_error({.file = path, .value = "has no entries", .expected = "sums of squares", .advice = make_again});
   return found;
 }
 
 imatrix_place imatrix_place_of(const std::string& weight) {
-  constexpr std::string_view layers = "model.layers.", end = ".weight";
+  constexpr std::string_view layers = "model.layers.", end = ".weight", experts = ".experts", first = "experts";
   std::string_view rest = weight;
   if (!rest.starts_with(layers)) return {};
   rest.remove_prefix(layers.size());
@@ -229,11 +246,11 @@ imatrix_place imatrix_place_of(const std::string& weight) {
     name = find_name(attention_names, part);
   } else if (block == "mlp") {
     name = find_name(feed_forward_names, part);
-  } else if (block == "mlp.shared_experts" || block == "mlp.shared_expert") {
+  } else if (block.ends_with(".shared_experts") || block.ends_with(".shared_expert")) {
     name = find_name(feed_forward_names, part);
     if (!name.empty()) name += "_shexp";
-  } else if (const std::size_t at = block.find("experts"); at != std::string_view::npos) {
-    std::string_view number = block.substr(at + std::string_view("experts").size());
+  } else if (const std::size_t at = block.find(experts); at != std::string_view::npos || block.starts_with(first)) {
+    const std::string_view number = block.substr(at == std::string_view::npos ? first.size() : at + experts.size());
     if (!number.empty()) {
       const std::string with_dot = std::string(number.substr(1)) + ".";
       std::string_view digits = with_dot;

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <utility>
 
 #include "calibrate/importance.hpp"
+#include "checkpoint/plan_settings.hpp"
+#include "checkpoint/reader_json.hpp"
 #include "io/content_hash.hpp"
 #include "mxfp4/checkpoint/plan.hpp"
 #include "mxfp4/io/error.hpp"
@@ -29,54 +32,99 @@ constexpr double damping = 0.01;  ///< of the mean, added to each column's impor
   return result;
 }
 
+/// A weight that is quantised: which entry it has, and what that has to hold.
+struct wanted {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  imatrix_place place;
+  std::int64_t cols = 0, matrices = 1;  ///< of each matrix; how many the weight is
+};
+
+[[nodiscard]] std::vector<wanted> wanted_of(const checkpoint_reader& original, const checkpoint_settings& settings) {
+  const quantization_plan plan =
+      make_plan(original.tensor_infos(), plan_options_of(settings, read_config(original)), original.path()).value();
+  std::vector<wanted> list;
+  for (const planned_tensor& p : plan.tensors) {
+    if (p.action != tensor_action::quantize) continue;
+    const tensor_info& t = p.source;
+    wanted w{t.name, t.shape, imatrix_place_of(t.name)};
+    w.cols = p.stack ? p.stack->cols : t.shape.back();
+    if (t.shape.size() == 3) w.matrices = p.stack ? p.stack->experts : t.shape[0];
+    list.push_back(std::move(w));
+  }
+  return list;
+}
+
+/// How many experts an entry has to have: of the model's single experts the highest number and one, or a stack's.
+[[nodiscard]] std::map<std::string, std::int64_t> experts_by_entry(std::span<const wanted> weights,
+                                                                   const checkpoint_reader& original) {
+  std::map<std::string, std::int64_t> experts;
+  for (const wanted& w : weights) experts[w.place.entry] = w.matrices;
+  for (const tensor_info& t : original.tensor_infos()) {  // those too that are left out
+    const imatrix_place p = imatrix_place_of(t.name);
+    if (const auto found = experts.find(p.entry); found != experts.end())
+      found->second = std::max(found->second, p.expert + 1);
+  }
+  return experts;
+}
+
+/// A .dat has a 1 for each column of an expert that met no token.
+[[nodiscard]] bool met_no_token(const imatrix_entry& entry, std::int64_t experts, std::int64_t e,
+                                std::span<const float> squares) {
+  if (!entry.counts.empty()) return entry.counts[static_cast<std::size_t>(e)] == 0;
+  return experts > 1 && std::all_of(squares.begin(), squares.end(), [](float x) { return x == 1; });
+}
+
 }  // namespace
 
-imatrix_codes::imatrix_codes(const checkpoint_reader& original, const std::string& path) : hash_(hash_of_file(path)) {
+imatrix_codes::imatrix_codes(const checkpoint_reader& original, const checkpoint_settings& settings,
+                             const std::string& path)
+    : hash_(hash_of_file(path)) {
   const imatrix found = read_imatrix(path);
   chunks_ = found.chunks;
   chunk_size_ = found.chunk_size;
-  for (const tensor_info& t : original.tensor_infos()) {
-    const std::size_t dimensions = t.shape.size();
-    if (dimensions != 2 && !(dimensions == 3 && is_expert_weight(t.name, 3))) continue;
-    const imatrix_place p = imatrix_place_of(t.name);
-    const auto entry = found.entries.find(p.entry);
+  const std::vector<wanted> weights = wanted_of(original, settings);
+  const std::map<std::string, std::int64_t> experts_of = experts_by_entry(weights, original);
+  for (const wanted& w : weights) {
+    const auto entry = w.place.entry.empty() ? found.entries.end() : found.entries.find(w.place.entry);
     if (entry == found.entries.end()) {
-      without_entry_ += is_expert_weight(t.name, dimensions) ? 1 : 0;
+      without_entry_ += w.matrices;
       continue;
     }
-    const auto& [squares, counts] = entry->second;
-    const auto size = std::ssize(squares);
-    // A stack may lie either way; of single experts there are as many as the entry has rows.
-    std::int64_t cols = t.shape.back(), experts = cols > 0 ? size / cols : 0;
-    if (dimensions == 3 && size != t.shape[0] * cols) cols = t.shape[1];
-    if (dimensions == 3) experts = t.shape[0];
-    if (size != experts * cols || p.expert >= experts || (!counts.empty() && std::ssize(counts) != experts))
-      throw file_error({.file = path,
-                        .tensor = p.entry,
-                        .value = "has " + std::to_string(size) + " numbers" +
-                                 (counts.empty() ? "" : " of " + std::to_string(counts.size()) + " matrices"),
-                        .expected = "those of " + quote_name(t.name) + ", " + shape_text(t.shape),
-                        .advice = "is it the importance matrix of this model?"});
-    const auto [at, is_new] = entries_.try_emplace(p.entry);
+    const std::vector<float>& squares = entry->second.squares;
+    const std::vector<std::int64_t>& counts = entry->second.counts;
+    const std::int64_t experts = experts_of.at(w.place.entry);
+    const auto [at, is_new] = entries_.try_emplace(w.place.entry);
     importance& known = at->second;
+    // Experts of one entry have one size: the first says which.
+    if (std::ssize(squares) != experts * w.cols || (!counts.empty() && std::ssize(counts) != experts) ||
+        (!is_new && known.cols != w.cols))
+      throw file_error({.file = path,
+                        .tensor = w.place.entry,
+                        .value = "has " + std::to_string(squares.size()) + " numbers" +
+                                 (counts.empty() ? "" : " of " + std::to_string(counts.size()) + " matrices"),
+                        .expected = std::to_string(w.cols) + " columns" +
+                                    (experts == 1 ? "" : " of each of " + std::to_string(experts) + " experts") +
+                                    ", as " + quote_name(w.name) + ", " + shape_text(w.shape) + ", has them",
+                        .advice = "is it the importance matrix of this model?"});
     if (is_new) {
+      known.cols = w.cols;
       known.counts = counts;
-      for (std::int64_t e = 0; e < experts; ++e)
-        known.of_expert.push_back(
-            counts.empty() || counts[static_cast<std::size_t>(e)] > 0
-                ? damped(std::span(squares).subspan(static_cast<std::size_t>(e * cols), static_cast<std::size_t>(cols)))
-                : std::vector<float>());
+      for (std::int64_t e = 0; e < experts; ++e) {
+        const auto of_one =
+            std::span(squares).subspan(static_cast<std::size_t>(e * w.cols), static_cast<std::size_t>(w.cols));
+        known.of_expert.push_back(met_no_token(entry->second, experts, e, of_one) ? std::vector<float>()
+                                                                                  : damped(of_one));
+      }
     }
-    if (dimensions == 2 && known.of_expert[static_cast<std::size_t>(p.expert)].empty()) ++without_entry_;
-    if (dimensions == 3)
-      without_entry_ +=
-          std::count_if(known.of_expert.begin(), known.of_expert.end(), [](const auto& x) { return x.empty(); });
-    places_[t.name] = {&known, p.expert};
+    const auto first = known.of_expert.begin() + w.place.expert;
+    without_tokens_ += std::count_if(first, first + w.matrices, [](const auto& x) { return x.empty(); });
+    places_[w.name] = {&known, w.place.expert};
   }
   if (places_.empty())
     throw file_error({.file = path,
-                      .value = "has no entry for a weight of " + quote_name(original.path()) + ": its first is " +
-                               quote_name(found.entries.begin()->first),
+                      .value = "has no entry for a weight of " + quote_name(original.path()) +
+                               " that is quantised: its first is " + quote_name(found.entries.begin()->first),
                       .advice = "is it the importance matrix of this model?"});
 }
 

@@ -9,35 +9,43 @@ namespace mxfp4::calibrate {
 
 using namespace model;
 
+namespace {
+
+/// A config.json may name sizes whose products no integer holds: 2^60 is said then, which nobody has.
+[[nodiscard]] std::uint64_t bytes_of(double bytes) { return static_cast<std::uint64_t>(std::min(bytes, 0x1p60)); }
+
+}  // namespace
+
 memory_need memory_of(const model_config& config, const calibration_size& size) {
-  const auto n = [](std::int64_t x) { return static_cast<std::uint64_t>(x); };
+  const auto n = [](std::int64_t x) { return static_cast<double>(x); };
   const model_shape& s = config.shape;
-  const std::uint64_t hidden = n(s.hidden), inner = n(s.intermediate), widest = std::max(hidden, inner);
-  const std::uint64_t tokens = n(size.tokens), context = std::min(tokens, n(size.context)), threads = n(size.threads);
-  const std::uint64_t query = n(config.query_size()), key = n(config.key_size()), value = n(config.value_size()),
-                      mixed = n(s.heads * s.value_dim);
-  constexpr std::uint64_t number = sizeof(float), weight = sizeof(float);  // F32; BF16 and FP8 take half of it
+  const double hidden = n(s.hidden), inner = n(s.intermediate), widest = std::max(hidden, inner);
+  const double tokens = n(size.tokens), context = std::min(tokens, n(size.context)), threads = n(size.threads);
+  const double query = n(config.query_size()), key = n(config.key_size()), value = n(config.value_size()),
+               mixed = n(s.heads * s.value_dim);
+  constexpr double number = sizeof(float), weight = sizeof(float);  // F32; BF16 and FP8 take half of it
   memory_need need;
-  need.states = 2 * tokens * hidden * number;
+  need.states = bytes_of(2 * tokens * hidden * number);
   // Hidden states and their normed ones of a window, q, k and v and their cache, what heads mix; the scores of a task.
-  need.attention = weight * hidden * (query + key + value + mixed) +
-                   number * context * (2 * hidden + query + 2 * (key + value) + mixed) +
-                   threads * number * attention_tokens_at_once * n(s.heads / s.key_value_heads) * context;
+  need.attention = bytes_of(weight * hidden * (query + key + value + mixed) +
+                            number * context * (2 * hidden + query + 2 * (key + value) + mixed) +
+                            threads * number * attention_tokens_at_once * n(s.heads / s.key_value_heads) * context);
   // Normed states; experts and weights of each token's slots; the logits that they are chosen by.
-  need.inputs =
-      2 * tokens * hidden * number + tokens * n(s.experts_per_token + 1) * 16 + tokens * n(s.experts) * number;
-  const std::uint64_t others = n(std::max(config.experts.dense_intermediate, config.experts.shared_intermediate));
-  const std::uint64_t part = std::min(tokens, n(product_tokens_at_once));
-  need.products = weight * 3 * hidden * std::max(inner, others) +
-                  threads * number * part * (2 * hidden + 2 * std::max(inner, others));
-  const std::uint64_t rows = std::min(tokens, n(tokens_at_once));
+  need.inputs = bytes_of(2 * tokens * hidden * number + tokens * n(s.experts_per_token + 1) * 16 +
+                         tokens * n(s.experts) * number);
+  const double others = n(std::max(config.experts.dense_intermediate, config.experts.shared_intermediate));
+  const double part = std::min(tokens, n(product_tokens_at_once));
+  need.products = bytes_of(weight * 3 * hidden * std::max(inner, others) +
+                           threads * number * part * (2 * hidden + 2 * std::max(inner, others)));
+  const double rows = std::min(tokens, n(tokens_at_once));
   // The expert as it is and in MXFP4; its tokens' inputs in both models, and what comes out of gate and up.
-  need.an_expert = (weight + 2) * 3 * hidden * inner + number * rows * (2 * hidden + 4 * inner);
+  const double plain = (weight + 2) * 3 * hidden * inner + number * rows * (2 * hidden + 4 * inner);
+  need.an_expert = bytes_of(plain);
   if (size.method == rounding_method::diagonal) return need;
-  need.sums = hidden * hidden * number;
+  need.sums = bytes_of(hidden * hidden * number);
   // H of the tokens, what they drift by, both twice, the root, and two matrices in double while a target is sought; the
   // target in floats twice and in double twice.
-  need.an_expert += widest * widest * 40 + hidden * inner * 24;
+  need.an_expert = bytes_of(plain + widest * widest * 40 + hidden * inner * 24);
   return need;
 }
 
@@ -74,8 +82,9 @@ std::uint64_t disk_of(const model_config& config, std::int64_t tokens) {
   const model_shape& s = config.shape;
   std::int64_t layers = 0;
   for (std::int64_t layer = 0; layer < s.layers; ++layer) layers += config.is_dense(layer) ? 0 : 1;
-  const auto blocks = static_cast<std::uint64_t>(layers * s.experts * 3 * s.hidden * s.intermediate / 32);
-  return blocks * 17 + static_cast<std::uint64_t>(2 * 2 * tokens * s.hidden) * sizeof(float);
+  const auto n = [](std::int64_t x) { return static_cast<double>(x); };
+  const double weights = n(layers) * n(s.experts) * 3 * n(s.hidden) * n(s.intermediate);
+  return bytes_of(weights / block_size * 17 + 2 * 2 * n(tokens) * n(s.hidden) * sizeof(float));
 }
 
 }  // namespace mxfp4::calibrate

@@ -14,6 +14,7 @@
 #include "checkpoint/encode_shard.hpp"
 #include "checkpoint/finished_shard.hpp"
 #include "checkpoint/foreign_format.hpp"
+#include "checkpoint/plan_settings.hpp"
 #include "checkpoint/quantization_config.hpp"
 #include "checkpoint/quantize_journal.hpp"
 #include "checkpoint/reader_json.hpp"
@@ -32,6 +33,17 @@
 namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 
 using namespace io;
+
+plan_options plan_options_of(const checkpoint_settings& settings, const ordered_json& config) {
+  plan_options options{.include = settings.include,
+                       .exclude = settings.exclude,
+                       .others = settings.others,
+                       .linears = settings.linears,
+                       .any_matrix = settings.force,
+                       .to_bf16 = settings.to_bf16};
+  read_model(config, options);
+  return options;
+}
 
 namespace {
 
@@ -130,14 +142,8 @@ class run_of_one {
                         .value = std::string("has no ") + config_file_name,
                         .expected = "one, in which loaders are told of the quantisation",
                         .advice = "give the .safetensors file itself to quantise it without"});
-    plan_options options{.include = settings.include,
-                         .exclude = settings.exclude,
-                         .others = settings.others,
-                         .linears = settings.linears,
-                         .any_matrix = settings.force,
-                         .to_bf16 = settings.to_bf16};
-    read_model(config, options);
     require_weights(in_.tensor_infos(), config, in);
+    const plan_options options = plan_options_of(settings, config);
     plan_ = make_plan(in_.tensor_infos(), options, in).value();
     if (std::string warning = untold_quantization(in_.tensor_infos(), config, in_.other_files()); !warning.empty())
       plan_.warnings.push_back(std::move(warning));

@@ -114,10 +114,18 @@ ordered_json quantize_journal::manifest() const {
 void quantize_journal::begin(const ordered_json& manifest) const {
   make_journal_folder(out_);
   require_own();
+  constexpr std::chrono::milliseconds pause(5), patience(60'000);
+  std::chrono::milliseconds waited(0);
   while (!exists()) {  // of several that begin at the same moment one writes
     const std::optional<file_lock> writing = file_lock::try_acquire(lock_path("manifest")).value();
     if (writing && !exists()) replace(manifest);
-    if (!writing) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (writing) continue;
+    if (waited >= patience)
+      throw file_error({.file = manifest_path_,
+                        .value = "is not there after a minute, and another process is writing it",
+                        .advice = "end the process that has " + quote_name(lock_path("manifest")) + " locked"});
+    std::this_thread::sleep_for(pause);
+    waited += pause;
   }
   require_same(manifest);
 }
@@ -128,9 +136,13 @@ void quantize_journal::require_same(const ordered_json& manifest) const {
   if (difference.empty()) return;
   std::string advice = what_to_do;
   const ordered_json::json_pointer isa("/settings/calibration/isa");
-  if (difference.starts_with(isa.to_string().substr(1)) && was.contains(isa) && was.at(isa).is_string())
-    advice = "calibrated codes are those of one instruction set: MXFP4_ISA=" + was.at(isa).get<std::string>() +
+  if (difference.starts_with(isa.to_string().substr(1)) && was.contains(isa) && was.at(isa).is_string()) {
+    const auto& begun = was.at(isa).get_ref<const std::string&>();
+    const bool is_forced = begun != "compiled" && begun != "none";  // a program without dispatch began it
+    advice = "calibrated codes are those of one instruction set: " +
+             (is_forced ? "MXFP4_ISA=" + begun : "the program that began it") +
              " goes on with it, --overwrite starts again with another";
+  }
   throw file_error({.file = out_, .value = "was begun differently: " + difference, .advice = advice});
 }
 

@@ -58,13 +58,15 @@ void calibrate_options::require_unused() const {
 checkpoint_result quantize_by_imatrix(const std::string& imatrix, const std::string& in, const std::string& out,
                                       checkpoint_settings settings, const checkpoint_run& run,
                                       checkpoint_observer& observer) {
-  calibrate::imatrix_codes codes(checkpoint_reader::open(in, settings.take).value(), imatrix);
+  calibrate::imatrix_codes codes(checkpoint_reader::open(in, settings.take).value(), settings, imatrix);
   settings.codes = &codes;
   const checkpoint_result result = quantize_checkpoint(in, out, settings, run, observer).value();
-  if (codes.without_entry() > 0)
-    observer.on_warning(
-        "matrices of experts that met no token of the importance matrix have the codes of the recipe: " +
-        std::to_string(codes.without_entry()));
+  const auto warn = [&observer](std::int64_t count, const char* what) {
+    if (count > 0)
+      observer.on_warning(std::string("matrices ") + what + " have the codes of the recipe: " + std::to_string(count));
+  };
+  warn(codes.without_entry(), "without an entry in the importance matrix");
+  warn(codes.without_tokens(), "of experts that met no token of the importance matrix");
   return result;
 }
 
