@@ -94,9 +94,9 @@ def check_minimax(check, mxfp4, source, folder):
     check.near("two processes", log_probabilities(plain, prompts, **two), exact, before, 5)
     check.near("two processes, experts apart",
                log_probabilities(plain, prompts, enable_expert_parallel=True, **two), exact, before, 5)
-    of_linears = log_probabilities(linears, prompts)
-    check.near("linears", of_linears, log_probabilities(folder / "linears bf16", prompts), before)
-    check.near("two processes, linears", log_probabilities(linears, prompts, **two), of_linears, before)
+    for what, values in (("linears", {}), ("two processes, linears", two)):
+        check.near(what, log_probabilities(linears, prompts, **values),
+                   log_probabilities(folder / "linears bf16", prompts, **values), before)
 
 
 def check_family(check, mxfp4, source, folder, name):
