@@ -5,7 +5,9 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "family.support.hpp"
@@ -136,6 +138,69 @@ TEST_CASE("calibrate: each family with experts, which then errs less; verify agr
       CHECK(calibrated.get<double>() < plain.get<double>());
     }
   }
+}
+
+namespace {
+
+std::string i32(std::size_t value) { return bytes_of(std::vector<std::uint32_t>{static_cast<std::uint32_t>(value)}); }
+
+/// An entry of llama.cpp's importance matrix, .dat: columns alike, but for those of one expert.
+std::string imatrix_entry_of(const std::string& name, std::size_t experts, std::size_t cols, std::size_t odd) {
+  std::vector<float> squares(experts * cols, 1.0f);
+  for (std::size_t c = 0; c < cols; ++c) squares[odd * cols + c] = c % 32 == 0 ? 65536.0f : 1.0f;
+  return i32(name.size()) + name + i32(1) + i32(squares.size()) + bytes_of(squares);
+}
+
+/// The cost of the chosen codes of each matrix, as a part of that of the recipe's: by name and expert.
+std::map<std::pair<std::string, int>, double> objectives(const std::string& model, const std::string& out,
+                                                         const std::string& imatrix, const strings& further) {
+  strings arguments = {"quantize", model, out, "--imatrix", imatrix};
+  arguments.insert(arguments.end(), further.begin(), further.end());
+  const outcome o = mxfp4_run(arguments);
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  CHECK(mxfp4_run({"verify", out, "--against", model}).code == 0);
+  std::map<std::pair<std::string, int>, double> found;
+  const json report = json::parse(read_text(out + "/mxfp4_report.json"));
+  for (const json& matrix : report["quantized"])
+    if (matrix.contains("calibration"))
+      found[{matrix["name"], matrix.value("expert", -1)}] = matrix["calibration"]["objective"];
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("imatrix: experts in a stack, and linear layers of a model without experts", "[cli][families]") {
+  const scratch_folder folder;
+  const auto write = [&folder](const std::string& name, const strings& entries) {
+    std::string bytes = i32(entries.size());
+    for (const std::string& entry : entries) bytes += entry;
+    return write_text(folder / name, bytes);
+  };
+  const std::string stacks = recorded_family("gpt_oss").write(folder / "gpt_oss");
+  const auto of_stacks = [&](const std::string& name, std::size_t odd) {
+    return objectives(stacks, folder / name + ".out",
+                      write(name, {imatrix_entry_of("blk.0.ffn_gate_exps.weight", 4, 64, odd),
+                                   imatrix_entry_of("blk.0.ffn_down_exps.weight", 4, 32, odd)}),
+                      {});
+  };
+  const auto first = of_stacks("first", 0), third = of_stacks("third", 2);
+  REQUIRE((first.size() == 8 && third.size() == 8));  // two stacks of four experts
+  for (const auto& [key, objective] : first) {
+    CAPTURE(key.first, key.second, objective, third.at(key));
+    CHECK((objective != third.at(key)) == (key.second == 0 || key.second == 2));
+    if (key.second == 0) CHECK(objective < 1);
+    if (key.second == 2) CHECK(third.at(key) < 1);
+  }
+
+  const std::string dense = recorded_family("llama").write(folder / "llama");
+  const auto found = objectives(dense, folder / "llama.out",
+                                write("dense", {imatrix_entry_of("blk.1.attn_q.weight", 1, 64, 0),
+                                                imatrix_entry_of("blk.1.ffn_up.weight", 1, 64, 0)}),
+                                {"--linears"});
+  REQUIRE(found.size() == 2);
+  CHECK(found.at({"model.layers.1.self_attn.q_proj.weight", -1}) < 1);
+  CHECK(found.at({"model.layers.1.mlp.up_proj.weight", -1}) < 1);
 }
 
 TEST_CASE("calibrate: models without experts, and those that are MXFP4, are refused", "[cli][families][bad_input]") {

@@ -96,9 +96,9 @@ const few_tokens few_tokens_cases[] = {
 
 TEMPLATE_LIST_TEST_CASE("gemm: a few tokens have the chain's bits, whatever the numbers", "[linalg][equal]", arches) {
   splitmix random(37);
-  constexpr std::int64_t n = 37, k = 1056;  // two tiles and a part of one; runs of blocks, and one block left
+  constexpr std::int64_t n = 133, k = 1056;  // tasks, tiles together, a part of one; runs of blocks, and one left
   for (const few_tokens& f : few_tokens_cases)
-    for (const std::int64_t m : {2, 3, 4}) {
+    for (const std::int64_t m : {2 + (&f - few_tokens_cases) % 3, (&f - few_tokens_cases) % 5 == 1 ? 11L : 4L}) {
       CAPTURE(&f - few_tokens_cases, m);
       mx_memory<ct> w(n, k);
       fill(w, n, k, f.bytes, random);
@@ -111,14 +111,14 @@ TEMPLATE_LIST_TEST_CASE("gemm: a few tokens have the chain's bits, whatever the 
                    : std::ldexp(fraction, static_cast<int>(random.between(f.lowest, f.highest)));
       });
       x.at(m - 1, 700) = f.odd;
-      std::vector<float> expected;
-      for (std::int64_t r = 0; r < m; ++r)
-        for (std::int64_t c = 0; c < n; ++c) {
-          float sum = f.y;
-          for (std::int64_t i = 0; i < k; ++i)
-            sum =
-                add_term<TestType>(sum, static_cast<float>(test::weight(w.code(c, i), w.scale(c, i / 32))), x.at(r, i));
-          expected.push_back(sum);
+      std::vector<float> expected(static_cast<std::size_t>(m * n), f.y);
+      for (std::int64_t c = 0; c < n; ++c)
+        for (std::int64_t i = 0; i < k; ++i) {
+          const auto weight = static_cast<float>(test::weight(w.code(c, i), w.scale(c, i / 32)));
+          for (std::int64_t r = 0; r < m; ++r) {
+            float& sum = expected[static_cast<std::size_t>(r * n + c)];
+            sum = add_term<TestType>(sum, weight, x.at(r, i));
+          }
         }
       const auto sums = [&](const auto& weights) {
         std::vector<float> y(expected.size(), f.y);

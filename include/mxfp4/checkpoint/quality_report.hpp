@@ -16,9 +16,9 @@ namespace mxfp4::inline MXFP4_VERSION_NS::checkpoint {
 /// What a calibration made of one matrix.
 struct matrix_calibration {
   std::int64_t tokens = 0;  ///< that took its expert; with none its codes are the recipe's; -1: nobody counted
-  /// All, and those that have the recipe's codes though tokens took the expert; of rows 0: nobody counted.
-  std::int64_t rows = 0, kept = 0;
-  double objective = 1;  ///< the cost of its rounding in the outputs; 1: that of the recipe's codes
+  std::int64_t rows = 0;    ///< that the matrix has; 0: nobody counted
+  std::int64_t kept = 0;    ///< of those rows: with the recipe's codes though tokens took the expert
+  double objective = 1;     ///< the cost of its rounding in the outputs; 1: that of the recipe's codes
 };
 
 /// What was lost in one matrix, or in one expert.

@@ -32,8 +32,9 @@ struct matrix_statistics {
   std::int64_t matrix = -1;     ///< of a stack [matrices, rows, cols]; -1 for [rows, cols]
   error_statistics statistics;  ///< what was lost of it
   code_costs costs = {};        ///< where a code_source chose the codes
-  /// The same: hashes of what the recipe alone would have made of the output tensors that it lies in, codes and scales.
-  std::string plain_codes = {}, plain_scales = {};
+  /// Where it did: the hash of what the recipe alone would have made of the output tensor with the codes.
+  std::string plain_codes = {};
+  std::string plain_scales = {};  ///< and of the one with the scales
 };
 
 /// How quantize_shard is run.

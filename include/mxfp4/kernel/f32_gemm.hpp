@@ -30,9 +30,6 @@ namespace detail {
 
 /// Register tile: `tokens` x `tiles` * 16 rows. 24 of 32 registers hold sums with AVX-512 (8 x 48), 12 of 16 with AVX2
 /// (6 x 16). Other shapes were slower on AVX-512: 12 x 32 by 2 %, 14 x 32 by 5 % (Zen 4, M = 128).
-///
-/// The FMAs of a sum wait for one another. So that there are enough sums, one token is multiplied with more rows, where
-/// lines (f32_lines.hpp) do not do it: most_tiles(tokens), whose weights are decoded for as many columns fewer.
 template <class Arch>
 struct register_tile {
   static constexpr bool wide = lanes<Arch> == 16, narrow = lanes<Arch> < 8;
@@ -40,16 +37,6 @@ struct register_tile {
   static constexpr int tokens = wide ? 8 : narrow ? 2 : 6;
   static constexpr std::int64_t panel_tokens = (128 + tokens - 1) / tokens * tokens;
   static constexpr std::int64_t task_tiles = 6;
-
-  [[nodiscard]] MXFP4_INLINE static constexpr int most_tiles(std::int64_t count) noexcept {
-    return wide ? (count == 1 ? 6 : 3) : 1;
-  }
-  /// Of `left` tiles, how many are multiplied together.
-  [[nodiscard]] MXFP4_INLINE static constexpr int tiles_at_once(std::int64_t left, std::int64_t count) noexcept {
-    int n = most_tiles(count);
-    while (n > left) n = n == 3 ? 2 : n / 2;
-    return n;
-  }
 };
 
 /// Tokens, divided into as few register tiles as hold them, of sizes that differ by one at the most.
@@ -81,11 +68,11 @@ void multiply_f32_panels(const float* weights, const float* tokens, std::int64_t
   floats sum[std::size_t{M}][std::size_t{columns}];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
-#pragma GCC unroll 8
+#pragma GCC unroll 4
     for (int n = 0; n < columns; ++n) sum[m][n] = add ? floats::load_unaligned(y + m * stride + n * V) : floats(0.0f);
   for (std::int64_t k = 0; k < cols; ++k) {
     floats w[std::size_t{columns}];
-#pragma GCC unroll 8
+#pragma GCC unroll 4
     for (int n = 0; n < columns; ++n) {
       const int tile = n / registers_per_tile<Arch>, part = n % registers_per_tile<Arch>;
       w[n] = floats::load_aligned(weights + (tile * cols + k) * tile_rows + part * V);
@@ -93,13 +80,13 @@ void multiply_f32_panels(const float* weights, const float* tokens, std::int64_t
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
       const floats x(tokens[k * token_stride + m]);
-#pragma GCC unroll 8
+#pragma GCC unroll 4
       for (int n = 0; n < columns; ++n) sum[m][n] = simd::fma(w[n], x, sum[m][n]);
     }
   }
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
-#pragma GCC unroll 8
+#pragma GCC unroll 4
     for (int n = 0; n < columns; ++n) sum[m][n].store_unaligned(y + m * stride + n * V);
 }
 
@@ -116,7 +103,6 @@ template <class Arch>
   using tile = register_tile<Arch>;
   using all = std::make_integer_sequence<int, tile::tokens>;
   if constexpr (tile::wide) {
-    if (tiles == 6) return product_for<Arch, 6>(tokens, std::make_integer_sequence<int, 1>{});
     if (tiles == 3) return product_for<Arch, 3>(tokens, all{});
     if (tiles == 2) return product_for<Arch, 2>(tokens, all{});
   }
@@ -128,7 +114,7 @@ template <class Arch>
 template <class Arch>
 void multiply_f32_tile(const float* weights, const float* tokens, std::int64_t cols, const dense_view<float>& y,
                        std::int64_t top, std::int64_t count, std::int64_t left, std::int64_t tiles, bool add) noexcept {
-  constexpr int most = register_tile<Arch>::most_tiles(1) * tile_rows;
+  constexpr int most = register_tile<Arch>::tiles * tile_rows;
   const std::int64_t width = std::min(tiles * tile_rows, y.cols - left);
   const panel_product product = product_for<Arch>(tiles, count);
   if (width == tiles * tile_rows) {
@@ -150,19 +136,16 @@ void multiply_f32_tiles(const Source& w, std::int64_t first, std::int64_t last, 
                         const float* tokens, std::int64_t stride, const token_tiles<Arch>& all, std::int64_t top,
                         std::int64_t bottom, const dense_view<float>& y, bool add) noexcept {
   using tile = register_tile<Arch>;
-  constexpr std::int64_t decoded = tile::tiles * gemm_columns;  // columns of one tile
   alignas(64) float weights[tile::tiles * gemm_columns * tile_rows];
-  const std::int64_t widest = all.widest();
-  for (std::int64_t t = first; t < last;) {
-    const std::int64_t tiles = tile::tiles_at_once(last - t, widest);
-    for_each_pass(cols, decoded / tiles, add, [&](std::int64_t at, std::int64_t now, bool more) noexcept {
+  for (std::int64_t t = first; t < last; t += tile::tiles) {
+    const std::int64_t tiles = std::min<std::int64_t>(tile::tiles, last - t);
+    for_each_pass(cols, gemm_columns, add, [&](std::int64_t at, std::int64_t now, bool more) noexcept {
       for (std::int64_t i = 0; i < tiles; ++i)
         w.decode(t + i, (done + at) / block_size, now / block_size, weights + i * now * tile_rows);
       for (std::int64_t i = top; i < bottom; ++i)
         multiply_f32_tile<Arch>(weights, tokens + (i - top) * stride + at * tile::tokens, now, y, all.begin(i),
                                 all.begin(i + 1) - all.begin(i), t * tile_rows, tiles, more);
     });
-    t += tiles;
   }
 }
 
@@ -180,39 +163,64 @@ template <class Arch, class Source>
     }
 }
 
-/// Are tokens few enough for lines?
+/// Are tokens few enough for lines, and are there enough rows that looking at every activation pays?
 template <class Arch>
-[[nodiscard]] MXFP4_INLINE constexpr bool suits_lines(const token_tiles<Arch>& all) noexcept {
-  return all.last - all.first <= most_line_tokens;
+[[nodiscard]] MXFP4_INLINE constexpr bool suits_lines(const token_tiles<Arch>& all, std::int64_t rows) noexcept {
+  return rows >= 128 && all.count() <= line_shape<Arch>::most_token_tiles &&
+         all.widest() <= line_shape<Arch>::most_tokens;
 }
 
-/// multiply_f32_tiles without panels of weights, for tokens that suits_lines() and lines_hold(): one tile of them.
+/// multiply_f32_tiles without panels of weights, for tokens that suits_lines() and lines_hold(). Tiles are taken a few
+/// at a time; where the last ones are fewer, tiles before them are multiplied again for nothing.
 template <class Arch, class Source>
 void multiply_f32_by_lines(const Source& w, std::int64_t first, std::int64_t last, std::int64_t done, std::int64_t cols,
-                           const float* tokens, const token_tiles<Arch>& all, const dense_view<float>& y,
-                           bool add) noexcept {
+                           const float* tokens, std::int64_t stride, const token_tiles<Arch>& all,
+                           const dense_view<float>& y, bool add) noexcept {
+  using shape = line_shape<Arch>;
   constexpr int x_stride = register_tile<Arch>::tokens;
-  alignas(64) float sums[most_line_tokens * tile_rows];
-  line_buffer buffer;
-  const std::int64_t count = all.last - all.first, together = count <= 2 ? 2 : 1;
-  for (std::int64_t t = first; t < last; t += together) {
-    const std::int64_t tiles = std::min(together, last - t), left = t * tile_rows;
-    const std::int64_t width = std::min(tiles * tile_rows, y.cols - left), sum_stride = tiles * tile_rows;
-    std::fill_n(sums, count * sum_stride, 0.0f);
-    if (add)
-      for (std::int64_t m = 0; m < count; ++m) std::copy_n(y.row(all.first + m) + left, width, sums + m * sum_stride);
+  static_assert(shape::most_tokens <= x_stride);
+  alignas(64) float sums[shape::most_token_tiles][shape::most_tokens * shape::most_tiles * tile_rows];
+  line_buffer<shape::most_tiles> buffer;
+  const std::int64_t groups = all.count(), tiles = shape::tiles_for(all.widest()), sum_stride = tiles * tile_rows;
+  const auto count = [&all](std::int64_t group) { return all.begin(group + 1) - all.begin(group); };
+  for (std::int64_t t = first, next; t < last; t = next) {
+    next = std::min(t + tiles, last);
+    const std::int64_t start = std::max(next - tiles, std::int64_t{0});
+    const std::int64_t skip = (t - start) * tile_rows, left = t * tile_rows;
+    const std::int64_t width = std::min((next - t) * tile_rows, y.cols - left);
+    for (std::int64_t i = 0; i < groups; ++i) {
+      std::fill_n(sums[i], count(i) * sum_stride, 0.0f);
+      if (add)
+        for (std::int64_t m = 0; m < count(i); ++m)
+          std::copy_n(y.row(all.begin(i) + m) + left, width, sums[i] + m * sum_stride + skip);
+    }
     for (std::int64_t b = 0; b < cols / block_size; b += Source::line_blocks) {
       const std::int64_t blocks = std::min(Source::line_blocks, cols / block_size - b);
-      const f32_lines lines = w.lines(t, tiles, done / block_size + b, blocks, buffer);
-      const float* const x = tokens + b * block_size * x_stride;
-      bool hold = lines_hold(sums, count * sum_stride);
+      const f32_lines lines = w.lines(start, tiles, done / block_size + b, blocks, buffer);
+      bool hold = true;
       for (std::int64_t i = 0; i < tiles; ++i)
         hold &= lines_hold(lines.scales + i * lines.scale_step, blocks * tile_rows);
-      if (hold) add_f32_lines<Arch, typename Source::order, x_stride>(lines, tiles, count, x, sums);
-      else multiply_f32_blocks<Arch>(w, lines, tiles, count, x, sums);
+      for (std::int64_t i = 0; i < groups; ++i) {
+        const float* const x = tokens + i * stride + b * block_size * x_stride;
+        if (hold && lines_hold(sums[i], count(i) * sum_stride))
+          line_product_for<Arch, typename Source::order, x_stride>(count(i))(lines, x, sums[i]);
+        else multiply_f32_blocks<Arch>(w, lines, tiles, count(i), x, sums[i]);
+      }
     }
-    for (std::int64_t m = 0; m < count; ++m) std::copy_n(sums + m * sum_stride, width, y.row(all.first + m) + left);
+    for (std::int64_t i = 0; i < groups; ++i)
+      for (std::int64_t m = 0; m < count(i); ++m)
+        std::copy_n(sums[i] + m * sum_stride + skip, width, y.row(all.begin(i) + m) + left);
   }
+}
+
+/// Do lines give the bits of panels for all of these tokens?
+template <class Arch>
+[[nodiscard]] bool lines_hold(const token_tiles<Arch>& all, const float* tokens, std::int64_t cols,
+                              std::int64_t stride) noexcept {
+  constexpr int x_stride = register_tile<Arch>::tokens;
+  for (std::int64_t i = 0; i < all.count(); ++i)
+    if (!lines_hold<x_stride>(tokens + i * stride, cols, all.begin(i + 1) - all.begin(i))) return false;
+  return true;
 }
 
 }  // namespace detail
@@ -222,7 +230,6 @@ void multiply_f32_by_lines(const Source& w, std::int64_t first, std::int64_t las
 template <class Arch, class Source, class X>
 void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accumulate, executor_ref executor) {
   using tile = detail::register_tile<Arch>;
-  constexpr std::int64_t task_rows = tile::task_tiles * tile_rows;
   const std::int64_t all_tiles = mxfp4::detail::ceil_div(w.rows(), tile_rows);
   const std::int64_t passes = mxfp4::detail::ceil_div(x.rows, tile::panel_tokens);
   alignas(64) float tokens[tile::panel_tokens * gemm_columns];
@@ -234,14 +241,15 @@ void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accu
       for (std::int64_t i = 0; i < count; ++i)
         detail::widen_tokens<Arch, tile::tokens>(x, all.begin(i), all.begin(i + 1) - all.begin(i), done, cols,
                                                  tokens + i * stride);
-      const bool by_lines = Source::has_lines && detail::suits_lines(all) &&
-                            detail::lines_hold<tile::tokens>(tokens, cols, all.last - all.first);
-      executor.run(detail::task_count(w.rows(), task_rows), [&](std::size_t task) noexcept {
-        const std::int64_t first = static_cast<std::int64_t>(task) * tile::task_tiles;
-        const std::int64_t last = std::min(first + tile::task_tiles, all_tiles);
+      const bool by_lines =
+          Source::has_lines && detail::suits_lines(all, w.rows()) && detail::lines_hold(all, tokens, cols, stride);
+      const std::int64_t task_tiles = by_lines ? 2 * detail::line_shape<Arch>::most_tiles : tile::task_tiles;
+      executor.run(detail::task_count(all_tiles, task_tiles), [&](std::size_t task) noexcept {
+        const std::int64_t first = static_cast<std::int64_t>(task) * task_tiles;
+        const std::int64_t last = std::min(first + task_tiles, all_tiles);
         if constexpr (Source::has_lines) {
           if (by_lines) {
-            detail::multiply_f32_by_lines<Arch>(w, first, last, done, cols, tokens, all, y, add);
+            detail::multiply_f32_by_lines<Arch>(w, first, last, done, cols, tokens, stride, all, y, add);
             return;
           }
         }

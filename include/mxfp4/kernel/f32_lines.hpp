@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #include "mxfp4/kernel/f32_panel.hpp"
 
@@ -113,7 +114,7 @@ template <class Arch, nibble_order Order, int Stride, int M, int N>
             MXFP4_UNROLL
             for (int m = 0; m < M; ++m) {
               sum[m][n] = simd::fma(weight, floats(x[i * Stride + m]), sum[m][n]);
-              simd::finish_here(sum[m][n]);
+              decoder.finish(sum[m][n]);
             }
           }
         }
@@ -128,21 +129,20 @@ template <class Arch, nibble_order Order, int Stride, int M, int N>
   }
 }
 
-/// Up to this many tokens.
-inline constexpr int most_line_tokens = 4;
+using line_product = void (*)(const f32_lines&, const float*, float*) noexcept;
 
-/// multiply_f32_lines for one tile or, with up to two tokens, two: a sum's FMAs wait for one another, and with fewer
-/// than eight sums there are not enough of them.
+/// multiply_f32_lines for a number of tokens, with as many tiles as line_shape says.
+template <class Arch, nibble_order Order, int Stride, int... M>
+[[nodiscard]] line_product line_product_for(std::int64_t tokens, std::integer_sequence<int, M...>) noexcept {
+  static constexpr line_product products[] = {
+      &multiply_f32_lines<Arch, Order, Stride, M + 1,
+                          line_shape<Arch>::tiles_for(M + 1) * registers_per_tile<Arch>>...};
+  return products[tokens - 1];
+}
 template <class Arch, nibble_order Order, int Stride>
-void add_f32_lines(const f32_lines& w, std::int64_t tiles, std::int64_t tokens, const float* x, float* sums) noexcept {
-  constexpr int parts = registers_per_tile<Arch>;
-  using product = void (*)(const f32_lines&, const float*, float*) noexcept;
-  static constexpr product one_tile[] = {
-      &multiply_f32_lines<Arch, Order, Stride, 1, parts>, &multiply_f32_lines<Arch, Order, Stride, 2, parts>,
-      &multiply_f32_lines<Arch, Order, Stride, 3, parts>, &multiply_f32_lines<Arch, Order, Stride, 4, parts>};
-  static constexpr product two_tiles[] = {&multiply_f32_lines<Arch, Order, Stride, 1, 2 * parts>,
-                                          &multiply_f32_lines<Arch, Order, Stride, 2, 2 * parts>};
-  (tiles == 2 ? two_tiles : one_tile)[tokens - 1](w, x, sums);
+[[nodiscard]] line_product line_product_for(std::int64_t tokens) noexcept {
+  return line_product_for<Arch, Order, Stride>(tokens,
+                                               std::make_integer_sequence<int, line_shape<Arch>::most_tokens>{});
 }
 
 }  // namespace detail

@@ -140,18 +140,31 @@ void decode_f32_tiles(const Table& table, const std::uint8_t* codes, const std::
   }
 }
 
-/// Codes and scales in tile order: of one tile or of two, `code_step` and `scale_step` bytes apart.
+/// Codes and scales in tile order: of one tile or of several, `code_step` and `scale_step` bytes apart.
 struct f32_lines {
   const std::uint8_t* codes;
   const std::uint8_t* scales;
   std::int64_t code_step, scale_step, blocks;
 };
 
-/// Memory for some blocks of two tiles.
+/// How many tokens are multiplied by lines (f32_lines.hpp), and with how many tiles: a sum's FMAs wait for one another,
+/// and with fewer than eight sums there are not enough of them.
+template <class Arch>
+struct line_shape {
+  static constexpr bool wide = lanes<Arch> == 16;
+  static constexpr int most_tokens = wide ? 8 : 4, most_tiles = wide ? 4 : 2;
+  static constexpr int most_token_tiles = wide ? 2 : 1;  ///< each of which decodes the lines again
+  [[nodiscard]] MXFP4_INLINE static constexpr int tiles_for(std::int64_t tokens) noexcept {
+    return tokens <= 2 ? most_tiles : most_tiles / 2;
+  }
+};
+
+/// Memory for some blocks of a few tiles.
+template <int Tiles>
 struct line_buffer {
   static constexpr std::int64_t blocks = 8;
-  alignas(64) std::uint8_t codes[2][blocks * tile_block_bytes];
-  alignas(64) std::uint8_t scales[2][blocks * tile_rows];
+  alignas(64) std::uint8_t codes[std::size_t{Tiles}][blocks * tile_block_bytes];
+  alignas(64) std::uint8_t scales[std::size_t{Tiles}][blocks * tile_rows];
 };
 
 // ---- where a panel's codes come from: decode(tile, first block, blocks, panel[32 * blocks][16]) ---------------------
@@ -173,8 +186,9 @@ struct f32_packed_source {
     decode_f32_tiles<Arch, half_split>(table, codes, scales, count, panel);
   }
 
+  template <class Buffer>
   [[nodiscard]] f32_lines lines(std::int64_t tile, std::int64_t, std::int64_t first, std::int64_t count,
-                                line_buffer&) const noexcept {
+                                Buffer&) const noexcept {
     return {w.block_codes(tile, first), w.block_scales(tile, first), w.blocks * tile_block_bytes, w.blocks * tile_rows,
             count};
   }
@@ -184,7 +198,7 @@ template <class Arch, class Table, block_layout Layout>
 struct f32_view_source {
   using order = typename Layout::order;
   static constexpr bool has_lines = simd::line_decoder<Arch>::available && simd::is_common_order<order>;
-  static constexpr std::int64_t line_blocks = line_buffer::blocks;
+  static constexpr std::int64_t line_blocks = line_buffer<1>::blocks;
   const_mx_view<Layout> w;
   Table table;
 
@@ -193,7 +207,7 @@ struct f32_view_source {
 
   /// Rows past the end repeat the last one; their products are not stored.
   void decode(std::int64_t tile, std::int64_t first, std::int64_t count, float* panel) const noexcept {
-    constexpr std::int64_t most = line_buffer::blocks;
+    constexpr std::int64_t most = line_buffer<1>::blocks;
     alignas(64) std::uint8_t codes[most * tile_block_bytes];
     alignas(64) std::uint8_t scales[most * tile_rows];
     for (std::int64_t b = 0; b < count; b += most) {
@@ -203,8 +217,9 @@ struct f32_view_source {
     }
   }
 
+  template <class Buffer>
   [[nodiscard]] f32_lines lines(std::int64_t tile, std::int64_t tiles, std::int64_t first, std::int64_t count,
-                                line_buffer& buffer) const noexcept {
+                                Buffer& buffer) const noexcept {
     for (std::int64_t i = 0; i < tiles; ++i)
       transpose((tile + i) * tile_rows, first, count, buffer.codes[i], buffer.scales[i]);
     return {buffer.codes[0], buffer.scales[0], sizeof buffer.codes[0], sizeof buffer.scales[0], count};

@@ -85,11 +85,14 @@ class moe_f32_gemm : moe_f32_m_tiles<X, Table> {
     const detail::token_tiles<Arch> all{part.expert.first, part.expert.last};
     const std::int64_t count = all.count(), most = tile::panel_tokens / tile::tokens, stride = tile::tokens * cols;
     if constexpr (decltype(source)::has_lines) {
-      if (detail::suits_lines(all) && this->m_tile(part.expert.first_m_tile).lines_hold) {
-        detail::for_each_pass(cols, detail::columns_at_once<Arch>(1), false,
+      bool hold = detail::suits_lines(all, source.rows());
+      for (std::int64_t i = part.expert.first_m_tile; hold && i < part.expert.last_m_tile; ++i)
+        hold = this->m_tile(i).lines_hold;
+      if (hold) {
+        detail::for_each_pass(cols, detail::columns_at_once<Arch>(count), false,
                               [&](std::int64_t done, std::int64_t now, bool add) {
                                 detail::multiply_f32_by_lines<Arch>(source, part.first, part.last, done, now,
-                                                                    tokens + done * tile::tokens, all, y, add);
+                                                                    tokens + done * tile::tokens, stride, all, y, add);
                               });
         return;
       }
@@ -113,7 +116,7 @@ class moe_f32_gemm : moe_f32_m_tiles<X, Table> {
   }
   void look_at(std::int64_t index, std::int64_t cols) const noexcept {
     mxfp4::detail::moe_m_tile& m = this->m_tile(index);
-    if (simd::line_decoder<Arch>::available && m.tokens <= detail::most_line_tokens)
+    if (simd::line_decoder<Arch>::available && m.tokens <= detail::line_shape<Arch>::most_tokens)
       m.lines_hold = detail::lines_hold<tile::tokens>(this->panel(index, cols), cols, m.tokens);
   }
 };

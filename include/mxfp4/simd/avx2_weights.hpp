@@ -227,6 +227,7 @@ class line_decoder<Arch> {
   [[nodiscard]] MXFP4_INLINE floats<Arch> upper(w pair) const noexcept {
     return _mm256_castsi256_ps(_mm256_and_si256(pair, of(constants_->upper_word)));
   }
+  MXFP4_INLINE static void finish(floats<Arch>& sum) noexcept { finish_here(sum); }
 
  private:
   template <class T>

@@ -125,6 +125,32 @@ class table16<Arch> {
   __m512 entries_;
 };
 
+/// The codes of a register's rows are permutation indices as they stand, once shifted down: a pair is a word with the
+/// code of byte 0 or 2 at its lower end, and that of the next byte eight bits above.
+template <has_avx512bw Arch>
+class line_decoder<Arch> {
+  using w = words<Arch>;
+
+ public:
+  static constexpr bool available = true;
+
+  MXFP4_INLINE line_decoder() noexcept : values_(doubled_values) {}
+  [[nodiscard]] MXFP4_INLINE static w low_bytes() noexcept { return w(0u); }
+  [[nodiscard]] MXFP4_INLINE static w high_bytes() noexcept { return w(0u); }
+
+  [[nodiscard]] MXFP4_INLINE static w load(const std::uint8_t* line) noexcept { return load_lines<Arch>(line); }
+  MXFP4_INLINE static void decode(w line, int half, w, w, w& first, w& second) noexcept {
+    first = half == 0 ? line : line >> 4;
+    second = line >> (half == 0 ? 16 : 20);
+  }
+  [[nodiscard]] MXFP4_INLINE floats<Arch> lower(w pair) const noexcept { return values_[pair]; }
+  [[nodiscard]] MXFP4_INLINE floats<Arch> upper(w pair) const noexcept { return values_[pair >> 8]; }
+  MXFP4_INLINE static void finish(floats<Arch>& sum) noexcept { asm("" : "+v"(sum.data) : : "memory"); }
+
+ private:
+  table16<Arch> values_;
+};
+
 // ---- dot products ----
 
 namespace detail {

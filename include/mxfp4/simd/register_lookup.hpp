@@ -148,6 +148,7 @@ class line_weights {
 /// Where few registers suffice to decode a line while its products are added up: load() takes a line of V rows, and
 /// decode() the low nibbles of what it gives (half 0) or the high ones, by two tables that its user keeps. lower() and
 /// upper() of the first result are twice the values of the rows' bytes 0 and 1, those of the second of bytes 2 and 3.
+/// finish() is finish_here for a sum.
 template <class Arch>
 class line_decoder {
  public:
