@@ -95,6 +95,12 @@ def main():
         refused("a split that cuts a block", ["layers.0.mlp.experts", "the intermediate size of each process is 48",
                                               "--tensor-parallel-size 1, 3 "],
                 folder / "f", tensor_parallel_size=2, max_model_len=64)
+        make(folder / "gpt_oss", FAMILIES["gpt_oss"])
+        run(mxfp4, "quantize", folder / "gpt_oss", folder / "g")
+        refused("half a block of gpt-oss", ["layers.0.mlp.experts", "the intermediate size is 48", "a multiple of 32"],
+                with_config(folder / "g", folder / "h", intermediate_size=48), max_model_len=64)
+        refused("another routing", ["layers.0.", "the router's scores are sqrtsoftplus, expected sigmoid or softmax"],
+                with_config(plain, folder / "i", scoring_func="sqrtsoftplus"))
         done = subprocess.run([sys.executable, "-c", "import mxfp4_vllm, vllm; vllm.__version__ = '0.33.0'; "
                                "mxfp4_vllm.register()"], capture_output=True, text=True)
         said = done.stderr.splitlines()[-1] if done.stderr else ""

@@ -110,8 +110,16 @@ async def check(server, pool, count):
 async def check_killed(server, pool):
     """The process with the model is killed while it works."""
     engine = max((p for p in server.processes()[1:]), key=lambda p: p.memory_info().rss)
-    asked = asyncio.create_task(server.ask(pool[0][0], TOKENS))
+    stream = await server.client.completions.create(model="demo", prompt=pool[0][0], max_tokens=TOKENS, temperature=0,
+                                                    stream=True, extra_body=dict(ignore_eos=True))
+    await anext(aiter(stream))  # it works: the first token is here
     engine.send_signal(signal.SIGKILL)
+
+    async def rest():
+        async for _ in stream:
+            pass
+
+    asked = asyncio.create_task(rest())
     started = time.monotonic()
     try:
         await asyncio.wait_for(asked, LATEST_ERROR)

@@ -58,6 +58,13 @@ class Mxfp4Experts(FusedMoEMethodBase):
         if is_clamped and layer.swiglu_beta not in (None, 1.0):
             raise ValueError(f"{name}: swiglu_beta is {layer.swiglu_beta}, expected 1: serve the checkpoint that "
                              f"`mxfp4 dequantize` makes")
+        has_own_routing = layer.custom_routing_function is not None
+        if layer.scoring_func not in ("sigmoid", "softmax") and not has_own_routing:
+            raise ValueError(f"{name}: the router's scores are {layer.scoring_func}, expected sigmoid or softmax: "
+                             f"serve the checkpoint that `mxfp4 dequantize` makes")
+        if getattr(self.moe, "has_hash_routing", False):
+            raise ValueError(f"{name}: experts are chosen by a hash of the token, expected by the router's scores: "
+                             f"serve the checkpoint that `mxfp4 dequantize` makes")
         if layer.apply_router_weight_on_input:
             raise ValueError(f"{name}: the router's weights go to the experts' inputs, expected to their outputs: "
                              f"serve the checkpoint that `mxfp4 dequantize` makes")
@@ -77,7 +84,7 @@ class Mxfp4Experts(FusedMoEMethodBase):
         for name in [n for n in (*self.CODES, "w13_weight_scale", "w2_weight_scale", "w13_bias", "w2_bias")
                      if hasattr(layer, n)]:
             delattr(layer, name)
-        layer.register_buffer("mxfp4_handle", ops.add_layer(packed, settings.KINDS[settings.activations()]),
+        layer.register_buffer("mxfp4_handle", ops.add_layer(layer, packed, settings.KINDS[settings.activations()]),
                               persistent=False)
         self.seen.clear()
 
@@ -88,7 +95,7 @@ class Mxfp4Experts(FusedMoEMethodBase):
                          input_ids: torch.Tensor | None = None) -> torch.Tensor:
         """Routing as vLLM's routers for GPUs have it: the one for CPUs (0.32) refuses sigmoid scores without groups,
         and leaves out the bias and the scale of softmax scores."""
-        if layer.custom_routing_function is not None or layer.scoring_func not in ("sigmoid", "softmax"):
+        if layer.custom_routing_function is not None:
             weights, indices = select_experts(
                 x, router_logits, layer.top_k, layer.use_grouped_topk, layer.renormalize, layer.topk_group,
                 layer.num_expert_group, layer.custom_routing_function, layer.scoring_func, layer.routed_scaling_factor,
@@ -158,7 +165,8 @@ class GptOssExperts(Mxfp4Experts):
                        intermediate_size_per_partition: int, params_dtype: torch.dtype, **attributes) -> None:
         self.check_layer(layer)
         check_split(self.name, "the hidden size", hidden_size, hidden_size)
-        check_split(self.name, "the intermediate size", self.moe.intermediate_size, BLOCK)
+        whole = self.moe.intermediate_size
+        check_split(self.name, "the intermediate size", whole, whole)  # of a process they are whole blocks, see above
         layer.num_experts, layer.params_dtype = num_experts, params_dtype
         part = intermediate_size_per_partition
         block = {**attributes, "quant_method": FusedMoeWeightScaleSupported.BLOCK.value}

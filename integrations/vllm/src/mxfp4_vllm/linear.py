@@ -24,7 +24,7 @@ class Mxfp4CpuLinearKernel(MxFp4LinearKernel):
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         packed = _mxfp4_vllm.Linear(layer.weight.data, layer.weight_scale.data)
         del layer.weight, layer.weight_scale
-        layer.register_buffer("mxfp4_handle", ops.add_layer(packed, settings.KINDS[settings.activations()]),
+        layer.register_buffer("mxfp4_handle", ops.add_layer(layer, packed, settings.KINDS[settings.activations()]),
                               persistent=False)
         layer.mxfp4_rows = packed.rows
 

@@ -4,35 +4,52 @@
 tensor of one number, the layer's place in a list of this process, which is an input of the graph like a weight.
 """
 import ctypes
+import glob
 import os
+import weakref
 
 import torch
+from vllm.logger import init_logger
 
 from . import _mxfp4_vllm
 
+logger = init_logger("vllm.mxfp4_vllm")
+
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}  # enum number (layers.hpp)
-_layers: list[tuple[object, int]] = []  # with what activations are multiplied as
+_layers: list[tuple[object, int] | None] = []  # with what activations are multiplied as; None: vLLM let go of it
 
 
 def use_torch_threads() -> None:
     """Hands torch's OpenMP library to the kernels: the one that the process would take, which is that of LD_PRELOAD if
     there is one, or else the one that torch brings."""
-    libraries = [ctypes.CDLL(None), ctypes.CDLL(os.path.join(torch.__path__[0], "lib", "libtorch_cpu.so"))]
-    for library in libraries:
+    files = glob.glob(os.path.join(torch.__path__[0], "lib", "libtorch_cpu.*"))
+    for library in (ctypes.CDLL(name) for name in (None, *files)):
         if hasattr(library, "GOMP_parallel") and hasattr(library, "omp_get_max_threads"):
             _mxfp4_vllm.use_openmp(*(ctypes.cast(function, ctypes.c_void_p).value
                                      for function in (library.GOMP_parallel, library.omp_get_max_threads)))
             return
+    logger.warning("mxfp4_vllm: neither this process nor %s has GOMP_parallel: MXFP4 layers run on one thread",
+                   files or os.path.join(torch.__path__[0], "lib", "libtorch_cpu.*"))
 
 
-def add_layer(layer: object, kind: int) -> torch.Tensor:
-    """The tensor by which the operators find a Linear or Experts."""
+def add_layer(owner: torch.nn.Module, layer: object, kind: int) -> torch.Tensor:
+    """The tensor by which the operators find a Linear or Experts, for as long as `owner` is there."""
+    place = len(_layers)
     _layers.append((layer, kind))
-    return torch.tensor([len(_layers) - 1], dtype=torch.int64)
+    weakref.finalize(owner, _layers.__setitem__, place, None)
+    return torch.tensor([place], dtype=torch.int64)
 
 
-def layer_of(handle: torch.Tensor) -> object:
-    return _layers[handle.item()][0]
+def _expect(name: str, is_it: object, expected: object) -> None:
+    """The kernels are given addresses, so what they read and write is looked at here."""
+    if is_it != expected:
+        raise ValueError(f"mxfp4_vllm: {name} is {is_it}, expected {expected}")
+
+
+def _type_of(name: str, x: torch.Tensor) -> int:
+    if x.dtype not in _TYPES:
+        raise ValueError(f"mxfp4_vllm: {name} is {x.dtype}, expected one of {', '.join(map(str, _TYPES))}")
+    return _TYPES[x.dtype]
 
 
 def _rows(x: torch.Tensor) -> torch.Tensor:
@@ -61,7 +78,10 @@ def _linear(x: torch.Tensor, handle: torch.Tensor, rows: int, bias: torch.Tensor
     matrix = _rows(x)
     y = torch.empty((*x.shape[:-1], rows), dtype=x.dtype)
     kept, bias_at = _float_address(bias)
-    layer.run(matrix.data_ptr(), matrix.shape[0], matrix.stride(0), bias_at, y.data_ptr(), _TYPES[x.dtype], kind)
+    _expect("x.shape[-1]", matrix.shape[1], layer.cols)
+    _expect("rows", rows, layer.rows)
+    _expect("the number of biases", rows if bias is None else bias.numel(), layer.rows)
+    layer.run(matrix.data_ptr(), matrix.shape[0], matrix.stride(0), bias_at, y.data_ptr(), _type_of("x", x), kind)
     return y
 
 
@@ -72,8 +92,11 @@ def _routed(x: torch.Tensor, handle: torch.Tensor, indices: torch.Tensor, weight
     y = torch.empty(x.shape, dtype=x.dtype)
     indices, weights = indices.to(torch.int32).contiguous(), weights.float().contiguous()
     kept, local_at, experts = _map_address(expert_map)
+    _expect("x.shape[-1]", x.shape[1], layer.hidden)
+    _expect("indices.shape", (indices.dim(), indices.shape[0]), (2, x.shape[0]))
+    _expect("weights.shape", weights.shape, indices.shape)
     layer.run(x.data_ptr(), x.shape[0], x.stride(0), indices.data_ptr(), weights.data_ptr(), indices.shape[1], local_at,
-              experts, y.data_ptr(), _TYPES[x.dtype], kind)
+              experts, y.data_ptr(), _type_of("x", x), kind)
     return y
 
 
@@ -85,9 +108,12 @@ def _experts(x: torch.Tensor, handle: torch.Tensor, logits: torch.Tensor, bias: 
     y = torch.empty(x.shape, dtype=x.dtype)
     kept_bias, bias_at = _float_address(bias)
     kept_map, local_at, experts = _map_address(expert_map)
+    _expect("x.shape[-1]", x.shape[1], layer.hidden)
+    _expect("logits.shape[0]", logits.shape[0], x.shape[0])
+    _expect("the number of biases", logits.shape[1] if bias is None else bias.numel(), logits.shape[1])
     layer.route_and_run(x.data_ptr(), x.shape[0], x.stride(0), logits.data_ptr(), logits.stride(0), logits.shape[1],
-                        _TYPES[logits.dtype], bias_at, top_k, renormalize, scale, scoring, n_group, topk_group,
-                        local_at, experts, y.data_ptr(), _TYPES[x.dtype], kind)
+                        _type_of("logits", logits), bias_at, top_k, renormalize, scale, scoring, n_group, topk_group,
+                        local_at, experts, y.data_ptr(), _type_of("x", x), kind)
     return y
 
 
