@@ -335,3 +335,70 @@ TEST_CASE("the process' team: every task once; alone where there is no library o
       CHECK(regions == (one == &team && tasks > 1 ? 1 : 0));
     }
 }
+
+namespace {
+
+/// A call of layer's on numbers of type T, by a team of three.
+template <class T>
+std::vector<T> run_as(vllm::number type, const vllm::expert_layer& layer, const batch& b,
+                      std::span<const std::int32_t> local, vllm::activations kind) {
+  vllm::workshop shop;
+  shop.team = vllm::process_team({three_threads, [] { return 3; }});
+  shop.most_bytes = 0;
+  const auto x = as<T>(b.x);
+  std::vector<T> y(b.x.size());
+  REQUIRE(layer
+              .run({x.data(), b.tokens, layer_case::hidden}, b.index_view(), b.weight_view(), local, {y.data()}, type,
+                   kind, shop)
+              .ok());
+  return y;
+}
+
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  double difference = 0, all = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    difference += std::pow(static_cast<double>(a[i]) - static_cast<double>(b[i]), 2);
+    all += std::pow(static_cast<double>(b[i]), 2);
+  }
+  return std::sqrt(difference / all);
+}
+
+}  // namespace
+
+// int8 rounds to 1 part in 254 of a block's largest number; a second and a third term each to 1 in 254 of what is left.
+TEST_CASE("experts: every kind of activations and type of number, on one thread and on three", "[vllm][threads]") {
+  struct row {
+    vllm::activations kind;
+    double least, most;  // distance to exact products
+  };
+  layer_case layer;
+  layer.biased = true;
+  const vllm::expert_layer made = layer.make(), high = layer.make(2, 4);
+  const std::vector<std::int32_t> here{-1, -1, 0, 1, 2, 3};
+  const batch b(37, layer.random);
+  std::vector<float> exact;
+  for (const row& r : {row{vllm::activations::exact, 0, 0}, row{vllm::activations::int8, 1e-4, 1.0 / 64},
+                       row{vllm::activations::residual2, 1e-8, 1e-4}, row{vllm::activations::residual3, 0, 1e-6}}) {
+    for (const std::span<const std::int32_t> local : {std::span<const std::int32_t>(), std::span(here)}) {
+      CAPTURE(static_cast<int>(r.kind), local.size());
+      const vllm::expert_layer& experts = local.empty() ? made : high;
+      vllm::workshop alone;
+      std::vector<float> y(b.x.size());
+      REQUIRE(experts
+                  .run({b.x.data(), b.tokens, layer_case::hidden}, b.index_view(), b.weight_view(), local, {y.data()},
+                       vllm::number::float32, r.kind, alone)
+                  .ok());
+      if (local.empty()) {
+        if (exact.empty()) exact = y;
+        CHECK((distance(y, exact) >= r.least && distance(y, exact) <= r.most));
+      }
+      CHECK(run_as<float>(vllm::number::float32, experts, b, local, r.kind) == y);
+      const auto narrow = run_as<bf16>(vllm::number::bfloat16, experts, b, local, r.kind);
+      const auto half = run_as<f16>(vllm::number::float16, experts, b, local, r.kind);
+      for (std::size_t i = 0; i < y.size(); ++i) {
+        REQUIRE(decode(narrow[i]) == decode(encode<bf16>(y[i])));
+        REQUIRE(decode(half[i]) == decode(encode<f16>(y[i])));
+      }
+    }
+  }
+}
