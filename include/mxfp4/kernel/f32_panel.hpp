@@ -162,7 +162,7 @@ struct line_shape {
 /// Memory for some blocks of a few tiles.
 template <int Tiles>
 struct line_buffer {
-  static constexpr std::int64_t blocks = 8;
+  static constexpr std::int64_t blocks = 8, group = 4;
   alignas(64) std::uint8_t codes[std::size_t{Tiles}][blocks * tile_block_bytes];
   alignas(64) std::uint8_t scales[std::size_t{Tiles}][blocks * tile_rows];
 };
@@ -230,7 +230,7 @@ struct f32_view_source {
   /// one another, as a stride that is a power of two puts them into few sets of the cache.
   void transpose(std::int64_t top, std::int64_t first, std::int64_t count, std::uint8_t* codes,
                  std::uint8_t* scales) const noexcept {
-    constexpr std::int64_t group = 4;
+    constexpr std::int64_t group = line_buffer<1>::group;
     for (std::int64_t b = 0; b < count; b += group)
       transpose_group(top, first + b, std::min(group, count - b), codes + b * tile_block_bytes, scales + b * tile_rows);
   }
@@ -243,6 +243,8 @@ struct f32_view_source {
       for (int i = 0; i < 4; ++i) {
         from[i] = w.block_codes(clamp(top + r + i), first);
         scale[i] = w.block_scale(clamp(top + r + i), 0);
+        if constexpr (lanes<Arch> == 16)  // with AVX2 it makes no difference
+          simd::prefetch_next(from[i] + Layout::code_offset(0, line_buffer<1>::group, 0));
         simd::prefetch_soon(w.block_codes(clamp(top + r + i + 2 * tile_rows), first));
       }
       for (std::int64_t b = 0; b < count; ++b) {
