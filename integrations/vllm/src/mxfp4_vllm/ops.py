@@ -5,6 +5,8 @@ tensor of one number, the layer's place in a list of this process, which is an i
 """
 import ctypes
 import os
+import platform
+import sys
 
 import torch
 
@@ -23,6 +25,14 @@ def use_torch_threads() -> None:
             _mxfp4_vllm.use_openmp(*(ctypes.cast(function, ctypes.c_void_p).value
                                      for function in (library.GOMP_parallel, library.omp_get_max_threads)))
             return
+
+
+def permit_amx() -> None:
+    """Asks Linux for the tiles of AMX, which vLLM's attention (0.32) uses without asking: oneDNN does so at its first
+    product, and where all products are ours there is none, and the process ends with an illegal instruction."""
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+        ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data)  # refused where there is no AMX
 
 
 def add_layer(layer: object, kind: int) -> torch.Tensor:
