@@ -20,6 +20,8 @@ def generate(model, prompts, tokens=40, environment=None, alone=False, logprobs=
     for line in done.stdout.splitlines():
         if line.startswith("RESULT "):
             return json.loads(line.removeprefix("RESULT ")), done.stdout + done.stderr
+    if done.returncode < 0:
+        raise RuntimeError(f"ended by signal {-done.returncode}")
     said = [line for line in done.stderr.splitlines() + done.stdout.splitlines() if "Error: " in line]
     raise RuntimeError(next((line for line in said if "mxfp4" in line or "expected" in line), said[-1] if said else
                             done.stderr[-2000:]))

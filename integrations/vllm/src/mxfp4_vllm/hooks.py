@@ -68,6 +68,7 @@ def install() -> None:
     settings.activations()  # says what is wrong before a model is read
     _mxfp4_vllm.isa()
     ops.use_torch_threads()
+    ops.permit_amx()
     router.take_one_group()
     register_linear_kernel(Mxfp4CpuLinearKernel, PlatformEnum.CPU, "mxfp4")
     register_quantization_config("compressed-tensors")(Mxfp4CompressedTensorsConfig)

@@ -6,6 +6,8 @@ tensor of one number, the layer's place in a list of this process, which is an i
 import ctypes
 import glob
 import os
+import platform
+import sys
 import weakref
 
 import torch
@@ -30,6 +32,14 @@ def use_torch_threads() -> None:
             return
     logger.warning("mxfp4_vllm: neither this process nor %s has GOMP_parallel: MXFP4 layers run on one thread",
                    files or os.path.join(torch.__path__[0], "lib", "libtorch_cpu.*"))
+
+
+def permit_amx() -> None:
+    """Asks Linux for the tiles of AMX. vLLM's attention (0.32) uses them and leaves the asking to oneDNN, whose products
+    are the first to need them; where products are ours it may never ask."""
+    if sys.platform == "linux" and platform.machine() == "x86_64":
+        arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+        ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data)  # refused where there is no AMX
 
 
 def add_layer(owner: torch.nn.Module, layer: object, kind: int) -> torch.Tensor:
