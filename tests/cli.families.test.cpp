@@ -144,8 +144,8 @@ namespace {
 
 std::string i32(std::size_t value) { return bytes_of(std::vector<std::uint32_t>{static_cast<std::uint32_t>(value)}); }
 
-/// An entry of llama.cpp's importance matrix, .dat: columns alike, but for those of one expert. A row of ones would be an
-/// expert that met no token.
+/// An entry of llama.cpp's importance matrix, .dat: columns alike, but for those of one expert. A row of ones would be
+/// an expert that met no token.
 std::string imatrix_entry_of(const std::string& name, std::size_t experts, std::size_t cols, std::size_t odd) {
   std::vector<float> squares(experts * cols, 2.0f);
   for (std::size_t c = 0; c < cols; ++c) squares[odd * cols + c] = c % 32 == 7 ? 65536.0f : 2.0f;

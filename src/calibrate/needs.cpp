@@ -48,13 +48,14 @@ memory_need memory_of(const model_config& config, const calibration_size& size) 
   const auto rounding = [&size](double cols, double weights) {
     return size.method == rounding_method::diagonal ? 0.0 : cols * cols * 40 + weights * 24;
   };
-  need.an_expert = bytes_of(plain + rounding(widest, hidden * inner));
+  const double attention_weights = hidden * (query + key + value + mixed);
+  // Of a model without experts the attention's codes are there too, until those of the layer are written.
+  need.an_expert = bytes_of(plain + rounding(widest, hidden * inner) + (dense ? attention_weights : 0.0));
   if (size.method == rounding_method::hessian && !dense) need.sums = bytes_of(hidden * hidden * number);
   // Once more as it is, and in MXFP4; a window's inputs and heads of the other model.
   if (dense)
-    need.attention_codes =
-        bytes_of((weight + 2) * hidden * (query + key + value + mixed) + number * context * (hidden + mixed) +
-                 rounding(std::max(hidden, mixed), hidden * std::max(query, mixed)));
+    need.attention_codes = bytes_of((weight + 2) * attention_weights + number * context * (hidden + mixed) +
+                                    rounding(std::max(hidden, mixed), hidden * std::max(query, mixed)));
   return need;
 }
 
