@@ -113,6 +113,28 @@ struct fixture {
   }
 };
 
+/// A model without experts: its linear layers.
+struct dense_fixture {
+  scratch_folder folder;
+  std::string model = recorded_family("qwen3").write(folder / "model");
+  std::string ids = write_text(folder / "ids", some_ids());
+
+  [[nodiscard]] strings quantize(const std::string& out, const strings& further = {}) const {
+    strings all = {"quantize", model, folder / out, "--linears", "--calibrate-ids", ids, "--context", "32"};
+    all.insert(all.end(), further.begin(), further.end());
+    return all;
+  }
+
+ private:
+  /// Of a vocabulary of 64.
+  [[nodiscard]] static std::string some_ids() {
+    splitmix random(7);
+    std::string text;
+    for (int i = 0; i < 1500; ++i) text += std::to_string(random.in(0, random.in(0, 63))) + " ";
+    return text;
+  }
+};
+
 }  // namespace
 
 TEST_CASE("calibrate: the same files as without, and other codes, which are better", "[cli][calibrate]") {
@@ -219,6 +241,7 @@ TEST_CASE("calibrate: what does not fit is said before anything is written", "[c
   };
   write_text(f.folder / "short", some_text(1, 1000));
   write_text(f.folder / "ids", "1 2 300");
+  const dense_fixture d;
   const std::string out = f.folder / "out";
   for (const row& r : std::vector<row>{
            {{"quantize", f.model, out, "--calibrate", f.folder / "short"},
@@ -228,7 +251,10 @@ TEST_CASE("calibrate: what does not fit is said before anything is written", "[c
            {{"quantize", f.model, out, "--calibrate", f.folder / "none"}, 1, "none"},
            {f.quantize("out", {"--calibrate-ids", f.text}), 2, "--calibrate"},
            {f.quantize("out", {"--include", "w1"}), 2, "is for all experts"},
-           {f.quantize("out", {"--linears"}), 2, "is for all experts"},
+           {f.quantize("out", {"--linears"}), 1,
+            "is a minimax_m2 model, which has experts, expected a model without, whose linear layers a calibration "
+            "chooses codes for: leave --linears out"},
+           {d.quantize("out", {"--exclude", "q_proj"}), 2, "is for all experts, or all --linears: leave --include and"},
            {f.quantize("out", {"--imatrix", f.text}), 2, "--imatrix"},
            {f.quantize("out", {"--calibrate-method", "best"}), 2, "--calibrate-method"},
            {{"quantize", f.model, out, "--imatrix", f.text, "--tokens", "2048"}, 2, "--tokens: is for a calibration"},
@@ -309,6 +335,85 @@ TEST_CASE("calibrate: killed wherever it is, it goes on with the same bytes", "[
   REQUIRE(last.code == 0);
   CHECK(report_of(out) == expected);
   CHECK(!std::filesystem::exists(journal));
+}
+
+TEST_CASE("calibrate: linear layers, killed wherever it is, it goes on with the same bytes", "[cli][calibrate]") {
+  const dense_fixture f;
+  REQUIRE(mxfp4_run(f.quantize("whole")).code == 0);
+  const json expected = report_of(f.folder / "whole");
+  const std::string out = f.folder / "out", journal = out + "/.mxfp4/";
+  for (const char* const name :
+       {"manifest.json", "calibrated-00000-0of1.safetensors", "calibrated-state-00000.safetensors",
+        "calibrated-00001-0of1.safetensors", "calibrated-state-00002.safetensors", "model.safetensors.json"}) {
+    background run(f.quantize("out"));
+    while (run.runs() && !std::filesystem::exists(journal + name)) usleep(200);
+    static_cast<void>(run.end(SIGKILL));
+  }
+  const outcome last = mxfp4_run(f.quantize("out"));
+  INFO(last.err);
+  REQUIRE(last.code == 0);
+  CHECK(report_of(out) == expected);
+  CHECK(!std::filesystem::exists(journal));
+}
+
+TEST_CASE("calibrate: linear layers, the same bytes for any number of threads and processes, and least memory",
+          "[cli][calibrate]") {
+  const dense_fixture f;
+  const std::string out = f.folder / "out";
+  const auto hashes = [&f](const std::string& name) { return report_of(f.folder / name)["tensor_hashes"]; };
+  REQUIRE(mxfp4_run(f.quantize("one", {"--threads", "1"})).code == 0);
+  const outcome little = mxfp4_run(f.quantize("little", {"--threads", "3", "--memory", "1kB"}));
+  CHECK(little.code == 1);
+  CHECK(!std::filesystem::exists(f.folder / "little"));
+  const std::size_t at = little.err.find("needs ");
+  CAPTURE(little.err);
+  REQUIRE(at != std::string::npos);
+  const std::string least = little.err.substr(at + 6, little.err.find(' ', at + 6) - at - 6);
+  REQUIRE(mxfp4_run(f.quantize("three", {"--threads", "3", "--memory", least})).code == 0);
+  CHECK(hashes("one") == hashes("three"));
+
+  background second(f.quantize("out", {"--rank", "1", "--world", "2"}));
+  while (second.runs() && !std::filesystem::exists(out + "/.mxfp4/manifest.json")) usleep(200);
+  const outcome first = mxfp4_run(f.quantize("out", {"--rank", "0", "--world", "2"}));
+  INFO(first.err);
+  REQUIRE(first.code == 0);  // else the second one waits for ever
+  CHECK(second.end() == 0);
+  REQUIRE(mxfp4_run({"merge", out}).code == 0);
+  CHECK(hashes("one") == hashes("out"));
+}
+
+TEST_CASE("calibrate: linear layers whose inputs or weights are no numbers end it with an error",
+          "[cli][calibrate][bad_input]") {
+  struct row {
+    std::string tensor;
+    std::string says;
+  };
+  const std::string sums = "cannot be calibrated: the inputs' sums are not finite: see `mxfp4 verify`, or take another";
+  const std::string first = "model.layers.0.", later = "model.layers.1.";
+  for (const row& r : std::vector<row>{{first + "input_layernorm.weight", first + "self_attn': " + sums},
+                                       {later + "self_attn.k_norm.weight", later + "self_attn': " + sums},
+                                       {later + "self_attn.q_proj.weight", "q_proj: w has a NaN or an infinity"},
+                                       {first + "self_attn.o_proj.weight", "o_proj: w has a NaN or an infinity"},
+                                       {first + "post_attention_layernorm.weight", first + "mlp': " + sums},
+                                       {later + "mlp.down_proj.weight", "down_proj: w has a NaN or an infinity"}}) {
+    CAPTURE(r.tensor);
+    const dense_fixture f;
+    const recorded_family family("qwen3");
+    auto tensors = family.tensors();
+    std::memset(tensors.at(r.tensor).data.data() + 6, 0xFF, 2);  // the fourth BF16: a NaN
+    std::filesystem::remove_all(f.model);
+    write_checkpoint(f.model, tensors, family.config);
+    const std::string out = f.folder / "out";
+    for (int times = 0; times < 2; ++times) {
+      const outcome o = mxfp4_run(f.quantize("out"));
+      CAPTURE(o.err);
+      CHECK(o.code == 1);
+      CHECK(o.out == "");
+      CHECK_THAT(o.err, ContainsSubstring(r.says));
+      CHECK(!std::filesystem::exists(out + "/mxfp4_report.json"));
+      CHECK(!std::filesystem::exists(out + "/model.safetensors"));
+    }
+  }
 }
 
 TEST_CASE("calibrate: what is kept of a former run is compared with its hashes", "[cli][calibrate]") {

@@ -3,6 +3,7 @@
 #include "calibrate/calibration.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -15,6 +16,8 @@
 #include <thread>
 #include <utility>
 
+#include "calibrate/attention.hpp"
+#include "calibrate/layer_matrices.hpp"
 #include "calibrate/overlap.hpp"
 #include "calibrate/recorded_file.hpp"
 #include "checkpoint/quantize_journal.hpp"
@@ -40,56 +43,6 @@ using nlohmann::ordered_json;
 
 constexpr int method_version = 1;  ///< of the codes that the same settings give
 
-/// A matrix of an expert as the checkpoint has it: one of the three, or gate and up whose rows take turns.
-struct expert_matrix {
-  std::string part;               ///< "w1", "gate_up_proj"
-  std::string weight;             ///< the tensor that it is, or is in
-  std::int64_t expert = -1;       ///< whose one of that, where that is a stack
-  std::vector<std::size_t> from;  ///< numbers of gate, down, up
-  std::int64_t rows = 0, cols = 0;
-
-  /// Under which its codes lie in the file of its layer, without the suffixes.
-  [[nodiscard]] std::string stored() const { return expert < 0 ? weight : weight + "." + std::to_string(expert); }
-};
-
-constexpr std::size_t gate = 0, down = 1, up = 2;
-
-/// In the order in which they are written.
-[[nodiscard]] std::vector<expert_matrix> matrices_of(const model_config& config, std::int64_t layer,
-                                                     std::int64_t expert) {
-  const expert_description& e = config.experts;
-  const std::int64_t hidden = config.shape.hidden, inner = config.shape.intermediate;
-  if (e.stacked) {
-    const std::string stacks = layer_name(layer, e.block + ".experts.");
-    return {{e.gate, stacks + e.gate, expert, {gate, up}, 2 * inner, hidden},
-            {e.down, stacks + e.down, expert, {down}, hidden, inner}};
-  }
-  const std::string name = expert_name(config, layer, expert) + ".";
-  return {{e.gate, name + e.gate + ".weight", -1, {gate}, inner, hidden},
-          {e.down, name + e.down + ".weight", -1, {down}, hidden, inner},
-          {e.up, name + e.up + ".weight", -1, {up}, inner, hidden}};
-}
-
-/// Rows of `row` bytes of several matrices that take turns.
-[[nodiscard]] std::vector<std::uint8_t> in_turns(const std::vector<const std::vector<std::uint8_t>*>& matrices,
-                                                 std::size_t row) {
-  std::vector<std::uint8_t> all;
-  for (std::size_t at = 0; at < matrices[0]->size(); at += row)
-    for (const std::vector<std::uint8_t>* m : matrices)
-      all.insert(all.end(), m->begin() + static_cast<std::ptrdiff_t>(at),
-                 m->begin() + static_cast<std::ptrdiff_t>(at + row));
-  return all;
-}
-/// The other way round: the rows of the matrix with this number among `count`.
-[[nodiscard]] std::vector<std::uint8_t> one_of_turns(const std::vector<std::uint8_t>& all, std::size_t row,
-                                                     std::size_t count, std::size_t number) {
-  std::vector<std::uint8_t> one;
-  for (std::size_t at = number * row; at < all.size(); at += count * row)
-    one.insert(one.end(), all.begin() + static_cast<std::ptrdiff_t>(at),
-               all.begin() + static_cast<std::ptrdiff_t>(at + row));
-  return one;
-}
-
 [[nodiscard]] std::string used_isa() {
 #if defined(MXFP4_MODEL_DISPATCH)
   const auto name = dispatch::isa();
@@ -99,12 +52,18 @@ constexpr std::size_t gate = 0, down = 1, up = 2;
 #endif
 }
 
-void require_experts(const model_config& config, const std::string& file) {
-  if (config.shape.experts == 0)
+/// Experts are calibrated where a model has some, and all linear layers where it has none and that was asked for.
+void require_matrices(const model_config& config, bool linears, const std::string& file) {
+  if (is_of_linears(config) && !linears)
     throw file_error({.file = file,
                       .value = "is a " + config.model_type + " model, which has no experts",
                       .expected = "a model with experts, whose weights a calibration chooses codes for",
-                      .advice = "quantise it without --calibrate"});
+                      .advice = "add --linears, and it chooses those of all linear layers"});
+  if (!is_of_linears(config) && linears)
+    throw file_error({.file = file,
+                      .value = "is a " + config.model_type + " model, which has experts",
+                      .expected = "a model without, whose linear layers a calibration chooses codes for",
+                      .advice = "leave --linears out, and it chooses those of all experts"});
 }
 
 [[nodiscard]] std::string five_digits(std::int64_t number) {
@@ -119,30 +78,6 @@ void require_experts(const model_config& config, const std::string& file) {
 }
 [[nodiscard]] std::string state_file_of(std::int64_t layer) {
   return "calibrated-state-" + five_digits(layer) + ".safetensors";
-}
-
-/// So that a report has the same text wherever it is written.
-[[nodiscard]] double rounded(double x) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.6g", x);
-  return std::strtod(text, nullptr);
-}
-
-[[nodiscard]] ordered_json facts_of(const std::vector<const matrix_outcome*>& matrices, std::int64_t rows,
-                                    std::int64_t tokens) {
-  ordered_json facts = {{"tokens", tokens}};
-  if (tokens == 0) return facts;
-  rounding_result sum;
-  for (const matrix_outcome* m : matrices) {
-    sum.before += m->rounding.before;
-    sum.after += m->rounding.after;
-    sum.kept += m->rounding.kept;
-  }
-  facts["objective"] = rounded(sum.before > 0 ? sum.after / sum.before : 1.0);
-  facts["rows"] = rows;
-  facts["rows_kept"] = sum.kept;
-  facts["damping"] = rounded(matrices[0]->damping);
-  return facts;
 }
 
 }  // namespace
@@ -168,6 +103,8 @@ namespace {
 
 }  // namespace
 
+std::int64_t steps_of(const model_config& config) { return is_of_linears(config) ? 2 : config.shape.experts; }
+
 /// Layers one after the other, and where they left off.
 class calibration::run {
  public:
@@ -181,7 +118,7 @@ class calibration::run {
     const std::int64_t layers = config_.shape.layers, first = find_start();
     for (std::int64_t layer = first; layer < layers; ++layer) {
       where_ = "calibrating layer " + std::to_string(layer + 1) + " of " + std::to_string(layers);
-      done_ = layer * config_.shape.experts;
+      done_ = layer * steps_;
       run_layer(layer);
     }
     for (std::int64_t layer = 0; layer < layers; ++layer)
@@ -216,7 +153,7 @@ class calibration::run {
   /// too is done when its hidden states were found to be numbers, and not when its codes are there.
   [[nodiscard]] std::int64_t find_start() {
     std::int64_t done = 0;
-    while (done < config_.shape.layers && (config_.is_dense(done) || !files_of(done).empty())) ++done;
+    while (done < config_.shape.layers && (!is_calibrated(done) || !files_of(done).empty())) ++done;
     if (done == config_.shape.layers && is_recorded(path_of(state_file_of(done - 1)))) return done;
     for (std::int64_t layer = done; layer-- > 0;)
       if (is_recorded(path_of(state_file_of(layer)))) {
@@ -228,41 +165,100 @@ class calibration::run {
     return 0;
   }
 
+  /// Is anything of this layer calibrated? Dense layers between others with experts stay as they are.
+  [[nodiscard]] bool is_calibrated(std::int64_t layer) const {
+    return is_of_linears(config_) || !config_.is_dense(layer);
+  }
+
   void run_layer(std::int64_t layer) {
-    attend(layer);
-    const router route(owner_.original_, config_, layer);
-    const token_rows now = route.normed(now_), before = route.normed(before_);
-    const routing routes = route.route(now, options_.product), routes_before = route.route(before, options_.product);
-    const bool calibrated = !config_.is_dense(layer);
-    if (calibrated && !is_recorded(path_of(file_of(layer, options_.rank, options_.world))) && files_of(layer).empty())
-      round_experts(layer, now, before, routes);
-    std::vector<std::string> files;
-    while (calibrated && (files = files_of(layer)).empty()) {  // of other processes
-      require_running();
-      options_.progress(done_, config_.shape.layers * config_.shape.experts, where_ + ", waiting for other processes");
-      std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    }
-    std::vector<safetensors_reader> readers;
-    for (const std::string& file : files) readers.push_back(safetensors_reader::open(file).value());
-    for (std::int64_t e = 0; e < config_.experts_in(layer); ++e) {
-      require_running();
-      expert_weights weights(owner_.original_, config_, layer, e);
-      weights.add_to(before_, before, routes_before, e, options_.product);
-      if (calibrated && e < config_.shape.experts) take_stored(weights, readers, layer, e);
-      weights.add_to(now_, now, routes, e, options_.product);
+    if (is_of_linears(config_)) {
+      run_linears(layer);
+    } else {
+      attend(layer);
+      run_experts(layer);
     }
     require_finite(layer);
     if (options_.rank == 0) save_state(layer);
   }
 
+  void run_experts(std::int64_t layer) {
+    const router route(owner_.original_, config_, layer);
+    const token_rows now = route.normed(now_), before = route.normed(before_);
+    const routing routes = route.route(now, options_.product), routes_before = route.route(before, options_.product);
+    const bool calibrated = is_calibrated(layer);
+    if (calibrated && !is_recorded(path_of(file_of(layer, options_.rank, options_.world))) && files_of(layer).empty())
+      round_experts(layer, now, before, routes);
+    const std::vector<safetensors_reader> readers =
+        calibrated ? wait_for_files(layer) : std::vector<safetensors_reader>();
+    for (std::int64_t e = 0; e < config_.experts_in(layer); ++e) {
+      require_running();
+      expert_weights weights(owner_.original_, config_, layer, e);
+      weights.add_to(before_, before, routes_before, e, options_.product);
+      if (calibrated && e < config_.shape.experts)
+        take_codes(readers, matrices_of(config_, layer, e), places_of(weights));
+      weights.add_to(now_, now, routes, e, options_.product);
+    }
+  }
+
+  /// A layer without experts: attention, then the feed-forward block, which sees the attention with its new codes. They
+  /// are one file, of whichever process is the first in number; the others wait.
+  void run_linears(std::int64_t layer) {
+    const bool chooses = options_.rank == 0 && files_of(layer).empty();
+    linear_outcomes outcomes;
+    std::vector<safetensors_reader> readers;
+    {
+      attention block(owner_.original_, config_, layer);
+      if (chooses) round_attention(layer, block, outcomes);
+      else readers = wait_for_files(layer);
+      attend(block, before_);
+      const std::array<linear*, 4> parts = block.projections();
+      if (chooses)
+        for (std::size_t i = 0; i < parts.size(); ++i) *parts[i] = outcomes[q_number + i].weights;
+      else
+        take_codes(readers, matrices_of(config_, layer, 0),
+                   {nullptr, nullptr, nullptr, parts[0], parts[1], parts[2], parts[3]});
+      attend(block, now_);
+    }
+    const router route(owner_.original_, config_, layer);
+    const token_rows now = route.normed(now_), before = route.normed(before_);
+    const routing routes = route.route(now, options_.product);
+    if (chooses) {
+      round_block(layer, {now, before, routes, nullptr}, outcomes);
+      write_linears(layer, outcomes);
+      outcomes = {};
+      readers = wait_for_files(layer);
+    }
+    require_running();
+    expert_weights weights(owner_.original_, config_, layer, 0);
+    weights.add_to(before_, before, routes, 0, options_.product);
+    take_codes(readers, matrices_of(config_, layer, 0), places_of(weights));
+    weights.add_to(now_, now, routes, 0, options_.product);
+  }
+
+  /// The codes of all processes.
+  [[nodiscard]] std::vector<safetensors_reader> wait_for_files(std::int64_t layer) {
+    std::vector<std::string> files;
+    while ((files = files_of(layer)).empty()) {
+      require_running();
+      options_.progress(done_, config_.shape.layers * steps_, where_ + ", waiting for other processes");
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    }
+    std::vector<safetensors_reader> readers;
+    for (const std::string& file : files) readers.push_back(safetensors_reader::open(file).value());
+    return readers;
+  }
+
+  void attend(const attention& block, token_rows& x) {
+    for (std::int64_t first = 0; first < x.count; first += options_.context) {
+      kv_cache cache;
+      require_running();
+      block.add_to(x, first, std::min(options_.context, x.count - first), cache, rotary_, options_.product);
+    }
+  }
+
   void attend(std::int64_t layer) {
     const attention block(owner_.original_, config_, layer);
-    for (token_rows* x : {&now_, &before_})
-      for (std::int64_t first = 0; first < x->count; first += options_.context) {
-        kv_cache cache;
-        require_running();
-        block.add_to(*x, first, std::min(options_.context, x->count - first), cache, rotary_, options_.product);
-      }
+    for (token_rows* x : {&now_, &before_}) attend(block, *x);
   }
 
   void require_finite(std::int64_t layer) const {
@@ -279,17 +275,54 @@ class calibration::run {
     if (options_.product.stop && options_.product.stop()) throw stopped(folder_);
   }
 
+  using linear_outcomes = std::array<matrix_outcome, of_a_dense_layer>;  // by their numbers
+
+  [[nodiscard]] static linear_places places_of(expert_weights& weights) {
+    return {&weights.gate, &weights.down, &weights.up};
+  }
+
+  void progress_by_one() { options_.progress(++done_, config_.shape.layers * steps_, where_); }
+
+  void round_attention(std::int64_t layer, const attention& block, linear_outcomes& outcomes) {
+    const std::function<void()> running = [this] { require_running(); };
+    const std::string name = layer_name(layer, "self_attn");
+    attention_outcome chosen = or_say(name, [&] {
+      return calibrate_attention(block, {now_, before_, options_.context, rotary_, options_.product, running},
+                                 options_.expert, name);
+    });
+    outcomes[q_number] = std::move(chosen.q);
+    outcomes[k_number] = std::move(chosen.k);
+    outcomes[v_number] = std::move(chosen.v);
+    outcomes[o_number] = std::move(chosen.o);
+    progress_by_one();
+  }
+
+  void round_block(std::int64_t layer, const layer_inputs& inputs, linear_outcomes& outcomes) {
+    require_running();
+    expert_outcome chosen = calibrate(layer, 0, inputs, options_.product.executor);
+    outcomes[gate_number] = std::move(chosen.gate);
+    outcomes[down_number] = std::move(chosen.down);
+    outcomes[up_number] = std::move(chosen.up);
+    progress_by_one();
+  }
+
+  /// All of the layer as if they were those of the only expert of the only process.
+  void write_linears(std::int64_t layer, const linear_outcomes& outcomes) {
+    const std::vector<calibrated_matrix> matrices = matrices_of(config_, layer, 0);
+    recorded_file_writer file(path_of(file_of(layer, 0, 1)), code_tensors(matrices), options_.product.stop);
+    const outcome_places places = {&outcomes[0], &outcomes[1], &outcomes[2], &outcomes[3],
+                                   &outcomes[4], &outcomes[5], &outcomes[6]};
+    file.commit(ordered_json::array({write_codes(file, matrices, 0, places, std::ssize(options_.ids))}));
+  }
+
   void round_experts(std::int64_t layer, const token_rows& now, const token_rows& before, const routing& routes) {
     const layer_sums all(now, options_.expert);
     std::vector<std::int64_t> own;
     for (std::int64_t e = options_.rank; e < config_.shape.experts; e += options_.world) own.push_back(e);
-    std::vector<tensor_info> tensors;
+    std::vector<calibrated_matrix> matrices;
     for (const std::int64_t e : own)
-      for (const expert_matrix& m : matrices_of(config_, layer, e)) {
-        tensors.push_back({m.stored() + packed_suffix, dtype::u8, {m.rows, m.cols / 2}});
-        tensors.push_back({m.stored() + scale_suffix, dtype::u8, {m.rows, m.cols / block_size}});
-      }
-    recorded_file_writer file(path_of(file_of(layer, options_.rank, options_.world)), std::move(tensors),
+      for (calibrated_matrix& m : matrices_of(config_, layer, e)) matrices.push_back(std::move(m));
+    recorded_file_writer file(path_of(file_of(layer, options_.rank, options_.world)), code_tensors(matrices),
                               options_.product.stop);
     std::vector<ordered_json> facts(own.size());
     std::atomic<std::size_t> next = 0;
@@ -298,28 +331,11 @@ class calibration::run {
       for (std::size_t i = next++; i < own.size(); i = next++) {
         require_running();
         const std::int64_t e = own[i];
-        const expert_outcome outcome = calibrate(layer, e, {now, before, routes, all});
+        const expert_outcome outcome = calibrate(layer, e, {now, before, routes, &all}, serial);
         const std::lock_guard lock(mutex);
-        const matrix_outcome* const outcomes[] = {&outcome.gate, &outcome.down, &outcome.up};
-        facts[i] = {{"expert", e}};
-        for (const expert_matrix& m : matrices_of(config_, layer, e)) {
-          std::vector<const matrix_outcome*> from;
-          std::vector<const std::vector<std::uint8_t>*> codes, scales;
-          for (const std::size_t part : m.from) {
-            from.push_back(outcomes[part]);
-            codes.push_back(&from.back()->weights.codes());
-            scales.push_back(&from.back()->weights.scales());
-          }
-          const auto cols = static_cast<std::size_t>(m.cols);
-          const auto append = [&](const char* suffix, const auto& parts, std::size_t row) {
-            const std::vector<std::uint8_t> rows = in_turns(parts, row);
-            file.append(m.stored() + suffix, std::as_bytes(std::span(rows)));
-          };
-          append(packed_suffix, codes, cols / 2);
-          append(scale_suffix, scales, cols / block_size);
-          facts[i][m.part] = facts_of(from, m.rows, outcome.tokens);
-        }
-        options_.progress(++done_, config_.shape.layers * config_.shape.experts, where_);
+        facts[i] = write_codes(file, matrices_of(config_, layer, e), e, {&outcome.gate, &outcome.down, &outcome.up},
+                               outcome.tokens);
+        progress_by_one();
       }
     });
     file.commit(facts);
@@ -332,38 +348,27 @@ class calibration::run {
     return std::clamp<std::size_t>(static_cast<std::size_t>(room), 1, static_cast<std::size_t>(options_.threads));
   }
 
-  [[nodiscard]] expert_outcome calibrate(std::int64_t layer, std::int64_t e, const layer_inputs& inputs) const {
+  [[nodiscard]] expert_outcome calibrate(std::int64_t layer, std::int64_t e, const layer_inputs& inputs,
+                                         executor_ref executor) const {
     const std::string name = expert_name(config_, layer, e);
     const expert_weights weights(owner_.original_, config_, layer, e);
-    try {
+    return or_say(name, [&] {
       const expert_description& parts = config_.experts;
       return calibrate_expert(weights, e, inputs, options_.expert,
-                              {name + "." + parts.gate, name + "." + parts.up, name + "." + parts.down});
+                              {name + "." + parts.gate, name + "." + parts.up, name + "." + parts.down}, executor);
+    });
+  }
+
+  /// Names what has inputs that are no numbers.
+  template <class Body>
+  [[nodiscard]] auto or_say(const std::string& name, const Body& body) const -> decltype(body()) {
+    try {
+      return body();
     } catch (const std::domain_error& why) {
       throw file_error({.file = owner_.original_.path(),
                         .tensor = name,
                         .value = std::string("cannot be calibrated: ") + why.what(),
                         .advice = "see `mxfp4 verify`, or take another text"});
-    }
-  }
-
-  /// The expert gets the codes that were chosen for it.
-  void take_stored(expert_weights& weights, const std::vector<safetensors_reader>& files, std::int64_t layer,
-                   std::int64_t e) const {
-    linear* const linears[] = {&weights.gate, &weights.down, &weights.up};
-    for (const expert_matrix& m : matrices_of(config_, layer, e)) {
-      const auto file = std::find_if(files.begin(), files.end(),
-                                     [&](const auto& f) { return f.find(m.stored() + packed_suffix) != nullptr; });
-      if (file == files.end())
-        throw file_error({.file = folder_, .tensor = m.stored(), .value = "is not among the calibrated experts"});
-      const std::vector<std::uint8_t> codes = read_bytes(*file, m.stored() + packed_suffix),
-                                      scales = read_bytes(*file, m.stored() + scale_suffix);
-      const auto cols = static_cast<std::size_t>(m.cols);
-      for (std::size_t i = 0; i < m.from.size(); ++i) {
-        linear& part = *linears[m.from[i]];
-        part = part.with_mxfp4(one_of_turns(codes, cols / 2, m.from.size(), i),
-                               one_of_turns(scales, cols / block_size, m.from.size(), i));
-      }
     }
   }
 
@@ -411,7 +416,7 @@ class calibration::run {
     if (is_former) require_recorded(*file, report, options_.threads, options_.product.stop);
     for (const ordered_json& entry : report.at("experts")) {
       const auto e = entry.at("expert").get<std::int64_t>();
-      for (const expert_matrix& m : matrices_of(config_, layer, e))
+      for (const calibrated_matrix& m : matrices_of(config_, layer, e))
         owner_.codes_[{m.weight, m.expert}] = {file, m.stored(), entry.at(m.part).dump()};
       if (entry.at(config_.experts.down).at("tokens") == 0)
         owner_.untouched_.push_back("layer " + std::to_string(layer) + ", expert " + std::to_string(e));
@@ -423,23 +428,25 @@ class calibration::run {
   const calibration_options& options_;
   std::string folder_;
   rotary_table rotary_;
-  token_rows now_, before_;  // hidden states of the model so far and of the original
+  token_rows now_, before_;                       // hidden states of the model so far and of the original
+  const std::int64_t steps_ = steps_of(config_);  // of a layer, for the progress
   std::int64_t done_ = 0;
   std::string where_;
 };
 
 calibration::calibration(const checkpoint_reader& original, const model_config& config, calibration_options options)
     : original_(original), config_(config), options_(std::move(options)) {
-  require_experts(config, original.path());
+  require_matrices(config, options_.linears, original.path());
   require_all_tensors(original, config);
   if (std::ssize(options_.ids) < least_tokens)
     throw file_error({.value = "the calibration text has " + std::to_string(options_.ids.size()) + " tokens",
                       .expected = "at least " + std::to_string(least_tokens),
                       .advice = "65536 are a good measure: experts that see few of them are hardly calibrated"});
-  for (const std::int64_t cols : {config.shape.hidden, config.shape.intermediate})
+  for (const std::int64_t cols : row_lengths(config))
     if (cols % block_size != 0)
       throw file_error({.file = original.path(),
-                        .value = "has experts with rows of " + std::to_string(cols) + " weights",
+                        .value = std::string("has ") + (is_of_linears(config) ? "linear layers" : "experts") +
+                                 " with rows of " + std::to_string(cols) + " weights",
                         .expected = "a multiple of 32"});
   const std::uint64_t need = need_of(config, options_).least();
   if (options_.memory < need)
@@ -463,6 +470,7 @@ std::string calibration::record() const {
                    {"own_tokens", e.own_tokens},
                    {"drift_tokens", e.drift_tokens}});
   else record["own_tokens"] = e.own_tokens_of_diagonal;
+  if (is_of_linears(config_)) record.erase("own_tokens");  // all tokens are theirs
   record["fingerprints"] = fingerprints(options_.ids, options_.context);
   return record.dump();
 }

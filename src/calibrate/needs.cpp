@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "calibrate/needs.hpp"
 
+#include "calibrate/layer_matrices.hpp"
 #include "model/attention.hpp"
 #include "model/experts.hpp"
 
@@ -19,7 +20,9 @@ namespace {
 memory_need memory_of(const model_config& config, const calibration_size& size) {
   const auto n = [](std::int64_t x) { return static_cast<double>(x); };
   const model_shape& s = config.shape;
-  const double hidden = n(s.hidden), inner = n(s.intermediate), widest = std::max(hidden, inner);
+  const bool dense = is_of_linears(config);
+  const double hidden = n(s.hidden), inner = n(dense ? config.experts.dense_intermediate : s.intermediate),
+               widest = std::max(hidden, inner);
   const double tokens = n(size.tokens), context = std::min(tokens, n(size.context)), threads = n(size.threads);
   const double query = n(config.query_size()), key = n(config.key_size()), value = n(config.value_size()),
                mixed = n(s.heads * s.value_dim);
@@ -40,12 +43,19 @@ memory_need memory_of(const model_config& config, const calibration_size& size) 
   const double rows = std::min(tokens, n(tokens_at_once));
   // The expert as it is and in MXFP4; its tokens' inputs in both models, and what comes out of gate and up.
   const double plain = (weight + 2) * 3 * hidden * inner + number * rows * (2 * hidden + 4 * inner);
-  need.an_expert = bytes_of(plain);
-  if (size.method == rounding_method::diagonal) return need;
-  need.sums = bytes_of(hidden * hidden * number);
   // H of the tokens, what they drift by, both twice, the root, and two matrices in double while a target is sought; the
   // target in floats twice and in double twice.
-  need.an_expert = bytes_of(plain + widest * widest * 40 + hidden * inner * 24);
+  const auto rounding = [&size](double cols, double weights) {
+    return size.method == rounding_method::diagonal ? 0.0 : cols * cols * 40 + weights * 24;
+  };
+  const double attention_weights = hidden * (query + key + value + mixed);
+  // Of a model without experts the attention's codes are there too, until those of the layer are written.
+  need.an_expert = bytes_of(plain + rounding(widest, hidden * inner) + (dense ? attention_weights : 0.0));
+  if (size.method == rounding_method::hessian && !dense) need.sums = bytes_of(hidden * hidden * number);
+  // Once more as it is, and in MXFP4; a window's inputs and heads of the other model.
+  if (dense)
+    need.attention_codes = bytes_of((weight + 2) * attention_weights + number * context * (hidden + mixed) +
+                                    rounding(std::max(hidden, mixed), hidden * std::max(query, mixed)));
   return need;
 }
 

@@ -20,19 +20,21 @@ struct calibration_size {
 };
 
 /// Bytes besides the program. A layer does one after the other: attention, the experts' codes, the experts' products.
+/// Of a model without experts the feed-forward block is one, and the attention has codes before.
 struct memory_need {
-  std::uint64_t states = 0;     ///< hidden states of two models: always there
-  std::uint64_t attention = 0;  ///< a layer's weights, a window's queries, keys, values, scores
-  std::uint64_t inputs = 0;     ///< what the experts of a layer see, of both models; routing
-  std::uint64_t sums = 0;       ///< over all tokens of a layer
-  std::uint64_t an_expert = 0;  ///< for each that is worked on: sums over its tokens, matrices, activations
-  std::uint64_t products = 0;   ///< an expert's weights, activations of some tokens a thread
+  std::uint64_t states = 0;           ///< hidden states of two models: always there
+  std::uint64_t attention = 0;        ///< a layer's weights, a window's queries, keys, values, scores
+  std::uint64_t attention_codes = 0;  ///< sums and matrices besides, while its codes are chosen; 0: they are not
+  std::uint64_t inputs = 0;           ///< what the experts of a layer see, of both models; routing
+  std::uint64_t sums = 0;             ///< over all tokens of a layer, for experts that see some of them
+  std::uint64_t an_expert = 0;        ///< for each that is worked on: sums over its tokens, matrices, activations
+  std::uint64_t products = 0;         ///< an expert's weights, activations of some tokens a thread
 
   /// What is there when experts are worked on, besides them.
   [[nodiscard]] std::uint64_t beside_experts() const noexcept { return states + inputs + sums; }
   /// With one expert at a time.
   [[nodiscard]] std::uint64_t least() const noexcept {
-    return states + std::max({attention, inputs + products, inputs + sums + an_expert});
+    return states + std::max({attention + attention_codes, inputs + products, inputs + sums + an_expert});
   }
 };
 

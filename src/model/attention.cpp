@@ -161,12 +161,18 @@ void attention::project(const token_rows& h, token_rows& q, token_rows& k, token
     }
 }
 
-void attention::add_to(token_rows& x, std::int64_t first, std::int64_t count, kv_cache& cache, rotary_table& rotary,
-                       const product_options& options) const {
-  const model_shape& s = config_.shape;
-  token_rows h(count, s.hidden), q(count, config_.query_size()), k(count, config_.key_size()),
-      v(count, config_.value_size()), mixed(count, s.heads * s.value_dim);
+token_rows attention::normed(const token_rows& x, std::int64_t first, std::int64_t count) const {
+  token_rows h(count, config_.shape.hidden);
   for (std::int64_t t = 0; t < count; ++t) rms_norm(x.row(first + t), norm_, config_.rms_eps, h.row(t));
+  return h;
+}
+
+token_rows attention::mixed(const token_rows& h, kv_cache& cache, rotary_table& rotary,
+                            const product_options& options) const {
+  const model_shape& s = config_.shape;
+  const std::int64_t count = h.count;
+  token_rows q(count, config_.query_size()), k(count, config_.key_size()), v(count, config_.value_size()),
+      heads(count, s.heads * s.value_dim);
   project(h, q, k, v, options);
   rotary.extend_to(cache.length + count);
   for (std::int64_t t = 0; t < count; ++t) {
@@ -180,10 +186,17 @@ void attention::add_to(token_rows& x, std::int64_t first, std::int64_t count, kv
   cache.length += count;
   const std::int64_t tasks = (count + attention_tokens_at_once - 1) / attention_tokens_at_once * s.key_value_heads;
   options.executor.run(static_cast<std::size_t>(tasks),
-                       [&](std::size_t task) { attend(q, cache, mixed, static_cast<std::int64_t>(task)); });
-  o_.multiply(mixed.view(), h.view(), options);
+                       [&](std::size_t task) { attend(q, cache, heads, static_cast<std::int64_t>(task)); });
+  return heads;
+}
+
+void attention::add_to(token_rows& x, std::int64_t first, std::int64_t count, kv_cache& cache, rotary_table& rotary,
+                       const product_options& options) const {
+  token_rows h = normed(x, first, count);
+  const token_rows heads = mixed(h, cache, rotary, options);
+  o_.multiply(heads.view(), h.view(), options);
   for (std::int64_t t = 0; t < count; ++t)
-    for (std::int64_t i = 0; i < s.hidden; ++i) x.row(first + t)[i] += h.row(t)[i];
+    for (std::int64_t i = 0; i < h.size; ++i) x.row(first + t)[i] += h.row(t)[i];
 }
 
 /// Some tokens and all heads of q that share one of k and v: rows of a product with the keys, then with the values.

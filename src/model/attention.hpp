@@ -16,6 +16,7 @@
 // Source: huggingface/transformers models/{minimax_m2,gpt_oss,qwen3_moe,llama}.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -57,6 +58,15 @@ class attention {
   /// Rows [first, first + count) of x are tokens that follow those of the cache; they are added to it.
   void add_to(token_rows& x, std::int64_t first, std::int64_t count, kv_cache& cache, rotary_table& rotary,
               const product_options& options) const;
+
+  /// The first two steps of add_to: normed rows of x, and what o is multiplied with, heads * value_dim numbers a token.
+  [[nodiscard]] token_rows normed(const token_rows& x, std::int64_t first, std::int64_t count) const;
+  [[nodiscard]] token_rows mixed(const token_rows& h, kv_cache& cache, rotary_table& rotary,
+                                 const product_options& options) const;
+
+  /// q, k, v and o; where q, k and v are made of short vectors, what makes them of those, and no k of its own.
+  [[nodiscard]] std::array<linear*, 4> projections() noexcept { return {&q_, &k_, &v_, &o_}; }
+  [[nodiscard]] std::array<const linear*, 4> projections() const noexcept { return {&q_, &k_, &v_, &o_}; }
 
   /// What the constructor will read, by the headers alone. @throws file_error as it does.
   static void require(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);

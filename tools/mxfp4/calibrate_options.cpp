@@ -20,7 +20,9 @@ using namespace checkpoint;
 
 void calibrate_options::describe(command_line& command, std::vector<option>& directory_only) {
   const option text_option =
-      command.add_option("--calibrate", text, "Round experts so that their products on this text change least")
+      command
+          .add_option("--calibrate", text,
+                      "Round experts, or --linears, so that their products on this text change least")
           .type_name("TEXT");
   const option ids_option = command.add_option("--calibrate-ids", ids, "The same, with tokens as numbers")
                                 .type_name("FILE")
@@ -73,8 +75,8 @@ checkpoint_result quantize_by_imatrix(const std::string& imatrix, const std::str
 checkpoint_result quantize_calibrated(const calibrate_options& options, const std::string& in, const std::string& out,
                                       checkpoint_settings settings, const checkpoint_run& run,
                                       checkpoint_observer& observer) {
-  if (settings.include || settings.exclude || settings.linears)
-    throw usage_error("--calibrate", "is for all experts: leave --include, --exclude and --linears out");
+  if (settings.include || settings.exclude)
+    throw usage_error("--calibrate", "is for all experts, or all --linears: leave --include and --exclude out");
   const checkpoint_reader original = checkpoint_reader::open(in, settings.take).value();
   const model::model_config config = read_model_config(original);
   const std::string& file = options.text.empty() ? options.ids : options.text;
@@ -88,6 +90,7 @@ checkpoint_result quantize_calibrated(const calibrate_options& options, const st
       options.text.empty() ? model::ids_of_numbers(text, file) : model::text_tokens(original, config).encode(text),
       options.tokens, with.context);
   with.text_hash = hash_of(text);
+  with.linears = settings.linears;
   with.memory = options.memory;
   if (options.method == "diagonal") with.expert.method = calibrate::rounding_method::diagonal;
   with.threads = run.threads > 0 ? run.threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
@@ -97,8 +100,9 @@ checkpoint_result quantize_calibrated(const calibrate_options& options, const st
   tbb_executor executor(run.threads);
   with.product = {model::activation_type::f32, executor, run.stop};
   progress_line line;
-  with.progress = [&line](std::int64_t done, std::int64_t total, const std::string& where) {
-    line.count(done, total, "experts", where);
+  const char* const counted = settings.linears ? "steps" : "experts";
+  with.progress = [&line, counted](std::int64_t done, std::int64_t total, const std::string& where) {
+    line.count(done, total, counted, where);
   };
   calibrate::calibration codes(original, config, std::move(with));
   settings.codes = &codes;

@@ -189,17 +189,20 @@ class calibrated_matrices {
 [[nodiscard]] std::string calibration_tables(const quality_report& r) {
   std::map<std::pair<std::int64_t, std::string>, calibrated_matrices> by_layer;
   std::set<std::pair<std::int64_t, std::int64_t>> untouched;
+  bool of_experts = false;
   for (const quality_row& m : r.matrices) {
     if (!m.calibration) continue;
+    of_experts = of_experts || m.expert >= 0;
     by_layer[{m.layer, m.part}].add(*m.calibration);
     if (m.calibration->tokens == 0) untouched.insert({m.layer, m.expert});
   }
   if (r.calibration.empty() || by_layer.empty()) return {};
   std::vector<cells> rows;
   for (auto& [key, matrices] : by_layer) rows.push_back(matrices.row(std::to_string(key.first) + ", " + key.second));
-  return "<h2>Calibration</h2>\n<p>The experts' codes are " + html_text(r.calibration) + "; the method is " +
-         html_text(r.calibration_method) +
-         ". Least and median are numbers of tokens that took an expert. The objective is what rounding costs in the "
+  return std::string("<h2>Calibration</h2>\n<p>The ") + (of_experts ? "experts'" : "linear layers'") + " codes are " +
+         html_text(r.calibration) + "; the method is " + html_text(r.calibration_method) +
+         ". Least and median are numbers of tokens that " + (of_experts ? "took an expert" : "a matrix met") +
+         ". The objective is what rounding costs in the "
          "outputs, as a part of what the recipe's codes cost, the mean of matrices that met tokens; of these, rows "
          "kept have the recipe's codes.</p>\n" +
          html_table({"layer, part", "least", "median", "objective", "rows kept"}, rows) + untouched_experts(untouched);
