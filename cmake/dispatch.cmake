@@ -48,9 +48,9 @@ foreach(isa IN LISTS MXFP4_DISPATCH_ISAS)
     CONTENT "// Written by cmake/dispatch.cmake.\n#define MXFP4_DISPATCH_UNIT @isa@\n#include \"isa_unit.hpp\"\n")
   target_sources(mxfp4_dispatch PRIVATE ${generated}/${isa}.cpp)
   # Without optimisation even the members of std::array stay behind as functions, compiled for this instruction set.
-  # GCC 12 warns of its own AVX-512 header. Below -O2, where it has no expensive optimisations, it leaves the upper halves
-  # of registers in use at the end of a function, and every SSE instruction of the caller's then waits for them on
-  # Intel's processors: ten times slower.
+  # GCC 12 warns of its own AVX-512 header. Below -O2, where it has no expensive optimisations, it leaves the upper
+  # halves of registers in use at the end of a function, and every SSE instruction of the caller's then waits for them
+  # on Intel's processors: ten times slower.
   set_source_files_properties(${generated}/${isa}.cpp PROPERTIES COMPILE_OPTIONS
     "${mxfp4_flags_${isa}};$<$<NOT:$<CONFIG:Release>>:-O2>;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized;-Wno-uninitialized;-fexpensive-optimizations>;${MXFP4_DISPATCH_OPTIONS}")
 endforeach()
