@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <initializer_list>
 #include <iterator>
 #include <memory>
 #include <sstream>
@@ -317,15 +318,16 @@ TEST_CASE("calibrate: activations that are no numbers end it with an error, and 
   }
 }
 
-TEST_CASE("calibrate: killed wherever it is, it goes on with the same bytes", "[cli][calibrate]") {
-  const fixture f;
+namespace {
+
+/// A run is killed as soon as the next of these files of its journal is there, and called again after the last.
+/// @param names  in the order of the work.
+template <class Fixture>
+void check_resumed(const Fixture& f, std::initializer_list<const char*> names) {
   REQUIRE(mxfp4_run(f.quantize("whole")).code == 0);
   const json expected = report_of(f.folder / "whole");
   const std::string out = f.folder / "out", journal = out + "/.mxfp4/";
-  // Each name appears in the order of the work; a run is killed as soon as the next one is there.
-  for (const char* const name :
-       {"manifest.json", "calibrated-00000-0of1.safetensors.json", "calibrated-00000-0of1.safetensors",
-        "calibrated-state-00000.safetensors", "calibrated-00001-0of1.safetensors", "model.safetensors.json"}) {
+  for (const char* const name : names) {
     background run(f.quantize("out"));
     while (run.runs() && !std::filesystem::exists(journal + name)) usleep(200);
     static_cast<void>(run.end(SIGKILL));
@@ -337,23 +339,18 @@ TEST_CASE("calibrate: killed wherever it is, it goes on with the same bytes", "[
   CHECK(!std::filesystem::exists(journal));
 }
 
+}  // namespace
+
+TEST_CASE("calibrate: killed wherever it is, it goes on with the same bytes", "[cli][calibrate]") {
+  check_resumed(fixture(),
+                {"manifest.json", "calibrated-00000-0of1.safetensors.json", "calibrated-00000-0of1.safetensors",
+                 "calibrated-state-00000.safetensors", "calibrated-00001-0of1.safetensors", "model.safetensors.json"});
+}
+
 TEST_CASE("calibrate: linear layers, killed wherever it is, it goes on with the same bytes", "[cli][calibrate]") {
-  const dense_fixture f;
-  REQUIRE(mxfp4_run(f.quantize("whole")).code == 0);
-  const json expected = report_of(f.folder / "whole");
-  const std::string out = f.folder / "out", journal = out + "/.mxfp4/";
-  for (const char* const name :
-       {"manifest.json", "calibrated-00000-0of1.safetensors", "calibrated-state-00000.safetensors",
-        "calibrated-00001-0of1.safetensors", "calibrated-state-00002.safetensors", "model.safetensors.json"}) {
-    background run(f.quantize("out"));
-    while (run.runs() && !std::filesystem::exists(journal + name)) usleep(200);
-    static_cast<void>(run.end(SIGKILL));
-  }
-  const outcome last = mxfp4_run(f.quantize("out"));
-  INFO(last.err);
-  REQUIRE(last.code == 0);
-  CHECK(report_of(out) == expected);
-  CHECK(!std::filesystem::exists(journal));
+  check_resumed(dense_fixture(),
+                {"manifest.json", "calibrated-00000-0of1.safetensors", "calibrated-state-00000.safetensors",
+                 "calibrated-00001-0of1.safetensors", "calibrated-state-00002.safetensors", "model.safetensors.json"});
 }
 
 TEST_CASE("calibrate: linear layers, the same bytes for any number of threads and processes, and least memory",

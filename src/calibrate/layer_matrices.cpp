@@ -3,10 +3,9 @@
 #include "calibrate/layer_matrices.hpp"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <span>
 
+#include "checkpoint/calibration_record.hpp"
 #include "model/experts.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/error.hpp"
@@ -41,13 +40,6 @@ using nlohmann::ordered_json;
   return all;
 }
 
-/// So that a report has the same text wherever it is written.
-[[nodiscard]] double rounded(double x) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.6g", x);
-  return std::strtod(text, nullptr);
-}
-
 /// Rows of `row` bytes of several matrices that take turns.
 [[nodiscard]] std::vector<std::uint8_t> in_turns(const std::vector<const std::vector<std::uint8_t>*>& matrices,
                                                  std::size_t row) {
@@ -78,10 +70,10 @@ using nlohmann::ordered_json;
     sum.after += m->rounding.after;
     sum.kept += m->rounding.kept;
   }
-  facts["objective"] = rounded(sum.before > 0 ? sum.after / sum.before : 1.0);
+  facts["objective"] = rounded_fact(sum.before > 0 ? sum.after / sum.before : 1.0);
   facts["rows"] = rows;
   facts["rows_kept"] = sum.kept;
-  facts["damping"] = rounded(matrices[0]->damping);
+  facts["damping"] = rounded_fact(matrices[0]->damping);
   return facts;
 }
 

@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/calibration_record.hpp"
 
+#include <cstdio>
+#include <cstdlib>
+
 #include "checkpoint/quantize_journal.hpp"
 #include "io/strict_json.hpp"
 
@@ -27,6 +30,12 @@ std::optional<calibration_record> calibration_of(const std::string& directory) {
   const ordered_json head = read_report_head(directory);
   return head.is_object() ? read_calibration(head.value("settings", ordered_json()), directory + "/" + report_file_name)
                           : std::nullopt;
+}
+
+double rounded_fact(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", x);
+  return std::strtod(text, nullptr);
 }
 
 std::string calibration_text(const calibration_record& c) {

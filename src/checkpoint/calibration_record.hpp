@@ -27,6 +27,9 @@ struct calibration_record {
 /// The same of a checkpoint's directory; nothing too where it has no report.
 [[nodiscard]] std::optional<calibration_record> calibration_of(const std::string& directory);
 
+/// To six digits, so that what a report says of a calibration has the same text wherever it is written.
+[[nodiscard]] double rounded_fact(double x);
+
 /// "calibrated on 65536 tokens in windows of 256, of a text with the hash ed38...", or by which importance matrix.
 [[nodiscard]] std::string calibration_text(const calibration_record& c);
 

@@ -2,11 +2,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
-#include <cstdlib>
 #include <map>
 #include <tuple>
 
+#include "checkpoint/calibration_record.hpp"
 #include "checkpoint/expert_stack.hpp"
 #include "checkpoint/quantize_journal.hpp"
 #include "checkpoint/recorded_hashes.hpp"
@@ -124,17 +123,6 @@ void add(text_output& out, const std::string& key, const ordered_json& value) {
 
 }  // namespace
 
-namespace {
-
-/// To six digits, so that a report has the same text wherever it is written.
-[[nodiscard]] double rounded(double x) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.6g", x);
-  return std::strtod(text, nullptr);
-}
-
-}  // namespace
-
 ordered_json make_shard_report(const quantization_plan& plan, std::span<const std::size_t> tensors,
                                std::span<const matrix_statistics> matrices, const std::string& file,
                                const safetensors_writer& written, const tensor_hashes& hashes,
@@ -151,7 +139,7 @@ ordered_json make_shard_report(const quantization_plan& plan, std::span<const st
     if (codes != nullptr && codes->has(t.source.name)) {
       ordered_json facts =
           ordered_json::parse(codes->facts(t.source.name, m.matrix < 0 ? -1 : m.matrix / t.stack->parts));
-      if (m.costs.plain > 0) facts["objective"] = rounded(m.costs.chosen / m.costs.plain);
+      if (m.costs.plain > 0) facts["objective"] = rounded_fact(m.costs.chosen / m.costs.plain);
       const std::size_t output = t.output_of(std::max<std::int64_t>(m.matrix, 0));
       facts["plain"] = {{t.outputs[output].name, m.plain_codes}, {t.outputs[output + 1].name, m.plain_scales}};
       entry["calibration"] = std::move(facts);
