@@ -109,6 +109,7 @@ void check_groups() {
   REQUIRE(grouped_gemm(packed, offsets, x.view(), to_a, workspace, options).ok());
   REQUIRE(dispatch::grouped_gemm(packed, offsets, x.view(), to_b, workspace, options).ok());
   CHECK((a == b));
+  REQUIRE(grouped_gemm(views, offsets, x.view(), to_a, workspace, options).ok());
   REQUIRE(dispatch::grouped_gemm(dialect_id::ocp, views, offsets, x.view(), to_b, workspace, options).ok());
   CHECK((a == b));
   for (const std::int64_t m : {1, 18}) {

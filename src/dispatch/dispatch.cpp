@@ -100,6 +100,36 @@ status call(const members<status (*)(Parameter...)>& all, Argument&&... argument
   return c.of(all)(std::forward<Argument>(arguments)...);
 }
 
+[[nodiscard]] mxfp4::detail::operand weights_operand(const detail::any_weights& w) noexcept {
+  const basic_mx_view<const std::uint8_t>& v = w.bytes;
+  if (!w.ggml) return mxfp4::detail::operand_of(v, "w");
+  return mxfp4::detail::operand_of(
+      const_mx_view<layout::ggml>{v.codes, v.scales, v.rows, v.cols, v.code_stride, v.scale_stride}, "w");
+}
+template <class W>
+[[nodiscard]] mxfp4::detail::operand weights_operand(const W& w) noexcept {
+  return mxfp4::detail::operand_of(w, "w");
+}
+[[nodiscard]] mxfp4::detail::operand tokens_operand(const detail::any_input& x) noexcept {
+  return detail::operand_of(x, "x");
+}
+template <class X>
+[[nodiscard]] mxfp4::detail::operand tokens_operand(const X& x) noexcept {
+  return mxfp4::detail::operand_of(x, "x");
+}
+
+/// Checks a product whose outputs are rounded here, so that this code is not in every unit.
+template <class... Parameter, class W, class X, class... Dialect>
+status call_rounded(const members<status (*)(Parameter...)>& all, const W& w, const X& x, const detail::output_view& y,
+                    const gemm_options& options, const Dialect&... dialect) {
+  if (chosen().chosen() == nullptr) return chosen().why_not();
+  if (const status s = mxfp4::detail::check_product(weights_operand(w), tokens_operand(x),
+                                                    mxfp4::detail::operand_of(y, "y"), options.bias);
+      !s.ok())
+    return s;
+  return chosen().of(all)(dialect..., w, x, y, options);
+}
+
 /// A recipe's plain loop for one block. In this unnamed namespace, so that no consumer's copy, compiled for another
 /// instruction set, takes its place.
 template <class Resolved>
@@ -358,30 +388,30 @@ status gemm(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x,
 
 status gemm(dialect_id dialect, const any_weights& w, const any_input& x, const output_view& y,
             const gemm_options& options) {
-  return call(all_gemm_f32_rounded, dialect, w, x, y, options);
+  return call_rounded(all_gemm_f32_rounded, w, x, y, options, dialect);
 }
 
 status gemm(dialect_id dialect, const packed_view& w, const any_input& x, const output_view& y,
             const gemm_options& options) {
-  return call(all_gemm_f32_packed_rounded, dialect, w, x, y, options);
+  return call_rounded(all_gemm_f32_packed_rounded, w, x, y, options, dialect);
 }
 
 status gemm(dialect_id dialect, const any_weights& w, const const_mxfp8_view& x, const output_view& y,
             const gemm_options& options) {
-  return call(all_gemm_mxfp8_rounded, dialect, w, x, y, options);
+  return call_rounded(all_gemm_mxfp8_rounded, w, x, y, options, dialect);
 }
 
 status gemm(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x, const output_view& y,
             const gemm_options& options) {
-  return call(all_gemm_mxfp8_packed_rounded, dialect, w, x, y, options);
+  return call_rounded(all_gemm_mxfp8_packed_rounded, w, x, y, options, dialect);
 }
 
 status gemm(const any_weights& w, const int8_activations& x, const output_view& y, const gemm_options& options) {
-  return call(all_gemm_int8_rounded, w, x, y, options);
+  return call_rounded(all_gemm_int8_rounded, w, x, y, options);
 }
 
 status gemm(const packed_matrix& w, const int8_activations& x, const output_view& y, const gemm_options& options) {
-  return call(all_gemm_int8_packed_rounded, w, x, y, options);
+  return call_rounded(all_gemm_int8_packed_rounded, w, x, y, options);
 }
 
 status moe(const packed_experts& experts, const any_input& x, const moe_call& call) {

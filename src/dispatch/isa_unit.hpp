@@ -257,51 +257,56 @@ status gemm_mxfp8_packed(dialect_id dialect, const packed_view& w, const const_m
   return product_of_packed(dialect, w, any_tokens(x), y, options);
 }
 
-/// The same with outputs that are rounded.
-[[gnu::noinline]] status rounded_of_view(dialect_id dialect, const any_weights& w, const any_tokens& x,
-                                         const output_view& y, const gemm_options& options) {
-  return with_view(w, [&](const auto& weights) {
-    return with_table<float>(dialect, [&](const auto& table) {
-      return kernel::product_f32_rounded<simd::native_arch>(table, weights, x, y, options);
+/// The same with outputs that are rounded; these arguments have been checked.
+[[gnu::noinline]] status round_product_of_view(dialect_id dialect, const any_weights& w, const any_tokens& x,
+                                               const output_view& y, const gemm_options& options) {
+  return with_table<float>(dialect, [&](const auto& table) {
+    return with_view(w, [&](const auto& weights) {
+      kernel::round_product_f32<simd::native_arch>(table, weights, x, y, options);
+      return status{};
     });
   });
 }
-[[gnu::noinline]] status rounded_of_packed(dialect_id dialect, const packed_view& w, const any_tokens& x,
-                                           const output_view& y, const gemm_options& options) {
+[[gnu::noinline]] status round_product_of_packed(dialect_id dialect, const packed_view& w, const any_tokens& x,
+                                                 const output_view& y, const gemm_options& options) {
   return with_table<float>(dialect, [&](const auto& table) {
-    return kernel::product_f32_rounded<simd::native_arch>(table, w, x, y, options);
+    kernel::round_product_f32<simd::native_arch>(table, w, x, y, options);
+    return status{};
   });
 }
 
 status gemm_f32_rounded(dialect_id dialect, const any_weights& w, const any_input& x, const output_view& y,
                         const gemm_options& options) {
-  return rounded_of_view(dialect, w, any_tokens(x), y, options);
+  return round_product_of_view(dialect, w, any_tokens(x), y, options);
 }
 
 status gemm_f32_packed_rounded(dialect_id dialect, const packed_view& w, const any_input& x, const output_view& y,
                                const gemm_options& options) {
-  return rounded_of_packed(dialect, w, any_tokens(x), y, options);
+  return round_product_of_packed(dialect, w, any_tokens(x), y, options);
 }
 
 status gemm_mxfp8_rounded(dialect_id dialect, const any_weights& w, const const_mxfp8_view& x, const output_view& y,
                           const gemm_options& options) {
-  return rounded_of_view(dialect, w, any_tokens(x), y, options);
+  return round_product_of_view(dialect, w, any_tokens(x), y, options);
 }
 
 status gemm_mxfp8_packed_rounded(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x,
                                  const output_view& y, const gemm_options& options) {
-  return rounded_of_packed(dialect, w, any_tokens(x), y, options);
+  return round_product_of_packed(dialect, w, any_tokens(x), y, options);
 }
 
 status gemm_int8_rounded(const any_weights& w, const int8_activations& x, const output_view& y,
                          const gemm_options& options) {
-  return with_view(
-      w, [&](const auto& weights) { return kernel::product_int8<simd::native_arch>(weights, x, y, options); });
+  return with_view(w, [&](const auto& weights) {
+    kernel::round_product_int8<simd::native_arch>(weights, x, y, options);
+    return status{};
+  });
 }
 
 status gemm_int8_packed_rounded(const packed_matrix& w, const int8_activations& x, const output_view& y,
                                 const gemm_options& options) {
-  return kernel::product_int8<simd::native_arch>(w, x, y, options);
+  kernel::round_product_int8<simd::native_arch>(w, x, y, options);
+  return {};
 }
 
 using several_tokens = kernel::moe_f32_gemm<simd::native_arch, simd::weight_table<float>, any_input>;

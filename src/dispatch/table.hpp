@@ -35,8 +35,8 @@ template <element_type T>
 using quantize_function = status (*)(recipe_id, const simd::recipe_words&, const dense_view<const T>&,
                                      const any_mx<std::uint8_t>&, const quantize_options&);
 
-/// The functions of dispatch.hpp's detail, for one instruction set. pack: the packed matrix has been created. moe_* and
-/// grouped_*: the arguments have been checked and the call planned.
+/// The functions of dispatch.hpp's detail, for one instruction set. pack: the packed matrix has been created.
+/// gemm_*_rounded: the arguments have been checked; moe_* and grouped_*: and the call planned.
 /// There is no object of this type: each member is a constant of its own, unit_<isa>::<member>, so that a linker leaves
 /// out the kernels that a program does not call (--gc-sections).
 /// A public function that is added becomes a member here and in functions.def, a definition in isa_unit.hpp and a line

@@ -31,10 +31,10 @@ enum class gate_up_order : std::uint8_t {
 
 /// What moe_activate makes of a gate and an up: moe_options of the host's moe(), and the order of the columns.
 struct moe_activation {
-  hidden_act act = hidden_act::silu;
-  gate_up_order order = gate_up_order::split;
-  float alpha = 1.702f;  ///< of hidden_act::gpt_oss
-  float limit = 7.0f;    ///< of hidden_act::gpt_oss, above 0
+  hidden_act act = hidden_act::silu;           ///< of gate and up, after their biases
+  gate_up_order order = gate_up_order::split;  ///< of the products' columns and of the biases
+  float alpha = 1.702f;                        ///< of hidden_act::gpt_oss
+  float limit = 7.0f;                          ///< of hidden_act::gpt_oss, above 0
 };
 
 namespace kernel {

@@ -29,9 +29,16 @@ template <class Byte, block_layout Layout>
   return w;
 }
 
-/// The body of every product with f32 arithmetic: checks the arguments, then multiplies one token by gemv_f32, more by
-/// gemm_f32.
+/// One token by gemv_f32, more by gemm_f32. In a function of its own: linalg/output.hpp calls it for parts of Y.
 /// @param table  of the dialect: simd::static_weight_table or simd::weight_table.
+template <class Arch, class Table, class W, class X>
+MXFP4_NOINLINE void multiply_f32(const Table& table, const W& w, const X& x, const dense_view<float>& y,
+                                 bool accumulate, executor_ref executor) {
+  if (x.rows == 1) gemv_f32<Arch>(table, w, x, y.data, accumulate, executor);
+  else gemm_f32<Arch>(detail::f32_source<Arch>(w, table), x, y, accumulate, executor);
+}
+
+/// The body of every product with f32 arithmetic: checks the arguments, then multiplies.
 template <class Arch, class Table, class W, class X>
 status product_f32(const Table& table, const W& w, const X& x, const dense_view<float>& y,
                    const gemm_options& options) {
@@ -41,8 +48,7 @@ status product_f32(const Table& table, const W& w, const X& x, const dense_view<
       !s.ok())
     return s;
   if (w.rows == 0 || x.rows == 0) return {};
-  if (x.rows == 1) gemv_f32<Arch>(table, w, x, y.data, options.accumulate, options.executor);
-  else gemm_f32<Arch>(detail::f32_source<Arch>(w, table), x, y, options.accumulate, options.executor);
+  multiply_f32<Arch>(table, w, x, y, options.accumulate, options.executor);
   if (!options.bias.empty()) add_bias<Arch>(y, options.bias.data(), options.executor);
   return {};
 }

@@ -226,6 +226,14 @@ template <class Byte, block_layout Layout>
   return {w};
 }
 
+/// A product with int8 activations and outputs that are rounded. The caller has checked the arguments.
+template <class Arch, class W>
+void round_product_int8(const W& w, const int8_activations& x, const mxfp4::detail::output_view& y,
+                        const gemm_options& options) {
+  const float* const bias = options.bias.empty() ? nullptr : options.bias.data();
+  gemm_int8<Arch>(int8_source(w), x, rounded_output{y, bias}, options);
+}
+
 /// The body of every product with int8 activations: checks the arguments, then multiplies.
 /// @tparam Y  dense_view<float> or output_view.
 template <class Arch, class W, class Y>
@@ -235,12 +243,11 @@ status product_int8(const W& w, const int8_activations& x, const Y& y, const gem
           mxfp4::detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y"), options.bias);
       !s.ok())
     return s;
-  const float* const bias = options.bias.empty() ? nullptr : options.bias.data();
   if constexpr (std::is_same_v<Y, dense_view<float>>) {
     gemm_int8<Arch>(int8_source(w), x, y, options);
-    if (bias != nullptr) add_bias<Arch>(y, bias, options.executor);
+    if (!options.bias.empty()) add_bias<Arch>(y, options.bias.data(), options.executor);
   } else {
-    gemm_int8<Arch>(int8_source(w), x, rounded_output{y, bias}, options);
+    round_product_int8<Arch>(w, x, y, options);
   }
   return {};
 }

@@ -54,57 +54,84 @@ template <class Byte>
   return {row.elements, row.scales, count, x.cols, x.element_stride, x.scale_stride};
 }
 
-/// `sums` <- Y's part from (m, n) on, where a product is added to it.
-inline void start_part(const mxfp4::detail::output_view& y, std::int64_t m, std::int64_t n,
-                       const dense_view<float>& sums, bool accumulate) noexcept {
-  if (!accumulate) return;
-  for (std::int64_t r = 0; r < sums.rows; ++r) load_sums(y, m + r, n, sums.cols, sums.row(r));
-}
+/// The sums of some tokens from m on with some rows of W from n on.
+struct f32_part {
+  std::int64_t m, n;
+  dense_view<float> sums;
+};
 
-/// Y's part from (m, n) on <- `sums`.
+/// Multiplies a part, of X and W of any kind: a reference to a callable, so that what is below is compiled once.
+class part_product {
+ public:
+  template <class F>
+  explicit part_product(const F& multiply) noexcept : multiply_(&multiply), call_(&call<F>) {}
+  void operator()(const f32_part& part, bool accumulate, executor_ref executor) const {
+    call_(multiply_, part, accumulate, executor);
+  }
+
+ private:
+  template <class F>
+  static void call(const void* multiply, const f32_part& part, bool accumulate, executor_ref executor) {
+    (*static_cast<const F*>(multiply))(part, accumulate, executor);
+  }
+  const void* multiply_;
+  void (*call_)(const void*, const f32_part&, bool, executor_ref);
+};
+
+/// A part of Y from its product on. With accumulate, its sums start at Y.
 template <class Arch>
-void finish_part(const mxfp4::detail::output_view& y, std::int64_t m, std::int64_t n, const dense_view<float>& sums,
-                 const float* bias, executor_ref executor) {
+void round_part(const part_product& multiply, const f32_part& part, const mxfp4::detail::output_view& y,
+                const float* bias, bool accumulate, executor_ref executor) {
+  const dense_view<float>& sums = part.sums;
+  for (std::int64_t r = 0; accumulate && r < sums.rows; ++r) load_sums(y, part.m + r, part.n, sums.cols, sums.row(r));
+  multiply(part, accumulate, executor);
   executor.run(static_cast<std::size_t>(sums.rows), [&](std::size_t i) noexcept {
     const auto r = static_cast<std::int64_t>(i);
-    store_sums<Arch>(y, m + r, n, sums.cols, sums.row(r), bias);
+    store_sums<Arch>(y, part.m + r, part.n, sums.cols, sums.row(r), bias);
   });
 }
 
-/// Up to few_tokens, all in one part: as many rows of W at a time as there are floats for.
-template <class Arch, class Table, class W, class X>
-[[gnu::noinline]] void few_rounded_f32(const Table& table, const W& w, const X& x, const mxfp4::detail::output_view& y,
-                                       const float* bias, bool accumulate, executor_ref executor) {
+/// All of Y. Up to few_tokens: one part after the other, each of as many rows of W as there are floats for.
+template <class Arch>
+MXFP4_NOINLINE void round_few(const part_product& multiply, const mxfp4::detail::output_view& y, const float* bias,
+                              bool accumulate, executor_ref executor) {
   alignas(64) float memory[kept_sums];
-  const std::int64_t most = kept_sums / x.rows / kept_rows_unit * kept_rows_unit;
-  for (std::int64_t n = 0; n < w.rows; n += most) {
-    const W part = rows_of(w, n, std::min(most, w.rows - n));
-    const dense_view<float> sums{memory, x.rows, part.rows, part.rows};
-    start_part(y, 0, n, sums, accumulate);
-    if (x.rows == 1) gemv_f32<Arch>(table, part, x, memory, accumulate, executor);
-    else gemm_f32<Arch>(detail::f32_source<Arch>(part, table), x, sums, accumulate, executor);
-    finish_part<Arch>(y, 0, n, sums, bias, executor);
+  const std::int64_t most = kept_sums / y.rows / kept_rows_unit * kept_rows_unit;
+  for (std::int64_t n = 0; n < y.cols; n += most) {
+    const std::int64_t rows = std::min(most, y.cols - n);
+    round_part<Arch>(multiply, {0, n, {memory, y.rows, rows, rows}}, y, bias, accumulate, executor);
   }
 }
 
-/// More tokens: a task is some of them times some rows of W.
-template <class Arch, class Table, class W, class X>
-void many_rounded_f32(const Table& table, const W& w, const X& x, const mxfp4::detail::output_view& y,
-                      const float* bias, bool accumulate, executor_ref executor) {
+/// More tokens: a task is a part.
+template <class Arch>
+void round_many(const part_product& multiply, const mxfp4::detail::output_view& y, const float* bias, bool accumulate,
+                executor_ref executor) {
   constexpr std::int64_t most = kept_sums / kept_tokens;
   static_assert(most % kept_rows_unit == 0);
-  const std::int64_t parts = mxfp4::detail::ceil_div(w.rows, most);
-  const std::int64_t passes = mxfp4::detail::ceil_div(x.rows, kept_tokens);
+  const std::int64_t parts = mxfp4::detail::ceil_div(y.cols, most);
+  const std::int64_t passes = mxfp4::detail::ceil_div(y.rows, kept_tokens);
   executor.run(static_cast<std::size_t>(parts * passes), [&](std::size_t task) {
     alignas(64) float memory[kept_sums];
     const auto pass = static_cast<std::int64_t>(task) / parts, n = static_cast<std::int64_t>(task) % parts * most;
-    const std::int64_t m = x.rows * pass / passes, count = x.rows * (pass + 1) / passes - m;
-    const W part = rows_of(w, n, std::min(most, w.rows - n));
-    const dense_view<float> sums{memory, count, part.rows, part.rows};
-    start_part(y, m, n, sums, accumulate);
-    gemm_f32<Arch>(detail::f32_source<Arch>(part, table), tokens_of(x, m, count), sums, accumulate, {});
-    finish_part<Arch>(y, m, n, sums, bias, {});
+    const std::int64_t m = y.rows * pass / passes, count = y.rows * (pass + 1) / passes - m;
+    const std::int64_t rows = std::min(most, y.cols - n);
+    round_part<Arch>(multiply, {m, n, {memory, count, rows, rows}}, y, bias, accumulate, {});
   });
+}
+
+/// A product in f32 with outputs that are rounded. The caller has checked the arguments.
+template <class Arch, class Table, class W, class X>
+void round_product_f32(const Table& table, const W& w, const X& x, const mxfp4::detail::output_view& y,
+                       const gemm_options& options) {
+  if (y.rows == 0 || y.cols == 0) return;
+  const float* const bias = options.bias.empty() ? nullptr : options.bias.data();
+  const auto multiply = [&](const f32_part& part, bool accumulate, executor_ref executor) {
+    multiply_f32<Arch>(table, rows_of(w, part.n, part.sums.cols), tokens_of(x, part.m, part.sums.rows), part.sums,
+                       accumulate, executor);
+  };
+  if (y.rows <= few_tokens) round_few<Arch>(part_product(multiply), y, bias, options.accumulate, options.executor);
+  else round_many<Arch>(part_product(multiply), y, bias, options.accumulate, options.executor);
 }
 
 /// product_f32 with outputs that are rounded.
@@ -116,10 +143,7 @@ status product_f32_rounded(const Table& table, const W& w, const X& x, const mxf
           mxfp4::detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y"), options.bias);
       !s.ok())
     return s;
-  if (w.rows == 0 || x.rows == 0) return {};
-  const float* const bias = options.bias.empty() ? nullptr : options.bias.data();
-  const auto run = x.rows <= few_tokens ? &few_rounded_f32<Arch, Table, W, X> : &many_rounded_f32<Arch, Table, W, X>;
-  run(table, w, x, y, bias, options.accumulate, options.executor);
+  round_product_f32<Arch>(table, w, x, y, options);
   return {};
 }
 

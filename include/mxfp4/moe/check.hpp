@@ -39,7 +39,7 @@ inline status check_moe(const mxfp4::detail::operand& x, const dense_view<const 
   return {};
 }
 
-inline constexpr std::int64_t most_shared = 8;
+inline constexpr std::int64_t most_shared = 8;  ///< experts that every token passes
 /// As if the shared experts had been chosen by a router: each by every token, with weight 1.
 inline constexpr std::int32_t shared_indices[most_shared] = {0, 1, 2, 3, 4, 5, 6, 7};
 inline constexpr float shared_weights[most_shared] = {1, 1, 1, 1, 1, 1, 1, 1};

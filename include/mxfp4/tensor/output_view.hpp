@@ -59,7 +59,9 @@ MXFP4_INLINE auto with_output(const output_view& y, F f) {
 }
 
 [[nodiscard]] MXFP4_INLINE operand operand_of(const output_view& y, const char* argument) noexcept {
-  return with_output(y, [argument](const auto& v) { return operand_of(v, argument); });
+  if (y.type == output_type::bf16) return operand_of(y.as<bf16>(), argument);
+  if (y.type == output_type::f16) return operand_of(y.as<f16>(), argument);
+  return operand_of(y.as<float>(), argument);
 }
 
 }  // namespace detail
