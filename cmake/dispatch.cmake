@@ -32,7 +32,8 @@ if(NOT (PROJECT_IS_TOP_LEVEL OR MXFP4_INSTALL))
 endif()
 add_library(mxfp4_dispatch STATIC ${all} src/dispatch/dispatch.cpp)
 mxfp4_alias(dispatch mxfp4_dispatch)
-target_sources(mxfp4_dispatch PUBLIC FILE_SET HEADERS BASE_DIRS include FILES include/mxfp4/dispatch.hpp)
+target_sources(mxfp4_dispatch PUBLIC FILE_SET HEADERS BASE_DIRS include
+  FILES include/mxfp4/dispatch.hpp include/mxfp4/dispatch/boundary.hpp)
 target_include_directories(mxfp4_dispatch PRIVATE src/dispatch ${generated})
 target_link_libraries(mxfp4_dispatch PUBLIC mxfp4_format PRIVATE $<BUILD_INTERFACE:mxfp4>)
 set_target_properties(mxfp4_dispatch PROPERTIES EXPORT_NAME dispatch POSITION_INDEPENDENT_CODE ON

@@ -86,6 +86,69 @@ TEST_CASE("dispatch::moe in int8: the definition's bits", "[dispatch][moe]") {
   check_int8<layout::gpt_oss>(7, 2, int8_scaling::e8m0);
 }
 
+TEST_CASE("dispatch in int8: groups, roundings, shared experts, the definition's bits", "[dispatch][moe]") {
+  SKIP_WITHOUT_ISA();
+  splitmix random(12);
+  expert_memory<layout::compressed_tensors> memory(3, 96, 64, random), shared(2, 96, 128, random);
+  const std::int64_t m = 9;
+  const tokens x = random_tokens(m, 96, random);
+  const int8_activations a = *dispatch::quantize_activations(x.view(), int8_scaling::e8m0);
+  moe_workspace workspace = *moe_workspace::create({m, 2, 3, 96, 64, 2, 128});
+  const std::vector<std::int64_t> offsets{0, 1, 1, m};
+  std::vector<packed_matrix> tiles;
+  std::vector<const_mx_view<>> views;
+  std::vector<float> sums(static_cast<std::size_t>(m * 64)), bias(64);
+  for (float& v : bias) v = random.with_exponent(120, 127);
+  for (std::size_t e = 0; e < 3; ++e) {
+    tiles.push_back(*dispatch::pack(memory.experts[e].up.view()));
+    views.push_back(memory.experts[e].up.view());
+  }
+  for (const std::size_t e : {0u, 2u}) {
+    const std::int64_t first = offsets[e], count = offsets[e + 1] - first;
+    const dense_view<const float> part{x.view().row(first), count, 96, x.stride};
+    const dense_view<float> to{sums.data() + first * 64, count, 64, 64};
+    REQUIRE(reference::gemm(views[e], *dispatch::quantize_activations(part, int8_scaling::e8m0), to).ok());
+  }
+  std::vector<float> y(sums.size());
+  const dense_view<float> to_y{y.data(), m, 64, 64};
+  REQUIRE(dispatch::grouped_gemm(tiles, offsets, a, to_y, workspace).ok());
+  CHECK(same_bits(y, sums));
+  REQUIRE(dispatch::grouped_gemm(views, offsets, a, to_y, workspace).ok());
+  CHECK(same_bits(y, sums));
+
+  std::vector<bf16> narrow(sums.size());
+  const dense_view<bf16> to_narrow{narrow.data(), m, 64, 64};
+  REQUIRE(reference::gemm(views[1], a, dense_view<float>{sums.data(), m, 64, 64}).ok());
+  const auto check_narrow = [&] {
+    for (std::size_t i = 0; i < sums.size(); ++i) CHECK(narrow[i] == encode_bf16(sums[i] + bias[i % 64]));
+  };
+  REQUIRE(dispatch::gemm(tiles[1], a, to_narrow, {.bias = bias}).ok());
+  check_narrow();
+  REQUIRE(dispatch::gemm(views[1], a, to_narrow, {.bias = bias}).ok());
+  check_narrow();
+
+  const routing r(m, 2, 3, random);
+  routing all(m, 2, 2, random);
+  for (std::size_t i = 0; i < all.indices.size(); ++i) all.indices[i] = static_cast<std::int32_t>(i % 2);
+  output expected(m, 96), got(m, 96);
+  reference_moe(memory, x, int8_scaling::e8m0, r, expected.view());
+  reference_moe(shared, x, int8_scaling::e8m0, all, expected.view(), true);
+  const auto shared_views = shared.views();
+  const auto shared_tiles = packed(shared);
+  const shared_experts<const_mx_view<>> by_view{shared_views, all.weight_view()};
+  const shared_experts<packed_matrix> by_tile{shared_tiles, all.weight_view()};
+  REQUIRE(dispatch::moe(packed(memory), by_view, a, r.expert_view(), r.weight_view(), got.view(), workspace).ok());
+  CHECK(same_bits(got.data, expected.data));
+  REQUIRE(dispatch::moe(memory.views(), by_tile, a, r.expert_view(), r.weight_view(), got.view(), workspace).ok());
+  CHECK(same_bits(got.data, expected.data));
+  CHECK(message(dispatch::gemm(tiles[1], a, to_narrow, {.bias = std::span(bias).first(3)})).view() ==
+        "bias.size is 3, expected 64");
+  CHECK(message(dispatch::grouped_gemm(tiles, std::span(offsets).first(3), a, to_y, workspace)).view() ==
+        "offsets.size is 3, expected 4");
+  CHECK(dispatch::grouped_gemm(static_cast<dialect_id>(9), tiles, offsets, x.view(), to_y, workspace).code ==
+        errc::unknown_dialect);
+}
+
 TEST_CASE("dispatch::moe: biases and other activations, the definition's bits", "[dispatch][moe]") {
   SKIP_WITHOUT_ISA();
   splitmix random(11);

@@ -74,6 +74,18 @@ TEST_CASE("dispatch: an instruction set that is not there", "[dispatch]") {
   CHECK(refuses(dispatch::moe(tiles, q, chosen, weights, to_tokens, workspace)));
   CHECK(refuses(dispatch::moe(views, q, chosen, weights, to_tokens, workspace)));
   CHECK(refuses(dispatch::moe(dialect_id::ggml, views, w, chosen, weights, to_tokens, workspace)));
+  const shared_experts<packed_matrix> shared{std::span(tiles)};
+  CHECK(refuses(dispatch::moe(views, shared, w, chosen, weights, to_tokens, workspace)));
+  CHECK(refuses(dispatch::moe(tiles, shared, q, chosen, weights, to_tokens, workspace)));
+  const std::vector<packed_matrix> matrices(1);
+  const std::vector<std::int64_t> offsets(2, 0);
+  CHECK(refuses(dispatch::grouped_gemm(matrices, offsets, w, to_tokens, workspace)));
+  CHECK(refuses(dispatch::grouped_gemm(matrices, offsets, q, to_tokens, workspace)));
+  const dense_view<bf16> narrow{wide.data(), n, n, n};
+  CHECK(refuses(dispatch::gemm(mx.view(), w, narrow)));
+  CHECK(refuses(dispatch::gemm(packed, x8, narrow)));
+  CHECK(refuses(dispatch::gemm(packed, q, narrow)));
+  CHECK(std::ranges::all_of(wide, [](bf16 v) { return v == bf16{0x4000}; }));
   CHECK(refuses(dispatch::route_topk_sigmoid(w, nullptr, chosen, weights)));
 
   CHECK(x8.view().at(0, 0) == 0.0f);

@@ -71,6 +71,11 @@ int products(numbers& n) {
   count(gemm(dialect_id::inf_at_255, *packed, *xf, *y));
   count(gemv(dialect_id::ggml, *packed, std::span(n.w).first(64), std::span(n.out).first(64)));
   count(gemv(*packed, std::span(n.w).first(64), std::span(n.out).first(64)));
+  bf16 wide[64 * 64];
+  const dense_view<bf16> y16{wide, 64, 64, 64};
+  count(gemm(*bytes, *w, y16, {.bias = std::span(n.w).first(64)}));
+  count(gemm(*packed, *x8, y16));
+  count(gemm(dialect_id::ggml, *packed, *xf, y16));
   count(unpack(*packed, *bytes));
   auto loaded = packed_matrix::from_bytes(64, 64, packed->bytes());
   double exact[64];
@@ -90,6 +95,13 @@ int products(numbers& n) {
   count(moe(views, dense_view<const float>(*w), indices, shares, *y, workspace));
   count(moe(views, *x8, indices, shares, *y, workspace));
   count(moe(dialect_id::ggml, views, dense_view<const float>(*w), indices, shares, *y, workspace));
+  const shared_experts<const_mx_view<>> shared{views};
+  count(moe(views, shared, dense_view<const float>(*w), indices, shares, *y, workspace));
+  count(moe(views, shared, *x8, indices, shares, *y, workspace));
+  const const_mx_view<> matrices[1]{*bytes};
+  const std::int64_t offsets[2]{0, 64};
+  count(grouped_gemm(matrices, offsets, dense_view<const float>(*w), y16, workspace));
+  count(grouped_gemm(matrices, offsets, *x8, *y, workspace));
   return failed + (loaded ? 0 : 1);
 }
 

@@ -122,6 +122,53 @@ TEST_CASE("moe: bad input", "[moe][bad_input]") {
   for (const float v : y.data) REQUIRE(v == -7.0f);
 }
 
+TEST_CASE("moe: bad shared experts", "[moe][bad_input]") {
+  splitmix random(85);
+  expert_memory<layout::compressed_tensors> memory(3, 64, 32, random), more(9, 64, 96, random);
+  const auto experts = memory.views();
+  const routing r(2, 1, 3, random);
+  const tokens x = tokens(2, 64).fill([](std::int64_t, std::int64_t) { return 1.0f; });
+  const result<int8_activations> a = quantize_activations(x.view(), int8_scaling::e8m0);
+  output y(2, 64);
+  std::vector<float> weights(4, 1.0f);
+  moe_workspace workspace = *moe_workspace::create({2, 1, 3, 64, 32, 2, 96});
+  auto list = more.views();
+  const auto both = [&](std::int64_t count, dense_view<const float> shared_weights, const char* sentence) {
+    const shared_experts<const_mx_view<>> shared{std::span(list).first(static_cast<std::size_t>(count)),
+                                                 shared_weights};
+    CHECK(say(moe(experts, shared, x.view(), r.expert_view(), r.weight_view(), y.view(), workspace)) == sentence);
+    CHECK(say(moe(experts, shared, *a, r.expert_view(), r.weight_view(), y.view(), workspace)) == sentence);
+    for (const float v : y.data) REQUIRE(v == -7.0f);
+  };
+  both(9, {}, "shared.experts is 9, expected at most 8");
+  both(2, {weights.data(), 1, 2, 2}, "shared.weights.rows is 1, expected 2");
+  both(2, {weights.data(), 2, 1, 2}, "shared.weights.cols is 1, expected 2");
+  both(2, {weights.data(), 2, 2, 1}, "shared.weights.stride is 1, expected at least 2, the length of a row");
+  both(2, {y.data.data(), 2, 2, 2}, "y overlaps an input: pass separate memory");
+  list[1].up.rows = 64;
+  both(2, {}, "shared.up.rows (number 1) is 64, expected 96");
+  list[1].up.rows = 96;
+  list[0].gate.cols = 32;
+  both(2, {}, "shared.gate.cols (number 0) is 32, expected 64");
+  list = more.views();
+  moe_workspace small = *moe_workspace::create({2, 1, 3, 64, 32, 2, 64});
+  const shared_experts<const_mx_view<>> two{std::span(list).first(2)};
+  const status s = moe(experts, two, x.view(), r.expert_view(), r.weight_view(), y.view(), small);
+  CHECK((s.code == errc::buffer_too_small && s.value == small.bytes()));
+  CHECK(say(moe_workspace::create({2, 1, 3, 64, 32, -1, 96}).error()) ==
+        "moe_shape.shared_experts is -1, expected 0 or more");
+  CHECK(say(moe_workspace::create({2, 1, 3, 64, 32, 1, 33}).error()) ==
+        "moe_shape.shared_intermediate is 33, expected a multiple of 32: pad the rows, or leave this tensor as it is");
+  for (const float v : y.data) REQUIRE(v == -7.0f);
+  CHECK(moe(experts, two, x.view(), r.expert_view(), r.weight_view(), y.view(), workspace).ok());
+  output z = y;
+  CHECK(moe(experts, shared_experts<packed_matrix>{}, x.view(), r.expert_view(), r.weight_view(), z.view(), workspace)
+            .ok());
+  output plain(2, 64);
+  CHECK(moe(experts, x.view(), r.expert_view(), r.weight_view(), plain.view(), workspace).ok());
+  CHECK(same_bits(z.data, plain.data));
+}
+
 TEST_CASE("moe: experts without tokens may be anything", "[moe][bad_input]") {
   splitmix random(82);
   expert_memory<layout::compressed_tensors> memory(3, 64, 32, random);

@@ -84,6 +84,55 @@ TEMPLATE_LIST_TEST_CASE("int8 moe: biases and other activations, the definition'
     }
 }
 
+TEMPLATE_LIST_TEST_CASE("moe: shared experts, the bits of the definition and of a second call", "[moe][equal]",
+                        mxfp4::test::arches) {
+  splitmix random(57);
+  const std::int64_t h = 96;
+  expert_memory<layout::compressed_tensors> experts(5, h, 64, random), shared(2, h, 160, random);
+  experts.add_biases(random);
+  shared.add_biases(random);
+  for (const auto& [m, k] : {std::pair{1, 2}, {7, 2}, {40, 1}, {3, 0}})
+    for (const bool weighted : {false, true}) {
+      CAPTURE(m, k, weighted);
+      const routing r(m, k, 5, random);
+      routing all(m, 2, 2, random);  // both, in their order
+      for (std::size_t i = 0; i < all.indices.size(); ++i) all.indices[i] = static_cast<std::int32_t>(i % 2);
+      if (!weighted) std::ranges::fill(all.weights, 1.0f);
+      moe_shape shape = experts.shape(m, k);
+      shape.shared_experts = 2;
+      shape.shared_intermediate = 160;
+      const tokens x = random_tokens(m, h, random);
+      const result<int8_activations> a = quantize_activations<TestType>(x.view(), int8_scaling::e8m0);
+      const auto check_of = [&](const auto& list, const auto& shared_list) {
+        using matrix = std::remove_const_t<std::remove_reference_t<decltype(shared_list[0].gate)>>;
+        const shared_experts<matrix> both{shared_list, weighted ? all.weight_view() : dense_view<const float>{}};
+        for (const bool accumulate : {false, true}) {
+          moe_workspace workspace = *moe_workspace::create(shape);
+          const moe_options options{.accumulate = accumulate};
+          output expected(m, h), y(m, h);
+          reference_moe(experts, x, int8_scaling::e8m0, r, expected.view(), accumulate);
+          reference_moe(shared, x, int8_scaling::e8m0, all, expected.view(), true);
+          REQUIRE(moe<TestType>(list, both, *a, r.expert_view(), r.weight_view(), y.view(), workspace, options).ok());
+          CHECK(same_bits(y.data, expected.data));
+          output twice(m, h), once(m, h);
+          moe_workspace large = *moe_workspace::create({m, 2, 5, h, 160});
+          REQUIRE(moe<dialect::ocp, TestType>(list, x.view(), r.expert_view(), r.weight_view(), twice.view(), large,
+                                              options)
+                      .ok());
+          REQUIRE(moe<dialect::ocp, TestType>(shared_list, x.view(), all.expert_view(), all.weight_view(), twice.view(),
+                                              large, {.accumulate = true})
+                      .ok());
+          REQUIRE(moe<dialect::ocp, TestType>(list, both, x.view(), r.expert_view(), r.weight_view(), once.view(),
+                                              workspace, options)
+                      .ok());
+          CHECK(same_bits(once.data, twice.data));
+        }
+      };
+      check_of(experts.packed(), shared.packed());
+      check_of(experts.views(), shared.packed());
+    }
+}
+
 TEST_CASE("moe: tasks, their order and threads change nothing", "[moe][equal]") {
   splitmix random(52);
   // large enough for several tasks an expert

@@ -27,6 +27,7 @@ import tempfile
 ORDER = ["core", "format", "tensor", "reference", "simd", "kernel", "linalg", "moe"]
 BELOW = {folder: ORDER[:i] for i, folder in enumerate(ORDER)}
 BELOW["executor"] = ["core"]
+BELOW["dispatch"] = ORDER
 BELOW["cuda/device"] = ["core", "format", "tensor"]
 BELOW["cuda"] = ["core", "format", "tensor", "cuda/device"]
 BELOW["io"] = ["core", "format", "tensor"]

@@ -43,6 +43,7 @@ constexpr row rows[] = {
     {{errc::out_of_range, "indices", 0, -1, "", 0, 0},
      "indices (row 0, column 0) is 0, expected none, as there is nothing to choose from"},
     {{errc::too_large, "rows", 9, 8, "x"}, "x.rows is 9, expected at most 8"},
+    {{errc::not_ascending, "offsets", 3, 5, "", 2}, "offsets (number 2) is 3, expected at least 5, the one before it"},
     {{errc::misaligned, "data", 4, 16, "x"}, "x.data is 4 bytes past a multiple of 16: align it"},
     {{errc::out_of_memory, "packed", 4096},
      "packed asked for 4096 bytes and did not get them: free memory, or split the matrix"},

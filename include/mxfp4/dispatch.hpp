@@ -25,13 +25,12 @@
 // mlx) and for ggml's blocks; convert() makes the others.
 #pragma once
 
-#include <concepts>
-#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <type_traits>
 #include <utility>
 
+#include "mxfp4/dispatch/boundary.hpp"
 #include "mxfp4/format/dialect.hpp"
 #include "mxfp4/format/recipe_id.hpp"
 #include "mxfp4/moe/expert.hpp"
@@ -45,6 +44,7 @@
 #include "mxfp4/tensor/gemm_options.hpp"
 #include "mxfp4/tensor/moe_options.hpp"
 #include "mxfp4/tensor/mxfp8_activations.hpp"
+#include "mxfp4/tensor/output_view.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
 #include "mxfp4/tensor/view.hpp"
 
@@ -56,161 +56,6 @@ namespace mxfp4::inline MXFP4_VERSION_NS::dispatch {
 
 /// What this CPU has and the library was built with, best first. Never empty.
 [[nodiscard]] std::span<const char* const> available_isas() noexcept;
-
-/// The layouts that the library is compiled for: codes and scales apart with one row of scales for each of the matrix
-/// (compressed_tensors and what derives from it without moving anything), and ggml's blocks.
-template <class L>
-concept built_layout = std::same_as<L, layout::ggml> ||
-                       (std::derived_from<L, layout::compressed_tensors> && L::rows_per_band == 1 && !L::interleaved);
-
-// ---- the boundary: views whose types are values ---------------------------------------------------------------------
-namespace detail {
-
-enum class element : std::uint8_t { f32, bf16, f16, e4m3 };
-
-template <element_type T>
-inline constexpr element element_of = std::same_as<T, float>  ? element::f32
-                                      : std::same_as<T, bf16> ? element::bf16
-                                      : std::same_as<T, f16>  ? element::f16
-                                                              : element::e4m3;
-
-/// A dense_view; Void is void or const void.
-template <class Void>
-struct any_dense {
-  Void* data;
-  std::int64_t rows, cols, stride;
-  element type;
-};
-using any_input = any_dense<const void>;
-using any_output = any_dense<void>;
-
-/// A basic_mx_view, its pointers and sizes in the separate layout's type.
-template <class Byte>
-struct any_mx {
-  basic_mx_view<Byte> bytes;
-  bool ggml;
-};
-using any_weights = any_mx<const std::uint8_t>;
-
-template <class T>
-[[nodiscard]] MXFP4_INLINE constexpr any_input input(const dense_view<T>& v) noexcept {
-  return {v.data, v.rows, v.cols, v.stride, element_of<std::remove_const_t<T>>};
-}
-template <class Byte, built_layout Layout>
-[[nodiscard]] MXFP4_INLINE constexpr any_weights weights(const basic_mx_view<Byte, Layout>& v) noexcept {
-  return {{v.codes, v.scales, v.rows, v.cols, v.code_stride, v.scale_stride}, std::same_as<Layout, layout::ggml>};
-}
-template <built_layout Layout>
-[[nodiscard]] MXFP4_INLINE constexpr any_mx<std::uint8_t> output(const mx_view<Layout>& v) noexcept {
-  return {{v.codes, v.scales, v.rows, v.cols, v.code_stride, v.scale_stride}, std::same_as<Layout, layout::ggml>};
-}
-
-/// Experts as views: where the caller has them, and how to read the e-th of them, whatever the layout's name is and
-/// whether the bytes are const.
-struct view_experts {
-  const void* list;
-  std::size_t count;
-  expert<const_mx_view<>> (*at)(const void* list, std::size_t e) noexcept;
-
-  [[nodiscard]] MXFP4_INLINE std::size_t size() const noexcept { return count; }
-  [[nodiscard]] MXFP4_INLINE expert<const_mx_view<>> operator[](std::size_t e) const noexcept { return at(list, e); }
-};
-using packed_experts = std::span<const expert<packed_matrix>>;
-
-template <class Byte, built_layout Layout>
-[[nodiscard]] MXFP4_INLINE constexpr const_mx_view<> apart(const basic_mx_view<Byte, Layout>& v) noexcept {
-  static_assert(!Layout::interleaved, "pack() experts that are in ggml's blocks");
-  return weights(v).bytes;
-}
-
-template <expert_list R>
-[[nodiscard]] MXFP4_INLINE auto experts(const R& list) noexcept {
-  using value = mxfp4::detail::element_of_list<R>;
-  const std::span<const value> all = mxfp4::detail::span_of(list);
-  if constexpr (std::same_as<value, expert<packed_matrix>>) {
-    return all;
-  } else {
-    return view_experts{all.data(), all.size(),
-                        [](const void* from, std::size_t e) noexcept -> expert<const_mx_view<>> {
-                          const value& x = static_cast<const value*>(from)[e];
-                          return {apart(x.gate), apart(x.up), apart(x.down), x.gate_bias, x.up_bias, x.down_bias};
-                        }};
-  }
-}
-
-/// For each type a function of its own, so that a linker leaves out those that a program does not call.
-status quantize(recipe_id recipe, const dense_view<const float>& w, const any_mx<std::uint8_t>& out,
-                const quantize_options& options);
-status quantize(recipe_id recipe, const dense_view<const bf16>& w, const any_mx<std::uint8_t>& out,
-                const quantize_options& options);
-status quantize(recipe_id recipe, const dense_view<const f16>& w, const any_mx<std::uint8_t>& out,
-                const quantize_options& options);
-status quantize(recipe_id recipe, const dense_view<const e4m3>& w, const any_mx<std::uint8_t>& out,
-                const quantize_options& options);
-status quantize_fp8(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                    const mx_view<>& out, const quantize_options& options);
-status widen_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const dense_view<bf16>& out,
-                 const run_options& options);
-status measure_error(const any_input& w, const const_mx_view<>& q, error_statistics& sum, const run_options& options);
-status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
-                             const mx_view<>& out, error_statistics& sum, const quantize_options& options);
-status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options);
-result<packed_matrix> pack(const any_weights& w, const run_options& options);
-status quantize_activations(const any_input& x, int8_activations& out, const run_options& options);
-status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling,
-                            const run_options& options);
-status gemm(dialect_id dialect, const any_weights& w, const any_input& x, const dense_view<float>& y,
-            const gemm_options& options);
-status gemm(dialect_id dialect, const packed_view& w, const any_input& x, const dense_view<float>& y,
-            const gemm_options& options);
-status gemm(dialect_id dialect, const any_weights& w, const const_mxfp8_view& x, const dense_view<float>& y,
-            const gemm_options& options);
-status gemm(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x, const dense_view<float>& y,
-            const gemm_options& options);
-status gemm(const any_weights& w, const int8_activations& x, const dense_view<float>& y, const gemm_options& options);
-
-/// The operands of a product with f32 arithmetic.
-template <class Byte, built_layout Layout>
-[[nodiscard]] MXFP4_INLINE constexpr any_weights f32_weights(const basic_mx_view<Byte, Layout>& w) noexcept {
-  return weights(w);
-}
-[[nodiscard]] MXFP4_INLINE packed_view f32_weights(const packed_view& w) noexcept { return w; }
-[[nodiscard]] MXFP4_INLINE packed_view f32_weights(const packed_matrix& w) noexcept { return w.view(); }
-template <element_type T>
-[[nodiscard]] MXFP4_INLINE constexpr any_input f32_input(const dense_view<T>& x) noexcept {
-  return input(x);
-}
-template <element_type T>
-[[nodiscard]] MXFP4_INLINE constexpr any_input f32_input(const dense_view<const T>& x) noexcept {
-  return input(x);
-}
-template <class Byte>
-[[nodiscard]] MXFP4_INLINE const_mxfp8_view f32_input(const basic_mxfp8_view<Byte>& x) noexcept {
-  return x;
-}
-[[nodiscard]] MXFP4_INLINE const_mxfp8_view f32_input(const mxfp8_activations& x) noexcept { return x.view(); }
-
-template <class W, class X>
-concept f32_operands = requires(const W& w, const X& x) {
-  detail::f32_weights(w);
-  detail::f32_input(x);
-};
-
-/// How tokens go to experts and come back: moe's arguments after x.
-struct moe_call {
-  const dense_view<const std::int32_t>& indices;
-  const dense_view<const float>& weights;
-  const dense_view<float>& y;
-  moe_workspace& workspace;
-  const moe_options& options;
-  dialect_id dialect = dialect_id::ocp;  ///< of the products in f32
-};
-status moe(const packed_experts& experts, const any_input& x, const moe_call& call);
-status moe(const view_experts& experts, const any_input& x, const moe_call& call);
-status moe(const packed_experts& experts, const int8_activations& x, const moe_call& call);
-status moe(const view_experts& experts, const int8_activations& x, const moe_call& call);
-
-}  // namespace detail
 
 // ---- numbers <-> MXFP4 ----------------------------------------------------------------------------------------------
 
@@ -367,7 +212,31 @@ MXFP4_INLINE status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activa
 status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options = {});
 
-/// One token: gemm with M = 1. x: K numbers, y: N floats, each an array, a vector or a span; or x is quantised.
+/// Both with outputs in bf16 or f16: gemm of linalg/output.hpp.
+template <class W, class X, rounded_element T>
+  requires detail::f32_operands<W, X>
+MXFP4_INLINE status gemm(dialect_id dialect, const W& w, const X& x, const dense_view<T>& y,
+                         const gemm_options& options = {}) {
+  return detail::gemm(dialect, detail::f32_weights(w), detail::f32_input(x), detail::output_view(y), options);
+}
+template <decode_dialect Dialect = dialect::ocp, class W, class X, rounded_element T>
+  requires detail::f32_operands<W, X>
+MXFP4_INLINE status gemm(const W& w, const X& x, const dense_view<T>& y, const gemm_options& options = {}) {
+  return dispatch::gemm(dialect_id_of<Dialect>, w, x, y, options);
+}
+template <class Byte, built_layout Layout, rounded_element T>
+MXFP4_INLINE status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, const dense_view<T>& y,
+                         const gemm_options& options = {}) {
+  return detail::gemm(detail::weights(w), x, detail::output_view(y), options);
+}
+template <rounded_element T>
+MXFP4_INLINE status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<T>& y,
+                         const gemm_options& options = {}) {
+  return detail::gemm(w, x, detail::output_view(y), options);
+}
+
+/// One token: gemm with M = 1. x: K numbers, y: N of float, bf16 or f16, each an array, a vector or a span; or x is
+/// quantised.
 template <class W, number_row X, number_row Y>
 MXFP4_INLINE status gemv(dialect_id dialect, const W& w, const X& x, Y&& y, const gemm_options& options = {}) {
   return dispatch::gemm(dialect, w, mxfp4::detail::one_row(x), mxfp4::detail::one_row(y), options);
@@ -414,6 +283,50 @@ MXFP4_INLINE status moe(const R& experts, const int8_activations& x, const dense
                         const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
                         const moe_options& options = {}) {
   return detail::moe(detail::experts(experts), x, {indices, weights, y, workspace, options});
+}
+
+/// The same with experts that every token passes too.
+template <expert_list R, class W, class T>
+MXFP4_INLINE status moe(dialect_id dialect, const R& experts, const shared_experts<W>& shared, const dense_view<T>& x,
+                        const dense_view<const std::int32_t>& indices, const dense_view<const float>& weights,
+                        const dense_view<float>& y, moe_workspace& workspace, const moe_options& options = {}) {
+  return detail::moe(detail::experts(experts), detail::shared_of(shared), detail::input(x),
+                     {indices, weights, y, workspace, options, dialect});
+}
+template <decode_dialect Dialect = dialect::ocp, expert_list R, class W, class T>
+MXFP4_INLINE status moe(const R& experts, const shared_experts<W>& shared, const dense_view<T>& x,
+                        const dense_view<const std::int32_t>& indices, const dense_view<const float>& weights,
+                        const dense_view<float>& y, moe_workspace& workspace, const moe_options& options = {}) {
+  return dispatch::moe(dialect_id_of<Dialect>, experts, shared, x, indices, weights, y, workspace, options);
+}
+template <expert_list R, class W>
+MXFP4_INLINE status moe(const R& experts, const shared_experts<W>& shared, const int8_activations& x,
+                        const dense_view<const std::int32_t>& indices, const dense_view<const float>& weights,
+                        const dense_view<float>& y, moe_workspace& workspace, const moe_options& options = {}) {
+  return detail::moe(detail::experts(experts), detail::shared_of(shared), x, {indices, weights, y, workspace, options});
+}
+
+/// One product for each expert, of tokens sorted by expert: grouped_gemm of moe.hpp. errc::unknown_dialect besides.
+///
+/// @param weights  packed_matrix, or views whose codes and scales are apart.
+template <weight_list R, class T, output_element Y>
+MXFP4_INLINE status grouped_gemm(dialect_id dialect, const R& weights, std::span<const std::int64_t> offsets,
+                                 const dense_view<T>& x, const dense_view<Y>& y, moe_workspace& workspace,
+                                 const grouped_gemm_options& options = {}) {
+  return detail::grouped_gemm(detail::matrices(weights), detail::input(x),
+                              {offsets, detail::output_view(y), workspace, options, dialect});
+}
+template <decode_dialect Dialect = dialect::ocp, weight_list R, class T, output_element Y>
+MXFP4_INLINE status grouped_gemm(const R& weights, std::span<const std::int64_t> offsets, const dense_view<T>& x,
+                                 const dense_view<Y>& y, moe_workspace& workspace,
+                                 const grouped_gemm_options& options = {}) {
+  return dispatch::grouped_gemm(dialect_id_of<Dialect>, weights, offsets, x, y, workspace, options);
+}
+template <weight_list R, output_element Y>
+MXFP4_INLINE status grouped_gemm(const R& weights, std::span<const std::int64_t> offsets, const int8_activations& x,
+                                 const dense_view<Y>& y, moe_workspace& workspace,
+                                 const grouped_gemm_options& options = {}) {
+  return detail::grouped_gemm(detail::matrices(weights), x, {offsets, detail::output_view(y), workspace, options});
 }
 
 /// Which experts a token goes to: route_topk of router.hpp, the same bits on every instruction set.

@@ -26,8 +26,10 @@
 //
 // quantize_activations() makes int8_activations and mxfp8_activations.
 //
-// Every pair has gemm() and, for one token, gemv(); options: accumulate, executor. Those in f32 take a dialect, as a
-// template argument, gemm<dialect::ggml>(w, x, y), or by its id in front, gemm(dialect_id::ggml, w, x, y).
+// Y is float, bf16 or f16 (linalg/output.hpp): the sums are f32, and are rounded once.
+//
+// Every pair has gemm() and, for one token, gemv(); options: accumulate, bias, executor. Those in f32 take a dialect,
+// as a template argument, gemm<dialect::ggml>(w, x, y), or by its id in front, gemm(dialect_id::ggml, w, x, y).
 #pragma once
 
 #include <concepts>
@@ -36,6 +38,7 @@
 #include "mxfp4/linalg/f32.hpp"
 #include "mxfp4/linalg/int8.hpp"
 #include "mxfp4/linalg/mxfp8.hpp"
+#include "mxfp4/linalg/output.hpp"
 #include "mxfp4/tensor/activation.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
@@ -61,6 +64,11 @@ status gemm(dialect_id dialect, const W& w, const X& x, const dense_view<float>&
                 "a product with int8 activations reads scale byte 255 as NaN (dialect ocp): it takes no dialect");
   if constexpr (!std::same_as<X, int8_activations>)
     return detail::with_dialect(dialect, [&]<class D>() { return mxfp4::gemm<D, Arch>(w, x, y, options); });
+}
+/// The same with outputs in bf16 or f16.
+template <class Arch = simd::native_arch, class W, class X, rounded_element T>
+status gemm(dialect_id dialect, const W& w, const X& x, const dense_view<T>& y, const gemm_options& options = {}) {
+  return detail::with_dialect(dialect, [&]<class D>() { return mxfp4::gemm<D, Arch>(w, x, y, options); });
 }
 /// The same for one token.
 template <class Arch = simd::native_arch, class W, class X, number_row Y>

@@ -21,4 +21,5 @@
 //                                {y.data(), tokens, hidden, hidden}, workspace);
 #pragma once
 
+#include "mxfp4/moe/grouped_gemm.hpp"
 #include "mxfp4/moe/moe.hpp"

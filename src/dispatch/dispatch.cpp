@@ -9,6 +9,7 @@
 
 #include "cpu.hpp"
 #include "mxfp4/moe/plan.hpp"
+#include "mxfp4/moe/plan_groups.hpp"
 #include "table.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::dispatch {
@@ -99,6 +100,36 @@ status call(const members<status (*)(Parameter...)>& all, Argument&&... argument
   return c.of(all)(std::forward<Argument>(arguments)...);
 }
 
+[[nodiscard]] mxfp4::detail::operand weights_operand(const detail::any_weights& w) noexcept {
+  const basic_mx_view<const std::uint8_t>& v = w.bytes;
+  if (!w.ggml) return mxfp4::detail::operand_of(v, "w");
+  return mxfp4::detail::operand_of(
+      const_mx_view<layout::ggml>{v.codes, v.scales, v.rows, v.cols, v.code_stride, v.scale_stride}, "w");
+}
+template <class W>
+[[nodiscard]] mxfp4::detail::operand weights_operand(const W& w) noexcept {
+  return mxfp4::detail::operand_of(w, "w");
+}
+[[nodiscard]] mxfp4::detail::operand tokens_operand(const detail::any_input& x) noexcept {
+  return detail::operand_of(x, "x");
+}
+template <class X>
+[[nodiscard]] mxfp4::detail::operand tokens_operand(const X& x) noexcept {
+  return mxfp4::detail::operand_of(x, "x");
+}
+
+/// Checks a product whose outputs are rounded here, so that this code is not in every unit.
+template <class... Parameter, class W, class X, class... Dialect>
+status call_rounded(const members<status (*)(Parameter...)>& all, const W& w, const X& x, const detail::output_view& y,
+                    const gemm_options& options, const Dialect&... dialect) {
+  if (chosen().chosen() == nullptr) return chosen().why_not();
+  if (const status s = mxfp4::detail::check_product(weights_operand(w), tokens_operand(x),
+                                                    mxfp4::detail::operand_of(y, "y"), options.bias);
+      !s.ok())
+    return s;
+  return chosen().of(all)(dialect..., w, x, y, options);
+}
+
 /// A recipe's plain loop for one block. In this unnamed namespace, so that no consumer's copy, compiled for another
 /// instruction set, takes its place.
 template <class Resolved>
@@ -139,21 +170,100 @@ status moe(const members<moe_function<Experts, X>>& all, const Experts& experts,
   return {};
 }
 
-template <class Experts>
-status moe_f32(const members<moe_function<Experts, detail::any_input>>& all, const Experts& experts,
-               const detail::any_input& x, const detail::moe_call& call) {
-  const choice& c = chosen();
-  if (c.chosen() == nullptr) return c.why_not();
-  if (const status s = mxfp4::detail::with_dialect(call.dialect, []<class>() { return status{}; }); !s.ok()) return s;
-  const detail::moe_m_tile_rule rule = x.rows == 1 ? detail::moe_m_tile_rule{1, true} : c.of(all_f32_tokens);
-  return moe(all, experts, x, detail::operand_of(x, "x"), rule, call);
+/// The same and experts that every token passes, added after the others; `all_shared` for those of their kind.
+template <class Experts, class Shared, class X>
+status moe(const members<moe_function<Experts, X>>& all, const members<moe_function<Shared, X>>& all_shared,
+           const Experts& experts, const Shared& shared, const dense_view<const float>& shared_weights, const X& x,
+           const mxfp4::detail::operand& in, detail::moe_m_tile_rule rule, const detail::moe_call& call) {
+  detail::moe_plan plan;
+  if (const status s =
+          kernel::check_moe(in, call.indices, call.weights, call.y, static_cast<std::int64_t>(experts.size()));
+      !s.ok())
+    return s;
+  const auto plan_those = [&] {
+    return kernel::plan_shared(shared, shared_weights, call.y, call.workspace, rule, plan);
+  };
+  if (const status s = plan_those(); !s.ok()) return s;
+  if (const status s = kernel::plan_checked(experts, call.indices, call.y, call.workspace, rule, plan); !s.ok())
+    return s;
+  chosen().of(all)(experts, x, plan, call);
+  if (shared.size() == 0) return {};
+  static_cast<void>(plan_those());
+  moe_options added = call.options;
+  added.accumulate = true;
+  const dense_view<const float> weights =
+      kernel::weights_of_shared(call.y.rows, static_cast<std::int64_t>(shared.size()), shared_weights);
+  chosen().of(all_shared)(shared, x, plan, {call.indices, weights, call.y, call.workspace, added, call.dialect});
+  return {};
+}
+template <class Experts, class X>
+status moe(const members<moe_function<Experts, X>>& all,
+           const members<moe_function<detail::packed_experts, X>>& all_packed,
+           const members<moe_function<detail::view_experts, X>>& all_views, const Experts& experts,
+           const detail::any_shared& shared, const X& x, const mxfp4::detail::operand& in, detail::moe_m_tile_rule rule,
+           const detail::moe_call& call) {
+  if (shared.views.count > 0) return moe(all, all_views, experts, shared.views, shared.weights, x, in, rule, call);
+  return moe(all, all_packed, experts, shared.packed, shared.weights, x, in, rule, call);
 }
 
-template <class Experts>
-status moe_int8(const members<moe_function<Experts, int8_activations>>& all, const Experts& experts,
-                const int8_activations& x, const detail::moe_call& call) {
+/// What is wrong before the arguments of products in f32 are looked at: no instruction set, an unknown dialect.
+status check_f32(dialect_id dialect) {
   if (chosen().chosen() == nullptr) return chosen().why_not();
-  return moe(all, experts, x, mxfp4::detail::operand_of(x, "x"), mxfp4::detail::int8_m_tile_rule(x.scaling()), call);
+  return mxfp4::detail::with_dialect(dialect, []<class>() { return status{}; });
+}
+detail::moe_m_tile_rule f32_rule(const detail::any_input& x) {
+  return x.rows == 1 ? detail::moe_m_tile_rule{1, true} : chosen().of(all_f32_tokens);
+}
+
+template <class Experts, class... Shared>
+status moe_f32(const detail::any_input& x, const detail::moe_call& call, const Experts& experts,
+               const members<moe_function<Experts, detail::any_input>>& all, const Shared&... shared) {
+  if (const status s = check_f32(call.dialect); !s.ok()) return s;
+  const mxfp4::detail::operand in = detail::operand_of(x, "x");
+  if constexpr (sizeof...(Shared) == 0) return moe(all, experts, x, in, f32_rule(x), call);
+  else return moe(all, all_moe_f32_packed, all_moe_f32, experts, shared..., x, in, f32_rule(x), call);
+}
+
+template <class Experts, class... Shared>
+status moe_int8(const int8_activations& x, const detail::moe_call& call, const Experts& experts,
+                const members<moe_function<Experts, int8_activations>>& all, const Shared&... shared) {
+  if (chosen().chosen() == nullptr) return chosen().why_not();
+  const mxfp4::detail::operand in = mxfp4::detail::operand_of(x, "x");
+  const detail::moe_m_tile_rule rule = mxfp4::detail::int8_m_tile_rule(x.scaling());
+  if constexpr (sizeof...(Shared) == 0) return moe(all, experts, x, in, rule, call);
+  else return moe(all, all_moe_int8_packed, all_moe_int8, experts, shared..., x, in, rule, call);
+}
+
+template <class Weights, class X>
+using grouped_function = void (*)(const Weights&, const X&, const detail::moe_plan&, const detail::grouped_call&);
+
+/// Checks the arguments of grouped_gemm() and plans the tasks here, likewise.
+template <class Weights, class X>
+status grouped(const members<grouped_function<Weights, X>>& all, const Weights& weights, const X& x,
+               const mxfp4::detail::operand& in, const kernel::rule_of_rows& rule_of,
+               const detail::grouped_call& call) {
+  detail::moe_plan plan;
+  if (const status s = kernel::plan_groups(weights, call.offsets, in, mxfp4::detail::operand_of(call.y, "y"),
+                                           call.options.bias, call.workspace, rule_of, plan);
+      !s.ok())
+    return s;
+  chosen().of(all)(weights, x, plan, call);
+  return {};
+}
+
+template <class Weights>
+status grouped_f32(const members<grouped_function<Weights, detail::any_input>>& all, const Weights& weights,
+                   const detail::any_input& x, const detail::grouped_call& call) {
+  if (const status s = check_f32(call.dialect); !s.ok()) return s;
+  return grouped(all, weights, x, detail::operand_of(x, "x"), {chosen().of(all_f32_tokens)}, call);
+}
+
+template <class Weights>
+status grouped_int8(const members<grouped_function<Weights, int8_activations>>& all, const Weights& weights,
+                    const int8_activations& x, const detail::grouped_call& call) {
+  if (chosen().chosen() == nullptr) return chosen().why_not();
+  const detail::moe_m_tile_rule rule = mxfp4::detail::int8_m_tile_rule(x.scaling());
+  return grouped(all, weights, x, mxfp4::detail::operand_of(x, "x"), {rule, rule}, call);
 }
 
 }  // namespace
@@ -276,20 +386,80 @@ status gemm(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x,
   return call(all_gemm_mxfp8_packed, dialect, w, x, y, options);
 }
 
+status gemm(dialect_id dialect, const any_weights& w, const any_input& x, const output_view& y,
+            const gemm_options& options) {
+  return call_rounded(all_gemm_f32_rounded, w, x, y, options, dialect);
+}
+
+status gemm(dialect_id dialect, const packed_view& w, const any_input& x, const output_view& y,
+            const gemm_options& options) {
+  return call_rounded(all_gemm_f32_packed_rounded, w, x, y, options, dialect);
+}
+
+status gemm(dialect_id dialect, const any_weights& w, const const_mxfp8_view& x, const output_view& y,
+            const gemm_options& options) {
+  return call_rounded(all_gemm_mxfp8_rounded, w, x, y, options, dialect);
+}
+
+status gemm(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x, const output_view& y,
+            const gemm_options& options) {
+  return call_rounded(all_gemm_mxfp8_packed_rounded, w, x, y, options, dialect);
+}
+
+status gemm(const any_weights& w, const int8_activations& x, const output_view& y, const gemm_options& options) {
+  return call_rounded(all_gemm_int8_rounded, w, x, y, options);
+}
+
+status gemm(const packed_matrix& w, const int8_activations& x, const output_view& y, const gemm_options& options) {
+  return call_rounded(all_gemm_int8_packed_rounded, w, x, y, options);
+}
+
 status moe(const packed_experts& experts, const any_input& x, const moe_call& call) {
-  return moe_f32(all_moe_f32_packed, experts, x, call);
+  return moe_f32(x, call, experts, all_moe_f32_packed);
 }
 
 status moe(const view_experts& experts, const any_input& x, const moe_call& call) {
-  return moe_f32(all_moe_f32, experts, x, call);
+  return moe_f32(x, call, experts, all_moe_f32);
 }
 
 status moe(const packed_experts& experts, const int8_activations& x, const moe_call& call) {
-  return moe_int8(all_moe_int8_packed, experts, x, call);
+  return moe_int8(x, call, experts, all_moe_int8_packed);
 }
 
 status moe(const view_experts& experts, const int8_activations& x, const moe_call& call) {
-  return moe_int8(all_moe_int8, experts, x, call);
+  return moe_int8(x, call, experts, all_moe_int8);
+}
+
+status moe(const packed_experts& experts, const any_shared& shared, const any_input& x, const moe_call& call) {
+  return moe_f32(x, call, experts, all_moe_f32_packed, shared);
+}
+
+status moe(const view_experts& experts, const any_shared& shared, const any_input& x, const moe_call& call) {
+  return moe_f32(x, call, experts, all_moe_f32, shared);
+}
+
+status moe(const packed_experts& experts, const any_shared& shared, const int8_activations& x, const moe_call& call) {
+  return moe_int8(x, call, experts, all_moe_int8_packed, shared);
+}
+
+status moe(const view_experts& experts, const any_shared& shared, const int8_activations& x, const moe_call& call) {
+  return moe_int8(x, call, experts, all_moe_int8, shared);
+}
+
+status grouped_gemm(const packed_matrices& weights, const any_input& x, const grouped_call& call) {
+  return grouped_f32(all_grouped_f32_packed, weights, x, call);
+}
+
+status grouped_gemm(const view_matrices& weights, const any_input& x, const grouped_call& call) {
+  return grouped_f32(all_grouped_f32, weights, x, call);
+}
+
+status grouped_gemm(const packed_matrices& weights, const int8_activations& x, const grouped_call& call) {
+  return grouped_int8(all_grouped_int8_packed, weights, x, call);
+}
+
+status grouped_gemm(const view_matrices& weights, const int8_activations& x, const grouped_call& call) {
+  return grouped_int8(all_grouped_int8, weights, x, call);
 }
 
 }  // namespace detail

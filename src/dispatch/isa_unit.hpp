@@ -32,6 +32,7 @@ static_assert(
 #include "mxfp4/kernel/quantize_fp8.hpp"
 #include "mxfp4/kernel/quantize_measured.hpp"
 #include "mxfp4/linalg.hpp"
+#include "mxfp4/moe/grouped_gemm.hpp"
 #include "mxfp4/moe/moe.hpp"
 #include "table.hpp"
 
@@ -65,16 +66,23 @@ class any_tokens {
   friend MXFP4_INLINE mxfp4::detail::operand operand_of(const any_tokens& x, const char* argument) noexcept {
     return x.is_mxfp8_ ? mxfp4::detail::operand_of(x.mxfp8_, argument) : detail::operand_of(x.dense_, argument);
   }
+  friend MXFP4_INLINE any_tokens tokens_of(const any_tokens& x, std::int64_t first, std::int64_t count) noexcept {
+    any_tokens part = x;
+    part.rows = count;
+    part.first_ += first;
+    return part;
+  }
   template <class F>
   friend MXFP4_INLINE void with_row(const any_tokens& x, std::int64_t r, F f) noexcept {
-    if (x.is_mxfp8_) f(x.mxfp8_.row(r));
-    else detail::with_row(x.dense_, r, f);
+    if (x.is_mxfp8_) f(x.mxfp8_.row(x.first_ + r));
+    else detail::with_row(x.dense_, x.first_ + r, f);
   }
 
  private:
   any_input dense_{};
   const_mxfp8_view mxfp8_{};
   bool is_mxfp8_ = false;
+  std::int64_t first_ = 0;
 };
 }  // namespace detail
 
@@ -83,6 +91,7 @@ namespace {
 
 using detail::any_dense, detail::any_input, detail::any_mx, detail::any_output, detail::any_tokens;
 using detail::any_weights;
+using detail::grouped_call, detail::output_view, detail::packed_matrices, detail::view_matrices;
 using detail::moe_call, detail::moe_m_tile_rule, detail::moe_plan, detail::packed_experts, detail::view_experts;
 using mxfp4::detail::with_dialect, mxfp4::detail::with_recipe;
 
@@ -248,6 +257,58 @@ status gemm_mxfp8_packed(dialect_id dialect, const packed_view& w, const const_m
   return product_of_packed(dialect, w, any_tokens(x), y, options);
 }
 
+/// The same with outputs that are rounded; these arguments have been checked.
+[[gnu::noinline]] status round_product_of_view(dialect_id dialect, const any_weights& w, const any_tokens& x,
+                                               const output_view& y, const gemm_options& options) {
+  return with_table<float>(dialect, [&](const auto& table) {
+    return with_view(w, [&](const auto& weights) {
+      kernel::round_product_f32<simd::native_arch>(table, weights, x, y, options);
+      return status{};
+    });
+  });
+}
+[[gnu::noinline]] status round_product_of_packed(dialect_id dialect, const packed_view& w, const any_tokens& x,
+                                                 const output_view& y, const gemm_options& options) {
+  return with_table<float>(dialect, [&](const auto& table) {
+    kernel::round_product_f32<simd::native_arch>(table, w, x, y, options);
+    return status{};
+  });
+}
+
+status gemm_f32_rounded(dialect_id dialect, const any_weights& w, const any_input& x, const output_view& y,
+                        const gemm_options& options) {
+  return round_product_of_view(dialect, w, any_tokens(x), y, options);
+}
+
+status gemm_f32_packed_rounded(dialect_id dialect, const packed_view& w, const any_input& x, const output_view& y,
+                               const gemm_options& options) {
+  return round_product_of_packed(dialect, w, any_tokens(x), y, options);
+}
+
+status gemm_mxfp8_rounded(dialect_id dialect, const any_weights& w, const const_mxfp8_view& x, const output_view& y,
+                          const gemm_options& options) {
+  return round_product_of_view(dialect, w, any_tokens(x), y, options);
+}
+
+status gemm_mxfp8_packed_rounded(dialect_id dialect, const packed_view& w, const const_mxfp8_view& x,
+                                 const output_view& y, const gemm_options& options) {
+  return round_product_of_packed(dialect, w, any_tokens(x), y, options);
+}
+
+status gemm_int8_rounded(const any_weights& w, const int8_activations& x, const output_view& y,
+                         const gemm_options& options) {
+  return with_view(w, [&](const auto& weights) {
+    kernel::round_product_int8<simd::native_arch>(weights, x, y, options);
+    return status{};
+  });
+}
+
+status gemm_int8_packed_rounded(const packed_matrix& w, const int8_activations& x, const output_view& y,
+                                const gemm_options& options) {
+  kernel::round_product_int8<simd::native_arch>(w, x, y, options);
+  return {};
+}
+
 using several_tokens = kernel::moe_f32_gemm<simd::native_arch, simd::weight_table<float>, any_input>;
 
 constexpr moe_m_tile_rule f32_tokens = several_tokens::several_tokens;
@@ -283,6 +344,36 @@ void moe_int8(const view_experts& experts, const int8_activations& x, const moe_
 void moe_int8_packed(const packed_experts& experts, const int8_activations& x, const moe_plan& plan,
                      const moe_call& call) {
   run_moe<kernel::moe_int8<simd::native_arch>>(experts, x, plan, call);
+}
+
+template <class Matrix, class Weights>
+void grouped_f32_of(const Weights& weights, const any_input& x, const moe_plan& plan, const grouped_call& call) {
+  using products = kernel::grouped_f32<simd::native_arch, simd::weight_table<float>, any_input, Matrix>;
+  static_cast<void>(with_table<float>(call.dialect, [&](const auto& table) {  // its id has been checked
+    kernel::run_groups<simd::native_arch>(weights, products(x, plan.memory, table), plan, call.y, call.options);
+    return status{};
+  }));
+}
+
+void grouped_f32(const view_matrices& weights, const any_input& x, const moe_plan& plan, const grouped_call& call) {
+  grouped_f32_of<const_mx_view<>>(weights, x, plan, call);
+}
+
+void grouped_f32_packed(const packed_matrices& weights, const any_input& x, const moe_plan& plan,
+                        const grouped_call& call) {
+  grouped_f32_of<packed_matrix>(weights, x, plan, call);
+}
+
+void grouped_int8(const view_matrices& weights, const int8_activations& x, const moe_plan& plan,
+                  const grouped_call& call) {
+  kernel::run_groups<simd::native_arch>(weights, kernel::grouped_int8<simd::native_arch>(x, plan.memory), plan, call.y,
+                                        call.options);
+}
+
+void grouped_int8_packed(const packed_matrices& weights, const int8_activations& x, const moe_plan& plan,
+                         const grouped_call& call) {
+  kernel::run_groups<simd::native_arch>(weights, kernel::grouped_int8<simd::native_arch>(x, plan.memory), plan, call.y,
+                                        call.options);
 }
 
 status route_topk(const dense_view<const float>& logits, const float* bias, const dense_view<std::int32_t>& indices,

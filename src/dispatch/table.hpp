@@ -35,8 +35,8 @@ template <element_type T>
 using quantize_function = status (*)(recipe_id, const simd::recipe_words&, const dense_view<const T>&,
                                      const any_mx<std::uint8_t>&, const quantize_options&);
 
-/// The functions of dispatch.hpp's detail, for one instruction set. pack: the packed matrix has been created. moe_*:
-/// the arguments have been checked and the call planned.
+/// The functions of dispatch.hpp's detail, for one instruction set. pack: the packed matrix has been created.
+/// gemm_*_rounded: the arguments have been checked; moe_* and grouped_*: and the call planned.
 /// There is no object of this type: each member is a constant of its own, unit_<isa>::<member>, so that a linker leaves
 /// out the kernels that a program does not call (--gc-sections).
 /// A public function that is added becomes a member here and in functions.def, a definition in isa_unit.hpp and a line
@@ -68,10 +68,24 @@ struct table {
                        const gemm_options&);
   status (*gemm_mxfp8_packed)(dialect_id, const packed_view&, const const_mxfp8_view&, const dense_view<float>&,
                               const gemm_options&);
+  status (*gemm_f32_rounded)(dialect_id, const any_weights&, const any_input&, const output_view&, const gemm_options&);
+  status (*gemm_f32_packed_rounded)(dialect_id, const packed_view&, const any_input&, const output_view&,
+                                    const gemm_options&);
+  status (*gemm_int8_rounded)(const any_weights&, const int8_activations&, const output_view&, const gemm_options&);
+  status (*gemm_int8_packed_rounded)(const packed_matrix&, const int8_activations&, const output_view&,
+                                     const gemm_options&);
+  status (*gemm_mxfp8_rounded)(dialect_id, const any_weights&, const const_mxfp8_view&, const output_view&,
+                               const gemm_options&);
+  status (*gemm_mxfp8_packed_rounded)(dialect_id, const packed_view&, const const_mxfp8_view&, const output_view&,
+                                      const gemm_options&);
   void (*moe_f32)(const view_experts&, const any_input&, const moe_plan&, const moe_call&);
   void (*moe_f32_packed)(const packed_experts&, const any_input&, const moe_plan&, const moe_call&);
   void (*moe_int8)(const view_experts&, const int8_activations&, const moe_plan&, const moe_call&);
   void (*moe_int8_packed)(const packed_experts&, const int8_activations&, const moe_plan&, const moe_call&);
+  void (*grouped_f32)(const view_matrices&, const any_input&, const moe_plan&, const grouped_call&);
+  void (*grouped_f32_packed)(const packed_matrices&, const any_input&, const moe_plan&, const grouped_call&);
+  void (*grouped_int8)(const view_matrices&, const int8_activations&, const moe_plan&, const grouped_call&);
+  void (*grouped_int8_packed)(const packed_matrices&, const int8_activations&, const moe_plan&, const grouped_call&);
   moe_m_tile_rule f32_tokens;  ///< how several tokens of an expert are put together; dispatch.cpp plans by it
   status (*route_topk)(const dense_view<const float>&, const float*, const dense_view<std::int32_t>&,
                        const dense_view<float>&, const route_options&);

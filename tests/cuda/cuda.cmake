@@ -11,6 +11,12 @@ if(UNIX AND CMAKE_CXX_BYTE_ORDER STREQUAL LITTLE_ENDIAN)
     target_compile_definitions(test_cuda.${name} PRIVATE MXFP4_CUDA_EMULATOR="cuda/emulator/emulator.hpp")
     add_dependencies(mxfp4_cuda_programs test_cuda.${name})
   endforeach()
+  if(TARGET mxfp4::mxfp4)   # compares with the host's moe()
+    mxfp4_test(cuda.moe_activate.emulated SOURCES cuda/moe_activate.emulated.test.cpp LIBRARIES mxfp4::mxfp4 LABELS cuda)
+    target_compile_definitions(test_cuda.moe_activate.emulated PRIVATE
+      MXFP4_CUDA_EMULATOR="cuda/emulator/emulator.hpp")
+    add_dependencies(mxfp4_cuda_programs test_cuda.moe_activate.emulated)
+  endif()
 endif()
 
 # Bugs planted into a copy of the kernels: the emulated tests must notice each.

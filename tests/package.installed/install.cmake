@@ -9,7 +9,7 @@ file(RENAME ${first} ${PREFIX})
 
 file(GLOB_RECURSE written RELATIVE ${SOURCE}/include ${SOURCE}/include/*)
 if(NOT DISPATCH)
-  list(REMOVE_ITEM written mxfp4/dispatch.hpp)
+  list(REMOVE_ITEM written mxfp4/dispatch.hpp mxfp4/dispatch/boundary.hpp)
 endif()
 foreach(library IO CHECKPOINT)
   if(NOT ${library})

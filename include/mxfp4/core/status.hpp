@@ -37,6 +37,7 @@ enum class errc : std::uint8_t {
   misaligned,        ///< `what` is `value` bytes past a multiple of `expected`
   too_large,         ///< `what` is `value`, expected at most `expected`
   isa_unavailable,   ///< the environment's MXFP4_ISA is `what`; `argument` lists what this CPU and build have
+  not_ascending,     ///< `what` is `value`, and the one before it `expected`, which is larger
 };
 
 /// What a call came to. `what` names the thing and `argument` what it belongs to, or is empty: "cols" of "out". Both
@@ -139,6 +140,8 @@ inline namespace MXFP4_ISA_NS {
       return text << " is " << s.value << ", expected 0 to " << s.expected;
     case errc::too_large:
       return text << " is " << s.value << ", expected at most " << s.expected;
+    case errc::not_ascending:
+      return text << " is " << s.value << ", expected at least " << s.expected << ", the one before it";
     case errc::not_a_number:
       return text << " is NaN, expected a number: repair the input";
     case errc::overlap:

@@ -10,7 +10,9 @@
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/f32_gemm.hpp"
 #include "mxfp4/kernel/f32_gemv.hpp"
+#include "mxfp4/kernel/output.hpp"
 #include "mxfp4/tensor/gemm_options.hpp"
+#include "mxfp4/tensor/packed_matrix.hpp"
 #include "mxfp4/tensor/packed_view.hpp"
 #include "mxfp4/tensor/product_check.hpp"
 #include "mxfp4/tensor/view.hpp"
@@ -19,19 +21,35 @@ namespace mxfp4::inline MXFP4_VERSION_NS {
 namespace kernel {
 inline namespace MXFP4_ISA_NS {
 
-/// The body of every product with f32 arithmetic: checks the arguments, then multiplies one token by gemv_f32, more by
-/// gemm_f32.
+/// What a product in f32 reads.
+[[nodiscard]] inline packed_view f32_weights(const packed_matrix& w) noexcept { return w.view(); }
+[[nodiscard]] inline packed_view f32_weights(const packed_view& w) noexcept { return w; }
+template <class Byte, block_layout Layout>
+[[nodiscard]] const_mx_view<Layout> f32_weights(const basic_mx_view<Byte, Layout>& w) noexcept {
+  return w;
+}
+
+/// One token by gemv_f32, more by gemm_f32. In a function of its own: linalg/output.hpp calls it for parts of Y.
 /// @param table  of the dialect: simd::static_weight_table or simd::weight_table.
+template <class Arch, class Table, class W, class X>
+MXFP4_NOINLINE void multiply_f32(const Table& table, const W& w, const X& x, const dense_view<float>& y,
+                                 bool accumulate, executor_ref executor) {
+  if (x.rows == 1) gemv_f32<Arch>(table, w, x, y.data, accumulate, executor);
+  else gemm_f32<Arch>(detail::f32_source<Arch>(w, table), x, y, accumulate, executor);
+}
+
+/// The body of every product with f32 arithmetic: checks the arguments, then multiplies.
 template <class Arch, class Table, class W, class X>
 status product_f32(const Table& table, const W& w, const X& x, const dense_view<float>& y,
                    const gemm_options& options) {
   using mxfp4::detail::operand_of;
-  if (const status s = mxfp4::detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y"));
+  if (const status s =
+          mxfp4::detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y"), options.bias);
       !s.ok())
     return s;
   if (w.rows == 0 || x.rows == 0) return {};
-  if (x.rows == 1) gemv_f32<Arch>(table, w, x, y.data, options.accumulate, options.executor);
-  else gemm_f32<Arch>(detail::f32_source<Arch>(w, table), x, y, options.accumulate, options.executor);
+  multiply_f32<Arch>(table, w, x, y, options.accumulate, options.executor);
+  if (!options.bias.empty()) add_bias<Arch>(y, options.bias.data(), options.executor);
   return {};
 }
 
@@ -45,14 +63,17 @@ inline namespace MXFP4_ISA_NS {
 ///
 /// @param w  N x K weights, any layout and row stride; K a multiple of 32.
 /// @param x  M x K activations in data units: float, bf16, f16 or e4m3, widened exactly; row stride >= K elements.
-/// @param y  M x N, overwritten, or added to with options.accumulate; must not overlap w or x.
+/// @param y  M x N, overwritten, or added to with options.accumulate; must not overlap w, x or the bias. bf16 and f16:
+///           linalg/output.hpp.
 /// @return   ok, or what is wrong with the arguments; nothing is written then.
 /// Accuracy: |Y - exact| <= gamma(K) * sum |w*x| + K * 2^-149 while every partial result is finite,
-///           gamma(K) = K*u / (1 - K*u), u = 2^-24. With accumulate, Y is one term more: K + 1 for K.
+///           gamma(K) = K*u / (1 - K*u), u = 2^-24. With accumulate, Y is one term more: K + 1 for K. A bias is added
+///           last, with one rounding.
 ///           Why: for M > 1 an output is K FMAs in a row, so a term is rounded K times at the most, and a result that
 ///           is subnormal is off by 2^-150 at the most. For M = 1 see gemv. Without FMA in the ISA, the product of a
 ///           term is rounded too; the first sum, 0 + w*x, is exact in return.
 /// Special:  NaN and infinity in W or X follow IEEE; a block with scale byte 0xFF makes its outputs NaN (dialect ocp).
+///           With a bias any NaN in Y is 0x7FC00000.
 ///           Bytes 0 and 1 give subnormal weights, which a flush-to-zero mode of the caller's loses.
 /// Same bits for any number of tasks; same bits per ISA. For M > 1 also for any M, any layout, a view or packed, and on
 /// every ISA that has FMA: all but sse2, and plain C++ on a processor without it (simd::fuses).

@@ -8,11 +8,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "mxfp4/core/executor_ref.hpp"
 #include "mxfp4/kernel/activation.hpp"
 #include "mxfp4/kernel/int8.hpp"
 #include "mxfp4/kernel/int8_view.hpp"
+#include "mxfp4/kernel/output.hpp"
 #include "mxfp4/kernel/pack.hpp"
 #include "mxfp4/tensor/activation.hpp"
 #include "mxfp4/tensor/gemm_options.hpp"
@@ -71,16 +73,37 @@ template <class X>
   return {x.block(group, block), x.width(group), x.scaling() == int8_scaling::f32, x.scale_exponents(group)};
 }
 
+/// Y whose elements are not float: what is added to it goes through floats, and a bias, or null, comes last.
+struct rounded_output {
+  mxfp4::detail::output_view view;
+  const float* bias;
+};
+
+/// Rows n .. n + rows of a token's part of Y, m, as floats.
+[[nodiscard]] MXFP4_INLINE const float* sums_of_y(const dense_view<float>& y, std::int64_t m, std::int64_t n, int,
+                                                  float*) noexcept {
+  return y.row(m) + n;
+}
+[[nodiscard]] inline const float* sums_of_y(const rounded_output& y, std::int64_t m, std::int64_t n, int rows,
+                                            float* buffer) noexcept {
+  load_sums(y.view, m, n, rows, buffer);
+  return buffer;
+}
+
 /// The sums before the first block: 0, or Y with accumulate (of a token's first term; but scaling row, see
 /// finish_sums). -0 becomes +0.
-template <class X>
-void start_sums(group_sums& sums, const X& x, std::int64_t group, dense_view<float> y, std::int64_t n, int rows,
+/// @tparam Y  dense_view<float> or rounded_output.
+template <class X, class Y>
+void start_sums(group_sums& sums, const X& x, std::int64_t group, Y y, std::int64_t n, int rows,
                 bool accumulate) noexcept {
   const int width = x.width(group), tokens = accumulate && x.scaling() != int8_scaling::row ? x.rows_in(group) : 0;
   const int terms = terms_of(x.scaling());
   for (int lane = 0; lane < width; ++lane) std::memset(sums.at[lane], 0, sizeof sums.at[lane]);
-  for (int t = 0; t < tokens; ++t)
-    for (int r = 0; r < rows; ++r) sums.at[t * terms][r] = y.row(x.first_row(group) + t)[n + r] + 0.0f;
+  for (int t = 0; t < tokens; ++t) {
+    float buffer[tile_rows];
+    const float* const from = sums_of_y(y, x.first_row(group) + t, n, rows, buffer);
+    for (int r = 0; r < rows; ++r) sums.at[t * terms][r] = from[r] + 0.0f;
+  }
 }
 
 /// The sums of a token's terms: [0] + ([1] + [2]).
@@ -94,9 +117,17 @@ template <class Arch>
   return first + (count == 2 ? second : second + floats::load_aligned(terms[2] + r));
 }
 
+/// Stores a token's 16 results, of which `rows` exist.
+MXFP4_INLINE void store_result(const dense_view<float>& y, std::int64_t m, std::int64_t n, int rows,
+                               const float (&result)[tile_rows]) noexcept {
+  float* const out = y.row(m) + n;
+  if (rows == tile_rows) std::memcpy(out, result, sizeof result);  // a size that is known is one store
+  else std::memcpy(out, result, sizeof(float) * static_cast<std::size_t>(rows));
+}
+
 /// After the last block: stores sums * x.finish() to Y, or adds them by an FMA in scaling row with accumulate.
-template <class Arch, class X>
-void finish_sums(const group_sums& sums, const X& x, std::int64_t group, dense_view<float> y, std::int64_t n, int rows,
+template <class Arch, class X, class Y>
+void finish_sums(const group_sums& sums, const X& x, std::int64_t group, Y y, std::int64_t n, int rows,
                  bool accumulate) noexcept {
   using floats = simd::float_lanes<Arch>;
   const bool onto_y = accumulate && x.scaling() == int8_scaling::row;
@@ -104,24 +135,27 @@ void finish_sums(const group_sums& sums, const X& x, std::int64_t group, dense_v
   const std::size_t bytes = sizeof(float) * static_cast<std::size_t>(rows);
   const floats nan(mxfp4::detail::float_from_bits(mxfp4::detail::f32_nan));
   for (int t = 0; t < tokens; ++t) {
-    float* const out = y.row(x.first_row(group) + t) + n;
+    const std::int64_t m = x.first_row(group) + t;
     alignas(64) float result[tile_rows]{};
-    if (onto_y) std::memcpy(result, out, bytes);
+    if (onto_y) {
+      float buffer[tile_rows];
+      std::memcpy(result, sums_of_y(y, m, n, rows, buffer), bytes);
+    }
     const floats scale(x.finish(group)[t]);
     for (int r = 0; r < tile_rows; r += static_cast<int>(floats::size)) {
       const floats sum = sum_of_terms<Arch>(sums.at + t * terms, terms, r);
       const floats value = onto_y ? simd::fma(sum, scale, floats::load_aligned(result + r)) : sum * scale;
       simd::select(value == value, value, nan).store_aligned(result + r);
     }
-    if (rows == tile_rows) std::memcpy(out, result, sizeof result);  // a size that is known is one store
-    else std::memcpy(out, result, bytes);
+    if constexpr (std::is_same_v<Y, rounded_output>) kernel::store_sums<Arch>(y.view, m, n, rows, result, y.bias);
+    else store_result(y, m, n, rows, result);
   }
 }
 
 /// One tile times groups [first, last), at most groups_at_once. A gathered piece of the tile serves all of them.
-template <class Arch, class Source, class X>
-void multiply_int8_tile(const Source& source, const X& x, dense_view<float> y, std::int64_t tile, std::int64_t first,
-                        std::int64_t last, bool accumulate) noexcept {
+template <class Arch, class Source, class X, class Y>
+void multiply_int8_tile(const Source& source, const X& x, Y y, std::int64_t tile, std::int64_t first, std::int64_t last,
+                        bool accumulate) noexcept {
   alignas(64) std::uint8_t gathered[Source::in_place ? 1 : blocks_at_once * (tile_block_bytes + tile_rows)];
   alignas(64) std::uint8_t decoded[simd::holds_tile<Arch> ? decoded_at_once * decoded_block_bytes : 1];
   group_sums sums[groups_at_once];
@@ -144,9 +178,9 @@ void multiply_int8_tile(const Source& source, const X& x, dense_view<float> y, s
 }
 
 /// Tiles [begin, end) in place times the only token of x: nothing but the tile changes from one to the next.
-template <class Arch, class Source>
-void multiply_int8_token(const Source& source, const int8_activations& x, dense_view<float> y, std::int64_t begin,
-                         std::int64_t end, bool accumulate) noexcept {
+template <class Arch, class Source, class Y>
+void multiply_int8_token(const Source& source, const int8_activations& x, Y y, std::int64_t begin, std::int64_t end,
+                         bool accumulate) noexcept {
   const group_ref token = group_of(x, 0, 0);
   const std::int64_t blocks = source.blocks();
   group_sums sums;
@@ -167,10 +201,10 @@ void multiply_int8_token(const Source& source, const int8_activations& x, dense_
   return tile >= products || tokens >= products / tile ? 1 : products / tile / (tokens > 0 ? tokens : 1);
 }
 
-template <class Arch, class Source>
-void gemm_int8(const Source& source, const int8_activations& x, const dense_view<float>& y,
-               const gemm_options& options) {
-  if (y.rows == 0 || y.cols == 0) return;
+/// The arguments have been checked.
+template <class Arch, class Source, class Y>
+void gemm_int8(const Source& source, const int8_activations& x, const Y& y, const gemm_options& options) {
+  if (x.rows() == 0 || source.rows() == 0) return;
   const std::int64_t tiles = mxfp4::detail::ceil_div(source.rows(), tile_rows);
   const std::int64_t per_task = tiles_per_task(x.cols(), x.rows() * x.terms());
   const auto task = [&](std::size_t i) {
@@ -186,6 +220,38 @@ void gemm_int8(const Source& source, const int8_activations& x, const dense_view
   options.executor.run(static_cast<std::size_t>(mxfp4::detail::ceil_div(tiles, per_task)), task);
 }
 
+[[nodiscard]] inline int8_packed_source int8_source(const packed_matrix& w) noexcept { return {w}; }
+template <class Byte, block_layout Layout>
+[[nodiscard]] int8_view_source<Byte, Layout> int8_source(const basic_mx_view<Byte, Layout>& w) noexcept {
+  return {w};
+}
+
+/// A product with int8 activations and outputs that are rounded. The caller has checked the arguments.
+template <class Arch, class W>
+void round_product_int8(const W& w, const int8_activations& x, const mxfp4::detail::output_view& y,
+                        const gemm_options& options) {
+  const float* const bias = options.bias.empty() ? nullptr : options.bias.data();
+  gemm_int8<Arch>(int8_source(w), x, rounded_output{y, bias}, options);
+}
+
+/// The body of every product with int8 activations: checks the arguments, then multiplies.
+/// @tparam Y  dense_view<float> or output_view.
+template <class Arch, class W, class Y>
+status product_int8(const W& w, const int8_activations& x, const Y& y, const gemm_options& options) {
+  using mxfp4::detail::operand_of;
+  if (const status s =
+          mxfp4::detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y"), options.bias);
+      !s.ok())
+    return s;
+  if constexpr (std::is_same_v<Y, dense_view<float>>) {
+    gemm_int8<Arch>(int8_source(w), x, y, options);
+    if (!options.bias.empty()) add_bias<Arch>(y, options.bias.data(), options.executor);
+  } else {
+    round_product_int8<Arch>(w, x, y, options);
+  }
+  return {};
+}
+
 }  // namespace MXFP4_ISA_NS
 }  // namespace kernel
 
@@ -196,7 +262,7 @@ inline namespace MXFP4_ISA_NS {
 /// @param w  N x K weights, K a multiple of 32, any N; dialect ocp.
 /// @param x  M x K int8 activations (quantize_activations).
 /// @param y  M x N, row stride >= N, overwritten; accumulate: the sums start at Y (scaling row: are added by an FMA).
-///           Must not overlap w or x.
+///           Must not overlap w, x or the bias, which is added last, with one rounding. bf16, f16: linalg/output.hpp.
 /// @return   ok, or what is wrong with the arguments; nothing is written then.
 /// Accuracy: block sums are exact; one rounding per block: |Y - exact| <= gamma(K/32) * sum |w*x| over the int8 values
 ///           of X, u = 2^-24, while every partial result is finite (one ulp more per block for f32, one in all for row;
@@ -209,22 +275,14 @@ inline namespace MXFP4_ISA_NS {
 template <class Arch = simd::native_arch>
 status gemm(const packed_matrix& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
-  using detail::operand_of;
-  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
-    return s;
-  kernel::gemm_int8<Arch>(kernel::int8_packed_source{w}, x, y, options);
-  return {};
+  return kernel::product_int8<Arch>(w, x, y, options);
 }
 
 /// The same from a checkpoint's own bytes, which are brought into tile order in cache.
 template <class Arch = simd::native_arch, class Byte, block_layout Layout>
 status gemm(const basic_mx_view<Byte, Layout>& w, const int8_activations& x, const dense_view<float>& y,
             const gemm_options& options = {}) {
-  using detail::operand_of;
-  if (const status s = detail::check_product(operand_of(w, "w"), operand_of(x, "x"), operand_of(y, "y")); !s.ok())
-    return s;
-  kernel::gemm_int8<Arch>(kernel::int8_view_source<Byte, Layout>{w}, x, y, options);
-  return {};
+  return kernel::product_int8<Arch>(w, x, y, options);
 }
 
 /// y[n] = sum over k of x[k] * decode(W)[n][k] for one token: gemm with M = 1. y: N floats, an array, a vector or a

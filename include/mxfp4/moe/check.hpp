@@ -39,6 +39,23 @@ inline status check_moe(const mxfp4::detail::operand& x, const dense_view<const 
   return {};
 }
 
+inline constexpr std::int64_t most_shared = 8;  ///< experts that every token passes
+/// As if the shared experts had been chosen by a router: each by every token, with weight 1.
+inline constexpr std::int32_t shared_indices[most_shared] = {0, 1, 2, 3, 4, 5, 6, 7};
+inline constexpr float shared_weights[most_shared] = {1, 1, 1, 1, 1, 1, 1, 1};
+
+/// Checks the number of shared experts and their weights; the rest of the arguments is check_moe's.
+inline status check_shared(std::int64_t experts, const dense_view<const float>& weights,
+                           const dense_view<float>& y) noexcept {
+  if (experts > most_shared) return {errc::too_large, "experts", experts, most_shared, "shared"};
+  if (weights.data == nullptr) return {};
+  if (const status s = mxfp4::check(weights, "shared.weights"); !s.ok()) return s;
+  if (weights.rows != y.rows) return {errc::shape_mismatch, "rows", weights.rows, y.rows, "shared.weights"};
+  if (weights.cols != experts) return {errc::shape_mismatch, "cols", weights.cols, experts, "shared.weights"};
+  if (mxfp4::detail::overlap(mxfp4::detail::data_of(weights), mxfp4::detail::data_of(y))) return {errc::overlap, "y"};
+  return {};
+}
+
 /// The same status with `e` as its row: it is about expert e.
 [[nodiscard]] inline status of_expert(status s, std::int64_t e) noexcept {
   s.row = e;

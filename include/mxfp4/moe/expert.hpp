@@ -27,6 +27,14 @@ struct expert {
   const float* down_bias = nullptr;  ///< H
 };
 
+/// Experts that every token passes besides those that it is routed to. Several of one size may stand in a checkpoint as
+/// one matrix: that is one expert here, with an I of its own.
+template <class W>
+struct shared_experts {
+  std::span<const expert<W>> experts;  ///< S of them, 8 at most
+  dense_view<const float> weights{};   ///< M x S, such as a sigmoid gate's; no data: 1 each
+};
+
 namespace detail {
 template <class R>
 using element_of_list = std::remove_cvref_t<decltype(*std::data(std::declval<const R&>()))>;
@@ -44,6 +52,15 @@ concept expert_list = requires(const R& list, const detail::element_of_list<R>& 
   { e.gate_bias } -> std::convertible_to<const float*>;
   { e.up_bias } -> std::convertible_to<const float*>;
   { e.down_bias } -> std::convertible_to<const float*>;
+};
+
+/// A contiguous list of matrices of weights: a vector, an array or a span of packed_matrix, packed_view or views.
+template <class R>
+concept weight_list = requires(const R& list, const detail::element_of_list<R>& w) {
+  { std::size(list) } -> std::convertible_to<std::size_t>;
+  requires std::same_as<decltype(std::data(list)), const detail::element_of_list<R>*> ||
+               std::same_as<decltype(std::data(list)), detail::element_of_list<R>*>;
+  detail::operand_of(w, "");
 };
 
 namespace detail {

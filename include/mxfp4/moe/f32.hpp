@@ -12,18 +12,12 @@
 
 #include "mxfp4/kernel/f32_gemm.hpp"
 #include "mxfp4/kernel/f32_gemv.hpp"
+#include "mxfp4/linalg/f32.hpp"
 #include "mxfp4/moe/plan.hpp"
 #include "mxfp4/tensor/packed_matrix.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 inline namespace MXFP4_ISA_NS {
-
-[[nodiscard]] inline packed_view f32_weights(const packed_matrix& w) noexcept { return w.view(); }
-[[nodiscard]] inline packed_view f32_weights(const packed_view& w) noexcept { return w; }
-template <class Byte, block_layout Layout>
-[[nodiscard]] const_mx_view<Layout> f32_weights(const basic_mx_view<Byte, Layout>& w) noexcept {
-  return {w.codes, w.scales, w.rows, w.cols, w.code_stride, w.scale_stride};
-}
 
 /// What the two classes below have in common: the tokens, and the M tiles made of them.
 template <class X, class Table>
@@ -121,7 +115,7 @@ class moe_f32_gemm : moe_f32_m_tiles<X, Table> {
   }
 };
 
-/// The products for one token: each M tile is a copy of it, in the order that the kernel for W's layout reads.
+/// The products for one token: an M tile is one, in the order that the kernel for W's layout reads.
 template <class Arch, class Table, class X, class W>
 class moe_f32_gemv : moe_f32_m_tiles<X, Table> {
   using weights = decltype(f32_weights(std::declval<const W&>()));  // packed_view or a view
@@ -132,10 +126,10 @@ class moe_f32_gemv : moe_f32_m_tiles<X, Table> {
   using moe_f32_m_tiles<X, Table>::moe_f32_m_tiles;
 
   void load(std::int64_t index) const noexcept {
-    this->with_token(index, [&](const auto* from) { widen(index, from, this->cols(), weights{}); });
+    this->with_token(this->m_tile(index).first, [&](const auto* from) { widen(index, from, this->cols(), weights{}); });
   }
   void load_hidden(std::int64_t index, const dense_view<float>& hidden) const noexcept {
-    widen(index, static_cast<const float*>(hidden.row(index)), hidden.cols, weights{});
+    widen(index, static_cast<const float*>(hidden.row(this->m_tile(index).first)), hidden.cols, weights{});
   }
 
   void multiply(const W& w, const moe_part& part, const dense_view<float>& y) const noexcept {
@@ -144,7 +138,8 @@ class moe_f32_gemv : moe_f32_m_tiles<X, Table> {
     const std::int64_t top = part.first * tile_rows, bottom = std::min(part.last * tile_rows, rows.rows);
     for (std::int64_t index = part.expert.first_m_tile; index < part.expert.last_m_tile; ++index)
       detail::for_each_pass(cols, gemv_columns, false, [&](std::int64_t done, std::int64_t now, bool add) {
-        multiply_rows(rows, top, bottom, done, now, this->panel(index, cols) + done, y.row(index), add);
+        multiply_rows(rows, top, bottom, done, now, this->panel(index, cols) + done, y.row(this->m_tile(index).first),
+                      add);
       });
   }
 

@@ -17,12 +17,6 @@
 namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 inline namespace MXFP4_ISA_NS {
 
-[[nodiscard]] inline int8_packed_source int8_source(const packed_matrix& w) noexcept { return {w}; }
-template <class Byte, block_layout Layout>
-[[nodiscard]] int8_view_source<Byte, Layout> int8_source(const basic_mx_view<Byte, Layout>& w) noexcept {
-  return {w};
-}
-
 /// The M tiles with the interface of int8_activations' groups, for multiply_int8_tile; rows of Y are permuted rows.
 class m_tile_groups {
  public:

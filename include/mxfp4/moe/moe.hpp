@@ -101,6 +101,31 @@ status moe_with(std::span<const Expert> experts, const X& x, const dense_view<co
   return {};
 }
 
+/// The same, and experts that every token passes, which are added after the others.
+template <class Arch, class Products, class SharedProducts, class Expert, class W, class X, class... Table>
+status moe_with_shared(std::span<const Expert> experts, const shared_experts<W>& shared, const X& x,
+                       const dense_view<const std::int32_t>& indices, const dense_view<const float>& weights,
+                       const dense_view<float>& y, moe_workspace& workspace, const moe_options& options,
+                       const Table&... table) {
+  mxfp4::detail::moe_plan plan;
+  const mxfp4::detail::operand in = mxfp4::detail::operand_of(x, "x");
+  if (const status s = check_moe(in, indices, weights, y, static_cast<std::int64_t>(experts.size())); !s.ok()) return s;
+  const auto plan_those = [&] {
+    return plan_shared(shared.experts, shared.weights, y, workspace, SharedProducts::rule(x), plan);
+  };
+  if (const status s = plan_those(); !s.ok()) return s;
+  if (const status s = plan_checked(experts, indices, y, workspace, Products::rule(x), plan); !s.ok()) return s;
+  if (y.rows == 0 || y.cols == 0) return {};
+  run_moe<Arch>(experts, Products(x, plan.memory, plan.shape.top_k, table...), plan, weights, y, options);
+  if (shared.experts.empty()) return {};
+  static_cast<void>(plan_those());
+  moe_options added = options;
+  added.accumulate = true;
+  run_moe<Arch>(shared.experts, SharedProducts(x, plan.memory, plan.shape.top_k, table...), plan,
+                weights_of_shared(y.rows, plan.shape.top_k, shared.weights), y, added);
+  return {};
+}
+
 }  // namespace MXFP4_ISA_NS
 }  // namespace kernel
 
@@ -140,7 +165,38 @@ status moe(const R& experts, const dense_view<T>& x, const dense_view<const std:
   return call(std::type_identity<kernel::moe_f32_gemm<Arch, table, dense_view<T>>>{});
 }
 
-/// The same with the dialect chosen at run time; errc::unknown_dialect besides.
+/// The same, and after it y[m] += sum over the shared experts s, in their order, of shared.weights[m][s] *
+/// down( silu(gate x[m]) * (up x[m]) ): the bits of a second call for these, with accumulate.
+///
+/// @param shared     experts that every token passes, and their weights or 1; may be of another I and of another kind.
+/// @param workspace  created for a shape with shared_experts and shared_intermediate.
+template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, expert_list R, class W, class T>
+status moe(const R& experts, const shared_experts<W>& shared, const dense_view<T>& x,
+           const dense_view<const std::int32_t>& indices, const dense_view<const float>& weights,
+           const dense_view<float>& y, moe_workspace& workspace, const moe_options& options = {}) {
+  static_assert(element_type<std::remove_const_t<T>>);
+  using matrix = decltype(mxfp4::detail::element_of_list<R>::gate);
+  using table = simd::static_weight_table<float, Dialect>;
+  const auto call = [&]<class Products, class Shared>(std::type_identity<Products>, std::type_identity<Shared>) {
+    return kernel::moe_with_shared<Arch, Products, Shared>(mxfp4::detail::span_of(experts), shared, x, indices, weights,
+                                                           y, workspace, options, table{});
+  };
+  using several = std::type_identity<kernel::moe_f32_gemm<Arch, table, dense_view<T>>>;
+  if (x.rows == 1)
+    return call(std::type_identity<kernel::moe_f32_gemv<Arch, table, dense_view<T>, matrix>>{},
+                std::type_identity<kernel::moe_f32_gemv<Arch, table, dense_view<T>, W>>{});
+  return call(several{}, several{});
+}
+
+/// Both with the dialect chosen at run time; errc::unknown_dialect besides.
+template <class Arch = simd::native_arch, expert_list R, class W, class T>
+status moe(dialect_id dialect, const R& experts, const shared_experts<W>& shared, const dense_view<T>& x,
+           const dense_view<const std::int32_t>& indices, const dense_view<const float>& weights,
+           const dense_view<float>& y, moe_workspace& workspace, const moe_options& options = {}) {
+  return mxfp4::detail::with_dialect(dialect, [&]<class D>() {
+    return mxfp4::moe<D, Arch>(experts, shared, x, indices, weights, y, workspace, options);
+  });
+}
 template <class Arch = simd::native_arch, expert_list R, class T>
 status moe(dialect_id dialect, const R& experts, const dense_view<T>& x, const dense_view<const std::int32_t>& indices,
            const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
@@ -162,6 +218,13 @@ status moe(const R& experts, const int8_activations& x, const dense_view<const s
            const moe_options& options = {}) {
   return kernel::moe_with<Arch, kernel::moe_int8<Arch>>(mxfp4::detail::span_of(experts), x, indices, weights, y,
                                                         workspace, options);
+}
+template <class Arch = simd::native_arch, expert_list R, class W>
+status moe(const R& experts, const shared_experts<W>& shared, const int8_activations& x,
+           const dense_view<const std::int32_t>& indices, const dense_view<const float>& weights,
+           const dense_view<float>& y, moe_workspace& workspace, const moe_options& options = {}) {
+  return kernel::moe_with_shared<Arch, kernel::moe_int8<Arch>, kernel::moe_int8<Arch>>(
+      mxfp4::detail::span_of(experts), shared, x, indices, weights, y, workspace, options);
 }
 
 }  // namespace MXFP4_ISA_NS

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "mxfp4/moe/check.hpp"
 #include "mxfp4/moe/workspace.hpp"
@@ -49,6 +50,31 @@ struct moe_part {
   return {experts[e], tiles * (i - before) / parts, tiles * (i - before + 1) / parts};
 }
 
+/// The M tiles of experts whose permuted rows end at memory.ends and begin, the first of them, at `first`. Shortens the
+/// spans of experts and M tiles to those that there are.
+/// @param rule_of  gives the rule for an expert with so many rows.
+template <class RuleOf>
+void form_m_tiles(mxfp4::detail::moe_memory& memory, std::int64_t first, RuleOf rule_of) noexcept {
+  const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+  std::int64_t m_tiles = 0, experts = 0, offset = 0;
+  for (std::size_t e = 0; e < memory.ends.size(); ++e) {
+    const std::int64_t last = memory.ends[e], first_m_tile = m_tiles;
+    const mxfp4::detail::moe_m_tile_rule rule = rule_of(last - first);
+    const std::int64_t tiles = mxfp4::detail::ceil_div(last - first, std::int64_t{rule.tokens});
+    for (std::int64_t i = 0; i < tiles; ++i) {
+      const std::int64_t p = first + rule.before(last - first, i, tiles);
+      const auto tokens = static_cast<int>(first + rule.before(last - first, i + 1, tiles) - p);
+      memory.m_tiles[at(m_tiles++)] = {p, offset, tokens, rule.width(tokens), {}, {}, false};
+      offset += rule.width(tokens);
+    }
+    if (last > first)
+      memory.experts[at(experts++)] = {static_cast<std::int64_t>(e), first, last, first_m_tile, m_tiles, 0, 0};
+    first = last;
+  }
+  memory.experts = memory.experts.first(at(experts));
+  memory.m_tiles = memory.m_tiles.first(at(m_tiles));
+}
+
 /// Sorts the tokens by expert into `memory`, and shortens its spans of experts and M tiles to those that there are.
 ///
 /// @param indices  M x k, each in [0, E).
@@ -72,22 +98,7 @@ inline void sort_tokens(mxfp4::detail::moe_memory& memory, const dense_view<cons
       memory.token_slot_at[at(next)] = token_slot;
       memory.permuted_row_of[at(token_slot)] = next;
     }
-  std::int64_t first = 0, m_tiles = 0, experts = 0, offset = 0;
-  for (std::size_t e = 0; e < memory.ends.size(); ++e) {
-    const std::int64_t last = memory.ends[e], first_m_tile = m_tiles;
-    const std::int64_t tiles = mxfp4::detail::ceil_div(last - first, std::int64_t{rule.tokens});
-    for (std::int64_t i = 0; i < tiles; ++i) {
-      const std::int64_t p = first + rule.before(last - first, i, tiles);
-      const auto tokens = static_cast<int>(first + rule.before(last - first, i + 1, tiles) - p);
-      memory.m_tiles[at(m_tiles++)] = {p, offset, tokens, rule.width(tokens), {}, {}, false};
-      offset += rule.width(tokens);
-    }
-    if (last > first)
-      memory.experts[at(experts++)] = {static_cast<std::int64_t>(e), first, last, first_m_tile, m_tiles, 0, 0};
-    first = last;
-  }
-  memory.experts = memory.experts.first(at(experts));
-  memory.m_tiles = memory.m_tiles.first(at(m_tiles));
+  form_m_tiles(memory, 0, [&rule](std::int64_t) { return rule; });
 }
 
 /// Counts the tasks of the experts.
@@ -100,16 +111,13 @@ inline void count_tasks(std::span<mxfp4::detail::moe_expert> experts, std::int64
   }
 }
 
-/// Checks the arguments of moe(), sorts the tokens and counts the tasks. On an error `plan` is unspecified.
-///
-/// @param experts  [e] gives expert e, size() how many there are.
+/// plan_moe for tokens and indices that have been checked: the experts are.
 template <class Experts>
-status plan_moe(const Experts& experts, const mxfp4::detail::operand& x, const dense_view<const std::int32_t>& indices,
-                const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
-                mxfp4::detail::moe_m_tile_rule rule, mxfp4::detail::moe_plan& plan) noexcept {
+status plan_checked(const Experts& experts, const dense_view<const std::int32_t>& indices, const dense_view<float>& y,
+                    moe_workspace& workspace, mxfp4::detail::moe_m_tile_rule rule,
+                    mxfp4::detail::moe_plan& plan) noexcept {
   using namespace mxfp4::detail;
   const auto count = static_cast<std::int64_t>(experts.size());
-  if (const status s = check_moe(x, indices, weights, y, count); !s.ok()) return s;
   moe_shape& shape = plan.shape;
   shape = {y.rows, indices.cols, count, y.cols, 0};
   if (y.rows > 0 && indices.cols > 0) {  // I is taken from the first expert in use; check_experts compares the others
@@ -119,13 +127,52 @@ status plan_moe(const Experts& experts, const mxfp4::detail::operand& x, const d
     if (gate.rows % block_size != 0) return {errc::not_blocks, "rows", gate.rows, 0, "gate", e};
     shape.intermediate = gate.rows;
   }
-  const std::int64_t need = offsets_of(shape).bytes;
+  const std::int64_t need = bytes_of(shape);
   if (need < 0) return check(shape);
   if (workspace.bytes() < need) return {errc::buffer_too_small, "bytes", workspace.bytes(), need, "workspace"};
-  plan.memory = workspace.parts(shape);
+  plan.memory = workspace.parts(room_of(shape));
   sort_tokens(plan.memory, indices, rule);
   count_tasks(plan.memory.experts, shape.hidden, shape.intermediate);
   return check_experts(experts, plan, data_of(y));
+}
+
+/// Checks the arguments of moe(), sorts the tokens and counts the tasks. On an error `plan` is unspecified.
+///
+/// @param experts  [e] gives expert e, size() how many there are.
+template <class Experts>
+status plan_moe(const Experts& experts, const mxfp4::detail::operand& x, const dense_view<const std::int32_t>& indices,
+                const dense_view<const float>& weights, const dense_view<float>& y, moe_workspace& workspace,
+                mxfp4::detail::moe_m_tile_rule rule, mxfp4::detail::moe_plan& plan) noexcept {
+  if (const status s = check_moe(x, indices, weights, y, static_cast<std::int64_t>(experts.size())); !s.ok()) return s;
+  return plan_checked(experts, indices, y, workspace, rule, plan);
+}
+
+/// A call's shared experts as if routed: the weights that they have.
+[[nodiscard]] inline dense_view<const float> weights_of_shared(std::int64_t tokens, std::int64_t experts,
+                                                               const dense_view<const float>& weights) noexcept {
+  if (weights.data != nullptr) return weights;
+  return {shared_weights, tokens, experts, 0};
+}
+
+/// The same status, about a matrix of a shared expert.
+[[nodiscard]] inline status of_shared(status s) noexcept {
+  const std::string_view name = s.argument;
+  s.argument = name == "gate"   ? "shared.gate"
+               : name == "up"   ? "shared.up"
+               : name == "down" ? "shared.down"
+                                : s.argument;
+  return s;
+}
+
+/// Checks and plans shared experts; the tokens have been checked, or are afterwards.
+template <class Experts>
+status plan_shared(const Experts& experts, const dense_view<const float>& weights, const dense_view<float>& y,
+                   moe_workspace& workspace, mxfp4::detail::moe_m_tile_rule rule,
+                   mxfp4::detail::moe_plan& plan) noexcept {
+  const auto count = static_cast<std::int64_t>(experts.size());
+  if (const status s = check_shared(count, weights, y); !s.ok()) return s;
+  return of_shared(plan_checked(experts, dense_view<const std::int32_t>{shared_indices, y.rows, count, 0}, y, workspace,
+                                rule, plan));
 }
 
 }  // namespace MXFP4_ISA_NS

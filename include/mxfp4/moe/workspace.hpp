@@ -35,6 +35,17 @@ struct moe_shape {
   std::int64_t experts = 0;       ///< E
   std::int64_t hidden = 0;        ///< H: columns of x, gate and up, rows of down
   std::int64_t intermediate = 0;  ///< I: rows of gate and up, columns of down
+
+  std::int64_t shared_experts = 0;       ///< S: those that every token passes
+  std::int64_t shared_intermediate = 0;  ///< their I
+};
+
+/// The sizes of a grouped product (grouped_gemm).
+struct grouped_gemm_shape {
+  std::int64_t tokens = 0;   ///< M: rows of x
+  std::int64_t experts = 0;  ///< E
+  std::int64_t rows = 0;     ///< N, of each matrix
+  std::int64_t cols = 0;     ///< K
 };
 
 namespace detail {
@@ -131,26 +142,48 @@ struct moe_offsets {
       bytes;
 };
 
-/// Where the parts of a workspace begin; bytes is -1 where they do not fit 63 bits. A larger shape never takes fewer.
-[[nodiscard]] MXFP4_INLINE constexpr moe_offsets offsets_of(const moe_shape& s) noexcept {
+/// What a workspace has room for.
+struct moe_room {
+  std::int64_t token_slots, experts;
+  std::int64_t widest;    ///< floats of a row of activations
+  std::int64_t products;  ///< of a permuted row
+};
+[[nodiscard]] MXFP4_INLINE constexpr moe_room room_of(const moe_shape& s) noexcept {
+  const std::int64_t both = running_offset::times(2, s.intermediate);
+  return {running_offset::times(s.tokens, s.top_k), s.experts, s.hidden > s.intermediate ? s.hidden : s.intermediate,
+          s.hidden > both && both >= 0 ? s.hidden : both};
+}
+/// Of the experts that every token passes.
+[[nodiscard]] MXFP4_INLINE constexpr moe_shape shared_shape(const moe_shape& s) noexcept {
+  return {s.tokens, s.shared_experts, s.shared_experts, s.hidden, s.shared_intermediate};
+}
+
+/// Where the parts of a workspace begin; bytes is -1 where they do not fit 63 bits. More room never takes fewer.
+[[nodiscard]] MXFP4_INLINE constexpr moe_offsets offsets_of(const moe_room& room) noexcept {
   running_offset next;
   moe_offsets o{};
-  o.token_slots = running_offset::times(s.tokens, s.top_k);
-  o.active = o.token_slots < s.experts ? o.token_slots : s.experts;
+  o.token_slots = room.token_slots;
+  o.active = o.token_slots < room.experts ? o.token_slots : room.experts;
   o.token_slot_at = next.add(o.token_slots, std::int64_t{sizeof(std::int64_t)});
   o.permuted_row_of = next.add(o.token_slots, std::int64_t{sizeof(std::int64_t)});
-  o.ends = next.add(s.experts, std::int64_t{sizeof(std::int64_t)});
+  o.ends = next.add(room.experts, std::int64_t{sizeof(std::int64_t)});
   o.experts = next.add(o.active, std::int64_t{sizeof(moe_expert)});
   o.m_tiles = next.add(o.token_slots, std::int64_t{sizeof(moe_m_tile)});
   const std::int64_t padding = running_offset::times(o.active, moe_padding);
   const std::int64_t tokens = o.token_slots < 0 || padding < 0 ? -1 : o.token_slots + padding;
-  const std::int64_t widest = s.hidden > s.intermediate ? s.hidden : s.intermediate;
-  o.activations = next.add(running_offset::times(tokens, widest), std::int64_t{sizeof(float)});
-  const std::int64_t both = running_offset::times(2, s.intermediate);
-  o.products =
-      next.add(running_offset::times(o.token_slots, s.hidden > both ? s.hidden : both), std::int64_t{sizeof(float)});
+  o.activations = next.add(running_offset::times(tokens, room.widest), std::int64_t{sizeof(float)});
+  o.products = next.add(running_offset::times(o.token_slots, room.products), std::int64_t{sizeof(float)});
   o.bytes = next.end();
   return o;
+}
+
+/// Of moe()'s own experts; then of those and the shared ones, which take turns.
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t bytes_of(const moe_room& room) noexcept {
+  return offsets_of(room).bytes;
+}
+[[nodiscard]] MXFP4_INLINE constexpr std::int64_t bytes_of(const moe_shape& s) noexcept {
+  const std::int64_t routed = bytes_of(room_of(s)), shared = bytes_of(room_of(shared_shape(s)));
+  return routed < 0 || shared < 0 ? -1 : routed > shared ? routed : shared;
 }
 
 }  // namespace detail
@@ -164,12 +197,35 @@ MXFP4_INLINE constexpr status check(const moe_shape& s) noexcept {
   if (s.intermediate < 0) return {errc::negative_size, "intermediate", s.intermediate, 0, "moe_shape"};
   if (s.hidden % block_size != 0) return {errc::not_blocks, "hidden", s.hidden, 0, "moe_shape"};
   if (s.intermediate % block_size != 0) return {errc::not_blocks, "intermediate", s.intermediate, 0, "moe_shape"};
-  if (detail::offsets_of(s).bytes < 0)
-    return {errc::size_overflow, "tokens * top_k * hidden", s.tokens, 0, "moe_shape"};
+  if (s.shared_experts < 0) return {errc::negative_size, "shared_experts", s.shared_experts, 0, "moe_shape"};
+  if (s.shared_intermediate < 0)
+    return {errc::negative_size, "shared_intermediate", s.shared_intermediate, 0, "moe_shape"};
+  if (s.shared_intermediate % block_size != 0)
+    return {errc::not_blocks, "shared_intermediate", s.shared_intermediate, 0, "moe_shape"};
+  if (detail::bytes_of(s) < 0) return {errc::size_overflow, "tokens * top_k * hidden", s.tokens, 0, "moe_shape"};
   return {};
 }
 
-/// Memory for moe(), owned, movable; for one call at a time. Between calls its contents are unspecified.
+namespace detail {
+[[nodiscard]] MXFP4_INLINE constexpr moe_room room_of(const grouped_gemm_shape& s) noexcept {
+  return {s.tokens, s.experts, s.cols, s.rows};
+}
+}  // namespace detail
+
+/// Is this a shape that grouped_gemm() can work on?
+MXFP4_INLINE constexpr status check(const grouped_gemm_shape& s) noexcept {
+  if (s.tokens < 0) return {errc::negative_size, "tokens", s.tokens, 0, "grouped_gemm_shape"};
+  if (s.experts < 0) return {errc::negative_size, "experts", s.experts, 0, "grouped_gemm_shape"};
+  if (s.rows < 0) return {errc::negative_size, "rows", s.rows, 0, "grouped_gemm_shape"};
+  if (s.cols < 0) return {errc::negative_size, "cols", s.cols, 0, "grouped_gemm_shape"};
+  if (s.cols % block_size != 0) return {errc::not_blocks, "cols", s.cols, 0, "grouped_gemm_shape"};
+  if (detail::bytes_of(detail::room_of(s)) < 0)
+    return {errc::size_overflow, "tokens * (rows + cols)", s.tokens, 0, "grouped_gemm_shape"};
+  return {};
+}
+
+/// Memory for moe() and grouped_gemm(), owned, movable; for one call at a time. Between calls its contents are
+/// unspecified.
 /// Size: about M * k * (max(2 I, H) + max(I, H)) floats, and max(I, H) floats for up to 7 more rows of each expert that
 /// has tokens: 0.9 MiB for one token of MiniMax-M2, 45 MiB for 128.
 class moe_workspace {
@@ -180,25 +236,26 @@ class moe_workspace {
   MXFP4_INLINE ~moe_workspace() = default;
 
   /// For any call whose sizes are all at most these. errc::negative_size, not_blocks (H and I are multiples of 32),
-  /// size_overflow, out_of_memory.
+  /// size_overflow, out_of_memory. What a layer's moe() needs suffices for its products one by one, of M * k rows.
   [[nodiscard]] MXFP4_INLINE static result<moe_workspace> create(const moe_shape& largest) noexcept {
     if (const status s = check(largest); !s.ok()) return s;
-    moe_workspace w;
-    w.bytes_ = detail::offsets_of(largest).bytes;
-    w.memory_ = detail::allocate(w.bytes_);
-    if (w.memory_ == nullptr) return status{errc::out_of_memory, "moe_workspace", w.bytes_};
-    return result<moe_workspace>(std::move(w));
+    return of_size(detail::bytes_of(largest));
+  }
+  /// For any call of grouped_gemm() whose sizes are all at most these. The same errors; K is a multiple of 32.
+  [[nodiscard]] MXFP4_INLINE static result<moe_workspace> create_grouped(const grouped_gemm_shape& largest) noexcept {
+    if (const status s = check(largest); !s.ok()) return s;
+    return of_size(detail::bytes_of(detail::room_of(largest)));
   }
 
   /// What it holds: memory, in bytes.
   [[nodiscard]] MXFP4_INLINE std::int64_t bytes() const noexcept { return bytes_; }
 
-  /// The parts for a shape that fits: offsets_of(s).bytes <= bytes().
-  [[nodiscard]] MXFP4_INLINE detail::moe_memory parts(const moe_shape& s) noexcept {
-    const detail::moe_offsets o = detail::offsets_of(s);
+  /// The parts for what fits: bytes_of(room) <= bytes().
+  [[nodiscard]] MXFP4_INLINE detail::moe_memory parts(const detail::moe_room& room) noexcept {
+    const detail::moe_offsets o = detail::offsets_of(room);
     return {part<std::int64_t>(o.token_slot_at, o.token_slots),
             part<std::int64_t>(o.permuted_row_of, o.token_slots),
-            part<std::int64_t>(o.ends, s.experts),
+            part<std::int64_t>(o.ends, room.experts),
             part<detail::moe_expert>(o.experts, o.active),
             part<detail::moe_m_tile>(o.m_tiles, o.token_slots),
             memory_.get() + o.activations,
@@ -206,6 +263,14 @@ class moe_workspace {
   }
 
  private:
+  [[nodiscard]] MXFP4_INLINE static result<moe_workspace> of_size(std::int64_t bytes) noexcept {
+    moe_workspace w;
+    w.bytes_ = bytes;
+    w.memory_ = detail::allocate(w.bytes_);
+    if (w.memory_ == nullptr) return status{errc::out_of_memory, "moe_workspace", w.bytes_};
+    return result<moe_workspace>(std::move(w));
+  }
+
   template <class T>
   [[nodiscard]] MXFP4_INLINE std::span<T> part(std::int64_t offset, std::int64_t count) noexcept {
     return {reinterpret_cast<T*>(memory_.get() + offset), static_cast<std::size_t>(count)};

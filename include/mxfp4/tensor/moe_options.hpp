@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "mxfp4/core/executor_ref.hpp"
+#include "mxfp4/tensor/view.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS {
 
@@ -22,6 +23,12 @@ struct moe_options {
   hidden_act act = hidden_act::silu;  ///< of gate and up, after their biases
   float alpha = 1.702f;               ///< of hidden_act::gpt_oss
   float limit = 7.0f;                 ///< of hidden_act::gpt_oss: swiglu_limit, above 0
+};
+
+/// How grouped_gemm() is run.
+struct grouped_gemm_options {
+  dense_view<const float> bias{};  ///< E x N, added to the sums of an expert's rows; no data: none
+  executor_ref executor{};         ///< runs the tasks, which are cut by the shape and the offsets alone
 };
 
 }  // namespace mxfp4

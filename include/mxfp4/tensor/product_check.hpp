@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "mxfp4/tensor/view.hpp"
 
@@ -42,6 +43,16 @@ MXFP4_INLINE status check_product(const operand& w, const operand& x, const oper
   for (const operand* const o : {&w, &x})
     for (const byte_range& memory : o->memory)
       if (overlap(memory, y.memory[0])) return {errc::overlap, "y"};
+  return {};
+}
+
+/// The same, and a bias, which has a number for each row of W or, empty, is none.
+MXFP4_INLINE status check_product(const operand& w, const operand& x, const operand& y,
+                                  std::span<const float> bias) noexcept {
+  if (const status s = check_product(w, x, y); !s.ok()) return s;
+  const auto size = static_cast<std::int64_t>(bias.size());
+  if (size != 0 && size != w.rows) return {errc::shape_mismatch, "size", size, w.rows, "bias"};
+  if (overlap({bias.data(), size * std::int64_t{sizeof(float)}}, y.memory[0])) return {errc::overlap, "y"};
   return {};
 }
 

@@ -3,6 +3,7 @@
 #include "mxfp4/cuda/gemm.cuh"
 #include "mxfp4/cuda/gemv_mma16.cuh"
 #include "mxfp4/cuda/moe.cuh"
+#include "mxfp4/cuda/moe_activate.cuh"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::cuda {
 
@@ -16,6 +17,13 @@ template cudaError_t moe_gemm(const routing_shape&, const const_mx_view<>&, cons
                               const dense_view<bf16>&, const void*, std::int64_t, cudaStream_t);
 template cudaError_t moe_gemm(const routing_shape&, const const_mx_view<>&, const dense_view<const f16>&,
                               const dense_view<float>&, const void*, std::int64_t, cudaStream_t);
+template cudaError_t moe_activate(const routing_shape&, const dense_view<const std::int32_t>&,
+                                  const dense_view<const float>&, const dense_view<const float>&,
+                                  const dense_view<bf16>&, const moe_activation&, cudaStream_t);
+template cudaError_t moe_combine(const routing_shape&, const dense_view<const std::int32_t>&,
+                                 const dense_view<const float>&, const dense_view<const f16>&,
+                                 const dense_view<const float>&, const dense_view<bf16>&, cudaStream_t, bool);
+template cudaError_t add_bias(const dense_view<const float>&, const float*, const dense_view<f16>&, cudaStream_t);
 
 /// No templates: called, they leave their kernels here.
 cudaError_t route(const routing_shape& shape, const dense_view<const std::int32_t>& indices, void* workspace,
