@@ -11,19 +11,14 @@ mxfp4_provide_xxhash()
 set(MXFP4_TOOL_OPTIONS "" CACHE STRING "Compiler options of the file libraries, the program and their tests, after all others")
 mark_as_advanced(MXFP4_TOOL_OPTIONS)
 
-# mxfp4_file_library(<name> [APART <file>...]): mxfp4_<name> of src/<name>/*.cpp, its headers those of
-# include/mxfp4/<name>. APART: in a unity build these are compiled alone.
+# mxfp4_file_library(<name>): mxfp4_<name> of src/<name>/*.cpp, its headers those of include/mxfp4/<name>.
+# No two of its files give one name two meanings: CMAKE_UNITY_BUILD compiles them together, in half the time.
 function(mxfp4_file_library name)
-  cmake_parse_arguments(arg "" "" "APART" ${ARGN})
   set(all "")
   if(NOT (PROJECT_IS_TOP_LEVEL OR MXFP4_INSTALL))   # somebody else's project builds it when something links it
     set(all EXCLUDE_FROM_ALL)
   endif()
   file(GLOB sources CONFIGURE_DEPENDS src/${name}/*.cpp)
-  # CMAKE_UNITY_BUILD compiles several of them together, in half the time. Not these, which have names in common.
-  set(apart ${arg_APART})
-  list(TRANSFORM apart PREPEND src/${name}/)
-  set_source_files_properties(${apart} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
   file(GLOB headers CONFIGURE_DEPENDS include/mxfp4/${name}/*.hpp)
   set(target mxfp4_${name})
   add_library(${target} STATIC ${all} ${sources})
@@ -46,8 +41,7 @@ endif()
 if(MXFP4_CHECKPOINT)
   mxfp4_provide(TBB 2021.5 TBB::tbb TBB_TEST=OFF TBB_INSTALL=OFF TBBMALLOC_BUILD=OFF)
   mxfp4_provide_re2()
-  mxfp4_file_library(checkpoint APART expert_layers.cpp plan.cpp quantize.cpp statistics_json.cpp
-    verify_config.cpp verify_content.cpp verify_other_forms.cpp verify_source.cpp)
+  mxfp4_file_library(checkpoint)
   target_link_libraries(mxfp4_checkpoint PUBLIC mxfp4_io
     PRIVATE $<BUILD_INTERFACE:TBB::tbb> $<INSTALL_INTERFACE:TBB::tbb> $<BUILD_INTERFACE:re2::re2> $<INSTALL_INTERFACE:re2::re2>)
   if(TARGET mxfp4_dispatch)

@@ -19,7 +19,7 @@ constexpr int code_top[8] = {0, -1, 0, 0, 1, 1, 2, 2};
 constexpr int code_bottom[8] = {0, -1, 0, -1, 1, 0, 2, 1};
 
 /// By a byte of two codes: which magnitudes they have, bit m for that of code m.
-constexpr std::array<std::uint8_t, 256> magnitudes = [] {
+constexpr std::array<std::uint8_t, 256> present_magnitudes = [] {
   std::array<std::uint8_t, 256> all{};
   for (unsigned byte = 0; byte < all.size(); ++byte)
     all[byte] = static_cast<std::uint8_t>(1u << (byte & 7u) | 1u << (byte >> 4 & 7u));
@@ -43,7 +43,7 @@ constexpr auto shifted_codes = [] {
 void exponent_span::add(const std::uint8_t* codes, std::uint8_t scale) noexcept {
   nan = nan || scale == static_cast<std::uint8_t>(e8m0::nan);
   unsigned present = 0;
-  for (int i = 0; i < block_code_bytes; ++i) present |= magnitudes[codes[i]];
+  for (int i = 0; i < block_code_bytes; ++i) present |= present_magnitudes[codes[i]];
   for (unsigned c = 1; c < 8; ++c)
     if ((present >> c & 1u) != 0) {
       top = std::max(top, code_top[c] + scale - scale_bias);

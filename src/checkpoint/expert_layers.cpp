@@ -20,7 +20,7 @@ constexpr std::array<std::array<const char*, 3>, 2> role_names = {{
 }};
 
 /// "P.<expert>.<part>" or "P.<part>", without its ".weight", ".bias" or "_bias".
-struct expert_name {
+struct parsed_name {
   std::string prefix, part;
   std::optional<std::int64_t> expert;
 };
@@ -29,10 +29,10 @@ struct expert_name {
   return name.ends_with(suffix) ? name.substr(0, name.size() - suffix.size()) : name;
 }
 
-[[nodiscard]] std::optional<expert_name> parse_name(std::string_view name) {
+[[nodiscard]] std::optional<parsed_name> parse_name(std::string_view name) {
   const std::size_t at = name.rfind(experts_part);
   if (at == std::string_view::npos) return std::nullopt;
-  expert_name result{std::string(name.substr(0, at + experts_part.size() - 1)), "", std::nullopt};
+  parsed_name result{std::string(name.substr(0, at + experts_part.size() - 1)), "", std::nullopt};
   std::string_view rest = name.substr(at + experts_part.size());
   if (const std::size_t dot = rest.find('.'); dot != std::string_view::npos) {
     std::int64_t number = 0;
@@ -66,7 +66,7 @@ class layer_builder {
   layer_builder(std::string prefix, std::string where, const model_family& family)
       : prefix_(std::move(prefix)), where_(std::move(where)), family_(family) {}
 
-  void add(const expert_name& name, const mxfp4_weight& weight) {
+  void add(const parsed_name& name, const mxfp4_weight& weight) {
     const bool stack = weight.shape.size() == 3;
     const std::int64_t count = stack ? weight.shape[0] : 1, rows = weight.shape[weight.shape.size() - 2];
     const bool fused = name.part == fused_name;
@@ -90,7 +90,7 @@ class layer_builder {
   }
 
   /// False where this is not the bias of a weight that is here.
-  [[nodiscard]] bool add_bias(const expert_name& name, const plain_tensor& bias) {
+  [[nodiscard]] bool add_bias(const parsed_name& name, const plain_tensor& bias) {
     const bool fused = name.part == fused_name;
     const std::optional<role_name> role = role_of(name.part);
     if (!fused && !role) return false;
@@ -182,8 +182,8 @@ class layer_builder {
 };
 
 /// The name of an expert's weight, or of a stack of them; nullopt for others.
-[[nodiscard]] std::optional<expert_name> weight_name(const mxfp4_weight& weight) {
-  std::optional<expert_name> name = parse_name(without(weight.name, ".weight"));
+[[nodiscard]] std::optional<parsed_name> weight_name(const mxfp4_weight& weight) {
+  std::optional<parsed_name> name = parse_name(without(weight.name, ".weight"));
   if (!name) return std::nullopt;
   const bool stack = weight.shape.size() == 3;
   if (name->expert.has_value() == stack) return std::nullopt;
@@ -198,7 +198,7 @@ expert_model group_experts(const weight_list& list, const model_family& family, 
   std::vector<layer_builder> builders;
   std::map<std::string, std::size_t, std::less<>> by_prefix;
   for (const mxfp4_weight& w : list.weights) {
-    const std::optional<expert_name> name = weight_name(w);
+    const std::optional<parsed_name> name = weight_name(w);
     if (!name) {
       model.dense.push_back(&w);
       continue;
@@ -208,7 +208,7 @@ expert_model group_experts(const weight_list& list, const model_family& family, 
     builders[found->second].add(*name, w);
   }
   for (const plain_tensor& t : list.others) {
-    std::optional<expert_name> name;
+    std::optional<parsed_name> name;
     if (t.info.name.ends_with(".bias")) name = parse_name(without(t.info.name, ".bias"));
     else if (t.info.name.ends_with("_bias")) name = parse_name(without(t.info.name, "_bias"));
     const auto found = name ? by_prefix.find(name->prefix) : by_prefix.end();

@@ -75,10 +75,6 @@ constexpr std::array families = {
 
 constexpr model_family unknown_family = {};
 
-[[nodiscard]] bool is_one_of(std::string_view part, std::initializer_list<std::string_view> parts) noexcept {
-  return std::find(parts.begin(), parts.end(), part) != parts.end();
-}
-
 /// [rows, columns] of the FP8 weights under one scale.
 [[nodiscard]] std::optional<scale_grid> read_block_size(const ordered_json& quantization) {
   if (!quantization.is_object()) return std::nullopt;
@@ -92,6 +88,10 @@ constexpr model_family unknown_family = {};
 }
 
 }  // namespace
+
+bool is_one_of(std::string_view part, std::initializer_list<std::string_view> parts) noexcept {
+  return std::find(parts.begin(), parts.end(), part) != parts.end();
+}
 
 std::span<const model_family> model_families() noexcept { return families; }
 

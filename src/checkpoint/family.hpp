@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string_view>
@@ -78,5 +79,8 @@ enum class weight_role : std::uint8_t {
 /// or where both axes have its length.
 [[nodiscard]] stack_axes axes_by_bias(const io::tensor_info& weight,
                                       const std::function<const io::tensor_info*(const std::string&)>& find);
+
+/// Is a part of a tensor's name one of these?
+[[nodiscard]] bool is_one_of(std::string_view part, std::initializer_list<std::string_view> parts) noexcept;
 
 }  // namespace mxfp4::checkpoint

@@ -20,10 +20,6 @@ using namespace io;
 
 namespace {
 
-[[nodiscard]] bool is_one_of(std::string_view part, std::initializer_list<std::string_view> parts) noexcept {
-  return std::find(parts.begin(), parts.end(), part) != parts.end();
-}
-
 /// Cuts the part behind the last '.' off `name` and returns it.
 [[nodiscard]] std::string_view cut_last_part(std::string_view& name) noexcept {
   const std::size_t dot = name.rfind('.');

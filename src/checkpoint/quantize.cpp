@@ -224,9 +224,9 @@ class run_of_one {
   }
 
   /// What verify would say of the config is said before the first byte is written.
-  void require_readable(const ordered_json& config, const std::string& model_type, const std::string& in) const {
+  void require_readable(const ordered_json& config, const std::string& family, const std::string& in) const {
     std::string first;
-    check_quantization_config(config, modules_of(plan_, model_type),
+    check_quantization_config(config, modules_of(plan_, family),
                               [&first](severity level, const std::string& where, const std::string& what) {
                                 if (level == severity::error && first.empty()) first = where + " " + what;
                               });

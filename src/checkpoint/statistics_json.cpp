@@ -33,20 +33,20 @@ namespace {
 /// So many that the sum over all that a file may hold (json_limits) fits 64 bits: more than any tensor has.
 constexpr std::int64_t most_counted = std::int64_t{1} << 39;
 
-[[nodiscard]] std::int64_t count_in(const ordered_json& json, const char* key, const std::string& file,
+[[nodiscard]] std::int64_t count_in(const ordered_json& object, const char* key, const std::string& file,
                                     const std::string& place) {
-  const auto count = json_value<std::int64_t>(json, key, file, place);
-  if (count < 0 || count > most_counted) fail_member(json.at(key), key, "a count from 0 to 2^39", file, place);
+  const auto count = json_value<std::int64_t>(object, key, file, place);
+  if (count < 0 || count > most_counted) fail_member(object.at(key), key, "a count from 0 to 2^39", file, place);
   return count;
 }
 
 }  // namespace
 
-error_statistics statistics_from_json(const ordered_json& json, const std::string& file, const std::string& place) {
-  const auto count = [&](const char* key) { return count_in(json, key, file, place); };
+error_statistics statistics_from_json(const ordered_json& object, const std::string& file, const std::string& place) {
+  const auto count = [&](const char* key) { return count_in(object, key, file, place); };
   const auto number = [&](const char* key) {
-    const auto value = json_value<double>(json, key, file, place);
-    if (!(value >= 0)) fail_member(json.at(key), key, "a number from 0 on", file, place);
+    const auto value = json_value<double>(object, key, file, place);
+    if (!(value >= 0)) fail_member(object.at(key), key, "a number from 0 on", file, place);
     return value;
   };
   error_statistics s;
@@ -59,7 +59,7 @@ error_statistics statistics_from_json(const ordered_json& json, const std::strin
   s.nan_blocks = count("nan_blocks");
   s.squared_weights = number("squared_weights");
   s.squared_error = number("squared_error");
-  const ordered_json& histogram = json_member(json, "scale_histogram", file, place);
+  const ordered_json& histogram = json_member(object, "scale_histogram", file, place);
   const std::string histogram_place = place + ".scale_histogram";
   if (!histogram.is_object()) fail_member(histogram, "scale_histogram", "an object", file, place);
   for (const auto& [key, blocks] : histogram.items()) {

@@ -25,8 +25,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* check = "config";
-
 [[nodiscard]] const char* kind_text(storage kind) {
   return kind == storage::mxfp4 ? "MXFP4" : kind == storage::fp8 ? "FP8 in blocks" : "not quantised";
 }
@@ -308,11 +306,11 @@ void check_axes(verification& v, std::int64_t hidden_size) {
     const bool has_pair =
         name.ends_with(fused) && find(name.substr(0, name.size() - fused.size()) + std::string(down)) != nullptr;
     if (found.axes == stack_axes::in_out)
-      v.error(check, quote_name(name),
+      v.error("config", quote_name(name),
               "is MXFP4 " + shape_text(stack.shape) +
                   " with its blocks along the outputs, expected [experts, out, in]: quantise the source again");
     else if (found.axes == stack_axes::unknown && has_pair)
-      v.error(check, quote_name(name), found.why + ": quantise the source again");
+      v.error("config", quote_name(name), found.why + ": quantise the source again");
   }
 }
 
@@ -327,7 +325,7 @@ void check_axes_by_bias(verification& v) {
       return bias ? &*bias : nullptr;
     });
     if (axes == stack_axes::in_out)
-      v.error(check, quote_name(t.name),
+      v.error("config", quote_name(t.name),
               "is MXFP4 " + shape_text(t.shape) +
                   " with its blocks along the outputs by its bias, expected [out, in]: "
                   "quantise the source again");
@@ -374,7 +372,7 @@ void check_tied(verification& v, const model_family& family) {
   for (const stored_tensor& t : v.tensors) {
     if (t.kind == storage::plain) continue;
     if (role_of({t.name, t.data->info->type, t.shape}, family) == weight_role::output)
-      v.error(check, quote_name(t.name),
+      v.error("config", quote_name(t.name),
               std::string("is stored ") + kind_text(t.kind) +
                   ", expected its original type: it is the embedding too by tie_word_embeddings of config.json");
   }
@@ -404,7 +402,7 @@ void check_parts(verification& v, const ordered_json& config, const std::string&
     } else {
       first = "quant_method is " + (method.empty() ? json_shown(said) : quote_name(method));
     }
-    v.error(check, config_file_name,
+    v.error("config", config_file_name,
             here + ".quantization_config is not true of this checkpoint, expected none or that of the top: " + first);
   }
 }
@@ -444,7 +442,7 @@ void check_sidecars(verification& v) {
     } catch (const file_error& e) {
       problem = e.value();
     }
-    if (!problem.empty()) v.error(check, name, "is not true of this checkpoint: " + problem + ": remove it");
+    if (!problem.empty()) v.error("config", name, "is not true of this checkpoint: " + problem + ": remove it");
   }
 }
 
@@ -452,7 +450,7 @@ void check_sidecars(verification& v) {
 void check_readers(verification& v, const std::vector<stored_module>& modules) {
   for (const stored_tensor& t : v.tensors)
     if (t.kind == storage::mxfp4 && t.form == weight_form::compressed_tensors && t.shape.size() == 3)
-      v.warn(check, quote_name(t.name),
+      v.warn("config", quote_name(t.name),
              "is a stack of experts, which transformers 5.24 and vLLM 0.33 read one by one in this form: they start at "
              "random; mxfp4 convert --to compressed-tensors takes it apart");
   const bool has_layers = std::any_of(modules.begin(), modules.end(), [](const stored_module& m) {
@@ -461,7 +459,7 @@ void check_readers(verification& v, const std::vector<stored_module>& modules) {
   for (const char* const key : {"dtype", "torch_dtype"})
     if (const std::string type = json_text_member(v.config, key);
         has_layers && (type == "float16" || type == "float32"))
-      v.warn(check, config_file_name,
+      v.warn("config", config_file_name,
              std::string(key) + " is " + type +
                  ", and transformers 5.24 runs MXFP4 layers in bfloat16 only: load it with "
                  "dtype=torch.bfloat16");
@@ -485,7 +483,7 @@ void check_config(verification& v) {
   check_sidecars(v);
   if (is_of_another_program(v)) return check_other_config(v);
   check_quantization_config(v.config, modules, [&v](severity level, const std::string& where, const std::string& what) {
-    v.add(level, check, where, what);
+    v.add(level, "config", where, what);
   });
   check_axes(v, model.hidden_size);
   check_axes_by_bias(v);

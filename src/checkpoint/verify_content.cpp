@@ -24,8 +24,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* check = "content";
-
 /// Of the two codes in a byte.
 struct code_pair {
   std::uint16_t squares = 0;  ///< the sum of their (2 * magnitude)^2, integers
@@ -127,7 +125,7 @@ struct reported {
   double error_squares = 0;  ///< of what they lost
 };
 
-[[nodiscard]] std::unordered_map<std::string, reported> read_report(verification& v) {
+[[nodiscard]] std::unordered_map<std::string, reported> reported_tensors(verification& v) {
   std::unordered_map<std::string, reported> found;
   if (v.report.is_null()) return found;
   try {
@@ -139,7 +137,7 @@ struct reported {
       for (std::size_t byte = 0; byte < r.scales.size(); ++byte) r.scales[byte] += s.scales[byte];
     }
   } catch (const file_error& e) {
-    v.error(check, report_file_name, "cannot be used: " + e.value() + ", expected " + e.expected());
+    v.error("content", report_file_name, "cannot be used: " + e.value() + ", expected " + e.expected());
     found.clear();
   }
   return found;
@@ -161,23 +159,23 @@ struct reported {
 void judge(verification& v, const stored_tensor& t, const content& c, bool by_report) {
   const std::string where = quote_name(t.name);
   if (!c.error.empty()) {
-    v.error(check, where, c.error);
+    v.error("content", where, c.error);
     return;
   }
   if (c.nan_blocks > 0) {
     const std::int64_t row_blocks = t.shape.back() / block_size;
-    v.error(check, where,
+    v.error("content", where,
             "scale byte 255 (NaN) in " + std::to_string(c.nan_blocks) + " of " + std::to_string(c.blocks) +
                 " blocks, first in row " + std::to_string(c.first_nan / row_blocks) + ", block " +
                 std::to_string(c.first_nan % row_blocks));
   }
   if (by_report) return;  // odd weights, such as all of one magnitude, make odd codes
   if (c.small_blocks * 100 > c.regular_blocks)
-    v.error(check, where,
+    v.error("content", where,
             "in " + percent(c.small_blocks, c.regular_blocks) +
                 " of the blocks no weight is above 1 scale, which no scale rule does: scales too large");
   if (c.extreme_codes * 2 > c.regular_blocks * block_size)
-    v.error(check, where,
+    v.error("content", where,
             percent(c.extreme_codes, c.regular_blocks * block_size) +
                 " of the weights are +-6 scales, the end of the range: scales too small");
 }
@@ -185,12 +183,12 @@ void judge(verification& v, const stored_tensor& t, const content& c, bool by_re
 void compare_with_report(verification& v, const stored_tensor& t, const content& c, const reported& r) {
   const std::string where = quote_name(t.name);
   if (c.scales != r.scales) {
-    v.error(check, where,
+    v.error("content", where,
             std::string("has other scales than ") + report_file_name + " says: it was written by another run");
   } else if (const double squares = squared_weights(c);
              r.squares > 0 && !fits(c, r) && (squares < 0.5 * r.squares || squares > 2 * r.squares)) {
     const double times = std::sqrt(squares / r.squares);
-    v.error(check, where,
+    v.error("content", where,
             "its weights are " + std::to_string(times) + " times those of the source by " + report_file_name +
                 ", expected 1 within 20 %: is the scale's exponent shifted?");
   }
@@ -210,7 +208,7 @@ void check_content(verification& v) {
   shared_progress progress(v.options, bytes);
   tbb::parallel_for(std::size_t{0}, weights.size(),
                     [&](std::size_t i) { contents[i] = read_content(v.in, *weights[i], progress); });
-  const std::unordered_map<std::string, reported> report = read_report(v);
+  const std::unordered_map<std::string, reported> report = reported_tensors(v);
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const stored_tensor& t = *weights[i];
     v.result.blocks += contents[i].blocks;
@@ -223,7 +221,7 @@ void check_content(verification& v) {
     }
     if (report.empty() || !contents[i].error.empty()) continue;
     if (found != report.end()) compare_with_report(v, t, contents[i], found->second);
-    else v.error(check, quote_name(t.name), std::string("is not in ") + report_file_name);
+    else v.error("content", quote_name(t.name), std::string("is not in ") + report_file_name);
   }
 }
 

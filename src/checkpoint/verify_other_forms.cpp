@@ -18,8 +18,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* check = "config";
-
 [[nodiscard]] std::string method_of(const verification& v) {
   return json_text_member(json_member_or_null(v.config, "quantization_config"), "quant_method");
 }
@@ -27,7 +25,7 @@ constexpr const char* check = "config";
 void expect(verification& v, const ordered_json& object, const std::string& place, const char* key,
             const ordered_json& expected) {
   if (const std::string problem = unexpected_member(object, place, key, expected); !problem.empty())
-    v.error(check, config_file_name, problem);
+    v.error("config", config_file_name, problem);
 }
 
 [[nodiscard]] std::vector<std::string> names_in(const ordered_json& list) {
@@ -48,7 +46,7 @@ void expect(verification& v, const ordered_json& object, const std::string& plac
 void expect_form(verification& v, weight_form form, const char* program) {
   for (const stored_tensor& t : v.tensors)
     if (t.kind == storage::mxfp4 && t.form != form)
-      v.error(check, quote_name(t.name), std::string("is MXFP4 under names that are not ") + program + "'s");
+      v.error("config", quote_name(t.name), std::string("is MXFP4 under names that are not ") + program + "'s");
 }
 
 void check_fp8(verification& v, const ordered_json& config) {
@@ -63,20 +61,20 @@ void check_fp8(verification& v, const ordered_json& config) {
     const std::string module = module_of(t.name);
     const weight_role role = role_of({t.name, t.data->info->type, t.shape}, family);
     if (t.kind == storage::mxfp4 && !fp4_experts)
-      v.error(check, quote_name(t.name), "is MXFP4, and quantization_config says FP8 without expert_dtype \"fp4\"");
+      v.error("config", quote_name(t.name), "is MXFP4, and quantization_config says FP8 without expert_dtype \"fp4\"");
     if (t.kind == storage::fp8) {
       const scale_grid said = model.fp8_grid.value_or(scale_grid{});
       if (t.fp8_grid != said && t.scale->info->elements() > 1)
-        v.error(check, quote_name(t.name),
+        v.error("config", quote_name(t.name),
                 "has scales for " + std::to_string(t.fp8_grid.rows) + " x " + std::to_string(t.fp8_grid.cols) +
                     " weights, and weight_block_size says " + std::to_string(said.rows) + " x " +
                     std::to_string(said.cols));
       if (is_left_out(left_out, module))
-        v.error(check, quote_name(t.name), "is FP8, and modules_to_not_convert says that it is not");
+        v.error("config", quote_name(t.name), "is FP8, and modules_to_not_convert says that it is not");
     }
     const bool is_linear = role == weight_role::expert || role == weight_role::linear || role == weight_role::output;
     if (t.kind == storage::plain && is_linear && list.is_array() && !is_left_out(left_out, module))
-      v.error(check, quote_name(t.name),
+      v.error("config", quote_name(t.name),
               std::string("is ") + t.type_name() +
                   ", and modules_to_not_convert does not name it: loaders take it for "
                   "FP8");
@@ -94,7 +92,7 @@ void check_quark(verification& v, const ordered_json& config) {
   const std::vector<std::string> excluded = names_in(json_member_or_null(config, "exclude"));
   for (const stored_tensor& t : v.tensors)
     if (t.kind == storage::mxfp4 && std::find(excluded.begin(), excluded.end(), module_of(t.name)) != excluded.end())
-      v.error(check, quote_name(t.name), "is MXFP4, and exclude says that it is not");
+      v.error("config", quote_name(t.name), "is MXFP4, and exclude says that it is not");
 }
 
 void check_auto_round(verification& v, const ordered_json& config) {
@@ -103,7 +101,8 @@ void check_auto_round(verification& v, const ordered_json& config) {
   expect(v, config, "", "group_size", block_size);
   const ordered_json type = json_member_or_null(config, "data_type");
   if (type != "mx_fp" && type != "mx_fp4" && type != "mx_fp4e2m1")
-    v.error(check, config_file_name, "quantization_config.data_type is " + json_shown(type) + ", expected \"mx_fp\"");
+    v.error("config", config_file_name,
+            "quantization_config.data_type is " + json_shown(type) + ", expected \"mx_fp\"");
 }
 
 void check_modelopt(verification& v, const ordered_json& config) {

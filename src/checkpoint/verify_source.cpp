@@ -34,8 +34,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* check = "source";
-
 /// What a thread has in memory of a matrix at a time: with codes, scales and both files' bytes some 2 MiB.
 constexpr std::int64_t tile_weights = 1 << 18;
 /// Has F16 or F32 become BF16?
@@ -325,7 +323,7 @@ class tensor_check {
   if (v.report.is_null()) return id;
   const ordered_json name = setting_of(v, "recipe");
   if (!name.is_string() || !find_recipe(name.get<std::string>(), id))
-    v.error(check, report_file_name,
+    v.error("source", report_file_name,
             "settings.recipe is " + json_shown(name) + ", expected a recipe's name: give one by --recipe");
   return id;
 }
@@ -347,13 +345,14 @@ void compare_config(verification& v, const checkpoint_reader& source, bool narro
   for (const auto& [key, value] : theirs.items()) {
     const auto found = by_key.find(key);
     if (found == by_key.end() || *found->second != value)
-      v.add(key == version_key ? severity::warning : severity::error, check, config_file_name,
+      v.add(key == version_key ? severity::warning : severity::error, "source", config_file_name,
             quote_name(key) + " is " + (found == by_key.end() ? "not there" : json_shown(*found->second)) +
                 ", the source has " + json_shown(value));
   }
   for (const auto& [key, value] : ours.items())
     if (!of_source.contains(key))
-      v.error(check, config_file_name, quote_name(key) + " is " + json_shown(value) + ", the source has no such key");
+      v.error("source", config_file_name,
+              quote_name(key) + " is " + json_shown(value) + ", the source has no such key");
 }
 
 /// The files that are carried over as they are: tokenizer, chat template, code that readers run.
@@ -370,16 +369,18 @@ void compare_other_files(verification& v, const checkpoint_reader& source) {
   for (const std::string& name : source.other_files()) {
     if (is_ours(name)) continue;
     if (!is_in(v.in, name)) {
-      v.warn(check, name, "is in the source and was not carried over");
+      v.warn("source", name, "is in the source and was not carried over");
     } else if (hash_in(source, name) != hash_in(v.in, name)) {
       const recorded_file* const recorded = v.recorded ? v.recorded->find(name) : nullptr;
       const bool is_accepted = recorded != nullptr && recorded->accepted;
-      v.add(is_accepted ? severity::warning : severity::error, check, name, "has other bytes than that of the source");
+      v.add(is_accepted ? severity::warning : severity::error, "source", name,
+            "has other bytes than that of the source");
     }
   }
   for (const std::string& name : v.in.other_files())
     if (!is_ours(name) && !is_in(source, name))
-      v.add(name.ends_with(".py") ? severity::error : severity::warning, check, name, "is here and not in the source");
+      v.add(name.ends_with(".py") ? severity::error : severity::warning, "source", name,
+            "is here and not in the source");
 }
 
 /// What has to be compared: a tensor of the source, with a stack of which each matrix is a tensor of the result one of
@@ -399,7 +400,7 @@ struct comparison {
   read_model(read_config(source), options);
   const file_result<quantization_plan> plan = make_plan(source.tensor_infos(), options, source.path());
   if (!plan) {
-    v.error(check, "", plan.error().what());
+    v.error("source", "", plan.error().what());
     return stacks;
   }
   for (const planned_tensor& p : plan->tensors)
@@ -449,7 +450,7 @@ void check_source(verification& v) {
   const checkpoint_reader source = checkpoint_reader::open(v.options.against, taken_files(v)).value();
   const recipe_id recipe = recipe_of(v);
   v.result.recipe = recipe_name(recipe);
-  if (const std::string warning = unlisted_warning(source); !warning.empty()) v.warn(check, "", warning);
+  if (const std::string warning = unlisted_warning(source); !warning.empty()) v.warn("source", "", warning);
   const std::vector<stored_tensor> theirs = stored_tensors(source);
   const std::vector<comparison> list = list_comparisons(v, theirs, source);
   shared_progress progress(v.options, source.tensor_bytes() + v.in.tensor_bytes());
@@ -467,11 +468,11 @@ void check_source(verification& v) {
   std::unordered_set<std::string> known;
   for (std::size_t i = 0; i < list.size(); ++i) {
     known.insert(list[i].name);
-    if (!messages[i].empty()) v.error(check, quote_name(list[i].name), messages[i]);
+    if (!messages[i].empty()) v.error("source", quote_name(list[i].name), messages[i]);
   }
   v.result.compared = std::ssize(theirs);
   for (const stored_tensor& t : v.tensors)
-    if (!known.contains(t.name)) v.error(check, quote_name(t.name), "is here and not in the source");
+    if (!known.contains(t.name)) v.error("source", quote_name(t.name), "is here and not in the source");
   compare_config(v, source, std::any_of(list.begin(), list.end(), [&v](const comparison& c) {
                    const stored_tensor* ours = v.find(c.name);
                    return ours != nullptr && is_narrowed(*c.from, *ours);
