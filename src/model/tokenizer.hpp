@@ -8,10 +8,10 @@
 //        --> merged
 //
 // Understood: model BPE (merges as strings or pairs, ignore_merges); of bytes: pre-tokenizers Split (Isolated, or
-// Removed and inverted), ByteLevel and sequences of them, added tokens, post-processors ByteLevel and TemplateProcessing,
-// decoder ByteLevel; normalizer NFC for text that is in that form; with byte_fallback: normalizers Prepend and Replace, pre-
-// tokenizer Metaspace, the decoder that undoes these. Anything else is refused by its name, never passed over:
-// tokens that are nearly right are worse than none. Not added: what a chat template adds.
+// Removed and inverted), ByteLevel and sequences of them, post-processors ByteLevel and TemplateProcessing, decoder
+// ByteLevel, normalizer NFC for text that is in that form; with byte_fallback: normalizers Prepend and Replace,
+// pre-tokenizer Metaspace, the decoder that undoes these; added tokens. Anything else is refused by its name, never
+// passed over: tokens that are nearly right are worse than none. Not added: what a chat template adds.
 // Source: huggingface/tokenizers 0.23; the tests compare ids with its own.
 #pragma once
 
