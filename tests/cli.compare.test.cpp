@@ -153,6 +153,7 @@ TEST_CASE("compare: bad input is an error that names it, and leaves no file", "[
     CHECK(o.code == 1);
     CHECK(o.out == "");
     CHECK_THAT(o.err, ContainsSubstring(r.message));
+    CHECK_THAT(o.err, ContainsSubstring(model));
     CHECK(!std::filesystem::exists(details));
   }
 }

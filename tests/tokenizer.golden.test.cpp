@@ -96,6 +96,59 @@ TEST_CASE("tokenizer: the cuts of other families, and the tokens that begin thei
   }
 }
 
+TEST_CASE("tokenizer: BPE of characters, as Llama 2 and Mixtral have it", "[tokenizer]") {
+  const json recording = mxfp4::io::read_json<json>(vectors + "character_ids.json");
+  REQUIRE(recording.at("variants").size() == 4);
+  for (const auto& [name, variant] : recording.at("variants").items()) {
+    json changed = mxfp4::io::read_json<json>(vectors + "characters.json");
+    changed.update(variant.at("changes"));
+    const scratch_folder folder;
+    const tokenizer t = tokenizer::load(write_text(folder / "tokenizer.json", changed.dump()));
+    for (std::size_t i = 0; i < recording.at("texts").size(); ++i) {
+      const auto text = recording.at("texts")[i].get<std::string>();
+      CAPTURE(name, text);
+      const auto ids = t.encode(text);
+      CHECK(ids == variant.at("ids")[i].get<std::vector<std::int64_t>>());
+      CHECK(t.decode(ids) == variant.at("back")[i].get<std::string>());
+      REQUIRE(ids.size() >= 1);
+      const std::string back = t.decode(std::span(ids).subspan(1));  // without <s>
+      if (name == "prepend" && text.find("\xE2\x96\x81") == std::string::npos && text.find("</s>") == std::string::npos)
+        CHECK(back == text);
+    }
+  }
+}
+
+TEST_CASE("tokenizer: of characters, files that are not understood are refused by name", "[tokenizer]") {
+  const json whole = mxfp4::io::read_json<json>(vectors + "characters.json");
+  REQUIRE(verdict(whole) == "ok");
+  const auto with = [&](const char* pointer, json value) {
+    json d = whole;
+    d[json::json_pointer(pointer)] = std::move(value);
+    return verdict(d);
+  };
+  CHECK_THAT(with("/normalizer", {{"type", "NFKC"}}),
+             ContainsSubstring(R"(normalizer is {"type":"NFKC"}, expected Prepend)"));
+  CHECK_THAT(with("/normalizer/normalizers/0/prepend", "_"), ContainsSubstring("normalizer.normalizers[0] is"));
+  CHECK_THAT(with("/normalizer/normalizers/1/content", "_"), ContainsSubstring("normalizer.normalizers[1] is"));
+  CHECK_THAT(with("/normalizer/normalizers/1", whole["normalizer"]["normalizers"][0]),
+             ContainsSubstring("normalizer.normalizers[1] is"));
+  CHECK_THAT(with("/pre_tokenizer", {{"type", "Whitespace"}}),
+             ContainsSubstring(R"(pre_tokenizer.type is "Whitespace", expected "Metaspace")"));
+  CHECK_THAT(with("/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "_"}}),
+             ContainsSubstring(R"(pre_tokenizer.replacement is "_")"));
+  CHECK_THAT(with("/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "\xE2\x96\x81"}}),
+             ContainsSubstring("pre_tokenizer.prepend_scheme is null"));
+  CHECK_THAT(with("/decoder", {{"type", "ByteLevel"}}), ContainsSubstring(R"(decoder.type is "ByteLevel")"));
+  CHECK_THAT(with("/decoder/decoders/1/type", "Fuse"), ContainsSubstring("decoder.decoders[1] is"));
+  CHECK_THAT(with("/decoder/decoders/3/start", 2), ContainsSubstring("decoder.decoders[3] is"));
+  CHECK_THAT(with("/decoder/decoders", json::array()), ContainsSubstring("decoder.decoders is []"));
+  CHECK_THAT(with("/added_tokens/0/normalized", true), ContainsSubstring("added_tokens[0].normalized is true"));
+  CHECK_THAT(with("/model/byte_fallback", false), ContainsSubstring(R"(model.unk_token is "<unk>")"));
+  json d = whole;
+  d["model"]["vocab"].erase("<0x41>");
+  CHECK_THAT(verdict(d), ContainsSubstring("model.vocab has no token for byte 65"));
+}
+
 TEST_CASE("tokenizer: which texts are in NFC", "[tokenizer]") {
   using mxfp4::model::first_perhaps_not_nfc;
   const auto all = [](std::string_view text) { return first_perhaps_not_nfc(text) == text.size(); };
@@ -156,7 +209,7 @@ TEST_CASE("tokenizer: files that are not understood are refused by name", "[toke
                                       {"special_tokens", json::object()}}),
              ContainsSubstring("post_processor.single[0] is"));
   CHECK_THAT(with("/model/type", "Unigram"), ContainsSubstring(R"(model.type is "Unigram", expected "BPE")"));
-  CHECK_THAT(with("/model/byte_fallback", true), ContainsSubstring("model.byte_fallback is true"));
+  CHECK_THAT(with("/model/byte_fallback", true), ContainsSubstring("model.vocab has no token for byte 0"));
   CHECK_THAT(with("/model/vocab", json::object()), ContainsSubstring("has no token for byte 0"));
   CHECK_THAT(with("/model/vocab/!", -1), ContainsSubstring("model.vocab.'!' is -1"));
   CHECK_THAT(with("/model/vocab/!", 1), ContainsSubstring("id 1 is that of"));

@@ -4,8 +4,8 @@
 //   x M x H --> h = norm(x) --> q = rotate(norm(Wq h)), k = rotate(norm(Wk h)), v = Wv h
 //               k, v --> the cache;   softmax over what a token sees of (q k) * scale, times v
 //               x += Wo (all heads)         heads / key_value_heads heads of q share one of k and v
-//   latent      c = Wa h, then k and v of all heads = Wb norm(c); the turned dimensions of k are one product for all
-//               heads, and q may come from a short vector too
+//   latent      c = norm(Wa h) stands for k and v of all heads, which are Wb c: as (Wb^T q) c = q (Wb c), the cache
+//               has c, and the turned dimensions of k, which all heads share; q may come from a short vector too
 //   norm        none, over each head, or over all heads at once
 //   rotate      pairs of dimensions of a head by position * frequency, times a magnitude; other dimensions stay
 //   sees        the cache up to the token itself, or the last `window` tokens of that; the sink of a head joins the
@@ -34,8 +34,10 @@ class rotary_table {
   explicit rotary_table(const model_config& config) : rotary_(config.attention.rotary) {}
 
   void extend_to(std::int64_t positions);
-  /// Turns `heads` heads of `head_dim` floats each. @param position  below what the table was extended to.
+  /// Turns `heads` heads of `head_dim` floats each, or one part of them where it lies.
+  /// @param position  below what the table was extended to.
   void turn(float* x, std::int64_t heads, std::int64_t head_dim, std::int64_t position) const noexcept;
+  void turn_part(float* part, std::int64_t position) const noexcept;
 
  private:
   rotary_description rotary_;
@@ -43,17 +45,23 @@ class rotary_table {
   std::vector<float> cosines_, sines_;  // [positions][half]
 };
 
-/// Keys and values of a window's tokens, in one layer.
+/// Keys and values of a window's tokens, in one layer, as panels of dense_product.hpp.
 struct kv_cache {
-  std::int64_t length = 0;          ///< tokens
-  std::vector<float> keys, values;  ///< length x (key_value_heads * head_dim), and * value_dim
+  std::int64_t length = 0;                 ///< tokens
+  std::vector<std::vector<float>> keys;    ///< of each head: panels of 8 tokens, zeros where there are fewer
+  std::vector<std::vector<float>> values;  ///< of each head, 8 dimensions: a panel that is as long as the text
+
+  /// @param k, v  of tokens that follow; a head has `d` and `dv` numbers.
+  void append(const token_rows& k, const token_rows& v, std::int64_t heads, std::int64_t d, std::int64_t dv);
 };
 
 class attention {
  public:
   attention() = default;
+  /// @param keep  bytes of weights that are in memory; what is beyond that is read for each product (linear::load).
   /// @throws file_error where weights are missing or do not fit.
-  attention(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
+  attention(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
+            std::uint64_t keep = UINT64_MAX);
 
   /// Rows [first, first + count) of x are tokens that follow those of the cache; they are added to it.
   void add_to(token_rows& x, std::int64_t first, std::int64_t count, kv_cache& cache, rotary_table& rotary,
@@ -64,12 +72,15 @@ class attention {
   [[nodiscard]] token_rows mixed(const token_rows& h, kv_cache& cache, rotary_table& rotary,
                                  const product_options& options) const;
 
-  /// q, k, v and o; where q, k and v are made of short vectors, what makes them of those, and no k of its own.
+  /// q, k, v and o; of latent attention k and v are none.
   [[nodiscard]] std::array<linear*, 4> projections() noexcept { return {&q_, &k_, &v_, &o_}; }
   [[nodiscard]] std::array<const linear*, 4> projections() const noexcept { return {&q_, &k_, &v_, &o_}; }
 
   /// What the constructor will read, by the headers alone. @throws file_error as it does.
   static void require(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
+
+  /// linear::arrange of all projections.
+  void arrange();
 
   [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
 
@@ -77,15 +88,27 @@ class attention {
   /// Calls vector(member, name, size) and matrix(member, name, rows, cols, bias) for each tensor of a layer.
   template <class Vector, class Matrix>
   static void for_each_tensor(const model_config& config, std::int64_t layer, Vector vector, Matrix matrix);
-  void project(const token_rows& h, token_rows& q, token_rows& k, token_rows& v, const product_options& options) const;
+  [[nodiscard]] bool is_latent() const noexcept { return config_.attention.latent.key_rank > 0; }
+  [[nodiscard]] token_rows queries(const token_rows& h, const product_options& options) const;
+  [[nodiscard]] token_rows mixed_latent(const token_rows& h, kv_cache& cache, rotary_table& rotary,
+                                        const product_options& options) const;
+  void attend_all(const token_rows& q, const kv_cache& cache, token_rows& mixed, executor_ref executor) const;
   void attend(const token_rows& q, const kv_cache& cache, token_rows& mixed, std::int64_t task) const;
 
+  /// What the cache has: heads of k and v, and their numbers.
+  struct stored_shape {
+    std::int64_t heads = 0, key = 0, value = 0;
+  };
+
   model_config config_;
+  stored_shape stored_;
   std::int64_t window_ = 0;
   std::vector<float> norm_, q_norm_, k_norm_, sinks_;
   linear q_, k_, v_, o_;
   std::vector<float> q_latent_norm_, kv_latent_norm_;  // these and the next: of latent attention
-  linear q_latent_, kv_latent_, kv_;
+  linear q_latent_, kv_latent_;
+  std::uint64_t latent_bytes_ = 0;               // of kv_b_proj in the checkpoint
+  std::vector<panel_matrix> of_key_, of_value_;  // of each head: the part of Wb that makes k, transposed, and v
 };
 
 }  // namespace mxfp4::model

@@ -3,55 +3,83 @@
 #include "model/dense_product.hpp"
 
 #include <cstring>
-#include <utility>
+
+#include "model/loops.hpp"
+#include "model/loops_text.hpp"
+#include "mxfp4/reference/glu.hpp"
 
 namespace mxfp4::model {
 
 namespace {
 
-/// Four floats: what every machine with vectors has a register for. g++ keeps wider ones in memory where it has none.
-constexpr int lane_count = 4;
-using lanes [[gnu::vector_size(sizeof(float[lane_count]))]] = float;
-static_assert(panel_width == 2 * lane_count);
-
-[[nodiscard]] lanes load(const float* from) {
-  lanes v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
+void activate_one_by_one(float* gate, const float* up, std::int64_t count, const moe_options& options) {
+  for (std::int64_t i = 0; i < count; ++i) gate[i] = glu(options.act, gate[i], up[i], options.alpha, options.limit);
 }
 
-/// The rows `Rows` of x and y at a time: each number of the panel is loaded once for all of them. Written out by a fold
-/// and not by loops: g++ decides what stays in registers before it unrolls.
-template <std::int64_t... Rows>
-void multiply_rows(std::integer_sequence<std::int64_t, Rows...>, const float* x, std::int64_t x_stride,
-                   const float* panel, std::int64_t k, float* y, std::int64_t y_stride, std::int64_t columns,
-                   bool add) {
-  const std::size_t bytes = static_cast<std::size_t>(columns) * sizeof(float);
-  float edges[sizeof...(Rows)][panel_width] = {};
-  if (add) (std::memcpy(edges[Rows], y + Rows * y_stride, bytes), ...);
-  lanes low[] = {load(edges[Rows])...}, high[] = {load(edges[Rows] + lane_count)...};
-  for (std::int64_t i = 0; i < k; ++i) {
-    const lanes w0 = load(panel + i * panel_width), w1 = load(panel + i * panel_width + lane_count);
-    ((low[Rows] += x[Rows * x_stride + i] * w0, high[Rows] += x[Rows * x_stride + i] * w1), ...);
-  }
-  ((std::memcpy(edges[Rows], &low[Rows], sizeof(lanes)),
-    std::memcpy(edges[Rows] + lane_count, &high[Rows], sizeof(lanes)),
-    std::memcpy(y + Rows * y_stride, edges[Rows], bytes)),
-   ...);
+/// Four floats are what every machine with vectors has a register for; 12 sums leave four of x86-64's 16.
+constexpr loop_table loops_base = {panel_product<4, 6, 3, 1>,    tile_product<4, 6>,   6,
+                                   few_panels<4, std::uint32_t>, few_panels<4, float>, widen_panel<4>,
+                                   activate_one_by_one};
+
+[[nodiscard]] const loop_table& loops_of_this_cpu() noexcept {
+#if defined(MXFP4_MODEL_AVX2)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return loops_avx2;
+#endif
+  return loops_base;
 }
 
 }  // namespace
 
+const loop_table& loops() noexcept {
+  static const loop_table& table = loops_of_this_cpu();
+  return table;
+}
+
 void multiply_panel(const float* x, std::int64_t x_stride, std::int64_t rows, const float* panel, std::int64_t k,
                     float* y, std::int64_t y_stride, std::int64_t columns, bool add) {
-  constexpr std::int64_t rows_at_once = 6;  // 12 sums of four floats each leave four of x86-64's 16 registers
-  using many = std::make_integer_sequence<std::int64_t, rows_at_once>;
-  using one = std::make_integer_sequence<std::int64_t, 1>;
-  std::int64_t m = 0;
-  for (; m + rows_at_once <= rows; m += rows_at_once)
-    multiply_rows(many{}, x + m * x_stride, x_stride, panel, k, y + m * y_stride, y_stride, columns, add);
-  for (; m < rows; ++m)
-    multiply_rows(one{}, x + m * x_stride, x_stride, panel, k, y + m * y_stride, y_stride, columns, add);
+  loops().multiply_panel(x, x_stride, rows, panel, k, y, y_stride, columns, add);
+}
+
+bool panel_matrix::put_pairs(std::int64_t n, const float* row) noexcept {
+  const std::int64_t words = (k_ + 1) / 2 * panel_width;
+  std::uint32_t* const to = pairs_.data() + n / panel_width * words + n % panel_width;
+  std::uint32_t rest = 0;
+  for (std::int64_t i = 0; i < k_; ++i) {
+    std::uint32_t bits = 0;
+    std::memcpy(&bits, row + i, sizeof bits);
+    rest |= bits & 0xFFFFu;
+    to[i / 2 * panel_width] |= i % 2 == 0 ? bits >> 16 : bits & 0xFFFF0000u;
+  }
+  return rest == 0;
+}
+
+void panel_matrix::put_floats(std::int64_t n, const float* row) noexcept {
+  float* const to = floats_.data() + n / panel_width * panel_width * k_ + n % panel_width;
+  for (std::int64_t i = 0; i < k_; ++i) to[i * panel_width] = row[i];
+}
+
+void panel_matrix::multiply_one(const float* x, std::int64_t first, std::int64_t count, float* y) const noexcept {
+  if (floats_.empty()) loops().multiply_pairs(x, pairs_.data() + first * ((k_ + 1) / 2) * panel_width, count, k_, y);
+  else loops().multiply_floats(x, floats_.data() + first * k_ * panel_width, count, k_, y);
+}
+
+const float* panel_matrix::panel(std::int64_t index, std::int64_t k, std::int64_t size, float* buffer) const noexcept {
+  if (!floats_.empty()) return floats_.data() + (index * k_ + k) * panel_width;
+  loops().widen_pairs(pairs_.data() + (index * ((k_ + 1) / 2) + k / 2) * panel_width, size, buffer);
+  return buffer;
+}
+
+void panel_matrix::multiply(const float* x, std::int64_t x_stride, std::int64_t tokens, float* y,
+                            std::int64_t y_stride) const {
+  std::vector<float> buffer(static_cast<std::size_t>(std::max(k_, panels()) * panel_width));
+  if (tokens == 1) {
+    multiply_one(x, 0, panels(), buffer.data());
+    std::copy_n(buffer.data(), rows_, y);
+    return;
+  }
+  for (std::int64_t p = 0; p < panels(); ++p)
+    multiply_panel(x, x_stride, tokens, panel(p, 0, k_, buffer.data()), k_, y + p * panel_width, y_stride,
+                   std::min(panel_width, rows_ - p * panel_width), false);
 }
 
 }  // namespace mxfp4::model

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 //   panel     8 columns of a matrix side by side: panel[k][0..8), zeros where it has fewer
+//   pairs     the same in bf16: words [k / 2][0..8), the even k in the low half, the odd one in the high half
 //   product   y[m][n] = ((x[m][0] * panel[0][n]) + x[m][1] * panel[1][n]) + ...    k ascending, from +0 or y on
 //
 // Nothing is fused (-ffp-contract=off) and no sum is split, so a result has the same bits whatever else is computed
@@ -40,6 +41,45 @@ void multiply_rows(const float* x, const T* rows, std::int64_t count, std::int64
     std::copy_n(sum, width, y + n);
   }
 }
+
+/// A matrix whose rows are in panels, one behind the other: of pairs where all its numbers are bf16's, else of floats.
+class panel_matrix {
+ public:
+  panel_matrix() = default;
+  /// @param row  a function: the numbers of row n, `k` floats.
+  template <class Row>
+  panel_matrix(std::int64_t rows, std::int64_t k, Row row) : rows_(rows), k_(k) {
+    pairs_.assign(static_cast<std::size_t>(panels() * ((k + 1) / 2) * panel_width), 0);
+    for (std::int64_t n = 0; n < rows; ++n)
+      if (!put_pairs(n, row(n))) {
+        pairs_ = {};
+        floats_.assign(static_cast<std::size_t>(panels() * k * panel_width), 0.0f);
+        for (std::int64_t m = 0; m < rows; ++m) put_floats(m, row(m));
+        return;
+      }
+  }
+
+  [[nodiscard]] bool empty() const noexcept { return rows_ == 0; }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return sizeof(float) * (pairs_.size() + floats_.size()); }
+
+  /// multiply_panel's sums for one token and rows [8 first, 8 first + 8 count): y[n] = sum over k of x[k] * row(n)[k].
+  void multiply_one(const float* x, std::int64_t first, std::int64_t count, float* y) const noexcept;
+
+  /// Numbers [k, k + size) of the rows of a panel; k is even. @param buffer  8 size floats that may be written to.
+  [[nodiscard]] const float* panel(std::int64_t index, std::int64_t k, std::int64_t size, float* buffer) const noexcept;
+
+  /// y[m][n] = sum over k of x[m][k] * row(n)[k], for all rows.
+  void multiply(const float* x, std::int64_t x_stride, std::int64_t tokens, float* y, std::int64_t y_stride) const;
+
+ private:
+  [[nodiscard]] std::int64_t panels() const noexcept { return (rows_ + panel_width - 1) / panel_width; }
+  [[nodiscard]] bool put_pairs(std::int64_t n, const float* row) noexcept;
+  void put_floats(std::int64_t n, const float* row) noexcept;
+
+  std::int64_t rows_ = 0, k_ = 0;
+  std::vector<std::uint32_t> pairs_;
+  std::vector<float> floats_;
+};
 
 /// The panel of `count` rows of a matrix, which become its columns: panel[k][n] = row(n)[k].
 template <class Row>

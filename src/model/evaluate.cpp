@@ -18,8 +18,9 @@ using namespace checkpoint;
 
 namespace {
 
-constexpr std::int64_t logits_at_once = std::int64_t{1} << 20;  ///< of a model: 4 MiB
-constexpr std::int64_t most_tokens_at_once = 1024;
+constexpr std::int64_t logits_at_once = std::int64_t{4} << 20;  ///< of all models: 16 MiB, and what is free by then
+constexpr std::int64_t least_tokens_at_once = 8, most_tokens_at_once = 1024;
+constexpr std::uint64_t attention_bytes = std::uint64_t{40} << 20;  ///< of a layer's weights; beyond that: by pieces
 
 [[nodiscard]] double relative_error(const token_rows& reference, const token_rows& target) {
   double error = 0, values = 0;
@@ -79,7 +80,7 @@ class evaluation {
 
   void attend(std::int64_t layer) {
     for (std::size_t source = 0; source < sources_.size(); ++source) {
-      const attention block(*sources_[source], config_, layer);
+      const attention block(*sources_[source], config_, layer, attention_bytes);
       for (traveller& m : models_) {
         if (m.source != source) continue;
         for (std::int64_t first = 0; first < tokens_; first += options_.context) {
@@ -100,28 +101,40 @@ class evaluation {
       routes.push_back(route.route(normed.back(), options_.product));
     }
     for (std::int64_t e = 0; e < config_.experts_in(layer); ++e) {
-      const expert_weights original(*sources_[0], config_, layer, e);
-      original.add_to(models_[0].hidden, normed[0], routes[0], e, options_.product);
-      step(original.stored_bytes());
-      for (std::size_t i = 1; i < models_.size(); ++i) {
-        target_result& result = results_[i - 1];
-        // What every token takes, a dense layer or a shared expert, quantize leaves alone unless asked.
-        const bool is_expert = !config_.is_dense(layer) && e < config_.shape.experts;
-        if (models_[i].recipe && !is_expert) {
-          original.add_to(models_[i].hidden, normed[i], routes[i], e, options_.product);
-          continue;
-        }
-        const expert_weights target = models_[i].recipe
-                                          ? original.quantized(*models_[i].recipe, expert_name(config_, layer, e))
-                                          : expert_weights(*sources_[models_[i].source], config_, layer, e);
-        if (models_[i].recipe) result.bytes = result.bytes - original.stored_bytes() + target.stored_bytes();
-        else step(target.stored_bytes());
-        weight_error error;
-        error.add(original.gate, target.gate, options_.product.executor);
-        error.add(original.down, target.down, options_.product.executor);
-        error.add(original.up, target.up, options_.product.executor);
-        if (is_expert) result.experts.push_back({layer, e, error.relative()});
-        target.add_to(models_[i].hidden, normed[i], routes[i], e, options_.product);
+      // What every token takes, a dense layer or a shared expert, quantize leaves alone unless asked.
+      const bool is_expert = !config_.is_dense(layer) && e < config_.shape.experts;
+      const auto load = [&](std::size_t i) { return expert_weights(*sources_[models_[i].source], config_, layer, e); };
+      const auto product = [&](std::size_t i, const expert_weights& w) {
+        w.add_to(models_[i].hidden, normed[i], routes[i], e, options_.product);
+      };
+      const auto note = [&](std::size_t i, const weight_error& error) {
+        if (is_expert) results_[i - 1].experts.push_back({layer, e, error.relative()});
+      };
+      std::vector<std::size_t> by_recipe, other;
+      for (std::size_t i = 1; i < models_.size(); ++i)
+        if (!models_[i].recipe) other.push_back(i);
+        else if (is_expert) by_recipe.push_back(i);
+      // One expert is in memory at a time, and pieces of another: it is read again where that is needed.
+      expert_weights now = load(0);
+      product(0, now);
+      const std::uint64_t stored = now.stored_bytes();
+      step(stored);
+      if (!is_expert)
+        for (std::size_t i = 1; i < models_.size(); ++i)
+          if (models_[i].recipe) product(i, now);
+      for (const std::size_t i : other)
+        note(i, now.error_of(*sources_[models_[i].source], config_, layer, e, options_.product.executor));
+      for (const std::size_t i : by_recipe) {
+        if (i != by_recipe.front()) now = {}, now = load(0);
+        note(i, now.quantize(*models_[i].recipe, expert_name(config_, layer, e), options_.product.executor));
+        results_[i - 1].bytes = results_[i - 1].bytes - stored + now.stored_bytes();
+        product(i, now);
+      }
+      for (const std::size_t i : other) {
+        now = {};
+        now = load(i);
+        product(i, now);
+        step(now.stored_bytes());
       }
     }
     for (std::size_t i = 1; i < models_.size(); ++i)
@@ -130,23 +143,38 @@ class evaluation {
   }
 
   void compare_predictions() {
-    std::vector<linear> heads;
-    for (const checkpoint_reader* source : sources_)
-      heads.push_back(linear::load(*source, head_name(config_), config_.shape.vocabulary, config_.shape.hidden));
     for (traveller& m : models_) {
       const std::vector<float> norm = read_vector(*sources_[m.source], "model.norm.weight", config_.shape.hidden);
       for (std::int64_t t = 0; t < tokens_; ++t) rms_norm(m.hidden.row(t), norm, config_.rms_eps, m.hidden.row(t));
     }
-    const std::int64_t at_once =
-        std::clamp<std::int64_t>(logits_at_once / config_.shape.vocabulary, 1, most_tokens_at_once);
+    const std::int64_t vocabulary = config_.shape.vocabulary, hidden = config_.shape.hidden;
+    const auto load = [&](std::size_t source, std::int64_t first, std::int64_t count) {
+      return linear::load_rows(*sources_[source], head_name(config_), vocabulary, hidden, first, count);
+    };
+    // A head that is longer than a piece is read again for each group of tokens. The normed states of the experts are
+    // gone by now: logits have their memory, so that a longer text has more tokens in a group.
+    const std::int64_t piece = linear::rows_of_a_piece(hidden), models = std::ssize(models_);
+    std::vector<linear> whole;
+    if (vocabulary <= piece)
+      for (std::size_t source = 0; source < sources_.size(); ++source) whole.push_back(load(source, 0, vocabulary));
+    const std::int64_t at_once = std::clamp((logits_at_once + models * tokens_ * hidden) / (models * vocabulary),
+                                            least_tokens_at_once, most_tokens_at_once);
     for (std::int64_t first = 0; first < tokens_; first += at_once) {
       const std::int64_t count = std::min(at_once, tokens_ - first);
       std::vector<token_rows> logits;
-      for (const traveller& m : models_) {
-        logits.emplace_back(count, config_.shape.vocabulary);
-        heads[m.source].multiply(m.hidden.rows(first, count), logits.back().view(), options_.product);
-        require_finite(logits.back(), first, m.name);
-      }
+      for (std::size_t i = 0; i < models_.size(); ++i) logits.emplace_back(count, vocabulary);
+      for (std::int64_t row = 0; row < vocabulary; row += piece)
+        for (std::size_t source = 0; source < sources_.size(); ++source) {
+          if (options_.product.stop && options_.product.stop()) throw stopped(sources_[0]->path());
+          const std::int64_t rows = std::min(piece, vocabulary - row);
+          const linear head = whole.empty() ? load(source, row, rows) : linear();
+          for (std::size_t i = 0; i < models_.size(); ++i)
+            if (models_[i].source == source)
+              (whole.empty() ? head : whole[source])
+                  .multiply(models_[i].hidden.rows(first, count),
+                            {logits[i].data.data() + row, count, rows, vocabulary}, options_.product);
+        }
+      for (std::size_t i = 0; i < models_.size(); ++i) require_finite(logits[i], first, models_[i].name);
       std::vector<std::int64_t> rows;  // all but the last of a window
       for (std::int64_t t = 0; t < count; ++t)
         if ((first + t + 1) % options_.context != 0 && first + t + 1 < tokens_) rows.push_back(t);

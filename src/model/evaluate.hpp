@@ -3,8 +3,10 @@
 //
 //   ids --> windows of `context` tokens --> each model's hidden states, layer by layer --> logits, some tokens at once
 //
-// In memory: of each model the hidden states of all tokens, twice, and one expert; of each checkpoint the attention of
-// one layer, or its head. No window sees another.
+// In memory: of each model the hidden states of all tokens, twice, and where each token goes; of one model at a time
+// what a window's tokens have in an attention; and beside these activations one expert, or a layer's attention up to
+// 40 MiB, or 8 MiB of a head, with 64 MiB for all the rest (docs/program.md). What does not fit is read again.
+// No window sees another.
 #pragma once
 
 #include <cstdint>

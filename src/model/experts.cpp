@@ -9,8 +9,8 @@
 
 #include "model/attention.hpp"
 #include "model/kernels.hpp"
+#include "model/loops.hpp"
 #include "mxfp4/io/error.hpp"
-#include "mxfp4/reference/glu.hpp"
 
 namespace mxfp4::model {
 
@@ -82,7 +82,8 @@ std::vector<routed_token> tokens_of(const routing& r, std::int64_t index) {
 }
 
 router::router(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer)
-    : layer_(layer),
+    : path_(checkpoint.path()),
+      layer_(layer),
       top_k_(config.shape.experts_per_token),
       shared_(config.experts.shared.empty() ? -1 : config.shape.experts),
       dense_(config.is_dense(layer)),
@@ -115,18 +116,25 @@ token_rows router::normed(const token_rows& x) const {
 routing router::route(const token_rows& h, const product_options& options) const {
   const auto tokens = static_cast<std::size_t>(h.count);
   if (dense_) return {1, 1, std::vector<std::int32_t>(tokens, 0), std::vector<float>(tokens, 1.0f)};
-  token_rows logits(h.count, gate_.rows());
-  gate_.multiply(h.view(), logits.view(), options);
   const auto pairs = static_cast<std::size_t>(h.count * top_k_);
   routing r{top_k_, 0, std::vector<std::int32_t>(pairs), std::vector<float>(pairs)};
   route_options how = how_;
   how.executor = options.executor;
-  const status s = kernels::route_topk(std::as_const(logits).view(), bias_.empty() ? nullptr : bias_.data(),
-                                       dense_view<std::int32_t>{r.experts.data(), h.count, top_k_, top_k_},
-                                       dense_view<float>{r.weights.data(), h.count, top_k_, top_k_}, how);
-  if (!s.ok())
-    throw file_error({.value = "layer " + std::to_string(layer_) + ": the router's " + std::string(message(s).view()),
-                      .advice = "rows are tokens; see `mxfp4 verify`"});
+  for (std::int64_t first = 0; first < h.count; first += product_tokens_at_once) {
+    token_rows logits(std::min(product_tokens_at_once, h.count - first), gate_.rows());
+    gate_.multiply(h.rows(first, logits.count), logits.view(), options);
+    const std::int64_t place = first * top_k_;
+    const status s =
+        kernels::route_topk(std::as_const(logits).view(), bias_.empty() ? nullptr : bias_.data(),
+                            dense_view<std::int32_t>{r.experts.data() + place, logits.count, top_k_, top_k_},
+                            dense_view<float>{r.weights.data() + place, logits.count, top_k_, top_k_}, how);
+    if (!s.ok())
+      throw file_error({.file = path_,
+                        .value = "layer " + std::to_string(layer_) + ": the router's " + std::string(message(s).view()),
+                        .advice = "rows are tokens" +
+                                  (first == 0 ? std::string() : ", the first is number " + std::to_string(first)) +
+                                  "; see `mxfp4 verify`"});
+  }
   std::vector<std::pair<std::int32_t, float>> of_token(static_cast<std::size_t>(top_k_));
   for (std::size_t first = 0; first < pairs; first += of_token.size()) {
     for (std::size_t i = 0; i < of_token.size(); ++i) of_token[i] = {r.experts[first + i], r.weights[first + i]};
@@ -184,13 +192,40 @@ void require_all_tensors(const checkpoint_reader& checkpoint, const model_config
   linear::require(checkpoint, head_name(config), config.shape.vocabulary, config.shape.hidden);
 }
 
-expert_weights expert_weights::quantized(recipe_id recipe, const std::string& name) const {
-  expert_weights e;
-  e.function = function;
-  e.gate = gate.quantized(recipe, name + ": gate");
-  e.up = up.quantized(recipe, name + ": up");
-  e.down = down.quantized(recipe, name + ": down");
-  return e;
+weight_error expert_weights::quantize(recipe_id recipe, const std::string& name, executor_ref executor) {
+  weight_error error;
+  const auto matrix = [&](linear& w, const char* part) {
+    linear q = w.quantized(recipe, name + part);
+    error.add(w, q, executor);
+    w = std::move(q);
+  };
+  matrix(gate, ": gate");
+  matrix(down, ": down");
+  matrix(up, ": up");
+  return error;
+}
+
+weight_error expert_weights::error_of(const checkpoint_reader& other, const model_config& config, std::int64_t layer,
+                                      std::int64_t index, executor_ref executor) const {
+  weight_error error;
+  if (config.experts.stacked) {
+    const expert_weights target(other, config, layer, index);
+    error.add(gate, target.gate, executor);
+    error.add(down, target.down, executor);
+    error.add(up, target.up, executor);
+    return error;
+  }
+  const expert_place p = place_of(config, layer, index);
+  const auto matrix = [&](const linear& w, const std::string& name) {
+    const std::int64_t at_once = linear::rows_of_a_piece(w.cols());
+    for (std::int64_t first = 0; first < w.rows(); first += at_once)
+      error.add(w, linear::load_rows(other, name, w.rows(), w.cols(), first, std::min(at_once, w.rows() - first)),
+                executor, first);
+  };
+  matrix(gate, p.gate);
+  matrix(down, p.down);
+  matrix(up, p.up);
+  return error;
 }
 
 std::uint64_t expert_weights::stored_bytes() const noexcept {
@@ -202,11 +237,30 @@ std::uint64_t expert_weights::memory_bytes() const noexcept {
 
 token_rows expert_weights::activated(const token_rows& h, const product_options& options) const {
   token_rows gates(h.count, gate.rows()), ups(h.count, up.rows());
-  gate.multiply(h.view(), gates.view(), options);
-  up.multiply(h.view(), ups.view(), options);
-  for (std::size_t i = 0; i < gates.data.size(); ++i)
-    gates.data[i] = glu(function.act, gates.data[i], ups.data[i], function.alpha, function.limit);
+  if (gate.is_mxfp4() && up.is_mxfp4()) {
+    const activations x(h.view(), options);
+    gate.multiply(x, gates.view(), options);
+    up.multiply(x, ups.view(), options);
+  } else {
+    gate.multiply(h.view(), gates.view(), options);
+    up.multiply(h.view(), ups.view(), options);
+  }
+  options.executor.run(static_cast<std::size_t>(h.count), [&](std::size_t t) {
+    const auto row = static_cast<std::int64_t>(t);
+    loops().activate(gates.row(row), ups.row(row), gates.size, function);
+  });
   return gates;
+}
+
+void expert_weights::arrange() {
+  for (linear* w : {&gate, &up, &down}) w->arrange();
+}
+
+/// So many that what a task has of them takes some MiB.
+std::size_t expert_weights::tokens_at_once() const noexcept {
+  constexpr std::int64_t floats_of_a_task = std::int64_t{1} << 20, fewest = 64;
+  return static_cast<std::size_t>(
+      std::clamp(floats_of_a_task / (2 * gate.cols() + 2 * gate.rows()), fewest, product_tokens_at_once));
 }
 
 void expert_weights::add_to(token_rows& x, const token_rows& h, const routing& r, std::int64_t index,
@@ -226,11 +280,12 @@ void expert_weights::add_to(token_rows& x, const token_rows& h, const routing& r
   };
   // Many tokens: each task a part of them. Few: the products' own tasks.
   const std::span<const routed_token> all = routed;
-  if (all.size() <= product_tokens_at_once) {
+  const std::size_t at_once = tokens_at_once();
+  if (all.size() <= at_once) {
     if (!all.empty()) work(all, options.executor);
     return;
   }
-  const std::size_t tasks = (all.size() + product_tokens_at_once - 1) / product_tokens_at_once;
+  const std::size_t tasks = (all.size() + at_once - 1) / at_once;
   options.executor.run(tasks, [&](std::size_t i) {
     const std::size_t first = all.size() * i / tasks, last = all.size() * (i + 1) / tasks;  // none of a single token
     work(all.subspan(first, last - first), serial);

@@ -48,11 +48,16 @@ class router {
   /// What the constructor will read, by the headers alone. @throws file_error as it does.
   static void require(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer);
 
+  /// For products again and again.
+  void arrange() { gate_.arrange(); }
+
   [[nodiscard]] token_rows normed(const token_rows& x) const;
-  /// @param h  normed tokens.  @throws file_error for a logit or a bias that is NaN, naming the layer and its place.
+  /// @param h  normed tokens.  @throws file_error for a logit or a bias that is NaN, naming the checkpoint, the
+  ///         layer and its place.
   [[nodiscard]] routing route(const token_rows& h, const product_options& options) const;
 
  private:
+  std::string path_;
   std::int64_t layer_ = 0, top_k_ = 0;
   std::int64_t shared_ = -1;  // its number, where there is one
   bool dense_ = false;
@@ -65,7 +70,7 @@ class router {
 /// "model.layers.3.mlp.experts.5". @param index  as model_config::experts_in counts.
 [[nodiscard]] std::string expert_name(const model_config& config, std::int64_t layer, std::int64_t index);
 
-inline constexpr std::int64_t product_tokens_at_once = 1024;  ///< of a task of expert_weights::add_to
+inline constexpr std::int64_t product_tokens_at_once = 1024;  ///< at most, of a task of expert_weights::add_to
 
 struct expert_weights {
   linear gate, up, down;
@@ -78,19 +83,30 @@ struct expert_weights {
   /// What that will read, by the headers alone. @throws file_error as it does.
   static void require(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
                       std::int64_t index);
-  /// The same in MXFP4. @throws file_error as linear::quantized does.
-  [[nodiscard]] expert_weights quantized(recipe_id recipe, const std::string& name) const;
+  /// Becomes the same in MXFP4, matrix by matrix. @return  what that lost.
+  /// @throws file_error as linear::quantized does.
+  weight_error quantize(recipe_id recipe, const std::string& name, executor_ref executor);
+  /// What the same expert lost in another checkpoint, of which some rows are in memory at a time; in a stack all of it.
+  /// @throws file_error as the constructor does.
+  [[nodiscard]] weight_error error_of(const checkpoint::checkpoint_reader& other, const model_config& config,
+                                      std::int64_t layer, std::int64_t index, executor_ref executor) const;
 
   /// For each token that `r` sends to expert `index`: x += weight * down(glu(gate h, up h)).
-  /// @param h  normed tokens. Some are gathered at a time: floats for 1024 tokens and a thread are needed besides.
+  /// @param h  normed tokens. Some are gathered at a time: 4 MiB a thread, or what 64 tokens take, are needed besides.
   void add_to(token_rows& x, const token_rows& h, const routing& r, std::int64_t index,
               const product_options& options) const;
 
   /// glu(gate h, up h), which is what down is multiplied with.
   [[nodiscard]] token_rows activated(const token_rows& h, const product_options& options) const;
 
+  /// linear::arrange of all three.
+  void arrange();
+
   [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
   [[nodiscard]] std::uint64_t memory_bytes() const noexcept;
+
+ private:
+  [[nodiscard]] std::size_t tokens_at_once() const noexcept;
 };
 
 /// Looks at the headers for every tensor of a model: what the last layer lacks is known before the first is read.

@@ -23,6 +23,7 @@ const expert_weights& expert_store::get(std::int64_t layer, std::int64_t index) 
     return kept_.front().weights;
   }
   kept_.push_front({place, expert_weights(checkpoint_, config_, layer, index)});
+  kept_.front().weights.arrange();
   places_[place] = kept_.begin();
   bytes_ += kept_.front().weights.memory_bytes();
   bytes_read_ += kept_.front().weights.stored_bytes();
@@ -47,10 +48,13 @@ generator::generator(const checkpoint_reader& checkpoint, const model_config& co
   require_all_tensors(checkpoint, config);  // experts come later
   for (std::int64_t l = 0; l < config.shape.layers; ++l) {
     layers_.push_back({attention(checkpoint, config, l), router(checkpoint, config, l)});
+    layers_.back().attend.arrange();
+    layers_.back().route.arrange();
     if (progress_) progress_(l + 1, config.shape.layers, "weights");
   }
   norm_ = read_vector(checkpoint, "model.norm.weight", config.shape.hidden);
   head_ = linear::load(checkpoint, head_name(config), config.shape.vocabulary, config.shape.hidden);
+  head_.arrange();
 }
 
 token_rows generator::take(std::span<const std::int64_t> ids, bool last_alone) {

@@ -70,6 +70,9 @@ class generator {
   ///         NaN or infinite, naming the position.
   [[nodiscard]] token_rows take(std::span<const std::int64_t> ids, bool last_alone = true);
 
+  /// Forgets all tokens. Experts stay in memory.
+  void clear() { caches_.assign(caches_.size(), {}); }
+
   [[nodiscard]] std::int64_t length() const noexcept { return caches_[0].length; }
   [[nodiscard]] const expert_store& experts() const noexcept { return experts_; }
 

@@ -46,7 +46,9 @@ std::vector<std::int64_t> tokenizer::encode(std::string_view text) const {
     const std::string_view part = text.substr(begin, outer.begin - begin);
     for (std::size_t at = 0; at < part.size();) {
       const cutter::occurrence inner = normalized_.find(part, at);
-      encode_without_added(part.substr(at, inner.begin - at), ids);
+      const std::string_view plain = part.substr(at, inner.begin - at);
+      if (characters_) encode_characters(plain, begin + at == 0, ids);
+      else encode_without_added(plain, ids);
       if (inner.id >= 0) ids.push_back(inner.id);
       at = inner.end;
     }
@@ -78,14 +80,54 @@ void tokenizer::encode_without_added(std::string_view text, std::vector<std::int
   for (const std::string_view piece : pieces) encode_piece(piece, ids);
 }
 
+bool tokenizer::is_whole(std::string_view piece, std::vector<std::int64_t>& ids) const {
+  if (!ignore_merges_) return false;
+  const auto whole = ids_.find(std::string(piece));
+  if (whole != ids_.end()) ids.push_back(whole->second);
+  return whole != ids_.end();
+}
+
+void tokenizer::encode_piece(std::string_view piece, std::vector<std::int64_t>& ids) const {
+  if (is_whole(piece, ids)) return;
+  std::vector<std::int64_t> symbols(piece.size());
+  std::ranges::transform(piece, symbols.begin(), [&](char c) { return byte_ids_[static_cast<unsigned char>(c)]; });
+  merge_symbols(symbols, ids);
+}
+
+/// @param first  whether the text begins here.
+void tokenizer::encode_characters(std::string_view text, bool first, std::vector<std::int64_t>& ids) const {
+  if (text.empty()) return;
+  std::string spelled = prepend_ ? std::string(blank_character) : std::string();
+  for (const char c : text) {
+    if (c == ' ' && (replace_ || metaspace_)) spelled += blank_character;
+    else spelled += c;
+  }
+  const bool begins = prefix_ == prefix::each_part || (prefix_ == prefix::first_part && first);
+  if (begins && !spelled.starts_with(blank_character)) spelled.insert(0, blank_character);
+  const auto encode_word = [&](std::string_view word) {
+    if (is_whole(word, ids)) return;
+    std::vector<std::int64_t> symbols;
+    for (std::size_t at = 0; at < word.size();) {
+      const std::string_view character = word.substr(at, utf8::decode(word, at).bytes);
+      if (const auto found = ids_.find(std::string(character)); found != ids_.end()) symbols.push_back(found->second);
+      else
+        for (const char c : character) symbols.push_back(byte_ids_[static_cast<unsigned char>(c)]);
+      at += character.size();
+    }
+    merge_symbols(symbols, ids);
+  };
+  std::string_view rest = spelled;
+  while (split_words_ && !rest.empty()) {
+    const std::size_t next = std::min(rest.find(blank_character, 1), rest.size());
+    encode_word(rest.substr(0, next));
+    rest.remove_prefix(next);
+  }
+  if (!rest.empty()) encode_word(rest);
+}
+
 /// The pair of least rank is merged, of equals the leftmost, until no pair has a rank. A list of symbols and a heap of
 /// pairs: long pieces take n log n.
-void tokenizer::encode_piece(std::string_view piece, std::vector<std::int64_t>& ids) const {
-  if (ignore_merges_)
-    if (const auto whole = ids_.find(std::string(piece)); whole != ids_.end()) {
-      ids.push_back(whole->second);
-      return;
-    }
+void tokenizer::merge_symbols(const std::vector<std::int64_t>& from, std::vector<std::int64_t>& ids) const {
   constexpr std::size_t none = ~std::size_t{0};
   struct symbol {
     std::int64_t id;  // -1: merged into the one before
@@ -97,7 +139,7 @@ void tokenizer::encode_piece(std::string_view piece, std::vector<std::int64_t>& 
     std::int64_t left_id, right_id;  // stale where these have changed
     bool operator>(const candidate& o) const { return rank != o.rank ? rank > o.rank : left > o.left; }
   };
-  std::vector<symbol> symbols(piece.size());
+  std::vector<symbol> symbols(from.size());
   std::priority_queue<candidate, std::vector<candidate>, std::greater<>> candidates;
   const auto consider = [&](std::size_t left) {
     if (left == none || symbols[left].after == none) return;
@@ -105,10 +147,9 @@ void tokenizer::encode_piece(std::string_view piece, std::vector<std::int64_t>& 
     if (const auto found = merges_.find(key_of(a, b)); found != merges_.end())
       candidates.push({found->second.rank, left, a, b});
   };
-  for (std::size_t i = 0; i < piece.size(); ++i)
-    symbols[i] = {byte_ids_[static_cast<unsigned char>(piece[i])], i == 0 ? none : i - 1,
-                  i + 1 == piece.size() ? none : i + 1};
-  for (std::size_t i = 0; i + 1 < piece.size(); ++i) consider(i);
+  for (std::size_t i = 0; i < from.size(); ++i)
+    symbols[i] = {from[i], i == 0 ? none : i - 1, i + 1 == from.size() ? none : i + 1};
+  for (std::size_t i = 0; i + 1 < from.size(); ++i) consider(i);
   while (!candidates.empty()) {
     const candidate best = candidates.top();
     candidates.pop();
@@ -135,6 +176,7 @@ const std::string& tokenizer::decode(std::int64_t id) const {
 std::string tokenizer::decode(std::span<const std::int64_t> ids) const {
   std::string text;
   for (const std::int64_t id : ids) text += decode(id);
+  if (strip_ && text.starts_with(' ')) text.erase(0, 1);
   return text;
 }
 

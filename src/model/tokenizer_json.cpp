@@ -52,6 +52,33 @@ std::string bytes_of(const std::string& token) {
 
 }  // namespace
 
+namespace {
+
+/// The token of a byte where characters are merged: "<0x0A>".
+std::string byte_token(std::size_t byte) {
+  constexpr const char* digits = "0123456789ABCDEF";
+  return std::string("<0x") + digits[byte / 16] + digits[byte % 16] + ">";
+}
+
+/// What such a token stands for.
+std::string spelled_out(const std::string& token) {
+  static const std::unordered_map<std::string, char> bytes = [] {
+    std::unordered_map<std::string, char> all;
+    for (std::size_t byte = 0; byte < 256; ++byte) all.emplace(byte_token(byte), static_cast<char>(byte));
+    return all;
+  }();
+  if (const auto byte = bytes.find(token); byte != bytes.end()) return std::string(1, byte->second);
+  std::string text;
+  for (std::size_t at = 0; at < token.size();) {
+    const bool blank = std::string_view(token).substr(at).starts_with(blank_character);
+    text += blank ? ' ' : token[at];
+    at += blank ? blank_character.size() : 1;
+  }
+  return text;
+}
+
+}  // namespace
+
 struct tokenizer::reader {
   const std::string& file;
   tokenizer out{};
@@ -102,10 +129,10 @@ struct tokenizer::reader {
       if (!id.is_number_unsigned() || id.get<std::uint64_t>() > INT32_MAX)
         refuse("model.vocab." + quote_name(token), id, "an id from 0 to 2^31 - 1");
       add(token, id.get<std::int64_t>());
-      out.ids_.emplace(bytes_of(token), id.get<std::int64_t>());
+      out.ids_.emplace(spelling(token), id.get<std::int64_t>());
     }
     for (std::size_t byte = 0; byte < 256; ++byte) {
-      const auto found = out.ids_.find(std::string(1, static_cast<char>(byte)));
+      const auto found = out.ids_.find(out.characters_ ? byte_token(byte) : std::string(1, static_cast<char>(byte)));
       if (found == out.ids_.end())
         throw file_error({.file = file,
                           .value = "model.vocab has no token for byte " + std::to_string(byte),
@@ -114,9 +141,15 @@ struct tokenizer::reader {
     }
   }
 
+  /// A token as merges and texts have it.
+  [[nodiscard]] std::string spelling(const std::string& token) const {
+    return out.characters_ ? token : bytes_of(token);
+  }
+
   void add(const std::string& token, std::int64_t id) {
-    const auto [place, is_new] = out.bytes_.emplace(id, bytes_of(token));
-    if (!is_new && place->second != bytes_of(token))
+    const std::string bytes = out.characters_ ? spelled_out(token) : bytes_of(token);
+    const auto [place, is_new] = out.bytes_.emplace(id, bytes);
+    if (!is_new && place->second != bytes)
       throw file_error({.file = file,
                         .value = "id " + std::to_string(id) + " is that of " + quote_name(place->second) + " and of " +
                                  quote_name(token),
@@ -148,7 +181,7 @@ struct tokenizer::reader {
       } else {
         refuse(place, pair, "two tokens");
       }
-      left = bytes_of(left), right = bytes_of(right);
+      left = spelling(left), right = spelling(right);
       const std::int64_t a = id_of(left, place), b = id_of(right, place);
       const merge made{rank, id_of(left + right, place)};
       out.merges_.insert_or_assign(static_cast<std::uint64_t>(a) << 32 | static_cast<std::uint64_t>(b), made);
@@ -158,8 +191,10 @@ struct tokenizer::reader {
 
   void read_model(const json& model) {
     if (at(model, "type") != "BPE") refuse("model.type", at(model, "type"), "\"BPE\"");
-    for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"})
+    for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"})
       require_unset(model, key, "model");
+    out.characters_ = flag(model, "byte_fallback", "model", false);
+    if (!out.characters_) require_unset(model, "unk_token", "model");  // with all bytes at hand no text asks for it
     out.ignore_merges_ = flag(model, "ignore_merges", "model", false);
     read_vocabulary(model);
     read_merges(model);
@@ -247,9 +282,69 @@ struct tokenizer::reader {
 
   void read_normalizer(const json& normalizer) {
     if (normalizer.is_null()) return;
+    if (out.characters_) return read_character_normalizer(normalizer, "normalizer");
     if (!normalizer.is_object() || at(normalizer, "type") != "NFC")
       refuse("normalizer", normalizer, "null or NFC: this reader knows byte-level BPE without others");
     out.nfc_ = true;
+  }
+
+  /// Prepend, then Replace, each at most once.
+  void read_character_normalizer(const json& part, const std::string& place) {
+    const json type = part.is_object() ? at(part, "type") : part;
+    if (type == "Sequence") {
+      const json& parts = at(part, "normalizers");
+      if (!parts.is_array()) refuse(place + ".normalizers", parts, "an array");
+      for (std::size_t i = 0; i < parts.size(); ++i)
+        read_character_normalizer(parts[i], place + ".normalizers[" + std::to_string(i) + "]");
+    } else if (type == "Prepend" && at(part, "prepend") == blank_character && !out.prepend_ && !out.replace_) {
+      out.prepend_ = true;
+    } else if (type == "Replace" && at(part, "pattern") == json{{"String", " "}} &&
+               at(part, "content") == blank_character && !out.replace_) {
+      out.replace_ = true;
+    } else {
+      refuse(place, part,
+             "Prepend of U+2581, then Replace of blanks by it, which is what this reader knows beside byte_fallback");
+    }
+  }
+
+  void read_character_pre_tokenizer(const json& part) {
+    if (part.is_null()) return;
+    const json type = part.is_object() ? at(part, "type") : part;
+    if (type != "Metaspace") refuse("pre_tokenizer.type", type, "\"Metaspace\" or none beside byte_fallback");
+    if (at(part, "replacement") != blank_character)
+      refuse("pre_tokenizer.replacement", at(part, "replacement"), "U+2581");
+    const json& scheme = at(part, "prepend_scheme");
+    if (scheme == "never") out.prefix_ = prefix::never;
+    else if (scheme == "first") out.prefix_ = prefix::first_part;
+    else if (scheme == "always") out.prefix_ = prefix::each_part;
+    else refuse("pre_tokenizer.prepend_scheme", scheme, R"("first", "always" or "never")");
+    out.metaspace_ = true;
+    out.split_words_ = flag(part, "split", "pre_tokenizer", true);
+  }
+
+  void read_character_decoder(const json& decoder) {
+    const json& parts = at(decoder, "decoders");
+    if (at(decoder, "type") != "Sequence" || !parts.is_array())
+      refuse("decoder.type", at(decoder, "type"), "\"Sequence\" beside byte_fallback");
+    std::size_t known = 0;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const json& part = parts[i];
+      const json type = part.is_object() ? at(part, "type") : part;
+      const bool replaces =
+          type == "Replace" && at(part, "pattern") == json{{"String", blank_character}} && at(part, "content") == " ";
+      const bool strips =
+          type == "Strip" && at(part, "content") == " " && at(part, "start") == 1 && at(part, "stop") == 0;
+      const bool in_order = known == 0   ? replaces
+                            : known == 1 ? type == "ByteFallback"
+                            : known == 2 ? type == "Fuse"
+                                         : strips;
+      if (!in_order || known > 3)
+        refuse("decoder.decoders[" + std::to_string(i) + "]", part,
+               "Replace of U+2581 by a blank, ByteFallback, Fuse, and perhaps Strip of one blank at the start");
+      ++known;
+    }
+    if (known < 3) refuse("decoder.decoders", parts, "Replace, ByteFallback and Fuse");
+    out.strip_ = known == 4;
   }
 
   void read_added(const json& tokens) {
@@ -262,7 +357,9 @@ struct tokenizer::reader {
       if (content.empty() || id < 0) refuse(place, tokens[i], "a text that is not empty and an id from 0 on");
       for (const char* key : {"single_word", "lstrip", "rstrip"}) require_unset(tokens[i], key, place);
       const bool special = flag(tokens[i], "special", place, false);
-      (flag(tokens[i], "normalized", place, !special) ? out.normalized_ : out.raw_).add({content, id});
+      const bool normalized = flag(tokens[i], "normalized", place, !special);
+      if (normalized && out.characters_) refuse(place + ".normalized", true, "false beside byte_fallback");
+      (normalized ? out.normalized_ : out.raw_).add({content, id});
       add(content, id);
     }
   }
@@ -273,13 +370,18 @@ tokenizer tokenizer::load(const std::string& path) {
   reader in{path};
   if (!file.is_object())
     throw file_error({.file = path, .value = "is not a JSON object", .expected = "a tokenizer.json"});
-  in.read_normalizer(reader::at(file, "normalizer"));
   in.read_model(in.object_at(file, "model"));
-  if (!in.read_pre_tokenizer(in.object_at(file, "pre_tokenizer"), "pre_tokenizer"))
-    in.refuse("pre_tokenizer", reader::at(file, "pre_tokenizer"), "one that ends with ByteLevel");
-  const json& decoder = in.object_at(file, "decoder");
-  if (reader::at(decoder, "type") != "ByteLevel")
-    in.refuse("decoder.type", reader::at(decoder, "type"), "\"ByteLevel\"");
+  in.read_normalizer(reader::at(file, "normalizer"));
+  if (in.out.characters_) {
+    in.read_character_pre_tokenizer(reader::at(file, "pre_tokenizer"));
+    in.read_character_decoder(in.object_at(file, "decoder"));
+  } else {
+    if (!in.read_pre_tokenizer(in.object_at(file, "pre_tokenizer"), "pre_tokenizer"))
+      in.refuse("pre_tokenizer", reader::at(file, "pre_tokenizer"), "one that ends with ByteLevel");
+    const json& decoder = in.object_at(file, "decoder");
+    if (reader::at(decoder, "type") != "ByteLevel")
+      in.refuse("decoder.type", reader::at(decoder, "type"), "\"ByteLevel\"");
+  }
   in.read_added(reader::at(file, "added_tokens"));
   in.read_post_processor(reader::at(file, "post_processor"), "post_processor");
   return std::move(in.out);

@@ -8,9 +8,6 @@
 #include <utility>
 
 #include "checkpoint/codec.hpp"
-#include "model/dense_product.hpp"
-#include "model/kernels.hpp"
-#include "model/served_activations.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/elements.hpp"
 
@@ -74,13 +71,6 @@ void read_floats(const checkpoint_reader& checkpoint, const checkpoint_tensor& t
   read_narrow<bf16>(checkpoint, t, first, out);
 }
 
-/// The tensors of a linear layer. Scales: of MXFP4 and FP8.
-struct stored_linear {
-  bool is_mxfp4;
-  const checkpoint_tensor* data;
-  const checkpoint_tensor* scales;
-};
-
 [[nodiscard]] stored_linear find_linear(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows,
                                         std::int64_t cols) {
   const std::string weight = name + ".weight", packed = weight + packed_suffix;
@@ -136,38 +126,88 @@ struct stored_stack {
 }
 
 constexpr const char* embeddings = "model.embed_tokens";
-constexpr std::int64_t rows_a_task = 32, tokens_a_product = 1024;  // of a dense product
+
+[[nodiscard]] std::uint64_t weights_in_memory(const stored_linear& stored, std::int64_t rows, std::int64_t cols) {
+  const auto weights = static_cast<std::uint64_t>(rows * cols);
+  if (stored.is_mxfp4) return stored.data->info->bytes() + stored.scales->info->bytes();
+  const dtype type = stored.data->info->type;
+  return weights * (type == dtype::bf16 || type == dtype::f8_e4m3 ? sizeof(bf16) : sizeof(float));
+}
 
 }  // namespace
 
 linear linear::load(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows, std::int64_t cols,
-                    bool bias) {
-  const auto [is_mxfp4, data, scales] = find_linear(checkpoint, name, rows, cols);
+                    bool bias, std::uint64_t keep) {
+  const stored_linear stored = find_linear(checkpoint, name, rows, cols);
   linear w;
+  if (weights_in_memory(stored, rows, cols) <= keep) {
+    w = read_rows(checkpoint, stored, 0, rows, cols);
+  } else {
+    w.file_ = &checkpoint;
+    w.name_ = name;
+  }
   w.rows_ = rows;
   w.cols_ = cols;
-  w.stored_bytes_ = data->info->bytes() + (scales != nullptr ? scales->info->bytes() : 0);
+  w.stored_bytes_ = stored.data->info->bytes() + (stored.scales != nullptr ? stored.scales->info->bytes() : 0);
   if (bias) w.bias_ = read_vector(checkpoint, name + ".bias", rows);
+  return w;
+}
+
+linear linear::load_rows(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows,
+                         std::int64_t cols, std::int64_t first, std::int64_t count) {
+  return read_rows(checkpoint, find_linear(checkpoint, name, rows, cols), first, count, cols);
+}
+
+std::int64_t linear::rows_of_a_piece(std::int64_t cols) noexcept {
+  constexpr std::int64_t floats = piece_bytes / static_cast<std::int64_t>(sizeof(float));
+  return std::max(floats / cols / fp8_block, std::int64_t{1}) * fp8_block;
+}
+
+linear linear::read_rows(const checkpoint_reader& checkpoint, const stored_linear& stored, std::int64_t first,
+                         std::int64_t count, std::int64_t cols) {
+  const auto [is_mxfp4, data, scales] = stored;
+  linear w;
+  w.rows_ = count;
+  w.cols_ = cols;
+  const auto read = [&](const checkpoint_tensor& t, auto& to, std::int64_t row_size) {
+    to.resize(static_cast<std::size_t>(count * row_size));
+    read_elements(checkpoint.shard(t.shard), *t.info, first * row_size, std::span(to)).value();
+  };
+  // What is kept in another form passes through a buffer.
+  const auto read_wider = [&](auto& narrow, auto& to, auto widen) {
+    to.resize(static_cast<std::size_t>(count * cols));
+    const std::int64_t at_once = rows_of_a_piece(cols);
+    for (std::int64_t r = 0; r < count; r += at_once) {
+      const std::int64_t n = std::min(at_once, count - r);
+      narrow.resize(static_cast<std::size_t>(n * cols));
+      read_elements(checkpoint.shard(data->shard), *data->info, (first + r) * cols, std::span(narrow)).value();
+      widen(r, n, to.data() + r * cols);
+    }
+  };
   if (is_mxfp4) {
-    w.codes_ = read_all<std::uint8_t>(checkpoint, *data);
-    w.scales_ = read_all<std::uint8_t>(checkpoint, *scales);
+    read(*data, w.codes_, cols / 2);
+    read(*scales, w.scales_, cols / block_size);
   } else if (data->info->type == dtype::f32) {
-    w.wide_ = read_all<float>(checkpoint, *data);
+    read(*data, w.wide_, cols);
   } else if (data->info->type == dtype::bf16) {
-    w.narrow_ = read_all<bf16>(checkpoint, *data);
+    read(*data, w.narrow_, cols);
   } else if (data->info->type == dtype::f16) {
-    const std::vector<f16> values = read_all<f16>(checkpoint, *data);
-    w.wide_.resize(values.size());
-    std::ranges::transform(values, w.wide_.begin(), [](f16 x) { return decode(x); });
+    std::vector<f16> values;
+    read_wider(values, w.wide_, [&](std::int64_t, std::int64_t, float* to) {
+      std::ranges::transform(values, to, [](f16 x) { return decode(x); });
+    });
   } else {
-    const std::vector<e4m3> values = read_all<e4m3>(checkpoint, *data);
+    std::vector<e4m3> values;
     const std::vector<float> s = read_all<float>(checkpoint, *scales);
-    const std::int64_t scale_rows = scales->info->shape[0], scale_cols = scales->info->shape[1];
-    w.narrow_.resize(values.size());
-    require_ok(codec::widen_fp8(dense_view<const e4m3>{values.data(), rows, cols, cols},
-                                dense_view<const float>{s.data(), scale_rows, scale_cols, scale_cols},
-                                dense_view<bf16>{w.narrow_.data(), rows, cols, cols}),
-               checkpoint.path(), data->info->name);
+    const std::int64_t scale_cols = scales->info->shape[1];
+    read_wider(values, w.narrow_, [&](std::int64_t r, std::int64_t n, bf16* to) {
+      const std::int64_t scale_rows = (n + fp8_block - 1) / fp8_block;
+      require_ok(codec::widen_fp8(dense_view<const e4m3>{values.data(), n, cols, cols},
+                                  dense_view<const float>{s.data() + (first + r) / fp8_block * scale_cols, scale_rows,
+                                                          scale_cols, scale_cols},
+                                  dense_view<bf16>{to, n, cols, cols}),
+                 checkpoint.path(), data->info->name);
+    });
   }
   return w;
 }
@@ -185,6 +225,7 @@ std::vector<linear> linear::load_stack(const checkpoint_reader& checkpoint, cons
   }
   // All of an expert is read at once, and dealt out row by row.
   const auto deal = [&](const auto& all, auto member, std::int64_t row_size) {
+    for (linear& w : parts) (w.*member).reserve(static_cast<std::size_t>(p.rows * row_size));
     for (std::int64_t r = 0; r < rows; ++r) {
       auto& to = parts[static_cast<std::size_t>(r % p.parts)].*member;
       to.insert(to.end(), all.begin() + r * row_size, all.begin() + (r + 1) * row_size);
@@ -205,23 +246,29 @@ std::vector<linear> linear::load_stack(const checkpoint_reader& checkpoint, cons
     deal(bytes_of(*scales, p.cols / block_size), &linear::scales_, p.cols / block_size);
     return parts;
   }
-  // [in, out]: column r of the tensor's matrix is row r / parts of part r % parts.
-  const auto turn = [&](const auto& all, auto member) {
+  // [in, out]: column r of the tensor's matrix is row r / parts of part r % parts. Some rows of the tensor at a time.
+  const auto turn = [&](auto& some, auto member, auto read) {
     for (linear& w : parts) (w.*member).resize(static_cast<std::size_t>(p.rows * p.cols));
-    for (std::int64_t k = 0; k < p.cols; ++k)
-      for (std::int64_t r = 0; r < rows; ++r)
-        (parts[static_cast<std::size_t>(r % p.parts)].*member)[static_cast<std::size_t>(r / p.parts * p.cols + k)] =
-            all[static_cast<std::size_t>(k * rows + r)];
+    const std::int64_t at_once = rows_of_a_piece(rows);
+    for (std::int64_t k = 0; k < p.cols; k += at_once) {
+      const std::int64_t count = std::min(at_once, p.cols - k);
+      some.resize(static_cast<std::size_t>(count * rows));
+      read((p.index * p.cols + k) * rows);
+      for (std::int64_t i = 0; i < count; ++i)
+        for (std::int64_t r = 0; r < rows; ++r)
+          (parts[static_cast<std::size_t>(r % p.parts)].*
+           member)[static_cast<std::size_t>(r / p.parts * p.cols + k + i)] =
+              some[static_cast<std::size_t>(i * rows + r)];
+    }
   };
-  const std::int64_t first = p.index * rows * p.cols;
   if (data->info->type == dtype::bf16) {
-    std::vector<bf16> all(static_cast<std::size_t>(rows * p.cols));
-    read_elements(checkpoint.shard(data->shard), *data->info, first, std::span(all)).value();
-    turn(all, &linear::narrow_);
+    std::vector<bf16> some;
+    turn(some, &linear::narrow_, [&](std::int64_t first) {
+      read_elements(checkpoint.shard(data->shard), *data->info, first, std::span(some)).value();
+    });
   } else {
-    std::vector<float> all(static_cast<std::size_t>(rows * p.cols));
-    read_floats(checkpoint, *data, first, all);
-    turn(all, &linear::wide_);
+    std::vector<float> some;
+    turn(some, &linear::wide_, [&](std::int64_t first) { read_floats(checkpoint, *data, first, some); });
   }
   return parts;
 }
@@ -254,7 +301,9 @@ linear linear::with_mxfp4(std::vector<std::uint8_t> codes, std::vector<std::uint
 }
 
 std::uint64_t linear::memory_bytes() const noexcept {
-  return (wide_.size() + bias_.size()) * sizeof(float) + narrow_.size() * sizeof(bf16) + codes_.size() + scales_.size();
+  const std::uint64_t packed = packed_ == nullptr ? 0 : packed_->bytes().size();
+  return (wide_.size() + bias_.size()) * sizeof(float) + narrow_.size() * sizeof(bf16) + codes_.size() +
+         scales_.size() + panels_.bytes() + packed;
 }
 
 const_mx_view<> linear::mxfp4_rows(std::int64_t first, std::int64_t count) const noexcept {
@@ -279,13 +328,27 @@ linear linear::quantized(recipe_id recipe, const std::string& name) const {
     require_ok(codec::quantize(recipe, in, out, {.nonfinite = on_nonfinite::refuse}), name);
     return w;
   }
-  std::vector<float> decoded;
-  if (is_mxfp4()) {
-    decoded.resize(static_cast<std::size_t>(rows_ * cols_));
-    for (std::int64_t r = 0; r < rows_; ++r) decode_row(r, decoded.data() + r * cols_);
+  if (!is_mxfp4()) {
+    const dense_view<const float> in{wide_.data(), rows_, cols_, cols_};
+    require_ok(codec::quantize(recipe, in, out, {.nonfinite = on_nonfinite::refuse}), name);
+    return w;
   }
-  const dense_view<const float> in{is_mxfp4() ? decoded.data() : wide_.data(), rows_, cols_, cols_};
-  require_ok(codec::quantize(recipe, in, out, {.nonfinite = on_nonfinite::refuse}), name);
+  std::vector<float> decoded;
+  const std::int64_t at_once = rows_of_a_piece(cols_);
+  for (std::int64_t first = 0; first < rows_; first += at_once) {
+    const std::int64_t count = std::min(at_once, rows_ - first);
+    decoded.resize(static_cast<std::size_t>(count * cols_));
+    for (std::int64_t r = 0; r < count; ++r) decode_row(first + r, decoded.data() + r * cols_);
+    const mx_view<> part{w.codes_.data() + first * out.code_stride,
+                         w.scales_.data() + first * out.scale_stride,
+                         count,
+                         cols_,
+                         out.code_stride,
+                         out.scale_stride};
+    require_ok(codec::quantize(recipe, dense_view<const float>{decoded.data(), count, cols_, cols_}, part,
+                               {.nonfinite = on_nonfinite::refuse}),
+               name);
+  }
   return w;
 }
 
@@ -300,83 +363,14 @@ void linear::decode_row(std::int64_t row, float* out) const {
   }
 }
 
-void linear::multiply(dense_view<const float> x, dense_view<float> y, const product_options& options) const {
-  if (is_mxfp4()) multiply_mxfp4(x, y, options);
-  else multiply_dense(x, y, options.executor);
-  if (bias_.empty()) return;
-  for (std::int64_t m = 0; m < y.rows; ++m)
-    for (std::int64_t n = 0; n < rows_; ++n) y.row(m)[n] += bias_[static_cast<std::size_t>(n)];
-}
-
-void linear::multiply_mxfp4(dense_view<const float> x, dense_view<float> y, const product_options& options) const {
-  const gemm_options with{false, options.executor};
-  const const_mx_view<> w = mxfp4_rows(0, rows_);
-  const auto narrow = [&](auto scaling) {
-    const auto q = kernels::quantize_activations(x, scaling, {.executor = options.executor});
-    require_ok(q.error(), "activations");
-    require_ok(kernels::gemm(w, *q, y, with), "gemm");
-  };
-  switch (options.activations) {
-    case activation_type::f32:
-      return require_ok(kernels::gemm(w, x, y, with), "gemm");
-    case activation_type::int8:
-      return narrow(int8_scaling::e8m0);
-    case activation_type::int8_residual2:
-      return narrow(int8_scaling::residual2);
-    case activation_type::int8_residual3:
-      return narrow(int8_scaling::residual3);
-    case activation_type::mxfp8:
-      return narrow(mxfp8_scaling::floor);
-    case activation_type::fp8:
-    case activation_type::mxfp4: {
-      const token_rows served = options.activations == activation_type::fp8 ? as_fp8(x) : as_mxfp4(x);
-      return require_ok(kernels::gemm(w, served.view(), y, with), "gemm");
-    }
-  }
-}
-
-void linear::multiply_dense(dense_view<const float> x, dense_view<float> y, executor_ref executor) const {
-  const std::int64_t row_chunks = (rows_ + rows_a_task - 1) / rows_a_task;
-  if (x.rows == 1) {
-    const auto one_token = [&](std::size_t chunk) {
-      const std::int64_t first = static_cast<std::int64_t>(chunk) * rows_a_task,
-                         count = std::min(rows_a_task, rows_ - first);
-      float* const to = y.row(0) + first;
-      if (!wide_.empty())
-        multiply_rows(x.row(0), wide_.data() + first * cols_, count, cols_, to, [](float w) { return w; });
-      else multiply_rows(x.row(0), narrow_.data() + first * cols_, count, cols_, to, [](bf16 w) { return decode(w); });
-    };
-    return executor.run(static_cast<std::size_t>(row_chunks), one_token);
-  }
-  const std::int64_t token_chunks = (x.rows + tokens_a_product - 1) / tokens_a_product;
-  const auto task = [&](std::size_t index) {
-    const auto i = static_cast<std::int64_t>(index);
-    const std::int64_t token = i / row_chunks * tokens_a_product, tokens = std::min(tokens_a_product, x.rows - token);
-    const std::int64_t first = i % row_chunks * rows_a_task, last = std::min(first + rows_a_task, rows_);
-    std::vector<float> row(static_cast<std::size_t>(cols_)), panel;
-    for (std::int64_t n = first; n < last; n += panel_width) {
-      const std::int64_t count = std::min(panel_width, last - n);
-      pack_rows(
-          count, cols_,
-          [&](std::int64_t r) {
-            decode_row(n + r, row.data());
-            return row.data();
-          },
-          panel);
-      multiply_panel(x.row(token), x.stride, tokens, panel.data(), cols_, y.row(token) + n, y.stride, count, false);
-    }
-  };
-  executor.run(static_cast<std::size_t>(row_chunks * token_chunks), task);
-}
-
-void weight_error::add(const linear& original, const linear& target, executor_ref executor) {
-  std::vector<weight_error> rows(static_cast<std::size_t>(original.rows()));
+void weight_error::add(const linear& original, const linear& target, executor_ref executor, std::int64_t first) {
+  std::vector<weight_error> rows(static_cast<std::size_t>(target.rows()));
   constexpr std::int64_t a_task = 64;
   const auto task = [&](std::size_t index) {
-    const std::int64_t first = static_cast<std::int64_t>(index) * a_task;
+    const std::int64_t begin = static_cast<std::int64_t>(index) * a_task;
     std::vector<float> a(static_cast<std::size_t>(original.cols())), b(a.size());
-    for (std::int64_t r = first; r < std::min(first + a_task, original.rows()); ++r) {
-      original.decode_row(r, a.data());
+    for (std::int64_t r = begin; r < std::min(begin + a_task, target.rows()); ++r) {
+      original.decode_row(first + r, a.data());
       target.decode_row(r, b.data());
       weight_error& sum = rows[static_cast<std::size_t>(r)];
       for (std::size_t i = 0; i < a.size(); ++i) {
@@ -386,7 +380,7 @@ void weight_error::add(const linear& original, const linear& target, executor_re
       }
     }
   };
-  executor.run(static_cast<std::size_t>((original.rows() + a_task - 1) / a_task), task);
+  executor.run(static_cast<std::size_t>((target.rows() + a_task - 1) / a_task), task);
   for (const weight_error& row : rows) {
     squared_error += row.squared_error;
     squared_weights += row.squared_weights;

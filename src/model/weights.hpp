@@ -11,15 +11,21 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "model/config.hpp"
+#include "model/dense_product.hpp"
 #include "model/token_rows.hpp"
 #include "mxfp4/checkpoint/reader.hpp"
 #include "mxfp4/executor.hpp"
 #include "mxfp4/recipe.hpp"
+#include "mxfp4/tensor/activation.hpp"
+#include "mxfp4/tensor/mxfp8_activations.hpp"
+#include "mxfp4/tensor/packed_matrix.hpp"
 #include "mxfp4/view.hpp"
 
 namespace mxfp4::model {
@@ -35,12 +41,33 @@ struct product_options {
   io::stop_function stop = {};  ///< asked between two steps
 };
 
+/// Tokens in the form in which they meet MXFP4 weights.
+class activations {
+ public:
+  /// @param x  must outlive this. @throws file_error where memory is missing.
+  activations(dense_view<const float> x, const product_options& options);
+
+ private:
+  friend class linear;
+  dense_view<const float> floats_;
+  token_rows served_;
+  std::optional<int8_activations> int8_;
+  std::optional<mxfp8_activations> mxfp8_;
+};
+
 /// Matrices of one expert in a tensor of all experts, as gpt-oss has them.
 struct stack_place {
   std::string name;  ///< "model.layers.0.mlp.experts.gate_up_proj"
   std::int64_t experts = 0, index = 0;
   std::int64_t rows = 0, cols = 0;  ///< of a matrix
   std::int64_t parts = 1;           ///< matrices whose rows take turns: gate and up
+};
+
+/// The tensors of a linear layer. Scales: of MXFP4 and FP8.
+struct stored_linear {
+  bool is_mxfp4;
+  const checkpoint::checkpoint_tensor* data;
+  const checkpoint::checkpoint_tensor* scales;
 };
 
 /// A linear layer: its weight matrix, N x K, and perhaps a bias.
@@ -50,10 +77,18 @@ class linear {
 
   /// @param name  of the layer: "model.layers.0.self_attn.q_proj".
   /// @param bias  whether it has one: <name>.bias.
+  /// @param keep  where the weights would take more bytes they stay in the file: multiply reads them piece by piece, to
+  ///              the same bits, and the checkpoint must outlive the layer.
   /// @throws file_error naming the tensor, where it is missing, has another shape than rows x cols, or a type that is
   ///         none of the above.
   [[nodiscard]] static linear load(const checkpoint::checkpoint_reader& checkpoint, const std::string& name,
-                                   std::int64_t rows, std::int64_t cols, bool bias = false);
+                                   std::int64_t rows, std::int64_t cols, bool bias = false,
+                                   std::uint64_t keep = UINT64_MAX);
+  /// Rows [first, first + count) of such a layer as one of its own, without bias. @param first  a multiple of 128.
+  [[nodiscard]] static linear load_rows(const checkpoint::checkpoint_reader& checkpoint, const std::string& name,
+                                        std::int64_t rows, std::int64_t cols, std::int64_t first, std::int64_t count);
+  /// Rows of `cols` weights that take 8 MiB at most as floats, but at least 128 of them, and a multiple of that.
+  [[nodiscard]] static std::int64_t rows_of_a_piece(std::int64_t cols) noexcept;
   /// One for each part of the place, each with its bias. @throws file_error as load does.
   [[nodiscard]] static std::vector<linear> load_stack(const checkpoint::checkpoint_reader& checkpoint,
                                                       const stack_place& place);
@@ -71,7 +106,7 @@ class linear {
 
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
-  [[nodiscard]] bool is_mxfp4() const noexcept { return !codes_.empty(); }
+  [[nodiscard]] bool is_mxfp4() const noexcept { return !codes_.empty() || packed_ != nullptr; }
   [[nodiscard]] std::uint64_t stored_bytes() const noexcept { return stored_bytes_; }  ///< in the checkpoint
   [[nodiscard]] std::uint64_t memory_bytes() const noexcept;
 
@@ -83,32 +118,52 @@ class linear {
   [[nodiscard]] const std::vector<std::uint8_t>& codes() const noexcept { return codes_; }
   [[nodiscard]] const std::vector<std::uint8_t>& scales() const noexcept { return scales_; }
 
+  /// Brings the weights into the order in which products read them, for those that are used again and
+  /// again: of this layer only products are wanted then. f32 products of single tokens with MXFP4 weights may differ in
+  /// their last bits from those before.
+  void arrange();
+
   /// Y[m][n] = sum over k of X[m][k] * W[n][k], to which the bias is added last, Y overwritten; the same bits for any
   /// executor. MXFP4 weights: gemm of mxfp4/linalg.hpp, where a single token's sums have another order than those of
   /// several. All others: one order for any number of tokens.
   void multiply(dense_view<const float> x, dense_view<float> y, const product_options& options) const;
+  /// The same with activations that were prepared once for several layers of MXFP4.
+  void multiply(const activations& x, dense_view<float> y, const product_options& options) const;
 
-  /// The weights of one row as numbers: exact.
+  /// The weights of one row as numbers: exact. Of weights in memory.
   void decode_row(std::int64_t row, float* out) const;
 
  private:
+  static constexpr std::int64_t piece_bytes = std::int64_t{8} << 20;
+
+  [[nodiscard]] static linear read_rows(const checkpoint::checkpoint_reader& checkpoint, const stored_linear& stored,
+                                        std::int64_t first, std::int64_t count, std::int64_t cols);
   [[nodiscard]] const_mx_view<> mxfp4_rows(std::int64_t first, std::int64_t count) const noexcept;
-  void multiply_mxfp4(dense_view<const float> x, dense_view<float> y, const product_options& options) const;
+  void add_bias(dense_view<float> y) const;
   void multiply_dense(dense_view<const float> x, dense_view<float> y, executor_ref executor) const;
+  void multiply_tokens(dense_view<const float> x, dense_view<float> y, executor_ref executor) const;
+  void multiply_one(dense_view<const float> x, dense_view<float> y, executor_ref executor) const;
+  [[nodiscard]] const float* panel(std::int64_t row, std::int64_t count, std::int64_t k, std::int64_t size,
+                                   float* buffer) const;
 
   std::int64_t rows_ = 0, cols_ = 0;
   std::uint64_t stored_bytes_ = 0;
-  std::vector<float> wide_;                   // one of these three holds the weights
-  std::vector<bf16> narrow_;                  //
-  std::vector<std::uint8_t> codes_, scales_;  // low_first, as compressed-tensors has them
-  std::vector<float> bias_;                   // or empty
+  const checkpoint::checkpoint_reader* file_ = nullptr;  // which has the weights of this name; else
+  std::string name_;
+  std::vector<float> wide_;                      // one of these three holds the weights
+  std::vector<bf16> narrow_;                     //
+  std::vector<std::uint8_t> codes_, scales_;     // low_first, as compressed-tensors has them
+  panel_matrix panels_;                          // or arranged: float or BF16
+  std::shared_ptr<const packed_matrix> packed_;  // MXFP4
+  std::vector<float> bias_;                      // or empty
 };
 
 /// Sums for |W - W'|_F / |W|_F, each of a row in double, the rows' in their order: the same bits for any executor.
 struct weight_error {
   double squared_error = 0, squared_weights = 0;
 
-  void add(const linear& original, const linear& target, executor_ref executor);
+  /// @param target  the original's rows [first, first + target.rows()) in another form.
+  void add(const linear& original, const linear& target, executor_ref executor, std::int64_t first = 0);
   [[nodiscard]] double relative() const noexcept;  ///< 0 for weights of zero, NaN where one is
 };
 

@@ -1,10 +1,12 @@
-# tests/interop/tokenizer_vectors.py -- small byte-level tokenizers, and the ids that Hugging Face's library gives.
+# tests/interop/tokenizer_vectors.py -- small tokenizers, and the ids that Hugging Face's library gives.
 # SPDX-License-Identifier: Apache-2.0
 """tokenizer_vectors.py TEXT GOLDEN [--record]
 
 GOLDEN has o200k.json, gpt2.json and ids.json, the recording: texts of every kind and their ids. The library must still give
 these. With --record all three are made anew: TEXT and some lines in other scripts teach the merges. families.json has what
 other families have in the place of parts of o200k.json, and their ids, with the tokens that begin a text: --record-families.
+characters.json is a tokenizer like that of Llama 2 and Mixtral, which fall back to bytes, and character_ids.json what it and
+variants of it make of the same texts: --record-characters.
 """
 import json
 import pathlib
@@ -12,7 +14,7 @@ import random
 import sys
 
 import tokenizers
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from common import package_versions, require
 
@@ -78,6 +80,66 @@ def check_families(golden):
             require(made.encode(text).ids == ids, f"{name}: {text!r}: {made.encode(text).ids}, recorded: {ids}")
 
 
+BLANK = "\u2581"
+
+
+def metaspace(scheme, split):
+    return dict(normalizer=None, pre_tokenizer=dict(type="Metaspace", replacement=BLANK, prepend_scheme=scheme, split=split))
+
+
+# As published (Prepend and Replace), and as newer versions of transformers write it.
+CHARACTERS = {"prepend": {}, "first": metaspace("first", False), "always_split": metaspace("always", True),
+              "never": metaspace("never", False)}
+
+
+def train_characters(text):
+    """Few characters are tokens, so that others become bytes; those of merges are in the order of a trainer."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", BLANK)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(BLANK, "always", True)
+    special = ["<unk>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(vocab_size=760, show_progress=False, limit_alphabet=90,
+                                  special_tokens=special + [f"<0x{byte:02X}>" for byte in range(256)])
+    tokenizer.train_from_iterator([text] + LINES * 3, trainer)
+    made = json.loads(tokenizer.to_str())
+    made["added_tokens"] = [token for token in made["added_tokens"] if token["content"] in special]
+    made["normalizer"] = dict(type="Sequence", normalizers=[
+        dict(type="Prepend", prepend=BLANK), dict(type="Replace", pattern=dict(String=" "), content=BLANK)])
+    made["pre_tokenizer"] = None
+    made["post_processor"] = begins_with("<s>", 1)["processors"][1]
+    made["decoder"] = dict(type="Sequence", decoders=[
+        dict(type="Replace", pattern=dict(String=BLANK), content=" "), dict(type="ByteFallback"), dict(type="Fuse"),
+        dict(type="Strip", content=" ", start=1, stop=0)])
+    return made
+
+
+def character_texts(golden):
+    texts = [case["text"] for case in json.loads((golden / "ids.json").read_text())["cases"]]
+    return texts + ["</s>", "a</s> b</s>c", "  two", " one", BLANK, f"x {BLANK} y", "<0x41>", "\ta\u0000"]
+
+
+def record_characters(text, golden):
+    base = train_characters(text)
+    (golden / "characters.json").write_text(json.dumps(base, ensure_ascii=False, separators=(",", ":")) + "\n")
+    recording = dict(versions=package_versions("tokenizers"), texts=character_texts(golden), variants={})
+    for name, changes in CHARACTERS.items():
+        made = Tokenizer.from_str(json.dumps({**base, **changes}))
+        ids = [made.encode(t).ids for t in recording["texts"]]
+        back = [made.decode(i, skip_special_tokens=False) for i in ids]
+        recording["variants"][name] = dict(changes=changes, ids=ids, back=back)
+    (golden / "character_ids.json").write_text(json.dumps(recording, ensure_ascii=True, separators=(",", ":")) + "\n")
+
+
+def check_characters(golden):
+    base = json.loads((golden / "characters.json").read_text())
+    recording = json.loads((golden / "character_ids.json").read_text())
+    for name, variant in recording["variants"].items():
+        made = Tokenizer.from_str(json.dumps({**base, **variant["changes"]}))
+        for text, ids, back in zip(recording["texts"], variant["ids"], variant["back"], strict=True):
+            require(made.encode(text).ids == ids, f"{name}: {text!r}: {made.encode(text).ids}, recorded: {ids}")
+            require(made.decode(ids, skip_special_tokens=False) == back, f"{name}: {text!r} comes back otherwise")
+
+
 def train(text, pre_tokenizer, **options):
     tokenizer = Tokenizer(models.BPE(**options))
     tokenizer.pre_tokenizer = pre_tokenizer
@@ -126,7 +188,10 @@ def main():
             require(made.decode(ids, skip_special_tokens=False) == case["text"], f"{name}: {case['text']!r} does not come back")
     if sys.argv[3:] in (["--record"], ["--record-families"]):
         record_families(golden)
+    if sys.argv[3:] in (["--record"], ["--record-characters"]):
+        record_characters(text, golden)
     check_families(golden)
+    check_characters(golden)
     print(f"tokenizers {tokenizers.__version__}: ids as recorded")
 
 

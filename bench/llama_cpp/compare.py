@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+# bench/llama_cpp/compare.py -- `mxfp4 run` beside llama.cpp on one model: first the errors, then the times, in turns.
+# SPDX-License-Identifier: Apache-2.0
+"""compare.py FOLDER --runner PROGRAM [--activations int8-residual2] [--threads 1 --threads 2] [--context 128 ...]
+           [--memory BYTES] [--rounds 9] [--cpus 0,1]
+
+FOLDER is make_model.py's. Each program's logits after the oracle's tokens are compared with those in double, as
+|logits - exact| / |exact|, taken at once and one by one; if ours are not finite, or further away than 0.2, nothing is timed.
+Then both take turns, round by round, one thread by its processor time, two by the clock: a prompt of 512 tokens, and single tokens behind a context. The table has medians, and the
+ratio of the rates of each round in the median with its 95 % interval. With --memory ours keeps so many bytes of experts and reads
+the others again, from the page cache; llama.cpp, which maps its file, has no such bound and runs as before.
+"""
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+class Program:
+    """One that answers lines."""
+
+    def __init__(self, name, command, cpus, by_cpu_time):
+        self.name, self.by_cpu_time = name, by_cpu_time
+        self.process = subprocess.Popen(["taskset", "-c", cpus, *map(str, command)], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        self.expect("ready")
+
+    def expect(self, what):
+        line = self.process.stdout.readline().strip()
+        if not line or (what and line != what):
+            sys.exit(f"{self.name}: answered {line!r}, expected {what or 'seconds'}")
+        return line
+
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def ask(self, command, ids=()):
+        """Seconds: as the program says, or of processor time."""
+        before = self.cpu_seconds()
+        print(command, *ids, file=self.process.stdin, flush=True)
+        seconds = float(self.expect(None))
+        return self.cpu_seconds() - before if self.by_cpu_time else seconds
+
+    def logits(self):
+        with tempfile.NamedTemporaryFile() as file:
+            self.ask("logits", [file.name])
+            return np.fromfile(file.name, "<f4").astype(np.float64)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def error_of(logits, exact):
+    return float(np.linalg.norm(logits - exact) / np.linalg.norm(exact))
+
+
+def interval(values):
+    """The median, and the 95 % interval of it by order statistics."""
+    values = np.sort(values)
+    n = len(values)
+    half = 0.98 * np.sqrt(n)
+    low, high = int(max(np.floor(n / 2 - half), 0)), int(min(np.ceil(n / 2 + half), n - 1))
+    return float(np.median(values)), float(values[low]), float(values[high])
+
+
+def check(programs, oracle):
+    errors = {}
+    for p in programs:
+        for command in ("take", "each"):
+            p.ask("clear")
+            p.ask(command, oracle["ids"])
+            errors[p.name, command] = error_of(p.logits(), oracle["logits"])
+    for (name, command), error in errors.items():
+        if not error < 0.2:
+            sys.exit(f"{name}, {command}: logits are {error} away from those in double, expected less than 0.2")
+    return errors
+
+
+def rounds_of(programs, prepare, measure, rounds):
+    """Seconds of each program in each round, in turns; who begins changes."""
+    for p in programs:
+        prepare(p)
+    seconds = {p.name: [] for p in programs}
+    for r in range(rounds + 1):
+        for p in programs if r % 2 == 0 else programs[::-1]:
+            took = measure(p, r)
+            if r > 0:  # the first warms up
+                seconds[p.name].append(took)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def row(title, threads, tokens, seconds, ours, theirs):
+    ratio = interval(seconds[theirs] / seconds[ours])
+    return dict(title=title, threads=threads, ours=tokens / float(np.median(seconds[ours])),
+                theirs=tokens / float(np.median(seconds[theirs])), ratio=ratio)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--runner", required=True)
+    parser.add_argument("--python", default=sys.executable, help="that has llama_cpp")
+    parser.add_argument("--activations", default="int8-residual2")
+    parser.add_argument("--threads", action="append", type=int)
+    parser.add_argument("--context", action="append", type=int)
+    parser.add_argument("--memory", type=int, default=0, help="bytes of experts that ours keeps; 0: all")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--tokens", type=int, default=8, help="single tokens of a round")
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--cpus", default="0,1")
+    parser.add_argument("--json")
+    o = parser.parse_args()
+    ids = json.loads((o.folder / "ids.json").read_text())
+    oracle = np.load(o.folder / "oracle.npz")
+    contexts = o.context or [128, 4096]
+    rows, errors = [], {}
+    for threads in o.threads or [1, 2]:
+        cpus = ",".join(o.cpus.split(",")[-threads:])
+        ours = Program("mxfp4", [o.runner, o.folder / "twin", threads, o.activations, *([o.memory] if o.memory else [])], cpus,
+                       threads == 1)
+        theirs = Program("llama.cpp", [o.python, HERE / "peer.py", o.folder / "model.gguf", "--threads", threads,
+                                       "--context", max(contexts) + 1024], cpus, threads == 1)
+        programs = [ours, theirs]
+        errors = check(programs, oracle)
+
+        def prompt(p, r):
+            p.ask("clear")
+            return p.ask("take", ids[r * o.prompt:(r + 1) * o.prompt])
+
+        seconds = rounds_of(programs, lambda p: None, prompt, o.rounds)
+        rows.append(row(f"prompt of {o.prompt}", threads, o.prompt, seconds, "mxfp4", "llama.cpp"))
+        for context in contexts:
+            def prepare(p):
+                p.ask("clear")
+                p.ask("take", ids[:context])
+
+            seconds = rounds_of(programs, prepare,
+                                lambda p, r: p.ask("each", ids[8192 + r * o.tokens:8192 + (r + 1) * o.tokens]), o.rounds)
+            rows.append(row(f"a token behind {context}", threads, o.tokens, seconds, "mxfp4", "llama.cpp"))
+        for p in programs:
+            p.close()
+    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
+    print(f"{datetime.date.today()}: {model or platform.machine()}, {os.cpu_count()} CPUs, "
+          f"load {os.getloadavg()[0]:.1f} at the end; "
+          f"--activations {o.activations}; {f'--memory {o.memory}; ' if o.memory else ''}{o.rounds} rounds of {o.tokens} tokens\n")
+    print("| | threads | mxfp4, tokens/s | llama.cpp, tokens/s | ratio | its 95 % interval |\n|---|---:|---:|---:|---:|---|")
+    for r in rows:
+        m, low, high = r["ratio"]
+        print(f"| {r['title']} | {r['threads']} | {r['ours']:.2f} | {r['theirs']:.2f} | {m:.2f} | {low:.2f} .. {high:.2f} |")
+    print("\n| error of logits against double | at once | one by one |\n|---|---:|---:|")
+    for name in ("mxfp4", "llama.cpp"):
+        print(f"| {name} | {errors[name, 'take']:.2e} | {errors[name, 'each']:.2e} |")
+    if o.json:
+        pathlib.Path(o.json).write_text(json.dumps(dict(rows=rows, errors={f"{a} {b}": e for (a, b), e in errors.items()})))
+
+
+if __name__ == "__main__":
+    main()
