@@ -24,7 +24,7 @@ template <class Experts, class X>
 int run(layer& l, const Experts& experts, const X& x, const std::int32_t* indices, const float* weights, float* y) {
   return moe(experts, x, {indices, l.tokens, l.top_k, l.top_k}, {weights, l.tokens, l.top_k, l.top_k},
              {y, l.tokens, l.hidden, l.hidden}, l.workspace)
-             .ok()
+                 .ok()
              ? 0
              : 1;
 }

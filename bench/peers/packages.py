@@ -5,8 +5,8 @@
 #   packages.py openvino [--shape 4096x4096]... [--tokens 1]... [--rounds 15]
 #   packages.py moe      [--experts 256 --top-k 8 --hidden 2048 --inner 768] [--tokens 8]... [--rounds 15]
 #
-# Installs the packages of PACKAGES, at these versions and without what they depend on, into a virtual environment of its
-# own (--environment keeps it), compiles our side as compare.py does, and runs itself there. xiaotu-moe is there for
+# Installs the packages of PACKAGES, at these versions and without what they depend on, into a virtual environment of
+# its own (--environment keeps it), compiles our side as compare.py does, and runs itself there. xiaotu-moe is there for
 # Python 3.12 alone, and it wants libcudart.so.13, though nothing runs on a GPU.
 #
 # Each result is compared with the product in double first; one that is off by more than 5 % has no time, and the exit

@@ -5,8 +5,8 @@
 //     for 48 rows (a part of a task):  weights     -> panel [16-row tile][k][16]        48 KiB, second-level cache
 //       for each token tile:           Y tile += sum over k of weights[k] * activations[k]: all sums in registers
 //
-// With AVX2 512 columns and 16 rows: 264 and 32 KiB. Fewer tokens: as many more columns at a time, so that W is read in longer runs. A few, where registers are decoded by
-// the byte: without a panel of weights (f32_lines.hpp).
+// With AVX2 512 columns and 16 rows: 264 and 32 KiB. Fewer tokens: as many more columns at a time, so that W is read in
+// longer runs. A few, where registers are decoded by the byte: without a panel of weights (f32_lines.hpp).
 //
 // An output is one chain of FMAs in ascending k that starts at 0 or, with accumulate, at Y; the number of registers
 // only decides how many chains run at the same time. So the bits do not depend on M, N, the tasks or where W comes

@@ -125,8 +125,8 @@ MXFP4_INLINE void quantize_group(const Words& recipe, const Source& from, const 
   group.encode(recipe, from, out, row, b, codes);
 }
 
-/// All groups of [b, last), each of which is loaded before the one ahead of it is encoded, for the scales of a group are
-/// known only 60 cycles after its last load; returns the first block after them.
+/// All groups of [b, last), each of which is loaded before the one ahead of it is encoded: the scales of a group are
+/// known only some 60 cycles after its last load. Returns the first block after them.
 template <class Arch, std::size_t Count, class Words, class Source, block_layout Layout>
 MXFP4_INLINE std::int64_t quantize_groups(const Words& recipe, const Source& from, const mx_view<Layout>& out,
                                           std::int64_t row, std::int64_t b, std::int64_t last) noexcept {
