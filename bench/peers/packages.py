@@ -25,6 +25,11 @@ import sys
 import tempfile
 import time
 
+try:
+    import numpy as np
+except ImportError:  # outside of the virtual environment
+    np = None
+
 PACKAGES = {"openvino": ["numpy==2.3.5", "openvino==2026.4.1", "openvino-telemetry==2025.2.0"],
             "moe": ["numpy==2.3.5", "kt-kernel==0.7.2", "xiaotu-moe==0.12"]}
 HERE = pathlib.Path(__file__).resolve().parent
@@ -65,12 +70,10 @@ def pointer(array):
 
 
 def relative(y, exact):
-    import numpy as np
     return float(np.linalg.norm(y - exact) / np.linalg.norm(exact))
 
 
 def decoded(codes, scales):
-    import numpy as np
     values = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
     values = np.concatenate([values, -values])
     w = np.empty((codes.shape[0], 2 * codes.shape[1]))
@@ -80,7 +83,6 @@ def decoded(codes, scales):
 
 def take_turns(title, rows, rounds, base):
     """rows: (name, call, error); speeds are relative to that of `base`."""
-    import numpy as np
     wrong = [name for name, _, error in rows if not error <= 0.05]
     calls, seconds = {}, {name: [] for name, _, _ in rows}
     for name, call, _ in rows:
@@ -122,7 +124,6 @@ def load_ours(file, types):
 
 
 def openvino_rows(n, k, m, random, ours):
-    import numpy as np
     import openvino as ov
     from openvino import opset14 as op
     codes = random.integers(0, 256, (n, k // 2), dtype=np.uint8)
@@ -152,7 +153,6 @@ def openvino_rows(n, k, m, random, ours):
 
 
 def run_openvino(options):
-    import numpy as np
     ours = load_ours(options.ours, [
         ("peer_create", ctypes.c_void_p, [ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]),
         ("peer_prepare", ctypes.c_int, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int64, ctypes.c_void_p]),
@@ -179,7 +179,6 @@ class Layer:
     """A layer's weights, and its results in double."""
 
     def __init__(self, options, random):
-        import numpy as np
         self.experts, self.top_k, self.hidden, self.inner = (options.experts, options.top_k, options.hidden,
                                                              options.inner)
         shapes = [(self.inner, self.hidden), (self.inner, self.hidden), (self.hidden, self.inner)]
@@ -187,7 +186,6 @@ class Layer:
         self.scales = [random.integers(118, 126, (self.experts, n, k // 32), dtype=np.uint8) for n, k in shapes]
 
     def exact(self, x, indices, weights):
-        import numpy as np
         y = np.zeros((len(x), self.hidden))
         for e in np.unique(indices):
             gate, up, down = (decoded(c[e], s[e]) for c, s in zip(self.codes, self.scales))
@@ -198,7 +196,6 @@ class Layer:
 
 
 def kt_kernel(layer, most_tokens):
-    import numpy as np
     kt = extension("kt_kernel", "kt_kernel_ext", "_kt_kernel_ext_avx2.*.so")
     pool = kt.WorkerPoolConfig()
     pool.subpool_count, pool.subpool_numa_map, pool.subpool_thread_count = 1, [0], [1]
@@ -231,7 +228,6 @@ def kt_kernel(layer, most_tokens):
 
 
 def xiaotu(layer):
-    import numpy as np
     xt = extension("xiaotu_moe", "_xiaotu_moe_C_avx2", "build/_xiaotu_moe_C_avx2.*.so")
     config = xt.MOEConfigV2()
     config.num_processes, config.process_id, config.gpu_id, config.has_gate_proj = 1, 0, 0, True
@@ -253,7 +249,6 @@ def xiaotu(layer):
 
 
 def our_moe(file, layer):
-    import numpy as np
     ours = load_ours(file, [
         ("moe_create", ctypes.c_void_p, [ctypes.c_int64] * 3 + [ctypes.c_void_p] * 2),
         ("moe_prepare", ctypes.c_int, [ctypes.c_void_p] + [ctypes.c_int64] * 2),
@@ -276,7 +271,6 @@ def our_moe(file, layer):
 
 
 def run_moe(options):
-    import numpy as np
     random = np.random.default_rng(1)
     layer = Layer(options, random)
     tokens = options.tokens or [8]
