@@ -40,8 +40,10 @@ MXFP4_INLINE void forget_sum(simd::block_sum<Arch>& x, int half) {
 
 inline constexpr int fma_chains = 12;
 
+/// Not inlined, nor is the other: among the registers of a caller g++ 12 spills the sums, and tests/machine_code.def
+/// looks at the function alone.
 template <class Arch>
-void multiply_add_floats(std::int64_t steps) {
+[[gnu::noinline]] void multiply_add_floats(std::int64_t steps) {
   using floats = simd::float_lanes<Arch>;
   floats x(0.5f), sums[fma_chains];
   MXFP4_UNROLL
@@ -66,7 +68,7 @@ inline constexpr int dot_chains = [] {
 
 /// Two quads a step and chain, one to each half.
 template <class Arch>
-void multiply_add_bytes(std::int64_t steps) {
+[[gnu::noinline]] void multiply_add_bytes(std::int64_t steps) {
   simd::block_sum<Arch> sums[dot_chains<Arch>];
   simd::byte_lanes<Arch> weights(std::uint8_t{3});
   MXFP4_UNROLL

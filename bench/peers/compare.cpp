@@ -1,7 +1,9 @@
 // bench/peers/compare.cpp -- products of several shared objects (peer.h), timed in turns in one process.
 // SPDX-License-Identifier: Apache-2.0
 //
-//   compare [--rounds N] [--shape NxK]... [--tokens M]... [--base PRODUCT] PEER.so...
+//   compare [--rounds N] [--shape NxK]... [--tokens M]... [--product NAME]... [--base PRODUCT] PEER.so...
+//
+// Of the peers' products those named by --product, or all, take part.
 //
 // Every product is compared with the product in double first; one whose error is above 5 % of the result has no time,
 // and the program ends with 1. Then all take turns. A ratio is that of the base, which is the named product of the
@@ -32,6 +34,7 @@ struct options {
   std::string base = "f32_packed";
   std::vector<std::pair<std::int64_t, std::int64_t>> shapes;
   std::vector<std::int64_t> tokens;
+  std::vector<std::string> products;  ///< none: all
   std::vector<std::string> files;
 };
 
@@ -62,6 +65,8 @@ options parse(int argc, char** argv) {
       o.rounds = static_cast<int>(number(value, "--rounds", 9, 1001));
     } else if (name == "--tokens") {
       o.tokens.push_back(number(value, "--tokens", 1, 4096));
+    } else if (name == "--product") {
+      o.products.push_back(value);
     } else if (name == "--base") {
       o.base = value;
     } else if (name == "--shape") {
@@ -71,7 +76,7 @@ options parse(int argc, char** argv) {
       if (k % 32 != 0) fail("K of --shape is " + std::to_string(k) + ", expected a multiple of 32");
       o.shapes.emplace_back(number(value.substr(0, x), "N of --shape", 1, (1 << 28) / k), k);  // 2^28 weights: 1 GB
     } else {
-      fail("there is no " + std::string(name) + "; expected --rounds, --shape, --tokens, --base");
+      fail("there is no " + std::string(name) + "; expected --rounds, --shape, --tokens, --product, --base");
     }
   }
   if (o.files.empty()) fail("names no shared object, expected one or more");
@@ -210,6 +215,7 @@ bool compare(const options& o, const std::vector<peer>& peers, const problem& p)
     made.emplace_back(&library, weights);
     std::istringstream names(library.products());
     for (std::string name; names >> name;) {
+      if (!o.products.empty() && std::ranges::find(o.products, name) == o.products.end()) continue;
       row r{library.name(), name, &library, weights};
       std::ranges::fill(y, std::numeric_limits<float>::quiet_NaN());
       r.sample(p, y, 1, false);

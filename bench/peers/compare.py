@@ -28,7 +28,7 @@ def git(*arguments):
 
 
 def compile_peer(include, name, march, output):
-    subprocess.run([COMPILER, "-std=c++20", "-O3", f"-march={march}", "-fPIC", "-shared", "-fvisibility-inlines-hidden",
+    subprocess.run([COMPILER, "-std=c++20", "-O3", "-DNDEBUG", f"-march={march}", "-fPIC", "-shared", "-fvisibility-inlines-hidden",
                     "-Wl,-Bsymbolic", "-DMXFP4_KERNELS=1", f'-DMXFP4_PEER_NAME="{name}"', f"-I{include}", f"-I{HERE}",
                     "-isystem", SOURCE / "build/deps/usr/include", HERE / "mxfp4_peer.cpp", "-o", output], check=True)
 
@@ -38,7 +38,7 @@ def main():
     parser.add_argument("--commit", action="append", default=[], help="another commit of this library")
     parser.add_argument("--peer", action="append", default=[], help="a shared object with the functions of peer.h")
     parser.add_argument("--march", default="native", help="what commits are compiled for")
-    for option in ("--shape", "--tokens"):
+    for option in ("--shape", "--tokens", "--product"):
         parser.add_argument(option, action="append", default=[])
     for option in ("--rounds", "--base"):
         parser.add_argument(option)
@@ -62,7 +62,7 @@ def main():
             compile_peer(tree / "include", git("rev-parse", "--short", commit), options.march, objects[-1])
         objects[1:1] = [pathlib.Path(peer).resolve() for peer in options.peer]
         command = [program]
-        for option in ("shape", "tokens"):
+        for option in ("shape", "tokens", "product"):
             for value in getattr(options, option):
                 command += [f"--{option}", value]
         for option in ("rounds", "base"):

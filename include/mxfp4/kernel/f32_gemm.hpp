@@ -5,8 +5,8 @@
 //     for 48 rows (a part of a task):  weights     -> panel [16-row tile][k][16]        48 KiB, second-level cache
 //       for each token tile:           Y tile += sum over k of weights[k] * activations[k]: all sums in registers
 //
-// Fewer tokens: as many more columns at a time, so that W is read in longer runs. A few, where registers are decoded by
-// the byte: without a panel of weights (f32_lines.hpp).
+// With AVX2 512 columns and 16 rows: 264 and 32 KiB. Fewer tokens: as many more columns at a time, so that W is read in
+// longer runs. A few, where registers are decoded by the byte: without a panel of weights (f32_lines.hpp).
 //
 // An output is one chain of FMAs in ascending k that starts at 0 or, with accumulate, at Y; the number of registers
 // only decides how many chains run at the same time. So the bits do not depend on M, N, the tasks or where W comes
@@ -23,16 +23,17 @@
 
 namespace mxfp4::inline MXFP4_VERSION_NS::kernel {
 
-inline constexpr std::int64_t gemm_columns = 256;
-
 inline namespace MXFP4_ISA_NS {
 namespace detail {
 
 /// Register tile: `tokens` x `tiles` * 16 rows. 24 of 32 registers hold sums with AVX-512 (8 x 48), 12 of 16 with AVX2
-/// (6 x 16). Other shapes were slower on AVX-512: 12 x 32 by 2 %, 14 x 32 by 5 % (Zen 4, M = 128).
+/// (6 x 16). Other shapes were slower on AVX-512: 12 x 32 by 2 %, 14 x 32 by 5 % (Zen 4, M = 128). Each time that sums
+/// are loaded from Y and stored to it costs about 200 cycles where Y's rows are a power of two apart (Zen 3): so AVX2,
+/// whose panels are for fewer rows, has more columns; 256 are 8 % slower, 1024 3 % faster, but on 528 KiB of stack.
 template <class Arch>
 struct register_tile {
   static constexpr bool wide = lanes<Arch> == 16, narrow = lanes<Arch> < 8;
+  static constexpr std::int64_t columns = wide || narrow ? 256 : 512;
   static constexpr int tiles = wide ? 3 : 1;
   static constexpr int tokens = wide ? 8 : narrow ? 2 : 6;
   static constexpr std::int64_t panel_tokens = (128 + tokens - 1) / tokens * tokens;
@@ -56,7 +57,7 @@ struct token_tiles {
 template <class Arch>
 [[nodiscard]] MXFP4_INLINE constexpr std::int64_t columns_at_once(std::int64_t count) noexcept {
   const std::int64_t most = register_tile<Arch>::panel_tokens / register_tile<Arch>::tokens;
-  return gemm_columns * std::max<std::int64_t>(most / count, 1);
+  return register_tile<Arch>::columns * std::max<std::int64_t>(most / count, 1);
 }
 
 /// y[m][n] = chain over k, or += with `add`, for M tokens and N tiles of 16 rows.
@@ -136,15 +137,21 @@ void multiply_f32_tiles(const Source& w, std::int64_t first, std::int64_t last, 
                         const float* tokens, std::int64_t stride, const token_tiles<Arch>& all, std::int64_t top,
                         std::int64_t bottom, const dense_view<float>& y, bool add) noexcept {
   using tile = register_tile<Arch>;
-  alignas(64) float weights[tile::tiles * gemm_columns * tile_rows];
+  alignas(64) float weights[tile::tiles * tile::columns * tile_rows];
   for (std::int64_t t = first; t < last; t += tile::tiles) {
     const std::int64_t tiles = std::min<std::int64_t>(tile::tiles, last - t);
-    for_each_pass(cols, gemm_columns, add, [&](std::int64_t at, std::int64_t now, bool more) noexcept {
+    for_each_pass(cols, tile::columns, add, [&](std::int64_t at, std::int64_t now, bool more) noexcept {
       for (std::int64_t i = 0; i < tiles; ++i)
         w.decode(t + i, (done + at) / block_size, now / block_size, weights + i * now * tile_rows);
-      for (std::int64_t i = top; i < bottom; ++i)
+      for (std::int64_t i = top; i < bottom; ++i) {
+        if constexpr (!tile::wide) {  // with AVX-512 it makes no difference
+          if (i + 1 < bottom)
+            for (std::int64_t m = all.begin(i + 1); m < all.begin(i + 2); ++m)
+              simd::prefetch_next(y.row(m) + t * tile_rows);
+        }
         multiply_f32_tile<Arch>(weights, tokens + (i - top) * stride + at * tile::tokens, now, y, all.begin(i),
                                 all.begin(i + 1) - all.begin(i), t * tile_rows, tiles, more);
+      }
     });
   }
 }
@@ -232,7 +239,7 @@ void gemm_f32(const Source& w, const X& x, const dense_view<float>& y, bool accu
   using tile = detail::register_tile<Arch>;
   const std::int64_t all_tiles = mxfp4::detail::ceil_div(w.rows(), tile_rows);
   const std::int64_t passes = mxfp4::detail::ceil_div(x.rows, tile::panel_tokens);
-  alignas(64) float tokens[tile::panel_tokens * gemm_columns];
+  alignas(64) float tokens[tile::panel_tokens * tile::columns];
   for (std::int64_t pass = 0; pass < passes; ++pass) {
     const detail::token_tiles<Arch> all{x.rows * pass / passes, x.rows * (pass + 1) / passes};
     const std::int64_t count = all.count(), columns = detail::columns_at_once<Arch>(count);

@@ -153,7 +153,7 @@ template <class Arch>
 struct line_shape {
   static constexpr bool wide = lanes<Arch> == 16;
   static constexpr int most_tokens = wide ? 8 : 4, most_tiles = wide ? 4 : 2;
-  static constexpr int most_token_tiles = wide ? 2 : 1;  ///< each of which decodes the lines again
+  static constexpr int most_token_tiles = 2;  ///< each of which decodes the lines again
   [[nodiscard]] MXFP4_INLINE static constexpr int tiles_for(std::int64_t tokens) noexcept {
     return tokens <= 2 ? most_tiles : most_tiles / 2;
   }

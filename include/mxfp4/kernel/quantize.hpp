@@ -73,36 +73,74 @@ MXFP4_INLINE std::uint8_t quantize_block(const Words& recipe, const Source& from
   return byte;
 }
 
+/// Some blocks of a row as words, and what their scales are.
+template <class Arch, std::size_t Count>
+struct word_group {
+  simd::word_block<Arch> block[Count];
+  std::uint32_t amax[Count], byte[Count], irregular;
+
+  /// Blocks [b, b + Count).
+  template <class Words, class Source>
+  MXFP4_INLINE void load(const Words& recipe, const Source& from, std::int64_t b) noexcept {
+    const simd::word_rule rule = recipe.rule();
+    const char* soon = reinterpret_cast<const char*>(from.at(b)) + prefetch_bytes;
+    MXFP4_UNROLL
+    for (std::size_t i = 0; i < Count * block_size * sizeof(*from.x); i += 64) simd::prefetch_soon(soon + i);
+    MXFP4_UNROLL
+    for (std::size_t i = 0; i < Count; ++i) from.load(b + static_cast<std::int64_t>(i), block[i]);
+    simd::word_block<Arch>::amax(block, amax);
+    irregular = rule.first > rule.last || recipe.has_stray() ? 1u : 0u;
+    MXFP4_UNROLL
+    for (std::size_t i = 0; i < Count; ++i) {
+      byte[i] = ((amax[i] + rule.carry) >> 7) - 2;
+      irregular |= (amax[i] >> 7) - rule.first > rule.last - rule.first ? 1u : 0u;
+    }
+  }
+
+  /// The codes of the first to `codes`.
+  template <class Words, class Source, block_layout Layout>
+  MXFP4_INLINE void encode(const Words& recipe, const Source& from, const mx_view<Layout>& out, std::int64_t row,
+                           std::int64_t b, std::uint8_t* codes) const noexcept {
+    using order = typename Layout::order;
+    constexpr std::int64_t step = Layout::code_offset(0, 1, 0);  // blocks of a row follow one another in every layout
+    if (irregular == 0) [[likely]] {
+      MXFP4_UNROLL
+      for (std::size_t i = 0; i < Count; ++i, ++b, codes += step) {
+        block[i].template encode<order>(recipe, recipe.scale(byte[i]), codes);
+        *out.block_scale(row, b) = static_cast<std::uint8_t>(byte[i]);
+      }
+    } else {
+      for (std::size_t i = 0; i < Count; ++i, ++b, codes += step)
+        *out.block_scale(row, b) = quantize_block<Arch, order>(recipe, from, b, block[i], amax[i], codes);
+    }
+  }
+};
+
 /// Blocks [b, b + Count) of a row, the codes of the first to `codes`.
 template <class Arch, std::size_t Count, class Words, class Source, block_layout Layout>
 MXFP4_INLINE void quantize_group(const Words& recipe, const Source& from, const mx_view<Layout>& out, std::int64_t row,
                                  std::int64_t b, std::uint8_t* codes) noexcept {
-  using order = typename Layout::order;
-  const simd::word_rule rule = recipe.rule();
-  constexpr std::int64_t step = Layout::code_offset(0, 1, 0);  // blocks of a row follow one another in every layout
-  const char* soon = reinterpret_cast<const char*>(from.at(b)) + prefetch_bytes;
-  MXFP4_UNROLL
-  for (std::size_t i = 0; i < Count * block_size * sizeof(*from.x); i += 64) simd::prefetch_soon(soon + i);
-  simd::word_block<Arch> block[Count];
-  MXFP4_UNROLL
-  for (std::size_t i = 0; i < Count; ++i) from.load(b + static_cast<std::int64_t>(i), block[i]);
-  std::uint32_t amax[Count];
-  simd::word_block<Arch>::amax(block, amax);
-  std::uint32_t byte[Count], irregular = rule.first > rule.last || recipe.has_stray() ? 1u : 0u;
-  MXFP4_UNROLL
-  for (std::size_t i = 0; i < Count; ++i) {
-    byte[i] = ((amax[i] + rule.carry) >> 7) - 2;
-    irregular |= (amax[i] >> 7) - rule.first > rule.last - rule.first ? 1u : 0u;
-  }
-  if (irregular == 0) [[likely]] {
-    MXFP4_UNROLL
-    for (std::size_t i = 0; i < Count; ++i, ++b, codes += step) {
-      block[i].template encode<order>(recipe, recipe.scale(byte[i]), codes);
-      *out.block_scale(row, b) = static_cast<std::uint8_t>(byte[i]);
-    }
-  } else {
-    for (std::size_t i = 0; i < Count; ++i, ++b, codes += step)
-      *out.block_scale(row, b) = quantize_block<Arch, order>(recipe, from, b, block[i], amax[i], codes);
+  word_group<Arch, Count> group;
+  group.load(recipe, from, b);
+  group.encode(recipe, from, out, row, b, codes);
+}
+
+/// All groups of [b, last), each of which is loaded before the one ahead of it is encoded: the scales of a group are
+/// known only some 60 cycles after its last load. Returns the first block after them.
+template <class Arch, std::size_t Count, class Words, class Source, block_layout Layout>
+MXFP4_INLINE std::int64_t quantize_groups(const Words& recipe, const Source& from, const mx_view<Layout>& out,
+                                          std::int64_t row, std::int64_t b, std::int64_t last) noexcept {
+  constexpr auto count = static_cast<std::int64_t>(Count);
+  if (b + count > last) return b;
+  word_group<Arch, Count> groups[2];
+  groups[0].load(recipe, from, b);
+  for (std::size_t at = 0;; at ^= 1) {
+    const std::int64_t next = b + count;
+    const bool more = next + count <= last;
+    if (more) groups[at ^ 1].load(recipe, from, next);
+    groups[at].encode(recipe, from, out, row, b, out.block_codes(row, b));
+    b = next;
+    if (!more) return b;
   }
 }
 
@@ -111,13 +149,19 @@ MXFP4_INLINE void quantize_group(const Words& recipe, const Source& from, const 
 template <class Arch, class Words, class Source, block_layout Layout>
 void quantize_row(Words recipe, Source from, mx_view<Layout> out, std::int64_t row, std::int64_t first,
                   std::int64_t last) noexcept {
-  constexpr std::int64_t group = simd::blocks_together<Arch>, step = Layout::code_offset(0, 1, 0);
+  [[maybe_unused]] constexpr std::int64_t group = simd::blocks_together<Arch>;
+  constexpr std::int64_t step = Layout::code_offset(0, 1, 0);
   std::uint8_t* codes = out.block_codes(row, first);
   std::int64_t b = first;
   if constexpr (Words::may_take_words) {
     if (recipe.takes_words()) {
-      for (; b + group <= last; b += group, codes += group * step)
-        quantize_group<Arch, simd::blocks_together<Arch>>(recipe, from, out, row, b, codes);
+      if constexpr (simd::looks_up_bytes<Arch>) {  // with AVX-512 a group stays in registers
+        b = quantize_groups<Arch, simd::blocks_together<Arch>>(recipe, from, out, row, b, last);
+        codes += (b - first) * step;
+      } else {
+        for (; b + group <= last; b += group, codes += group * step)
+          quantize_group<Arch, simd::blocks_together<Arch>>(recipe, from, out, row, b, codes);
+      }
       for (; b < last; ++b, codes += step) quantize_group<Arch, 1>(recipe, from, out, row, b, codes);
       return;
     }
