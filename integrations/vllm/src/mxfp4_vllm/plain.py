@@ -21,21 +21,29 @@ def _take_over(layer: torch.nn.Module) -> None:
     if weight.dim() != 2 or weight.numel() == 0 or weight.dtype != torch.bfloat16 or not _mxfp4_vllm.plain_suits():
         return
     packed = _mxfp4_vllm.PlainLinear(weight.contiguous().view(torch.int16))
-    handle = ops.add_layer(layer, packed, 0)
-    layer.register_buffer("mxfp4_handle", handle, persistent=False)
-    layer.cpu_linear = lambda x, weight, bias: ops.linear(x, handle, packed.rows, bias)
+    layer.register_buffer("mxfp4_handle", ops.add_layer(layer, packed, 0), persistent=False)
+    layer.mxfp4_rows = packed.rows
     layer.weight = torch.nn.Parameter(torch.empty(0, dtype=weight.dtype), requires_grad=False)  # as vLLM does
     logger.info_once("Layers that are bfloat16 by mxfp4 too: this CPU has no instructions for that")
 
 
-class PlainLinearMethod(UnquantizedLinearMethod):
+class _Plain:
+    """What both methods multiply by, where they have packed the layer."""
+
+    def apply(self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        if hasattr(layer, "mxfp4_handle"):
+            return ops.linear(x, layer.mxfp4_handle, layer.mxfp4_rows, bias)
+        return super().apply(layer, x, bias)
+
+
+class PlainLinearMethod(_Plain, UnquantizedLinearMethod):
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         super().process_weights_after_loading(layer)
         if not getattr(layer, "_cpu_skip_gemm_dispatch", False):  # whose weight is read by the attention
             _take_over(layer)
 
 
-class PlainHeadMethod(UnquantizedEmbeddingMethod):
+class PlainHeadMethod(_Plain, UnquantizedEmbeddingMethod):
     """Of a head that is not the embedding too: that is read in rows."""
     is_tied = False
 
