@@ -36,7 +36,8 @@ def main():
     llm = LLM(model=request["model"], skip_tokenizer_init=True, dtype="bfloat16", disable_log_stats=True,
               enable_prefix_caching=False, **options)
     wanted = SamplingParams(temperature=0, max_tokens=request["tokens"], detokenize=False, ignore_eos=True,
-                            prompt_logprobs=0 if request["logprobs"] else None, logprobs=3 if request["likely"] else None)
+                            prompt_logprobs=0 if request["logprobs"] else None,
+                            logprobs=3 if request["likely"] else None)
     prompts = [dict(prompt_token_ids=ids) for ids in request["prompts"]]
     runs = [[p] for p in prompts] if request["alone"] else [prompts]
     found = []

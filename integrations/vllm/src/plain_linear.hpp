@@ -5,7 +5,7 @@
 // (AVX2), torch's products of it are so slow that they, not the experts, are most of the time. These widen the weights
 // in registers:
 //
-//   packed   tile of 16 rows, column, 8 words of 32 bits: row j in the lower half of word j, row j + 8 in the upper one.
+//   packed   tile of 16 rows, column, 8 words of 32 bits: row j in the lower half of word j, row j + 8 in the upper.
 //            A bfloat16 in the upper half of a word is a float; in the lower half it is one after a shift
 #pragma once
 

@@ -66,8 +66,8 @@ class Mxfp4Experts(FusedMoEMethodBase):
             raise ValueError(f"{name}: experts are chosen by a hash of the token, expected by the router's scores: "
                              f"serve the checkpoint that `mxfp4 dequantize` makes")
         if layer.apply_router_weight_on_input and layer.top_k != 1:
-            raise ValueError(f"{name}: the router's weights go to the inputs of {layer.top_k} experts a token, expected "
-                             f"of one: serve the checkpoint that `mxfp4 dequantize` makes")
+            raise ValueError(f"{name}: the router's weights go to the inputs of {layer.top_k} experts a token, "
+                             f"expected of one: serve the checkpoint that `mxfp4 dequantize` makes")
 
     def process_weights_after_loading(self, layer: RoutedExperts) -> None:
         """Packs what the loader has filled, and lets go of it: of a layer at a time there are two copies."""

@@ -1,7 +1,7 @@
 # mxfp4_vllm/plain.py -- layers of an MXFP4 checkpoint that are bfloat16, on a CPU without instructions for that.
 # SPDX-License-Identifier: Apache-2.0
-"""Attention's linear layers and the head. Where vLLM (0.32) finds neither AMX nor a product of oneDNN for them, it leaves
-them to torch, which is so slow at bfloat16 with AVX2 that they take most of the time. There, and only there, they are
+"""Attention's linear layers and the head. Where vLLM (0.32) finds neither AMX nor a product of oneDNN for them, it
+leaves them to torch, which is so slow at bfloat16 with AVX2 that they take most of the time. There, and only there, they are
 multiplied by plain_linear.cpp: bfloat16 weights and activations, sums in f32.
 """
 import torch
@@ -16,7 +16,7 @@ logger = init_logger("vllm.mxfp4_vllm")
 
 
 def _take_over(layer: torch.nn.Module) -> None:
-    """Packs a layer whose weight vLLM has left where it was: it packs and lets go of those it has something faster for."""
+    """Packs a layer whose weight vLLM has left where it was: it lets go of those it has something faster for."""
     weight = layer.weight.data
     if weight.dim() != 2 or weight.numel() == 0 or weight.dtype != torch.bfloat16 or not _mxfp4_vllm.plain_suits():
         return
