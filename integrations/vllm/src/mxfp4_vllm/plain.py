@@ -1,8 +1,8 @@
 # mxfp4_vllm/plain.py -- layers of an MXFP4 checkpoint that are bfloat16, on a CPU without instructions for that.
 # SPDX-License-Identifier: Apache-2.0
 """Attention's linear layers and the head. Where vLLM (0.32) finds neither AMX nor a product of oneDNN for them, it
-leaves them to torch, which is so slow at bfloat16 with AVX2 that they take most of the time. There, and only there, they are
-multiplied by plain_linear.cpp: bfloat16 weights and activations, sums in f32.
+leaves them to torch, which is so slow at bfloat16 with AVX2 that they take most of the time. There, and only there,
+plain_linear.cpp multiplies them: bfloat16 weights and activations, sums in f32.
 """
 import torch
 from vllm.logger import init_logger
