@@ -77,6 +77,8 @@ class Timed:
 
     def __getattr__(self, name):
         call = getattr(self.layer, name)
+        if not callable(call):
+            return call
 
         def timed(*arguments):
             start = time.process_time()

@@ -30,17 +30,25 @@ AT_ONCE, GIVEN_UP = 16, 7
 LATEST_START, LATEST_ANSWER, LATEST_ERROR = 600, 300, 120  # seconds; above all that a busy machine takes
 
 
+def command(model):
+    return [sys.executable, "-m", "mxfp4_vllm", "serve", str(model), "--skip-tokenizer-init", "--dtype", "bfloat16",
+            "--enforce-eager", "--max-model-len", "256", "--max-num-seqs", str(AT_ONCE)]
+
+
+def server_environment():
+    return {**os.environ, **ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+
+
 class Server:
-    def __init__(self, model, log):
+    """more: further options of vLLM's."""
+
+    def __init__(self, model, log, *more):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name",
-             "demo", "--host", "127.0.0.1", "--port", str(self.port), "--skip-tokenizer-init", "--dtype", "bfloat16",
-             "--enforce-eager", "--max-model-len", "256", "--max-num-seqs", str(AT_ONCE)],
-            stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, **ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"})
+            [*command(model), "--served-model-name", "demo", "--host", "127.0.0.1", "--port", str(self.port), *more],
+            stdout=log, stderr=subprocess.STDOUT, env=server_environment())
         self.client = openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{self.port}/v1", api_key="none", max_retries=0,
                                          timeout=LATEST_ANSWER)
 

@@ -10,11 +10,13 @@ ENVIRONMENT = dict(VLLM_CPU_KVCACHE_SPACE="1", VLLM_ENABLE_V1_MULTIPROCESSING="0
                    OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", VLLM_NO_USAGE_STATS="1")
 
 
-def generate(model, prompts, tokens=40, environment=None, alone=False, logprobs=False, **options):
-    """For each prompt greedy tokens, and with logprobs the logarithm of the probability of each token of the prompt.
+def generate(model, prompts, tokens=40, environment=None, alone=False, logprobs=False, likely=False, **options):
+    """For each prompt greedy tokens, and with logprobs the logarithm of the probability of each token of the prompt,
+    with likely for each of the tokens [[token, its logarithm], ...] of the three that are the most probable.
     Then what the process said. RuntimeError with the line that names an error where there is no answer.
     alone: one prompt after the other."""
-    request = dict(model=str(model), prompts=prompts, tokens=tokens, alone=alone, logprobs=logprobs, options=options)
+    request = dict(model=str(model), prompts=prompts, tokens=tokens, alone=alone, logprobs=logprobs, likely=likely,
+                   options=options)
     done = subprocess.run([sys.executable, __file__, json.dumps(request)], capture_output=True, text=True,
                           env={**os.environ, **ENVIRONMENT, **(environment or {})}, timeout=1800)
     for line in done.stdout.splitlines():
@@ -34,7 +36,8 @@ def main():
     llm = LLM(model=request["model"], skip_tokenizer_init=True, dtype="bfloat16", disable_log_stats=True,
               enable_prefix_caching=False, **options)
     wanted = SamplingParams(temperature=0, max_tokens=request["tokens"], detokenize=False, ignore_eos=True,
-                            prompt_logprobs=0 if request["logprobs"] else None)
+                            prompt_logprobs=0 if request["logprobs"] else None,
+                            logprobs=3 if request["likely"] else None)
     prompts = [dict(prompt_token_ids=ids) for ids in request["prompts"]]
     runs = [[p] for p in prompts] if request["alone"] else [prompts]
     found = []
@@ -42,6 +45,8 @@ def main():
         one = [list(out.outputs[0].token_ids)]
         if request["logprobs"]:
             one.append([p.logprob for d in out.prompt_logprobs if d for p in d.values()])
+        if request["likely"]:
+            one.append([[[token, p.logprob] for token, p in d.items()] for d in out.outputs[0].logprobs])
         found.append(one)
     print("\nRESULT " + json.dumps(found), flush=True)
 

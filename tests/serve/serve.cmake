@@ -8,7 +8,7 @@ endif()
 set(environment ${CMAKE_CURRENT_BINARY_DIR}/serve)
 add_test(NAME serve.setup COMMAND ${PROJECT_SOURCE_DIR}/integrations/vllm/setup.sh ${environment})
 set_tests_properties(serve.setup PROPERTIES FIXTURES_SETUP serve TIMEOUT 7200 LABELS serve)
-foreach(check tokens refused server)
+foreach(check tokens refused server nodes)
   add_test(NAME serve.${check} COMMAND ${environment}/bin/python ${CMAKE_CURRENT_LIST_DIR}/check_${check}.py
     $<TARGET_FILE:mxfp4_cli> ${PROJECT_SOURCE_DIR})
   set_tests_properties(serve.${check} PROPERTIES FIXTURES_REQUIRED serve RUN_SERIAL ON TIMEOUT 7200 LABELS serve)

@@ -53,17 +53,6 @@ template <class Body>
   return {};
 }
 
-/// Rows that floats of this number a row leave room for.
-[[nodiscard]] std::int64_t rows_within(const workshop& shop, std::int64_t floats_a_row) noexcept {
-  constexpr std::int64_t fewest = 16, size = sizeof(float);
-  return std::max(fewest, shop.most_bytes / size / std::max<std::int64_t>(1, floats_a_row));
-}
-
-[[nodiscard]] float* grown(std::vector<float>& memory, std::int64_t count) {
-  if (const auto need = static_cast<std::size_t>(count); memory.size() < need) memory.resize(need);
-  return memory.data();
-}
-
 /// A workspace for this shape at least.
 [[nodiscard]] status provide_workspace(workshop& shop, const moe_shape& s) {
   moe_shape& have = shop.largest;

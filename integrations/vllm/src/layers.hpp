@@ -10,6 +10,7 @@
 //   ..._scale       the same, / 32         E8M0 bytes
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <mutex>
 #include <mxfp4/dispatch.hpp>
@@ -45,11 +46,24 @@ struct workshop {
   std::int64_t most_bytes = std::int64_t{256} << 20;  ///< about: calls of more tokens are cut, down to 16 tokens
   std::mutex mutex;
   std::vector<float> results;  ///< of a product, before they are rounded
+  std::vector<float> panel;    ///< activations of a plain_linear
   std::vector<float> logits, chosen_weights;
   std::vector<std::int32_t> chosen;
   moe_workspace workspace;  ///< for any call up to `largest`
   moe_shape largest;
 };
+
+/// Rows that floats of this number a row leave room for in most_bytes; 16 at the least.
+[[nodiscard]] inline std::int64_t rows_within(const workshop& shop, std::int64_t floats_a_row) noexcept {
+  constexpr std::int64_t fewest = 16, size = sizeof(float);
+  return std::max(fewest, shop.most_bytes / size / std::max<std::int64_t>(1, floats_a_row));
+}
+
+/// Memory of `count` floats at least, which is kept.
+[[nodiscard]] inline float* grown(std::vector<float>& memory, std::int64_t count) {
+  if (const auto need = static_cast<std::size_t>(count); memory.size() < need) memory.resize(need);
+  return memory.data();
+}
 
 /// N x K weights, packed.
 class linear {

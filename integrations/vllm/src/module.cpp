@@ -10,8 +10,10 @@
 #include <cstdint>
 #include <mxfp4/version.hpp>
 #include <string>
+#include <utility>
 
 #include "layers.hpp"
+#include "plain_linear.hpp"
 
 namespace mxfp4::vllm {
 
@@ -20,6 +22,7 @@ namespace {
 namespace nb = nanobind;
 using bytes2 = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using bytes3 = nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using bfloats2 = nb::ndarray<const std::int16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;  // their bits
 using floats2 = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 [[nodiscard]] workshop& shop() {
@@ -173,6 +176,32 @@ NB_MODULE(_mxfp4_vllm, m) {
         unlocked([&] {
           return self.run({at<const void>(x), tokens, stride}, at<const float>(bias), {at<void>(y)},
                           static_cast<number>(type), static_cast<activations>(kind), shop());
+        });
+      });
+
+  m.def("plain_suits", &plain_linear::suits, "Is this a CPU that PlainLinear is for?");
+  nb::class_<plain_linear>(m, "PlainLinear", "N x K weights in bfloat16, packed.")
+      .def(
+          "__init__",
+          [](plain_linear* self, const bfloats2& weights) {
+            plain_linear made;
+            unlocked([&]() -> status {
+              made = plain_linear::create(weights.data(), static_cast<std::int64_t>(weights.shape(0)),
+                                          static_cast<std::int64_t>(weights.shape(1)), shop().team);
+              return {};
+            });
+            new (self) plain_linear(std::move(made));
+          },
+          arg("weights"))
+      .def_prop_ro("rows", &plain_linear::rows)
+      .def_prop_ro("cols", &plain_linear::cols)
+      .def_prop_ro("nbytes", &plain_linear::bytes)
+      .def("run", [](const plain_linear& self, std::uintptr_t x, std::int64_t tokens, std::int64_t stride,
+                     std::uintptr_t bias, std::uintptr_t y, int type, int) {
+        raise_if_different("the type of x", static_cast<std::size_t>(type), static_cast<int>(number::bfloat16));
+        unlocked([&]() -> status {
+          self.run({at<const void>(x), tokens, stride}, at<const float>(bias), {at<void>(y)}, shop());
+          return {};
         });
       });
 

@@ -65,9 +65,9 @@ class Mxfp4Experts(FusedMoEMethodBase):
         if getattr(self.moe, "has_hash_routing", False):
             raise ValueError(f"{name}: experts are chosen by a hash of the token, expected by the router's scores: "
                              f"serve the checkpoint that `mxfp4 dequantize` makes")
-        if layer.apply_router_weight_on_input:
-            raise ValueError(f"{name}: the router's weights go to the experts' inputs, expected to their outputs: "
-                             f"serve the checkpoint that `mxfp4 dequantize` makes")
+        if layer.apply_router_weight_on_input and layer.top_k != 1:
+            raise ValueError(f"{name}: the router's weights go to the inputs of {layer.top_k} experts a token, "
+                             f"expected of one: serve the checkpoint that `mxfp4 dequantize` makes")
 
     def process_weights_after_loading(self, layer: RoutedExperts) -> None:
         """Packs what the loader has filled, and lets go of it: of a layer at a time there are two copies."""
@@ -95,11 +95,13 @@ class Mxfp4Experts(FusedMoEMethodBase):
                          input_ids: torch.Tensor | None = None) -> torch.Tensor:
         """Routing as vLLM's routers for GPUs have it: the one for CPUs (0.32) refuses sigmoid scores without groups,
         and leaves out the bias and the scale of softmax scores."""
-        if layer.custom_routing_function is not None:
+        if layer.custom_routing_function is not None or layer.apply_router_weight_on_input:
             weights, indices = select_experts(
                 x, router_logits, layer.top_k, layer.use_grouped_topk, layer.renormalize, layer.topk_group,
                 layer.num_expert_group, layer.custom_routing_function, layer.scoring_func, layer.routed_scaling_factor,
                 layer.e_score_correction_bias, input_ids=input_ids)
+            if layer.apply_router_weight_on_input:  # llama4; rounded as vLLM does
+                x, weights = x * weights.to(x.dtype), torch.ones_like(weights)
             return ops.routed(x, layer.mxfp4_handle, indices, weights, layer.expert_map)
         groups = (layer.num_expert_group, layer.topk_group) if layer.use_grouped_topk else (1, 1)
         scoring = SIGMOID if layer.scoring_func == "sigmoid" else SOFTMAX

@@ -14,6 +14,7 @@ from vllm.platforms import PlatformEnum
 from . import _mxfp4_vllm, ops, router, settings
 from .experts import CompressedTensorsExperts, GptOssExperts
 from .linear import Mxfp4CpuLinearKernel, Mxfp4LinearScheme
+from .plain import plain_method
 
 logger = init_logger("vllm.mxfp4_vllm")  # below vllm, whose handler it then has
 
@@ -43,7 +44,7 @@ class Mxfp4CompressedTensorsConfig(CompressedTensorsConfig):
             if all(s is not None and self._is_mxfp4(s.get("weights")) for s in schemes):
                 say_once(schemes[0].get("input_activations"))
                 return CompressedTensorsExperts(layer.moe_config, prefix)
-        return super().get_quant_method(layer, prefix)
+        return plain_method(layer, super().get_quant_method(layer, prefix))
 
     def get_scheme(self, layer: torch.nn.Module, layer_name: str | None = None):
         scheme = super().get_scheme(layer, layer_name)
@@ -60,7 +61,7 @@ class Mxfp4GptOssConfig(GptOssMxfp4Config):
         if isinstance(layer, RoutedExperts):
             say_once(None)
             return GptOssExperts(layer.moe_config, prefix)
-        return super().get_quant_method(layer, prefix)
+        return plain_method(layer, super().get_quant_method(layer, prefix))
 
 
 def install() -> None:
