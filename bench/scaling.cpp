@@ -11,12 +11,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -92,6 +94,7 @@ struct mailbox {
 
 /// Waits for the sample after `seen` with naps, for its start without.
 [[noreturn]] void serve(mailbox& box, product& p) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);  // it does not outlive the first process
   stay_on(1);
   p.run(serial);
   for (int seen = 0;;) {
@@ -163,6 +166,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "scaling: wants two cores, and 1 round or more\n");
     return rounds < 1 ? 2 : 4;
   }
+  stay_on(0);  // ends where the two are not this program's, before there is a second process
+  stay_on(1);
   std::puts("| product | shape | M | Gop/s, one thread | two threads | two processes |\n|---|---|---:|---:|---:|---:|");
   for (const auto& [n, k] : {std::pair<std::int64_t, std::int64_t>{3072, 1536}, {4096, 4096}})
     for (const std::int64_t m : {8, 32, 128}) {

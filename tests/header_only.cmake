@@ -26,6 +26,22 @@ foreach(isa avx2 avx512bf16 neon_i8mm)
   endforeach()
 endforeach()
 
+# dispatch.hpp has no kernels, and what it hands to the library is read by functions of the caller's own unit.
+if(TARGET mxfp4::dispatch AND avx2 IN_LIST mxfp4_isas)
+  add_library(header_only_dispatch OBJECT header_only.dispatch.cpp)
+  target_link_libraries(header_only_dispatch PRIVATE mxfp4::dispatch mxfp4_warnings)
+  target_compile_options(header_only_dispatch PRIVATE ${mxfp4_flags_avx2} -O2 -g0)
+  add_test(NAME header_only.symbol_gate.dispatch
+    COMMAND ${gate} -D NAMESPACE=isa_avx2 ${script} $<TARGET_OBJECTS:header_only_dispatch>)
+  set_tests_properties(header_only.symbol_gate.dispatch PROPERTIES LABELS package)
+endif()
+
+# The forward pass' loops for AVX2, in a program that runs on every x86-64.
+if(TARGET mxfp4_model AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND TARGET mxfp4::dispatch)
+  add_test(NAME model.loops.symbol_gate COMMAND ${gate} -D NAMESPACE=isa_avx2_without_f16c ${script}
+    "$<FILTER:$<TARGET_OBJECTS:mxfp4_model>,INCLUDE,loops_avx2>")
+endif()
+
 # The gate itself: an object with one function that anybody could be linked to.
 add_library(header_only_leak OBJECT dispatch.leak/sse2.cpp)
 target_compile_options(header_only_leak PRIVATE -O2)

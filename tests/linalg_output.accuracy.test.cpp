@@ -117,8 +117,8 @@ struct shape {
   std::int64_t m, n, k;
 };
 /// One token in one pass and in two; few tokens; more, in parts of 64 tokens and of 256 rows.
-constexpr shape shapes[] = {{1, 1, 32},  {1, 37, 8224}, {2, 300, 64},  {8, 33, 96},
-                            {9, 17, 64}, {64, 256, 32}, {65, 270, 32}, {130, 20, 320}};
+constexpr shape shapes[] = {{1, 1, 32},    {1, 37, 8224}, {2, 300, 64},   {8, 33, 96},    {9, 17, 64},
+                            {64, 256, 32}, {65, 270, 32}, {130, 20, 320}, {1, 16500, 32}, {8, 2305, 32}};
 
 }  // namespace
 

@@ -70,7 +70,8 @@ def interval(values):
     values = np.sort(values)
     n = len(values)
     half = 0.98 * np.sqrt(n)
-    low, high = int(max(np.floor(n / 2 - half), 0)), int(min(np.ceil(n / 2 + half), n - 1))
+    low = int(max(np.floor(n / 2 - half), 0))
+    high = n - 1 - low
     return float(np.median(values)), float(values[low]), float(values[high])
 
 
@@ -130,7 +131,7 @@ def main():
         ours = Program("mxfp4", [o.runner, o.folder / "twin", threads, o.activations, *([o.memory] if o.memory else [])], cpus,
                        threads == 1)
         theirs = Program("llama.cpp", [o.python, HERE / "peer.py", o.folder / "model.gguf", "--threads", threads,
-                                       "--context", max(contexts) + 1024], cpus, threads == 1)
+                                       "--context", max(*contexts, o.prompt) + 1024], cpus, threads == 1)
         programs = [ours, theirs]
         errors = check(programs, oracle)
 

@@ -27,10 +27,10 @@ def git(*arguments):
     return subprocess.run(["git", "-C", SOURCE, *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def compile_peer(include, name, march, output):
+def compile_peer(include, name, march, output, source="mxfp4_peer.cpp"):
     subprocess.run([COMPILER, "-std=c++20", "-O3", "-DNDEBUG", f"-march={march}", "-fPIC", "-shared", "-fvisibility-inlines-hidden",
                     "-Wl,-Bsymbolic", "-DMXFP4_KERNELS=1", f'-DMXFP4_PEER_NAME="{name}"', f"-I{include}", f"-I{HERE}",
-                    "-isystem", SOURCE / "build/deps/usr/include", HERE / "mxfp4_peer.cpp", "-o", output], check=True)
+                    "-isystem", SOURCE / "build/deps/usr/include", HERE / source, "-o", output], check=True)
 
 
 def main():

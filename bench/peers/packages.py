@@ -25,6 +25,8 @@ import sys
 import tempfile
 import time
 
+from compare import compile_peer
+
 try:
     import numpy as np
 except ImportError:  # outside of the virtual environment
@@ -38,14 +40,6 @@ SOURCE = HERE.parent.parent
 
 # ---- outside of the virtual environment ----
 
-def compile_object(source, output):
-    compiler = os.environ.get("CXX", "c++")
-    subprocess.run([compiler, "-std=c++20", "-O3", "-DNDEBUG", "-march=native", "-fPIC", "-shared",
-                    "-fvisibility-inlines-hidden", "-Wl,-Bsymbolic", "-DMXFP4_KERNELS=1", '-DMXFP4_PEER_NAME="mxfp4"',
-                    f"-I{SOURCE / 'include'}", f"-I{HERE}", "-isystem", SOURCE / "build/deps/usr/include",
-                    HERE / source, "-o", output], check=True)
-
-
 def start(options):
     with tempfile.TemporaryDirectory(prefix="packages.") as folder:
         environment = pathlib.Path(options.environment or pathlib.Path(folder) / "venv")
@@ -55,7 +49,8 @@ def start(options):
         subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--disable-pip-version-check",
                         *PACKAGES[options.what]], check=True)
         shared = pathlib.Path(folder) / "ours.so"
-        compile_object("mxfp4_peer.cpp" if options.what == "openvino" else "moe_peer.cpp", shared)
+        compile_peer(SOURCE / "include", "mxfp4", "native", shared,
+                     "mxfp4_peer.cpp" if options.what == "openvino" else "moe_peer.cpp")
         model = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
         print(f"{model.group(1) if model else 'unknown CPU'}, {', '.join(PACKAGES[options.what][1:])}, "
               f"{datetime.date.today()}, load {os.getloadavg()[0]:.1f}", flush=True)

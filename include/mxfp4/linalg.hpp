@@ -67,6 +67,7 @@ status gemm(dialect_id dialect, const W& w, const X& x, const dense_view<float>&
 }
 /// The same with outputs in bf16 or f16.
 template <class Arch = simd::native_arch, class W, class X, rounded_element T>
+  requires(!std::same_as<X, int8_activations>)
 status gemm(dialect_id dialect, const W& w, const X& x, const dense_view<T>& y, const gemm_options& options = {}) {
   return detail::with_dialect(dialect, [&]<class D>() { return mxfp4::gemm<D, Arch>(w, x, y, options); });
 }

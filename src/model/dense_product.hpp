@@ -81,14 +81,4 @@ class panel_matrix {
   std::vector<float> floats_;
 };
 
-/// The panel of `count` rows of a matrix, which become its columns: panel[k][n] = row(n)[k].
-template <class Row>
-void pack_rows(std::int64_t count, std::int64_t k, Row row, std::vector<float>& panel) {
-  panel.assign(static_cast<std::size_t>(k * panel_width), 0.0f);
-  for (std::int64_t n = 0; n < count; ++n) {
-    const auto* const from = row(n);
-    for (std::int64_t i = 0; i < k; ++i) panel[static_cast<std::size_t>(i * panel_width + n)] = from[i];
-  }
-}
-
 }  // namespace mxfp4::model

@@ -123,7 +123,8 @@ class evaluation {
         for (std::size_t i = 1; i < models_.size(); ++i)
           if (models_[i].recipe) product(i, now);
       for (const std::size_t i : other)
-        note(i, now.error_of(*sources_[models_[i].source], config_, layer, e, options_.product.executor));
+        if (is_expert)
+          note(i, now.error_of(*sources_[models_[i].source], config_, layer, e, options_.product.executor));
       for (const std::size_t i : by_recipe) {
         if (i != by_recipe.front()) now = {}, now = load(0);
         note(i, now.quantize(*models_[i].recipe, expert_name(config_, layer, e), options_.product.executor));

@@ -16,10 +16,6 @@ using namespace io;
 
 namespace {
 
-void require_done(const status& s, const char* what) {
-  if (!s.ok()) throw file_error({.file = what, .value = std::string(message(s).view())});
-}
-
 // Of a dense product: a task's rows, and the part of K of theirs and of the tokens' that stays in the first- and
 // second-level cache.
 constexpr std::int64_t panels_a_task = 4, rows_a_task = panels_a_task * panel_width;
@@ -61,7 +57,7 @@ class token_tiles {
 activations::activations(dense_view<const float> x, const product_options& options) : floats_(x) {
   const auto narrow = [&](auto scaling, auto& out) {
     auto q = kernels::quantize_activations(x, scaling, {.executor = options.executor});
-    require_done(q.error(), "activations");
+    require_ok(q.error(), "activations");
     out.emplace(*std::move(q));
   };
   switch (options.activations) {
@@ -100,7 +96,7 @@ void linear::arrange() {
     wide_ = {};
   } else if (!codes_.empty()) {
     auto packed = kernels::pack(mxfp4_rows(0, rows_));
-    require_done(packed.error(), "pack");
+    require_ok(packed.error(), "pack");
     packed_ = std::make_shared<const packed_matrix>(*std::move(packed));
     codes_ = {};
     scales_ = {};
@@ -128,9 +124,9 @@ void linear::multiply(const activations& x, dense_view<float> y, const product_o
   if (file_ != nullptr || !is_mxfp4()) return multiply(x.floats_, y, options);
   const gemm_options with{false, options.executor};
   const auto product = [&](const auto& tokens) {
-    require_done(packed_ != nullptr ? kernels::gemm(*packed_, tokens, y, with)
-                                    : kernels::gemm(mxfp4_rows(0, rows_), tokens, y, with),
-                 "gemm");
+    require_ok(packed_ != nullptr ? kernels::gemm(*packed_, tokens, y, with)
+                                  : kernels::gemm(mxfp4_rows(0, rows_), tokens, y, with),
+               "gemm");
   };
   if (x.int8_) product(*x.int8_);
   else if (x.mxfp8_) product(*x.mxfp8_);

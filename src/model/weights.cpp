@@ -18,10 +18,6 @@ using namespace checkpoint;
 
 namespace {
 
-void require_ok(const status& s, const std::string& file, const std::string& tensor = {}) {
-  if (!s.ok()) throw file_error({.file = file, .tensor = tensor, .value = std::string(message(s).view())});
-}
-
 template <class T>
 [[nodiscard]] std::vector<T> read_all(const checkpoint_reader& checkpoint, const checkpoint_tensor& t) {
   std::vector<T> values(static_cast<std::size_t>(t.info->elements()));
@@ -135,6 +131,10 @@ constexpr const char* embeddings = "model.embed_tokens";
 }
 
 }  // namespace
+
+void require_ok(const status& s, const std::string& file, const std::string& tensor) {
+  if (!s.ok()) throw file_error({.file = file, .tensor = tensor, .value = std::string(message(s).view())});
+}
 
 linear linear::load(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows, std::int64_t cols,
                     bool bias, std::uint64_t keep) {

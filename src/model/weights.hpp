@@ -183,6 +183,9 @@ void require_vector(const checkpoint::checkpoint_reader& checkpoint, const std::
 /// The layer that makes logits of the last hidden state: "lm_head", or the embeddings where they are tied.
 [[nodiscard]] std::string head_name(const model_config& config);
 
+/// @throws file_error naming `file` and `tensor` where `s` is not ok.
+void require_ok(const status& s, const std::string& file, const std::string& tensor = {});
+
 [[nodiscard]] std::string layer_name(std::int64_t layer, const std::string& part);  ///< "model.layers.3.<part>"
 
 }  // namespace mxfp4::model

@@ -168,7 +168,7 @@ using moe_step_kernels = kernel_set<kernel::moe_activate<P, H>, kernel::moe_comb
 /// Is this what moe_activate takes?
 /// @return ok, or what is wrong first: with the shape; with products or hidden alone; with indices, of another shape or
 ///         not 4-byte aligned; products.rows, hidden.rows not M top_k; products.cols not 2 hidden.cols; how.act,
-///         how.order or how.limit; the bias; hidden sharing bytes with an input.
+///         how.order; how.limit or how.alpha where it is NaN; the bias; hidden sharing bytes with an input.
 template <result_type P, result_type H>
 [[nodiscard]] status check_moe_activate(const routing_shape& shape, const dense_view<const std::int32_t>& indices,
                                         const dense_view<const P>& products, const dense_view<const float>& bias,

@@ -103,16 +103,25 @@ template <class Byte, built_layout Layout>
   return weights(v).bytes;
 }
 
+inline namespace MXFP4_ISA_NS {
+// Functions by name and not lambdas: those would be one function for all instruction sets.
+template <class Value>
+expert<const_mx_view<>> read_expert(const void* list, std::size_t e) noexcept {
+  const Value& x = static_cast<const Value*>(list)[e];
+  return {apart(x.gate), apart(x.up), apart(x.down), x.gate_bias, x.up_bias, x.down_bias};
+}
+template <class Value>
+const_mx_view<> read_matrix(const void* list, std::size_t e) noexcept {
+  return apart(static_cast<const Value*>(list)[e]);
+}
+}  // namespace MXFP4_ISA_NS
+
 template <class value>
 [[nodiscard]] MXFP4_INLINE auto experts(const std::span<const value>& all) noexcept {
   if constexpr (std::same_as<value, expert<packed_matrix>>) {
     return all;
   } else {
-    return view_experts{all.data(), all.size(),
-                        [](const void* from, std::size_t e) noexcept -> expert<const_mx_view<>> {
-                          const value& x = static_cast<const value*>(from)[e];
-                          return {apart(x.gate), apart(x.up), apart(x.down), x.gate_bias, x.up_bias, x.down_bias};
-                        }};
+    return view_experts{all.data(), all.size(), &read_expert<value>};
   }
 }
 template <expert_list R>
@@ -127,9 +136,7 @@ template <weight_list R>
   if constexpr (std::same_as<value, packed_matrix>) {
     return all;
   } else {
-    return view_matrices{all.data(), all.size(), [](const void* from, std::size_t e) noexcept -> const_mx_view<> {
-                           return apart(static_cast<const value*>(from)[e]);
-                         }};
+    return view_matrices{all.data(), all.size(), &read_matrix<value>};
   }
 }
 

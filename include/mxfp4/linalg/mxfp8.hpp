@@ -18,7 +18,7 @@ inline namespace MXFP4_ISA_NS {
 /// @param w  N x K weights: a view of any layout, packed_view, or a packed_matrix; K a multiple of 32.
 /// @param x  M x K, mxfp8_view or mxfp8_activations. An element is its float decode: exact, subnormals included,
 ///           infinity where it overflows.
-/// @param y  M x N, overwritten, or added to with options.accumulate; must not overlap w or x.
+/// @param y  M x N, overwritten, or added to with options.accumulate; must not overlap w, x or the bias.
 /// @return   ok, or what is wrong with the arguments; nothing is written then.
 /// Accuracy: linalg/f32.hpp's bound over the values of the elements; what quantising X costs comes on top.
 /// Special:  a scale byte 255 or an element 0x7F in a token makes its outputs NaN, and no other token's. Under scale

@@ -177,7 +177,7 @@ inline namespace MXFP4_ISA_NS {
 /// Special:  what does not fit becomes infinity: f16 from 65520 on. Any NaN is the canonical one, bf16 0x7FC0 and f16
 ///           0x7E00.
 /// Same bits as gemm has, so for any number of tasks, and where else it says so.
-/// Stack:    200 KiB of the caller's; of more than 8 tokens, 260 KiB of an executor's thread.
+/// Stack:    200 KiB of the caller's (AVX2: 335); of more than 8 tokens, 260 KiB of an executor's thread (AVX2: 370).
 template <decode_dialect Dialect = dialect::ocp, class Arch = simd::native_arch, class W, class X, rounded_element T>
   requires(!std::same_as<X, int8_activations>)
 status gemm(const W& w, const X& x, const dense_view<T>& y, const gemm_options& options = {}) {
