@@ -83,9 +83,10 @@ struct word_group {
   template <class Words, class Source>
   MXFP4_INLINE void load(const Words& recipe, const Source& from, std::int64_t b) noexcept {
     const simd::word_rule rule = recipe.rule();
-    const char* soon = reinterpret_cast<const char*>(from.at(b)) + prefetch_bytes;
+    const auto soon = reinterpret_cast<std::uintptr_t>(from.at(b)) + prefetch_bytes;  // an address, of no array
     MXFP4_UNROLL
-    for (std::size_t i = 0; i < Count * block_size * sizeof(*from.x); i += 64) simd::prefetch_soon(soon + i);
+    for (std::size_t i = 0; i < Count * block_size * sizeof(*from.x); i += 64)
+      simd::prefetch_soon(reinterpret_cast<const void*>(soon + i));
     MXFP4_UNROLL
     for (std::size_t i = 0; i < Count; ++i) from.load(b + static_cast<std::int64_t>(i), block[i]);
     simd::word_block<Arch>::amax(block, amax);
