@@ -8,29 +8,13 @@ those of two processes on one node, which add the same two numbers by another wa
 import argparse
 import asyncio
 import pathlib
-import socket
 import subprocess
 import sys
 import tempfile
 
-import psutil
-
-from check_server import Server, command, server_environment
+from check_server import Server, command, end, free_port, server_environment
 from check_tokens import LENGTH, TOKENS, WINDOWS, run
 from engine import generate
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def end(process):
-    if process.poll() is None:
-        for one in [*psutil.Process(process.pid).children(recursive=True), process]:
-            one.kill()
-    process.wait()
 
 
 def main():

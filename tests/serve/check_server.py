@@ -39,13 +39,30 @@ def server_environment():
     return {**os.environ, **ENVIRONMENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def processes_of(process):
+    main = psutil.Process(process.pid)
+    return [main, *main.children(recursive=True)]
+
+
+def end(process):
+    """Kills a server that runs, with what it has started."""
+    for one in processes_of(process) if process.poll() is None else []:
+        if one.is_running():
+            one.kill()
+    process.wait()
+
+
 class Server:
     """more: further options of vLLM's."""
 
     def __init__(self, model, log, *more):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.process = subprocess.Popen(
             [*command(model), "--served-model-name", "demo", "--host", "127.0.0.1", "--port", str(self.port), *more],
             stdout=log, stderr=subprocess.STDOUT, env=server_environment())
@@ -63,8 +80,7 @@ class Server:
         sys.exit("serve: the server does not start")
 
     def processes(self):
-        main = psutil.Process(self.process.pid)
-        return [main, *main.children(recursive=True)]
+        return processes_of(self.process)
 
     def memory(self):
         """Bytes that its processes have for themselves."""
@@ -169,9 +185,7 @@ def main():
 
             failures = asyncio.run(all_checks())
         finally:
-            for process in [p for p in server.processes() if p.is_running()] if server.process.poll() is None else []:
-                process.kill()
-            server.process.wait()
+            end(server.process)
             if sys.exc_info()[0] is not None:
                 log.seek(0)
                 print(log.read()[-4000:])
