@@ -465,7 +465,7 @@ TEST_CASE("card: what compare measured", "[cli][card]") {
   CHECK_THAT(text, ContainsSubstring("| KLD, mean | 0.0174 |\n| KLD, median | 0.0090 |\n"));
   CHECK_THAT(text, ContainsSubstring("| tokens with a KLD above 1 | 3 (0.301 %) |\n| same first choice | 85.80 % |\n"));
 
-  comparison["targets"] = {other};
+  comparison["targets"] = json::array({other});
   write_text(file, comparison.dump());
   CHECK_THAT(card({model, "--base-model", "a/b", "--overwrite", "--comparison", file}).err,
              ContainsSubstring("compares no checkpoint, expected mxfp4 compare ORIGINAL QUANTISED"));

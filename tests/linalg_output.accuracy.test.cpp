@@ -152,24 +152,24 @@ TEST_CASE("products: rounding situations in bf16 and f16", "[linalg][golden]") {
   w.scale(0, 0) = 127;
   for (std::int64_t k = 0; k < 32; ++k) w.set_code(0, k, k == 0 ? 2 : 0);
   const packed_matrix packed = *pack(w.view());
-  for (const auto& [value, bias, bf16_bits, f16_bits, why] : rows)
+  for (const row& r : rows)
     for (const std::int64_t m : {1, 2, 9}) {
-      CAPTURE(value, bias, why, m);
+      CAPTURE(r.x, r.bias, r.why, m);
       tokens x(m, 32);
-      x.fill([&](auto, std::int64_t k) { return k == 0 ? value : 0.0f; });
+      x.fill([&](auto, std::int64_t k) { return k == 0 ? r.x : 0.0f; });
       std::vector<bf16> b(static_cast<std::size_t>(m));
       std::vector<f16> h(b.size());
       std::vector<float> f(b.size());
       const auto check = [&](const auto& weights) {
-        const gemm_options options{.bias = {&bias, 1}};
+        const gemm_options options{.bias = {&r.bias, 1}};
         REQUIRE(gemm(weights, x.view(), dense_view<bf16>{b.data(), m, 1, 1}, options).ok());
         REQUIRE(gemm(weights, x.view(), dense_view<f16>{h.data(), m, 1, 1}, options).ok());
         REQUIRE(gemm(weights, x.view(), dense_view<float>{f.data(), m, 1, 1}, options).ok());
         for (std::size_t i = 0; i < b.size(); ++i) {
-          CHECK(bits_of(b[i]) == bf16_bits);
-          CHECK(bits_of(h[i]) == f16_bits);
-          if (std::isnan(value + bias)) CHECK(bits_of(f[i]) == nan_bits<float>);
-          else CHECK(f[i] == value + bias);
+          CHECK(bits_of(b[i]) == r.bf16_bits);
+          CHECK(bits_of(h[i]) == r.f16_bits);
+          if (std::isnan(r.x + r.bias)) CHECK(bits_of(f[i]) == nan_bits<float>);
+          else CHECK(f[i] == r.x + r.bias);
         }
       };
       check(w.view());

@@ -91,8 +91,9 @@ TEMPLATE_LIST_TEST_CASE("moe: shared experts, the bits of the definition and of 
   expert_memory<layout::compressed_tensors> experts(5, h, 64, random), shared(2, h, 160, random);
   experts.add_biases(random);
   shared.add_biases(random);
-  for (const auto& [m, k] : {std::pair{1, 2}, {7, 2}, {40, 1}, {3, 0}})
+  for (const std::pair<int, int>& size : {std::pair{1, 2}, {7, 2}, {40, 1}, {3, 0}})
     for (const bool weighted : {false, true}) {
+      const int m = size.first, k = size.second;
       CAPTURE(m, k, weighted);
       const routing r(m, k, 5, random);
       routing all(m, 2, 2, random);  // both, in their order

@@ -165,7 +165,7 @@ std::int64_t linear::rows_of_a_piece(std::int64_t cols) noexcept {
 
 linear linear::read_rows(const checkpoint_reader& checkpoint, const stored_linear& stored, std::int64_t first,
                          std::int64_t count, std::int64_t cols) {
-  const auto [is_mxfp4, data, scales] = stored;
+  const checkpoint_tensor *const data = stored.data, *const scales = stored.scales;  // clang++ 14: no captured binding
   linear w;
   w.rows_ = count;
   w.cols_ = cols;
@@ -184,7 +184,7 @@ linear linear::read_rows(const checkpoint_reader& checkpoint, const stored_linea
       widen(r, n, to.data() + r * cols);
     }
   };
-  if (is_mxfp4) {
+  if (stored.is_mxfp4) {
     read(*data, w.codes_, cols / 2);
     read(*scales, w.scales_, cols / block_size);
   } else if (data->info->type == dtype::f32) {
@@ -213,7 +213,8 @@ linear linear::read_rows(const checkpoint_reader& checkpoint, const stored_linea
 }
 
 std::vector<linear> linear::load_stack(const checkpoint_reader& checkpoint, const stack_place& p) {
-  const auto [data, scales, bias] = find_stack(checkpoint, p);
+  const auto stack = find_stack(checkpoint, p);
+  const checkpoint_tensor *const data = stack.data, *const scales = stack.scales;
   const std::int64_t rows = p.parts * p.rows;
   std::vector<linear> parts(static_cast<std::size_t>(p.parts));
   for (linear& w : parts) {
@@ -232,7 +233,7 @@ std::vector<linear> linear::load_stack(const checkpoint_reader& checkpoint, cons
     }
   };
   std::vector<float> biases(static_cast<std::size_t>(rows));
-  read_floats(checkpoint, *bias, p.index * rows, biases);
+  read_floats(checkpoint, *stack.bias, p.index * rows, biases);
   for (std::int64_t r = 0; r < rows; ++r)
     parts[static_cast<std::size_t>(r % p.parts)].bias_[static_cast<std::size_t>(r / p.parts)] =
         biases[static_cast<std::size_t>(r)];
