@@ -8,7 +8,7 @@
 mxfp4_provide(nlohmann_json 3.11 nlohmann_json::nlohmann_json JSON_BuildTests=OFF JSON_Install=OFF)
 mxfp4_provide_xxhash()
 
-set(MXFP4_TOOL_OPTIONS "" CACHE STRING "Compiler options of the file libraries, the program and their tests, after all others")
+set(MXFP4_TOOL_OPTIONS "" CACHE STRING "Compiler options of the file libraries and the program, after all others")
 mark_as_advanced(MXFP4_TOOL_OPTIONS)
 
 # mxfp4_file_library(<name>): mxfp4_<name> of src/<name>/*.cpp, its headers those of include/mxfp4/<name>.

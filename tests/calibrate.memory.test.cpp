@@ -14,13 +14,6 @@ using namespace mxfp4::test;
 
 constexpr std::uint64_t mib = std::uint64_t{1} << 20;
 
-void require_own_memory() {
-#if defined(__SANITIZE_ADDRESS__)
-  SKIP("the sanitizer's own memory is beyond the limit");
-#endif
-  if (read_text(MXFP4_PROGRAM).starts_with("#!")) SKIP("the emulator's own memory is beyond the limit");
-}
-
 /// Heap, stacks and private maps of the program end at --memory and 64 MiB: what asks for more does not get it.
 void calibrates(const std::string& model, const std::string& option, const std::string& text, std::uint64_t memory,
                 const std::string& context = "256", const std::vector<std::string>& further = {}) {

@@ -734,10 +734,7 @@ TEST_CASE("checkpoint: too little space is noticed before the first byte", "[che
 }
 
 TEST_CASE("checkpoint: memory does not grow with shards, tensors or the checkpoint", "[checkpoint][memory]") {
-#if defined(__SANITIZE_ADDRESS__)
-  SKIP("the sanitizer's own memory is beyond the limit");
-#endif
-  if (read_text(MXFP4_PROGRAM).starts_with("#!")) SKIP("the emulator's own memory is beyond the limit");
+  require_own_memory();
   constexpr std::uint64_t limit = std::uint64_t{40} << 20;
   constexpr std::int64_t part = std::int64_t{44} << 20;  // bytes of a tensor; more than the limit
   const scratch_folder folder;

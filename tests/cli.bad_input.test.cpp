@@ -74,14 +74,9 @@ std::string parse_fault(const std::string& text, const io::json_limits& limits =
 
 /// Memory for a run; no limit where a sanitizer or an emulator needs more for itself.
 [[nodiscard]] limits at_most(std::uint64_t bytes) {
-#if defined(__SANITIZE_ADDRESS__)
-  static_cast<void>(bytes);
-  return {};
-#else
   limits memory;
-  if (!read_text(MXFP4_PROGRAM).starts_with("#!")) memory.data_bytes = bytes;
+  if (memory_is_its_own()) memory.data_bytes = bytes;
   return memory;
-#endif
 }
 
 }  // namespace

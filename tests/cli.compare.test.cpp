@@ -311,10 +311,7 @@ TEST_CASE("run: the likeliest token is the golden forward pass's", "[cli][run]")
 }
 
 TEST_CASE("compare: memory is that of an expert, not of the model", "[cli][compare][memory]") {
-#if defined(__SANITIZE_ADDRESS__)
-  SKIP("the sanitizer's own memory is beyond the limit");
-#endif
-  if (read_text(MXFP4_PROGRAM).starts_with("#!")) SKIP("the emulator's own memory is beyond the limit");
+  require_own_memory();
   const scratch_folder folder;
   const std::string model = folder / "model", ids = write_text(folder / "ids", "3 1 4 1 5 9 2 6 5 3 5 8 9 7 9 3");
   REQUIRE(run({MXFP4_GENERATE, "--checkpoint", "--layers", "2", "--hidden", "512", "--intermediate", "512", "--experts",

@@ -28,10 +28,7 @@ constexpr std::uint64_t expert(const sizes& s) { return 3 * s.hidden * s.interme
 
 /// Heap, stacks and private maps of the program end there: what asks for more does not get it.
 void compares(const sizes& s) {
-#if defined(__SANITIZE_ADDRESS__)
-  SKIP("the sanitizer's own memory is beyond the limit");
-#endif
-  if (read_text(MXFP4_PROGRAM).starts_with("#!")) SKIP("the emulator's own memory is beyond the limit");
+  require_own_memory();
   const scratch_folder folder;
   const std::string model = folder / "model", out = folder / "details";
   const outcome made = run({MXFP4_GENERATE,

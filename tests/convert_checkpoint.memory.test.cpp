@@ -25,10 +25,7 @@ void succeeds(std::vector<std::string> rest) {
 }  // namespace
 
 TEST_CASE("convert: a length in a GGUF file is not believed before it is compared", "[convert][memory]") {
-#if defined(__SANITIZE_ADDRESS__)
-  SKIP("the sanitizer's own memory is beyond the limit");
-#endif
-  if (read_text(MXFP4_PROGRAM).starts_with("#!")) SKIP("the emulator's own memory is beyond the limit");
+  require_own_memory();
   const scratch_folder folder;
   const std::string half_a_gigabyte = {0, 0, 0, 0x20, 0, 0, 0, 0};
   const std::string one = {1, 0, 0, 0, 0, 0, 0, 0}, none(8, '\0');
@@ -40,10 +37,7 @@ TEST_CASE("convert: a length in a GGUF file is not believed before it is compare
 }
 
 TEST_CASE("convert: memory does not grow with the tensors", "[convert][memory]") {
-#if defined(__SANITIZE_ADDRESS__)
-  SKIP("the sanitizer's own memory is beyond the limit");
-#endif
-  if (read_text(MXFP4_PROGRAM).starts_with("#!")) SKIP("the emulator's own memory is beyond the limit");
+  require_own_memory();
   const scratch_folder folder;
   // One layer as gpt-oss has it: a tensor of four times the limit, and one that is copied.
   const std::string p = "model.layers.0.mlp.experts.";

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli.support.hpp"
+#include "support/sanitized.hpp"
 
 namespace mxfp4::test {
 
@@ -16,6 +17,18 @@ inline outcome mxfp4_run(std::vector<std::string> arguments, const limits& limit
                          const std::vector<std::string>& environment = {}) {
   arguments.insert(arguments.begin(), MXFP4_PROGRAM);
   return run(std::move(arguments), limit, environment);
+}
+
+/// Whether a bound on the program's memory is a bound on what it asks for itself.
+[[nodiscard]] inline bool memory_is_its_own() {
+#if defined(MXFP4_TEST_ASAN)
+  return false;
+#else
+  return !read_text(MXFP4_PROGRAM).starts_with("#!");  // a script calls an emulator
+#endif
+}
+inline void require_own_memory() {
+  if (!memory_is_its_own()) SKIP("the sanitizer's or the emulator's own memory is beyond the limit");
 }
 
 /// The command ends well.

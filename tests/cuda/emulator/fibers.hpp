@@ -18,18 +18,12 @@
 #include <string>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define MXFP4_EMULATOR_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define MXFP4_EMULATOR_ASAN 1
-#endif
-#endif
-#if defined(MXFP4_EMULATOR_ASAN)
+#include "mxfp4/core/version.hpp"
+#include "support/sanitized.hpp"
+
+#if defined(MXFP4_TEST_ASAN)
 #include <sanitizer/common_interface_defs.h>
 #endif
-
-#include "mxfp4/core/version.hpp"
 
 namespace mxfp4::inline MXFP4_VERSION_NS::cuda::emulator {
 
@@ -92,7 +86,7 @@ class fibers {
   [[nodiscard]] std::uint64_t draw(std::uint64_t below) { return random_() % below; }
 
  private:
-#if defined(MXFP4_EMULATOR_ASAN)
+#if defined(MXFP4_TEST_ASAN)
   static constexpr std::size_t stack_bytes = 256 * 1024;
 #else
   static constexpr std::size_t stack_bytes = 64 * 1024;
@@ -133,12 +127,12 @@ class fibers {
     const int previous = current_;
     if (next == previous) return;
     current_ = next;
-#if defined(MXFP4_EMULATOR_ASAN)
+#if defined(MXFP4_TEST_ASAN)
     const void* bottom = next == outside ? outside_bottom_ : at(next).stack.get();
     __sanitizer_start_switch_fiber(&at(previous).fake_stack, bottom, next == outside ? outside_bytes_ : stack_bytes);
 #endif
     exchange(at(previous), at(next));
-#if defined(MXFP4_EMULATOR_ASAN)
+#if defined(MXFP4_TEST_ASAN)
     __sanitizer_finish_switch_fiber(at(previous).fake_stack, nullptr, nullptr);
 #endif
   }
@@ -178,7 +172,7 @@ class fibers {
   }
 
   [[noreturn]] void go_round() {
-#if defined(MXFP4_EMULATOR_ASAN)
+#if defined(MXFP4_TEST_ASAN)
     const void* bottom = nullptr;
     std::size_t bytes = 0;
     __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
