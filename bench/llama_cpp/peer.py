@@ -25,6 +25,7 @@ def main():
     params = llama_cpp.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch = options.context, 512, 512
     params.n_threads = params.n_threads_batch = options.threads
+    params.swa_full = False  # as llama-bench has it: a layer with a window keeps and reads no more than that
     context = llama_cpp.llama_init_from_model(model, params)
     memory = llama_cpp.llama_get_memory(context)
 
