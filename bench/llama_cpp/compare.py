@@ -2,13 +2,18 @@
 # bench/llama_cpp/compare.py -- `mxfp4 run` beside llama.cpp on one model: first the errors, then the times, in turns.
 # SPDX-License-Identifier: Apache-2.0
 """compare.py FOLDER --runner PROGRAM [--activations int8-residual2] [--threads 1 --threads 2] [--context 128 ...]
-           [--memory BYTES] [--rounds 9] [--cpus 0,1]
+           [--memory BYTES] [--rounds 9] [--cpus 0,1] [--limits PROGRAM]
 
 FOLDER is make_model.py's. Each program's logits after the oracle's tokens are compared with those in double, as
 |logits - exact| / |exact|, taken at once and one by one; if ours are not finite, or further away than 0.2, nothing is timed.
 Then both take turns, round by round, one thread by its processor time, two by the clock: a prompt of 512 tokens, and single tokens behind a context. The table has medians, and the
 ratio of the rates of each round in the median with its 95 % interval. With --memory ours keeps so many bytes of experts and reads
 the others again, from the page cache; llama.cpp, which maps its file, has no such bound and runs as before.
+
+With --limits, which is bench_limits, the machine takes its turn in each round, on as many threads. Its limit for a token is
+the time to read once from memory what the token needs: 4 of 32 experts as they are packed, all other matrices in BF16, keys
+and values in 16 bits. For a prompt it is the time to multiply each weight once for each token that needs it, experts by
+int8 dots, all else by fused multiply-adds of floats. Experts beyond --memory have the same limit as those that are kept.
 """
 import argparse
 import datetime
@@ -16,6 +21,7 @@ import json
 import os
 import pathlib
 import platform
+import struct
 import subprocess
 import sys
 import tempfile
@@ -61,6 +67,65 @@ class Program:
         self.process.wait()
 
 
+class Needs:
+    """What the model in `folder` cannot do without, from the header of its weights."""
+
+    def __init__(self, folder):
+        config = json.loads((folder / "config.json").read_text())
+        with open(folder / "model.safetensors", "rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        self.heads, self.kv_heads, self.head_dim = (
+            config[key] for key in ("num_attention_heads", "num_key_value_heads", "head_dim"))
+        self.windows = [config["sliding_window"] if kind == "sliding_attention" else None for kind in config["layer_types"]]
+        self.weight_bytes = self.expert_weights = self.dense_weights = self.head_weights = 0  # of a token
+        for name, tensor in header.items():
+            begin, end = tensor["data_offsets"]
+            if ".experts." in name:
+                part = (end - begin) * config["num_experts_per_tok"] // config["num_local_experts"]
+                self.weight_bytes += part
+                if name.endswith("_blocks"):
+                    self.expert_weights += 2 * part  # two in a byte
+            elif "embed_tokens" in name:
+                self.weight_bytes += (end - begin) // tensor["shape"][0]  # one row
+            else:
+                self.weight_bytes += end - begin
+                if name.startswith("lm_head"):
+                    self.head_weights += (end - begin) // 2
+                elif len(tensor["shape"]) == 2:
+                    self.dense_weights += (end - begin) // 2
+
+    def seen(self, position):
+        """Tokens that the layers look at, of all of them together."""
+        return sum(min(position + 1, window or position + 1) for window in self.windows)
+
+    def bytes_of_token(self, context):
+        return self.weight_bytes + 2 * 2 * self.kv_heads * self.head_dim * self.seen(context)
+
+    def operations_of_prompt(self, tokens):
+        """Those of int8 and those of floats, two a multiplication; logits are of the last token alone."""
+        attention = 2 * self.heads * self.head_dim * sum(map(self.seen, range(tokens)))
+        return 2 * self.expert_weights * tokens, 2 * (self.dense_weights * tokens + self.head_weights + attention)
+
+
+class Machine:
+    """The best rates of bench_limits, a second."""
+
+    def __init__(self, limits, threads, cpus):
+        self.command, self.threads = ["taskset", "-c", cpus, limits, "--benchmark_format=json"], threads
+
+    def rate(self, row):
+        done = subprocess.run([*self.command, f"--benchmark_filter=^{row}.*/threads:{self.threads}/"], check=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        return 1e9 * max(r["value"] for r in json.loads(done.stdout)["benchmarks"])
+
+    def token_seconds(self, needs, context):
+        return needs.bytes_of_token(context) / self.rate("read/residency:cold")
+
+    def prompt_seconds(self, needs, tokens):
+        of_int8, of_floats = needs.operations_of_prompt(tokens)
+        return of_int8 / self.rate("dot_peak") + of_floats / self.rate("fma_peak")
+
+
 def error_of(logits, exact):
     return float(np.linalg.norm(logits - exact) / np.linalg.norm(exact))
 
@@ -88,23 +153,28 @@ def check(programs, oracle):
     return errors
 
 
-def rounds_of(programs, prepare, measure, rounds):
-    """Seconds of each program in each round, in turns; who begins changes."""
+def rounds_of(programs, prepare, measure, rounds, limit=None):
+    """Seconds of each program, and of the machine's limit, in each round, in turns; who begins changes."""
     for p in programs:
         prepare(p)
-    seconds = {p.name: [] for p in programs}
+    seconds = {p.name: [] for p in programs} | ({"limit": []} if limit else {})
     for r in range(rounds + 1):
         for p in programs if r % 2 == 0 else programs[::-1]:
             took = measure(p, r)
             if r > 0:  # the first warms up
                 seconds[p.name].append(took)
+        if limit and r > 0:
+            seconds["limit"].append(limit())
     return {name: np.array(values) for name, values in seconds.items()}
 
 
 def row(title, threads, tokens, seconds, ours, theirs):
     ratio = interval(seconds[theirs] / seconds[ours])
-    return dict(title=title, threads=threads, ours=tokens / float(np.median(seconds[ours])),
+    made = dict(title=title, threads=threads, ours=tokens / float(np.median(seconds[ours])),
                 theirs=tokens / float(np.median(seconds[theirs])), ratio=ratio)
+    if "limit" in seconds:
+        made |= dict(limit=tokens / float(np.median(seconds["limit"])), of_limit=interval(seconds["limit"] / seconds[ours]))
+    return made
 
 
 def main():
@@ -120,8 +190,12 @@ def main():
     parser.add_argument("--tokens", type=int, default=8, help="single tokens of a round")
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--cpus", default="0,1")
+    parser.add_argument("--limits", help="bench_limits; for one thread and two")
     parser.add_argument("--json")
     o = parser.parse_args()
+    if o.limits and max(o.threads or [2]) > 2:
+        parser.error("--limits: bench_limits measures one thread and two, expected no more")
+    needs = Needs(o.folder / "twin") if o.limits else None
     ids = json.loads((o.folder / "ids.json").read_text())
     oracle = np.load(o.folder / "oracle.npz")
     contexts = o.context or [128, 4096]
@@ -133,13 +207,15 @@ def main():
         theirs = Program("llama.cpp", [o.python, HERE / "peer.py", o.folder / "model.gguf", "--threads", threads,
                                        "--context", max(*contexts, o.prompt) + 1024], cpus, threads == 1)
         programs = [ours, theirs]
+        machine = Machine(o.limits, threads, cpus) if o.limits else None
         errors = check(programs, oracle)
 
         def prompt(p, r):
             p.ask("clear")
             return p.ask("take", ids[r * o.prompt:(r + 1) * o.prompt])
 
-        seconds = rounds_of(programs, lambda p: None, prompt, o.rounds)
+        seconds = rounds_of(programs, lambda p: None, prompt, o.rounds,
+                            machine and (lambda: machine.prompt_seconds(needs, o.prompt)))
         rows.append(row(f"prompt of {o.prompt}", threads, o.prompt, seconds, "mxfp4", "llama.cpp"))
         for context in contexts:
             def prepare(p):
@@ -147,7 +223,8 @@ def main():
                 p.ask("take", ids[:context])
 
             seconds = rounds_of(programs, prepare,
-                                lambda p, r: p.ask("each", ids[8192 + r * o.tokens:8192 + (r + 1) * o.tokens]), o.rounds)
+                                lambda p, r: p.ask("each", ids[8192 + r * o.tokens:8192 + (r + 1) * o.tokens]), o.rounds,
+                                machine and (lambda: o.tokens * machine.token_seconds(needs, context)))
             rows.append(row(f"a token behind {context}", threads, o.tokens, seconds, "mxfp4", "llama.cpp"))
         for p in programs:
             p.close()
@@ -155,10 +232,12 @@ def main():
     print(f"{datetime.date.today()}: {model or platform.machine()}, {os.cpu_count()} CPUs, "
           f"load {os.getloadavg()[0]:.1f} at the end; "
           f"--activations {o.activations}; {f'--memory {o.memory}; ' if o.memory else ''}{o.rounds} rounds of {o.tokens} tokens\n")
-    print("| | threads | mxfp4, tokens/s | llama.cpp, tokens/s | ratio | its 95 % interval |\n|---|---:|---:|---:|---:|---|")
+    print("| | threads | mxfp4, tokens/s | llama.cpp, tokens/s | ratio | its 95 % interval |"
+          f"{' limit, tokens/s | mxfp4 of it |' if o.limits else ''}\n|---|---:|---:|---:|---:|---|{'---:|---:|' if o.limits else ''}")
     for r in rows:
         m, low, high = r["ratio"]
-        print(f"| {r['title']} | {r['threads']} | {r['ours']:.2f} | {r['theirs']:.2f} | {m:.2f} | {low:.2f} .. {high:.2f} |")
+        limit = f" {r['limit']:.2f} | {r['of_limit'][0]:.2f} |" if o.limits else ""
+        print(f"| {r['title']} | {r['threads']} | {r['ours']:.2f} | {r['theirs']:.2f} | {m:.2f} | {low:.2f} .. {high:.2f} |{limit}")
     print("\n| error of logits against double | at once | one by one |\n|---|---:|---:|")
     for name in ("mxfp4", "llama.cpp"):
         print(f"| {name} | {errors[name, 'take']:.2e} | {errors[name, 'each']:.2e} |")
