@@ -3,12 +3,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """compare.py FOLDER --runner PROGRAM [--activations int8-residual2] [--threads 1 --threads 2] [--context 128 ...]
            [--memory BYTES] [--rounds 9] [--cpus 0,1] [--limits PROGRAM]
+           [--flash-attention off]
 
 FOLDER is make_model.py's. Each program's logits after the oracle's tokens are compared with those in double, as
 |logits - exact| / |exact|, taken at once and one by one; if ours are not finite, or further away than 0.2, nothing is timed.
 Then both take turns, round by round, one thread by its processor time, two by the clock: a prompt of 512 tokens, and single tokens behind a context. The table has medians, and the
 ratio of the rates of each round in the median with its 95 % interval. With --memory ours keeps so many bytes of experts and reads
-the others again, from the page cache; llama.cpp, which maps its file, has no such bound and runs as before.
+the others again, from the page cache; llama.cpp, which maps its file, has no such bound and runs as before. Flash attention,
+which is llama.cpp's default, can be switched off: a prompt takes longer then, a token behind a long context less.
 
 With --limits, which is bench_limits, the machine takes its turn in each round, on as many threads. Its limit for a token is
 the time to read once from memory what the token needs: 4 of 32 experts as they are packed, all other matrices in BF16, keys
@@ -186,6 +188,7 @@ def main():
     parser.add_argument("--threads", action="append", type=int)
     parser.add_argument("--context", action="append", type=int)
     parser.add_argument("--memory", type=int, default=0, help="bytes of experts that ours keeps; 0: all")
+    parser.add_argument("--flash-attention", choices=("auto", "off", "on"), default="auto", help="llama.cpp's")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--tokens", type=int, default=8, help="single tokens of a round")
     parser.add_argument("--prompt", type=int, default=512)
@@ -205,7 +208,8 @@ def main():
         ours = Program("mxfp4", [o.runner, o.folder / "twin", threads, o.activations, *([o.memory] if o.memory else [])], cpus,
                        threads == 1)
         theirs = Program("llama.cpp", [o.python, HERE / "peer.py", o.folder / "model.gguf", "--threads", threads,
-                                       "--context", max(*contexts, o.prompt) + 1024], cpus, threads == 1)
+                                       "--context", max(*contexts, o.prompt) + 1024,
+                                       "--flash-attention", o.flash_attention], cpus, threads == 1)
         programs = [ours, theirs]
         machine = Machine(o.limits, threads, cpus) if o.limits else None
         errors = check(programs, oracle)
@@ -231,7 +235,8 @@ def main():
     model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "")
     print(f"{datetime.date.today()}: {model or platform.machine()}, {os.cpu_count()} CPUs, "
           f"load {os.getloadavg()[0]:.1f} at the end; "
-          f"--activations {o.activations}; {f'--memory {o.memory}; ' if o.memory else ''}{o.rounds} rounds of {o.tokens} tokens\n")
+          f"--activations {o.activations}; {f'--memory {o.memory}; ' if o.memory else ''}"
+          f"--flash-attention {o.flash_attention}; {o.rounds} rounds of {o.tokens} tokens\n")
     print("| | threads | mxfp4, tokens/s | llama.cpp, tokens/s | ratio | its 95 % interval |"
           f"{' limit, tokens/s | mxfp4 of it |' if o.limits else ''}\n|---|---:|---:|---:|---:|---|{'---:|---:|' if o.limits else ''}")
     for r in rows:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # bench/llama_cpp/peer.py -- llama.cpp behind the lines that bench_runner reads: compare.py speaks with both.
 # SPDX-License-Identifier: Apache-2.0
-"""peer.py MODEL.gguf --threads N --context TOKENS; lines from standard input as runner.cpp has them."""
+"""peer.py MODEL.gguf --threads N --context TOKENS [--flash-attention off]; lines from standard input as runner.cpp has them."""
 import argparse
 import ctypes
 import sys
@@ -10,12 +10,15 @@ import time
 import llama_cpp
 import numpy as np
 
+FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama.h, llama_flash_attn_type
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--context", type=int, default=8192)
+    parser.add_argument("--flash-attention", choices=FLASH_ATTENTION, default="auto")
     options = parser.parse_args()
     quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
     llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
@@ -25,6 +28,7 @@ def main():
     params = llama_cpp.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch = options.context, 512, 512
     params.n_threads = params.n_threads_batch = options.threads
+    params.flash_attn_type = FLASH_ATTENTION[options.flash_attention]
     params.swa_full = False  # as llama-bench has it: a layer with a window keeps and reads no more than that
     context = llama_cpp.llama_init_from_model(model, params)
     memory = llama_cpp.llama_get_memory(context)
