@@ -89,6 +89,9 @@ template <class Floats, class Words>
   sum += x * w;
 }
 
+/// Bytes: the memory of four panels at once comes in an eighth sooner than what the machine itself fetches ahead.
+inline constexpr std::uintptr_t fetched_ahead = 2048;
+
 /// Panels at once: their chains of additions hide each other's latency.
 /// @tparam T  a panel's words: pairs of bf16, or floats.
 template <int Width, class T, std::int64_t... Panels>
@@ -116,6 +119,9 @@ template <int Width, class T, std::int64_t... Panels>
     };
     for (std::int64_t part = 0; part < parts; ++part)
       (add_panel(sums[Panels][part], at + Panels * panel + part * Width), ...);
+    const auto soon = reinterpret_cast<std::uintptr_t>(at) + fetched_ahead;  // an address, of no array at the end
+    (__builtin_prefetch(reinterpret_cast<const void*>(soon + static_cast<std::uintptr_t>(Panels * panel) * sizeof(T))),
+     ...);
   };
   std::int64_t i = 0;
   for (; i + step <= k; i += step) add(i, pairs);
