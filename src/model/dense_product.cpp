@@ -2,6 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/dense_product.hpp"
 
+#include <sys/mman.h>
+
+#include <cstdint>
 #include <cstring>
 
 #include "model/loops.hpp"
@@ -38,6 +41,18 @@ const loop_table& loops() noexcept {
 void multiply_panel(const float* x, std::int64_t x_stride, std::int64_t rows, const float* panel, std::int64_t k,
                     float* y, std::int64_t y_stride, std::int64_t columns, bool add) {
   loops().multiply_panel(x, x_stride, rows, panel, k, y, y_stride, columns, add);
+}
+
+void ask_for_large_pages(void* memory, std::size_t bytes) noexcept {
+#if defined(MADV_HUGEPAGE)
+  // Whole pages alone: what lies beside them belongs to others. A system that has none refuses, and nothing is lost.
+  constexpr std::uintptr_t page = std::uintptr_t{1} << 21;
+  const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + page - 1) / page * page;
+  const auto end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / page * page;
+  if (begin < end) (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  (void)memory, (void)bytes;
+#endif
 }
 
 bool panel_matrix::put_pairs(std::int64_t n, const float* row) noexcept {
