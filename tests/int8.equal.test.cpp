@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <limits>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include "mxfp4/linalg/int8.hpp"
@@ -58,17 +57,6 @@ bool is_close(const std::vector<float>& a, const std::vector<float>& b) {
   });
 }
 
-/// check(std::type_identity<Arch>) for each architecture of the list.
-template <class... Arch, class F>
-void on_each(std::tuple<Arch...>, F&& check) {
-  int index = 0;
-  const auto on = [&]<class A>(std::type_identity<A> arch) {
-    INFO("architecture " << index++ << " of support/arches.hpp");
-    check(arch);
-  };
-  (on(std::type_identity<Arch>{}), ...);
-}
-
 /// Y of the reference and, on each architecture of the list, of gemm from packed and from view, each with a gap of 3
 /// floats between rows. The reference, a plain loop, is what takes the time: it is computed once for all of them.
 template <class Arches, class Layout>
@@ -81,7 +69,8 @@ void check_product(Arches arches, mx_memory<Layout>& w, const int8_activations& 
   REQUIRE(reference::gemm(w.view(), x, y(reference), accumulate).ok());
   const bool fused = has_powers(x.scaling()) || (x.scaling() == int8_scaling::row && !accumulate);
   const threads team{3};
-  on_each(arches, [&]<class A>(std::type_identity<A>) {
+  test::for_each_of(arches, [&]<class A>(const char* name) {
+    CAPTURE(name);
     std::vector<float> packed = start, view = start, split = start;
     REQUIRE(gemm<A>(*p, x, y(packed), {accumulate, {}}).ok());
     REQUIRE(gemm<A>(w.view(), x, y(view), {accumulate, {}}).ok());
@@ -236,15 +225,15 @@ TEST_CASE("int8 gemm: every scale byte against a second definition", "[int8][exh
           const std::vector<float> fused = second_definition(w, 256, tokens, start, accumulate, true);
           const std::vector<float> unfused = second_definition(w, 256, tokens, start, accumulate, false);
           CHECK(same_bits(reference, fused));
-          const auto check_on = [&]<class Arch>(std::type_identity<Arch>) {
+          test::for_each_of(mxfp4::test::arches{}, [&]<class Arch>(const char* name) {
+            CAPTURE(name);
             std::vector<float> packed = start, view = start;
             REQUIRE(gemm<Arch>(*pack(w.view()), x, out(packed), {accumulate, {}}).ok());
             REQUIRE(gemm<Arch>(w.view(), x, out(view), {accumulate, {}}).ok());
             CHECK(same_bits(packed, view));
             if (mxfp4::test::fuses<Arch>) CHECK(same_bits(packed, fused));
             else CHECK(each_is_one_of(packed, fused, unfused));  // tiles with a scale out of the ordinary are fused
-          };
-          on_each(mxfp4::test::arches{}, check_on);
+          });
         }
     }
 }

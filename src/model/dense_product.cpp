@@ -2,10 +2,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/dense_product.hpp"
 
-#include <sys/mman.h>
-
-#include <cstdint>
 #include <cstring>
+#include <new>
+#include <vector>
 
 #include "model/loops.hpp"
 #include "model/loops_text.hpp"
@@ -43,21 +42,24 @@ void multiply_panel(const float* x, std::int64_t x_stride, std::int64_t rows, co
   loops().multiply_panel(x, x_stride, rows, panel, k, y, y_stride, columns, add);
 }
 
-void ask_for_large_pages(void* memory, std::size_t bytes) noexcept {
-#if defined(MADV_HUGEPAGE)
-  // Whole pages alone: what lies beside them belongs to others. A system that has none refuses, and nothing is lost.
-  constexpr std::uintptr_t page = std::uintptr_t{1} << 21;
-  const auto begin = (reinterpret_cast<std::uintptr_t>(memory) + page - 1) / page * page;
-  const auto end = (reinterpret_cast<std::uintptr_t>(memory) + bytes) / page * page;
-  if (begin < end) (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#else
-  (void)memory, (void)bytes;
-#endif
+panel_matrix::panel_matrix(const panel_matrix& other) : rows_(other.rows_), k_(other.k_), are_pairs_(other.are_pairs_) {
+  if (other.words_ == 0) return;
+  take_zeros(other.words_);
+  std::memcpy(memory_.get(), other.memory_.get(), bytes());
+}
+
+void panel_matrix::take_zeros(std::int64_t words) {
+  const std::int64_t bytes = words * static_cast<std::int64_t>(sizeof(float));
+  memory_ = {};
+  memory_ = detail::allocate(bytes);
+  if (memory_ == nullptr) throw std::bad_alloc();
+  std::memset(memory_.get(), 0, static_cast<std::size_t>(bytes));
+  words_ = words;
 }
 
 bool panel_matrix::put_pairs(std::int64_t n, const float* row) noexcept {
   const std::int64_t words = (k_ + 1) / 2 * panel_width;
-  std::uint32_t* const to = pairs_.data() + n / panel_width * words + n % panel_width;
+  std::uint32_t* const to = pairs() + n / panel_width * words + n % panel_width;
   std::uint32_t rest = 0;
   for (std::int64_t i = 0; i < k_; ++i) {
     std::uint32_t bits = 0;
@@ -69,18 +71,18 @@ bool panel_matrix::put_pairs(std::int64_t n, const float* row) noexcept {
 }
 
 void panel_matrix::put_floats(std::int64_t n, const float* row) noexcept {
-  float* const to = floats_.data() + n / panel_width * panel_width * k_ + n % panel_width;
+  float* const to = floats() + n / panel_width * panel_width * k_ + n % panel_width;
   for (std::int64_t i = 0; i < k_; ++i) to[i * panel_width] = row[i];
 }
 
 void panel_matrix::multiply_one(const float* x, std::int64_t first, std::int64_t count, float* y) const noexcept {
-  if (floats_.empty()) loops().multiply_pairs(x, pairs_.data() + first * ((k_ + 1) / 2) * panel_width, count, k_, y);
-  else loops().multiply_floats(x, floats_.data() + first * k_ * panel_width, count, k_, y);
+  if (are_pairs_) loops().multiply_pairs(x, pairs() + first * ((k_ + 1) / 2) * panel_width, count, k_, y);
+  else loops().multiply_floats(x, floats() + first * k_ * panel_width, count, k_, y);
 }
 
 const float* panel_matrix::panel(std::int64_t index, std::int64_t k, std::int64_t size, float* buffer) const noexcept {
-  if (!floats_.empty()) return floats_.data() + (index * k_ + k) * panel_width;
-  loops().widen_pairs(pairs_.data() + (index * ((k_ + 1) / 2) + k / 2) * panel_width, size, buffer);
+  if (!are_pairs_) return floats() + (index * k_ + k) * panel_width;
+  loops().widen_pairs(pairs() + (index * ((k_ + 1) / 2) + k / 2) * panel_width, size, buffer);
   return buffer;
 }
 

@@ -11,7 +11,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <vector>
+
+#include "mxfp4/core/aligned_buffer.hpp"
 
 namespace mxfp4::model {
 
@@ -42,38 +43,30 @@ void multiply_rows(const float* x, const T* rows, std::int64_t count, std::int64
   }
 }
 
-/// Asks the system for large pages, where it has them for programs that ask.
-void ask_for_large_pages(void* memory, std::size_t bytes) noexcept;
-
-/// For what a token reads once and whole: a fourteenth of that time would go into finding pages of 4 KiB.
-template <class T>
-[[nodiscard]] std::vector<T> zeros_in_large_pages(std::int64_t count) {
-  std::vector<T> zeros;
-  zeros.reserve(static_cast<std::size_t>(count));
-  ask_for_large_pages(zeros.data(), zeros.capacity() * sizeof(T));
-  zeros.resize(static_cast<std::size_t>(count));
-  return zeros;
-}
-
 /// A matrix whose rows are in panels, one behind the other: of pairs where all its numbers are bf16's, else of floats.
 class panel_matrix {
  public:
   panel_matrix() = default;
+  panel_matrix(const panel_matrix& other);
+  panel_matrix(panel_matrix&&) noexcept = default;
+  panel_matrix& operator=(const panel_matrix& other) { return *this = panel_matrix(other); }
+  panel_matrix& operator=(panel_matrix&&) noexcept = default;
+  ~panel_matrix() = default;
   /// @param row  a function: the numbers of row n, `k` floats.
   template <class Row>
   panel_matrix(std::int64_t rows, std::int64_t k, Row row) : rows_(rows), k_(k) {
-    pairs_ = zeros_in_large_pages<std::uint32_t>(panels() * ((k + 1) / 2) * panel_width);
+    take_zeros(panels() * ((k + 1) / 2) * panel_width);
     for (std::int64_t n = 0; n < rows; ++n)
       if (!put_pairs(n, row(n))) {
-        pairs_ = {};
-        floats_ = zeros_in_large_pages<float>(panels() * k * panel_width);
+        are_pairs_ = false;
+        take_zeros(panels() * k * panel_width);
         for (std::int64_t m = 0; m < rows; ++m) put_floats(m, row(m));
         return;
       }
   }
 
   [[nodiscard]] bool empty() const noexcept { return rows_ == 0; }
-  [[nodiscard]] std::uint64_t bytes() const noexcept { return sizeof(float) * (pairs_.size() + floats_.size()); }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return sizeof(float) * static_cast<std::uint64_t>(words_); }
 
   /// multiply_panel's sums for one token and rows [8 first, 8 first + 8 count): y[n] = sum over k of x[k] * row(n)[k].
   void multiply_one(const float* x, std::int64_t first, std::int64_t count, float* y) const noexcept;
@@ -86,12 +79,16 @@ class panel_matrix {
 
  private:
   [[nodiscard]] std::int64_t panels() const noexcept { return (rows_ + panel_width - 1) / panel_width; }
+  [[nodiscard]] std::uint32_t* pairs() const noexcept { return reinterpret_cast<std::uint32_t*>(memory_.get()); }
+  [[nodiscard]] float* floats() const noexcept { return reinterpret_cast<float*>(memory_.get()); }
+  /// Memory of so many words, in place of what there was, which is given back first. @throws std::bad_alloc
+  void take_zeros(std::int64_t words);
   [[nodiscard]] bool put_pairs(std::int64_t n, const float* row) noexcept;
   void put_floats(std::int64_t n, const float* row) noexcept;
 
-  std::int64_t rows_ = 0, k_ = 0;
-  std::vector<std::uint32_t> pairs_;
-  std::vector<float> floats_;
+  std::int64_t rows_ = 0, k_ = 0, words_ = 0;
+  bool are_pairs_ = true;
+  detail::aligned_buffer memory_;
 };
 
 }  // namespace mxfp4::model

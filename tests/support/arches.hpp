@@ -27,14 +27,19 @@ using arches = std::tuple<simd::scalar_arch>;
 
 using simd::fuses;
 
-/// Calls f.operator()<Arch>(name) for the plain C++ path and for each of `arches`.
+/// Calls f.operator()<Arch>(name) for each of a list.
+template <class... Arch, class F>
+void for_each_of(std::tuple<Arch...>, F&& f) {
+  (f.template operator()<Arch>(simd::isa_name<Arch>), ...);
+}
+
+/// The same for the plain C++ path and for each of `arches`.
 template <class F>
 void for_each_arch(F&& f) {
   f.template operator()<simd::scalar_arch>("scalar");
-  const auto run = [&]<class Arch>(std::type_identity<Arch>) {
-    if constexpr (!std::is_same_v<Arch, simd::scalar_arch>) f.template operator()<Arch>(simd::isa_name<Arch>);
-  };
-  [&]<class... Arch>(std::tuple<Arch...>*) { (run(std::type_identity<Arch>{}), ...); }(static_cast<arches*>(nullptr));
+  for_each_of(arches{}, [&]<class Arch>(const char* name) {
+    if constexpr (!std::is_same_v<Arch, simd::scalar_arch>) f.template operator()<Arch>(name);
+  });
 }
 
 }  // namespace mxfp4::test
