@@ -271,6 +271,14 @@ TEMPLATE_TEST_CASE("dispatch: pack and the int8 products", "[dispatch]", layout:
   CHECK(std::equal(packed->codes(0), packed->codes(0) + packed->tiles() * packed->blocks() * 256, tiles.view().codes));
   CHECK(
       std::equal(packed->scales(0), packed->scales(0) + packed->tiles() * packed->blocks() * 16, tiles.view().scales));
+  packed_matrix pieces = *packed_matrix::uninitialized(n, k);
+  auto rows = w.view();
+  rows.rows = 16;
+  for (std::int64_t first = 0; first < n; first += 16, rows.codes += 16 * rows.code_stride,
+                    rows.scales += 16 * rows.scale_stride, rows.rows = std::min<std::int64_t>(16, n - first))
+    REQUIRE(dispatch::pack_rows(rows, first, pieces).ok());
+  CHECK(std::ranges::equal(pieces.bytes(), packed->bytes()));
+  CHECK(dispatch::pack_rows(w.view(), 16, pieces).code == errc::too_large);
 
   for (const int8_scaling scaling :
        {int8_scaling::e8m0, int8_scaling::row, int8_scaling::residual2, int8_scaling::residual3}) {

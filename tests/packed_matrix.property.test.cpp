@@ -34,6 +34,15 @@ place_in_tile code_place(std::int64_t n, std::int64_t k, std::int64_t blocks) {
   return {block * 256 + element % 16 / 4 * 64 + n % 16 * 4 + element % 4, element >= 16};
 }
 
+/// @param first  a multiple of the layout's rows_per_band.
+template <class Byte, class Layout>
+basic_mx_view<Byte, Layout> rows_of(basic_mx_view<Byte, Layout> v, std::int64_t first, std::int64_t count) {
+  v.codes += first * v.code_stride;
+  v.scales += first / Layout::rows_per_band * v.scale_stride;
+  v.rows = count;
+  return v;
+}
+
 }  // namespace
 
 TEMPLATE_LIST_TEST_CASE("pack: every code in its place, unpack gives back every byte", "[packed][property]", layouts) {
@@ -69,6 +78,14 @@ TEMPLATE_LIST_TEST_CASE("pack: every code in its place, unpack gives back every 
           same = same && back.code(n, k) == w.code(n, k) && back.scale(n, k / 32) == w.scale(n, k / 32);
       REQUIRE(same);
       REQUIRE(back.only_its_own_bytes_were_written());
+
+      // In pieces, the last one first: the same bytes and ranges.
+      packed_matrix pieces = *packed_matrix::uninitialized(rows, cols);
+      constexpr std::int64_t piece = TestType::rows_per_band == 1 ? 48 : TestType::rows_per_band;
+      for (std::int64_t first = (rows - 1) / piece * piece; first >= 0; first -= piece)
+        REQUIRE(pack_rows(rows_of(w.view(), first, std::min(piece, rows - first)), first, pieces).ok());
+      REQUIRE(std::ranges::equal(pieces.bytes(), bytes));
+      for (std::int64_t t = 0; t < tiles; ++t) REQUIRE(pieces.range(t) == packed->range(t));
     }
 }
 
@@ -188,6 +205,19 @@ TEST_CASE("packed_matrix: bad input", "[packed][bad_input]") {
   same_bytes.scales = same_bytes.codes;
   CHECK(unpack(*packed, same_bytes).code == errc::overlap);
   CHECK(itself.is_untouched());
+  packed_matrix part = *packed_matrix::uninitialized(40, 64);
+  mx_memory<layout::compressed_tensors> sixteen(16, 64), narrow(16, 32), twelve(12, 64);
+  CHECK(message(pack_rows(narrow.view(), 0, part)).view() == "w.cols is 32, expected 64");
+  CHECK(message(pack_rows(sixteen.view(), -16, part)).view() == "first is -16, expected 0 to 40");
+  CHECK(message(pack_rows(sixteen.view(), 41, part)).view() == "first is 41, expected 0 to 40");
+  CHECK(message(pack_rows(sixteen.view(), 24, part)).view() == "first is 24, expected 16");
+  CHECK(message(pack_rows(sixteen.view(), 32, part)).view() == "w.rows is 16, expected at most 8");
+  CHECK(message(pack_rows(twelve.view(), 16, part)).view() == "w.rows is 12, expected 16");
+  auto inside = sixteen.view();
+  inside.codes = part.codes(1);
+  CHECK(pack_rows(inside, 0, part).code == errc::overlap);
+  CHECK(pack_rows(const_mx_view<>{nullptr, nullptr, 16, 64, 32, 2}, 0, part).code == errc::null_pointer);
+  CHECK(pack_rows(const_mx_view<>{nullptr, nullptr, 0, 64, 32, 2}, 32, part).ok());
   CHECK(pack(const_mx_view<>{})->tiles() == 0);
   CHECK(pack(const_mx_view<>{nullptr, nullptr, 3, 0, 0, 0})->tiles() == 1);
 }

@@ -142,6 +142,13 @@ template <class Byte, built_layout Layout>
   return detail::pack(detail::weights(w), options);
 }
 
+/// Some rows of a matrix that is not in memory as a whole: mxfp4::pack_rows (kernel/pack.hpp).
+template <class Byte, built_layout Layout>
+MXFP4_INLINE status pack_rows(const basic_mx_view<Byte, Layout>& w, std::int64_t first, packed_matrix& packed,
+                              const run_options& options = {}) {
+  return detail::pack_rows(detail::weights(w), first, packed, options);
+}
+
 /// The inverse, a plain loop too: the function of tensor/packed_matrix.hpp.
 using mxfp4::unpack;
 

@@ -349,8 +349,12 @@ result<packed_matrix> pack(const any_weights& w, const run_options& options) {
   result<packed_matrix> made = packed_matrix::uninitialized(v.rows, v.cols);
   if (!made) return made;
   packed_matrix packed = *std::move(made);
-  if (const status s = call(all_pack, w, packed, options); !s.ok()) return s;
+  if (const status s = pack_rows(w, 0, packed, options); !s.ok()) return s;
   return result<packed_matrix>(std::move(packed));
+}
+
+status pack_rows(const any_weights& w, std::int64_t first, packed_matrix& packed, const run_options& options) {
+  return call(all_pack, w, first, packed, options);
 }
 
 status quantize_activations(const any_input& x, int8_activations& out, const run_options& options) {

@@ -193,11 +193,8 @@ status dequantize(const any_weights& w, const any_output& out, dialect_id dialec
   });
 }
 
-status pack(const any_weights& w, packed_matrix& packed, const run_options& options) {
-  return with_view(w, [&](const auto& from) {
-    kernel::pack_tiles(from, packed, options.executor);
-    return status{};
-  });
+status pack(const any_weights& w, std::int64_t first, packed_matrix& packed, const run_options& options) {
+  return with_view(w, [&](const auto& from) { return mxfp4::pack_rows(from, first, packed, options); });
 }
 
 status quantize_activations(const any_input& x, int8_activations& out, const run_options& options) {

@@ -158,6 +158,7 @@ status quantize_fp8_measured(recipe_id recipe, const dense_view<const e4m3>& w, 
                              const mx_view<>& out, error_statistics& sum, const quantize_options& options);
 status dequantize(const any_weights& w, const any_output& out, dialect_id dialect, const run_options& options);
 result<packed_matrix> pack(const any_weights& w, const run_options& options);
+status pack_rows(const any_weights& w, std::int64_t first, packed_matrix& packed, const run_options& options);
 status quantize_activations(const any_input& x, int8_activations& out, const run_options& options);
 status quantize_activations(const any_input& x, const mxfp8_view& out, mxfp8_scaling scaling,
                             const run_options& options);

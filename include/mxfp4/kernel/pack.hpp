@@ -146,7 +146,8 @@ void gather_scales(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::
 
 /// Blocks [first, first + blocks) of the tile that starts at row `row`, into `codes` (256 bytes a block) and `scales`
 /// (16 a block); rows past the end of w become padding.
-template <class Byte, block_layout Layout>
+/// @tparam Ahead  blocks between those that are written and those whose memory is fetched meanwhile; 0: it is in a cache.
+template <std::int64_t Ahead = 0, class Byte, block_layout Layout>
 void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::int64_t first, std::int64_t blocks,
                  std::uint8_t* codes, std::uint8_t* scales) noexcept {
   constexpr std::int64_t line = 4;  // blocks, whose codes are one cache line of a row (two where it is not aligned)
@@ -160,6 +161,13 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
   }
   for (std::int64_t b = 0; b < blocks; b += line) {
     const std::int64_t end = b + line < blocks ? b + line : blocks;
+    if constexpr (Ahead > 0) {
+      // An address: the next tile's, and behind the last one that of nothing.
+      const auto soon =
+          reinterpret_cast<std::uintptr_t>(codes) + static_cast<std::uintptr_t>((b + Ahead) * tile_block_bytes);
+      for (int i = 0; i < line * tile_lines; ++i)
+        simd::prefetch_written(reinterpret_cast<const void*>(soon + static_cast<std::uintptr_t>(i * tile_line_bytes)));
+    }
     for (int r = 0; r < tile_rows; r += 4) {
       for (int i = r; i < r + 4; ++i) simd::prefetch_soon(next[i] + Layout::code_offset(0, b, 0));
       for (std::int64_t i = b; i < end; ++i) {
@@ -222,18 +230,21 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
   return mxfp4::detail::range_of(codes, scales, blocks, rows);
 }
 
-/// All of w into `packed`, which was made for its shape; a task packs a few tiles.
+/// w into `packed` from row `first` on, as check_rows allows it; a task packs a few tiles.
 template <class Byte, block_layout Layout>
-void pack_tiles(const basic_mx_view<Byte, Layout>& w, packed_matrix& packed, executor_ref executor) {
+void pack_tiles(const basic_mx_view<Byte, Layout>& w, std::int64_t first, packed_matrix& packed,
+                executor_ref executor) {
   constexpr std::int64_t tiles_per_task = 8;
+  const std::int64_t tiles = mxfp4::detail::ceil_div(w.rows, tile_rows);
   const auto task = [&](std::size_t i) {
-    const std::int64_t first = static_cast<std::int64_t>(i) * tiles_per_task;
-    for (std::int64_t t = first; t < first + tiles_per_task && t < packed.tiles(); ++t) {
-      gather_tile(w, t * tile_rows, 0, w.blocks(), packed.codes(t), packed.scales(t));
-      packed.update_range(t);
+    const std::int64_t begin = static_cast<std::int64_t>(i) * tiles_per_task;
+    for (std::int64_t t = begin; t < begin + tiles_per_task && t < tiles; ++t) {
+      const std::int64_t to = first / tile_rows + t;
+      gather_tile<8>(w, t * tile_rows, 0, w.blocks(), packed.codes(to), packed.scales(to));
+      packed.set_range(to, tile_range(packed.codes(to), packed.scales(to), w.blocks(), packed.rows_in(to)));
     }
   };
-  executor.run(static_cast<std::size_t>(mxfp4::detail::ceil_div(packed.tiles(), tiles_per_task)), task);
+  executor.run(static_cast<std::size_t>(mxfp4::detail::ceil_div(tiles, tiles_per_task)), task);
 }
 
 }  // namespace MXFP4_ISA_NS
@@ -251,8 +262,26 @@ template <class Byte, block_layout Layout>
   result<packed_matrix> made = packed_matrix::uninitialized(w.rows, w.cols);
   if (!made) return made;
   packed_matrix packed = *std::move(made);
-  if (w.rows > 0 && w.cols > 0) kernel::pack_tiles(w, packed, options.executor);
+  if (w.rows > 0 && w.cols > 0) kernel::pack_tiles(w, 0, packed, options.executor);
   return result<packed_matrix>(std::move(packed));
+}
+
+/// Some rows of a matrix, where it is not in memory as a whole: what pack() does with them, the others stay as they
+/// are. Different rows may be packed by different threads at once.
+/// @param w       a multiple of 16 rows, or those up to the last one; no overlap with `packed`.
+/// @param first   where they begin, a multiple of 16.
+/// @param packed  packed_matrix::uninitialized(rows, cols): all its rows must be packed before it is used.
+/// @return        ok, or what is wrong with the arguments; nothing is written then.
+template <class Byte, block_layout Layout>
+status pack_rows(const basic_mx_view<Byte, Layout>& w, std::int64_t first, packed_matrix& packed,
+                 const run_options& options = {}) {
+  if (const status s = check(w, "w"); !s.ok()) return s;
+  if (const status s = detail::check_rows(w.rows, w.cols, first, packed); !s.ok()) return s;
+  const detail::byte_range own = detail::bytes_of(packed);
+  if (detail::overlap(detail::codes_of(w), own) || detail::overlap(detail::scales_of(w), own))
+    return {errc::overlap, "w"};
+  if (w.rows > 0 && w.cols > 0) kernel::pack_tiles(w, first, packed, options.executor);
+  return {};
 }
 
 }  // namespace MXFP4_ISA_NS

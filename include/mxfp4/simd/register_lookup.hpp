@@ -197,6 +197,8 @@ MXFP4_INLINE void transpose_rows(const std::uint8_t* a, const std::uint8_t* b, c
 MXFP4_INLINE void prefetch_soon(const void* address) noexcept { __builtin_prefetch(address, 0, 2); }
 /// Brings a line that is needed next into the first-level cache. Any address is allowed.
 MXFP4_INLINE void prefetch_next(const void* address) noexcept { __builtin_prefetch(address, 0, 3); }
+/// Brings a line that is written next, as a whole, into the first-level cache. Any address is allowed.
+MXFP4_INLINE void prefetch_written(const void* address) noexcept { __builtin_prefetch(address, 1, 3); }
 
 }  // namespace MXFP4_ISA_NS
 }  // namespace mxfp4::simd

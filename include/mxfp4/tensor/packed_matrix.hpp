@@ -156,6 +156,12 @@ class packed_matrix {
   MXFP4_INLINE void update_range(std::int64_t tile) noexcept {
     set_range(tile, detail::range_of(codes(tile), scales(tile), blocks(), rows_in(tile)));
   }
+  /// The same where it is known.
+  MXFP4_INLINE void set_range(std::int64_t tile, scale_range range) noexcept {
+    std::uint8_t* const r = memory_.get() + code_bytes() + scale_bytes() + 2 * tile;
+    r[0] = range.low;
+    r[1] = range.high;
+  }
 
  private:
   /// Does a matrix of this shape fit 63 bits, with all that is kept of it?
@@ -170,11 +176,6 @@ class packed_matrix {
 
   [[nodiscard]] MXFP4_INLINE std::int64_t code_bytes() const noexcept { return tiles() * blocks() * tile_block_bytes; }
   [[nodiscard]] MXFP4_INLINE std::int64_t scale_bytes() const noexcept { return tiles() * blocks() * tile_rows; }
-  MXFP4_INLINE void set_range(std::int64_t tile, scale_range range) noexcept {
-    std::uint8_t* const r = memory_.get() + code_bytes() + scale_bytes() + 2 * tile;
-    r[0] = range.low;
-    r[1] = range.high;
-  }
 
   detail::aligned_buffer memory_;
   detail::owned_size rows_, cols_;
@@ -186,6 +187,21 @@ namespace detail {
 }
 [[nodiscard]] MXFP4_INLINE operand operand_of(const packed_matrix& w, const char*) noexcept {
   return {{}, w.rows(), w.cols(), {bytes_of(w), {}}};
+}
+
+/// Can rows x cols weights be the rows of `packed` from `first` on? For pack_rows.
+[[nodiscard]] MXFP4_INLINE status check_rows(std::int64_t rows, std::int64_t cols, std::int64_t first,
+                                             const packed_matrix& packed) noexcept {
+  if (cols != packed.cols()) return {errc::shape_mismatch, "cols", cols, packed.cols(), "w"};
+  if (first < 0 || first > packed.rows()) return {errc::out_of_range, "first", first, packed.rows()};
+  if (first % tile_rows != 0) return {errc::shape_mismatch, "first", first, first - first % tile_rows};
+  const std::int64_t left = packed.rows() - first;
+  if (rows > left) return {errc::too_large, "rows", rows, left, "w"};
+  if (rows % tile_rows != 0 && rows < left) {
+    const std::int64_t whole = ceil_div(rows, tile_rows) * tile_rows;
+    return {errc::shape_mismatch, "rows", rows, whole < left ? whole : left, "w"};
+  }
+  return {};
 }
 }  // namespace detail
 
