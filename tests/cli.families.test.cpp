@@ -389,6 +389,25 @@ TEST_CASE("run: experts that do not fit are read again, and counted", "[cli][fam
   CHECK(few["expert_hits"] == 0);
 }
 
+TEST_CASE("run, compare: gpt-oss whose experts are apart is gpt-oss", "[cli][families]") {
+  const recorded_family family("gpt_oss_native");
+  const scratch_folder folder;
+  const std::string model = family.write(folder / "model"), apart = folder / "apart", ids = text_of(family.ids);
+  REQUIRE(mxfp4_run({"convert", "--to", "compressed-tensors", model, apart}).code == 0);
+  const auto go_on = [&](const std::string& from, const char* activations) {
+    return mxfp4_json({"run", from, "--ids", ids, "--tokens", "12", "--temperature", "0", "--memory", "1kB",
+                       "--activations", activations});
+  };
+  for (const char* activations : {"f32", "int8-residual2"}) {
+    const json stacks = go_on(model, activations), one_by_one = go_on(apart, activations);
+    CHECK(one_by_one["ids"] == stacks["ids"]);
+    CHECK(one_by_one["expert_bytes_read"] == stacks["expert_bytes_read"]);
+  }
+  const json same = mxfp4_json({"compare", model, apart, "--ids", write_text(folder / "ids", ids)});
+  CHECK(same["targets"][0]["kld"]["mean"] == 0);
+  CHECK(same["targets"][0]["expert_error"]["mean"] == 0);
+}
+
 TEST_CASE("run: bad models are errors that name what is wrong", "[cli][families][bad_input]") {
   struct row {
     const char* family;

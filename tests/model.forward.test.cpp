@@ -2,10 +2,13 @@
 // on purpose; a cache of keys and values; activations in int8 and MXFP8.
 //
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -14,6 +17,7 @@
 #include "model/evaluate.hpp"
 #include "model/generate.hpp"
 #include "model/served_activations.hpp"
+#include "support/backward_executor.hpp"
 #include "support/threads.hpp"
 
 namespace {
@@ -159,6 +163,65 @@ TEST_CASE("model: the store of experts keeps what fits", "[model][cache]") {
   expert_store none(checkpoint, config, 0);
   (void)none.get(0, 0);
   CHECK(none.bytes() == bytes);  // the one in use
+}
+
+TEST_CASE("model: the store of experts gives several at once, as many as fit", "[model][cache]") {
+  const scratch_folder folder;
+  const checkpoint_reader checkpoint =
+      checkpoint_reader::open(tiny_model(weight_kind::mxfp4_experts).write(folder / "m")).value();
+  const model_config config = config_of(checkpoint);
+  const std::vector<std::int32_t> wanted = {0, 1, 2, 3, 4};
+  backward_executor backward;
+  for (const std::uint64_t kept : {0u, 1u, 2u, 4u, 5u, 8u}) {
+    CAPTURE(kept);
+    expert_store first(checkpoint, config, UINT64_MAX);
+    const std::uint64_t bytes = first.get(0, 2).memory_bytes();
+    expert_store store(checkpoint, config, kept * bytes, backward);
+    for (int again = 0; again < 2; ++again) {
+      std::vector<int> calls(wanted.size());
+      store.for_each(0, wanted, [&](std::size_t i, const expert_weights& weights) {
+        ++calls[i];
+        token_rows x(1, config.shape.hidden);
+        for (std::int64_t k = 0; k < x.size; ++k) x.row(0)[k] = static_cast<float>(k % 7) - 2.5f;
+        CHECK(weights.outputs(x, {}).data == first.get(0, wanted[i]).outputs(x, {}).data);
+      });
+      CHECK(calls == std::vector<int>(wanted.size(), 1));
+      CHECK(store.bytes() == std::clamp<std::uint64_t>(kept, 1, 5) * bytes);
+    }
+    CHECK(store.loads() + store.hits() == 10);
+    CHECK(store.hits() == std::clamp<std::int64_t>(static_cast<std::int64_t>(kept), 1, 5));  // they come first
+  }
+  // What throws is not kept, what was read beside it is.
+  expert_store store(checkpoint, config, UINT64_MAX);
+  const std::uint64_t bytes = store.get(0, 0).memory_bytes();
+  CHECK_THROWS_AS(store.for_each(0, wanted,
+                                 [](std::size_t i, const expert_weights&) {
+                                   if (i == 2) throw std::runtime_error("of the work");
+                                 }),
+                  std::runtime_error);
+  CHECK((store.loads() == 3 && store.bytes() == 3 * bytes));  // tasks one after the other: 2 was read, 3 not begun
+  for (const std::string& shard : checkpoint.shards())
+    std::filesystem::resize_file(checkpoint.directory() + "/" + shard, 100);
+  CHECK_THROWS_AS(store.for_each(0, wanted, [](std::size_t, const expert_weights&) {}), file_error);
+  CHECK((store.loads() == 3 && store.bytes() == 3 * bytes));
+  int calls = 0;
+  store.for_each(0, std::span(wanted).first(3), [&](std::size_t, const expert_weights&) { ++calls; });
+  CHECK(calls == 3);
+}
+
+TEST_CASE("model: threads, and experts that are read again, change no bit of a token's logits", "[model][cache]") {
+  const scratch_folder folder;
+  for (const weight_kind kind : {weight_kind::mxfp4_experts, weight_kind::bf16}) {
+    const checkpoint_reader checkpoint = checkpoint_reader::open(tiny_model(kind).write(folder / "m")).value();
+    for (const activation_type type : {activation_type::f32, activation_type::int8_residual2}) {
+      generator all(checkpoint, config_of(checkpoint), {type, {}}, UINT64_MAX);
+      const mxfp4::test::threads three_threads{3};
+      const std::uint64_t three = 3 * expert_weights(checkpoint, config_of(checkpoint), 0, 0).memory_bytes();
+      generator few(checkpoint, config_of(checkpoint), {type, three_threads}, three);
+      for (const std::int64_t& id : prompt) REQUIRE(few.take({&id, 1}).data == all.take({&id, 1}).data);
+      CHECK(few.experts().loads() > all.experts().loads());
+    }
+  }
 }
 
 TEST_CASE("model: windows are texts of their own", "[model][evaluate]") {

@@ -3,7 +3,9 @@
 #include "model/attention.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "model/dense_product.hpp"
@@ -17,15 +19,32 @@ namespace {
 
 constexpr float latent_eps = 1e-6f;  // of the norms of latent vectors, whatever rms_norm_eps is
 
-/// scores[0..length) become their softmax, which a sink joins where there is one.
-void softmax(float* scores, std::int64_t length, const float* sink) {
-  float largest = *std::max_element(scores, scores + length);
-  if (sink != nullptr) largest = std::max(largest, *sink);
+/// Sums and maxima of a row side by side: a chain of additions of thousands of scores takes longer than their exp.
+constexpr std::int64_t chains = 8;
+
+/// work(t, chain) for each t: chain t % chains.
+template <class Work>
+void in_chains(std::int64_t length, Work work) {
+  std::int64_t t = 0;
+  for (; t + chains <= length; t += chains)
+    for (std::int64_t c = 0; c < chains; ++c) work(t + c, static_cast<std::size_t>(c));
+  for (std::int64_t c = 0; t + c < length; ++c) work(t + c, static_cast<std::size_t>(c));
+}
+
+/// scores[0..length) times `factor` become their softmax, which a sink joins where there is one.
+void softmax(float* scores, std::int64_t length, float factor, const float* sink) {
+  std::array<float, chains> most;
+  most.fill(sink != nullptr ? *sink : -std::numeric_limits<float>::infinity());
+  in_chains(length, [&](std::int64_t t, std::size_t c) {
+    scores[t] *= factor;
+    most[c] = most[c] < scores[t] ? scores[t] : most[c];
+  });
+  const float largest = *std::ranges::max_element(most);
+  for (std::int64_t t = 0; t < length; ++t) scores[t] = std::exp(scores[t] - largest);
+  std::array<double, chains> sums{};
+  in_chains(length, [&](std::int64_t t, std::size_t c) { sums[c] += static_cast<double>(scores[t]); });
   double total = sink != nullptr ? static_cast<double>(std::exp(*sink - largest)) : 0.0;
-  for (std::int64_t t = 0; t < length; ++t) {
-    scores[t] = std::exp(scores[t] - largest);
-    total += static_cast<double>(scores[t]);
-  }
+  for (const double sum : sums) total += sum;
   const auto scale = static_cast<float>(1.0 / total);
   for (std::int64_t t = 0; t < length; ++t) scores[t] *= scale;
 }
@@ -217,10 +236,12 @@ token_rows attention::mixed(const token_rows& h, kv_cache& cache, rotary_table& 
   if (is_latent()) return mixed_latent(h, cache, rotary, options);
   const model_shape& s = config_.shape;
   const std::int64_t count = h.count;
-  token_rows q = queries(h, options), k(count, config_.key_size()), v(count, config_.value_size()),
-             heads(count, s.heads * s.value_dim);
-  k_.multiply(h.view(), k.view(), options);
-  v_.multiply(h.view(), v.view(), options);
+  token_rows q, k(count, config_.key_size()), v(count, config_.value_size()), heads(count, s.heads * s.value_dim);
+  // Tasks that have their own: what is too little for all threads is done beside the rest.
+  options.executor.run(3, [&](std::size_t i) {
+    if (i == 0) q = queries(h, options);
+    else (i == 1 ? k_ : v_).multiply(h.view(), (i == 1 ? k : v).view(), options);
+  });
   rotary.extend_to(cache.length + count);
   for (std::int64_t t = 0; t < count; ++t) {
     norm_heads(q.row(t), q.size, q_norm_, config_.rms_eps);
@@ -324,8 +345,7 @@ void attention::attend(const token_rows& q, const kv_cache& cache, token_rows& m
   for (std::int64_t r = 0; r < rows; ++r) {
     float* const row = scores.data() + r * length;
     const std::int64_t begin = begin_of(r / shared) - start, end = end_of(r / shared) - start;
-    for (std::int64_t t = begin; t < end; ++t) row[t] *= config_.attention.scale;
-    softmax(row + begin, end - begin, sinks_.empty() ? nullptr : sinks_.data() + head_of(r));
+    softmax(row + begin, end - begin, config_.attention.scale, sinks_.empty() ? nullptr : sinks_.data() + head_of(r));
   }
   for (std::int64_t p = 0; p < parts; ++p) {
     const float* const panel = cache.values[static_cast<std::size_t>(kv_head * parts + p)].data();

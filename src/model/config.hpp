@@ -57,8 +57,9 @@ struct expert_description {
   std::string block = "mlp";    ///< "model.layers.0.<block>.experts.1.<gate>.weight"
   std::string router = "gate";  ///< "model.layers.0.<block>.<router>.weight"
   std::string gate = "gate_proj", up = "up_proj", down = "down_proj";
-  bool stacked = false;          ///< gpt-oss: all experts in one tensor, the rows of gate and up take turns
-  bool biases = false;           ///< of gate, up and down
+  bool stacked = false;  ///< gpt-oss: all experts in one tensor, the rows of gate and up take turns; or apart,
+                         ///< gate_proj, up_proj and down_proj of each, as `convert --to compressed-tensors` has them
+  bool biases = false;   ///< of gate, up and down
   bool router_bias = false;      ///< of the router's product
   std::string choice_bias = {};  ///< "model.layers.0.<block>.<this>", which is added for the choice alone; or none
   route_options route = {};      ///< without the executor

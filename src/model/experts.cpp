@@ -31,7 +31,15 @@ struct expert_place {
   const std::int64_t size = config.is_dense(layer)          ? e.dense_intermediate
                             : index == config.shape.experts ? e.shared_intermediate
                                                             : config.shape.intermediate;
+  if (e.stacked) return {name + "gate_proj", name + "up_proj", name + "down_proj", size};  // as `convert` names them
   return {name + e.gate, name + e.up, name + e.down, size};
+}
+
+/// Whether a layer's experts are in stacks. Those of a family that is published so may have been taken apart.
+[[nodiscard]] bool in_stacks(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer) {
+  if (!config.experts.stacked) return false;
+  const std::string weight = place_of(config, layer, 0).gate + ".weight";
+  return checkpoint.find(weight) == nullptr && checkpoint.find(weight + packed_suffix) == nullptr;
 }
 
 /// A tensor of all experts of a layer. @param parts  matrices in it, whose rows take turns, rows x cols each.
@@ -79,6 +87,13 @@ std::vector<routed_token> tokens_of(const routing& r, std::int64_t index) {
   for (std::size_t i = 0; i < r.experts.size(); ++i)
     if (r.experts[i] == index) tokens.push_back({static_cast<std::int64_t>(i) / r.top_k, r.weights[i]});
   return tokens;
+}
+
+void add_outputs(token_rows& x, const token_rows& outputs, std::span<const routed_token> tokens) {
+  for (std::int64_t i = 0; i < outputs.count; ++i) {
+    const auto [row, weight] = tokens[static_cast<std::size_t>(i)];
+    for (std::int64_t n = 0; n < x.size; ++n) x.row(row)[n] += weight * outputs.row(i)[n];
+  }
 }
 
 router::router(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer)
@@ -155,7 +170,7 @@ std::string expert_name(const model_config& config, std::int64_t layer, std::int
 expert_weights::expert_weights(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
                                std::int64_t index)
     : function(config.experts.function) {
-  if (config.experts.stacked) {
+  if (in_stacks(checkpoint, config, layer)) {
     std::vector<linear> both = linear::load_stack(checkpoint, gate_up_of(config, layer, index));
     gate = std::move(both[0]), up = std::move(both[1]);
     down = std::move(linear::load_stack(checkpoint, down_of(config, layer, index))[0]);
@@ -168,9 +183,37 @@ expert_weights::expert_weights(const checkpoint_reader& checkpoint, const model_
   down = linear::load(checkpoint, p.down, hidden, p.intermediate, config.experts.biases);
 }
 
+expert_weights expert_weights::load_arranged(const checkpoint_reader& checkpoint, const model_config& config,
+                                             std::int64_t layer, std::int64_t index, executor_ref executor,
+                                             expert_weights spare) {
+  expert_weights w;
+  w.function = config.experts.function;
+  if (in_stacks(checkpoint, config, layer)) {
+    const auto load = [&](const stack_place& place, std::initializer_list<linear*> old) {
+      std::vector<linear> some;
+      for (linear* const one : old) some.push_back(std::move(*one));
+      return linear::load_stack_arranged(checkpoint, place, executor, std::move(some));
+    };
+    std::vector<linear> both = load(gate_up_of(config, layer, index), {&spare.gate, &spare.up});
+    w.gate = std::move(both[0]), w.up = std::move(both[1]);
+    w.down = std::move(load(down_of(config, layer, index), {&spare.down})[0]);
+    return w;
+  }
+  const expert_place p = place_of(config, layer, index);
+  const std::int64_t hidden = config.shape.hidden;
+  const bool biases = config.experts.biases;
+  const auto load = [&](const std::string& name, std::int64_t rows, std::int64_t cols, linear& old) {
+    return linear::load_arranged(checkpoint, name, rows, cols, biases, executor, std::move(old));
+  };
+  w.gate = load(p.gate, p.intermediate, hidden, spare.gate);
+  w.up = load(p.up, p.intermediate, hidden, spare.up);
+  w.down = load(p.down, hidden, p.intermediate, spare.down);
+  return w;
+}
+
 void expert_weights::require(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
                              std::int64_t index) {
-  if (config.experts.stacked) {
+  if (in_stacks(checkpoint, config, layer)) {
     linear::require_stack(checkpoint, gate_up_of(config, layer, index));
     return linear::require_stack(checkpoint, down_of(config, layer, index));
   }
@@ -208,7 +251,7 @@ weight_error expert_weights::quantize(recipe_id recipe, const std::string& name,
 weight_error expert_weights::error_of(const checkpoint_reader& other, const model_config& config, std::int64_t layer,
                                       std::int64_t index, executor_ref executor) const {
   weight_error error;
-  if (config.experts.stacked) {
+  if (in_stacks(other, config, layer)) {
     const expert_weights target(other, config, layer, index);
     error.add(gate, target.gate, executor);
     error.add(down, target.down, executor);
@@ -252,8 +295,10 @@ token_rows expert_weights::activated(const token_rows& h, const product_options&
   return gates;
 }
 
-void expert_weights::arrange() {
-  for (linear* w : {&gate, &up, &down}) w->arrange();
+token_rows expert_weights::outputs(const token_rows& h, const product_options& options) const {
+  token_rows out(h.count, down.rows());
+  down.multiply(activated(h, options).view(), out.view(), options);
+  return out;
 }
 
 /// So many that what a task has of them takes some MiB.
@@ -269,14 +314,10 @@ void expert_weights::add_to(token_rows& x, const token_rows& h, const routing& r
   const auto work = [&](std::span<const routed_token> tokens, executor_ref executor) {
     const auto count = static_cast<std::int64_t>(tokens.size());
     const product_options with{options.activations, executor};
-    token_rows in(count, h.size), out(count, down.rows());
+    token_rows in(count, h.size);
     for (std::int64_t i = 0; i < count; ++i)
       std::copy_n(h.row(tokens[static_cast<std::size_t>(i)].row), h.size, in.row(i));
-    down.multiply(activated(in, with).view(), out.view(), with);
-    for (std::int64_t i = 0; i < count; ++i) {
-      const auto [row, weight] = tokens[static_cast<std::size_t>(i)];
-      for (std::int64_t n = 0; n < x.size; ++n) x.row(row)[n] += weight * out.row(i)[n];
-    }
+    add_outputs(x, outputs(in, with), tokens);
   };
   // Many tokens: each task a part of them. Few: the products' own tasks.
   const std::span<const routed_token> all = routed;

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,9 @@ struct routed_token {
 
 /// The tokens that take expert `index`, in their order.
 [[nodiscard]] std::vector<routed_token> tokens_of(const routing& r, std::int64_t index);
+
+/// x[tokens[i].row] += tokens[i].weight * outputs[i].
+void add_outputs(token_rows& x, const token_rows& outputs, std::span<const routed_token> tokens);
 
 class router {
  public:
@@ -80,7 +84,11 @@ struct expert_weights {
   /// @throws file_error where weights are missing or do not fit.
   expert_weights(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
                  std::int64_t index);
-  /// What that will read, by the headers alone. @throws file_error as it does.
+  /// The same in the order in which products read it: linear::load_arranged.
+  [[nodiscard]] static expert_weights load_arranged(const checkpoint::checkpoint_reader& checkpoint,
+                                                    const model_config& config, std::int64_t layer, std::int64_t index,
+                                                    executor_ref executor, expert_weights spare);
+  /// What they will read, by the headers alone. @throws file_error as they do.
   static void require(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
                       std::int64_t index);
   /// Becomes the same in MXFP4, matrix by matrix. @return  what that lost.
@@ -96,11 +104,11 @@ struct expert_weights {
   void add_to(token_rows& x, const token_rows& h, const routing& r, std::int64_t index,
               const product_options& options) const;
 
+  /// down(glu(gate h, up h)), a row for each of `h`.
+  [[nodiscard]] token_rows outputs(const token_rows& h, const product_options& options) const;
+
   /// glu(gate h, up h), which is what down is multiplied with.
   [[nodiscard]] token_rows activated(const token_rows& h, const product_options& options) const;
-
-  /// linear::arrange of all three.
-  void arrange();
 
   [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
   [[nodiscard]] std::uint64_t memory_bytes() const noexcept;

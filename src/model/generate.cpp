@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "io/guarded.hpp"
@@ -15,25 +16,90 @@ namespace mxfp4::model {
 using namespace io;
 using namespace checkpoint;
 
-const expert_weights& expert_store::get(std::int64_t layer, std::int64_t index) {
-  const auto place = static_cast<std::size_t>(layer * places_a_layer(config_) + index);
-  if (places_[place] != kept_.end()) {
-    ++hits_;
-    kept_.splice(kept_.begin(), kept_, places_[place]);
-    return kept_.front().weights;
+const expert_weights& expert_store::get(std::int64_t layer, std::int32_t index) {
+  const expert_weights* found = nullptr;
+  for_each(layer, {&index, 1}, [&](std::size_t, const expert_weights& weights) { found = &weights; });
+  return *found;
+}
+
+void expert_store::for_each(std::int64_t layer, std::span<const std::int32_t> indices, const expert_work& work) {
+  std::vector<std::size_t> order(indices.size());  // those that are there before others take their room
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_partition(order, [&](std::size_t i) { return place_of(layer, indices[i]) != kept_.end(); });
+  for (std::span<const std::size_t> left = order; !left.empty();) left = some_of(layer, indices, left, work);
+}
+
+std::span<const std::size_t> expert_store::some_of(std::int64_t layer, std::span<const std::int32_t> indices,
+                                                   std::span<const std::size_t> left, const expert_work& work) {
+  struct member {
+    std::list<entry>::iterator at;
+    bool is_missing;
+    std::uint64_t reserved;  // of bytes_, until it was read
+    expert_weights spare;
+  };
+  std::vector<member> members;
+  std::uint64_t held = 0;
+  for (const std::size_t i : left) {
+    const std::uint64_t size = size_of(layer, indices[i]);
+    if (!members.empty() && (size == 0 || size > limit_ || held > limit_ - size)) break;
+    held += size;
+    auto& at = place_of(layer, indices[i]);
+    const bool is_missing = at == kept_.end();
+    member m{at, is_missing, is_missing ? size : 0, {}};
+    if (is_missing) {
+      m.spare = make_room(size, members.size());
+      bytes_ += size;
+      kept_.push_front({layer, indices[i], {}});
+      at = m.at = kept_.begin();
+    } else {
+      ++hits_;
+      kept_.splice(kept_.begin(), kept_, m.at);
+    }
+    members.push_back(std::move(m));
   }
-  kept_.push_front({place, expert_weights(checkpoint_, config_, layer, index)});
-  kept_.front().weights.arrange();
-  places_[place] = kept_.begin();
-  bytes_ += kept_.front().weights.memory_bytes();
-  bytes_read_ += kept_.front().weights.stored_bytes();
-  ++loads_;
-  while (bytes_ > limit_ && kept_.size() > 1) {
+  // Those that could be read count, should another one throw.
+  const auto count = [&] {
+    for (member& m : members) {
+      if (!m.is_missing) continue;
+      bytes_ -= m.reserved;
+      const expert_weights& weights = m.at->weights;
+      if (weights.stored_bytes() == 0) {
+        place_of(layer, m.at->index) = kept_.end();
+        kept_.erase(m.at);
+        continue;
+      }
+      size_of(layer, m.at->index) = weights.memory_bytes();
+      bytes_ += weights.memory_bytes();
+      bytes_read_ += weights.stored_bytes();
+      ++loads_;
+    }
+  };
+  try {
+    executor_.run(members.size(), [&](std::size_t i) {
+      member& m = members[i];
+      if (m.is_missing)
+        m.at->weights =
+            expert_weights::load_arranged(checkpoint_, config_, layer, m.at->index, executor_, std::move(m.spare));
+      work(left[i], m.at->weights);
+    });
+  } catch (...) {
+    count();
+    throw;
+  }
+  count();
+  (void)make_room(0, members.size());
+  return left.subspan(members.size());
+}
+
+expert_weights expert_store::make_room(std::uint64_t more, std::size_t spared) {
+  expert_weights last;
+  while (bytes_ + more > limit_ && kept_.size() > spared) {
     bytes_ -= kept_.back().weights.memory_bytes();
-    places_[kept_.back().place] = kept_.end();
+    place_of(kept_.back().layer, kept_.back().index) = kept_.end();
+    last = std::move(kept_.back().weights);
     kept_.pop_back();
   }
-  return kept_.front().weights;
+  return last;
 }
 
 generator::generator(const checkpoint_reader& checkpoint, const model_config& config, const product_options& options,
@@ -42,7 +108,7 @@ generator::generator(const checkpoint_reader& checkpoint, const model_config& co
       config_(config),
       options_(options),
       progress_(std::move(progress)),
-      experts_(checkpoint, config_, expert_memory),
+      experts_(checkpoint, config_, expert_memory, options_.executor),
       rotary_(config),
       caches_(static_cast<std::size_t>(config.shape.layers)) {
   require_all_tensors(checkpoint, config);  // experts come later
@@ -71,7 +137,16 @@ token_rows generator::take(std::span<const std::int64_t> ids, bool last_alone) {
     std::vector<std::int32_t> taken = r.experts;
     std::sort(taken.begin(), taken.end());
     taken.erase(std::unique(taken.begin(), taken.end()), taken.end());
-    for (const std::int32_t e : taken) experts_.get(static_cast<std::int64_t>(l), e).add_to(x, h, r, e, options_);
+    const auto number = static_cast<std::int64_t>(l);
+    if (x.count == 1) {  // little work in each: those of all experts at once
+      std::vector<token_rows> outputs(taken.size());
+      experts_.for_each(number, taken, [&](std::size_t i, const expert_weights& weights) {
+        outputs[i] = weights.outputs(h, options_);
+      });
+      for (std::size_t i = 0; i < taken.size(); ++i) add_outputs(x, outputs[i], tokens_of(r, taken[i]));
+    } else {
+      for (const std::int32_t e : taken) experts_.get(number, e).add_to(x, h, r, e, options_);
+    }
     if (progress_) progress_(static_cast<std::int64_t>(l) + 1, std::ssize(layers_), "tokens");
   }
   const std::int64_t first = last_alone ? x.count - 1 : 0, count = x.count - first;

@@ -12,9 +12,9 @@
 namespace mxfp4::model::kernels {
 
 #if defined(MXFP4_MODEL_DISPATCH)
-using dispatch::gemm, dispatch::pack, dispatch::quantize_activations, dispatch::route_topk;
+using dispatch::gemm, dispatch::pack, dispatch::pack_rows, dispatch::quantize_activations, dispatch::route_topk;
 #else
-using mxfp4::gemm, mxfp4::pack, mxfp4::quantize_activations, mxfp4::route_topk;
+using mxfp4::gemm, mxfp4::pack, mxfp4::pack_rows, mxfp4::quantize_activations, mxfp4::route_topk;
 #endif
 
 }  // namespace mxfp4::model::kernels

@@ -97,7 +97,7 @@ void linear::arrange() {
   } else if (!codes_.empty()) {
     auto packed = kernels::pack(mxfp4_rows(0, rows_));
     require_ok(packed.error(), "pack");
-    packed_ = std::make_shared<const packed_matrix>(*std::move(packed));
+    packed_ = std::make_shared<packed_matrix>(*std::move(packed));
     codes_ = {};
     scales_ = {};
   }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "checkpoint/codec.hpp"
+#include "model/kernels.hpp"
 #include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/elements.hpp"
 
@@ -121,6 +122,42 @@ struct stored_stack {
   return {&require_floats(checkpoint, p.name, {p.experts, p.cols, rows}), nullptr, bias()};
 }
 
+using shared_packed = std::shared_ptr<packed_matrix>;
+
+/// Matrices of MXFP4, rows x cols each, whose rows take turns from row `first` of the tensors on.
+/// @param packed  what is alone of its owners and has this shape is written over, all else made anew.
+void read_packed(const checkpoint_reader& checkpoint, const checkpoint_tensor& codes, const checkpoint_tensor& scales,
+                 std::int64_t first, std::int64_t rows, std::int64_t cols, std::span<shared_packed> packed,
+                 executor_ref executor) {
+  for (shared_packed& p : packed) {
+    if (p.use_count() == 1 && p->rows() == rows && p->cols() == cols) continue;
+    auto made = packed_matrix::uninitialized(rows, cols);
+    require_ok(made.error(), checkpoint.path(), codes.info->name);
+    p = std::make_shared<packed_matrix>(*std::move(made));
+  }
+  const std::int64_t parts = std::ssize(packed);
+  // What is read stays in a near cache until it is packed.
+  constexpr std::int64_t bytes_of_a_piece = std::int64_t{128} << 10;
+  const std::int64_t code_row = cols / 2, scale_row = cols / block_size, row_of_all = parts * code_row;
+  const std::int64_t piece = std::max(bytes_of_a_piece / row_of_all / tile_rows, std::int64_t{1}) * tile_rows;
+  executor.run(static_cast<std::size_t>((rows + piece - 1) / piece), [&](std::size_t i) {
+    const std::int64_t row = static_cast<std::int64_t>(i) * piece, count = std::min(piece, rows - row);
+    const std::int64_t begin = first + parts * row;
+    const auto read = [&](const checkpoint_tensor& t, std::int64_t row_bytes) {
+      const auto size = static_cast<std::size_t>(parts * count * row_bytes);
+      auto bytes = std::make_unique_for_overwrite<std::uint8_t[]>(size);
+      read_elements(checkpoint.shard(t.shard), *t.info, begin * row_bytes, std::span(bytes.get(), size)).value();
+      return bytes;
+    };
+    const auto some_codes = read(codes, code_row), some_scales = read(scales, scale_row);
+    for (std::int64_t p = 0; p < parts; ++p)
+      require_ok(kernels::pack_rows(const_mx_view<>{some_codes.get() + p * code_row, some_scales.get() + p * scale_row,
+                                                    count, cols, row_of_all, parts * scale_row},
+                                    row, *packed[static_cast<std::size_t>(p)]),
+                 checkpoint.path(), codes.info->name);
+  });
+}
+
 constexpr const char* embeddings = "model.embed_tokens";
 
 [[nodiscard]] std::uint64_t weights_in_memory(const stored_linear& stored, std::int64_t rows, std::int64_t cols) {
@@ -212,18 +249,61 @@ linear linear::read_rows(const checkpoint_reader& checkpoint, const stored_linea
   return w;
 }
 
-std::vector<linear> linear::load_stack(const checkpoint_reader& checkpoint, const stack_place& p) {
-  const auto stack = find_stack(checkpoint, p);
-  const checkpoint_tensor *const data = stack.data, *const scales = stack.scales;
+std::vector<linear> linear::stack_parts(const checkpoint_reader& checkpoint, const stack_place& p) {
+  const stored_stack stack = find_stack(checkpoint, p);
   const std::int64_t rows = p.parts * p.rows;
+  std::vector<float> biases(static_cast<std::size_t>(rows));
+  read_floats(checkpoint, *stack.bias, p.index * rows, biases);
   std::vector<linear> parts(static_cast<std::size_t>(p.parts));
   for (linear& w : parts) {
     w.rows_ = p.rows;
     w.cols_ = p.cols;
-    w.stored_bytes_ = (data->info->bytes() + (scales != nullptr ? scales->info->bytes() : 0)) /
+    w.stored_bytes_ = (stack.data->info->bytes() + (stack.scales != nullptr ? stack.scales->info->bytes() : 0)) /
                       static_cast<std::uint64_t>(p.experts * p.parts);
-    w.bias_.resize(static_cast<std::size_t>(p.rows));
   }
+  for (std::int64_t r = 0; r < rows; ++r)
+    parts[static_cast<std::size_t>(r % p.parts)].bias_.push_back(biases[static_cast<std::size_t>(r)]);
+  return parts;
+}
+
+std::vector<linear> linear::load_stack_arranged(const checkpoint_reader& checkpoint, const stack_place& p,
+                                                executor_ref executor, std::vector<linear> spare) {
+  const stored_stack stack = find_stack(checkpoint, p);
+  std::vector<linear> parts;
+  if (stack.scales == nullptr) {
+    parts = load_stack(checkpoint, p);
+    for (linear& w : parts) w.arrange();
+    return parts;
+  }
+  parts = stack_parts(checkpoint, p);
+  std::vector<shared_packed> packed;
+  for (linear& w : spare) packed.push_back(std::move(w.packed_));
+  packed.resize(parts.size());
+  read_packed(checkpoint, *stack.data, *stack.scales, p.index * p.parts * p.rows, p.rows, p.cols, packed, executor);
+  for (std::size_t i = 0; i < parts.size(); ++i) parts[i].packed_ = std::move(packed[i]);
+  return parts;
+}
+
+linear linear::load_arranged(const checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows,
+                             std::int64_t cols, bool bias, executor_ref executor, linear spare) {
+  const stored_linear stored = find_linear(checkpoint, name, rows, cols);
+  if (!stored.is_mxfp4) {
+    linear w = load(checkpoint, name, rows, cols, bias);
+    w.arrange();
+    return w;
+  }
+  linear w = load(checkpoint, name, rows, cols, bias, 0);  // all but its weights
+  w.file_ = nullptr;
+  w.packed_ = std::move(spare.packed_);
+  read_packed(checkpoint, *stored.data, *stored.scales, 0, rows, cols, {&w.packed_, 1}, executor);
+  return w;
+}
+
+std::vector<linear> linear::load_stack(const checkpoint_reader& checkpoint, const stack_place& p) {
+  const auto stack = find_stack(checkpoint, p);
+  const checkpoint_tensor *const data = stack.data, *const scales = stack.scales;
+  const std::int64_t rows = p.parts * p.rows;
+  std::vector<linear> parts = stack_parts(checkpoint, p);
   // All of an expert is read at once, and dealt out row by row.
   const auto deal = [&](const auto& all, auto member, std::int64_t row_size) {
     for (linear& w : parts) (w.*member).reserve(static_cast<std::size_t>(p.rows * row_size));
@@ -232,11 +312,6 @@ std::vector<linear> linear::load_stack(const checkpoint_reader& checkpoint, cons
       to.insert(to.end(), all.begin() + r * row_size, all.begin() + (r + 1) * row_size);
     }
   };
-  std::vector<float> biases(static_cast<std::size_t>(rows));
-  read_floats(checkpoint, *stack.bias, p.index * rows, biases);
-  for (std::int64_t r = 0; r < rows; ++r)
-    parts[static_cast<std::size_t>(r % p.parts)].bias_[static_cast<std::size_t>(r / p.parts)] =
-        biases[static_cast<std::size_t>(r)];
   const auto bytes_of = [&](const checkpoint_tensor& t, std::int64_t row_bytes) {
     std::vector<std::uint8_t> bytes(static_cast<std::size_t>(rows * row_bytes));
     read_elements(checkpoint.shard(t.shard), *t.info, p.index * rows * row_bytes, std::span(bytes)).value();

@@ -92,7 +92,16 @@ class linear {
   /// One for each part of the place, each with its bias. @throws file_error as load does.
   [[nodiscard]] static std::vector<linear> load_stack(const checkpoint::checkpoint_reader& checkpoint,
                                                       const stack_place& place);
-  /// What the two above look at in the headers, without reading. @throws file_error as they do.
+  /// Those two, arranged. Of MXFP4 the executor's tasks read and pack a piece at a time: it is in memory once.
+  /// @param spare  layers that are wanted no more, as many as come: memory of MXFP4 that fits is taken from them, which
+  ///               the system would clear before it gave as much again.
+  [[nodiscard]] static linear load_arranged(const checkpoint::checkpoint_reader& checkpoint, const std::string& name,
+                                            std::int64_t rows, std::int64_t cols, bool bias, executor_ref executor,
+                                            linear spare);
+  [[nodiscard]] static std::vector<linear> load_stack_arranged(const checkpoint::checkpoint_reader& checkpoint,
+                                                               const stack_place& place, executor_ref executor,
+                                                               std::vector<linear> spare);
+  /// What load and load_stack look at in the headers, without reading. @throws file_error as they do.
   static void require(const checkpoint::checkpoint_reader& checkpoint, const std::string& name, std::int64_t rows,
                       std::int64_t cols, bool bias = false);
   static void require_stack(const checkpoint::checkpoint_reader& checkpoint, const stack_place& place);
@@ -136,6 +145,9 @@ class linear {
  private:
   static constexpr std::int64_t piece_bytes = std::int64_t{8} << 20;
 
+  /// As `parts` layers, whose rows take turns in the tensors, with all but their weights.
+  [[nodiscard]] static std::vector<linear> stack_parts(const checkpoint::checkpoint_reader& checkpoint,
+                                                       const stack_place& place);
   [[nodiscard]] static linear read_rows(const checkpoint::checkpoint_reader& checkpoint, const stored_linear& stored,
                                         std::int64_t first, std::int64_t count, std::int64_t cols);
   [[nodiscard]] const_mx_view<> mxfp4_rows(std::int64_t first, std::int64_t count) const noexcept;
@@ -150,12 +162,12 @@ class linear {
   std::uint64_t stored_bytes_ = 0;
   const checkpoint::checkpoint_reader* file_ = nullptr;  // which has the weights of this name; else
   std::string name_;
-  std::vector<float> wide_;                      // one of these three holds the weights
-  std::vector<bf16> narrow_;                     //
-  std::vector<std::uint8_t> codes_, scales_;     // low_first, as compressed-tensors has them
-  panel_matrix panels_;                          // or arranged: float or BF16
-  std::shared_ptr<const packed_matrix> packed_;  // MXFP4
-  std::vector<float> bias_;                      // or empty
+  std::vector<float> wide_;                   // one of these three holds the weights
+  std::vector<bf16> narrow_;                  //
+  std::vector<std::uint8_t> codes_, scales_;  // low_first, as compressed-tensors has them
+  panel_matrix panels_;                       // or arranged: float or BF16
+  std::shared_ptr<packed_matrix> packed_;     // MXFP4
+  std::vector<float> bias_;                   // or empty
 };
 
 /// Sums for |W - W'|_F / |W|_F, each of a row in double, the rows' in their order: the same bits for any executor.
