@@ -7,15 +7,19 @@
 
 FOLDER is make_model.py's. Each program's logits after the oracle's tokens are compared with those in double, as
 |logits - exact| / |exact|, taken at once and one by one; if ours are not finite, or further away than 0.2, nothing is timed.
-Then both take turns, round by round, one thread by its processor time, two by the clock: a prompt of 512 tokens, and single tokens behind a context. The table has medians, and the
-ratio of the rates of each round in the median with its 95 % interval. With --memory ours keeps so many bytes of experts and reads
-the others again, from the page cache; llama.cpp, which maps its file, has no such bound and runs as before. Flash attention,
-which is llama.cpp's default, can be switched off: a prompt takes longer then, a token behind a long context less.
+Behind each context, which is too long for the oracle, the logits are compared with those that ours has with float activations.
+Then both take turns, round by round, one thread by its processor time, two by the clock: a prompt of 512 tokens, and single
+tokens behind a context. The table has medians, and the ratio of the rates of each round in the median with its 95 % interval.
+With --memory ours keeps so many bytes of experts and reads the others again, from the page cache; llama.cpp, which maps its
+file, has no such bound and runs as before. Flash attention, which is llama.cpp's default, can be switched off: a prompt takes
+longer then, a token behind a long context less.
 
 With --limits, which is bench_limits, the machine takes its turn in each round, on as many threads. Its limit for a token is
 the time to read once from memory what the token needs: 4 of 32 experts as they are packed, all other matrices in BF16, keys
 and values in 16 bits. For a prompt it is the time to multiply each weight once for each token that needs it, experts by
-int8 dots, all else by fused multiply-adds of floats. Experts beyond --memory have the same limit as those that are kept.
+int8 dots, all else by fused multiply-adds of floats. Experts that a token found beyond --memory cannot be had without pread: their
+part of its limit is the time that pread takes for as many bytes of the same file in pieces that stay in a near cache, as many threads
+at once. Of a prompt's limit reading is no part, whatever it reads.
 """
 import argparse
 import datetime
@@ -27,6 +31,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 import numpy as np
 
@@ -64,6 +70,11 @@ class Program:
             self.ask("logits", [file.name])
             return np.fromfile(file.name, "<f4").astype(np.float64)
 
+    def bytes_read(self):
+        """Of experts, so far; ours alone says that."""
+        print("bytes_read", file=self.process.stdin, flush=True)
+        return int(self.expect(None))
+
     def close(self):
         self.process.stdin.close()
         self.process.wait()
@@ -85,7 +96,7 @@ class Needs:
             if ".experts." in name:
                 part = (end - begin) * config["num_experts_per_tok"] // config["num_local_experts"]
                 self.weight_bytes += part
-                if name.endswith("_blocks"):
+                if name.endswith("weight_packed"):
                     self.expert_weights += 2 * part  # two in a byte
             elif "embed_tokens" in name:
                 self.weight_bytes += (end - begin) // tensor["shape"][0]  # one row
@@ -112,16 +123,42 @@ class Needs:
 class Machine:
     """The best rates of bench_limits, a second."""
 
-    def __init__(self, limits, threads, cpus):
+    def __init__(self, limits, threads, cpus, file):
         self.command, self.threads = ["taskset", "-c", cpus, limits, "--benchmark_format=json"], threads
+        self.cpus, self.file = {int(cpu) for cpu in cpus.split(",")}, file
 
     def rate(self, row):
         done = subprocess.run([*self.command, f"--benchmark_filter=^{row}.*/threads:{self.threads}/"], check=True,
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         return 1e9 * max(r["value"] for r in json.loads(done.stdout)["benchmarks"])
 
-    def token_seconds(self, needs, context):
-        return needs.bytes_of_token(context) / self.rate("read/residency:cold")
+    def pread_rate(self, at_once=1 << 17, all=1 << 30):
+        """Of the end of the file, in the page cache: the best of three."""
+        end = self.file.stat().st_size
+        begin = max(end - all, 0)
+
+        def read(part):
+            os.sched_setaffinity(0, self.cpus)  # of this thread
+            buffer = memoryview(bytearray(at_once))
+            with open(self.file, "rb", buffering=0) as file:
+                for at in range(begin + part * at_once, end - at_once, self.threads * at_once):
+                    os.preadv(file.fileno(), [buffer], at)
+
+        def once():
+            threads = [threading.Thread(target=read, args=(i,)) for i in range(self.threads)]
+            since = time.perf_counter()
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            return (end - begin) / (time.perf_counter() - since)
+
+        return max(once() for _ in range(3))
+
+    def token_seconds(self, needs, context, again):
+        """@param again  bytes of experts that were not kept."""
+        seconds = (needs.bytes_of_token(context) - again) / self.rate("read/residency:cold")
+        return seconds + (again / self.pread_rate() if again else 0)
 
     def prompt_seconds(self, needs, tokens):
         of_int8, of_floats = needs.operations_of_prompt(tokens)
@@ -142,6 +179,19 @@ def interval(values):
     return float(np.median(values)), float(values[low]), float(values[high])
 
 
+def float_logits(command, cpus, ids, contexts, oracle):
+    """Of ours with float activations: the logits behind each context, and their error where the oracle is."""
+    floats = Program("mxfp4, f32", command, cpus, False)
+    logits = {}
+    for context in contexts:
+        floats.ask("clear")
+        floats.ask("take", ids[:context])
+        logits[context] = floats.logits()
+    errors = check([floats], oracle)
+    floats.close()
+    return logits, errors
+
+
 def check(programs, oracle):
     errors = {}
     for p in programs:
@@ -156,17 +206,20 @@ def check(programs, oracle):
 
 
 def rounds_of(programs, prepare, measure, rounds, limit=None):
-    """Seconds of each program, and of the machine's limit, in each round, in turns; who begins changes."""
+    """Seconds of each program, and of the machine's limit, in each round, in turns; who begins changes.
+    limit(bytes that ours read of experts in this round)."""
+    ours = programs[0]
     for p in programs:
         prepare(p)
     seconds = {p.name: [] for p in programs} | ({"limit": []} if limit else {})
     for r in range(rounds + 1):
+        before = ours.bytes_read()
         for p in programs if r % 2 == 0 else programs[::-1]:
             took = measure(p, r)
             if r > 0:  # the first warms up
                 seconds[p.name].append(took)
         if limit and r > 0:
-            seconds["limit"].append(limit())
+            seconds["limit"].append(limit(ours.bytes_read() - before))
     return {name: np.array(values) for name, values in seconds.items()}
 
 
@@ -202,7 +255,8 @@ def main():
     ids = json.loads((o.folder / "ids.json").read_text())
     oracle = np.load(o.folder / "oracle.npz")
     contexts = o.context or [128, 4096]
-    rows, errors = [], {}
+    rows, behind = [], {}
+    exact, errors = float_logits([o.runner, o.folder / "twin", max(o.threads or [2]), "f32"], o.cpus, ids, contexts, oracle)
     for threads in o.threads or [1, 2]:
         cpus = ",".join(o.cpus.split(",")[-threads:])
         ours = Program("mxfp4", [o.runner, o.folder / "twin", threads, o.activations, *([o.memory] if o.memory else [])], cpus,
@@ -211,24 +265,26 @@ def main():
                                        "--context", max(*contexts, o.prompt) + 1024,
                                        "--flash-attention", o.flash_attention], cpus, threads == 1)
         programs = [ours, theirs]
-        machine = Machine(o.limits, threads, cpus) if o.limits else None
-        errors = check(programs, oracle)
+        machine = Machine(o.limits, threads, cpus, o.folder / "twin" / "model.safetensors") if o.limits else None
+        errors |= check(programs, oracle)
 
         def prompt(p, r):
             p.ask("clear")
             return p.ask("take", ids[r * o.prompt:(r + 1) * o.prompt])
 
         seconds = rounds_of(programs, lambda p: None, prompt, o.rounds,
-                            machine and (lambda: machine.prompt_seconds(needs, o.prompt)))
+                            machine and (lambda again: machine.prompt_seconds(needs, o.prompt)))
         rows.append(row(f"prompt of {o.prompt}", threads, o.prompt, seconds, "mxfp4", "llama.cpp"))
         for context in contexts:
             def prepare(p):
                 p.ask("clear")
                 p.ask("take", ids[:context])
+                behind[p.name, context] = error_of(p.logits(), exact[context])
 
             seconds = rounds_of(programs, prepare,
                                 lambda p, r: p.ask("each", ids[8192 + r * o.tokens:8192 + (r + 1) * o.tokens]), o.rounds,
-                                machine and (lambda: o.tokens * machine.token_seconds(needs, context)))
+                                machine and (lambda again: o.tokens * machine.token_seconds(needs, context,
+                                                                                            again / o.tokens)))
             rows.append(row(f"a token behind {context}", threads, o.tokens, seconds, "mxfp4", "llama.cpp"))
         for p in programs:
             p.close()
@@ -244,10 +300,13 @@ def main():
         limit = f" {r['limit']:.2f} | {r['of_limit'][0]:.2f} |" if o.limits else ""
         print(f"| {r['title']} | {r['threads']} | {r['ours']:.2f} | {r['theirs']:.2f} | {m:.2f} | {low:.2f} .. {high:.2f} |{limit}")
     print("\n| error of logits against double | at once | one by one |\n|---|---:|---:|")
-    for name in ("mxfp4", "llama.cpp"):
+    for name in ("mxfp4, f32", "mxfp4", "llama.cpp"):
         print(f"| {name} | {errors[name, 'take']:.2e} | {errors[name, 'each']:.2e} |")
+    print(f"\n| error against mxfp4, f32, behind | {' | '.join(map(str, contexts))} |\n|---|{'---:|' * len(contexts)}")
+    for name in ("mxfp4", "llama.cpp"):
+        print(f"| {name} | {' | '.join(f'{behind[name, c]:.2e}' for c in contexts)} |")
     if o.json:
-        pathlib.Path(o.json).write_text(json.dumps(dict(rows=rows, errors={f"{a} {b}": e for (a, b), e in errors.items()})))
+        pathlib.Path(o.json).write_text(json.dumps(dict(rows=rows, errors={f"{a} {b}": e for (a, b), e in (errors | behind).items()})))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@
 """make_model.py FOLDER [--layers 4] [--vocabulary 201088] [--hidden 2880] [--experts 32] [--oracle TOKENS]
 
 FOLDER/model.gguf is what llama.cpp runs, written by the gguf package; FOLDER/twin what `mxfp4 run` reads: the same numbers
-in the form that gpt-oss is published in, experts' codes and scales byte for byte the same in another order. All else is
-BF16 in both. With --oracle FOLDER/oracle.npz has the first tokens of FOLDER/ids.json and what a forward pass in double, of numpy
+in compressed-tensors form, experts' codes and scales byte for byte the same in another order. All else is BF16 in both. With --oracle FOLDER/oracle.npz has the first tokens of FOLDER/ids.json and what a forward pass in double, of numpy
 alone, makes of the last of them: logits.
 """
 import argparse
@@ -36,7 +35,7 @@ class Weights:
     """Every tensor of the model by its published name: made when it is asked for, the same each time."""
 
     def __init__(self, options):
-        self.o = options
+        self.o, self.made = options, (None, None)
         h, q, kv, e = options.hidden, HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM, options.experts
         self.dense = {"model.embed_tokens.weight": ((options.vocabulary, h), 1.0), "model.norm.weight": ((h,), None),
                       "lm_head.weight": ((options.vocabulary, h), h**-0.5)}
@@ -74,10 +73,13 @@ class Weights:
 
     def expert(self, name, index):
         """Codes [rows, cols], one a byte, and scale bytes [rows, cols / 32] of an expert's matrix."""
-        _, rows, cols = self.experts[name]
-        rng = self.rng(name, index)
-        codes = rng.integers(0, 16, (rows, cols), np.uint8)
-        return codes, rng.integers(118, 121, (rows, cols // BLOCK), np.uint8)  # weights of about cols^-0.5
+        if self.made[0] != (name, index):
+            _, rows, cols = self.experts[name]
+            rng = self.rng(name, index)
+            codes = rng.integers(0, 16, (rows, cols), np.uint8)
+            scales = rng.integers(118, 121, (rows, cols // BLOCK), np.uint8)  # weights of about cols^-0.5
+            self.made = (name, index), (codes, scales)
+        return self.made[1]
 
 
 def write_twin(folder, weights):
@@ -91,21 +93,37 @@ def write_twin(folder, weights):
         at += bytes
 
     for name, (shape, _) in weights.dense.items():
-        place(name, "BF16", shape, 2)
-        pieces.append(lambda name=name: weights.rows(name))
+        if ".experts." not in name:
+            place(name, "BF16", shape, 2)
+            pieces.append(lambda name=name: weights.rows(name))
+    # Rows of gate and up take turns where gpt-oss is published.
     for name, (e, rows, cols) in weights.experts.items():
-        place(name + "_blocks", "U8", (e, rows, cols // BLOCK, BLOCK // 2), 1)
-        place(name + "_scales", "U8", (e, rows, cols // BLOCK), 1)
-        pieces.append(lambda name=name, e=e: ((c[:, 0::2] | c[:, 1::2] << 4)
-                                              for c in (weights.expert(name, i)[0] for i in range(e))))
-        pieces.append(lambda name=name, e=e: (weights.expert(name, i)[1] for i in range(e)))
+        block, stack = name.rsplit(".", 1)
+        parts = ("gate_proj", "up_proj") if stack == "gate_up_proj" else (stack,)
+        step = len(parts)
+        biases = weights.whole(name + "_bias")
+        for i in range(e):
+            for part, layer in enumerate(parts):
+                theirs = f"{block}.{i}.{layer}."
+                place(theirs + "weight_packed", "U8", (rows // step, cols // 2), 1)
+                place(theirs + "weight_scale", "U8", (rows // step, cols // BLOCK), 1)
+                place(theirs + "bias", "BF16", (rows // step,), 2)
+
+                def of_part(name=name, i=i, part=part, step=step, bias=biases[i, part::step]):
+                    codes, scales = weights.expert(name, i)
+                    codes = codes[part::step]
+                    yield codes[:, 0::2] | codes[:, 1::2] << 4
+                    yield scales[part::step]
+                    yield bias
+
+                pieces.append(of_part)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with open(folder / "model.safetensors", "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for piece in pieces:
             for part in piece():
-                file.write(part.tobytes())
+                file.write(part.tobytes())  # of a slice too: its elements, in order
     (folder / "config.json").write_text(json.dumps(dict(
         model_type="gpt_oss", architectures=["GptOssForCausalLM"], hidden_size=o.hidden, intermediate_size=o.hidden,
         num_hidden_layers=o.layers, num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, head_dim=HEAD_DIM,
@@ -116,8 +134,13 @@ def write_twin(folder, weights):
         # As llama.cpp computes it: bounds rounded to whole pairs.
         rope_scaling=dict(rope_type="yarn", factor=FACTOR, beta_fast=BETA_FAST, beta_slow=BETA_SLOW, truncate=True,
                           original_max_position_embeddings=ORIGINAL),
-        quantization_config=dict(quant_method="mxfp4", modules_to_not_convert=[
-            "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]))))
+        quantization_config=dict(
+            quant_method="compressed-tensors", format="mxfp4-pack-quantized", quantization_status="compressed",
+            config_groups=dict(group_0=dict(
+                format="mxfp4-pack-quantized", targets=["re:.*\\.mlp\\.experts\\.[0-9]+\\.(gate|up|down)_proj"],
+                weights=dict(num_bits=4, type="float", strategy="group", group_size=BLOCK, symmetric=True, dynamic=False,
+                             scale_dtype="torch.uint8"))),
+            ignore=["lm_head"]))))
 
 
 THEIR_NAMES = {"input_layernorm.weight": "attn_norm.weight", "post_attention_layernorm.weight": "post_attention_norm.weight",

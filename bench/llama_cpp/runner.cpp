@@ -5,8 +5,9 @@
 //   take ID ID ...     takes tokens at once; logits are those after the last
 //   each ID ID ...     one by one
 //   logits FILE        writes the last logits, float
+//   bytes_read         answered with the bytes of experts that were read so far
 //
-// Each line is answered with the seconds that it took.
+// Each other line is answered with the seconds that it took.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -55,6 +56,11 @@ int main(int argc, char** argv) try {
     if (command == "logits") words >> file;
     std::vector<std::int64_t> ids;
     for (std::int64_t id; words >> id;) ids.push_back(id);
+    if (command == "bytes_read") {
+      std::printf("%llu\n", static_cast<unsigned long long>(model.experts().bytes_read()));
+      std::fflush(stdout);
+      continue;
+    }
     const auto begin = std::chrono::steady_clock::now();
     if (command == "clear") model.clear();
     if (command == "take") logits = model.take(ids);
