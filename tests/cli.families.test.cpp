@@ -406,6 +406,15 @@ TEST_CASE("run, compare: gpt-oss whose experts are apart is gpt-oss", "[cli][fam
   const json same = mxfp4_json({"compare", model, apart, "--ids", write_text(folder / "ids", ids)});
   CHECK(same["targets"][0]["kld"]["mean"] == 0);
   CHECK(same["targets"][0]["expert_error"]["mean"] == 0);
+
+  const std::string wide = folder / "wide";
+  REQUIRE(mxfp4_run({"dequantize", apart, wide}).code == 0);
+  const outcome o =
+      mxfp4_run({"quantize", wide, folder / "out", "--calibrate-ids", write_text(folder / "text", calibration_ids())});
+  CHECK(o.code == 1);
+  CHECK_THAT(o.err, ContainsSubstring("has its experts apart, 'model.layers.0.mlp.experts.0' and others, expected the "
+                                      "stacks of gpt_oss as published, to calibrate it"));
+  CHECK(!std::filesystem::exists(folder / "out"));
 }
 
 TEST_CASE("run: bad models are errors that name what is wrong", "[cli][families][bad_input]") {

@@ -17,9 +17,9 @@ longer then, a token behind a long context less.
 With --limits, which is bench_limits, the machine takes its turn in each round, on as many threads. Its limit for a token is
 the time to read once from memory what the token needs: 4 of 32 experts as they are packed, all other matrices in BF16, keys
 and values in 16 bits. For a prompt it is the time to multiply each weight once for each token that needs it, experts by
-int8 dots, all else by fused multiply-adds of floats. Experts that a token found beyond --memory cannot be had without pread: their
-part of its limit is the time that pread takes for as many bytes of the same file in pieces that stay in a near cache, as many threads
-at once. Of a prompt's limit reading is no part, whatever it reads.
+int8 dots, all else by fused multiply-adds of floats. Experts that a token found beyond --memory cannot be had without
+pread: their part of its limit is the time that pread takes for as many bytes of the same file in pieces that stay in a
+near cache, as many threads at once. Of a prompt's limit reading is no part, whatever it reads.
 """
 import argparse
 import datetime
@@ -107,6 +107,10 @@ class Needs:
                 elif len(tensor["shape"]) == 2:
                     self.dense_weights += (end - begin) // 2
 
+        if self.expert_weights == 0:
+            sys.exit(f"{folder}: no tensor ends with weight_packed, expected a twin that make_model.py writes: remove it, "
+                     "and make it again")
+
     def seen(self, position):
         """Tokens that the layers look at, of all of them together."""
         return sum(min(position + 1, window or position + 1) for window in self.windows)
@@ -132,16 +136,17 @@ class Machine:
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         return 1e9 * max(r["value"] for r in json.loads(done.stdout)["benchmarks"])
 
-    def pread_rate(self, at_once=1 << 17, all=1 << 30):
+    def pread_rate(self, at_once=1 << 17, most=1 << 30):
         """Of the end of the file, in the page cache: the best of three."""
         end = self.file.stat().st_size
-        begin = max(end - all, 0)
+        pieces = min(most, end) // at_once // self.threads * self.threads
+        begin = end - pieces * at_once
 
         def read(part):
             os.sched_setaffinity(0, self.cpus)  # of this thread
             buffer = memoryview(bytearray(at_once))
             with open(self.file, "rb", buffering=0) as file:
-                for at in range(begin + part * at_once, end - at_once, self.threads * at_once):
+                for at in range(begin + part * at_once, end, self.threads * at_once):
                     os.preadv(file.fileno(), [buffer], at)
 
         def once():
@@ -279,7 +284,10 @@ def main():
             def prepare(p):
                 p.ask("clear")
                 p.ask("take", ids[:context])
-                behind[p.name, context] = error_of(p.logits(), exact[context])
+                behind[p.name, context] = error = error_of(p.logits(), exact[context])
+                if not error < 0.2:
+                    sys.exit(f"{p.name}: logits behind {context} tokens are {error} away from those of f32, expected less "
+                             "than 0.2")
 
             seconds = rounds_of(programs, prepare,
                                 lambda p, r: p.ask("each", ids[8192 + r * o.tokens:8192 + (r + 1) * o.tokens]), o.rounds,
@@ -306,7 +314,8 @@ def main():
     for name in ("mxfp4", "llama.cpp"):
         print(f"| {name} | {' | '.join(f'{behind[name, c]:.2e}' for c in contexts)} |")
     if o.json:
-        pathlib.Path(o.json).write_text(json.dumps(dict(rows=rows, errors={f"{a} {b}": e for (a, b), e in (errors | behind).items()})))
+        named = {f"{a} {b}": e for (a, b), e in (errors | behind).items()}
+        pathlib.Path(o.json).write_text(json.dumps(dict(rows=rows, errors=named)))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """make_model.py FOLDER [--layers 4] [--vocabulary 201088] [--hidden 2880] [--experts 32] [--oracle TOKENS]
 
-FOLDER/model.gguf is what llama.cpp runs, written by the gguf package; FOLDER/twin what `mxfp4 run` reads: the same numbers
-in compressed-tensors form, experts' codes and scales byte for byte the same in another order. All else is BF16 in both. With --oracle FOLDER/oracle.npz has the first tokens of FOLDER/ids.json and what a forward pass in double, of numpy
-alone, makes of the last of them: logits.
+FOLDER/model.gguf is what llama.cpp runs, written by the gguf package; FOLDER/twin what `mxfp4 run` reads: the same
+numbers in compressed-tensors form, experts' codes and scales byte for byte the same in another order. All else is BF16
+in both. With --oracle FOLDER/oracle.npz has the first tokens of FOLDER/ids.json and what a forward pass in double, of
+numpy alone, makes of the last of them: logits.
 """
 import argparse
 import json

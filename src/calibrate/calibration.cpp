@@ -438,6 +438,10 @@ calibration::calibration(const checkpoint_reader& original, const model_config& 
     : original_(original), config_(config), options_(std::move(options)) {
   require_matrices(config, options_.linears, original.path());
   require_all_tensors(original, config);
+  if (config.experts.stacked && !in_stacks(original, config, 0))
+    throw file_error({.file = original.path(),
+                      .value = "has its experts apart, " + quote_name(expert_name(config, 0, 0)) + " and others",
+                      .expected = "the stacks of " + config.model_type + " as published, to calibrate it"});
   if (std::ssize(options_.ids) < least_tokens)
     throw file_error({.value = "the calibration text has " + std::to_string(options_.ids.size()) + " tokens",
                       .expected = "at least " + std::to_string(least_tokens),

@@ -354,7 +354,7 @@ result<packed_matrix> pack(const any_weights& w, const run_options& options) {
 }
 
 status pack_rows(const any_weights& w, std::int64_t first, packed_matrix& packed, const run_options& options) {
-  return call(all_pack, w, first, packed, options);
+  return call(all_pack_rows, w, first, packed, options);
 }
 
 status quantize_activations(const any_input& x, int8_activations& out, const run_options& options) {

@@ -193,7 +193,7 @@ status dequantize(const any_weights& w, const any_output& out, dialect_id dialec
   });
 }
 
-status pack(const any_weights& w, std::int64_t first, packed_matrix& packed, const run_options& options) {
+status pack_rows(const any_weights& w, std::int64_t first, packed_matrix& packed, const run_options& options) {
   return with_view(w, [&](const auto& from) { return mxfp4::pack_rows(from, first, packed, options); });
 }
 

@@ -35,7 +35,7 @@ template <element_type T>
 using quantize_function = status (*)(recipe_id, const simd::recipe_words&, const dense_view<const T>&,
                                      const any_mx<std::uint8_t>&, const quantize_options&);
 
-/// The functions of dispatch.hpp's detail, for one instruction set. pack: that of pack_rows.
+/// The functions of dispatch.hpp's detail, for one instruction set.
 /// gemm_*_rounded: the arguments have been checked; moe_* and grouped_*: and the call planned.
 /// There is no object of this type: each member is a constant of its own, unit_<isa>::<member>, so that a linker leaves
 /// out the kernels that a program does not call (--gc-sections).
@@ -55,7 +55,7 @@ struct table {
                                   const dense_view<const float>&, const mx_view<>&, error_statistics&,
                                   const quantize_options&);
   status (*dequantize)(const any_weights&, const any_output&, dialect_id, const run_options&);
-  status (*pack)(const any_weights&, std::int64_t, packed_matrix&, const run_options&);
+  status (*pack_rows)(const any_weights&, std::int64_t, packed_matrix&, const run_options&);
   status (*quantize_activations)(const any_input&, int8_activations&, const run_options&);
   status (*gemm_f32)(dialect_id, const any_weights&, const any_input&, const dense_view<float>&, const gemm_options&);
   status (*gemm_f32_packed)(dialect_id, const packed_view&, const any_input&, const dense_view<float>&,

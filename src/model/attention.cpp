@@ -237,11 +237,15 @@ token_rows attention::mixed(const token_rows& h, kv_cache& cache, rotary_table& 
   const model_shape& s = config_.shape;
   const std::int64_t count = h.count;
   token_rows q, k(count, config_.key_size()), v(count, config_.value_size()), heads(count, s.heads * s.value_dim);
-  // Tasks that have their own: what is too little for all threads is done beside the rest.
-  options.executor.run(3, [&](std::size_t i) {
+  const auto product = [&](std::size_t i) {
     if (i == 0) q = queries(h, options);
     else (i == 1 ? k_ : v_).multiply(h.view(), (i == 1 ? k : v).view(), options);
-  });
+  };
+  // Of one token tasks that have their own, since k and v are too little for all threads; of several one after the
+  // other, since each needs memory.
+  if (count == 1) options.executor.run(3, product);
+  else
+    for (const std::size_t i : {0u, 1u, 2u}) product(i);
   rotary.extend_to(cache.length + count);
   for (std::int64_t t = 0; t < count; ++t) {
     norm_heads(q.row(t), q.size, q_norm_, config_.rms_eps);

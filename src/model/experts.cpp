@@ -35,13 +35,6 @@ struct expert_place {
   return {name + e.gate, name + e.up, name + e.down, size};
 }
 
-/// Whether a layer's experts are in stacks. Those of a family that is published so may have been taken apart.
-[[nodiscard]] bool in_stacks(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer) {
-  if (!config.experts.stacked) return false;
-  const std::string weight = place_of(config, layer, 0).gate + ".weight";
-  return checkpoint.find(weight) == nullptr && checkpoint.find(weight + packed_suffix) == nullptr;
-}
-
 /// A tensor of all experts of a layer. @param parts  matrices in it, whose rows take turns, rows x cols each.
 [[nodiscard]] stack_place stack_of(const model_config& config, std::int64_t layer, std::int64_t index,
                                    const std::string& part, std::int64_t rows, std::int64_t cols, std::int64_t parts) {
@@ -72,6 +65,12 @@ struct expert_place {
 }
 
 }  // namespace
+
+bool in_stacks(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer) {
+  if (!config.experts.stacked) return false;
+  const std::string weight = place_of(config, layer, 0).gate + ".weight";
+  return checkpoint.find(weight) == nullptr && checkpoint.find(weight + packed_suffix) == nullptr;
+}
 
 double router_agreement(const routing& a, const routing& b) {
   std::int64_t shared = 0;

@@ -27,6 +27,10 @@ struct routing {
   std::vector<float> weights;         ///< tokens x k
 };
 
+/// Whether a layer's experts are in stacks. Those of a family that is published so may have been taken apart.
+[[nodiscard]] bool in_stacks(const checkpoint::checkpoint_reader& checkpoint, const model_config& config,
+                             std::int64_t layer);
+
 /// The share of a token's experts that both take, in the mean, not counting those that every token takes; 1 where there
 /// are no others. @param a, b  of the same tokens.
 [[nodiscard]] double router_agreement(const routing& a, const routing& b);

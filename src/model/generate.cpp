@@ -25,7 +25,8 @@ const expert_weights& expert_store::get(std::int64_t layer, std::int32_t index) 
 void expert_store::for_each(std::int64_t layer, std::span<const std::int32_t> indices, const expert_work& work) {
   std::vector<std::size_t> order(indices.size());  // those that are there before others take their room
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::ranges::stable_partition(order, [&](std::size_t i) { return place_of(layer, indices[i]) != kept_.end(); });
+  std::stable_partition(order.begin(), order.end(),
+                        [&](std::size_t i) { return place_of(layer, indices[i]) != kept_.end(); });
   for (std::span<const std::size_t> left = order; !left.empty();) left = some_of(layer, indices, left, work);
 }
 
@@ -38,6 +39,7 @@ std::span<const std::size_t> expert_store::some_of(std::int64_t layer, std::span
     expert_weights spare;
   };
   std::vector<member> members;
+  members.reserve(left.size());
   std::uint64_t held = 0;
   for (const std::size_t i : left) {
     const std::uint64_t size = size_of(layer, indices[i]);
@@ -48,9 +50,9 @@ std::span<const std::size_t> expert_store::some_of(std::int64_t layer, std::span
     member m{at, is_missing, is_missing ? size : 0, {}};
     if (is_missing) {
       m.spare = make_room(size, members.size());
-      bytes_ += size;
       kept_.push_front({layer, indices[i], {}});
       at = m.at = kept_.begin();
+      bytes_ += size;
     } else {
       ++hits_;
       kept_.splice(kept_.begin(), kept_, m.at);
@@ -87,16 +89,19 @@ std::span<const std::size_t> expert_store::some_of(std::int64_t layer, std::span
     throw;
   }
   count();
-  (void)make_room(0, members.size());
+  (void)make_room(0, 1);
   return left.subspan(members.size());
 }
 
 expert_weights expert_store::make_room(std::uint64_t more, std::size_t spared) {
   expert_weights last;
   while (bytes_ + more > limit_ && kept_.size() > spared) {
-    bytes_ -= kept_.back().weights.memory_bytes();
+    expert_weights& least = kept_.back().weights;
+    const std::uint64_t size = least.memory_bytes();
+    bytes_ -= size;
     place_of(kept_.back().layer, kept_.back().index) = kept_.end();
-    last = std::move(kept_.back().weights);
+    // Others' memory is of no use to what comes, and would be there beside it.
+    last = size == more && least.gate.is_mxfp4() ? std::move(least) : expert_weights();
     kept_.pop_back();
   }
   return last;

@@ -18,7 +18,7 @@ namespace mxfp4::model {
 /// in any case: that which was asked for last.
 class expert_store {
  public:
-  /// @param checkpoint  must outlive this. @param executor  reads and packs.
+  /// @param checkpoint, config  must outlive this. @param executor  too: it reads and packs.
   expert_store(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::uint64_t limit,
                executor_ref executor = {})
       : checkpoint_(checkpoint),
@@ -67,7 +67,7 @@ class expert_store {
   }
 
   /// Lets go of what was unused for the longest time while `more` bytes do not fit; `spared` of the kept ones stay.
-  /// @return  the last that went.
+  /// @return  the last that went, if it was of MXFP4 and took as many.
   expert_weights make_room(std::uint64_t more, std::size_t spared);
 
   const checkpoint::checkpoint_reader& checkpoint_;

@@ -131,6 +131,7 @@ void read_packed(const checkpoint_reader& checkpoint, const checkpoint_tensor& c
                  executor_ref executor) {
   for (shared_packed& p : packed) {
     if (p.use_count() == 1 && p->rows() == rows && p->cols() == cols) continue;
+    p.reset();
     auto made = packed_matrix::uninitialized(rows, cols);
     require_ok(made.error(), checkpoint.path(), codes.info->name);
     p = std::make_shared<packed_matrix>(*std::move(made));

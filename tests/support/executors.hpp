@@ -47,6 +47,24 @@ void check_exceptions_pass(Executor& executor) {
     if (i % 7 == 3) throw std::runtime_error("task");
   };
   for (int round = 0; round < 3; ++round) REQUIRE_THROWS_AS(executor.run(100, body), std::runtime_error);
+  // Of tasks that a task waits for, too: what it does behind them is not done.
+  std::atomic<int> behind = 0;
+  const auto nested = [&](std::size_t) {
+    executor.run(100, body);
+    ++behind;
+  };
+  REQUIRE_THROWS_AS(executor.run(3, nested), std::runtime_error);
+  REQUIRE(behind == 0);
+  // Nor does a task that throws cut short what its neighbours wait for.
+  std::atomic<bool> cut_short = false;
+  const auto beside = [&](std::size_t i) {
+    if (i == 1) throw std::runtime_error("task");
+    std::atomic<int> done = 0;
+    executor.run(200, [&](std::size_t) { ++done; });
+    if (done != 200) cut_short = true;
+  };
+  for (int round = 0; round < 20; ++round) REQUIRE_THROWS_AS(executor.run(8, beside), std::runtime_error);
+  REQUIRE(!cut_short);
   check_each_task_runs_once(executor);
 }
 

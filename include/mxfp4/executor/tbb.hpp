@@ -22,8 +22,11 @@ class tbb_executor {
   /// @param threads  how many work at the most, the caller included; 0: what oneTBB takes by itself.
   explicit tbb_executor(int threads = 0) : arena_(threads > 0 ? threads : oneapi::tbb::task_arena::automatic) {}
 
-  /// Calls body(0) ... body(tasks - 1) in the arena, and returns when all have returned.
+  /// Calls body(0) ... body(tasks - 1) in the arena, and returns when all have returned. A task may call run() too:
+  /// while it waits its thread takes other tasks.
   void run(std::size_t tasks, task_ref body) {
+    // By execute a call is cancelled by what its own tasks throw alone. A parallel_for inside a task is also by what the
+    // task's neighbours throw, and returns then as if all were done.
     arena_.execute([&] {
       oneapi::tbb::parallel_for(
           std::size_t{0}, tasks, [&](std::size_t i) { body(i); }, oneapi::tbb::simple_partitioner());

@@ -146,7 +146,7 @@ void gather_scales(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::
 
 /// Blocks [first, first + blocks) of the tile that starts at row `row`, into `codes` (256 bytes a block) and `scales`
 /// (16 a block); rows past the end of w become padding.
-/// @tparam Ahead  blocks between those that are written and those whose memory is fetched meanwhile; 0: it is in a cache.
+/// @tparam Ahead  blocks from those that are written to those whose memory is fetched meanwhile; 0: it is in a cache.
 template <std::int64_t Ahead = 0, class Byte, block_layout Layout>
 void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::int64_t first, std::int64_t blocks,
                  std::uint8_t* codes, std::uint8_t* scales) noexcept {
