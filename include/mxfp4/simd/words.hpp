@@ -253,11 +253,16 @@ template <rounding_rule Round>
 template <rounding_rule Round>
 [[nodiscard]] consteval bool encodes_words() noexcept {
   constexpr simd::half_binades h = make_half_binades<Round>();
-  const auto code_of = [](std::uint32_t magnitude) {
-    unsigned code = 0;
-    for (unsigned i = 0; i < 7; ++i)
-      code += magnitude >= Round::base(i) + static_cast<std::uint32_t>(Round::ulps(i)) ? 1u : 0u;
-    return code;
+  std::uint32_t boundary[7]{};
+  for (unsigned i = 0; i < 7; ++i) {
+    boundary[i] = Round::base(i) + static_cast<std::uint32_t>(Round::ulps(i));
+    if (i > 0 && boundary[i] < boundary[i - 1]) return false;
+  }
+  // Asked for ascending magnitudes, so that each boundary is passed once: every unit that quantizes evaluates this.
+  unsigned passed = 0;
+  const auto code_of = [&](std::uint32_t magnitude) {
+    while (passed < 7 && magnitude >= boundary[passed]) ++passed;
+    return passed;
   };
   for (unsigned place = 0; place < 13 * 64; ++place) {  // place 0: all below too
     const std::uint32_t word = first_half_binade + place, odd = word & 1u;
