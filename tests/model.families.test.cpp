@@ -13,6 +13,7 @@
 
 #include "checkpoint/reader_json.hpp"
 #include "family.support.hpp"
+#include "model/attention.hpp"
 #include "model/evaluate.hpp"
 #include "model/generate.hpp"
 #include "support/threads.hpp"
@@ -104,6 +105,57 @@ TEST_CASE("families: threads, pieces and forgotten experts change no bit", "[mod
       CHECK(logits == all.data);
     }
   }
+}
+
+TEST_CASE("families: an attention whose weights stay in the file has the same bits", "[model][families]") {
+  const auto attended = [](const checkpoint_reader& checkpoint, const recorded_family& family, std::uint64_t keep) {
+    const model_config config = config_of(checkpoint);
+    token_rows x = read_embeddings(checkpoint, config, family.ids, 0);
+    kv_cache cache;
+    rotary_table rotary(config);
+    attention(checkpoint, config, 0, keep).add_to(x, 0, x.count, cache, rotary, {});
+    return x.data;
+  };
+  for (const std::string name : recorded_families) {
+    const recorded_family family(name);
+    const scratch_folder folder;
+    const checkpoint_reader checkpoint = checkpoint_reader::open(family.write(folder / "m")).value();
+    const std::vector<float> kept = attended(checkpoint, family, UINT64_MAX);
+    for (const std::uint64_t keep : {0u, 2000u, 6000u}) {  // none, some and most of a tiny layer
+      CAPTURE(name, keep);
+      CHECK(attended(checkpoint, family, keep) == kept);
+    }
+  }
+
+  // Heads of latent attention begin anywhere in FP8's blocks of 128 rows: as if it were stored widened.
+  recorded_family family("deepseek_v3");
+  constexpr std::int64_t value = 52, rows = 4 * (16 + value), rank = 32;
+  const std::string weight = "model.layers.0.self_attn.kv_b_proj.weight";
+  family.config["v_head_dim"] = value;
+  for (const std::string layer : {"0", "1", "2"}) {
+    family.rules["model.layers." + layer + ".self_attn.kv_b_proj.weight"]["shape"] = {rows, rank};
+    family.rules["model.layers." + layer + ".self_attn.o_proj.weight"]["shape"] = {64, 4 * value};
+  }
+  tensor_map narrow = family.tensors(), wide = narrow;
+  std::vector<std::uint8_t> codes;
+  std::vector<std::uint16_t> widened;
+  const std::vector<float> scales = {0.25f, 0.5f, 1.0f};  // of rows 0 .. 127, 128 .. 255, and the rest
+  for (std::int64_t i = 0; i < rows * rank; ++i) {
+    codes.push_back(static_cast<std::uint8_t>(0x20 + i * 7 % 32 + i % 2 * 0x80));
+    const float number = mxfp4::decode(static_cast<mxfp4::e4m3>(codes.back()));
+    widened.push_back(
+        static_cast<std::uint16_t>(mxfp4::encode_bf16(number * scales[static_cast<std::size_t>(i / rank / 128)])));
+  }
+  narrow[weight] = {dtype::f8_e4m3, {rows, rank}, bytes_of(codes)};
+  narrow[weight + "_scale_inv"] = {dtype::f32, {3, 1}, bytes_of(scales)};
+  wide[weight] = {dtype::bf16, {rows, rank}, bytes_of(widened)};
+  const scratch_folder folder;
+  write_checkpoint(folder / "narrow", narrow, family.config);
+  write_checkpoint(folder / "wide", wide, family.config);
+  const checkpoint_reader a = checkpoint_reader::open(folder / "narrow").value(),
+                          b = checkpoint_reader::open(folder / "wide").value();
+  CHECK(attended(a, family, UINT64_MAX) == attended(b, family, UINT64_MAX));
+  CHECK(attended(a, family, 0) == attended(b, family, UINT64_MAX));
 }
 
 TEST_CASE("families: what is easily mistaken is a hundred times the bound away", "[model][families]") {

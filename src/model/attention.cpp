@@ -165,19 +165,18 @@ attention::attention(const checkpoint_reader& checkpoint, const model_config& co
   stored_ = {s.key_value_heads, s.head_dim, s.value_dim};
   if (is_latent()) {
     stored_ = {1, rank + config.attention.rotary.dim, rank};
-    const linear both = linear::load(checkpoint, latent_name(layer), rows_from_latent(config), rank);
-    latent_bytes_ = both.stored_bytes();
-    const std::int64_t unturned = unturned_of(config), step = unturned + s.value_dim;
-    std::vector<float> rows(static_cast<std::size_t>(step * rank)), column(static_cast<std::size_t>(unturned));
+    file_ = &checkpoint;
+    layer_ = layer;
+    constexpr std::uint64_t nothing = 0;  // of it is read here
+    latent_bytes_ =
+        linear::load(checkpoint, latent_name(layer), rows_from_latent(config), rank, false, nothing).stored_bytes();
     for (std::int64_t head = 0; head < s.heads; ++head) {
-      for (std::int64_t r = 0; r < step; ++r) both.decode_row(head * step + r, rows.data() + r * rank);
-      of_key_.emplace_back(rank, unturned, [&](std::int64_t n) {
-        for (std::int64_t i = 0; i < unturned; ++i)
-          column[static_cast<std::size_t>(i)] = rows[static_cast<std::size_t>(i * rank + n)];
-        return column.data();
-      });
-      of_value_.emplace_back(s.value_dim, rank, [&](std::int64_t n) { return rows.data() + (unturned + n) * rank; });
-      keep -= std::min(keep, of_key_.back().bytes() + of_value_.back().bytes());
+      panel_matrix of_key = key_panels(head), of_value = value_panels(head);
+      const std::uint64_t bytes = of_key.bytes() + of_value.bytes();
+      if (bytes > keep) break;
+      keep -= bytes;
+      of_key_.push_back(std::move(of_key));
+      of_value_.push_back(std::move(of_value));
     }
   }
   for_each_tensor(
@@ -189,6 +188,33 @@ attention::attention(const checkpoint_reader& checkpoint, const model_config& co
         this->*member = linear::load(checkpoint, name, rows, cols, bias, keep);
         keep -= std::min(keep, (this->*member).memory_bytes());
       });
+}
+
+/// Rows of kv_b_proj as numbers, read from a multiple of 128 on: blocks of FP8 begin there.
+std::vector<float> attention::latent_rows(std::int64_t first, std::int64_t count) const {
+  const std::int64_t rank = stored_.value, begin = first / fp8_block * fp8_block, before = first - begin;
+  const linear part =
+      linear::load_rows(*file_, latent_name(layer_), rows_from_latent(config_), rank, begin, before + count);
+  std::vector<float> rows(static_cast<std::size_t>(count * rank));
+  for (std::int64_t r = 0; r < count; ++r) part.decode_row(before + r, rows.data() + r * rank);
+  return rows;
+}
+
+panel_matrix attention::key_panels(std::int64_t head) const {
+  const std::int64_t unturned = unturned_of(config_), rank = stored_.value;
+  const std::vector<float> rows = latent_rows(head * (unturned + config_.shape.value_dim), unturned);
+  std::vector<float> column(static_cast<std::size_t>(unturned));
+  return {rank, unturned, [&](std::int64_t n) {
+            for (std::int64_t i = 0; i < unturned; ++i)
+              column[static_cast<std::size_t>(i)] = rows[static_cast<std::size_t>(i * rank + n)];
+            return column.data();
+          }};
+}
+
+panel_matrix attention::value_panels(std::int64_t head) const {
+  const std::int64_t unturned = unturned_of(config_), rank = stored_.value, size = config_.shape.value_dim;
+  const std::vector<float> rows = latent_rows(head * (unturned + size) + unturned, size);
+  return {size, rank, [&](std::int64_t n) { return rows.data() + n * rank; }};
 }
 
 void attention::require(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer) {
@@ -278,16 +304,18 @@ token_rows attention::mixed_latent(const token_rows& h, kv_cache& cache, rotary_
   token_rows wide(count, s.heads * stored_.key), latent(count, s.heads * rank), heads(count, s.heads * s.value_dim);
   options.executor.run(static_cast<std::size_t>(s.heads), [&](std::size_t head) {
     const auto i = static_cast<std::int64_t>(head);
-    of_key_[head].multiply(q.data.data() + i * s.head_dim, q.size, count, wide.data.data() + i * stored_.key,
-                           wide.size);
+    const panel_matrix read = head < of_key_.size() ? panel_matrix() : key_panels(i);
+    (read.empty() ? of_key_[head] : read)
+        .multiply(q.data.data() + i * s.head_dim, q.size, count, wide.data.data() + i * stored_.key, wide.size);
     for (std::int64_t t = 0; t < count; ++t)
       std::copy_n(q.row(t) + i * s.head_dim + unturned, turned, wide.row(t) + i * stored_.key + rank);
   });
   attend_all(wide, cache, latent, options.executor);
   options.executor.run(static_cast<std::size_t>(s.heads), [&](std::size_t head) {
     const auto i = static_cast<std::int64_t>(head);
-    of_value_[head].multiply(latent.data.data() + i * rank, latent.size, count, heads.data.data() + i * s.value_dim,
-                             heads.size);
+    const panel_matrix read = head < of_value_.size() ? panel_matrix() : value_panels(i);
+    (read.empty() ? of_value_[head] : read)
+        .multiply(latent.data.data() + i * rank, latent.size, count, heads.data.data() + i * s.value_dim, heads.size);
   });
   return heads;
 }

@@ -93,6 +93,10 @@ class attention {
   [[nodiscard]] token_rows queries(const token_rows& h, const product_options& options) const;
   [[nodiscard]] token_rows mixed_latent(const token_rows& h, kv_cache& cache, rotary_table& rotary,
                                         const product_options& options) const;
+  [[nodiscard]] std::vector<float> latent_rows(std::int64_t first, std::int64_t count) const;
+  /// The part of Wb that makes a head's k, transposed, and the part that makes its v, read from the file.
+  [[nodiscard]] panel_matrix key_panels(std::int64_t head) const;
+  [[nodiscard]] panel_matrix value_panels(std::int64_t head) const;
   void attend_all(const token_rows& q, const kv_cache& cache, token_rows& mixed, executor_ref executor) const;
   void attend(const token_rows& q, const kv_cache& cache, token_rows& mixed, std::int64_t task) const;
 
@@ -108,8 +112,10 @@ class attention {
   linear q_, k_, v_, o_;
   std::vector<float> q_latent_norm_, kv_latent_norm_;  // these and the next: of latent attention
   linear q_latent_, kv_latent_;
-  std::uint64_t latent_bytes_ = 0;               // of kv_b_proj in the checkpoint
-  std::vector<panel_matrix> of_key_, of_value_;  // of each head: the part of Wb that makes k, transposed, and v
+  std::uint64_t latent_bytes_ = 0;  // of kv_b_proj in the checkpoint
+  const checkpoint::checkpoint_reader* file_ = nullptr;
+  std::int64_t layer_ = 0;
+  std::vector<panel_matrix> of_key_, of_value_;  // of the heads whose parts of Wb are kept
 };
 
 }  // namespace mxfp4::model
