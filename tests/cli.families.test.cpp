@@ -442,6 +442,13 @@ TEST_CASE("run: bad models are errors that name what is wrong", "[cli][families]
       {"gpt_oss_native", "gate_up_proj_blocks': is [4, 64, 2, 16], expected [4, 96, 2, 16]",
        set("intermediate_size", 48)},
       {"gpt_oss", "num_experts_per_tok is 5, expected at most num_local_experts, 4", set("num_experts_per_tok", 5)},
+      {"gpt_oss", " at position 23 is NaN or infinite, expected a number",
+       [](json&, json& rules) { rules["lm_head.weight"]["spread"] = 3e38; }},
+      {"deepseek_v3", "n_group is 3, expected a divisor of the number of experts, 8", set("n_group", 3)},
+      {"deepseek_v3", "topk_group is 5, expected at most n_group, 4", set("topk_group", 5)},
+      {"deepseek_v3", "num_experts_per_tok is 5, expected at most the 4 experts of topk_group groups",
+       set("num_experts_per_tok", 5)},
+      {"deepseek_v3", "num_experts_per_tok is 9, expected at most n_routed_experts, 8", set("num_experts_per_tok", 9)},
       {"gpt_oss", "layer_types is [\"full_attention\"], expected an array of 3 kinds",
        set("layer_types", json::array({"full_attention"}))},
       {"gpt_oss", "layer_types is \"linear_attention\", expected \"sliding_attention\" or",
@@ -473,6 +480,31 @@ TEST_CASE("run: bad models are errors that name what is wrong", "[cli][families]
     r.break_it(family.config, family.rules);
     const std::string model = family.write(folder / std::to_string(number++));
     const outcome o = mxfp4_run({"run", model, "--ids", text_of(family.ids), "--tokens", "3"});
+    CHECK(o.code == 1);
+    CHECK(o.out == "");
+    CHECK_THAT(o.err, ContainsSubstring(r.message));
+  }
+}
+
+TEST_CASE("run: a pre-tokeniser that is not known; a GGUF of another program", "[cli][families][bad_input]") {
+  recorded_family family("gpt_oss_native");
+  const scratch_folder folder;
+  const std::string model = family.write(folder / "m"), gguf = folder / "gguf";
+  json tokenizer = json::parse(read_text(MXFP4_TEST_VECTORS "/tokenizer/gpt2.json"));
+  tokenizer["pre_tokenizer"] = {{"type", "BertPreTokenizer"}};
+  write_text(model + "/tokenizer.json", tokenizer.dump());
+  std::filesystem::create_directory(gguf);
+  std::filesystem::copy_file(model + "/config.json", gguf + "/config.json");
+  const std::string file =
+      write_text(gguf + "/model.gguf", "GGUF" + std::string("\3\0\0\0", 4) + std::string(16, '\0'));
+  struct row {
+    std::string model, message;
+  };
+  for (const row& r : {row{model, "tokenizer.json: pre_tokenizer.type is \"BertPreTokenizer\", expected \"ByteLevel\""},
+                       {file, "model.gguf: is a GGUF file, expected a safetensors file: mxfp4 convert reads those"},
+                       {gguf, "holds weights as 'model.gguf' and no .safetensors file, expected safetensors"}}) {
+    CAPTURE(r.model);
+    const outcome o = mxfp4_run({"run", r.model, "--prompt", "a"});
     CHECK(o.code == 1);
     CHECK(o.out == "");
     CHECK_THAT(o.err, ContainsSubstring(r.message));

@@ -48,6 +48,22 @@ void read_dense(const config_reader& in, model_config& c) {
   c.experts.function.act = in.activation();
 }
 
+/// Groups of experts of which a token's are chosen from the best alone.
+void read_groups(const config_reader& in, model_config& c) {
+  const std::int64_t experts = c.shape.experts, groups = in.size("n_group", 8), taken = in.size("topk_group", 4);
+  const auto refuse = [&in](const std::string& value, const std::string& expected) {
+    throw file_error({.file = in.where(), .value = value, .expected = expected});
+  };
+  if (experts % groups != 0)
+    refuse("n_group is " + std::to_string(groups), "a divisor of the number of experts, " + std::to_string(experts));
+  if (taken > groups) refuse("topk_group is " + std::to_string(taken), "at most n_group, " + std::to_string(groups));
+  if (const std::int64_t most = taken * (experts / groups); c.shape.experts_per_token > most)
+    refuse("num_experts_per_tok is " + std::to_string(c.shape.experts_per_token),
+           "at most the " + std::to_string(most) + " experts of topk_group groups");
+  c.experts.route.n_group = groups;
+  c.experts.route.topk_group = taken;
+}
+
 [[nodiscard]] std::string_view full_attention(std::int64_t) { return "full_attention"; }
 [[nodiscard]] std::string_view in_turns(std::int64_t layer) {
   return layer % 2 == 0 ? "sliding_attention" : "full_attention";
@@ -75,8 +91,7 @@ void read_deepseek_v3(const config_reader& in, model_config& c) {
   c.experts.choice_bias = "gate.e_score_correction_bias";
   c.experts.route.renormalize = in.flag("norm_topk_prob", true);
   c.experts.route.scale = static_cast<float>(in.number("routed_scaling_factor", 2.5));
-  c.experts.route.n_group = in.size("n_group", 8);
-  c.experts.route.topk_group = in.size("topk_group", 4);
+  read_groups(in, c);
   c.experts.shared_intermediate = c.shape.intermediate * in.size("n_shared_experts", 1);
   in.require("scoring_func", "sigmoid");
   in.require("topk_method", "noaux_tc");

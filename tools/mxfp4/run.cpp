@@ -60,7 +60,8 @@ void run(const run_command& command) {
   std::optional<text_tokens> words;  // none: numbers
   if (command.ids.empty()) words.emplace(checkpoint, config);
   std::vector<std::int64_t> ids = words ? words->encode(command.prompt) : ids_of_numbers(command.ids, "--ids");
-  if (ids.empty()) throw usage_error("--prompt", "is empty, expected a text to go on with");
+  if (ids.empty() && words) throw usage_error("--prompt", "is empty, expected a text to go on with");
+  if (ids.empty()) throw usage_error("--ids", "has no number, expected tokens to go on with");
   const auto prompt_tokens = std::ssize(ids);
   if (command.tokens > config.context - prompt_tokens)
     throw usage_error("--tokens", std::to_string(command.tokens) + " after " + std::to_string(prompt_tokens) +
