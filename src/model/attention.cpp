@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "model/dense_product.hpp"
+#include "mxfp4/tensor/fp8.hpp"
 
 namespace mxfp4::model {
 
