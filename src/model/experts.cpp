@@ -10,6 +10,7 @@
 #include "model/attention.hpp"
 #include "model/kernels.hpp"
 #include "model/loops.hpp"
+#include "mxfp4/checkpoint/quantize_file.hpp"
 #include "mxfp4/io/error.hpp"
 
 namespace mxfp4::model {
