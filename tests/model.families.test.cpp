@@ -89,22 +89,26 @@ TEST_CASE("families: threads, pieces and forgotten experts change no bit", "[mod
     const scratch_folder folder;
     const checkpoint_reader checkpoint = checkpoint_reader::open(family.write(folder / "m")).value();
     const model_config config = config_of(checkpoint);
-    const token_rows all = logits_of(checkpoint, config, family.ids);
     const threads two{2};
-    CHECK(logits_of(checkpoint, config, family.ids, {activation_type::f32, two}).data == all.data);
-    generator forgetful(checkpoint, config, {}, 0);
-    CHECK(forgetful.take(family.ids, false).data == all.data);
-    if (name == "gpt_oss_native") continue;  // one token's products with MXFP4 weights have another order
-    for (const std::size_t piece : {std::size_t{1}, std::size_t{7}}) {
-      CAPTURE(name, piece);
-      generator model(checkpoint, config, {}, 0);
-      std::vector<float> logits;
-      for (std::size_t first = 0; first < family.ids.size(); first += piece) {
-        const token_rows part =
-            model.take(std::span(family.ids).subspan(first, std::min(piece, family.ids.size() - first)), false);
-        logits.insert(logits.end(), part.data.begin(), part.data.end());
+    for (const activation_type type :
+         {activation_type::f32, activation_type::int8, activation_type::int8_residual2, activation_type::int8_residual3,
+          activation_type::mxfp8, activation_type::fp8, activation_type::mxfp4}) {
+      if (type != activation_type::f32 && name != "gpt_oss_native") continue;  // they meet MXFP4 weights alone
+      const token_rows all = logits_of(checkpoint, config, family.ids, {type, {}});
+      CHECK(logits_of(checkpoint, config, family.ids, {type, two}).data == all.data);
+      generator forgetful(checkpoint, config, {type, {}}, 0);
+      CHECK(forgetful.take(family.ids, false).data == all.data);
+      for (const std::size_t piece : {std::size_t{1}, std::size_t{7}}) {
+        CAPTURE(name, type, piece);
+        generator model(checkpoint, config, {type, {}}, 0);
+        std::vector<float> logits;
+        for (std::size_t first = 0; first < family.ids.size(); first += piece) {
+          const token_rows part =
+              model.take(std::span(family.ids).subspan(first, std::min(piece, family.ids.size() - first)), false);
+          logits.insert(logits.end(), part.data.begin(), part.data.end());
+        }
+        CHECK(logits == all.data);
       }
-      CHECK(logits == all.data);
     }
   }
 }

@@ -12,8 +12,7 @@
 //               softmax and takes no value
 //
 // Sums have one order each, whether tokens come one by one or all at once: q k by dimension, the softmax's divisor by
-// position in eight sums side by side, the sum over v by position. With weights that are not MXFP4 a cache changes no
-// bit therefore.
+// position in eight sums side by side, the sum over v by position. A cache changes no bit therefore.
 // Source: huggingface/transformers models/{minimax_m2,gpt_oss,qwen3_moe,llama}.
 #pragma once
 

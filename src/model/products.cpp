@@ -123,14 +123,23 @@ void linear::multiply(dense_view<const float> x, dense_view<float> y, const prod
 void linear::multiply(const activations& x, dense_view<float> y, const product_options& options) const {
   if (file_ != nullptr || !is_mxfp4()) return multiply(x.floats_, y, options);
   const gemm_options with{false, options.executor};
-  const auto product = [&](const auto& tokens) {
-    require_ok(packed_ != nullptr ? kernels::gemm(*packed_, tokens, y, with)
-                                  : kernels::gemm(mxfp4_rows(0, rows_), tokens, y, with),
+  const auto product = [&](const auto& tokens, const dense_view<float>& out) {
+    require_ok(packed_ != nullptr ? kernels::gemm(*packed_, tokens, out, with)
+                                  : kernels::gemm(mxfp4_rows(0, rows_), tokens, out, with),
                "gemm");
   };
-  if (x.int8_) product(*x.int8_);
-  else if (x.mxfp8_) product(*x.mxfp8_);
-  else product(x.floats_);
+  if (x.int8_) {
+    product(*x.int8_, y);
+  } else if (x.mxfp8_) {
+    product(*x.mxfp8_, y);
+  } else if (y.rows == 1) {  // twice: a single token's sums would have another order
+    token_rows twice(2, cols_), out(2, rows_);
+    for (const std::int64_t t : {0, 1}) std::copy_n(x.floats_.row(0), cols_, twice.row(t));
+    product(std::as_const(twice).view(), out.view());
+    std::copy_n(out.row(0), rows_, y.row(0));
+  } else {
+    product(x.floats_, y);
+  }
   add_bias(y);
 }
 

@@ -128,13 +128,11 @@ class linear {
   [[nodiscard]] const std::vector<std::uint8_t>& scales() const noexcept { return scales_; }
 
   /// Brings the weights into the order in which products read them, for those that are used again and
-  /// again: of this layer only products are wanted then. f32 products of single tokens with MXFP4 weights may differ in
-  /// their last bits from those before.
+  /// again: of this layer only products are wanted then, which have the same bits as before.
   void arrange();
 
   /// Y[m][n] = sum over k of X[m][k] * W[n][k], to which the bias is added last, Y overwritten; the same bits for any
-  /// executor. MXFP4 weights: gemm of mxfp4/linalg.hpp, where a single token's sums have another order than those of
-  /// several. All others: one order for any number of tokens.
+  /// executor and any number of tokens. MXFP4 weights: gemm of mxfp4/linalg.hpp.
   void multiply(dense_view<const float> x, dense_view<float> y, const product_options& options) const;
   /// The same with activations that were prepared once for several layers of MXFP4.
   void multiply(const activations& x, dense_view<float> y, const product_options& options) const;
