@@ -23,10 +23,10 @@ class tbb_executor {
   explicit tbb_executor(int threads = 0) : arena_(threads > 0 ? threads : oneapi::tbb::task_arena::automatic) {}
 
   /// Calls body(0) ... body(tasks - 1) in the arena, and returns when all have returned. A task may call run() too:
-  /// while it waits its thread takes other tasks.
+  /// its thread takes other tasks while it waits.
   void run(std::size_t tasks, task_ref body) {
-    // By execute a call is cancelled by what its own tasks throw alone. A parallel_for inside a task is also by what the
-    // task's neighbours throw, and returns then as if all were done.
+    // By execute a call is cancelled by what its own tasks throw alone. A mere parallel_for inside a task is cancelled
+    // by what the task's neighbours throw too, and returns then as if all were done.
     arena_.execute([&] {
       oneapi::tbb::parallel_for(
           std::size_t{0}, tasks, [&](std::size_t i) { body(i); }, oneapi::tbb::simple_partitioner());

@@ -80,8 +80,8 @@ class packed_matrix {
   MXFP4_INLINE packed_matrix& operator=(packed_matrix&&) = default;
   MXFP4_INLINE ~packed_matrix() = default;
 
-  /// Memory for rows x cols, contents unspecified: pack_rows (kernel/pack.hpp) fills it. Whoever does so otherwise calls
-  /// update_range or set_range for each tile afterwards.
+  /// Memory for rows x cols, contents unspecified: pack_rows (kernel/pack.hpp) fills it. Whoever fills it otherwise
+  /// calls update_range or set_range for each tile afterwards.
   /// errc::out_of_memory, or what check() says of such a shape.
   [[nodiscard]] MXFP4_INLINE static result<packed_matrix> uninitialized(std::int64_t rows, std::int64_t cols) noexcept {
     if (const status s = check_size(rows, cols); !s.ok()) return s;
