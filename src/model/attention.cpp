@@ -270,9 +270,7 @@ token_rows attention::mixed(const token_rows& h, kv_cache& cache, rotary_table& 
   };
   // Of one token tasks that have their own, since k and v are too little for all threads; of several one after the
   // other, since each needs memory.
-  if (count == 1) options.executor.run(3, product);
-  else
-    for (const std::size_t i : {0u, 1u, 2u}) product(i);
+  (count == 1 ? options.executor : executor_ref(serial)).run(3, product);
   rotary.extend_to(cache.length + count);
   for (std::int64_t t = 0; t < count; ++t) {
     norm_heads(q.row(t), q.size, q_norm_, config_.rms_eps);

@@ -167,48 +167,48 @@ std::string expert_name(const model_config& config, std::int64_t layer, std::int
   return layer_name(layer, e.block + ".experts." + std::to_string(index));
 }
 
-expert_weights::expert_weights(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
-                               std::int64_t index)
-    : function(config.experts.function) {
+/// @param load_stack  (place, layers that were in its place) -> layers of a stack; load, the same of one by its name.
+template <class LoadStack, class Load>
+void expert_weights::fill(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
+                          std::int64_t index, LoadStack load_stack, Load load) {
+  function = config.experts.function;
   if (in_stacks(checkpoint, config, layer)) {
-    std::vector<linear> both = linear::load_stack(checkpoint, gate_up_of(config, layer, index));
+    std::vector<linear> both(2), last(1);
+    both[0] = std::move(gate), both[1] = std::move(up), last[0] = std::move(down);
+    both = load_stack(gate_up_of(config, layer, index), std::move(both));
     gate = std::move(both[0]), up = std::move(both[1]);
-    down = std::move(linear::load_stack(checkpoint, down_of(config, layer, index))[0]);
+    down = std::move(load_stack(down_of(config, layer, index), std::move(last))[0]);
     return;
   }
   const expert_place p = place_of(config, layer, index);
   const std::int64_t hidden = config.shape.hidden;
-  gate = linear::load(checkpoint, p.gate, p.intermediate, hidden, config.experts.biases);
-  up = linear::load(checkpoint, p.up, p.intermediate, hidden, config.experts.biases);
-  down = linear::load(checkpoint, p.down, hidden, p.intermediate, config.experts.biases);
+  gate = load(p.gate, p.intermediate, hidden, std::move(gate));
+  up = load(p.up, p.intermediate, hidden, std::move(up));
+  down = load(p.down, hidden, p.intermediate, std::move(down));
+}
+
+expert_weights::expert_weights(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
+                               std::int64_t index) {
+  fill(
+      checkpoint, config, layer, index,
+      [&](const stack_place& place, std::vector<linear>) { return linear::load_stack(checkpoint, place); },
+      [&](const std::string& name, std::int64_t rows, std::int64_t cols, linear) {
+        return linear::load(checkpoint, name, rows, cols, config.experts.biases);
+      });
 }
 
 expert_weights expert_weights::load_arranged(const checkpoint_reader& checkpoint, const model_config& config,
                                              std::int64_t layer, std::int64_t index, executor_ref executor,
                                              expert_weights spare) {
-  expert_weights w;
-  w.function = config.experts.function;
-  if (in_stacks(checkpoint, config, layer)) {
-    const auto load = [&](const stack_place& place, std::initializer_list<linear*> old) {
-      std::vector<linear> some;
-      for (linear* const one : old) some.push_back(std::move(*one));
-      return linear::load_stack_arranged(checkpoint, place, executor, std::move(some));
-    };
-    std::vector<linear> both = load(gate_up_of(config, layer, index), {&spare.gate, &spare.up});
-    w.gate = std::move(both[0]), w.up = std::move(both[1]);
-    w.down = std::move(load(down_of(config, layer, index), {&spare.down})[0]);
-    return w;
-  }
-  const expert_place p = place_of(config, layer, index);
-  const std::int64_t hidden = config.shape.hidden;
-  const bool biases = config.experts.biases;
-  const auto load = [&](const std::string& name, std::int64_t rows, std::int64_t cols, linear& old) {
-    return linear::load_arranged(checkpoint, name, rows, cols, biases, executor, std::move(old));
-  };
-  w.gate = load(p.gate, p.intermediate, hidden, spare.gate);
-  w.up = load(p.up, p.intermediate, hidden, spare.up);
-  w.down = load(p.down, hidden, p.intermediate, spare.down);
-  return w;
+  spare.fill(
+      checkpoint, config, layer, index,
+      [&](const stack_place& place, std::vector<linear> old) {
+        return linear::load_stack_arranged(checkpoint, place, executor, std::move(old));
+      },
+      [&](const std::string& name, std::int64_t rows, std::int64_t cols, linear old) {
+        return linear::load_arranged(checkpoint, name, rows, cols, config.experts.biases, executor, std::move(old));
+      });
+  return spare;
 }
 
 void expert_weights::require(const checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,

@@ -118,6 +118,9 @@ struct expert_weights {
   [[nodiscard]] std::uint64_t memory_bytes() const noexcept;
 
  private:
+  template <class LoadStack, class Load>
+  void fill(const checkpoint::checkpoint_reader& checkpoint, const model_config& config, std::int64_t layer,
+            std::int64_t index, LoadStack load_stack, Load load);
   [[nodiscard]] std::size_t tokens_at_once() const noexcept;
 };
 
