@@ -3,12 +3,11 @@
 #include "model/attention.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "model/dense_product.hpp"
+#include "model/loops.hpp"
 #include "mxfp4/tensor/fp8.hpp"
 
 namespace mxfp4::model {
@@ -19,36 +18,6 @@ using namespace checkpoint;
 namespace {
 
 constexpr float latent_eps = 1e-6f;  // of the norms of latent vectors, whatever rms_norm_eps is
-
-/// Sums and maxima of a row side by side: a chain of additions of thousands of scores takes longer than their exp.
-constexpr std::int64_t chains = 8;
-
-/// work(t, chain) for each t: chain t % chains.
-template <class Work>
-void in_chains(std::int64_t length, Work work) {
-  std::int64_t t = 0;
-  for (; t + chains <= length; t += chains)
-    for (std::int64_t c = 0; c < chains; ++c) work(t + c, static_cast<std::size_t>(c));
-  for (std::int64_t c = 0; t + c < length; ++c) work(t + c, static_cast<std::size_t>(c));
-}
-
-/// scores[0..length) times `factor` become their softmax, which a sink joins where there is one.
-void softmax(float* scores, std::int64_t length, float factor, const float* sink) {
-  std::array<float, chains> most;
-  most.fill(sink != nullptr ? *sink : -std::numeric_limits<float>::infinity());
-  in_chains(length, [&](std::int64_t t, std::size_t c) {
-    scores[t] *= factor;
-    most[c] = most[c] < scores[t] ? scores[t] : most[c];
-  });
-  const float largest = *std::ranges::max_element(most);
-  for (std::int64_t t = 0; t < length; ++t) scores[t] = std::exp(scores[t] - largest);
-  std::array<double, chains> sums{};
-  in_chains(length, [&](std::int64_t t, std::size_t c) { sums[c] += static_cast<double>(scores[t]); });
-  double total = sink != nullptr ? static_cast<double>(std::exp(*sink - largest)) : 0.0;
-  for (const double sum : sums) total += sum;
-  const auto scale = static_cast<float>(1.0 / total);
-  for (std::int64_t t = 0; t < length; ++t) scores[t] *= scale;
-}
 
 }  // namespace
 
@@ -376,7 +345,8 @@ void attention::attend(const token_rows& q, const kv_cache& cache, token_rows& m
   for (std::int64_t r = 0; r < rows; ++r) {
     float* const row = scores.data() + r * length;
     const std::int64_t begin = begin_of(r / shared) - start, end = end_of(r / shared) - start;
-    softmax(row + begin, end - begin, config_.attention.scale, sinks_.empty() ? nullptr : sinks_.data() + head_of(r));
+    loops().softmax(row + begin, end - begin, config_.attention.scale,
+                    sinks_.empty() ? nullptr : sinks_.data() + head_of(r));
   }
   for (std::int64_t p = 0; p < parts; ++p) {
     const float* const panel = cache.values[static_cast<std::size_t>(kv_head * parts + p)].data();

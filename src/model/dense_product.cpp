@@ -19,9 +19,9 @@ void activate_one_by_one(float* gate, const float* up, std::int64_t count, const
 }
 
 /// Four floats are what every machine with vectors has a register for; 12 sums leave four of x86-64's 16.
-constexpr loop_table loops_base = {panel_product<4, 6, 3, 1>,    tile_product<4, 6>,   6,
-                                   few_panels<4, std::uint32_t>, few_panels<4, float>, widen_panel<4>,
-                                   activate_one_by_one};
+constexpr loop_table loops_base = {
+    panel_product<4, 6, 3, 1>, tile_product<4, 6>, 6,          few_panels<4, std::uint32_t>,
+    few_panels<4, float>,      widen_panel<4>,     softmax<4>, activate_one_by_one};
 
 [[nodiscard]] const loop_table& loops_of_this_cpu() noexcept {
 #if defined(MXFP4_MODEL_AVX2)

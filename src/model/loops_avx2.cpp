@@ -25,8 +25,8 @@ void activate_avx2(float* gate, const float* up, std::int64_t count, const moe_o
 }  // namespace
 
 const loop_table loops_avx2 = {
-    panel_product<8, 12, 8, 4, 1>, tile_product<8, 12>, 12,           few_panels<8, std::uint32_t>,
-    few_panels<8, float>,          widen_panel<8>,      activate_avx2};
+    panel_product<8, 12, 8, 4, 1>, tile_product<8, 12>, 12,         few_panels<8, std::uint32_t>,
+    few_panels<8, float>,          widen_panel<8>,      softmax<8>, activate_avx2};
 
 }  // namespace mxfp4::model
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "model/dense_product.hpp"
+#include "mxfp4/reference/sigmoid.hpp"
 
 namespace mxfp4::model {
 
@@ -19,6 +20,7 @@ template <int Width>
 struct lanes_of {
   using floats [[gnu::vector_size(sizeof(float) * Width)]] = float;
   using words [[gnu::vector_size(sizeof(float) * Width)]] = std::uint32_t;
+  using doubles [[gnu::vector_size(sizeof(double) * Width)]] = double;
 };
 
 template <class T>
@@ -29,6 +31,15 @@ inline constexpr bool is_pair<std::uint32_t> = true;
 template <class Vector, class T>
 [[gnu::always_inline]] inline void load(Vector& v, const T* from) {
   __builtin_memcpy(&v, from, sizeof v);
+}
+
+/// Bytes: the memory of panels comes in an eighth sooner than what the machine itself fetches ahead.
+inline constexpr std::uintptr_t fetched_ahead = 2048;
+
+template <class T>
+[[gnu::always_inline]] inline void fetch_ahead(const T* at) {
+  // An address: behind the last panel it is that of nothing.
+  __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(at) + fetched_ahead));
 }
 
 /// The rows `Rows` of x and y at a time: each number of the panel is loaded once for all of them. Written out by folds
@@ -49,6 +60,7 @@ template <int Width, std::int64_t Row, std::int64_t Next, std::int64_t... Rows>
   for (std::int64_t i = 0; i < k; ++i) {
     floats w0, w1;
     load(w0, panel + i * panel_width);
+    fetch_ahead(panel + i * panel_width);
     if constexpr (parts == 1) {
       ((low[Rows] += x[Rows * x_stride + i * Next] * w0), ...);
     } else {
@@ -89,9 +101,6 @@ template <class Floats, class Words>
   sum += x * w;
 }
 
-/// Bytes: the memory of four panels at once comes in an eighth sooner than what the machine itself fetches ahead.
-inline constexpr std::uintptr_t fetched_ahead = 2048;
-
 /// Panels at once: their chains of additions hide each other's latency.
 /// @tparam T  a panel's words: pairs of bf16, or floats.
 template <int Width, class T, std::int64_t... Panels>
@@ -119,9 +128,7 @@ template <int Width, class T, std::int64_t... Panels>
     };
     for (std::int64_t part = 0; part < parts; ++part)
       (add_panel(sums[Panels][part], at + Panels * panel + part * Width), ...);
-    const auto soon = reinterpret_cast<std::uintptr_t>(at) + fetched_ahead;  // an address, of no array at the end
-    (__builtin_prefetch(reinterpret_cast<const void*>(soon + static_cast<std::uintptr_t>(Panels * panel) * sizeof(T))),
-     ...);
+    (fetch_ahead(at + Panels * panel), ...);
   };
   std::int64_t i = 0;
   for (; i + step <= k; i += step) add(i, pairs);
@@ -151,6 +158,97 @@ void widen_panel(const std::uint32_t* pairs, std::int64_t k, float* panel) {
       __builtin_memcpy(panel + i * panel_width + part, &even, sizeof even);
       if (i + 1 < k) __builtin_memcpy(panel + (i + 1) * panel_width + part, &odd, sizeof odd);
     }
+}
+
+/// `mask`'s bits of `yes`, else of `no`.
+template <class Floats, class Words, class Mask>
+[[gnu::always_inline]] inline Floats chosen(Mask mask, Floats yes, Floats no) {
+  Words m, y, n;
+  __builtin_memcpy(&m, &mask, sizeof m);
+  __builtin_memcpy(&y, &yes, sizeof y);
+  __builtin_memcpy(&n, &no, sizeof n);
+  y = (y & m) | (n & ~m);
+  __builtin_memcpy(&yes, &y, sizeof yes);
+  return yes;
+}
+
+/// e^x for x <= 0, by the polynomial of reference/sigmoid.hpp without fused operations: within 2 ulp, 0 below e^-87.3;
+/// NaN for NaN.
+template <int Width>
+[[gnu::always_inline]] inline typename lanes_of<Width>::floats power_of_e(typename lanes_of<Width>::floats x) {
+  using floats = typename lanes_of<Width>::floats;
+  using words = typename lanes_of<Width>::words;
+  constexpr float to_nearest = 0x1.8p23f;  // added, it leaves n in the last bits
+  const floats shifted = x * detail::log2_e + to_nearest, n = shifted - to_nearest;
+  const floats r = (x - n * detail::ln2_high) - n * detail::ln2_low;
+  floats q = r * detail::exp_poly[4] + detail::exp_poly[3];
+  for (int i = 2; i >= 0; --i) q = q * r + detail::exp_poly[i];
+  floats p = (r * r * q + r) + 1.0f;
+  words bits, exponent;
+  __builtin_memcpy(&bits, &p, sizeof bits);
+  __builtin_memcpy(&exponent, &shifted, sizeof exponent);
+  bits += exponent << detail::f32_mantissa_bits;
+  __builtin_memcpy(&p, &bits, sizeof p);
+  p = chosen<floats, words>(x >= -87.3f, p, floats{});
+  return chosen<floats, words>(x == x, p, x);
+}
+
+/// Eight maxima and eight sums side by side, of the scores at t % 8: a chain of additions of thousands of scores takes
+/// longer than their powers.
+template <int Width>
+void softmax(float* scores, std::int64_t length, float factor, const float* sink) {
+  using floats = typename lanes_of<Width>::floats;
+  using words = typename lanes_of<Width>::words;
+  using half = typename lanes_of<Width / 2>::floats;
+  using doubles = typename lanes_of<Width / 2>::doubles;
+  constexpr std::int64_t chains = panel_width, parts = chains / Width, halves = 2 * parts;
+  constexpr float none = -__builtin_inff();
+  const std::int64_t whole = length / chains * chains;
+  const auto bytes = static_cast<std::size_t>(length - whole) * sizeof(float);
+  float rest[chains];  // behind the last whole eight; what it lacks has the power 0
+  for (float& score : rest) score = none;
+  __builtin_memcpy(rest, scores + whole, bytes);
+  const auto for_each_eight = [&](auto work) __attribute__((always_inline)) {
+    for (std::int64_t t = 0; t < whole; t += chains) work(scores + t);
+    if (whole < length) work(rest);
+  };
+  floats most[static_cast<std::size_t>(parts)];
+  for (floats& m : most) m = floats{} + (sink != nullptr ? *sink : none);
+  for_each_eight([&](float* at) __attribute__((always_inline)) {
+    for (std::int64_t p = 0; p < parts; ++p) {
+      floats s;
+      load(s, at + p * Width);
+      s *= factor;
+      __builtin_memcpy(at + p * Width, &s, sizeof s);
+      most[p] = chosen<floats, words>(most[p] < s, s, most[p]);
+    }
+  });
+  float largest = none;
+  for (const floats& m : most)
+    for (int i = 0; i < Width; ++i) largest = largest < m[i] ? m[i] : largest;
+  doubles sums[static_cast<std::size_t>(halves)] = {};
+  for_each_eight([&](float* at) __attribute__((always_inline)) {
+    for (std::int64_t p = 0; p < parts; ++p) {
+      floats s;
+      load(s, at + p * Width);
+      s = power_of_e<Width>(s - largest);
+      __builtin_memcpy(at + p * Width, &s, sizeof s);
+    }
+    for (std::int64_t h = 0; h < halves; ++h) {
+      half s;
+      load(s, at + h * (Width / 2));
+      sums[h] += __builtin_convertvector(s, doubles);
+    }
+  });
+  double total = 0.0;
+  if (sink != nullptr) total = static_cast<double>(power_of_e<Width>(floats{} + (*sink - largest))[0]);
+  for (const doubles& sum : sums)
+    for (int i = 0; i < Width / 2; ++i) total += sum[i];
+  const auto scale = static_cast<float>(1.0 / total);
+  for_each_eight([&](float* at) __attribute__((always_inline)) {
+    for (std::int64_t i = 0; i < chains; ++i) at[i] *= scale;
+  });
+  __builtin_memcpy(scores + whole, rest, bytes);
 }
 
 }  // namespace
