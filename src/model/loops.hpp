@@ -24,8 +24,8 @@ struct loop_table {
   /// A panel of floats from `k` numbers of each row of one of pairs.
   void (*widen_pairs)(const std::uint32_t* pairs, std::int64_t k, float* panel);
   /// scores[0..length) times `factor`, which is above 0, become their softmax, which a sink joins where there is one.
-  /// Powers of e of what they are below the largest are within 2 ulp, 0 below e^-87.3; the divisor is a sum in double. NaN
-  /// and infinity make NaN of all.
+  /// Powers of e of what they are below the largest are within 2 ulp, 0 below e^-87.3; the divisor is a sum in double.
+  /// NaN and infinity make NaN of all.
   void (*softmax)(float* scores, std::int64_t length, float factor, const float* sink);
   /// gate[i] <- glu(gate[i], up[i]).
   void (*activate)(float* gate, const float* up, std::int64_t count, const moe_options& options);

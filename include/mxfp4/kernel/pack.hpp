@@ -3,8 +3,7 @@
 //
 // In half_split order (nibble.hpp) a row's block is four words of 4 bytes, and word g is the row's part of line g of
 // the tile. So packing brings rows into half_split order and transposes 16 x 4 words, four rows at a time in registers
-// of 16 bytes. A product with a view does it on every call. Wider registers would not help: rows are inserted one by
-// one.
+// of 16 bytes, or all 16 at once in registers of 64. A product with a view does it on every call.
 #pragma once
 
 #include <cstdint>
@@ -123,6 +122,20 @@ MXFP4_INLINE void transpose_in_half_split(const std::uint8_t* a, const std::uint
   }
 }
 
+/// The codes of a block of 16 rows, each at `at` behind its pointer, in tile order.
+template <nibble_order Order, class Arch = simd::native_arch>
+MXFP4_INLINE void gather_block(const std::uint8_t* const (&rows)[tile_rows], std::int64_t at,
+                               std::uint8_t* codes) noexcept {
+  using transposer = simd::tile_transposer<Arch>;
+  if constexpr (std::is_same_v<Order, low_first> && transposer::available) {
+    transposer::transpose(rows, at, codes);
+  } else {
+    for (int r = 0; r < tile_rows; r += 4)
+      transpose_in_half_split<Order>(rows[r] + at, rows[r + 1] + at, rows[r + 2] + at, rows[r + 3] + at,
+                                     codes + mxfp4::detail::tile_offset(r, 0));
+  }
+}
+
 /// The scale bytes of blocks [first, first + blocks) of the tile that starts at row `row`, 16 a block; rows past the
 /// end of w have those of its last one.
 template <class Byte, block_layout Layout>
@@ -168,15 +181,9 @@ void gather_tile(const basic_mx_view<Byte, Layout>& w, std::int64_t row, std::in
       for (int i = 0; i < line * tile_lines; ++i)
         simd::prefetch_written(reinterpret_cast<const void*>(soon + static_cast<std::uintptr_t>(i * tile_line_bytes)));
     }
-    for (int r = 0; r < tile_rows; r += 4) {
-      for (int i = r; i < r + 4; ++i) simd::prefetch_soon(next[i] + Layout::code_offset(0, b, 0));
-      for (std::int64_t i = b; i < end; ++i) {
-        const std::int64_t at = Layout::code_offset(0, i, 0);
-        transpose_in_half_split<typename Layout::order>(
-            code[r] + at, code[r + 1] + at, code[r + 2] + at, code[r + 3] + at,
-            codes + i * tile_block_bytes + mxfp4::detail::tile_offset(r, 0));
-      }
-    }
+    for (int r = 0; r < tile_rows; ++r) simd::prefetch_soon(next[r] + Layout::code_offset(0, b, 0));
+    for (std::int64_t i = b; i < end; ++i)
+      gather_block<typename Layout::order>(code, Layout::code_offset(0, i, 0), codes + i * tile_block_bytes);
   }
   gather_scales(w, row, first, blocks, scales);
   for (int r = rows; r < tile_rows; ++r)

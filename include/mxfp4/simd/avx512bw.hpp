@@ -54,6 +54,43 @@ struct f16_lanes<Arch> {
   }
 };
 
+// ---- rows -> tiles ----
+
+}  // namespace detail
+
+template <has_avx512bw Arch>
+struct tile_transposer<Arch> {
+  static constexpr bool available = true;
+
+  /// @param rows  16; the block of each is at + that.
+  MXFP4_INLINE static void transpose(const std::uint8_t* const* rows, std::int64_t at, std::uint8_t* out) noexcept {
+    // Register r has rows r, r + 4, r + 8 and r + 12 in its quarters: what is left is to transpose 4 x 4 words in each.
+    const __m512i low = _mm512_set1_epi8(0x0F);
+    __m512i half[4];
+    MXFP4_UNROLL
+    for (int r = 0; r < 4; ++r) {
+      const auto row = [&](int quarter) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows[r + 4 * quarter] + at));
+      };
+      __m512i x = _mm512_castsi128_si512(row(0));
+      x = _mm512_inserti32x4(x, row(1), 1);
+      x = _mm512_inserti32x4(x, row(2), 2);
+      x = _mm512_inserti32x4(x, row(3), 3);
+      const __m512i front = _mm512_unpacklo_epi8(x, _mm512_srli_epi16(x, 4));  // elements 0..15 in the low nibbles
+      const __m512i back = _mm512_unpackhi_epi8(_mm512_slli_epi16(x, 4), x);   // elements 16..31 in the high ones
+      half[r] = _mm512_ternarylogic_epi32(low, front, back, 0xCA);             // low ? front : back
+    }
+    const __m512i ab = _mm512_unpacklo_epi32(half[0], half[1]), cd = _mm512_unpacklo_epi32(half[2], half[3]);
+    const __m512i ab2 = _mm512_unpackhi_epi32(half[0], half[1]), cd2 = _mm512_unpackhi_epi32(half[2], half[3]);
+    _mm512_storeu_si512(out, _mm512_unpacklo_epi64(ab, cd));
+    _mm512_storeu_si512(out + 64, _mm512_unpackhi_epi64(ab, cd));
+    _mm512_storeu_si512(out + 128, _mm512_unpacklo_epi64(ab2, cd2));
+    _mm512_storeu_si512(out + 192, _mm512_unpackhi_epi64(ab2, cd2));
+  }
+};
+
+namespace detail {
+
 // ---- codes -> numbers ----
 
 template <has_avx512bw Arch>

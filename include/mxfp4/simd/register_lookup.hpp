@@ -193,6 +193,13 @@ MXFP4_INLINE void transpose_rows(const std::uint8_t* a, const std::uint8_t* b, c
   detail::row_transposer<Arch>::transpose(a, b, c, d, out);
 }
 
+/// Blocks in low_first order of 16 rows -> a block of a tile: four lines of 64 bytes, line g of word g of each row in
+/// half_split order (nibble.hpp). By all rows at once, where a register holds a line.
+template <class Arch>
+struct tile_transposer {
+  static constexpr bool available = false;
+};
+
 /// Brings a line that is needed in a few microseconds into the second-level cache. Any address is allowed.
 MXFP4_INLINE void prefetch_soon(const void* address) noexcept { __builtin_prefetch(address, 0, 2); }
 /// Brings a line that is needed next into the first-level cache. Any address is allowed.
