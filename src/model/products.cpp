@@ -151,12 +151,16 @@ void linear::add_bias(dense_view<float> y) const {
 
 /// One token: rows where they lie, or panels of pairs.
 void linear::multiply_one(dense_view<const float> x, dense_view<float> y, executor_ref executor) const {
+  // A task of 32 rows takes some ten microseconds, and an executor a part of one for it: of many rows tasks have more.
+  constexpr std::int64_t tasks_for_many_threads = 256, most_rows = 16 * rows_a_task;
+  const std::int64_t rows_of_task =
+      std::clamp(rows_ / tasks_for_many_threads / rows_a_task * rows_a_task, rows_a_task, most_rows);
   const auto one_token = [&](std::size_t chunk) {
-    const std::int64_t first = static_cast<std::int64_t>(chunk) * rows_a_task,
-                       count = std::min(rows_a_task, rows_ - first);
+    const std::int64_t first = static_cast<std::int64_t>(chunk) * rows_of_task,
+                       count = std::min(rows_of_task, rows_ - first);
     float* const to = y.row(0) + first;
     if (!panels_.empty()) {
-      float all[rows_a_task];
+      float all[most_rows];
       panels_.multiply_one(x.row(0), first / panel_width, (count + panel_width - 1) / panel_width, all);
       std::copy_n(all, count, to);
     } else if (!wide_.empty()) {
@@ -165,7 +169,7 @@ void linear::multiply_one(dense_view<const float> x, dense_view<float> y, execut
       multiply_rows(x.row(0), narrow_.data() + first * cols_, count, cols_, to, [](bf16 w) { return decode(w); });
     }
   };
-  executor.run(static_cast<std::size_t>((rows_ + rows_a_task - 1) / rows_a_task), one_token);
+  executor.run(static_cast<std::size_t>((rows_ + rows_of_task - 1) / rows_of_task), one_token);
 }
 
 /// Columns [k, k + size) of rows [row, row + count) as a panel, in `buffer` or where it is.
