@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -98,4 +99,35 @@ TEST_CASE("weights: MXFP4 that is read in pieces is MXFP4 that is read whole, in
   // Nor is what has another shape.
   one = linear::load_arranged(checkpoint, "one", rows, cols, true, backward, linear::of_mxfp4(1, 32, {}, {}));
   CHECK(products(one) == products(whole));
+}
+
+TEST_CASE("weights: a token alone has the sums of two, in tasks of 32 rows and in larger ones", "[model]") {
+  splitmix random(5);
+  const scratch_folder folder;
+  constexpr std::int64_t few = 75, many = 5 * 8192 + 13, narrow = 5;  // columns: an odd number
+  const auto weights = [&](const char* name, std::int64_t count, dtype type) {
+    return random_tensor(name, type, {count, narrow}, 0, 0x3F, random);  // bytes of small positive numbers
+  };
+  const checkpoint_reader checkpoint =
+      checkpoint_reader::open(write_checkpoint(folder / "m", {{"model.safetensors",
+                                                               {weights("few_bf16.weight", few, dtype::bf16),
+                                                                weights("many_bf16.weight", many, dtype::bf16),
+                                                                weights("many_f32.weight", many, dtype::f32)}}}))
+          .value();
+  token_rows x(2, narrow);
+  for (std::size_t i = 0; i < x.data.size(); ++i) x.data[i] = static_cast<float>(i % narrow) - 1.75f;
+  for (const auto& [name, count] : {std::pair("few_bf16", few), std::pair("many_bf16", many), {"many_f32", many}})
+    for (const bool arranged : {false, true}) {
+      CAPTURE(name, arranged);
+      linear w = linear::load(checkpoint, name, count, narrow);
+      if (arranged) w.arrange();
+      token_rows one(1, count), two(2, count);
+      backward_executor backward;
+      const product_options options{activation_type::f32, backward};
+      w.multiply(std::as_const(x).rows(0, 1), one.view(), options);
+      w.multiply(std::as_const(x).view(), two.view(), options);
+      CHECK(std::ranges::equal(one.data, std::span(two.data).first(one.data.size())));
+      CHECK(std::ranges::equal(one.data, std::span(two.data).last(one.data.size())));
+      CHECK(std::ranges::count(one.data, 0.0f) < count / 10);
+    }
 }
