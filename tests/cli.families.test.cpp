@@ -497,11 +497,26 @@ TEST_CASE("run: a pre-tokeniser that is not known; a GGUF of another program", "
   std::filesystem::copy_file(model + "/config.json", gguf + "/config.json");
   const std::string file =
       write_text(gguf + "/model.gguf", "GGUF" + std::string("\3\0\0\0", 4) + std::string(16, '\0'));
+  // One key, general.architecture, a string.
+  const auto number = [](std::uint64_t value) {
+    std::string bytes;
+    for (int i = 0; i < 8; ++i) bytes += static_cast<char>(value >> 8 * i);
+    return bytes;
+  };
+  const auto text = [&](std::string_view s) { return number(s.size()) + std::string(s); };
+  const std::string other = folder / "other", named = "GGUF" + std::string("\3\0\0\0", 4) + number(0) + number(1) +
+                                                      text("general.architecture") + std::string("\10\0\0\0", 4) +
+                                                      text("qwen2");
+  std::filesystem::create_directory(other);
+  std::filesystem::copy_file(model + "/config.json", other + "/config.json");
+  const std::string other_file = write_text(other + "/model.gguf", named);
   struct row {
     std::string model, message;
   };
   for (const row& r : {row{model, "tokenizer.json: pre_tokenizer.type is \"BertPreTokenizer\", expected \"ByteLevel\""},
                        {file, "model.gguf: is a GGUF file, expected a safetensors file: mxfp4 convert reads those"},
+                       {other_file, "is a GGUF file of the architecture 'qwen2', expected a safetensors file"},
+                       {other, "holds weights as 'model.gguf' of the architecture 'qwen2' and no .safetensors file"},
                        {gguf, "holds weights as 'model.gguf' and no .safetensors file, expected safetensors"}}) {
     CAPTURE(r.model);
     const outcome o = mxfp4_run({"run", r.model, "--prompt", "a"});

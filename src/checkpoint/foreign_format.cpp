@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "checkpoint/family.hpp"
+#include "io/foreign_file.hpp"
 #include "io/strict_json.hpp"
 #include "mxfp4/checkpoint/quantize.hpp"
 
@@ -231,7 +232,9 @@ bool is_weights_file(const std::string& name) {
 
 file_error no_safetensors(const std::string& folder, const std::string& file) {
   return file_error({.file = folder,
-                     .value = "holds weights as " + quote_name(file) + " and no .safetensors file",
+                     .value = "holds weights as " + quote_name(file) +
+                              (file.ends_with(".gguf") ? architecture_of_gguf(folder + "/" + file) : std::string()) +
+                              " and no .safetensors file",
                      .expected = "safetensors",
                      .advice = file.ends_with(".gguf")
                                    ? "mxfp4 convert reads a GGUF file with MXFP4 tensors; quantise from the original"

@@ -4,6 +4,9 @@
 
 #include <array>
 
+#include "mxfp4/io/error.hpp"
+#include "mxfp4/io/gguf_file.hpp"
+
 namespace mxfp4::inline MXFP4_VERSION_NS::io {
 
 namespace {
@@ -38,6 +41,12 @@ const foreign_file* find_foreign_file(std::string_view begin) noexcept {
   for (const known_begin& k : known)
     if (begin.starts_with(k.begin)) return &k.file;
   return nullptr;
+}
+
+std::string architecture_of_gguf(const std::string& path) {
+  const file_result<gguf_reader> file = gguf_reader::open(path);
+  const std::string* const name = file ? file->header().find_string("general.architecture") : nullptr;
+  return name == nullptr ? std::string() : " of the architecture " + quote_name(*name);
 }
 
 bool is_lfs_pointer(std::string_view begin) noexcept { return begin.starts_with(lfs_pointer); }

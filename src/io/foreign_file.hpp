@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 #include "mxfp4/core/version.hpp"
@@ -18,6 +19,10 @@ struct foreign_file {
 
 /// By the first bytes of a file; nullptr for what is not known.
 [[nodiscard]] const foreign_file* find_foreign_file(std::string_view begin) noexcept;
+
+/// What a GGUF file says of its model, as the end of "is a GGUF file": " of the architecture 'qwen2'"; nothing where it
+/// says nothing, or cannot be read.
+[[nodiscard]] std::string architecture_of_gguf(const std::string& path);
 
 /// What Git leaves in the place of a file that Git LFS did not download; of any name.
 [[nodiscard]] bool is_lfs_pointer(std::string_view begin) noexcept;

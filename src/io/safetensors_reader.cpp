@@ -22,7 +22,8 @@ safetensors_reader::safetensors_reader(const std::string& path) : file_(input_fi
   file_.read(0, std::as_writable_bytes(std::span(begin))).value();
   if (const foreign_file* foreign = find_foreign_file(begin))
     throw file_error({.file = path,
-                      .value = std::string("is ") + foreign->kind,
+                      .value = std::string("is ") + foreign->kind +
+                               (begin.starts_with("GGUF") ? architecture_of_gguf(path) : std::string()),
                       .expected = "a safetensors file",
                       .advice = foreign->advice});
   if (file_.size() < length_bytes)
