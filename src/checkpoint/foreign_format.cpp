@@ -232,8 +232,7 @@ bool is_weights_file(const std::string& name) {
 
 file_error no_safetensors(const std::string& folder, const std::string& file) {
   return file_error({.file = folder,
-                     .value = "holds weights as " + quote_name(file) +
-                              (file.ends_with(".gguf") ? architecture_of_gguf(folder + "/" + file) : std::string()) +
+                     .value = "holds weights as " + quote_name(file) + architecture_of_gguf(folder + "/" + file) +
                               " and no .safetensors file",
                      .expected = "safetensors",
                      .advice = file.ends_with(".gguf")

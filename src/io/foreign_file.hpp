@@ -21,7 +21,7 @@ struct foreign_file {
 [[nodiscard]] const foreign_file* find_foreign_file(std::string_view begin) noexcept;
 
 /// What a GGUF file says of its model, as the end of "is a GGUF file": " of the architecture 'qwen2'"; nothing where it
-/// says nothing, or cannot be read.
+/// says nothing, cannot be read, or is another file.
 [[nodiscard]] std::string architecture_of_gguf(const std::string& path);
 
 /// What Git leaves in the place of a file that Git LFS did not download; of any name.

@@ -22,8 +22,7 @@ safetensors_reader::safetensors_reader(const std::string& path) : file_(input_fi
   file_.read(0, std::as_writable_bytes(std::span(begin))).value();
   if (const foreign_file* foreign = find_foreign_file(begin))
     throw file_error({.file = path,
-                      .value = std::string("is ") + foreign->kind +
-                               (begin.starts_with("GGUF") ? architecture_of_gguf(path) : std::string()),
+                      .value = std::string("is ") + foreign->kind + architecture_of_gguf(path),
                       .expected = "a safetensors file",
                       .advice = foreign->advice});
   if (file_.size() < length_bytes)

@@ -160,18 +160,6 @@ void widen_panel(const std::uint32_t* pairs, std::int64_t k, float* panel) {
     }
 }
 
-/// `mask`'s bits of `yes`, else of `no`.
-template <class Floats, class Words, class Mask>
-[[gnu::always_inline]] inline Floats chosen(Mask mask, Floats yes, Floats no) {
-  Words m, y, n;
-  __builtin_memcpy(&m, &mask, sizeof m);
-  __builtin_memcpy(&y, &yes, sizeof y);
-  __builtin_memcpy(&n, &no, sizeof n);
-  y = (y & m) | (n & ~m);
-  __builtin_memcpy(&yes, &y, sizeof yes);
-  return yes;
-}
-
 /// e^x for x <= 0, by the polynomial of reference/sigmoid.hpp without fused operations: within 2 ulp, 0 below e^-87.3;
 /// NaN for NaN.
 template <int Width>
@@ -189,8 +177,8 @@ template <int Width>
   __builtin_memcpy(&exponent, &shifted, sizeof exponent);
   bits += exponent << detail::f32_mantissa_bits;
   __builtin_memcpy(&p, &bits, sizeof p);
-  p = chosen<floats, words>(x >= -87.3f, p, floats{});
-  return chosen<floats, words>(x == x, p, x);
+  p = x >= -87.3f ? p : floats{};
+  return x == x ? p : x;
 }
 
 /// Eight maxima and eight sums side by side, of the scores at t % 8: a chain of additions of thousands of scores takes
@@ -198,7 +186,6 @@ template <int Width>
 template <int Width>
 void softmax(float* scores, std::int64_t length, float factor, const float* sink) {
   using floats = typename lanes_of<Width>::floats;
-  using words = typename lanes_of<Width>::words;
   using half = typename lanes_of<Width / 2>::floats;
   using doubles = typename lanes_of<Width / 2>::doubles;
   constexpr std::int64_t chains = panel_width, parts = chains / Width, halves = 2 * parts;
@@ -220,7 +207,7 @@ void softmax(float* scores, std::int64_t length, float factor, const float* sink
       load(s, at + p * Width);
       s *= factor;
       __builtin_memcpy(at + p * Width, &s, sizeof s);
-      most[p] = chosen<floats, words>(most[p] < s, s, most[p]);
+      most[p] = most[p] < s ? s : most[p];
     }
   });
   float largest = none;
