@@ -159,7 +159,7 @@ void quantize_row(Words recipe, Source from, mx_view<Layout> out, std::int64_t r
       if constexpr (simd::looks_up_bytes<Arch>) {  // with AVX-512 a group stays in registers
         b = quantize_groups<Arch, simd::blocks_together<Arch>>(recipe, from, out, row, b, last);
         codes += (b - first) * step;
-      } else {
+      } else if constexpr (group > 1) {
         for (; b + group <= last; b += group, codes += group * step)
           quantize_group<Arch, simd::blocks_together<Arch>>(recipe, from, out, row, b, codes);
       }
@@ -209,7 +209,8 @@ template <class Arch, class Source>
 [[nodiscard]] std::int64_t find_nonfinite(Source from, std::int64_t first, std::int64_t last) noexcept {
   constexpr std::int64_t group = simd::blocks_together<Arch>;
   std::int64_t b = first;
-  while (b + group <= last && !has_nonfinite<Arch, simd::blocks_together<Arch>>(from, b)) b += group;
+  if constexpr (group > 1)
+    while (b + group <= last && !has_nonfinite<Arch, simd::blocks_together<Arch>>(from, b)) b += group;
   for (; b < last; ++b) {
     if (!has_nonfinite<Arch, 1>(from, b)) continue;
     std::uint32_t bits[block_size];

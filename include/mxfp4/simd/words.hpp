@@ -264,13 +264,20 @@ template <rounding_rule Round>
     while (passed < 7 && magnitude >= boundary[passed]) ++passed;
     return passed;
   };
-  for (unsigned place = 0; place < 13 * 64; ++place) {  // place 0: all below too
+  const auto code_is_of_word = [&](unsigned place) {
     const std::uint32_t word = first_half_binade + place, odd = word & 1u;
-    const std::uint32_t lowest = place == 0 ? 0u : odd != 0 ? ((word - 1) << 16) + 1 : word << 16;
+    const std::uint32_t lowest = place == 0 ? 0u : odd != 0 ? ((word - 1) << 16) + 1 : word << 16;  // place 0: all below
     const std::uint32_t highest = odd != 0 ? (word << 16) + 0xFFFFu : word << 16;
-    const unsigned n = place / 64, code = (n * 64 + place % 64 + h.both[n]) % 0x10000u / 64;
-    if (code_of(lowest) != code || code_of(highest) != code) return false;
-    if (h.code[(place + h.carry[n]) / 64] != code) return false;
+    const unsigned code = (place + h.both[place / 64]) % 0x10000u / 64;
+    return code_of(lowest) == code && code_of(highest) == code && h.code[(place + h.carry[place / 64]) / 64] == code;
+  };
+  // Within a half binade both codes ascend, and the table's steps once at the most: the ends and both sides of that
+  // step tell for all.
+  for (unsigned first = 0; first < 13 * 64; first += 64) {
+    const unsigned last = first + 63, step = first + 64 - h.carry[first / 64];
+    if (!code_is_of_word(first)) return false;
+    if (step > first && step <= last && !(code_is_of_word(step - 1) && code_is_of_word(step))) return false;
+    if (!code_is_of_word(last)) return false;
   }
   for (unsigned byte = simd::vector_scale_min; byte <= simd::vector_scale_max; ++byte) {
     const int k = static_cast<int>(byte) - f32_bias;

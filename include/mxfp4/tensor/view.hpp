@@ -390,12 +390,14 @@ template <class Byte, block_layout Layout>
 /// Do a matrix that is read and one that is written share bytes?
 template <class Byte, block_layout Layout, class T>
 [[nodiscard]] MXFP4_INLINE bool overlap(const basic_mx_view<Byte, Layout>& v, const dense_view<T>& d) noexcept {
-  return overlap(codes_of(v), data_of(d)) || overlap(scales_of(v), data_of(d));
+  const byte_range data = data_of(d);
+  return overlap(codes_of(v), data) || overlap(scales_of(v), data);
 }
 template <class ByteA, block_layout A, class ByteB, block_layout B>
 [[nodiscard]] MXFP4_INLINE bool overlap(const basic_mx_view<ByteA, A>& a, const basic_mx_view<ByteB, B>& b) noexcept {
-  return overlap(codes_of(a), codes_of(b)) || overlap(codes_of(a), scales_of(b)) ||
-         overlap(scales_of(a), codes_of(b)) || overlap(scales_of(a), scales_of(b));
+  const byte_range a_codes = codes_of(a), a_scales = scales_of(a), b_codes = codes_of(b), b_scales = scales_of(b);
+  return overlap(a_codes, b_codes) || overlap(a_codes, b_scales) || overlap(a_scales, b_codes) ||
+         overlap(a_scales, b_scales);
 }
 
 /// Writes the padding of swizzled scales: the bytes in its tiles that belong to no row or block.
