@@ -135,7 +135,7 @@ simd::recipe_words native_words(recipe_id recipe, const simd::recipe_words& word
   if (!words.takes_words())
     visit_recipe(recipe, [&native]<class R>() {
       using resolved = typename R::template for_input<T>;
-      if constexpr (!mxfp4::detail::word_recipe<resolved>) native.plain = &kernel::encode_plain<resolved>;
+      if constexpr (!mxfp4::detail::word_recipe<resolved>) native.plain = &mxfp4::detail::encode_bits<resolved>;
     });
   return native;
 }

@@ -29,6 +29,17 @@ struct block {
 };
 static_assert(sizeof(block) == block_bytes && alignof(block) == 1);
 
+namespace detail {
+inline namespace MXFP4_ISA_NS {
+/// The plain loop of a resolved recipe for the f32 bits of 32 numbers, for callers that take it by its address: it is
+/// compiled once for all types of numbers, layouts and tasks.
+template <class Resolved>
+[[nodiscard]] block_codes encode_bits(const std::uint32_t (&bits)[block_size]) noexcept {
+  return Resolved::encode(bits);
+}
+}  // namespace MXFP4_ISA_NS
+}  // namespace detail
+
 inline namespace MXFP4_ISA_NS {
 
 /// 32 numbers in data units -> scale and codes, unpacked, as `Recipe` encodes tensors of T. What becomes of NaN,

@@ -171,12 +171,6 @@ void quantize_row(Words recipe, Source from, mx_view<Layout> out, std::int64_t r
     *out.block_scale(row, b) = encode_by_loop<typename Layout::order>(recipe, from, b, codes);
 }
 
-/// The plain loop of a recipe for one block.
-template <class Resolved>
-[[nodiscard]] block_codes encode_plain(const std::uint32_t (&bits)[block_size]) noexcept {
-  return Resolved::encode(bits);
-}
-
 /// Calls f with the words of a recipe for numbers of T, or returns errc::unknown_recipe.
 /// @tparam Exact  they have 16 bits.
 template <element_type T, bool Exact, class F>
@@ -186,7 +180,7 @@ template <element_type T, bool Exact, class F>
   if (visit_recipe(recipe, [&words]<class R>() {
         using resolved = typename R::template for_input<T>;
         static constexpr simd::recipe_words all =
-            mxfp4::detail::static_words<resolved, Exact>::value(&encode_plain<resolved>);
+            mxfp4::detail::static_words<resolved, Exact>::value(&mxfp4::detail::encode_bits<resolved>);
         words = all;
       }))
     s = simd::visit_words(words, f);

@@ -55,9 +55,15 @@ template <class T, class Load>
   return -1;
 }
 
+/// The plain loop of a recipe, by its address: all that follows is compiled once for all recipes, and next to encoding a
+/// block the call takes no time.
+using encoder = block_codes (*)(const std::uint32_t (&bits)[block_size]) noexcept;
+template <block_recipe Recipe, element_type T>
+inline constexpr encoder encoder_of = &mxfp4::detail::encode_bits<typename Recipe::template for_input<T>>;
+
 /// Every block that `load` gives, encoded into `out`; the arguments are checked.
-template <class Recipe, class T, block_layout Layout, class Load>
-status quantize_blocks(const mx_view<Layout>& out, Load load, const quantize_options& options) {
+template <class T, block_layout Layout, class Load>
+status quantize_blocks(encoder encode, const mx_view<Layout>& out, Load load, const quantize_options& options) {
   if (options.nonfinite == on_nonfinite::refuse)
     if (const std::int64_t at = find_nonfinite<T>(out.rows, out.cols, load); at >= 0) return {errc::nonfinite, "w", at};
   const block_tasks tasks(out.rows, out.blocks());
@@ -66,7 +72,9 @@ status quantize_blocks(const mx_view<Layout>& out, Load load, const quantize_opt
       for (std::int64_t b = first; b < last; ++b) {
         T x[block_size]{};
         load(r, b * block_size, x);
-        const block_codes encoded = encode_block_codes<Recipe>(x);
+        std::uint32_t bits[block_size];
+        for (int i = 0; i < block_size; ++i) bits[i] = mxfp4::detail::float_bits(decode(x[i]));
+        const block_codes encoded = encode(bits);
         pack_block<typename Layout::order>(encoded.code, out.block_codes(r, b));
         *out.block_scale(r, b) = static_cast<std::uint8_t>(encoded.scale);
       }
@@ -74,6 +82,24 @@ status quantize_blocks(const mx_view<Layout>& out, Load load, const quantize_opt
   });
   mxfp4::detail::fill_padding(out);
   return {};
+}
+
+/// quantize, whatever the recipe.
+template <class T, block_layout Layout>
+status quantize_values(encoder encode, const dense_view<T>& w, const mx_view<Layout>& out,
+                       const quantize_options& options) {
+  using value = std::remove_const_t<T>;
+  if (const status s = mxfp4::detail::check_same_shape(w, "w", out); !s.ok()) return s;
+  if (mxfp4::detail::overlap(out, w) || mxfp4::detail::overlap_itself(out)) return {errc::overlap, "out"};
+  return quantize_blocks<value>(encode, out, plain_loader<value>{w}, options);
+}
+
+/// quantize_fp8, whatever the recipe.
+template <block_layout Layout>
+status quantize_fp8_values(encoder encode, const dense_view<const e4m3>& w, const dense_view<const float>& scales,
+                           const mx_view<Layout>& out, const quantize_options& options) {
+  if (const status s = mxfp4::detail::check_fp8(w, scales, out); !s.ok()) return s;
+  return quantize_blocks<bf16>(encode, out, fp8_loader{w, scales}, options);
 }
 
 }  // namespace detail
@@ -85,9 +111,7 @@ template <block_recipe Recipe = recipe::ocp, class T, block_layout Layout>
 status quantize(const dense_view<T>& w, const mx_view<Layout>& out, const quantize_options& options = {}) {
   using value = std::remove_const_t<T>;
   static_assert(element_type<value>);
-  if (const status s = mxfp4::detail::check_same_shape(w, "w", out); !s.ok()) return s;
-  if (mxfp4::detail::overlap(out, w) || mxfp4::detail::overlap_itself(out)) return {errc::overlap, "out"};
-  return detail::quantize_blocks<Recipe, value>(out, detail::plain_loader<value>{w}, options);
+  return detail::quantize_values(detail::encoder_of<Recipe, value>, w, out, options);
 }
 
 /// The same with the recipe chosen at run time; errc::unknown_recipe besides.
@@ -106,8 +130,7 @@ status quantize(recipe_id recipe, const dense_view<T>& w, const mx_view<Layout>&
 template <block_recipe Recipe = recipe::ocp, block_layout Layout>
 status quantize_fp8(const dense_view<const e4m3>& w, const dense_view<const float>& scales, const mx_view<Layout>& out,
                     const quantize_options& options = {}) {
-  if (const status s = mxfp4::detail::check_fp8(w, scales, out); !s.ok()) return s;
-  return detail::quantize_blocks<Recipe, bf16>(out, detail::fp8_loader{w, scales}, options);
+  return detail::quantize_fp8_values(detail::encoder_of<Recipe, bf16>, w, scales, out, options);
 }
 
 /// The same with the recipe chosen at run time; errc::unknown_recipe besides.
