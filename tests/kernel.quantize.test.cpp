@@ -86,16 +86,31 @@ struct buffers {
   bool operator==(const buffers& other) const { return codes == other.codes && scales == other.scales; }
 };
 
+template <class Layout, class T>
+using quantizer = status (*)(const dense_view<const T>&, const mx_view<Layout>&, const quantize_options&);
+
+/// By their addresses, so that this function is compiled once for all recipes.
+template <class Layout, class T>
+void check_equal(const char* recipe, quantizer<Layout, T> reference, quantizer<Layout, T> plain,
+                 quantizer<Layout, T> native, const std::vector<T>& x, std::int64_t rows, std::int64_t cols) {
+  CAPTURE(recipe, Layout::name, sizeof(T));
+  const dense_view<const T> w{x.data(), rows, cols, cols};
+  buffers<Layout> expected(rows, cols);
+  REQUIRE(reference(w, expected.view, {}).ok());
+  for (const quantizer<Layout, T> kernel : {plain, native}) {
+    const bool is_native = kernel == native;
+    CAPTURE(is_native);
+    buffers<Layout> got(rows, cols);
+    REQUIRE(kernel(w, got.view, {}).ok());
+    CHECK(got == expected);
+  }
+}
+
 template <class Recipe, class Layout, class T>
 void check_recipe(const std::vector<T>& x, std::int64_t rows, std::int64_t cols) {
-  CAPTURE(Recipe::name, Layout::name, sizeof(T));
-  const dense_view<const T> w{x.data(), rows, cols, cols};
-  buffers<Layout> expected(rows, cols), plain(rows, cols), native(rows, cols);
-  REQUIRE(reference::quantize<Recipe>(w, expected.view).ok());
-  REQUIRE(kernel::quantize<Recipe, simd::scalar_arch>(w, plain.view).ok());
-  CHECK(plain == expected);
-  REQUIRE(kernel::quantize<Recipe>(w, native.view).ok());
-  CHECK(native == expected);
+  check_equal<Layout, T>(Recipe::name, &reference::quantize<Recipe, const T, Layout>,
+                         &kernel::quantize<Recipe, simd::scalar_arch, const T, Layout>,
+                         &kernel::quantize<Recipe, simd::native_arch, const T, Layout>, x, rows, cols);
 }
 
 template <class T>
