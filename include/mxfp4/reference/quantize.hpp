@@ -55,7 +55,7 @@ template <class T, class Load>
   return -1;
 }
 
-/// The plain loop of a recipe, by its address: all that follows is compiled once for all recipes, and next to encoding a
+/// The plain loop of a recipe, by its address: what follows is compiled once for all recipes, and next to encoding a
 /// block the call takes no time.
 using encoder = block_codes (*)(const std::uint32_t (&bits)[block_size]) noexcept;
 template <block_recipe Recipe, element_type T>

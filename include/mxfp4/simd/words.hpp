@@ -266,9 +266,8 @@ template <rounding_rule Round>
   };
   const auto code_is_of_word = [&](unsigned place) {
     const std::uint32_t word = first_half_binade + place, odd = word & 1u;
-    const std::uint32_t lowest = place == 0 ? 0u
-                                 : odd != 0 ? ((word - 1) << 16) + 1
-                                            : word << 16;  // place 0: all below
+    const std::uint32_t least = odd != 0 ? ((word - 1) << 16) + 1 : word << 16;
+    const std::uint32_t lowest = place == 0 ? 0u : least;  // place 0: all below too
     const std::uint32_t highest = odd != 0 ? (word << 16) + 0xFFFFu : word << 16;
     const unsigned code = (place + h.both[place / 64]) % 0x10000u / 64;
     return code_of(lowest) == code && code_of(highest) == code && h.code[(place + h.carry[place / 64]) / 64] == code;
