@@ -222,6 +222,43 @@ TEST_CASE("packed_matrix: bad input", "[packed][bad_input]") {
   CHECK(pack(const_mx_view<>{nullptr, nullptr, 3, 0, 0, 0})->tiles() == 1);
 }
 
+TEST_CASE("a packed matrix in the caller's memory is the same, and leaves the memory when it goes", "[packed]") {
+  splitmix random(11);
+  for (const std::int64_t rows : {0, 1, 16, 40})
+    for (const std::int64_t cols : {0, 32, 96}) {
+      const std::int64_t need = packed_matrix::memory_bytes(rows, cols), tiles = (rows + 15) / 16;
+      CHECK(need == (cols == 0 ? 0 : (tiles * (cols / 32 * 272 + 2) + 63) / 64 * 64));
+      mx_memory<layout::compressed_tensors> w(rows, cols);
+      w.fill_randomly(random);
+      const packed_matrix own = *pack(w.view());
+      alignas(64) static std::uint8_t memory[8192];
+      std::fill(std::begin(memory), std::end(memory), std::uint8_t{0xA5});
+      {
+        auto made = packed_matrix::uninitialized(rows, cols, {memory, static_cast<std::size_t>(need)});
+        REQUIRE(made);
+        packed_matrix in_place = *std::move(made);
+        REQUIRE(pack_rows(w.view(), 0, in_place).ok());
+        CHECK(std::ranges::equal(in_place.bytes(), own.bytes()));
+        for (std::int64_t t = 0; cols > 0 && t < tiles; ++t) CHECK(in_place.range(t) == own.range(t));
+        const packed_matrix moved = std::move(in_place);
+        CHECK(moved.bytes().data() == memory);
+      }
+      CHECK(std::ranges::equal(std::span(memory, own.bytes().size()), own.bytes()));
+      CHECK(std::all_of(memory + need, std::end(memory), [](std::uint8_t b) { return b == 0xA5; }));
+    }
+  alignas(64) std::uint8_t memory[1024];
+  const std::span<std::uint8_t> all(memory);
+  CHECK(message(packed_matrix::uninitialized(40, 32, all.first(831)).error()).view() ==
+        "memory holds 831, expected at least 832: pass a larger buffer");
+  CHECK(packed_matrix::uninitialized(40, 32, all.first(832)));
+  CHECK(packed_matrix::uninitialized(40, 32, std::span<std::uint8_t>{}).error().code == errc::null_pointer);
+  CHECK(packed_matrix::memory_bytes(std::int64_t{1} << 61, 1024) == 0);
+  CHECK(packed_matrix::memory_bytes(-1, 32) == 0);
+  CHECK(packed_matrix::uninitialized(40, 32, all.subspan(1)).error().code == errc::misaligned);
+  CHECK(packed_matrix::uninitialized(40, 33, all).error().code == errc::not_blocks);
+  CHECK(packed_matrix::uninitialized(-1, 32, all).error().code == errc::negative_size);
+}
+
 TEST_CASE("pack: no byte past the end", "[packed][guard_page]") {
   for (const std::int64_t rows : {1, 17})
     for (const std::int64_t cols : {32, 96}) {

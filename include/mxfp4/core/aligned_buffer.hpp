@@ -1,4 +1,4 @@
-// mxfp4/core/aligned_buffer.hpp -- memory of one's own, and sizes that move with it.
+// mxfp4/core/aligned_buffer.hpp -- memory of one's own, or kept by another, and sizes that move with it.
 // SPDX-License-Identifier: Apache-2.0
 //
 // Not std::unique_ptr: <memory> alone is 35,000 lines, and every unit that multiplies would read them.
@@ -25,7 +25,7 @@ inline constexpr std::size_t huge_page = std::size_t{2} << 20;
 class aligned_buffer {
  public:
   MXFP4_INLINE aligned_buffer() = default;
-  /// Takes over what operator new[] gave for this alignment.
+  /// Takes over what operator new[] gave for this alignment; 0: what somebody else keeps, which is not freed.
   MXFP4_INLINE aligned_buffer(std::uint8_t* data, std::size_t alignment) noexcept
       : data_(data), alignment_(alignment) {}
   MXFP4_INLINE aligned_buffer(aligned_buffer&& other) noexcept
@@ -37,7 +37,7 @@ class aligned_buffer {
     return *this;
   }
   MXFP4_INLINE ~aligned_buffer() {
-    if (data_ != nullptr) ::operator delete[](data_, std::align_val_t{alignment_});
+    if (data_ != nullptr && alignment_ != 0) ::operator delete[](data_, std::align_val_t{alignment_});
   }
 
   [[nodiscard]] MXFP4_INLINE std::uint8_t* get() const noexcept { return data_; }

@@ -72,7 +72,8 @@ namespace detail {
 
 }  // namespace detail
 
-/// N x K weights that own their memory, movable. Made by pack() (kernel/pack.hpp) or from saved bytes.
+/// N x K weights, movable. Made by pack() (kernel/pack.hpp) or from saved bytes; they own their memory, unless
+/// uninitialized() was given some.
 class packed_matrix {
  public:
   MXFP4_INLINE packed_matrix() = default;  // declared, so that they are inlined too: see MXFP4_INLINE
@@ -85,14 +86,35 @@ class packed_matrix {
   /// errc::out_of_memory, or what check() says of such a shape.
   [[nodiscard]] MXFP4_INLINE static result<packed_matrix> uninitialized(std::int64_t rows, std::int64_t cols) noexcept {
     if (const status s = check_size(rows, cols); !s.ok()) return s;
-    packed_matrix m;
-    m.rows_ = rows;
-    m.cols_ = cols;
-    const std::int64_t ranges = cols > 0 ? m.tiles() : 0, all = m.code_bytes() + m.scale_bytes() + 2 * ranges;
-    m.memory_ = detail::allocate(all);
-    if (m.memory_ == nullptr) return status{errc::out_of_memory, "packed_matrix", all};
-    for (std::int64_t t = 0; t < ranges; ++t) m.set_range(t, scale_range{});
-    return result<packed_matrix>(std::move(m));
+    const std::int64_t need = memory_bytes(rows, cols);
+    detail::aligned_buffer memory = detail::allocate(need);
+    if (memory == nullptr) return status{errc::out_of_memory, "packed_matrix", need};
+    return result<packed_matrix>(packed_matrix(rows, cols, std::move(memory)));
+  }
+
+  /// The same in memory that the caller keeps, and nobody else writes, for as long as the matrix, or one that it is
+  /// moved to, is there: so that many small ones, as the experts of a layer, are one piece, which may have huge pages.
+  /// @param memory  memory_bytes(rows, cols) or more, at a multiple of 64. Ranges of tiles are written into it at once.
+  /// @return        errc::null_pointer, buffer_too_small, misaligned, or what check() says of such a shape.
+  [[nodiscard]] MXFP4_INLINE static result<packed_matrix> uninitialized(std::int64_t rows, std::int64_t cols,
+                                                                        std::span<std::uint8_t> memory) noexcept {
+    if (const status s = check_size(rows, cols); !s.ok()) return s;
+    const std::int64_t need = memory_bytes(rows, cols), have = static_cast<std::int64_t>(memory.size());
+    if (memory.data() == nullptr && need > 0) return status{errc::null_pointer, "memory", 0, need};
+    if (have < need) return status{errc::buffer_too_small, "memory", have, need};
+    constexpr auto line = static_cast<std::int64_t>(detail::cache_line);
+    if (const auto past = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(memory.data()) % line); past != 0)
+      return status{errc::misaligned, "memory", past, line};
+    return result<packed_matrix>(packed_matrix(rows, cols, detail::aligned_buffer(memory.data(), 0)));
+  }
+
+  /// Bytes of memory for a matrix of this shape, a multiple of 64; 0 for a shape that uninitialized() refuses.
+  [[nodiscard]] MXFP4_INLINE static std::int64_t memory_bytes(std::int64_t rows, std::int64_t cols) noexcept {
+    if (!check_size(rows, cols).ok()) return 0;
+    const std::int64_t tiles = detail::ceil_div(rows, tile_rows), blocks = cols / block_size;
+    const std::int64_t bytes = blocks == 0 ? 0 : tiles * (blocks * (tile_block_bytes + tile_rows) + 2);
+    constexpr auto line = static_cast<std::int64_t>(detail::cache_line);
+    return detail::ceil_div(bytes, line) * line;
   }
 
   /// What bytes() of a matrix of this shape held. errc::shape_mismatch if that is another number of bytes.
@@ -165,6 +187,12 @@ class packed_matrix {
   }
 
  private:
+  MXFP4_INLINE packed_matrix(std::int64_t rows, std::int64_t cols, detail::aligned_buffer memory) noexcept
+      : memory_(std::move(memory)), rows_(rows), cols_(cols) {
+    if (cols > 0)
+      for (std::int64_t t = 0; t < tiles(); ++t) set_range(t, scale_range{});
+  }
+
   /// Does a matrix of this shape fit 63 bits, with all that is kept of it?
   [[nodiscard]] MXFP4_INLINE static status check_size(std::int64_t rows, std::int64_t cols) noexcept {
     if (const status s = detail::check_blocks(rows, cols, "packed_matrix"); !s.ok()) return s;
