@@ -5,7 +5,8 @@
 SOURCE is the project's folder. examples/minimax quantised: greedy tokens of 8 prompts, alone, in a batch of 8
 and compiled by torch, must be those of `mxfp4 run`. Every other kind of activations, --linears, and two processes
 (split, and with experts apart) must give the log-probabilities of one process with exact products, or of vLLM itself on
-what `mxfp4 dequantize` makes, up to a part of what MXFP4 does to them. So must families, tiny and with random weights.
+what `mxfp4 dequantize` makes, up to a part of what MXFP4 does to them. So must families, tiny and with random weights;
+those that `mxfp4 run` knows must give its greedy tokens too. A KV cache must not be in memory before it is used.
 """
 import argparse
 import json
@@ -22,6 +23,7 @@ WINDOWS = range(0, 16000, 2000)
 LENGTH, TOKENS = 120, 40
 STEP = 2**-4  # of bfloat16 between logits of 8 and 16
 FAMILIES = ("qwen3_moe", "mixtral", "olmoe", "deepseek_v3", "gpt_oss", "qwen3", "phimoe", "llama4_text")
+RUN = FAMILIES[:6]  # what `mxfp4 run` knows too
 ARCHITECTURES = {"phimoe": "PhiMoEForCausalLM"}  # of published checkpoints, where transformers saves another name
 
 
@@ -96,6 +98,7 @@ def check_minimax(check, mxfp4, source, folder):
     engine("a batch of 8")
     engine("alone", alone=True)
     engine("compiled", enforce_eager=False)
+    check_cache(check, plain, prompts)
     # Elsewhere sums are rounded in other places, so that a byte may turn that is as likely as another: probabilities.
     run(mxfp4, "dequantize", source / "examples/minimax/model", folder / "source")
     run(mxfp4, "dequantize", linears, folder / "linears bf16")
@@ -109,6 +112,17 @@ def check_minimax(check, mxfp4, source, folder):
     for what, values in (("linears", {}), ("two processes, linears", two)):
         check.near(what, log_probabilities(linears, prompts, **values),
                    log_probabilities(folder / "linears bf16", prompts, **values), before)
+
+
+def check_cache(check, model, prompts):
+    """A KV cache of 1 and of 6 GiB, of which these prompts need some megabytes."""
+    peaks = []
+    for gibibytes in ("1", "6"):
+        _, said = generate(model, prompts, 1, dict(VLLM_CPU_KVCACHE_SPACE=gibibytes))
+        peaks.append(int(re.search(r"^PEAK (\d+)$", said, re.M)[1]))
+    print("peak memory with a KV cache of 1 and of 6 GiB:", *(f"{p / 2**20:.0f} MiB" for p in peaks), flush=True)
+    if peaks[1] - peaks[0] > 2**28:
+        check.wrong.append("the KV cache is in memory before it is used")
 
 
 def check_family(check, mxfp4, source, folder, name):
@@ -129,6 +143,35 @@ def check_family(check, mxfp4, source, folder, name):
     prompts = [[(7 * i * i + start * i + 3) % 128 for i in range(80)] for start in (1, 5)]
     check.near(name, *(log_probabilities(folder / model, prompts, max_model_len=128)
                        for model in ("mxfp4", "bf16", "source")))
+    if name in RUN:
+        check_greedy(check, mxfp4, folder, name, family.linears)
+
+
+def check_greedy(check, mxfp4, folder, name, linears):
+    """The same model with weights by family_logits' rule, whose logits are further apart: greedy tokens of 8 prompts,
+    up to the first that `mxfp4 run` has otherwise. That has float32 outside the experts, and vLLM bfloat16, whose
+    rounding turns a router or a token soon in so small a model: as many must agree as do of vLLM's own on what
+    `mxfp4 dequantize` makes, but for a quarter."""
+    from family_logits import fill, rule_of
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+    for path in sorted((folder / "source").glob("*.safetensors")):
+        with safe_open(path, "np") as file:
+            shapes = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}
+        save_file({key: fill(key, rule_of(key, shape, False)) for key, shape in shapes.items()}, path, {"format": "pt"})
+    model, plain = folder / "further apart", folder / "further apart, bf16"
+    run(mxfp4, "quantize", folder / "source", model, *(["--linears"] if linears else []))
+    run(mxfp4, "dequantize", model, plain)
+    prompts = [[(7 * i * i + start * i + 3) % 128 for i in range(24)] for start in range(8)]
+    expected = [ours(mxfp4, model, p) for p in prompts]
+    agree, agree_plain = (
+        sum(next((i for i, (a, b) in enumerate(zip(tokens, wanted)) if a != b), TOKENS)
+            for (tokens,), wanted in zip(generate(x, prompts, TOKENS, max_model_len=128)[0], expected, strict=True))
+        for x in (model, plain))
+    print(f"{name}, greedy: {agree} of {TOKENS * len(prompts)} tokens as `mxfp4 run`, {agree_plain} of vLLM's bfloat16",
+          flush=True)
+    if agree < agree_plain * 3 // 4 or agree < len(prompts):
+        check.wrong.append(name + ", greedy")
 
 
 def main():

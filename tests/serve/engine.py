@@ -1,8 +1,10 @@
 # tests/serve/engine.py -- vLLM's engine in a process of its own, for the checks: what it generates, or what it says.
 # SPDX-License-Identifier: Apache-2.0
-"""engine.py '{"model": DIR, "prompts": [[ids], ...], "tokens": N, "options": {...}}' prints RESULT and a list."""
+"""engine.py '{"model": DIR, "prompts": [[ids], ...], "tokens": N, "options": {...}}' prints PEAK, the most memory
+that it had, in bytes, and RESULT and a list."""
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -48,7 +50,8 @@ def main():
         if request["likely"]:
             one.append([[[token, p.logprob] for token, p in d.items()] for d in out.outputs[0].logprobs])
         found.append(one)
-    print("\nRESULT " + json.dumps(found), flush=True)
+    print(f"\nPEAK {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}")
+    print("RESULT " + json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -127,10 +127,23 @@ result<expert_layer> expert_layer::create(const source& from, const moe_options&
     return at;
   };
   const std::int64_t step = from.rows_in_turn ? 2 : 1;  // from a row of gate to its next
+  // An expert's matrices are often smaller than a huge page: all are one piece of memory.
+  const std::int64_t above_bytes = packed_matrix::memory_bytes(rows, hidden);
+  const std::int64_t down_bytes = packed_matrix::memory_bytes(hidden, rows);
+  const std::int64_t all_bytes = from.experts * (2 * above_bytes + down_bytes);
+  made.memory_ = mxfp4::detail::allocate(all_bytes);
+  if (made.memory_ == nullptr) return status{errc::out_of_memory, "experts", all_bytes};
+  std::uint8_t* place = made.memory_.get();
   const auto packed = [&](const std::uint8_t* codes, const std::uint8_t* scales, std::int64_t n, std::int64_t k,
-                          std::int64_t apart) {
-    return dispatch::pack(const_mx_view<>{codes, scales, n, k, apart * k / 2, apart * k / block_size},
-                          {.executor = team});
+                          std::int64_t apart) -> result<packed_matrix> {
+    const std::int64_t need = packed_matrix::memory_bytes(n, k);
+    result<packed_matrix> in_place = packed_matrix::uninitialized(n, k, {place, static_cast<std::size_t>(need)});
+    if (!in_place) return in_place;
+    place += need;
+    packed_matrix matrix = *std::move(in_place);
+    const const_mx_view<> view{codes, scales, n, k, apart * k / 2, apart * k / block_size};
+    if (const status s = dispatch::pack_rows(view, 0, matrix, {.executor = team}); !s.ok()) return s;
+    return result<packed_matrix>(std::move(matrix));
   };
   for (std::int64_t e = 0; e < from.experts; ++e) {
     const std::uint8_t* const codes = from.w13 + e * rows * hidden;  // 2 I x H / 2

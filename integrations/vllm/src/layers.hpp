@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <mutex>
+#include <mxfp4/core/aligned_buffer.hpp>
 #include <mxfp4/dispatch.hpp>
 #include <span>
 #include <vector>
@@ -137,6 +138,7 @@ class expert_layer {
                                 const dense_view<const float>& weights, const dense_view<float>& y, activations kind,
                                 workshop& shop) const;
 
+  mxfp4::detail::aligned_buffer memory_;  // of all matrices
   std::vector<expert<packed_matrix>> experts_;
   std::vector<float> biases_;
   moe_options options_;

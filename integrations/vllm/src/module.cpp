@@ -77,6 +77,30 @@ template <class T>
   return made;
 }
 
+[[nodiscard]] const char* isa() {
+  const result<const char*> name = dispatch::isa();
+  raise(name.error());
+  return *name;
+}
+
+[[nodiscard]] plain_linear make_plain(const bfloats2& weights) {
+  const plain_kernels* const kernels = plain_linear::kernels_of(isa());
+  if (kernels == nullptr) {
+    PyErr_Format(PyExc_RuntimeError, "no PlainLinear for the instruction set %s: see plain_suits()", isa());
+    throw nb::python_error();
+  }
+  plain_linear made;
+  unlocked([&]() -> status {
+    result<plain_linear> packed =
+        plain_linear::create(weights.data(), static_cast<std::int64_t>(weights.shape(0)),
+                             static_cast<std::int64_t>(weights.shape(1)), *kernels, shop().team);
+    if (!packed) return packed.error();
+    made = *std::move(packed);
+    return {};
+  });
+  return made;
+}
+
 [[nodiscard]] hidden_act act_of(const std::string& name) {
   if (name == "silu") return hidden_act::silu;
   if (name == "gpt_oss") return hidden_act::gpt_oss;
@@ -137,12 +161,6 @@ template <class T>
   return {at<const std::int32_t>(local), local == 0 ? 0 : static_cast<std::size_t>(global)};
 }
 
-[[nodiscard]] const char* isa() {
-  const result<const char*> name = dispatch::isa();
-  raise(name.error());
-  return *name;
-}
-
 }  // namespace
 
 NB_MODULE(_mxfp4_vllm, m) {
@@ -179,19 +197,12 @@ NB_MODULE(_mxfp4_vllm, m) {
         });
       });
 
-  m.def("plain_suits", &plain_linear::suits, "Is this a CPU that PlainLinear is for?");
+  m.def(
+      "plain_suits", [] { return plain_linear::kernels_of(isa()) != nullptr && plain_linear::beats_dot_products(); },
+      "Has PlainLinear kernels of the instruction set that isa() names, and are they worth it on this CPU?");
   nb::class_<plain_linear>(m, "PlainLinear", "N x K weights in bfloat16, packed.")
       .def(
-          "__init__",
-          [](plain_linear* self, const bfloats2& weights) {
-            plain_linear made;
-            unlocked([&]() -> status {
-              made = plain_linear::create(weights.data(), static_cast<std::int64_t>(weights.shape(0)),
-                                          static_cast<std::int64_t>(weights.shape(1)), shop().team);
-              return {};
-            });
-            new (self) plain_linear(std::move(made));
-          },
+          "__init__", [](plain_linear* self, const bfloats2& weights) { new (self) plain_linear(make_plain(weights)); },
           arg("weights"))
       .def_prop_ro("rows", &plain_linear::rows)
       .def_prop_ro("cols", &plain_linear::cols)

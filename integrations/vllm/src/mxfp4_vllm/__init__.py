@@ -3,8 +3,9 @@
 """vLLM serves MXFP4 checkpoints on any CPU, with the kernels of mxfp4. docs/vllm.md
 
 Nothing is imported by hand: vLLM finds the package by the entry point group vllm.general_plugins. On a GPU nothing
-changes. On a CPU a layer that is not MXFP4 is what it was, but for routings that vLLM refuses or computes without their
-bias (router.py); a vLLM that this was not tested with is not served at all, unless VLLM_PLUGINS leaves the plugin out.
+changes. On a CPU a checkpoint without MXFP4 is what it was, but for routings that vLLM refuses or computes without
+their bias (router.py); in one with it bfloat16 layers (plain.py) and the KV cache's memory (kv_cache.py) change. A
+vLLM that this was not tested with is not served at all, unless VLLM_PLUGINS leaves the plugin out.
 """
 TESTED = ("0.32.0",)  # of vLLM; what it offers to plugins changes from one to the next
 

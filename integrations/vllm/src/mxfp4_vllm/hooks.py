@@ -11,7 +11,7 @@ from vllm.model_executor.layers.quantization.compressed_tensors.schemes.compress
 from vllm.model_executor.layers.quantization.mxfp4 import GptOssMxfp4Config
 from vllm.platforms import PlatformEnum
 
-from . import _mxfp4_vllm, ops, router, settings
+from . import _mxfp4_vllm, kv_cache, ops, router, settings
 from .experts import CompressedTensorsExperts, GptOssExperts
 from .linear import Mxfp4CpuLinearKernel, Mxfp4LinearScheme
 from .plain import plain_method
@@ -44,7 +44,12 @@ class Mxfp4CompressedTensorsConfig(CompressedTensorsConfig):
             if all(s is not None and self._is_mxfp4(s.get("weights")) for s in schemes):
                 say_once(schemes[0].get("input_activations"))
                 return CompressedTensorsExperts(layer.moe_config, prefix)
-        return plain_method(layer, super().get_quant_method(layer, prefix))
+        method = super().get_quant_method(layer, prefix)
+        return plain_method(layer, method) if self.has_mxfp4() else method
+
+    def has_mxfp4(self) -> bool:
+        """Is any group of the checkpoint's layers MXFP4?"""
+        return any(s is not None and self._is_mxfp4(s.get("weights")) for s in self.target_scheme_map.values())
 
     def get_scheme(self, layer: torch.nn.Module, layer_name: str | None = None):
         scheme = super().get_scheme(layer, layer_name)
@@ -71,6 +76,7 @@ def install() -> None:
     ops.use_torch_threads()
     ops.permit_amx()
     router.take_one_group()
+    kv_cache.use_fresh_pages()
     register_linear_kernel(Mxfp4CpuLinearKernel, PlatformEnum.CPU, "mxfp4")
     register_quantization_config("compressed-tensors")(Mxfp4CompressedTensorsConfig)
     register_quantization_config("gpt_oss_mxfp4")(Mxfp4GptOssConfig)

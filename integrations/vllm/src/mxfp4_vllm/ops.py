@@ -50,6 +50,11 @@ def add_layer(owner: torch.nn.Module, layer: object, kind: int) -> torch.Tensor:
     return torch.tensor([place], dtype=torch.int64)
 
 
+def has_layers() -> bool:
+    """Is there a layer in this process that vLLM has not let go of?"""
+    return any(layer is not None for layer in _layers)
+
+
 def _expect(name: str, is_it: object, expected: object) -> None:
     """The kernels are given addresses, so what they read and write is looked at here."""
     if is_it != expected:

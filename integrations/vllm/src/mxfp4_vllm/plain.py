@@ -1,8 +1,8 @@
-# mxfp4_vllm/plain.py -- layers of an MXFP4 checkpoint that are bfloat16, on a CPU without instructions for that.
+# mxfp4_vllm/plain.py -- layers of an MXFP4 checkpoint that are bfloat16, on a CPU without AMX.
 # SPDX-License-Identifier: Apache-2.0
-"""Attention's linear layers and the head. Where vLLM (0.32) finds neither AMX nor a product of oneDNN for them, it
-leaves them to torch, which is so slow at bfloat16 with AVX2 that they take most of the time. There, and only there,
-plain_linear.cpp multiplies them: bfloat16 weights and activations, sums in f32.
+"""Attention's linear layers and the head. Where there is no AMX for them, vLLM (0.32) leaves them to oneDNN or torch,
+which are slow at bfloat16: with AVX2 they take most of the time, with AVX-512's dot products on Intel's CPUs twice as
+long as in f32. There, and only there, plain_linear.cpp multiplies them: bfloat16 weights and activations, sums in f32.
 """
 import torch
 from vllm.logger import init_logger
@@ -15,16 +15,18 @@ from . import _mxfp4_vllm, ops
 logger = init_logger("vllm.mxfp4_vllm")
 
 
-def _take_over(layer: torch.nn.Module) -> None:
-    """Packs a layer whose weight vLLM has left where it was: it lets go of those it has something faster for."""
+def _take_over(layer: torch.nn.Module) -> bool:
+    """Packs a layer's weight and lets go of it, if this is a CPU that it is for."""
     weight = layer.weight.data
-    if weight.dim() != 2 or weight.numel() == 0 or weight.dtype != torch.bfloat16 or not _mxfp4_vllm.plain_suits():
-        return
+    if (weight.is_meta or weight.dim() != 2 or weight.numel() == 0 or weight.dtype != torch.bfloat16
+            or not _mxfp4_vllm.plain_suits() or torch.cpu._is_amx_tile_supported()):
+        return False
     packed = _mxfp4_vllm.PlainLinear(weight.contiguous().view(torch.int16))
     layer.register_buffer("mxfp4_handle", ops.add_layer(layer, packed, 0), persistent=False)
     layer.mxfp4_rows = packed.rows
     layer.weight = torch.nn.Parameter(torch.empty(0, dtype=weight.dtype), requires_grad=False)  # as vLLM does
-    logger.info_once("Layers that are bfloat16 by mxfp4 too: this CPU has no instructions for that")
+    logger.info_once("Layers that are bfloat16 by mxfp4 too: this CPU has no AMX for them")
+    return True
 
 
 class _Plain:
@@ -38,9 +40,9 @@ class _Plain:
 
 class PlainLinearMethod(_Plain, UnquantizedLinearMethod):
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
-        super().process_weights_after_loading(layer)
-        if not getattr(layer, "_cpu_skip_gemm_dispatch", False):  # whose weight is read by the attention
-            _take_over(layer)
+        is_read_by_attention = getattr(layer, "_cpu_skip_gemm_dispatch", False)
+        if is_read_by_attention or not _take_over(layer):
+            super().process_weights_after_loading(layer)
 
 
 class PlainHeadMethod(_Plain, UnquantizedEmbeddingMethod):
@@ -54,9 +56,8 @@ class PlainHeadMethod(_Plain, UnquantizedEmbeddingMethod):
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
         if self.is_tied:
             super().process_weights_after_loading(layer)
-            return
-        dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
-        _take_over(layer)
+        elif not _take_over(layer):
+            dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
 
 
 def plain_method(layer: torch.nn.Module, method: object) -> object:
