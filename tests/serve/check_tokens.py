@@ -22,9 +22,10 @@ from engine import generate
 WINDOWS = range(0, 16000, 2000)
 LENGTH, TOKENS = 120, 40
 STEP = 2**-4  # of bfloat16 between logits of 8 and 16
-FAMILIES = ("qwen3_moe", "mixtral", "olmoe", "deepseek_v3", "gpt_oss", "qwen3", "phimoe", "llama4_text")
+FAMILIES = ("qwen3_moe", "mixtral", "olmoe", "deepseek_v3", "gpt_oss", "qwen3", "llama4_text")
 RUN = FAMILIES[:6]  # what `mxfp4 run` knows too
-ARCHITECTURES = {"phimoe": "PhiMoEForCausalLM"}  # of published checkpoints, where transformers saves another name
+# What published checkpoints say and transformers does not save: vLLM takes softmax where this is missing.
+CONFIG = {"deepseek_v3": dict(scoring_func="sigmoid")}
 
 
 def run(*arguments):
@@ -66,13 +67,16 @@ class Check:
         """Is it nearer to `plain` than so small a part of what MXFP4 puts between that and the source's?"""
         away, lost = distance(found, plain), distance(plain, exact)
         print(f"{what}: {away:.4f} nats away, where MXFP4 is {lost:.4f} from the source", flush=True)
-        if len(found) < 100 or not away < lost / part:
+        if len(found) < 100 or any(map(math.isnan, found)) or not away < lost / part:
             self.wrong.append(what)
 
 
 def distance(a, b):
-    """Root mean square of the differences."""
-    return math.sqrt(sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / len(a))
+    """Root mean square of the differences, without the farthest in two hundred: where a rounding turns the choice of a
+    router a token is away by a nat, and one or two of these would be most of the sum."""
+    squares = sorted((x - y) ** 2 for x, y in zip(a, b, strict=True))
+    kept = squares[:len(squares) - len(squares) // 200 - 1]
+    return math.sqrt(sum(kept) / len(kept))
 
 
 def log_probabilities(model, prompts, activations="bfloat16", **options):
@@ -133,9 +137,8 @@ def check_family(check, mxfp4, source, folder, name):
     from check_families import FAMILIES as TINY, make, restack
     family = TINY[name]
     make(folder / "source", family)
-    if name in ARCHITECTURES:
-        config = json.loads((folder / "source/config.json").read_text())
-        (folder / "source/config.json").write_text(json.dumps({**config, "architectures": [ARCHITECTURES[name]]}))
+    config = json.loads((folder / "source/config.json").read_text())
+    (folder / "source/config.json").write_text(json.dumps({**config, **CONFIG.get(name, {})}))
     run(mxfp4, "quantize", folder / "source", folder / "mxfp4", *(["--linears"] if family.linears else []))
     run(mxfp4, "dequantize", folder / "mxfp4", folder / "bf16")
     if name == "llama4_text":
