@@ -62,7 +62,7 @@ TEST_CASE("kernels of bfloat16 layers are found by the names of instruction sets
 TEST_CASE("a bfloat16 layer is the sum in double, rounded once") {
   const auto kernels = all_kernels();
   if (kernels.empty()) SKIP("not a CPU that it is for");
-  const auto& chosen = *kernels[GENERATE_COPY(range(std::size_t{0}, kernels.size()))];
+  const auto& chosen = *GENERATE_COPY(from_range(kernels));
   splitmix random(5);
   vllm::workshop shop;
   shop.most_bytes = 0;  // runs of 16 tokens
@@ -117,7 +117,7 @@ TEST_CASE("a token of a bfloat16 layer has the same bits alone, among others and
 TEST_CASE("NaN and infinity of a bfloat16 layer follow IEEE, in their token and row alone") {
   const auto kernels = all_kernels();
   if (kernels.empty()) SKIP("not a CPU that it is for");
-  const auto& chosen = *kernels[GENERATE_COPY(range(std::size_t{0}, kernels.size()))];
+  const auto& chosen = *GENERATE_COPY(from_range(kernels));
   vllm::workshop shop;
   const bf16 one = encode<bf16>(1.0f), inf = encode<bf16>(INFINITY), nan = encode<bf16>(NAN);
   std::vector<bf16> w(32, one), x(32, one), y(4);  // 2 x 16 each

@@ -56,6 +56,19 @@ void unlocked(Call&& call) {
   raise(s);
 }
 
+/// What `create` makes, a result<T>, without Python's lock too.
+template <class T, class Create>
+[[nodiscard]] T made_unlocked(Create&& create) {
+  T made;
+  unlocked([&]() -> status {
+    result<T> one = create();
+    if (!one) return one.error();
+    made = *std::move(one);
+    return {};
+  });
+  return made;
+}
+
 template <class T>
 [[nodiscard]] T* at(std::uintptr_t address) noexcept {
   return reinterpret_cast<T*>(address);
@@ -66,15 +79,9 @@ template <class T>
   if (cols % block_size != 0) raise({errc::not_blocks, "2 * codes.shape[1]", cols});
   raise_if_different("scales.shape[0]", scales.shape(0), rows);
   raise_if_different("scales.shape[1]", scales.shape(1), cols / block_size);
-  linear made;
-  unlocked([&]() -> status {
-    result<linear> packed =
-        linear::create({codes.data(), scales.data(), rows, cols, cols / 2, cols / block_size}, shop().team);
-    if (!packed) return packed.error();
-    made = *std::move(packed);
-    return {};
+  return made_unlocked<linear>([&] {
+    return linear::create({codes.data(), scales.data(), rows, cols, cols / 2, cols / block_size}, shop().team);
   });
-  return made;
 }
 
 [[nodiscard]] const char* isa() {
@@ -89,16 +96,10 @@ template <class T>
     PyErr_Format(PyExc_RuntimeError, "no PlainLinear for the instruction set %s: see plain_suits()", isa());
     throw nb::python_error();
   }
-  plain_linear made;
-  unlocked([&]() -> status {
-    result<plain_linear> packed =
-        plain_linear::create(weights.data(), static_cast<std::int64_t>(weights.shape(0)),
-                             static_cast<std::int64_t>(weights.shape(1)), *kernels, shop().team);
-    if (!packed) return packed.error();
-    made = *std::move(packed);
-    return {};
+  return made_unlocked<plain_linear>([&] {
+    return plain_linear::create(weights.data(), static_cast<std::int64_t>(weights.shape(0)),
+                                static_cast<std::int64_t>(weights.shape(1)), *kernels, shop().team);
   });
-  return made;
 }
 
 [[nodiscard]] hidden_act act_of(const std::string& name) {
@@ -146,15 +147,8 @@ template <class T>
     from.w2_bias = down.data();
   }
   const hidden_act between = act_of(act);
-  expert_layer made;
-  unlocked([&]() -> status {
-    result<expert_layer> packed =
-        expert_layer::create(from, {.act = between, .alpha = alpha, .limit = limit}, shop().team);
-    if (!packed) return packed.error();
-    made = *std::move(packed);
-    return {};
-  });
-  return made;
+  return made_unlocked<expert_layer>(
+      [&] { return expert_layer::create(from, {.act = between, .alpha = alpha, .limit = limit}, shop().team); });
 }
 
 [[nodiscard]] std::span<const std::int32_t> map_of(std::uintptr_t local, std::int64_t global) noexcept {
